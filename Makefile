@@ -1,0 +1,56 @@
+# make serve   start the server with its built-in model; options: make serve ARGS="--port 9000"
+# make test    the whole test suite; options: make test ARGS="-k tools"
+# make check   format, lint, types, import directions
+# make lock    pin the dependencies anew (needs uv); all of them to the newest: make lock ARGS=--upgrade
+# Each makes .venv first, with a Python from 3.11 on; PYTHON=/path/to/python3 chooses which.
+
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && \
+	{ echo $$p; exit; }; done; echo python3)
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
+
+.PHONY: serve test check lock clean
+
+serve: $(VENV)/.runtime
+	@exec $(BIN)/lfm-serve serve $(ARGS)
+
+test: $(VENV)/.dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy --strict server
+	@$(BIN)/lint-imports --no-logo
+
+# Exactly what the lock says is installed, by hash; --no-deps then adds the project and nothing else.
+$(VENV)/.runtime: $(BIN)/python requirements/runtime.txt pyproject.toml
+	@echo "Installing lfm-serve into $(VENV), which takes a minute or two the first time ..."
+	@$(PIP) install --require-hashes -r requirements/runtime.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
+	@echo "Installing the development tools into $(VENV) ..."
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "lfm-serve needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1 || true)" >&2; \
+		echo "Install one, or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "On Debian and Ubuntu venv is a package of its own: apt install python3-venv" >&2; exit 1; }
+
+# One file for each purpose, for every supported Python and platform, from PyPI alone.
+COMPILE := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --group build
+
+lock:
+	@$(COMPILE) -o requirements/runtime.txt $(ARGS)
+	@$(COMPILE) -o requirements/dev.txt -c requirements/runtime.txt --extra dev $(ARGS)
+
+clean:
+	@rm -rf $(VENV) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

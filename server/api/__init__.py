@@ -1,0 +1,1 @@
+"""HTTP only: requests validated into typed values, answers framed as JSON or SSE."""

@@ -1,0 +1,1 @@
+"""Text <-> tokens: prompts from messages, and deltas (content, tool calls) from tokens."""

@@ -1,0 +1,1 @@
+"""Requests -> tokens: continuous batching over the runtime's sessions and slots."""

@@ -1,0 +1,182 @@
+"""The engine's async front: requests in on the event loop, tokens out on it, threads in between.
+
+Between the worker threads and the loop there is one hand-over for each step. Knows no text, no HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence as Requests
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from server.engine.sequence import Sequence
+from server.engine.state import EngineState
+from server.engine.types import GenerationRequest, TokenEvent
+from server.engine.worker import Outcome, Worker, WorkerConfig
+from server.errors import LfmServeError, ModelNotReadyError, QueueFullError
+from server.runtime.session import ModelSession
+from server.runtime.slots import SlotPool
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """`max_seqs` run at once, `max_waiting` wait for a slot; `max_model_len` (prompt and answer) and `prefill_chunk`
+    are in tokens; `unknown_ids` are never drawn."""
+
+    max_seqs: int
+    max_waiting: int
+    max_model_len: int
+    prefill_chunk: int
+    unknown_ids: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+class TokenStream:
+    """One sequence's events, in order; ends after the one with `finish`, raises the error that ended it."""
+
+    def __init__(self, engine: Engine, request: GenerationRequest) -> None:
+        self._engine = engine
+        self._events: deque[TokenEvent | LfmServeError] = deque()
+        self._arrived = asyncio.Event()
+        self._ended = False
+        self.sequence = Sequence(request, self._deliver)
+
+    def __aiter__(self) -> TokenStream:
+        return self
+
+    async def __anext__(self) -> TokenEvent:
+        if self._ended:
+            raise StopAsyncIteration
+        while not self._events:
+            self._arrived.clear()
+            await self._arrived.wait()
+            if self._ended:
+                raise StopAsyncIteration
+        event = self._events.popleft()
+        if isinstance(event, LfmServeError):
+            self._ended = True
+            raise event
+        self._ended = event.finish is not None
+        return event
+
+    def cancel(self) -> None:
+        """Stop generating: the slot is free within one step. May be called at any time, any number of times."""
+        self._ended = True
+        self._arrived.set()
+        self._engine.cancel(self.sequence)
+
+    def _deliver(self, event: TokenEvent | LfmServeError) -> None:
+        self._events.append(event)
+        self._arrived.set()
+
+
+class Engine:
+    """Continuous batching over `sessions`, one thread each, with `config.max_seqs` slots of state.
+
+    `start` and every method but `stop` belong to the event loop's thread.
+    """
+
+    def __init__(self, sessions: Requests[ModelSession], config: EngineConfig) -> None:
+        self.config = config
+        self.vocab_size = sessions[0].contract.vocab_size
+        self.state = EngineState(SlotPool(sessions[0].contract.states, config.max_seqs, config.max_model_len))
+        self._wake = threading.Condition()
+        self._closing = threading.Event()
+        self._rate = CompletionRate()
+        worker_config = WorkerConfig(config.prefill_chunk, config.unknown_ids)
+        workers = [
+            Worker(session, self.state, self._wake, self._closing, worker_config, self._hand_over)
+            for session in sessions
+        ]
+        self._threads = [
+            threading.Thread(target=w.run, name=f"engine-{i}", daemon=True) for i, w in enumerate(workers)
+        ]
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def max_model_len(self) -> int:
+        return self.config.max_model_len
+
+    @property
+    def running(self) -> int:
+        return self.state.running
+
+    @property
+    def waiting(self) -> int:
+        return len(self.state.waiting)
+
+    def start(self) -> None:
+        """Start the worker threads; tokens are delivered on the event loop that is running now."""
+        self._loop = asyncio.get_running_loop()
+        for thread in self._threads:
+            thread.start()
+
+    async def stop(self) -> None:
+        """End after the steps in flight; whatever has not finished fails with ModelNotReadyError."""
+        with self._wake:
+            self._closing.set()
+            self._wake.notify_all()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
+        error = ModelNotReadyError("The server is stopping.", code="draining", retry_after=5)
+        for sequence in (*self.state.waiting, *self.state.prefilling, *self.state.decoding):
+            sequence.deliver(error)
+
+    def submit(self, requests: Requests[GenerationRequest]) -> list[TokenStream]:
+        """Queue all of `requests` or none. Raises QueueFullError, or ModelNotReadyError once the engine stops."""
+        streams = [TokenStream(self, request) for request in requests]
+        with self._wake:
+            if self._closing.is_set():
+                raise ModelNotReadyError("The server is stopping.", code="draining", retry_after=5)
+            room = self.config.max_waiting + self.state.free_slots - len(self.state.waiting)
+            if len(streams) > room:
+                raise QueueFullError(
+                    self.config.max_waiting, self._rate.seconds_for(len(self.state.waiting) + 1)
+                )
+            self.state.waiting.extend(stream.sequence for stream in streams)
+            self._wake.notify_all()
+        return streams
+
+    def cancel(self, sequence: Sequence) -> None:
+        """Mark a sequence; it leaves as soon as no step carries it."""
+        with self._wake:
+            sequence.cancelled = True
+            self.state.settle()
+            self._wake.notify_all()
+
+    def _hand_over(self, outcomes: list[Outcome]) -> None:
+        assert self._loop is not None
+        self._rate.count(sum(isinstance(e, LfmServeError) or e.finish is not None for _, e in outcomes))
+        # A loop that is closed has nobody left to tell.
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_deliver, outcomes)
+
+
+def _deliver(outcomes: list[Outcome]) -> None:
+    for sequence, event in outcomes:
+        sequence.deliver(event)
+
+
+@dataclass(slots=True)
+class CompletionRate:
+    """How long a sequence takes to make room for the next, as a moving average over recent completions (seconds)."""
+
+    interval: float = 1.0
+    last: float | None = None
+
+    def count(self, finished: int) -> None:
+        if not finished:
+            return
+        now = time.monotonic()
+        if self.last is not None:
+            self.interval += 0.1 * ((now - self.last) / finished - self.interval)
+        self.last = now
+
+    def seconds_for(self, completions: int) -> float:
+        """Seconds until about `completions` more sequences have ended, within the bounds a client will wait."""
+        return min(max(1.0, completions * self.interval), 120.0)

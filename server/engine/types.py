@@ -1,0 +1,63 @@
+"""The few values everything above the engine speaks in: what to generate, and the tokens that come back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the next token is drawn; the defaults change nothing (a draw from the model's own distribution).
+
+    `temperature` 0 is greedy. `top_k` 0, `top_p` 1, `min_p` 0 and a penalty of 1 (repetition) or 0 (frequency,
+    presence) are off. `logit_bias` is added to the logits of the token ids it names. `seed` None draws one.
+    `top_logprobs` None gives no logprobs, 0 only the chosen token's.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
+    seed: int | None = None
+    top_logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One sequence to generate. `len(prompt) + max_tokens` is at most the engine's `max_model_len`, both at least 1."""
+
+    prompt: tuple[int, ...]
+    max_tokens: int
+    sampling: SamplingParams
+    stop_token_ids: frozenset[int] = frozenset()
+
+
+class FinishReason(StrEnum):
+    """Why a sequence ended by itself."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Natural-log probabilities from the unmodified logits: the token's own, and the most likely ones with theirs."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """One generated token. The last event of a sequence has `finish`; with STOP, `token` is the stop token (no text)."""
+
+    token: int
+    logprobs: TokenLogprobs | None = None
+    finish: FinishReason | None = None

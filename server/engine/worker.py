@@ -1,0 +1,174 @@
+"""Carries steps out: one thread for each session, all on one state. Decide, act, commit.
+
+Deciding and committing happen under the lock and take microseconds; acting, the model's run and the draw, does not hold
+it. A step touches only the sequences and slots that are in flight in it, and commits whole or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from server.engine.sampling import sample
+from server.engine.schedule import StepKind, next_step
+from server.engine.sequence import Sequence
+from server.engine.state import EngineState
+from server.engine.types import TokenEvent, TokenLogprobs
+from server.errors import LfmServeError, StepFailedError
+from server.runtime.session import ModelSession
+
+log = logging.getLogger(__name__)
+
+Draw = tuple[int, TokenLogprobs | None]
+Outcome = tuple[Sequence, TokenEvent | LfmServeError]
+HandOver = Callable[[list[Outcome]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """`prefill_chunk` is in tokens; `unknown_ids` are vocabulary ids the tokenizer has no text for."""
+
+    prefill_chunk: int
+    unknown_ids: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A step with its sequences: `tokens` [B, S] and how much is `past` [B], in slots `first` .. first+B-1."""
+
+    kind: StepKind
+    sequences: list[Sequence]
+    first: int
+    tokens: npt.NDArray[np.int64]
+    past: npt.NDArray[np.int64]
+
+    @property
+    def draws(self) -> bool:
+        """Whether the step reaches the end of what is known, so that a token can be drawn."""
+        return self.kind is StepKind.DECODE or self.sequences[0].remaining == self.tokens.shape[1]
+
+
+class Worker:
+    """Runs steps on one session until `state` is closed. `hand_over` gets what each step produced, once a step."""
+
+    def __init__(
+        self,
+        session: ModelSession,
+        state: EngineState,
+        wake: threading.Condition,
+        closing: threading.Event,
+        config: WorkerConfig,
+        hand_over: HandOver,
+    ) -> None:
+        self._session = session
+        self._state = state
+        self._wake = wake
+        self._closing = closing
+        self._config = config
+        self._hand_over = hand_over
+
+    def run(self) -> None:
+        """The loop of the worker's thread."""
+        while (work := self._decide()) is not None:
+            try:
+                draws = self._act(work)
+            except Exception:
+                log.exception("A %s step of %d sequences failed.", work.kind, len(work.sequences))
+                outcomes = self._abandon(work)
+            else:
+                outcomes = self._commit(work, draws)
+            if outcomes:
+                self._hand_over(outcomes)
+
+    def _decide(self) -> Work | None:
+        """Wait for something to do and mark it in flight; None when the engine closes."""
+        with self._wake:
+            while not self._closing.is_set():
+                self._state.settle()
+                step = next_step(self._state.load(), self._config.prefill_chunk)
+                if step is not None:
+                    self._state.last = step.kind
+                    if step.kind is StepKind.DECODE:
+                        return self._begin_decode()
+                    return self._begin_prefill(self._state.prompts()[step.index], step.tokens)
+                self._wake.wait()
+        return None
+
+    def _begin_decode(self) -> Work:
+        sequences = list(self._state.decoding)
+        self._state.decode_in_flight = True
+        for sequence in sequences:
+            sequence.in_flight = True
+        tokens = np.array([[s.tokens[s.computed]] for s in sequences], np.int64)
+        return Work(
+            StepKind.DECODE, sequences, 0, tokens, np.array([s.computed for s in sequences], np.int64)
+        )
+
+    def _begin_prefill(self, sequence: Sequence, count: int) -> Work:
+        assert sequence.slot is not None
+        sequence.in_flight = True
+        tokens = sequence.tokens[None, sequence.computed : sequence.computed + count]
+        return Work(
+            StepKind.PREFILL, [sequence], sequence.slot, tokens, np.array([sequence.computed], np.int64)
+        )
+
+    def _act(self, work: Work) -> list[Draw | None]:
+        """Run the model and draw. A row whose logits are not finite gets None: a NaN is that sequence's alone."""
+        logits = self._session.run(self._state.slots, work.first, work.tokens, work.past)
+        if not work.draws:
+            return []
+        sane = np.isfinite(logits.max(axis=1))
+        logits[:, self._config.unknown_ids] = -np.inf
+        rows = np.flatnonzero(sane)
+        drawn = sample(logits if sane.all() else logits[rows], [work.sequences[i] for i in rows])
+        draws: list[Draw | None] = [None] * len(work.sequences)
+        for i, draw in zip(rows, drawn, strict=True):
+            draws[i] = draw
+        return draws
+
+    def _commit(self, work: Work, draws: list[Draw | None]) -> list[Outcome]:
+        """Take the step's tokens into the state; sequences that end or were cancelled meanwhile leave."""
+        outcomes: list[Outcome] = []
+        with self._wake:
+            self._land(work)
+            for sequence in work.sequences:
+                sequence.computed += work.tokens.shape[1]
+            for sequence, draw in zip(work.sequences, draws, strict=False):
+                if sequence.cancelled:
+                    continue
+                event = _take(sequence, draw)
+                outcomes.append((sequence, event))
+                if isinstance(event, LfmServeError) or event.finish is not None:
+                    self._state.leave(sequence)
+            self._state.settle()
+            self._wake.notify_all()
+        return outcomes
+
+    def _abandon(self, work: Work) -> list[Outcome]:
+        """A failed step takes its own sequences with it; nobody else's state was touched."""
+        error = StepFailedError("The model failed on this request; the server's log has the cause.")
+        with self._wake:
+            self._land(work)
+            outcomes: list[Outcome] = [(s, error) for s in work.sequences if not s.cancelled]
+            for sequence in work.sequences:
+                self._state.leave(sequence)
+            self._wake.notify_all()
+        return outcomes
+
+    def _land(self, work: Work) -> None:
+        for sequence in work.sequences:
+            sequence.in_flight = False
+        if work.kind is StepKind.DECODE:
+            self._state.decode_in_flight = False
+
+
+def _take(sequence: Sequence, draw: Draw | None) -> TokenEvent | LfmServeError:
+    if draw is None:
+        return StepFailedError("The model gave no finite logits for this request.")
+    token, logprobs = draw
+    return TokenEvent(token, logprobs, sequence.append(token))

@@ -1,0 +1,7 @@
+"""A checkpoint, or random weights, to an ONNX folder in the onnx-community layout. Used by the command line only."""
+
+from __future__ import annotations
+
+from server.export.folder import Dtype, export_checkpoint, export_random
+
+__all__ = ["Dtype", "export_checkpoint", "export_random"]

@@ -1,0 +1,146 @@
+"""A model folder in the onnx-community layout: the graph under `onnx/`, config, tokenizer and template beside it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from server.errors import ExportError
+from server.export.config import Lfm2Config
+from server.export.external_data import SHARD_BYTES, ExternalData
+from server.export.graph_builder import GraphBuilder
+from server.export.int4 import BLOCK
+from server.export.layers import Float32Layers, Int4Layers
+from server.export.lfm2 import Lfm2Graph
+from server.export.shapes import SHAPES
+from server.export.sources import Checkpoint, RandomWeights, TensorSource
+from server.export.tensors import tensor_shapes
+from server.export.tokenizer import BUILT_IN_TOKENIZER, pad_vocabulary
+
+Dtype = Literal["fp32", "q4"]
+Progress = Callable[[str], None]
+
+GRAPH_FILES: dict[Dtype, str] = {"fp32": "model.onnx", "q4": "model_q4.onnx"}
+COMPANIONS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+
+
+def export_checkpoint(
+    checkpoint: Path, out: Path, dtype: Dtype, store_fp16: bool = False, progress: Progress | None = None
+) -> None:
+    """Write an LFM2's Hugging Face checkpoint (config.json, safetensors, tokenizer) to `out` as an ONNX model folder.
+
+    `store_fp16` keeps the matrices of an fp32 export as float16 on disk; they are computed with in float32. Memory is
+    needed for one layer's experts, not for the model. `out` must not exist or be empty, and is left so on failure.
+    Raises ExportError for what is no checkpoint, another architecture, missing tensors or files, or a taken `out`.
+    """
+    raw = _read_config(checkpoint)
+    if not (checkpoint / "tokenizer.json").is_file():
+        raise ExportError(f"{checkpoint} lacks tokenizer.json: save the tokenizer along with the model.")
+    config = Lfm2Config.parse(raw)
+    source = Checkpoint(checkpoint, tensor_shapes(config))
+    with _new_folder(out) as folder:
+        _write_graph(config, source, folder, dtype, store_fp16, progress)
+        copy_companions(checkpoint, folder, raw)
+
+
+def export_random(
+    shape: str | Mapping[str, Any],
+    out: Path,
+    dtype: Dtype,
+    tokenizer: Path | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> None:
+    """Write a model of random weights to `out`: noise for text, but the shapes, operators and costs of a real one.
+
+    `shape` is a name of `SHAPES` or the content of a `config.json`. `tokenizer` is a folder whose tokenizer files are
+    copied; without it the built-in model's are, its vocabulary padded to the model's. Raises ExportError as
+    `export_checkpoint` does.
+    """
+    if isinstance(shape, str) and shape not in SHAPES:
+        raise ExportError(f"There is no shape {shape!r}; known are {', '.join(SHAPES)}.")
+    raw = SHAPES[shape] if isinstance(shape, str) else shape
+    config = Lfm2Config.parse(raw)
+    if tokenizer is not None and not (tokenizer / "tokenizer.json").is_file():
+        raise ExportError(f"{tokenizer} lacks tokenizer.json.")
+    with _new_folder(out) as folder:
+        _write_graph(config, RandomWeights(tensor_shapes(config), seed), folder, dtype, False, progress)
+        copy_companions(tokenizer or BUILT_IN_TOKENIZER, folder, raw)
+        if tokenizer is None:
+            pad_vocabulary(folder / "tokenizer.json", config.vocab_size)
+
+
+def _write_graph(
+    config: Lfm2Config,
+    source: TensorSource,
+    folder: Path,
+    dtype: Dtype,
+    store_fp16: bool,
+    progress: Progress | None,
+) -> None:
+    if dtype == "q4":
+        _check_blocks(config)
+    path = folder / "onnx" / GRAPH_FILES[dtype]
+    path.parent.mkdir()
+    with ExternalData(path, SHARD_BYTES) as data:
+        graph = GraphBuilder(data)
+        layers = Int4Layers(graph, source) if dtype == "q4" else Float32Layers(graph, source, store_fp16)
+        Lfm2Graph(graph, layers, config).build(progress or (lambda _: None))
+        graph.save(path, name="lfm2")
+
+
+def _check_blocks(config: Lfm2Config) -> None:
+    widths = {"hidden_size": config.hidden_size, "intermediate_size": config.intermediate_size}
+    widths["num_attention_heads * head_dim"] = config.heads * config.head_dim
+    if config.moe is not None:
+        widths["moe_intermediate_size"] = config.moe.intermediate_size
+    for name, width in widths.items():
+        if width % BLOCK:
+            raise ExportError(f"{name} is {width}; q4 needs a multiple of {BLOCK}. Export with --dtype fp32.")
+
+
+def copy_companions(source: Path, folder: Path, config: Mapping[str, Any]) -> None:
+    """Put what belongs beside a graph into its folder: tokenizer, template and generation settings, and `config`."""
+    for name in COMPANIONS:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _read_config(checkpoint: Path) -> dict[str, Any]:
+    path = checkpoint / "config.json"
+    if not path.is_file():
+        raise ExportError(f"{checkpoint} is no checkpoint folder: there is no config.json in it.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ExportError(f"{path} is not JSON: {error}.") from None
+    if not isinstance(config, dict):
+        raise ExportError(f"{path} holds no JSON object.")
+    return config
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A folder that becomes `out` once all is written; nothing is left of it on failure."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ExportError(f"{out} exists and is not an empty folder: give a new one.")
+    partial = out.absolute().with_name(f".{out.absolute().name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        partial.replace(out)
+    except BaseException:
+        shutil.rmtree(partial)
+        raise

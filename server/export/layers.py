@@ -1,0 +1,146 @@
+"""The operators that hold an LFM2's large weights, in float32 or in 4 bits; the rest of the graph is the same for both.
+
+Values between operators are float32, `x` is [batch, length, features]; matrices are [out, in], as in the checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from server.export.graph_builder import MICROSOFT, GraphBuilder
+from server.export.int4 import BLOCK, FloatArray, Int4
+from server.export.sources import TensorSource
+
+SWIGLU: dict[str, Any] = {
+    "activation_type": "swiglu",
+    "activation_alpha": 1.0,
+    "activation_beta": 0.0,
+    "swiglu_fusion": 1,
+    "normalize_routing_weights": 1,
+}
+"""silu(gate) * up, gate and up in alternate rows of one matrix; the chosen experts' weights sum to one."""
+
+
+class Layers(Protocol):
+    """What the graph asks of its weights, by their names in the checkpoint."""
+
+    def exact(self, name: str) -> str:
+        """A small weight, such as a norm, a bias or a router: float32 whatever the rest is."""
+
+    def embed(self, ids: str, name: str) -> str:
+        """The matrix's rows at `ids` [batch, length]."""
+
+    def linear(self, x: str, name: str, out: str | None = None) -> str:
+        """x times the matrix transposed; the matrix may be the one that embeds, and is then stored once."""
+
+    def experts(self, x: str, routing: str, name: str, count: int, top_k: int) -> str:
+        """SwiGLU experts, those with the top_k of `routing` [tokens, count], weighted by the softmax over these.
+
+        `<name>.<i>.w1.weight` is an expert's gate, w3 the other way up, w2 the way down.
+        """
+
+
+class Float32Layers:
+    """Weights in float32, or stored as float16 and cast back, which a runtime does once, when it loads the graph."""
+
+    def __init__(self, graph: GraphBuilder, source: TensorSource, store_fp16: bool) -> None:
+        self._graph, self._source, self._store_fp16 = graph, source, store_fp16
+        self._matrices: dict[str, str] = {}
+
+    def exact(self, name: str) -> str:
+        return self._graph.weight(name, self._source.float32(name))
+
+    def embed(self, ids: str, name: str) -> str:
+        return self._graph.node("Gather", self._matrix(name), ids)
+
+    def linear(self, x: str, name: str, out: str | None = None) -> str:
+        return self._graph.node("FusedMatMul", x, self._matrix(name), out=out, domain=MICROSOFT, transB=1)
+
+    def experts(self, x: str, routing: str, name: str, count: int, top_k: int) -> str:
+        def read(expert: int, matrix: str) -> FloatArray:
+            return self._source.float32(f"{name}.{expert}.{matrix}.weight")
+
+        gate_up = self._store(
+            f"{name}.gate_up", np.stack([_alternate([read(i, "w1"), read(i, "w3")]) for i in range(count)])
+        )
+        down = self._store(f"{name}.down", np.stack([read(i, "w2") for i in range(count)]))
+        return self._graph.node("MoE", x, routing, gate_up, "", down, domain=MICROSOFT, k=top_k, **SWIGLU)
+
+    def _matrix(self, name: str) -> str:
+        if name not in self._matrices:
+            self._matrices[name] = self._store(name, self._source.float32(name))
+        return self._matrices[name]
+
+    def _store(self, name: str, array: FloatArray) -> str:
+        if not self._store_fp16:
+            return self._graph.weight(name, array)
+        return self._graph.node("Cast", self._graph.weight(name, array.astype(np.float16)), to=TensorProto.FLOAT)
+
+
+class Int4Layers:
+    """Matrices in 4 bits, in blocks along their inputs; small weights stay float32."""
+
+    def __init__(self, graph: GraphBuilder, source: TensorSource) -> None:
+        self._graph, self._source = graph, source
+        self._embeddings: dict[str, tuple[str, str, str]] = {}
+
+    def exact(self, name: str) -> str:
+        return self._graph.weight(name, self._source.float32(name))
+
+    def embed(self, ids: str, name: str) -> str:
+        packed, scales, zero_points = self._embeddings[name] = self._store(name, self._source.int4(name))
+        axes: dict[str, Any] = {"gather_axis": 0, "quantize_axis": 1}
+        inputs = (packed, ids, scales, zero_points)
+        return self._graph.node("GatherBlockQuantized", *inputs, domain=MICROSOFT, bits=4, block_size=BLOCK, **axes)
+
+    def linear(self, x: str, name: str, out: str | None = None) -> str:
+        rows, columns = self._source.shape(name)
+        blocks = (rows, columns // BLOCK, BLOCK // 2)
+        if name in self._embeddings:
+            packed, scales, zero_points = self._embeddings[name]
+            packed = self._graph.view(f"{name}.blocks", packed, blocks)
+        else:
+            packed, scales, zero_points = self._store(name, self._source.int4(name), blocks)
+        sizes: dict[str, Any] = {"K": columns, "N": rows, "bits": 4, "block_size": BLOCK}
+        return self._graph.node("MatMulNBits", x, packed, scales, zero_points, out=out, domain=MICROSOFT, **sizes)
+
+    def experts(self, x: str, routing: str, name: str, count: int, top_k: int) -> str:
+        def read(expert: int, matrix: str) -> Int4:
+            return self._source.int4(f"{name}.{expert}.{matrix}.weight")
+
+        gate_up = [_combine([read(i, "w1"), read(i, "w3")], _alternate) for i in range(count)]
+        up, up_scales, up_zeros = self._store(f"{name}.gate_up", _combine(gate_up, np.stack))
+        down_parts = [read(i, "w2") for i in range(count)]
+        down, down_scales, down_zeros = self._store(f"{name}.down", _combine(down_parts, np.stack))
+        no_bias, no_third = "", ("", "", "")
+        inputs = (x, routing, up, up_scales, no_bias, down, down_scales, no_bias, *no_third, up_zeros, down_zeros)
+        bits: dict[str, Any] = {"expert_weight_bits": 4, "block_size": BLOCK}
+        return self._graph.node("QMoE", *inputs, domain=MICROSOFT, k=top_k, **bits, **SWIGLU)
+
+    def _store(self, name: str, matrix: Int4, packed_shape: tuple[int, ...] | None = None) -> tuple[str, str, str]:
+        packed = matrix.packed if packed_shape is None else matrix.packed.reshape(packed_shape)
+        return (
+            self._graph.weight(f"{name}.packed", packed),
+            self._graph.weight(f"{name}.scales", matrix.scales),
+            self._graph.weight(f"{name}.zero_points", matrix.zero_points),
+        )
+
+
+def _alternate(gate_and_up: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """The rows of two matrices in turn: g0, u0, g1, u1, ..."""
+    gate, up = gate_and_up
+    return np.stack([gate, up], axis=1).reshape(2 * len(gate), -1)
+
+
+def _combine(parts: Sequence[Int4], how: Callable[[Sequence[NDArray[Any]]], NDArray[Any]]) -> Int4:
+    """One 4-bit tensor of several, their arrays put together row by row (`how`) one after the other."""
+    return Int4(
+        packed=how([part.packed for part in parts]),
+        scales=how([part.scales for part in parts]),
+        zero_points=how([part.zero_points for part in parts]),
+    )

@@ -1,0 +1,160 @@
+"""Where an export's numbers come from: a checkpoint, or chance. Knows no graph.
+
+Tensors are handed out one at a time, by the names of `server.export.tensors`, so that no model has to fit into memory.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import ml_dtypes  # noqa: F401  (registers the bfloat16 that safetensors gives numpy)
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from server.errors import ExportError
+from server.export.int4 import BLOCK, FloatArray, Int4, quantize
+
+FLOATS = ("float32", "float16", "bfloat16")
+INDEX_FILE, SINGLE_FILE = "model.safetensors.index.json", "model.safetensors"
+
+
+class TensorSource(Protocol):
+    """Gives a named tensor as float32, or a matrix [rows, columns] in 4 bits."""
+
+    def shape(self, name: str) -> tuple[int, ...]: ...
+
+    def float32(self, name: str) -> FloatArray: ...
+
+    def int4(self, name: str) -> Int4: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a tensor lies: the whole of a stored one, or one expert's rows of a fused one [experts, rows, columns]."""
+
+    stored: str
+    expert: int | None = None
+    half: int | None = None
+
+
+class Checkpoint:
+    """The safetensors files of a folder, one or many, holding (at least) the tensors of `shapes`.
+
+    A file is opened anew for each tensor: a mapping that stays open keeps every page it has read resident. Raises
+    ExportError at once where there is no checkpoint or tensors are missing, later where one has another shape.
+    """
+
+    def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._files, self._shapes = _files_by_tensor(folder), shapes
+        self._places = {name: _place(name, self._files) for name in shapes}
+        missing = [name for name, place in self._places.items() if place.stored not in self._files]
+        if missing:
+            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            raise ExportError(
+                f"{folder} lacks {len(missing)} of {len(shapes)} tensors: {', '.join(missing[:5])}{more}."
+            )
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._shapes[name]
+
+    def float32(self, name: str) -> FloatArray:
+        place = self._places[name]
+        path = self._files[place.stored]
+        try:
+            with safe_open(path, framework="np") as file:
+                stored = _read(file, place)
+        except (SafetensorError, OSError) as error:
+            raise ExportError(f"{place.stored} cannot be read from {path}: {error}.") from None
+        if stored.dtype.name not in FLOATS:
+            raise ExportError(f"{name} is {stored.dtype} in {path}; weights must be {', '.join(FLOATS)}.")
+        tensor = np.asarray(stored, dtype=np.float32)
+        if tensor.shape != self._shapes[name]:
+            expected = list(self._shapes[name])
+            raise ExportError(f"{name} has shape {list(tensor.shape)} in {path}; config.json asks for {expected}.")
+        return tensor
+
+    def int4(self, name: str) -> Int4:
+        return quantize(self.float32(name))
+
+
+class RandomWeights:
+    """Random numbers that keep activations near unit scale; a tensor depends on its name and the seed alone.
+
+    4-bit matrices are drawn in 4 bits: their text is noise all the same, and 8 billion of them take seconds.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], seed: int) -> None:
+        self._shapes, self._seed = shapes, seed
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._shapes[name]
+
+    def float32(self, name: str) -> FloatArray:
+        shape = self._shapes[name]
+        if name.endswith("norm.weight"):
+            return np.ones(shape, np.float32)
+        if name.endswith("bias"):
+            return np.zeros(shape, np.float32)
+        return self._rng(name).standard_normal(shape, np.float32) / np.float32(np.sqrt(shape[-1]))
+
+    def int4(self, name: str) -> Int4:
+        rows, columns = self._shapes[name]
+        packed = np.frombuffer(self._rng(name).bytes(rows * columns // 2), np.uint8).reshape(rows, -1)
+        uniform_std = np.sqrt((16**2 - 1) / 12)
+        scales = np.full((rows, columns // BLOCK), 1 / np.sqrt(columns) / uniform_std, np.float32)
+        zero_points = np.full((rows, -(-columns // BLOCK // 2)), 0x88, np.uint8)
+        return Int4(packed, scales, zero_points)
+
+    def _rng(self, name: str) -> np.random.Generator:
+        return np.random.default_rng([self._seed, zlib.crc32(name.encode())])
+
+
+def _files_by_tensor(folder: Path) -> dict[str, Path]:
+    """Which file each stored tensor is in, by the index of a sharded checkpoint or the one file's own header."""
+    if (index := folder / INDEX_FILE).is_file():
+        try:
+            files = {name: folder / file for name, file in json.loads(index.read_text())["weight_map"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ExportError(
+                f'{index} is no index: it must be JSON with a "weight_map" of tensors to files.'
+            ) from None
+        if absent := sorted({path.name for path in files.values() if not path.is_file()}):
+            raise ExportError(f"{folder} lacks {', '.join(absent)}, which {INDEX_FILE} names.")
+        return files
+    single = folder / SINGLE_FILE
+    if not single.is_file():
+        raise ExportError(f"{folder} is no checkpoint: there is neither {SINGLE_FILE} nor {INDEX_FILE} in it.")
+    try:
+        with safe_open(single, framework="np") as file:
+            return dict.fromkeys(file.keys(), single)
+    except SafetensorError as error:
+        raise ExportError(f"{single} cannot be read: {error}.") from None
+
+
+def _place(name: str, stored: Mapping[str, Path]) -> _Place:
+    """A tensor under its own name, or an expert's in the fused form transformers computes with.
+
+    There w1 and w3 are the halves of `experts.gate_up_proj` [experts, 2 * width, hidden]; w2 is `experts.down_proj`.
+    """
+    head, marker, tail = name.partition(".experts.")
+    if name in stored or not marker:
+        return _Place(name)
+    expert, matrix, _ = tail.split(".")
+    fused, half = {"w1": ("gate_up_proj", 0), "w3": ("gate_up_proj", 1), "w2": ("down_proj", None)}[matrix]
+    place = _Place(f"{head}.experts.{fused}", int(expert), half)
+    return place if place.stored in stored else _Place(name)
+
+
+def _read(file: Any, place: _Place) -> NDArray[Any]:
+    if place.expert is None:
+        return np.asarray(file.get_tensor(place.stored))
+    view = file.get_slice(place.stored)
+    width = view.get_shape()[1]
+    first, last = (0, width) if place.half is None else (place.half * width // 2, (place.half + 1) * width // 2)
+    return np.asarray(view[place.expert, first:last])

@@ -1,0 +1,1 @@
+"""Tokens -> logits: model files, the graph's contract, sessions and the state they work on."""

@@ -1,0 +1,172 @@
+"""What a decoder graph takes and gives: which inputs are tokens, which are state, found out from the session itself.
+
+Nothing here hangs on layer lists or model names: a `past*` input is paired with the `present*` output of the same
+layer, a state of four axes is a KV cache and one of three a convolution's. Knows nothing of weights or slots.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+
+from server.errors import UnsupportedModelError
+
+NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(int64)": np.dtype(np.int64),
+    "tensor(int32)": np.dtype(np.int32),
+}
+TOKEN_INPUTS = ("input_ids", "attention_mask", "position_ids", "num_logits_to_keep")
+
+
+class TensorInfo(Protocol):
+    """An input or output as onnxruntime describes it."""
+
+    name: str
+    shape: list[int | str | None]
+    type: str
+
+
+class StateKind(StrEnum):
+    """KV grows by a position a token; a convolution's window keeps its size."""
+
+    KV = "kv"
+    CONV = "conv"
+
+
+@dataclass(frozen=True, slots=True)
+class StateTensor:
+    """One state tensor of one layer.
+
+    `shape` is that of one sequence: (kv_heads, head_dim) for KV, whose length axis lies between the two, and
+    (hidden, L) for a convolution.
+    """
+
+    past: str
+    present: str
+    kind: StateKind
+    shape: tuple[int, int]
+    dtype: np.dtype[np.generic]
+
+    @property
+    def bytes_per_token(self) -> int:
+        return int(np.prod(self.shape)) * self.dtype.itemsize if self.kind is StateKind.KV else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """The inputs and outputs a step binds.
+
+    `logits_dtype` is float32 or float16; `vocab_size` the logits' last axis. `token_dtypes` holds the dtype of each
+    token input the graph has.
+    """
+
+    states: tuple[StateTensor, ...]
+    token_dtypes: dict[str, np.dtype[np.generic]]
+    vocab_size: int
+    logits_dtype: np.dtype[np.generic]
+
+    @property
+    def keeps_logits(self) -> bool:
+        """Whether the graph can be asked for the last positions' logits only."""
+        return "num_logits_to_keep" in self.token_dtypes
+
+
+def discover(
+    inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], head_dim: int | None = None
+) -> Contract:
+    """Read the contract off a session's inputs and outputs.
+
+    `head_dim` fills in for graphs that leave the KV cache's last axis symbolic. Raises UnsupportedModelError, saying
+    what was found and what was expected.
+    """
+    past = [i for i in inputs if i.name.startswith("past")]
+    tokens = [i for i in inputs if not i.name.startswith("past")]
+    token_dtypes = {i.name: _dtype(i) for i in tokens}
+    missing = [name for name in ("input_ids", "attention_mask") if name not in token_dtypes]
+    unknown = [name for name in token_dtypes if name not in TOKEN_INPUTS]
+    logits = next((o for o in outputs if o.name == "logits"), None)
+    if missing or unknown or not past or logits is None:
+        raise UnsupportedModelError(_mismatch(inputs, outputs, missing, unknown, bool(past)))
+    presents = {_layer_key(o.name): o for o in outputs if o.name.startswith("present")}
+    vocab_size = logits.shape[-1]
+    if not isinstance(vocab_size, int):
+        raise UnsupportedModelError(
+            f"Output logits has shape {logits.shape}: its last axis must be the vocabulary size."
+        )
+    return Contract(
+        states=tuple(_state(i, presents, head_dim) for i in past),
+        token_dtypes=token_dtypes,
+        vocab_size=vocab_size,
+        logits_dtype=_dtype(logits),
+    )
+
+
+def _state(
+    past: TensorInfo, presents: dict[tuple[str, ...], TensorInfo], head_dim: int | None
+) -> StateTensor:
+    present = presents.get(_layer_key(past.name))
+    if present is None:
+        raise UnsupportedModelError(
+            f"Input {past.name} has no present output to pair with; found {_names(presents)}."
+        )
+    if isinstance(past.shape[0], int):
+        raise UnsupportedModelError(
+            f"Input {past.name} has a fixed batch size, {past.shape[0]}; it must be symbolic."
+        )
+    if len(past.shape) == 4:
+        last = past.shape[3] if isinstance(past.shape[3], int) else head_dim
+        kind, shape = StateKind.KV, (past.shape[1], last)
+    else:
+        kind, shape = StateKind.CONV, tuple(past.shape[1:])  # type: ignore[assignment]
+    if len(past.shape) not in (3, 4) or not all(isinstance(size, int) for size in shape):
+        raise UnsupportedModelError(
+            f"Input {past.name} has shape {past.shape}; expected [batch, kv_heads, length, head_dim] or "
+            "[batch, hidden, L], with kv_heads, head_dim, hidden and L known."
+        )
+    return StateTensor(past.name, present.name, kind, shape, _dtype(past))  # type: ignore[arg-type]
+
+
+def _layer_key(name: str) -> tuple[str, ...]:
+    """What is left of a state's name once past/present is gone: `past_conv.3` and `present_conv.3` agree."""
+    return tuple(sorted(re.findall(r"[^._]+", re.sub(r"^(past_key_values|past|present)", "", name))))
+
+
+def _dtype(info: TensorInfo) -> np.dtype[np.generic]:
+    if info.type not in NUMPY_DTYPES:
+        raise UnsupportedModelError(
+            f"{info.name} is a {info.type}; expected one of {', '.join(NUMPY_DTYPES)}."
+        )
+    return NUMPY_DTYPES[info.type]
+
+
+def _names(infos: dict[tuple[str, ...], TensorInfo]) -> str:
+    return ", ".join(info.name for info in infos.values()) or "none"
+
+
+def _mismatch(
+    inputs: Sequence[TensorInfo],
+    outputs: Sequence[TensorInfo],
+    missing: list[str],
+    unknown: list[str],
+    has_past: bool,
+) -> str:
+    problems = [f"input {name} is missing" for name in missing]
+    problems += [f"input {name} is not known" for name in unknown]
+    if not has_past:
+        problems.append(
+            "there is no past state among the inputs (an encoder, or a decoder exported without its cache?)"
+        )
+    if not any(o.name == "logits" for o in outputs):
+        problems.append("there is no output called logits")
+    return (
+        f"This graph cannot be served: {'; '.join(problems)}. Found inputs {', '.join(i.name for i in inputs)} and "
+        f"outputs {', '.join(o.name for o in outputs)}; expected a decoder with input_ids, attention_mask, past state "
+        "(past_key_values.N.key/.value, past_conv.N) and optionally position_ids and num_logits_to_keep."
+    )

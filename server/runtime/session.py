@@ -1,0 +1,124 @@
+"""One ONNX Runtime session and the steps it runs on the slots' state: tokens in, logits out.
+
+Knows nothing of requests or sampling. Several sessions may work on one SlotPool, each on slots of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from server.errors import UnsupportedModelError
+from server.runtime.contract import StateKind, discover
+from server.runtime.slots import SlotPool
+
+PROBE_LENGTH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """`threads` compute threads; `max_tokens` is the most tokens one run gets (rows x length)."""
+
+    threads: int
+    max_tokens: int
+
+
+class ModelSession:
+    """A loaded graph. `run` is one step; it is not thread-safe: a session serves one thread at a time."""
+
+    def __init__(self, graph: Path, options: SessionOptions, head_dim: int | None = None) -> None:
+        """Load `graph`; raises UnsupportedModelError where onnxruntime or the contract refuses it."""
+        self._session = _open(graph, options.threads)
+        self.contract = discover(self._session.get_inputs(), self._session.get_outputs(), head_dim)
+        self._max_tokens = options.max_tokens
+        contract = self.contract
+        rows = 1 if contract.keeps_logits else 0
+        self._logits = np.empty(max(rows, options.max_tokens) * contract.vocab_size, contract.logits_dtype)
+        self._window: dict[str, npt.NDArray[np.generic]] = {}
+        self._check_state_is_updated_in_place()
+
+    def run(
+        self, slots: SlotPool, first: int, tokens: npt.NDArray[np.int64], past: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """Run `tokens` [B, S] on slots first .. first+B-1, whose sequences have `past` [B] tokens so far.
+
+        S > 1 needs B = 1. Returns the logits after each row's last token, [B, vocab] float32, valid until the next
+        run. The state advances only when the run succeeds: KV beyond `past` is not looked at, and convolution
+        windows are written here and copied at the end.
+        """
+        batch, length = tokens.shape
+        binding = self._session.io_binding()
+        for name, value in self._token_inputs(tokens, past).items():
+            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value))
+        for state in self.contract.states:
+            view = slots.arrays[state.past][first : first + batch]
+            ours = ort.OrtValue.ortvalue_from_numpy(view)
+            binding.bind_ortvalue_input(state.past, ours)
+            if state.kind is StateKind.CONV:
+                ours = ort.OrtValue.ortvalue_from_numpy(self._conv_output(state.past, view))
+            binding.bind_ortvalue_output(state.present, ours)
+        kept = 1 if self.contract.keeps_logits else length
+        logits = self._logits[: batch * kept * self.contract.vocab_size].reshape(batch, kept, -1)
+        binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(logits))
+        self._session.run_with_iobinding(binding)
+        for state in self.contract.states:
+            if state.kind is StateKind.CONV:
+                slots.arrays[state.past][first : first + batch] = self._window[state.past][:batch]
+        return logits[:, -1].astype(np.float32, copy=False)
+
+    def _token_inputs(
+        self, tokens: npt.NDArray[np.int64], past: npt.NDArray[np.int64]
+    ) -> dict[str, npt.NDArray[np.generic]]:
+        length = tokens.shape[1]
+        total = past + length
+        values = {
+            "input_ids": tokens,
+            "attention_mask": np.arange(total.max()) < total[:, None],
+            "position_ids": past[:, None] + np.arange(length),
+            "num_logits_to_keep": np.array(1),
+        }
+        dtypes = self.contract.token_dtypes
+        return {
+            name: np.ascontiguousarray(values[name], dtypes[name]).reshape(values[name].shape)
+            for name in dtypes
+        }
+
+    def _conv_output(self, name: str, view: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """Scratch for a convolution's present state, shaped like `view`."""
+        scratch = self._window.get(name)
+        if scratch is None or len(scratch) < len(view):
+            scratch = self._window[name] = np.empty_like(view)
+        return scratch[: len(view)]
+
+    def _check_state_is_updated_in_place(self) -> None:
+        """Two short steps: fails here, with a reason, rather than at the first request."""
+        slots = SlotPool(self.contract.states, 1, PROBE_LENGTH)
+        try:
+            self.run(slots, 0, np.zeros((1, 2), np.int64), np.array([0]))
+            self.run(slots, 0, np.zeros((1, 1), np.int64), np.array([2]))
+        except Exception as error:
+            raise UnsupportedModelError(
+                "This graph cannot be served: a trial step failed. Expected attention that updates a KV cache of fixed "
+                f"length in place (GroupQueryAttention) and convolution windows of constant size. {error}"
+            ) from error
+
+
+def _open(graph: Path, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Every step has another shape: remembered patterns would only pile up.
+    options.enable_mem_pattern = False
+    # Threads spin between the operators of a run, never between runs: an idle server costs nothing.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"onnxruntime {ort.__version__} cannot load {graph.name}: {error}"
+        ) from error

@@ -1,0 +1,68 @@
+"""Engines on tiny models, and a watch over their state after every settling."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from server.engine import invariants
+from server.engine.engine import Engine, EngineConfig
+from server.engine.state import EngineState
+from server.runtime.model_folder import open_model_folder
+from server.runtime.session import ModelSession, SessionOptions
+from tests import models
+
+StartEngine = Callable[..., AbstractAsyncContextManager[Engine]]
+OpenSession = Callable[[str], ModelSession]
+
+
+@pytest.fixture(scope="session")
+def open_session(tmp_path_factory: pytest.TempPathFactory) -> OpenSession:
+    """A new session on the tiny model of a kind."""
+    folders: dict[str, Path] = {}
+
+    def open_(kind: str, max_tokens: int = 64) -> ModelSession:
+        if kind not in folders:
+            folders[kind] = models.build(kind, tmp_path_factory.mktemp("model") / kind)
+        folder = open_model_folder(folders[kind])
+        return ModelSession(folder.graph, SessionOptions(threads=1, max_tokens=max_tokens), folder.head_dim)
+
+    return open_
+
+
+@pytest.fixture
+def start_engine(open_session: OpenSession) -> StartEngine:
+    """Start an engine: `async with start_engine(kind, sessions=1, **config) as engine`."""
+
+    @asynccontextmanager
+    async def start(kind: str, sessions: int = 1, **config: int) -> AsyncIterator[Engine]:
+        defaults = {"max_seqs": 4, "max_waiting": 64, "max_model_len": 256, "prefill_chunk": 16}
+        engine = Engine([open_session(kind) for _ in range(sessions)], EngineConfig(**(defaults | config)))
+        engine.start()
+        try:
+            yield engine
+        finally:
+            await engine.stop()
+
+    return start
+
+
+@pytest.fixture(autouse=True)
+def _invariants_hold(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Check the engine's state each time it is brought in order, that is before and after every step."""
+    broken: list[AssertionError] = []
+    settle = EngineState.settle
+
+    def settle_and_check(state: EngineState) -> None:
+        settle(state)
+        try:
+            invariants.check(state)
+        except AssertionError as error:
+            broken.append(error)
+
+    monkeypatch.setattr(EngineState, "settle", settle_and_check)
+    yield
+    assert not broken, broken[0]

@@ -1,0 +1,302 @@
+"""The engine on real (tiny) models: what a sequence gets does not depend on what else runs."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from server.engine.engine import Engine, EngineConfig, TokenStream
+from server.engine.types import FinishReason, GenerationRequest, SamplingParams, TokenEvent
+from server.errors import ModelNotReadyError, QueueFullError, StepFailedError
+from server.runtime.session import ModelSession
+from server.runtime.slots import SlotPool
+from tests.engine.conftest import OpenSession, StartEngine
+
+GREEDY = SamplingParams(temperature=0)
+VOCAB = 1000
+
+
+def request(seed: int, prompt: int = 10, max_tokens: int = 10, sampling: SamplingParams = GREEDY) -> GenerationRequest:
+    tokens = np.random.default_rng(seed).integers(0, VOCAB, prompt)
+    return GenerationRequest(tuple(int(t) for t in tokens), max_tokens, sampling)
+
+
+async def tokens_of(stream: TokenStream) -> list[int]:
+    return [event.token async for event in stream]
+
+
+async def run(engine: Engine, *requests: GenerationRequest) -> list[list[int]]:
+    return await asyncio.gather(*(tokens_of(stream) for stream in engine.submit(requests)))
+
+
+async def until_idle(engine: Engine) -> None:
+    while engine.running or engine.waiting:
+        await asyncio.sleep(0.005)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A request that comes when the first one has `after` tokens, and leaves again after `cancel_at` of its own."""
+
+    prompt: int
+    max_tokens: int
+    seed: int
+    temperature: float
+    after: int
+    cancel_at: int | None
+
+
+planned = st.builds(
+    Planned,
+    prompt=st.integers(1, 50),
+    max_tokens=st.integers(1, 20),
+    seed=st.integers(0, 2**32),
+    temperature=st.sampled_from([0.0, 0.8]),
+    after=st.integers(0, 20),
+    cancel_at=st.one_of(st.none(), st.integers(0, 10)),
+)
+
+
+@pytest.mark.parametrize(("kind", "sessions"), [("onnx-community", 1), ("onnx-community", 2), ("liquid", 1), ("genai", 1)])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(plans=st.lists(planned, min_size=1, max_size=16))
+async def test_joining_and_leaving_at_any_step_changes_nobodys_tokens(
+    start_engine: StartEngine, kind: str, sessions: int, plans: list[Planned]
+) -> None:
+    async with start_engine(kind, sessions=sessions, max_seqs=5) as engine:
+        requests = [
+            request(p.seed, p.prompt, p.max_tokens, SamplingParams(p.temperature, top_p=0.95, seed=p.seed)) for p in plans
+        ]
+        alone = [(await run(engine, r))[0] for r in requests]
+        leader = engine.submit([request(0, 5, 25)])[0]
+        progress = Progress()
+
+        async def lead() -> None:
+            async for _ in leader:
+                progress.tick()
+            progress.end()
+
+        async def follow(plan: Planned, req: GenerationRequest) -> list[int]:
+            await progress.reached(plan.after)
+            stream = engine.submit([req])[0]
+            got: list[int] = []
+            while plan.cancel_at is None or len(got) < plan.cancel_at:
+                try:
+                    got.append((await anext(stream)).token)
+                except StopAsyncIteration:
+                    return got
+            stream.cancel()
+            return got
+
+        _, *together = await asyncio.gather(lead(), *(follow(p, r) for p, r in zip(plans, requests, strict=True)))
+        for plan, expected, got in zip(plans, alone, together, strict=True):
+            assert got == expected[: plan.cancel_at]
+        await until_idle(engine)
+
+
+class Progress:
+    """Lets others wait until a count is reached, or until counting has ended."""
+
+    def __init__(self) -> None:
+        self.count, self.ended, self._changed = 0, False, asyncio.Condition()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def tick(self) -> None:
+        self.count += 1
+        self._announce()
+
+    def end(self) -> None:
+        self.ended = True
+        self._announce()
+
+    async def reached(self, count: int) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.ended or self.count >= count)
+
+    def _announce(self) -> None:
+        async def notify() -> None:
+            async with self._changed:
+                self._changed.notify_all()
+
+        task = asyncio.ensure_future(notify())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def test_a_seed_repeats_its_draws_and_no_seed_does_not(start_engine: StartEngine) -> None:
+    async with start_engine("onnx-community") as engine:
+        seeded = request(1, max_tokens=20, sampling=SamplingParams(temperature=1.5, seed=-3))
+        free = request(1, max_tokens=20, sampling=SamplingParams(temperature=1.5))
+        first, again, one, other = await run(engine, seeded, seeded, free, free)
+    assert first == again
+    assert one != other
+
+
+async def test_a_stop_token_ends_the_sequence_and_comes_with_the_last_event(start_engine: StartEngine) -> None:
+    async with start_engine("onnx-community") as engine:
+        tokens = (await run(engine, request(2)))[0]
+        stop = next(t for t in tokens if t != tokens[0])
+        stopping = GenerationRequest(request(2).prompt, 10, GREEDY, frozenset({stop}))
+        events = [event async for event in engine.submit([stopping])[0]]
+    assert [e.token for e in events] == tokens[: tokens.index(stop) + 1]
+    assert [e.finish for e in events] == [None] * (len(events) - 1) + [FinishReason.STOP]
+
+
+async def test_max_tokens_ends_a_sequence_with_length(start_engine: StartEngine) -> None:
+    async with start_engine("onnx-community") as engine:
+        events: list[TokenEvent] = [event async for event in engine.submit([request(3, max_tokens=1)])[0]]
+    assert [e.finish for e in events] == [FinishReason.LENGTH]
+
+
+async def test_a_prompt_and_answer_may_fill_the_context_exactly(start_engine: StartEngine) -> None:
+    async with start_engine("onnx-community", max_model_len=32) as engine:
+        assert len((await run(engine, request(4, prompt=20, max_tokens=12)))[0]) == 12
+
+
+async def test_logprobs_are_those_of_the_unmodified_logits(
+    start_engine: StartEngine, open_session: OpenSession
+) -> None:
+    asked = SamplingParams(temperature=0.3, repetition_penalty=1.5, logit_bias={5: 3.0}, seed=1, top_logprobs=4)
+    session = open_session("onnx-community")
+    async with start_engine("onnx-community") as engine:
+        req = request(5, sampling=asked)
+        events = [event async for event in engine.submit([req])[0]]
+    slots = SlotPool(session.contract.states, 1, 64)
+    logits = session.run(slots, 0, np.array([req.prompt]), np.array([0]))[0].astype(np.float64)
+    logprobs = logits - np.log(np.exp(logits).sum())
+    first = events[0].logprobs
+    assert first is not None
+    assert first.logprob == pytest.approx(logprobs[events[0].token], abs=1e-4)
+    assert [t for t, _ in first.top] == list(np.argsort(-logprobs)[:4])
+    assert [p for _, p in first.top] == pytest.approx(sorted(logprobs)[::-1][:4], abs=1e-4)
+
+
+async def test_unknown_ids_are_never_drawn(open_session: OpenSession) -> None:
+    unknown = np.arange(1, 1024)
+    config = EngineConfig(max_seqs=1, max_waiting=1, max_model_len=64, prefill_chunk=16, unknown_ids=unknown)
+    engine = Engine([open_session("onnx-community")], config)
+    engine.start()
+    assert await run(engine, request(6, sampling=SamplingParams(temperature=2.0))) == [[0] * 10]
+    await engine.stop()
+
+
+async def test_a_full_queue_refuses_all_of_a_request_or_none(start_engine: StartEngine) -> None:
+    async with start_engine("onnx-community", max_seqs=1, max_waiting=2) as engine:
+        streams = engine.submit([request(7, max_tokens=200)] * 2)
+        with pytest.raises(QueueFullError, match="2 requests are already waiting") as refused:
+            engine.submit([request(8)] * 2)
+        assert 1 <= refused.value.retry_after <= 120
+        streams += engine.submit([request(8)])
+        for stream in streams:
+            stream.cancel()
+        await until_idle(engine)
+
+
+async def test_cancelled_in_the_queue_in_prefill_or_in_decode_a_sequence_leaves(start_engine: StartEngine) -> None:
+    async with start_engine("onnx-community", max_seqs=2, prefill_chunk=1) as engine:
+        decoding, prefilling, waiting = engine.submit(
+            [request(9, 2, 200), request(10, 200, 20), request(11, 2, 20)]
+        )
+        await anext(decoding)
+        survivor = engine.submit([request(12, 20, 20)])[0]
+        for stream in (waiting, prefilling, decoding):
+            stream.cancel()
+            stream.cancel()
+        expected = (await run(engine, request(12, 20, 20)))[0]
+        assert await tokens_of(survivor) == expected
+        await until_idle(engine)
+        with pytest.raises(StopAsyncIteration):
+            await anext(decoding)
+
+
+async def test_a_short_prompt_is_answered_while_another_decodes(start_engine: StartEngine) -> None:
+    async with start_engine("onnx-community") as engine:
+        running = engine.submit([request(13, max_tokens=200)])[0]
+        await anext(running)
+        await run(engine, request(14))
+        assert engine.running == 1
+        running.cancel()
+
+
+class FaultySession(ModelSession):
+    """A session that raises in every step in which a row has exactly `fatal` tokens behind it."""
+
+    fatal = -1
+    poison = -1
+
+    def run(
+        self, slots: SlotPool, first: int, tokens: npt.NDArray[np.int64], past: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        if self.fatal in past:
+            raise RuntimeError("made to fail")
+        logits = super().run(slots, first, tokens, past)
+        logits[past == self.poison] = np.nan
+        return logits
+
+
+@pytest.fixture
+def faulty_engine(open_session: OpenSession) -> tuple[Engine, FaultySession]:
+    session = open_session("onnx-community")
+    session.__class__ = FaultySession
+    assert isinstance(session, FaultySession)
+    config = EngineConfig(max_seqs=4, max_waiting=64, max_model_len=256, prefill_chunk=16)
+    return Engine([session], config), session
+
+
+async def test_a_prompt_whose_prefill_fails_takes_nobody_with_it(
+    faulty_engine: tuple[Engine, FaultySession],
+) -> None:
+    engine, session = faulty_engine
+    engine.start()
+    expected = (await run(engine, request(15, 10, 20)))[0]
+    running = engine.submit([request(15, 10, 20)])[0]
+    first = (await anext(running)).token
+    session.fatal = 48  # the fourth chunk of a prompt of 64
+    with pytest.raises(StepFailedError):
+        await run(engine, request(16, 64, 5))
+    assert [first, *await tokens_of(running)] == expected
+    await until_idle(engine)
+    await engine.stop()
+
+
+async def test_a_failing_decode_step_fails_its_sequences_and_later_ones_are_served(
+    faulty_engine: tuple[Engine, FaultySession],
+) -> None:
+    engine, session = faulty_engine
+    engine.start()
+    expected = (await run(engine, request(17)))[0]
+    session.fatal = 12
+    results = await asyncio.gather(*map(tokens_of, engine.submit([request(18), request(19)])), return_exceptions=True)
+    assert [type(r) for r in results] == [StepFailedError] * 2
+    session.fatal = -1
+    assert (await run(engine, request(17)))[0] == expected
+    await engine.stop()
+
+
+async def test_logits_that_are_not_finite_fail_their_own_row_only(faulty_engine: tuple[Engine, FaultySession]) -> None:
+    engine, session = faulty_engine
+    engine.start()
+    expected = (await run(engine, request(20, 5, 20)))[0]
+    session.poison = 40
+    streams = engine.submit([request(20, 5, 20), request(21, 38, 10)])
+    good, bad = await asyncio.gather(*map(tokens_of, streams), return_exceptions=True)
+    assert good == expected
+    assert isinstance(bad, StepFailedError)
+    await engine.stop()
+
+
+async def test_stopping_fails_what_is_left_and_refuses_what_comes(start_engine: StartEngine) -> None:
+    async with start_engine("onnx-community", max_seqs=1) as engine:
+        streams = engine.submit([request(22, max_tokens=200)] * 2)
+        await anext(streams[0])
+    for stream in streams:
+        with pytest.raises(ModelNotReadyError, match="stopping"):
+            await tokens_of(stream)
+    with pytest.raises(ModelNotReadyError, match="stopping"):
+        engine.submit([request(23)])

@@ -1,0 +1,114 @@
+"""What is installed: the package's files and entry point, its dependencies, and the lock files that pin them."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import server
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCKS = {name: ROOT / "requirements" / f"{name}.txt" for name in ("runtime", "dev")}
+PINNED = re.compile(
+    r"^(?P<name>[a-z0-9-]+)==(?P<version>[^ ;\\]+).*?(?P<hashes>(?:\\\n +--hash=\S+ ?)*)$", re.MULTILINE
+)
+
+
+def pins(lock: str) -> dict[str, str]:
+    return {match["name"]: match["version"] for match in PINNED.finditer(LOCKS[lock].read_text())}
+
+
+def requirements(extra: str | None = None) -> list[Requirement]:
+    return [Requirement(r) for r in (PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"])]
+
+
+def imported_distributions() -> set[str]:
+    """The distributions that the modules of `server` import, wherever in a file they do."""
+    found: set[str] = set()
+    for path in (ROOT / "server").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found.update(alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    distributions = packages_distributions()
+    modules = found - set(sys.stdlib_module_names) - {"server"}
+    return {canonicalize_name(distributions[module][0]) for module in modules}
+
+
+def test_what_the_code_imports_is_what_the_project_depends_on() -> None:
+    declared = {canonicalize_name(requirement.name) for requirement in requirements()}
+    brought_by_fastapi = {"starlette", "anyio"}
+    assert imported_distributions() - brought_by_fastapi == declared
+
+
+@pytest.mark.parametrize("requirement", requirements() + requirements("dev") + requirements("train"), ids=str)
+def test_a_dependency_has_a_lower_bound_and_an_upper_major(requirement: Requirement) -> None:
+    assert sorted(specifier.operator for specifier in requirement.specifier) == ["<", ">="]
+
+
+@pytest.mark.parametrize(
+    ("lock", "requirement"),
+    [("runtime", r) for r in requirements()] + [("dev", r) for r in requirements() + requirements("dev")],
+    ids=str,
+)
+def test_a_lock_pins_a_version_that_the_project_allows(lock: str, requirement: Requirement) -> None:
+    assert requirement.specifier.contains(pins(lock)[canonicalize_name(requirement.name)])
+
+
+def test_the_development_lock_only_adds_to_the_runtime_lock() -> None:
+    assert pins("runtime").items() <= pins("dev").items()
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_has_hashes_and_names_no_place_to_download_from(lock: str) -> None:
+    text = LOCKS[lock].read_text()
+    assert all(match["hashes"] for match in PINNED.finditer(text))
+    assert not re.search(r"://|^ *--(?!hash=)|^ *[./]|@", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_holds_no_torch(lock: str) -> None:
+    assert "torch" not in pins(lock)
+
+
+def test_the_command_starts_at_a_function_that_exists() -> None:
+    module, function = PROJECT["scripts"]["lfm-serve"].split(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    backend = pytest.importorskip("flit_core.buildapi", reason="needs the build backend of requirements/dev.txt")
+    folder = tmp_path_factory.mktemp("wheel")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        return zipfile.ZipFile(folder / backend.build_wheel(str(folder)))
+
+
+def test_the_wheel_has_the_packages_version_and_licence(wheel: zipfile.ZipFile) -> None:
+    information = f"lfm_serve-{server.__version__}.dist-info"
+    assert f"Version: {server.__version__}\n" in wheel.read(f"{information}/METADATA").decode()
+    assert "Apache License" in wheel.read(f"{information}/licenses/LICENSE").decode()
+
+
+def test_the_wheel_holds_the_package_with_the_built_in_model_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    files = {name for name in wheel.namelist() if not name.startswith("lfm_serve-")}
+    expected = {path for path in (ROOT / "server").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert files == {str(path.relative_to(ROOT)) for path in expected}
+    assert any(name.startswith("server/demo/") and name.endswith(".onnx") for name in files)
+
+
+def test_the_built_in_model_takes_at_most_12_megabytes() -> None:
+    assert sum(path.stat().st_size for path in (ROOT / "server" / "demo").rglob("*") if path.is_file()) <= 12_000_000
