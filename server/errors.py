@@ -1,4 +1,4 @@
-"""What can go wrong, as exceptions that carry their facts. Knows no HTTP: `server.api.errors` maps these to statuses."""
+"""What can go wrong, as exceptions that carry their facts. Knows no HTTP: `server.api.errors` has the statuses."""
 
 from __future__ import annotations
 
@@ -51,6 +51,13 @@ class ContextLengthError(InvalidRequestError):
         )
         self.prompt_tokens = prompt_tokens
         self.max_model_len = max_model_len
+
+
+class RequestTooLargeError(LfmServeError):
+    """A request's body is longer than `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The request's body is too large: at most {limit:,} bytes are taken.")
 
 
 class ModelNotFoundError(LfmServeError):

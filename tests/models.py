@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from server.export import export_random
 from server.export.tokenizer import BUILT_IN_TOKENIZER
 
-TOKENIZER = BUILT_IN_TOKENIZER if (BUILT_IN_TOKENIZER / "tokenizer.json").exists() else Path("/tmp/tok")  # TEMPORARY
+TOKENIZER = BUILT_IN_TOKENIZER
 
 LAYER_TYPES = ["conv", "full_attention", "conv", "full_attention"]
 DENSE: dict[str, Any] = {
