@@ -78,9 +78,7 @@ class Contract:
         return "num_logits_to_keep" in self.token_dtypes
 
 
-def discover(
-    inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], head_dim: int | None = None
-) -> Contract:
+def discover(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], head_dim: int | None = None) -> Contract:
     """Read the contract off a session's inputs and outputs.
 
     `head_dim` fills in for graphs that leave the KV cache's last axis symbolic. Raises UnsupportedModelError, saying
@@ -108,18 +106,12 @@ def discover(
     )
 
 
-def _state(
-    past: TensorInfo, presents: dict[tuple[str, ...], TensorInfo], head_dim: int | None
-) -> StateTensor:
+def _state(past: TensorInfo, presents: dict[tuple[str, ...], TensorInfo], head_dim: int | None) -> StateTensor:
     present = presents.get(_layer_key(past.name))
     if present is None:
-        raise UnsupportedModelError(
-            f"Input {past.name} has no present output to pair with; found {_names(presents)}."
-        )
+        raise UnsupportedModelError(f"Input {past.name} has no present output to pair with; found {_names(presents)}.")
     if isinstance(past.shape[0], int):
-        raise UnsupportedModelError(
-            f"Input {past.name} has a fixed batch size, {past.shape[0]}; it must be symbolic."
-        )
+        raise UnsupportedModelError(f"Input {past.name} has a fixed batch size, {past.shape[0]}; it must be symbolic.")
     if len(past.shape) == 4:
         last = past.shape[3] if isinstance(past.shape[3], int) else head_dim
         kind, shape = StateKind.KV, (past.shape[1], last)
@@ -140,9 +132,7 @@ def _layer_key(name: str) -> tuple[str, ...]:
 
 def _dtype(info: TensorInfo) -> np.dtype[np.generic]:
     if info.type not in NUMPY_DTYPES:
-        raise UnsupportedModelError(
-            f"{info.name} is a {info.type}; expected one of {', '.join(NUMPY_DTYPES)}."
-        )
+        raise UnsupportedModelError(f"{info.name} is a {info.type}; expected one of {', '.join(NUMPY_DTYPES)}.")
     return NUMPY_DTYPES[info.type]
 
 

@@ -82,10 +82,7 @@ class ModelSession:
             "num_logits_to_keep": np.array(1),
         }
         dtypes = self.contract.token_dtypes
-        return {
-            name: np.ascontiguousarray(values[name], dtypes[name]).reshape(values[name].shape)
-            for name in dtypes
-        }
+        return {name: np.ascontiguousarray(values[name], dtypes[name]).reshape(values[name].shape) for name in dtypes}
 
     def _conv_output(self, name: str, view: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """Scratch for a convolution's present state, shaped like `view`."""
@@ -119,6 +116,4 @@ def _open(graph: Path, threads: int) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise UnsupportedModelError(
-            f"onnxruntime {ort.__version__} cannot load {graph.name}: {error}"
-        ) from error
+        raise UnsupportedModelError(f"onnxruntime {ort.__version__} cannot load {graph.name}: {error}") from error

@@ -69,11 +69,7 @@ class SlotPool:
 
     def _map(self, state: StateTensor) -> None:
         first, last = state.shape
-        shape = (
-            (self.n_slots, first, self.max_len, last)
-            if state.kind is StateKind.KV
-            else (self.n_slots, first, last)
-        )
+        shape = (self.n_slots, first, self.max_len, last) if state.kind is StateKind.KV else (self.n_slots, first, last)
         size = int(np.prod(shape)) * state.dtype.itemsize
         # Private, or dropped pages would stay in the shared memory file behind the mapping.
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
