@@ -4,8 +4,8 @@
 
 Raw: one onnxruntime session whose KV cache is bound in place, batch decoding greedily in a bare loop. Server:
 `lfm-serve serve`, as many requests at once over HTTP with the model's default sampling. Both stay loaded and take turns;
-the ratio of the medians is the figure to quote, absolute numbers move with the machine. Prefill is taken out of the
-server's time by asking twice, for few and for many tokens: the difference is decode steps of the whole batch.
+the ratio of medians is the figure to quote, absolute numbers move with the machine. Prefill is taken out of the
+server's time by asking twice, for few and for many tokens: the difference is the whole batch's decode steps.
 """
 
 from __future__ import annotations

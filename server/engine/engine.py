@@ -93,9 +93,7 @@ class Engine:
             Worker(session, self.state, self._wake, self._closing, worker_config, self._hand_over)
             for session in sessions
         ]
-        self._threads = [
-            threading.Thread(target=w.run, name=f"engine-{i}", daemon=True) for i, w in enumerate(workers)
-        ]
+        self._threads = [threading.Thread(target=w.run, name=f"engine-{i}", daemon=True) for i, w in enumerate(workers)]
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -135,9 +133,7 @@ class Engine:
                 raise ModelNotReadyError("The server is stopping.", code="draining", retry_after=5)
             room = self.config.max_waiting + self.state.free_slots - len(self.state.waiting)
             if len(streams) > room:
-                raise QueueFullError(
-                    self.config.max_waiting, self._rate.seconds_for(len(self.state.waiting) + 1)
-                )
+                raise QueueFullError(self.config.max_waiting, self._rate.seconds_for(len(self.state.waiting) + 1))
             self.state.waiting.extend(stream.sequence for stream in streams)
             self._wake.notify_all()
         return streams

@@ -31,9 +31,7 @@ def sample(logits: Logits, sequences: Rows[Sequence]) -> list[tuple[int, TokenLo
     drawn = []
     for i, sequence in enumerate(sequences):
         params = sequence.request.sampling
-        token = (
-            int(best[i]) if params.temperature == 0 else _draw(logits[i], params, sequence.rng, int(best[i]))
-        )
+        token = int(best[i]) if params.temperature == 0 else _draw(logits[i], params, sequence.rng, int(best[i]))
         logprobs = None
         if i in kept:
             alternatives = tuple((int(t), float(kept[i][t] - normalizers[i])) for t in top[i])
@@ -46,8 +44,7 @@ def _log_sum_exp(logits: Logits, sequences: Rows[Sequence]) -> dict[int, float]:
     """The log of each row's partition function, for the rows that ask for logprobs."""
     rows = [i for i, s in enumerate(sequences) if s.request.sampling.top_logprobs is not None]
     return {
-        i: float(np.log(np.exp(logits[i] - logits[i].max(), dtype=np.float64).sum()) + logits[i].max())
-        for i in rows
+        i: float(np.log(np.exp(logits[i] - logits[i].max(), dtype=np.float64).sum()) + logits[i].max()) for i in rows
     }
 
 
@@ -67,9 +64,7 @@ def _adjust(row: Logits, sequence: Sequence) -> None:
     if params.repetition_penalty != 1:
         # Prompt and answer alike (Keskar et al. 2019, CTRL), as transformers computes it.
         seen = row[sequence.seen]
-        row[sequence.seen] = np.where(
-            seen > 0, seen / params.repetition_penalty, seen * params.repetition_penalty
-        )
+        row[sequence.seen] = np.where(seen > 0, seen / params.repetition_penalty, seen * params.repetition_penalty)
     if (params.frequency_penalty or params.presence_penalty) and sequence.counts:
         ids = np.fromiter(sequence.counts.keys(), np.int64)
         times = np.fromiter(sequence.counts.values(), np.float32)
@@ -82,9 +77,7 @@ def _draw(row: Logits, params: SamplingParams, rng: np.random.Generator, best: i
     candidates, log_weights = _candidates(row, params, float(row[best]))
     cumulative = np.exp(log_weights).cumsum()
     return int(
-        candidates[
-            min(int(np.searchsorted(cumulative, uniform * cumulative[-1], "right")), len(candidates) - 1)
-        ]
+        candidates[min(int(np.searchsorted(cumulative, uniform * cumulative[-1], "right")), len(candidates) - 1)]
     )
 
 

@@ -1,7 +1,7 @@
 """Who waits, who prefills, who decodes, and which slot is whose. Changed only under the engine's lock.
 
 Decoding sequences occupy slots 0..n-1 in order, so that a decode batch is a view of the front; prefilling ones sit
-behind them. Between steps a leaver's place is taken by the last of the batch, and a prompt that is done moves to its end.
+behind them. Between steps a leaver's place is taken by the last of the batch, and a finished prompt moves to its end.
 """
 
 from __future__ import annotations

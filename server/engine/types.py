@@ -56,7 +56,7 @@ class TokenLogprobs:
 
 @dataclass(frozen=True, slots=True)
 class TokenEvent:
-    """One generated token. The last event of a sequence has `finish`; with STOP, `token` is the stop token (no text)."""
+    """One generated token. A sequence's last event has `finish`; with STOP, `token` is the stop token (no text)."""
 
     token: int
     logprobs: TokenLogprobs | None = None

@@ -105,17 +105,13 @@ class Worker:
         for sequence in sequences:
             sequence.in_flight = True
         tokens = np.array([[s.tokens[s.computed]] for s in sequences], np.int64)
-        return Work(
-            StepKind.DECODE, sequences, 0, tokens, np.array([s.computed for s in sequences], np.int64)
-        )
+        return Work(StepKind.DECODE, sequences, 0, tokens, np.array([s.computed for s in sequences], np.int64))
 
     def _begin_prefill(self, sequence: Sequence, count: int) -> Work:
         assert sequence.slot is not None
         sequence.in_flight = True
         tokens = sequence.tokens[None, sequence.computed : sequence.computed + count]
-        return Work(
-            StepKind.PREFILL, [sequence], sequence.slot, tokens, np.array([sequence.computed], np.int64)
-        )
+        return Work(StepKind.PREFILL, [sequence], sequence.slot, tokens, np.array([sequence.computed], np.int64))
 
     def _act(self, work: Work) -> list[Draw | None]:
         """Run the model and draw. A row whose logits are not finite gets None: a NaN is that sequence's alone."""

@@ -63,7 +63,9 @@ planned = st.builds(
 )
 
 
-@pytest.mark.parametrize(("kind", "sessions"), [("onnx-community", 1), ("onnx-community", 2), ("liquid", 1), ("genai", 1)])
+@pytest.mark.parametrize(
+    ("kind", "sessions"), [("onnx-community", 1), ("onnx-community", 2), ("liquid", 1), ("genai", 1)]
+)
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plans=st.lists(planned, min_size=1, max_size=16))
 async def test_joining_and_leaving_at_any_step_changes_nobodys_tokens(
@@ -71,7 +73,8 @@ async def test_joining_and_leaving_at_any_step_changes_nobodys_tokens(
 ) -> None:
     async with start_engine(kind, sessions=sessions, max_seqs=5) as engine:
         requests = [
-            request(p.seed, p.prompt, p.max_tokens, SamplingParams(p.temperature, top_p=0.95, seed=p.seed)) for p in plans
+            request(p.seed, p.prompt, p.max_tokens, SamplingParams(p.temperature, top_p=0.95, seed=p.seed))
+            for p in plans
         ]
         alone = [(await run(engine, r))[0] for r in requests]
         leader = engine.submit([request(0, 5, 25)])[0]
@@ -200,9 +203,7 @@ async def test_a_full_queue_refuses_all_of_a_request_or_none(start_engine: Start
 
 async def test_cancelled_in_the_queue_in_prefill_or_in_decode_a_sequence_leaves(start_engine: StartEngine) -> None:
     async with start_engine("onnx-community", max_seqs=2, prefill_chunk=1) as engine:
-        decoding, prefilling, waiting = engine.submit(
-            [request(9, 2, 200), request(10, 200, 20), request(11, 2, 20)]
-        )
+        decoding, prefilling, waiting = engine.submit([request(9, 2, 200), request(10, 200, 20), request(11, 2, 20)])
         await anext(decoding)
         survivor = engine.submit([request(12, 20, 20)])[0]
         for stream in (waiting, prefilling, decoding):
