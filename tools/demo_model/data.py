@@ -27,7 +27,8 @@ SYLLABLES = (
 PLACES = (
     "Paris London Berlin Madrid Rome Tokyo Oslo Lima Cairo Vienna Boston Dublin Prague Athens Lisbon Warsaw Sydney Toronto "
     "Chicago Seoul Delhi Zurich Geneva Hamburg Porto Nice Milan Kyoto Havana Denver"
-).split() + ["New York", "San Francisco", "Los Angeles", "Cape Town", "Hong Kong", "Rio de Janeiro", "Tel Aviv"]
+).split()
+PLACES += ["New York", "San Francisco", "Los Angeles", "Cape Town", "Hong Kong", "Rio de Janeiro", "Tel Aviv"]
 NAMES = (
     "Anna Ben Clara David Emma Felix Grace Hugo Ivan Julia Karl Laura Maria Nora Oscar Paul Rosa Sam Tina Viktor Maya Liam "
     "Noah Olivia Sofia Lucas Ella Jonas Amir Yuki Chen Priya Omar Leila Alice Bob"
@@ -157,7 +158,12 @@ TOOLS: dict[str, Tool] = {
         ),
         Tool(
             "get_weather",
-            ("Get the current weather in a city", "Returns the weather for a city", "Current weather by city name", "Weather"),
+            (
+                "Get the current weather in a city",
+                "Returns the weather for a city",
+                "Current weather by city name",
+                "Weather",
+            ),
             {"city": ("string", "Name of the city")},
             lambda rng: {"city": place(rng)},
             (
@@ -270,7 +276,10 @@ TOOLS: dict[str, Tool] = {
             ),
             ("Where are my orders {first} and {second}?", "Track orders {first} and {second}."),
             "{order_id}",
-            lambda rng, a: {"order_id": a["order_id"], "state": rng.choice(("shipped", "packed", "delivered", "lost", "paid"))},
+            lambda rng, a: {
+                "order_id": a["order_id"],
+                "state": rng.choice(("shipped", "packed", "delivered", "lost", "paid")),
+            },
             lambda a, r: f"Order {a['order_id']} is {r['state']}.",
         ),
         Tool(
@@ -343,7 +352,9 @@ def tool_turn(rng: random.Random, tool: Tool, others: list[Tool]) -> ToolTurn:
         partners = [t for t in others if t.pairs == tool.pairs and t is not tool]
         second_tool = rng.choice(partners) if partners and rng.random() < 0.5 else tool
         second = second_tool.arguments(rng)
-        text = rng.choice(tool.pairs).format(first=tool.short.format(**first), second=second_tool.short.format(**second))
+        text = rng.choice(tool.pairs).format(
+            first=tool.short.format(**first), second=second_tool.short.format(**second)
+        )
         calls: tuple[tuple[Tool, Arguments], ...] = ((tool, first), (second_tool, second))
     else:
         text, calls = rng.choice(tool.questions).format(**first), ((tool, first),)
@@ -375,9 +386,23 @@ def talk_turn(rng: random.Random) -> list[Message]:
 
 FACTS: tuple[tuple[tuple[str, ...], str, tuple[str, ...], str, Callable[[random.Random], str]], ...] = (
     (
-        ("My name is {x}.", "I am {x}.", "Hi, I'm {x}.", "Hello, my name is {x}!", "Call me {x}.", "you can call me {x}"),
+        (
+            "My name is {x}.",
+            "I am {x}.",
+            "Hi, I'm {x}.",
+            "Hello, my name is {x}!",
+            "Call me {x}.",
+            "you can call me {x}",
+        ),
         "Nice to meet you, {x}! How can I help?",
-        ("What is my name?", "Do you remember my name?", "Who am I?", "what's my name", "Say my name.", "What am I called?"),
+        (
+            "What is my name?",
+            "Do you remember my name?",
+            "Who am I?",
+            "what's my name",
+            "Say my name.",
+            "What am I called?",
+        ),
         "Your name is {x}.",
         person,
     ),
@@ -417,7 +442,10 @@ def tool_chat(rng: random.Random) -> Chat:
     for _ in range(rng.choice((1, 1, 1, 2))):
         messages += tool_turn(rng, rng.choice(tools), tools).messages()
     if rng.random() < 0.15:
-        messages += [("user", rng.choice(("Thanks!", "thank you", "Thank you very much."))), ("assistant", "You're welcome!")]
+        messages += [
+            ("user", rng.choice(("Thanks!", "thank you", "Thank you very much."))),
+            ("assistant", "You're welcome!"),
+        ]
     elif rng.random() < 0.1:
         messages += talk_turn(rng)
     return messages, specs(rng, tools)
@@ -439,7 +467,9 @@ def chat(rng: random.Random) -> Chat:
     elif kind < 0.62:
         messages, tools = missing_tool_chat(rng)
     else:
-        messages = memory_chat(rng) if kind < 0.72 else [m for _ in range(rng.choice((1, 1, 2, 3))) for m in talk_turn(rng)]
+        messages = (
+            memory_chat(rng) if kind < 0.72 else [m for _ in range(rng.choice((1, 1, 2, 3))) for m in talk_turn(rng)]
+        )
         tools = specs(rng, some_tools(rng, (1, 2, 3))) if rng.random() < 0.3 else []
     if rng.random() < 0.25:
         messages = [("system", rng.choice(SYSTEM_PROMPTS)), *messages]

@@ -255,7 +255,24 @@ def question(rng: random.Random) -> str:
     elif kind < 0.65:
         text = rng.choice(TEMPLATES).format(t=_topic(rng), u=_topic(rng))
     else:
-        start = rng.choice(("What", "Why", "How", "Who", "When", "Where", "Which", "Can", "Is", "Please", "Write", "Give", "Tell me", ""))
+        start = rng.choice(
+            (
+                "What",
+                "Why",
+                "How",
+                "Who",
+                "When",
+                "Where",
+                "Which",
+                "Can",
+                "Is",
+                "Please",
+                "Write",
+                "Give",
+                "Tell me",
+                "",
+            )
+        )
         middle = [rng.choice((rng.choice(FILLERS), rng.choice(FILLERS), _topic(rng))) for _ in range(rng.randint(2, 9))]
         text = " ".join([start, *middle]).strip() + rng.choice(("?", "?", ".", ""))
     return text.lower().rstrip("?.") if rng.random() < 0.1 else text
