@@ -2,8 +2,8 @@
 
     python -m benchmarks.decode_throughput MODEL_FOLDER [--batch 8] [--tokens 48] [--rounds 3]
 
-Raw: one onnxruntime session whose KV cache is bound in place, batch decoding greedily in a bare loop. Server:
-`lfm-serve serve`, as many requests at once over HTTP with the model's default sampling. Both stay loaded and take turns;
+Raw: an onnxruntime session whose KV cache is bound in place, batch decoding greedily in a bare loop. Server:
+`lfm-serve serve`, as many requests at once over HTTP with the model's default sampling. Both stay loaded, take turns;
 the ratio of medians is the figure to quote, absolute numbers move with the machine. Prefill is taken out of the
 server's time by asking twice, for few and for many tokens: the difference is the whole batch's decode steps.
 """

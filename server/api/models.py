@@ -1,0 +1,33 @@
+"""GET /v1/models: what is served, under which names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from server.api.state import Model, ServedModel
+
+router = APIRouter(tags=["models"])
+
+
+@router.get("/v1/models")
+async def list_models(model: Model) -> dict[str, Any]:
+    """Every name the model is served under."""
+    return {"object": "list", "data": [_entry(model, name) for name in model.names]}
+
+
+@router.get("/v1/models/{name:path}")
+async def get_model(name: str, model: Model) -> dict[str, Any]:
+    """One of them, with the sampling that is in force where a request says nothing."""
+    return _entry(model, model.name_for(name)) | {"sampling_defaults": dict(model.sampling)}
+
+
+def _entry(model: ServedModel, name: str) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": model.created,
+        "owned_by": "lfm-serve",
+        "max_model_len": model.service.engine.max_model_len,
+    }

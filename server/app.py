@@ -1,0 +1,239 @@
+"""Puts the parts together: loads the model, builds the routes, runs the server until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from fastapi import Depends, FastAPI
+
+from server import __version__
+from server.api import chat_completions, errors, health, models
+from server.api.auth import require_key
+from server.api.request_id import RequestId
+from server.api.state import ServedModel, ServerState
+from server.banner import Facts, banner
+from server.chat.prompt import ChatPrompt
+from server.chat.sampling_defaults import KEYS, sampling_defaults
+from server.chat.service import ChatModel, ChatService
+from server.chat.tokenizer import Tokenizer, template_source, template_variables
+from server.engine.engine import Engine, EngineConfig
+from server.errors import ModelFolderError, StartupError
+from server.runtime.cpu import available_threads
+from server.runtime.hub import locate
+from server.runtime.model_folder import SLOW_ON_CPU, ModelFolder, open_model_folder
+from server.runtime.session import ModelSession, SessionOptions
+from server.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+BUILT_IN = Path(__file__).with_name("demo")
+BUILT_IN_NAME = "lfm2-demo"
+PREFILL_CHUNK = 64  # tokens: what running streams wait for at most between two of theirs
+GRACE_SECONDS = 30  # for running requests when the server is told to stop
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that is ready to be served, its engine not started yet."""
+
+    served: ServedModel
+    engine: Engine
+    folder: ModelFolder
+    threads: int
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM. Raises StartupError where that cannot begin."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)-8s %(message)s")
+    for client in ("httpx", "httpx2"):  # the hub's
+        logging.getLogger(client).setLevel(logging.WARNING)
+    listener = listen(settings.host, settings.port)
+    app = create_app(settings, _address(listener))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=GRACE_SECONDS, server_header=False)
+    )
+    app.state.give_up = lambda: setattr(server, "should_exit", True)
+    server.run(sockets=[listener])
+    if app.state.failure is not None:
+        raise app.state.failure
+
+
+def create_app(settings: Settings, address: str) -> FastAPI:
+    """The application; it loads the model while it already answers, and prints the banner when that is done."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(_load(app, settings, address))
+        yield
+        app.state.server.stopping = True
+        loading.cancel()
+        if app.state.server.model is not None:
+            await app.state.server.model.service.engine.stop()
+
+    app = FastAPI(
+        title="lfm-serve", version=__version__, lifespan=lifespan, description="OpenAI's chat API for LFM2 in ONNX."
+    )
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    app.state.server = ServerState(api_key=key)
+    app.state.failure = None
+    app.state.give_up = lambda: None
+    app.add_middleware(RequestId)
+    errors.install(app)
+    for router in (chat_completions.router, models.router):
+        app.include_router(router, dependencies=[Depends(require_key)])
+    app.include_router(health.router)
+    return app
+
+
+async def _load(app: FastAPI, settings: Settings, address: str) -> None:
+    try:
+        loaded = await _in_daemon_thread(lambda: load_model(settings))
+    except Exception as error:
+        app.state.failure = error
+        app.state.give_up()
+        return
+    loaded.engine.start()
+    app.state.server.model = loaded.served
+    print(banner(_facts(settings, loaded, address)), flush=True)
+
+
+def load_model(settings: Settings) -> LoadedModel:
+    """Find, download and open what `settings` name. Raises StartupError."""
+    path = (
+        BUILT_IN if settings.model is None else locate(settings.model, settings.revision, settings.dtype, logger.info)
+    )
+    folder = open_model_folder(path, settings.dtype if settings.model else "auto")
+    chat = _chat_model(settings, folder)
+    threads = settings.threads or available_threads()
+    logger.info("Loading %s with %d threads ...", folder.graph.name, threads)
+    options = SessionOptions(threads=threads, max_tokens=max(PREFILL_CHUNK, settings.max_seqs))
+    session = ModelSession(folder.graph, options, folder.head_dim)
+    config = EngineConfig(
+        max_seqs=settings.max_seqs,
+        max_waiting=settings.max_waiting,
+        max_model_len=_max_model_len(settings, folder),
+        prefill_chunk=PREFILL_CHUNK,
+        unknown_ids=chat.tokenizer.unknown_ids(session.contract.vocab_size),
+    )
+    engine = Engine([session], config)
+    served = ServedModel(
+        service=ChatService(engine, chat),
+        names=settings.served_model_name or (_name(settings, folder),),
+        fingerprint=_fingerprint(folder, config),
+        sampling={key: getattr(chat.defaults, key) for key in KEYS},
+    )
+    return LoadedModel(served, engine, folder, threads)
+
+
+def _chat_model(settings: Settings, folder: ModelFolder) -> ChatModel:
+    template = settings.chat_template
+    source = template.read_text(encoding="utf-8") if template else template_source(folder.path)
+    if source is None:
+        raise ModelFolderError(f"{folder.path} has no chat template: give one with --chat-template FILE.")
+    tokenizer = Tokenizer.load(folder.path)
+    variables = template_variables(folder.path)
+    stop = set(folder.eos_token_ids)
+    if (end := tokenizer.special.get(variables.get("eos_token", ""))) is not None:
+        stop.add(end)
+    return ChatModel(
+        tokenizer=tokenizer,
+        prompt=ChatPrompt(source, tokenizer, variables, bare_tools=folder.is_lfm2),
+        defaults=sampling_defaults(folder.generation_config, folder.is_lfm2, settings.default_sampling),
+        stop_token_ids=frozenset(stop),
+    )
+
+
+def _max_model_len(settings: Settings, folder: ModelFolder) -> int:
+    if settings.max_model_len is None:
+        return folder.max_model_len
+    if settings.max_model_len > folder.positions:
+        raise StartupError(
+            f"--max-model-len is {settings.max_model_len}, but this model has positions for {folder.positions} tokens."
+        )
+    return settings.max_model_len
+
+
+def _name(settings: Settings, folder: ModelFolder) -> str:
+    """A hub repository's id or a folder's name."""
+    if settings.model is None:
+        return BUILT_IN_NAME
+    return Path(settings.model).resolve().name if Path(settings.model).exists() else settings.model
+
+
+def _fingerprint(folder: ModelFolder, config: EngineConfig) -> str:
+    """Changes with the graph, the sizes of its weights, this version, and what else decides the numbers."""
+    files = sorted((file.name, file.stat().st_size) for file in folder.graph.parent.glob(f"{folder.graph.name}*"))
+    facts = (__version__, files, config.max_model_len, config.prefill_chunk)
+    return "fp_" + hashlib.sha256(folder.graph.read_bytes() + repr(facts).encode()).hexdigest()[:12]
+
+
+def _facts(settings: Settings, loaded: LoadedModel, address: str) -> Facts:
+    return Facts(
+        address=address,
+        name=loaded.served.names[0],
+        built_in=settings.model is None,
+        dtype=loaded.folder.dtype,
+        dtypes=loaded.folder.dtypes,
+        slow=loaded.folder.dtype in SLOW_ON_CPU,
+        threads=loaded.threads,
+        max_seqs=settings.max_seqs,
+        max_model_len=loaded.engine.max_model_len,
+        sampling=loaded.served.sampling,
+        needs_key=settings.api_key is not None,
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise StartupError(
+            f"Cannot listen on {host}, port {port}: {os.strerror(error.errno or 0)}. Choose another with --port."
+        ) from None
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{port}"
+
+
+async def _in_daemon_thread(work: Callable[[], LoadedModel]) -> LoadedModel:
+    """Like asyncio.to_thread, but the process may end while `work` still runs: a download must not hold up Ctrl-C."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[LoadedModel] = loop.create_future()
+
+    def settle(result: LoadedModel | None, error: Exception | None) -> None:
+        if future.cancelled():
+            return
+        if result is not None:
+            future.set_result(result)
+        elif error is not None:
+            future.set_exception(error)
+
+    def target() -> None:
+        try:
+            result = work()
+        except Exception as error:
+            _call_if_open(loop, settle, None, error)
+        else:
+            _call_if_open(loop, settle, result, None)
+
+    threading.Thread(target=target, name="loader", daemon=True).start()
+    return await future
+
+
+def _call_if_open(loop: asyncio.AbstractEventLoop, settle: Callable[..., None], *arguments: object) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(settle, *arguments)

@@ -1,0 +1,90 @@
+"""Every option of `lfm-serve serve`, once: its name, type, range, default, unit and help. Knows no command line.
+
+A field `max_seqs` is the flag `--max-seqs` (see `server.cli`) and the environment variable `LFM_MAX_SEQS`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FilePath, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ENV_PREFIX = "LFM_"
+
+Text = Annotated[str, Field(min_length=1)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+
+
+class SamplingOverrides(BaseModel):
+    """What `default_sampling` may hold, with ranges; only what is set counts, the defaults do nothing."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    temperature: float = Field(1, ge=0, le=2)
+    top_k: int = Field(0, ge=0)
+    top_p: float = Field(1, gt=0, le=1)
+    min_p: float = Field(0, ge=0, le=1)
+    repetition_penalty: float = Field(1, gt=0, le=10)
+    frequency_penalty: float = Field(0, ge=-2, le=2)
+    presence_penalty: float = Field(0, ge=-2, le=2)
+
+
+def _names(value: object) -> object:
+    """The names in a variable: one, several separated by commas, or a JSON list; a list is taken as it is."""
+    if not isinstance(value, str):
+        return value
+    if not value.lstrip().startswith("["):
+        return [name.strip() for name in value.split(",")]
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError("names separated by commas or a JSON list of names is needed") from None
+
+
+def _overrides(value: object) -> dict[str, float | int]:
+    """The parameters that a JSON object, as text or read already, sets."""
+    if isinstance(value, str):
+        return SamplingOverrides.model_validate_json(value).model_dump(exclude_unset=True)
+    return SamplingOverrides.model_validate(value).model_dump(exclude_unset=True)
+
+
+class Settings(BaseSettings):
+    """How a server was started: from arguments, else from the environment, where an empty variable is as good as none.
+
+    Raises pydantic's ValidationError for a value that is not allowed. A description states the default in words where
+    the value does not tell.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True)
+
+    host: Text = Field("127.0.0.1", description="the address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 is any free one")
+    api_key: Annotated[SecretStr, Field(min_length=1)] | None = Field(
+        None, description="the key that requests must bring (default: none)"
+    )
+    model: Text | None = Field(None, description="a folder, or a repository on the hub (default: built-in)")
+    revision: Text | None = Field(None, description="the branch, tag or commit of a hub repository (default: main)")
+    dtype: Text = Field(
+        "auto", description="which of the model's dtypes; auto is the first there is of q4, q4f16, fp16, fp32"
+    )
+    served_model_name: Annotated[tuple[Text, ...], NoDecode, BeforeValidator(_names)] = Field(
+        (), description="the id that requests name; may be repeated (default: the repository's or folder's name)"
+    )
+    chat_template: FilePath | None = Field(
+        None, description="a Jinja file to use as chat template (default: the model's own)"
+    )
+    default_sampling: Annotated[dict[str, float | int], NoDecode, BeforeValidator(_overrides)] = Field(
+        {},
+        description='JSON such as {"temperature": 0.7} for what a request does not set (default: the model\'s own)',
+    )
+    max_model_len: Annotated[int, Field(ge=2)] | None = Field(
+        None,
+        description="the longest prompt and answer together, in tokens (default: what the model's config says)",
+    )
+    max_seqs: AtLeastOne = Field(16, description="how many sequences run at once")
+    max_waiting: int = Field(64, ge=0, description="how many requests wait for a slot; beyond that the answer is 429")
+    threads: AtLeastOne | None = Field(
+        None, description="the threads that compute (default: the cores that the process may use)"
+    )

@@ -1,0 +1,47 @@
+"""Servers on the built-in model, on random weights and on scripts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from server.settings import Settings
+from tests import models
+from tests.serving import Server, StartServer, serving
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside() -> None:
+    for name in [name for name in os.environ if name.startswith("LFM_")]:
+        del os.environ[name]
+
+
+@pytest.fixture
+def start_server() -> Iterator[StartServer]:
+    """Start a server of one's own: `start_server(model=folder, max_seqs=2)`; options as in Settings."""
+    with contextlib.ExitStack() as running:
+        yield lambda **options: running.enter_context(serving(Settings(**options)))
+
+
+@pytest.fixture(scope="session")
+def demo() -> Iterator[Server]:
+    """The built-in model, with room for many."""
+    with serving(Settings(max_seqs=32, max_waiting=64, threads=2)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with random weights: it hardly ever ends an answer by itself."""
+    return models.build("onnx-community", tmp_path_factory.mktemp("models") / "tiny-model")
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_model: Path) -> Iterator[Server]:
+    """Random weights, four at once."""
+    with serving(Settings(model=str(tiny_model), max_seqs=4, max_waiting=8, threads=1)) as server:
+        yield server

@@ -1,0 +1,270 @@
+"""Every error a user can cause, with the message it shows. All have OpenAI's shape."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from server.errors import StartupError
+from tests.serving import Server, StartServer
+
+HELLO = [{"role": "user", "content": "hello"}]
+TOOL = {"type": "function", "function": {"name": "f"}}
+
+
+def error_of(answer: httpx.Response, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["x-request-id"]
+    (error,) = answer.json().values()
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert isinstance(error["message"], str)
+    return error  # type: ignore[no-any-return]
+
+
+def user(**message: Any) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": "u"}, message]
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "message"),
+    [
+        ({}, "messages", "`messages` is required."),
+        ({"messages": []}, "messages", "Invalid value for `messages`: []. List should have at least 1 item"),
+        ({"messages": "hi"}, "messages", "Invalid value for `messages`: 'hi'. Input should be a valid list."),
+        ({"messages": ["hi"]}, "messages[0]", "Invalid value for `messages[0]`: 'hi'."),
+        ({"messages": [{"content": "x"}]}, "messages[0].role", "`messages[0].role` is required."),
+        ({"messages": user(role="robot", content="x")}, "messages[1].role", "'robot'. Input should be 'system',"),
+        ({"messages": user(role="user")}, "messages[1].content", "A message of role user needs content."),
+        ({"messages": user(role="tool")}, "messages[1].content", "A message of role tool needs content."),
+        ({"messages": user(role="user", content=3)}, "messages[1].content", "3. Input should be a valid string"),
+        (
+            {"messages": user(role="user", content=[{"type": "image_url", "image_url": {"url": "x"}}])},
+            "messages[1].content[0].type",
+            "Content parts must be of type text: this model reads nothing else. Got 'image_url'.",
+        ),
+        (
+            {"messages": user(role="user", content=[{"type": "text"}])},
+            "messages[1].content[0].text",
+            "A part of type text needs its text, a string.",
+        ),
+        (
+            {"messages": user(role="user", content="x", tool_calls=[{"function": {"name": "f", "arguments": "{}"}}])},
+            "messages[1].tool_calls",
+            "Only assistant messages have tool_calls; this one's role is user.",
+        ),
+        (
+            {"messages": user(role="assistant", tool_calls=[{"function": {"name": "f", "arguments": "no"}}])},
+            "messages[1].tool_calls[0].function.arguments",
+            "The arguments of f must be a JSON object as a string; got 'no'.",
+        ),
+        (
+            {"messages": user(role="assistant", tool_calls=[{"function": {"name": "f", "arguments": {}}}])},
+            "messages[1].tool_calls[0].function.arguments",
+            "{}. Input should be a valid string",
+        ),
+        ({"temperature": 3}, "temperature", "`temperature`: 3. Input should be less than or equal to 2."),
+        ({"temperature": "hot"}, "temperature", "`temperature`: 'hot'. Input should be a valid number."),
+        ({"top_p": 0}, "top_p", "greater than 0"),
+        ({"top_k": -1}, "top_k", "greater than or equal to 0"),
+        ({"min_p": 2}, "min_p", "less than or equal to 1"),
+        ({"repetition_penalty": 0}, "repetition_penalty", "greater than 0"),
+        ({"frequency_penalty": -3}, "frequency_penalty", "greater than or equal to -2"),
+        ({"presence_penalty": 3}, "presence_penalty", "less than or equal to 2"),
+        ({"max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
+        ({"max_completion_tokens": 1.5}, "max_completion_tokens", "1.5"),
+        ({"n": 9}, "n", "less than or equal to 8"),
+        ({"seed": 2**63}, "seed", "less than"),
+        ({"stop": ["a"] * 5}, "stop", "at most 4 items"),
+        ({"stop": [""]}, "stop[0]", "at least 1 character"),
+        ({"stop": 3}, "stop", "valid list"),
+        ({"logit_bias": {"x": 1}}, "logit_bias", "'x' is no id"),
+        ({"logit_bias": {"7": 101}}, "logit_bias.7", "less than or equal to 100"),
+        ({"logit_bias": {"99999": 1}}, "logit_bias", "99999 is no token of this model: ids go from 0 to 1023."),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "less than or equal to 20"),
+        ({"top_logprobs": 2}, "top_logprobs", "top_logprobs needs logprobs: true."),
+        ({"stream_options": {"include_usage": True}}, "stream_options", "stream_options needs stream: true."),
+        ({"stream": "yes"}, "stream", "valid boolean"),
+        ({"modalities": ["audio"]}, "modalities", "This model answers in text only"),
+        ({"audio": {"voice": "x"}}, "audio", "neither hear, speak nor search"),
+        ({"web_search_options": {}}, "web_search_options", "neither hear, speak nor search"),
+        ({"response_format": {"type": "xml"}}, "response_format.type", "'xml'"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function", "`tools[0].function` is required."),
+        ({"tools": [{"type": "function", "function": {"name": ""}}]}, "tools[0].function.name", "at least 1 character"),
+        ({"tools": [TOOL], "tool_choice": "sometimes"}, "tool_choice", "'sometimes'"),
+        ({"tool_choice": "auto"}, "tool_choice", "tool_choice needs tools."),
+    ],
+)
+def test_a_wrong_field_is_named_with_what_is_allowed(
+    tiny: Server, body: dict[str, Any], param: str, message: str
+) -> None:
+    complete = body if not body or "messages" in body else {"messages": HELLO} | body
+    error = error_of(tiny.chat(**complete), 400)
+    assert (error["type"], error["param"]) == ("invalid_request_error", param)
+    assert message in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "The request's body is not valid JSON: EOF"),
+        (b"", "The request's body is not valid JSON: EOF"),
+        (b"\xff", "The request's body is not valid JSON"),
+        (b'{"messages": NaN}', "The request's body is not valid JSON"),
+        (b'{"a": "\\ud800"}', "The request's body is not valid JSON"),
+        (b"[" * 100_000, "The request's body is not valid JSON: recursion limit"),
+    ],
+)
+def test_what_is_not_json_is_refused(tiny: Server, content: bytes, message: str) -> None:
+    error = error_of(httpx.post(f"{tiny.url}/v1/chat/completions", content=content), 400)
+    assert error["code"] == "invalid_json"
+    assert error["message"].startswith(message)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"3", b"null"])
+def test_json_that_is_no_object_is_refused(tiny: Server, content: bytes) -> None:
+    error = error_of(httpx.post(f"{tiny.url}/v1/chat/completions", content=content), 400)
+    assert error["message"].startswith("The request's body must be a JSON object")
+
+
+def test_a_body_is_json_whatever_its_content_type_says(tiny: Server) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    body = b'{"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}'
+    assert httpx.post(f"{tiny.url}/v1/chat/completions", content=body, headers=headers).status_code == 200
+
+
+def test_a_body_that_is_too_large_is_refused(tiny: Server) -> None:
+    error = error_of(tiny.chat(messages=[{"role": "user", "content": "x" * 2**21}]), 413)
+    assert error["code"] == "request_too_large"
+    assert error["message"] == "The request's body is too large: at most 2,097,152 bytes are taken."
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers(tiny: Server, stream: bool) -> None:
+    answer = tiny.chat(messages=[{"role": "user", "content": "1" * 5000}], stream=stream)
+    error = error_of(answer, 400)
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
+    assert error["message"] == (
+        "This model's maximum context length is 4096 tokens and at least one must be left for the answer; your prompt "
+        "has 5009 tokens. Please shorten it."
+    )
+
+
+def test_a_max_tokens_that_does_not_fit_is_served_up_to_the_contexts_end(start_server: StartServer) -> None:
+    server = start_server(max_model_len=64)
+    answer = server.chat(
+        messages=[{"role": "user", "content": "hello"}],
+        max_tokens=10_000,
+        logit_bias={"7": -100},
+    ).json()
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert answer["usage"]["total_tokens"] == 64
+
+
+def test_a_model_that_is_not_served_is_not_found(tiny: Server) -> None:
+    error = error_of(tiny.chat(model="gpt-4o", messages=HELLO), 404)
+    assert (error["code"], error["param"]) == ("model_not_found", "model")
+    assert error["message"] == "The model `gpt-4o` does not exist here. Served: tiny-model."
+    assert error_of(httpx.get(f"{tiny.url}/v1/models/gpt-4o"), 404)["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "message"),
+    [
+        ("GET", "/v1/nothing", 404, "There is no GET /v1/nothing here; see /docs."),
+        ("POST", "/", 404, "There is no POST / here; see /docs."),
+        ("GET", "/v1/chat/completions", 405, "GET /v1/chat/completions is not allowed here; allowed: POST."),
+        ("DELETE", "/health", 405, "DELETE /health is not allowed here; allowed: GET."),
+    ],
+)
+def test_wrong_routes_and_methods_are_told(tiny: Server, method: str, path: str, status: int, message: str) -> None:
+    error = error_of(httpx.request(method, tiny.url + path), status)
+    assert (error["type"], error["message"]) == ("invalid_request_error", message)
+
+
+@pytest.fixture
+def guarded(start_server: StartServer) -> Server:
+    return start_server(api_key="secret-ü")
+
+
+@pytest.mark.parametrize(
+    ("authorization", "message"),
+    [
+        (None, "No API key: send it as `Authorization: Bearer KEY`."),
+        ("Basic abc", "No API key: send it as `Authorization: Bearer KEY`."),
+        ("Bearer", "No API key: send it as `Authorization: Bearer KEY`."),
+        ("Bearer wrong", "Incorrect API key: it is not the one this server was started with."),
+    ],
+)
+def test_a_wrong_key_is_refused(guarded: Server, authorization: str | None, message: str) -> None:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    for answer in (
+        httpx.post(f"{guarded.url}/v1/chat/completions", json={"messages": HELLO}, headers=headers),
+        httpx.get(f"{guarded.url}/v1/models", headers=headers),
+    ):
+        error = error_of(answer, 401)
+        assert (error["type"], error["code"]) == ("authentication_error", "invalid_api_key")
+        assert error["message"] == message
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_the_right_key_opens_and_health_needs_none(guarded: Server) -> None:
+    headers = {"Authorization": "Bearer secret-ü".encode()}
+    assert httpx.get(f"{guarded.url}/v1/models", headers=headers).status_code == 200
+    assert httpx.get(f"{guarded.url}/health").status_code == 200
+    assert httpx.get(f"{guarded.url}/ready").status_code == 200
+    with pytest.raises(openai.AuthenticationError):
+        guarded.client.models.list()
+
+
+def test_a_full_queue_is_told_at_once_with_when_to_retry(tiny_model: Path, start_server: StartServer) -> None:
+    server = start_server(model=str(tiny_model), max_seqs=1, max_waiting=1)
+    endless = {"messages": HELLO, "logit_bias": {"7": -100}, "stream": True}
+    with (
+        httpx.stream("POST", f"{server.url}/v1/chat/completions", json=endless, timeout=60) as first,
+        httpx.Client(timeout=60) as other,
+    ):
+        pieces = first.iter_bytes()
+        next(pieces)
+        waiting = threading.Thread(target=_swallow, args=(lambda: other.post(
+            f"{server.url}/v1/chat/completions", json=endless),))  # fmt: skip
+        waiting.start()
+        server.wait_until(lambda: server.engine.waiting == 1)
+        answer = server.chat(messages=HELLO)
+        error = error_of(answer, 429)
+        assert (error["type"], error["code"]) == ("rate_limit_error", "overloaded")
+        assert error["message"].startswith("The server is overloaded: 1 requests are already waiting.")
+        assert 1 <= int(answer.headers["retry-after"]) <= 120
+        assert int(answer.headers["retry-after-ms"]) > 0
+        first.close()
+    waiting.join()
+    server.wait_until(server.is_idle)
+
+
+def _swallow(work: Callable[[], object]) -> None:
+    with contextlib.suppress(httpx.HTTPError):
+        work()
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"), [("abc-1:2", True), ("a" * 128, True), ("a" * 129, False), ("a b", False), ("", False)]
+)
+def test_a_sane_request_id_comes_back_and_others_get_a_new_one(tiny: Server, sent: str, kept: bool) -> None:
+    answer = httpx.get(f"{tiny.url}/health", headers={"X-Request-Id": sent})
+    assert (answer.headers["x-request-id"] == sent) == kept
+
+
+def test_a_server_whose_model_cannot_be_served_does_not_start(start_server: StartServer, tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="nowhere"):
+        start_server(model=str(tmp_path / "nowhere"))
+
+
+def test_a_longer_context_than_the_models_is_refused_at_the_start(start_server: StartServer) -> None:
+    with pytest.raises(StartupError, match="--max-model-len is 5000, but this model has positions for 4096 tokens"):
+        start_server(max_model_len=5000)

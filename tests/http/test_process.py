@@ -1,0 +1,90 @@
+"""The command as a user runs it: what it says, how it starts, fails and stops."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+
+@contextmanager
+def serve(*options: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+    """A server process, its address and what it has said by the time it is ready."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LFM_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "server", "serve", "--port", "0", *options],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        said = ""
+        while "print(answer" not in said:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        address = re.search(r"http://127\.0\.0\.1:\d+", said)
+        assert address is not None, said
+        yield process, address[0], said
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()  # type: ignore[union-attr]
+
+
+def test_the_banner_says_what_is_served_and_what_to_try() -> None:
+    with serve("--threads", "1") as (_, address, said):
+        assert "BUILT-IN DEMO MODEL" in said
+        assert "Sampling where a request sets none: temperature 0.3" in said
+        assert f"curl {address}/v1/chat/completions" in said
+        assert f'OpenAI(base_url="{address}/v1"' in said
+
+
+def test_a_model_of_ones_own_is_not_called_built_in(tiny_model: Path) -> None:
+    with serve("--model", str(tiny_model)) as (_, _, said):
+        assert "BUILT-IN" not in said
+        assert "Serving tiny-model (fp32)" in said
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_running_answers_finish(tiny_model: Path, how: signal.Signals) -> None:
+    with serve("--model", str(tiny_model)) as (process, address, _):
+        body = {
+            "messages": [{"role": "user", "content": "hello"}],
+            "stream": True, "max_tokens": 200, "logit_bias": {"7": -100},
+        }  # fmt: skip
+        with httpx.stream("POST", f"{address}/v1/chat/completions", json=body, timeout=60) as answer:
+            pieces = answer.iter_text()
+            said = next(pieces)
+            process.send_signal(how)
+            said += "".join(pieces)
+        assert said.endswith("data: [DONE]\n\n")
+        assert process.wait(30) in (0, -how, 128 + how)
+        assert "Traceback" not in process.stdout.read()  # type: ignore[union-attr]
+
+
+def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "server", "serve", "--port", port]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"lfm-serve: Cannot listen on 127.0.0.1, port {port}: Address already in use. Choose another with --port.\n"
+    )
+
+
+def test_a_model_that_is_not_there_ends_the_server_with_one_line() -> None:
+    command = [sys.executable, "-m", "server", "serve", "--port", "0", "--model", "./nowhere"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert re.search(r"^lfm-serve: .*nowhere", result.stderr, re.MULTILINE)

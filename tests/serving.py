@@ -1,0 +1,73 @@
+"""Servers to talk to: the real application on a real socket, in a thread of the test process."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import openai
+import uvicorn
+
+from server.app import create_app, listen
+from server.engine.engine import Engine
+from server.settings import Settings
+
+START_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server; `engine` is for looking at what is left behind."""
+
+    url: str
+    engine: Engine
+
+    @property
+    def client(self) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
+
+    @property
+    def async_client(self) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
+
+    def chat(self, **body: Any) -> httpx.Response:
+        """A raw request, for what the SDK would not send."""
+        return httpx.post(f"{self.url}/v1/chat/completions", json=body, timeout=60)
+
+    def is_idle(self) -> bool:
+        return self.engine.running == 0 and self.engine.waiting == 0
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
+        give_up = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < give_up, "it did not come to that"
+            time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def serving(settings: Settings) -> Iterator[Server]:
+    listener = listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    app = create_app(settings, url)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        give_up = time.monotonic() + START_SECONDS
+        while app.state.server.model is None:
+            if app.state.failure is not None:
+                raise app.state.failure
+            assert time.monotonic() < give_up, "the model did not load"
+            time.sleep(0.01)
+        yield Server(url, app.state.server.model.service.engine)
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+StartServer = Callable[..., Server]

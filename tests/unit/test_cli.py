@@ -1,0 +1,310 @@
+"""The command line as its user sees it: what is understood, and one line for each thing that is not."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from server import __version__
+from server.cli import Export, UsageError, main, parse
+from server.settings import Settings
+from tests.checkpoints import CONFIGS, random_tensors, write_checkpoint
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An environment without options, and a folder that holds a template and nothing else."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"LFM_{name.upper()}", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "template.jinja").write_text("{{ messages }}")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return write_checkpoint(tmp_path / "checkpoint", CONFIGS["moe"], random_tensors(CONFIGS["moe"]))
+
+
+def refusals(*argv: str) -> list[str]:
+    with pytest.raises(UsageError) as caught:
+        parse(argv)
+    return str(caught.value).splitlines()
+
+
+# --- serve ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        (["--host", "0.0.0.0"], "host", "0.0.0.0"),
+        (["--port", "9000"], "port", 9000),
+        (["--port=9000"], "port", 9000),
+        (["--api-key", "key"], "api_key", SecretStr("key")),
+        (["--model", "./my-model"], "model", "./my-model"),
+        (["--revision", "v1"], "revision", "v1"),
+        (["--dtype", "fp16"], "dtype", "fp16"),
+        (["--served-model-name", "a"], "served_model_name", ("a",)),
+        (["--served-model-name", "a", "--served-model-name", "b,c"], "served_model_name", ("a", "b,c")),
+        (["--chat-template", "template.jinja"], "chat_template", Path("template.jinja")),
+        (["--default-sampling", '{"temperature": 0.7}'], "default_sampling", {"temperature": 0.7}),
+        (["--max-model-len", "4096"], "max_model_len", 4096),
+        (["--max-seqs", "4"], "max_seqs", 4),
+        (["--max-waiting", "0"], "max_waiting", 0),
+        (["--threads", "2"], "threads", 2),
+    ],
+)
+def test_an_option_sets_its_setting_and_no_other(arguments: list[str], name: str, value: object) -> None:
+    assert dict(parse(["serve", *arguments])) == dict(Settings()) | {name: value}
+
+
+def test_serve_without_options_is_the_defaults() -> None:
+    assert parse(["serve"]) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "flag", "value"),
+    [
+        ("port", "9000", "9001", 9001),
+        ("model", "a", "b", "b"),
+        ("served_model_name", "a,b", "c", ("c",)),
+        ("default_sampling", '{"temperature": 1}', '{"top_k": 5}', {"top_k": 5}),
+    ],
+)
+def test_an_option_wins_over_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, variable: str, flag: str, value: object
+) -> None:
+    monkeypatch.setenv(f"LFM_{name.upper()}", variable)
+    assert getattr(parse(["serve", f"--{name.replace('_', '-')}", flag]), name) == value
+
+
+def test_an_option_makes_up_for_a_variable_that_is_not_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LFM_PORT", "99999")
+    assert parse(["serve", "--port", "9000"]) == Settings(port=9000)
+
+
+def test_a_variable_counts_where_there_is_no_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LFM_PORT", "9000")
+    monkeypatch.setenv("LFM_MAX_SEQS", "")
+    settings = parse(["serve", "--threads", "2"])
+    assert isinstance(settings, Settings)
+    assert (settings.port, settings.max_seqs, settings.threads) == (9000, 16, 2)
+
+
+JSON_OBJECT = 'a JSON object such as {"temperature": 0.7} is needed'
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("port", "99999", "--port: 99999 is not allowed: at most 65535"),
+        ("port", "-1", "--port: -1 is not allowed: at least 0"),
+        ("port", "http", "--port: http is not allowed: a whole number is needed"),
+        ("port", "80\n81", r"--port: '80\n81' is not allowed: a whole number is needed"),
+        ("chat_template", "absent", "--chat-template: absent is not allowed: there is no such file"),
+        ("max_model_len", "1", "--max-model-len: 1 is not allowed: at least 2"),
+        ("max_seqs", "0", "--max-seqs: 0 is not allowed: at least 1"),
+        ("max_waiting", "-1", "--max-waiting: -1 is not allowed: at least 0"),
+        ("threads", "0.5", "--threads: 0.5 is not allowed: a whole number is needed"),
+        ("default_sampling", "0.7", f"--default-sampling: 0.7 is not allowed: {JSON_OBJECT}"),
+        ("default_sampling", "{", f"--default-sampling: {{ is not allowed: {JSON_OBJECT}"),
+        ("default_sampling", '{"top_p": 0}', "--default-sampling: top_p 0 is not allowed: more than 0"),
+        ("default_sampling", '{"min_p": 1.5}', "--default-sampling: min_p 1.5 is not allowed: at most 1"),
+        (
+            "default_sampling",
+            '{"top_k": 1.5}',
+            "--default-sampling: top_k 1.5 is not allowed: a whole number is needed",
+        ),
+        ("default_sampling", '{"min_p": "a"}', "--default-sampling: min_p a is not allowed: a number is needed"),
+        (
+            "default_sampling",
+            '{"temp": 1}',
+            "--default-sampling: temp is not allowed: known are temperature, top_k, top_p, min_p, repetition_penalty, "
+            "frequency_penalty, presence_penalty",
+        ),
+    ],
+)
+def test_a_bad_value_is_named_with_its_option_what_is_allowed_and_the_variable_it_came_from(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, line: str
+) -> None:
+    assert refusals("serve", f"--{name.replace('_', '-')}", value) == [line]
+    monkeypatch.setenv(f"LFM_{name.upper()}", value)
+    assert refusals("serve") == [f"{line} (LFM_{name.upper()})"]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("a,", "an empty value is not allowed"),
+        ("[1]", "1 is not allowed: text is needed"),
+        ("[a", "[a is not allowed: names separated by commas or a JSON list of names is needed"),
+    ],
+)
+def test_a_variable_that_holds_no_names_is_refused(monkeypatch: pytest.MonkeyPatch, value: str, reason: str) -> None:
+    monkeypatch.setenv("LFM_SERVED_MODEL_NAME", value)
+    assert refusals("serve") == [f"--served-model-name: {reason} (LFM_SERVED_MODEL_NAME)"]
+
+
+@pytest.mark.parametrize("flag", ["--host", "--api-key", "--model", "--revision", "--dtype", "--served-model-name"])
+def test_an_empty_option_is_refused(flag: str) -> None:
+    assert refusals("serve", flag, "") == [f"{flag}: an empty value is not allowed"]
+
+
+def test_each_fault_gets_its_own_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("LFM_THREADS", "0")
+    assert main(["serve", "--port", "99999", "--default-sampling", '{"top_k": -1, "min_p": 2}']) == 2
+    assert sorted(capsys.readouterr().err.splitlines()) == [
+        "lfm-serve: --default-sampling: min_p 2 is not allowed: at most 1",
+        "lfm-serve: --default-sampling: top_k -1 is not allowed: at least 0",
+        "lfm-serve: --port: 99999 is not allowed: at most 65535",
+        "lfm-serve: --threads: 0 is not allowed: at least 1 (LFM_THREADS)",
+    ]
+
+
+# --- what there is not ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (["serve", "--prot", "9000"], ["unknown option --prot; did you mean --port?"]),
+        (["serve", "--max-seq=4"], ["unknown option --max-seq; did you mean --max-seqs?"]),
+        (["serve", "--quiet", "-x"], ["unknown option --quiet", "unknown option -x"]),
+        (["serve", "my-model"], ["unexpected argument: my-model"]),
+        (["serve", "--port"], ["--port: expected one argument"]),
+        (["export", "--dtpye", "q4", "a", "b"], ["unknown option --dtpye; did you mean --dtype?"]),
+        (["export", "a", "b"], ["--dtype is needed"]),
+        (["export", "a", "--dtype", "q4"], ["the following arguments are required: OUT"]),
+        (["export", "a", "b", "--dtype", "q8"], ["--dtype: q8 is not allowed: 'fp32' or 'q4'"]),
+        (
+            ["export", "--random", "lfm2-8b-a1b", "b", "--dtype", "q4", "--seed", "-1"],
+            ["--seed: -1 is not allowed: at least 0"],
+        ),
+        (
+            ["export", "a", "b", "--dtype", "q4", "--tokenizer", "c", "--seed", "1"],
+            ["--seed goes with --random only", "--tokenizer goes with --random only"],
+        ),
+        ([], ["a command comes first, serve or export; lfm-serve --help says more"]),
+        (["sreve"], ["a command comes first, serve or export, not sreve; lfm-serve --help says more"]),
+        (["--port", "1"], ["a command comes first, serve or export, not --port; lfm-serve --help says more"]),
+    ],
+)
+def test_what_there_is_not_is_refused_in_one_line_each(arguments: list[str], lines: list[str]) -> None:
+    assert refusals(*arguments) == lines
+
+
+# --- help and version ---
+
+
+def test_the_version() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "server", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == f"lfm-serve {__version__}\n"
+
+
+def test_the_help_of_serve_has_a_line_for_each_option_with_its_default_and_variable(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["serve", "--help"])
+    assert caught.value.code == 0
+    lines = re.findall(
+        r"^  --([a-z-]+) [A-Z]+ +\S.* \(default: (.+)\) \[LFM_([A-Z_]+)\]$", capsys.readouterr().out, re.M
+    )
+    assert [flag.replace("-", "_") for flag, _, _ in lines] == list(Settings.model_fields)
+    assert [variable.lower() for _, _, variable in lines] == list(Settings.model_fields)
+    assert {flag: default for flag, default, _ in lines}["port"] == "8000"
+
+
+def test_the_help_of_export_lists_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    listed = re.findall(r"^  (--[a-z]+|[A-Z]+) ", capsys.readouterr().out, re.M)
+    assert listed == ["CHECKPOINT", "OUT", "--random", "--dtype", "--tokenizer", "--seed"]
+
+
+def test_asking_for_help_loads_nothing_heavy() -> None:
+    heavy = {"fastapi", "numpy", "onnx", "onnxruntime", "tokenizers", "transformers", "uvicorn"}
+    code = f"import sys, server.cli; print(sorted({heavy} & sys.modules.keys()))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
+
+
+# --- export ---
+
+
+def test_an_export_of_random_weights_is_understood() -> None:
+    asked = parse(["export", "--random", "lfm2-8b-a1b", "out", "--dtype", "q4", "--tokenizer", "folder", "--seed", "3"])
+    assert asked == Export(
+        source="lfm2-8b-a1b", out=Path("out"), random=True, dtype="q4", tokenizer=Path("folder"), seed=3
+    )
+
+
+def test_export_does_not_look_at_the_variables_of_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LFM_DTYPE", "fp16")
+    monkeypatch.setenv("LFM_PORT", "http")
+    assert parse(["export", "a", "b", "--dtype", "q4"]) == Export(source="a", out=Path("b"), dtype="q4")
+
+
+@pytest.mark.parametrize(("dtype", "file"), [("fp32", "model.onnx"), ("q4", "model_q4.onnx")])
+def test_an_export_tells_how_it_goes_on_and_at_the_end_what_to_do_next(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], dtype: str, file: str
+) -> None:
+    out = tmp_path / "my model"
+    assert main(["export", str(checkpoint), str(out), "--dtype", dtype]) == 0
+    assert (out / "onnx" / file).is_file()
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "layer 1 of 4" in told.err.splitlines()
+    assert told.err.splitlines()[-1].endswith(f"lfm-serve serve --model '{out}'")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["absent", "out"], "absent is no checkpoint folder: there is no config.json in it."),
+        (["checkpoint", "checkpoint"], "checkpoint exists and is not an empty folder: give a new one."),
+        (["checkpoint", "template.jinja/out"], "[Errno 20] Not a directory: "),
+        (["--random", "lfm3", "out"], "There is no shape 'lfm3'; known are lfm2-8b-a1b."),
+        (["--random", "lfm2-8b-a1b", "out", "--tokenizer", "absent"], "absent lacks tokenizer.json."),
+    ],
+)
+def test_an_export_that_fails_says_why_in_one_line(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["export", *arguments, "--dtype", "fp32"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"lfm-serve: {message}")
+    assert not Path("out").exists()
+
+
+def test_ctrl_c_ends_an_export_without_a_traceback_and_leaves_nothing(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "server",
+        "export",
+        "--random",
+        "lfm2-8b-a1b",
+        str(tmp_path / "out"),
+        "--dtype",
+        "q4",
+    ]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "layer 1 of 24\n"
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert all(line.startswith("layer ") for line in told.splitlines())
+    assert [path.name for path in tmp_path.iterdir()] == ["template.jinja"]

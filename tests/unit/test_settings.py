@@ -1,0 +1,146 @@
+"""The options: the same by argument and by variable, and nothing but what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from server.settings import Settings
+
+DEFAULTS: dict[str, Any] = {
+    "host": "127.0.0.1",
+    "port": 8000,
+    "api_key": None,
+    "model": None,
+    "revision": None,
+    "dtype": "auto",
+    "served_model_name": (),
+    "chat_template": None,
+    "default_sampling": {},
+    "max_model_len": None,
+    "max_seqs": 16,
+    "max_waiting": 64,
+    "threads": None,
+}
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An environment without options, and a folder that holds a template and nothing else."""
+    for name in DEFAULTS:
+        monkeypatch.delenv(f"LFM_{name.upper()}", raising=False)
+    (tmp_path / "template.jinja").write_text("{{ messages }}")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_option_has_the_default_that_the_readme_states() -> None:
+    assert dict(Settings()) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("host", "0.0.0.0", "0.0.0.0"),
+        ("port", "0", 0),
+        ("port", "65535", 65535),
+        ("api_key", "key", SecretStr("key")),
+        ("model", "onnx-community/LFM2-8B-A1B-ONNX", "onnx-community/LFM2-8B-A1B-ONNX"),
+        ("revision", "v1", "v1"),
+        ("dtype", "q4f16", "q4f16"),
+        ("served_model_name", "a", ("a",)),
+        ("served_model_name", "a, b,c", ("a", "b", "c")),
+        ("served_model_name", '["a", "b, c"]', ("a", "b, c")),
+        ("chat_template", "template.jinja", Path("template.jinja")),
+        ("default_sampling", "{}", {}),
+        ("default_sampling", '{"temperature": 0, "top_k": 40}', {"temperature": 0, "top_k": 40}),
+        ("default_sampling", '{"top_p": 1, "min_p": 0.15}', {"top_p": 1, "min_p": 0.15}),
+        ("default_sampling", '{"repetition_penalty": 1.05}', {"repetition_penalty": 1.05}),
+        ("default_sampling", '{"frequency_penalty": -2}', {"frequency_penalty": -2}),
+        ("default_sampling", '{"presence_penalty": 2}', {"presence_penalty": 2}),
+        ("max_model_len", "2", 2),
+        ("max_seqs", "1", 1),
+        ("max_waiting", "0", 0),
+        ("threads", "1", 1),
+    ],
+)
+def test_a_variable_sets_its_option_and_no_other(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object
+) -> None:
+    monkeypatch.setenv(f"LFM_{name.upper()}", text)
+    assert dict(Settings()) == DEFAULTS | {name: value}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"LFM_{name.upper()}", "")
+    assert dict(Settings()) == DEFAULTS
+
+
+def test_an_argument_wins_over_the_variable_and_replaces_it_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LFM_DEFAULT_SAMPLING", '{"temperature": 1}')
+    monkeypatch.setenv("LFM_SERVED_MODEL_NAME", "a,b")
+    settings = Settings(default_sampling={"top_k": 5}, served_model_name=("c",))
+    assert settings.default_sampling == {"top_k": 5}
+    assert settings.served_model_name == ("c",)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("host", ""),
+        ("port", "-1"),
+        ("port", "65536"),
+        ("port", "http"),
+        ("port", "80.5"),
+        ("api_key", ""),
+        ("model", ""),
+        ("revision", ""),
+        ("dtype", ""),
+        ("served_model_name", "a,,b"),
+        ("served_model_name", ","),
+        ("served_model_name", "[a"),
+        ("served_model_name", "[1]"),
+        ("chat_template", "absent.jinja"),
+        ("chat_template", "."),
+        ("default_sampling", "temperature=1"),
+        ("default_sampling", "[]"),
+        ("default_sampling", "null"),
+        ("default_sampling", '{"temprature": 1}'),
+        ("default_sampling", '{"temperature": 2.1}'),
+        ("default_sampling", '{"temperature": -0.1}'),
+        ("default_sampling", '{"temperature": "1"}'),
+        ("default_sampling", '{"temperature": null}'),
+        ("default_sampling", '{"temperature": true}'),
+        ("default_sampling", '{"temperature": NaN}'),
+        ("default_sampling", '{"top_k": -1}'),
+        ("default_sampling", '{"top_k": 1.5}'),
+        ("default_sampling", '{"top_p": 0}'),
+        ("default_sampling", '{"top_p": 1.1}'),
+        ("default_sampling", '{"min_p": -0.1}'),
+        ("default_sampling", '{"min_p": 1.1}'),
+        ("default_sampling", '{"repetition_penalty": 0}'),
+        ("default_sampling", '{"repetition_penalty": 10.1}'),
+        ("default_sampling", '{"frequency_penalty": 2.1}'),
+        ("default_sampling", '{"presence_penalty": -2.1}'),
+        ("max_model_len", "1"),
+        ("max_seqs", "0"),
+        ("max_waiting", "-1"),
+        ("threads", "0"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_refused(name: str, value: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings(**{name: value})
+    assert {error["loc"][0] for error in caught.value.errors()} == {name}
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().port = 9000  # type: ignore[misc]
+
+
+def test_the_api_key_is_not_shown() -> None:
+    assert "hush" not in repr(Settings(api_key=SecretStr("hush")))
