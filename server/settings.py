@@ -81,7 +81,8 @@ class Settings(BaseSettings):
     )
     max_model_len: Annotated[int, Field(ge=2)] | None = Field(
         None,
-        description="the longest prompt and answer together, in tokens (default: what the model's config says)",
+        description="the longest prompt and answer together, in tokens "
+        "(default: what the model has positions for; for LFM2 at most 32768)",
     )
     max_seqs: AtLeastOne = Field(16, description="how many sequences run at once")
     max_waiting: int = Field(64, ge=0, description="how many requests wait for a slot; beyond that the answer is 429")

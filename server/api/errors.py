@@ -67,6 +67,7 @@ def describe(error: Exception, request_id: str) -> ApiError:
         case ModelNotReadyError():
             return ApiError(503, message, "server_error", error.code, headers=_retry(error.retry_after))
         case LfmServeError():
+            logger.error("Request %s failed: %s", request_id, message)
             return ApiError(500, message, "server_error", "internal_error")
     logger.error("Request %s failed.", request_id, exc_info=error)
     message = f"The server failed on this request. Its log says more about request {request_id}."

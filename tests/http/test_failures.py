@@ -1,0 +1,93 @@
+"""A model that fails on one request: that request is told, and nobody else notices."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+import openai
+import pytest
+
+from server.chat.tokenizer import Tokenizer
+from server.export.tokenizer import BUILT_IN_TOKENIZER
+from server.runtime.session import ModelSession
+from server.runtime.slots import SlotPool
+from tests.serving import Server
+
+TOKENIZER = Tokenizer.load(BUILT_IN_TOKENIZER)
+POISON = "\N{SKULL AND CROSSBONES}"
+BODY: dict[str, Any] = {"max_tokens": 40, "temperature": 0, "logit_bias": {"7": -100}}
+
+
+@pytest.fixture
+def fail_on_poison(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A prompt with POISON in it fails in prefill; a decode step's row is not finite at each length in the list."""
+    lengths: list[int] = []
+    run = ModelSession.run
+
+    def failing(
+        self: ModelSession, slots: SlotPool, first: int, tokens: npt.NDArray[np.int64], past: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        if tokens.shape[1] > 1 and poisoned(tokens[0].tolist()):
+            raise RuntimeError("made to fail")
+        logits = run(self, slots, first, tokens, past)
+        logits[np.isin(past, lengths)] = np.nan
+        return logits
+
+    monkeypatch.setattr(ModelSession, "run", failing)
+    return lengths
+
+
+def poisoned(tokens: list[int]) -> bool:
+    return POISON.encode() in b"".join(map(TOKENIZER.token_bytes, tokens))
+
+
+def prompt_tokens(server: Server, content: str) -> int:
+    answer = server.chat(messages=messages(content), **BODY | {"max_tokens": 1})
+    return int(answer.json()["usage"]["prompt_tokens"])
+
+
+def messages(content: str) -> list[Any]:
+    return [{"role": "user", "content": content}]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_fails_before_the_first_token_has_a_status_of_its_own(
+    tiny: Server, fail_on_poison: list[int], stream: bool
+) -> None:
+    answer = tiny.chat(messages=messages(POISON), stream=stream, **BODY)
+    assert answer.status_code == 500
+    assert answer.json()["error"] == {
+        "message": "The model failed on this request; the server's log has the cause.",
+        "type": "server_error",
+        "param": None,
+        "code": "internal_error",
+    }
+    tiny.wait_until(tiny.is_idle)
+
+
+def test_what_fails_in_the_middle_of_a_stream_is_its_last_event(tiny: Server, fail_on_poison: list[int]) -> None:
+    expected = tiny.chat(messages=messages("a long enough one"), **BODY).json()["choices"][0]["message"]["content"]
+    prompt = prompt_tokens(tiny, "x")
+    fail_on_poison.append(prompt + 30)
+    with httpx.stream(
+        "POST", f"{tiny.url}/v1/chat/completions", json={"messages": messages("x"), "stream": True} | BODY
+    ) as answer:
+        assert answer.status_code == 200
+        events = [line.removeprefix("data: ") for line in answer.iter_lines() if line]
+    assert json.loads(events[-1])["error"]["message"] == "The model gave no finite logits for this request."
+    assert len(events) > 2
+    fail_on_poison.clear()
+    assert (
+        tiny.chat(messages=messages("a long enough one"), **BODY).json()["choices"][0]["message"]["content"] == expected
+    )
+
+
+def test_the_sdk_raises_what_fails_in_the_middle(tiny: Server, fail_on_poison: list[int]) -> None:
+    fail_on_poison.append(prompt_tokens(tiny, "x") + 30)
+    stream = tiny.client.chat.completions.create(model="tiny-model", messages=messages("x"), stream=True, **BODY)
+    with pytest.raises(openai.APIError, match="no finite logits"):
+        list(stream)
