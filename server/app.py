@@ -112,7 +112,7 @@ def load_model(settings: Settings) -> LoadedModel:
     path = (
         BUILT_IN if settings.model is None else locate(settings.model, settings.revision, settings.dtype, logger.info)
     )
-    folder = open_model_folder(path, settings.dtype if settings.model else "auto")
+    folder = open_model_folder(path, settings.dtype)
     chat = _chat_model(settings, folder)
     threads = settings.threads or available_threads()
     logger.info("Loading %s with %d threads ...", folder.graph.name, threads)

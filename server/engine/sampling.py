@@ -1,7 +1,8 @@
 """Draws the next token of every row of a batch from its logits.
 
-In this order: logit_bias, penalties, temperature, top_k, top_p, min_p, one draw. Work over the whole vocabulary is done
-on all rows at once; what remains after the filters is small and done row by row. Knows nothing of slots or streams.
+In this order: logit_bias, penalties, what may not be drawn, temperature, top_k, top_p, min_p, one draw. Work over the
+whole vocabulary is done on all rows at once; what remains after the filters is small and done row by row. Knows nothing
+of slots or streams.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence as Rows
 import numpy as np
 import numpy.typing as npt
 
+from server.engine.constraint import forbid
 from server.engine.sequence import Sequence
 from server.engine.types import SamplingParams, TokenLogprobs
 
@@ -57,7 +59,7 @@ def _top(row: Logits, count: int) -> npt.NDArray[np.int64]:
 
 
 def _adjust(row: Logits, sequence: Sequence) -> None:
-    """Apply logit_bias and penalties in place."""
+    """Apply logit_bias, penalties and what may not be drawn in place."""
     params = sequence.request.sampling
     for token, bias in params.logit_bias.items():
         row[token] += bias
@@ -69,6 +71,10 @@ def _adjust(row: Logits, sequence: Sequence) -> None:
         ids = np.fromiter(sequence.counts.keys(), np.int64)
         times = np.fromiter(sequence.counts.values(), np.float32)
         row[ids] -= params.frequency_penalty * times + params.presence_penalty
+    if sequence.request.constraint is not None:
+        forbid(row, sequence.request.constraint)
+    elif sequence.generated < sequence.request.min_tokens:
+        row[list(sequence.request.stop_token_ids)] = -np.inf
 
 
 def _draw(row: Logits, params: SamplingParams, rng: np.random.Generator, best: int) -> int:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
+from server.engine.constraint import Constraint
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
@@ -31,12 +33,18 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One sequence to generate. `len(prompt) + max_tokens` is at most the engine's `max_model_len`, both at least 1."""
+    """One sequence to generate. `len(prompt) + max_tokens` is at most the engine's `max_model_len`, both at least 1.
+
+    Before `min_tokens` are generated none of `stop_token_ids` is drawn, unless a `constraint` says when to end, which is
+    this sequence's alone.
+    """
 
     prompt: tuple[int, ...]
     max_tokens: int
     sampling: SamplingParams
     stop_token_ids: frozenset[int] = frozenset()
+    min_tokens: int = 0
+    constraint: Constraint | None = None
 
 
 class FinishReason(StrEnum):

@@ -125,6 +125,8 @@ class Worker:
         draws: list[Draw | None] = [None] * len(work.sequences)
         for i, draw in zip(rows, drawn, strict=True):
             draws[i] = draw
+            if (constraint := work.sequences[i].request.constraint) is not None:
+                constraint.commit(draw[0])
         return draws
 
     def _commit(self, work: Work, draws: list[Draw | None]) -> list[Outcome]:

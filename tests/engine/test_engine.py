@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,6 +150,40 @@ async def test_a_stop_token_ends_the_sequence_and_comes_with_the_last_event(star
         events = [event async for event in engine.submit([stopping])[0]]
     assert [e.token for e in events] == tokens[: tokens.index(stop) + 1]
     assert [e.finish for e in events] == [None] * (len(events) - 1) + [FinishReason.STOP]
+
+
+class Spelling:
+    """Allows one sequence of tokens."""
+
+    def __init__(self, tokens: list[int]) -> None:
+        self.left = tokens
+
+    def allowed(self) -> npt.NDArray[np.uint32]:
+        words = np.zeros(32, np.uint32)  # the tiny models' vocabulary of 1,024
+        words[self.left[0] // 32] = 1 << self.left[0] % 32
+        return words
+
+    def commit(self, token: int) -> None:
+        assert token == self.left.pop(0)
+
+
+async def test_a_constraint_decides_what_comes_next_in_its_own_sequence_only(start_engine: StartEngine) -> None:
+    async with start_engine("onnx-community") as engine:
+        free = request(1, 8, 6)
+        (alone,) = await run(engine, free)
+        spelled = [5, 31, 32, 1023, 7]
+        bound = dataclasses.replace(free, constraint=Spelling(list(spelled)), stop_token_ids=frozenset({7}))
+        hot = dataclasses.replace(bound, sampling=SamplingParams(temperature=2), constraint=Spelling(list(spelled)))
+        assert await run(engine, free, bound, hot) == [alone, spelled, spelled]
+
+
+async def test_no_stop_token_is_drawn_before_min_tokens(start_engine: StartEngine) -> None:
+    async with start_engine("onnx-community") as engine:
+        everything_else = frozenset(range(1024)) - {11}
+        stopping = dataclasses.replace(request(1, 8, 12), stop_token_ids=everything_else, min_tokens=4)
+        (tokens,) = await run(engine, stopping)
+        assert tokens[:4] == [11] * 4
+        assert len(tokens) >= 5
 
 
 async def test_max_tokens_ends_a_sequence_with_length(start_engine: StartEngine) -> None:
