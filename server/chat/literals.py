@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 import unicodedata
 from collections.abc import Mapping
 
@@ -207,6 +208,8 @@ def _escaped_character(escape: re.Match[str]) -> str:
         except KeyError:
             raise ValueError(f"no character is named {code}") from None
     if kind != "other":
+        if int(code, 16) > sys.maxunicode:
+            raise ValueError(f"no character has the number {code}")
         return chr(int(code, 16))
     if code in "xuUN":
         raise ValueError(f"\\{code} without its digits")

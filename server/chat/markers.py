@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 
 CALL_START = "<|tool_call_start|>"
 CALL_END = "<|tool_call_end|>"
@@ -57,18 +58,20 @@ class MarkerFilter:
         first, *others = text.split("<")
         certain = [self._continue(first)]
         for other in others:
-            self._beginnings.append(_Beginning("", ""))
-            certain.append(self._continue("<" + other))
+            self._beginnings.append(_Beginning("", "<"))
+            certain.append(self._continue(other))
         return "".join(certain)
 
     def flush(self) -> str:
         """What is held back. Should it be a marker's beginning after all, then the marker's rest is left out."""
-        held = "".join(beginning.held for beginning in self._beginnings)
-        self._beginnings = [_Beginning(beginning.passed + beginning.held, "") for beginning in self._beginnings]
-        return held
+        held: list[str] = []
+        for beginning in takewhile(lambda beginning: beginning.held, reversed(self._beginnings)):
+            held.append(beginning.held)
+            beginning.passed, beginning.held = beginning.passed + beginning.held, ""
+        return "".join(reversed(held))
 
     def _continue(self, text: str) -> str:
-        """The same for `text` without "<" but at its start, and there only if it is a beginning of its own."""
+        """The same for a text in which no marker begins."""
         at = 0
         while self._beginnings and at < len(text):
             last = self._beginnings[-1]

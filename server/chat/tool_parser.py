@@ -84,7 +84,8 @@ class ToolCallParser:
 def _joined(pieces: Iterable[Piece]) -> list[Piece]:
     """The same with adjacent texts as one, and without empty ones."""
     result: list[Piece] = []
-    for kind, run in groupby(pieces, key=type):
+    for kind, group in groupby(pieces, key=type):
+        run = list(group)
         result += ["".join(map(str, run))] if kind is str else run
     return [piece for piece in result if piece]
 

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -300,7 +301,9 @@ def test_ctrl_c_ends_an_export_without_a_traceback_and_leaves_nothing(tmp_path: 
         "--dtype",
         "q4",
     ]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    # A suite that runs in the background ignores SIGINT, and its children would too.
+    heed_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "layer 1 of 24\n"
         process.send_signal(signal.SIGINT)

@@ -1,0 +1,49 @@
+"""Thoughts and answers are told apart, wherever the text is cut."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.chat.reasoning import ReasoningSplitter
+
+
+def split(text: str, thinking: bool, sizes: list[int]) -> tuple[str, str]:
+    splitter = ReasoningSplitter(thinking)
+    pieces = []
+    while text:
+        size = sizes.pop() if sizes else len(text)
+        pieces.append(splitter.feed(text[:size]))
+        text = text[size:]
+    pieces.append(splitter.finish())
+    return "".join(piece.reasoning for piece in pieces), "".join(piece.content for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    ("text", "thinking", "reasoning", "content"),
+    [
+        ("<think>\nhm \n</think>\n\nYes.", False, "hm", "Yes."),
+        ("\n<think>hm</think>Yes. ", False, "hm", "Yes. "),
+        ("hm\n</think>Yes.", True, "hm", "Yes."),
+        ("Yes.", False, "", "Yes."),
+        (" Yes. <think>no</think>", False, "", " Yes. <think>no</think>"),
+        ("<think>a </thin b</think>c</think>d", False, "a </thin b", "c</think>d"),
+        ("<think>never closed \n", False, "never closed", ""),
+        ("never closed </thin", True, "never closed </thin", ""),
+        ("<thin", False, "", "<thin"),
+        ("<think>\n\n</think>\n\nYes.", False, "", "Yes."),
+        ("", True, "", ""),
+    ],
+)
+def test_thoughts_and_answer_are_told_apart(text: str, thinking: bool, reasoning: str, content: str) -> None:
+    assert split(text, thinking, []) == (reasoning, content)
+    assert split(text, thinking, [1] * len(text)) == (reasoning, content)
+
+
+pieces = st.lists(st.sampled_from(["<think>", "</think>", "<", "/", "think>", "a", " ", "\n"])).map("".join)
+
+
+@given(pieces, st.booleans(), st.lists(st.integers(1, 5)))
+def test_pieces_equal_the_whole(text: str, thinking: bool, sizes: list[int]) -> None:
+    assert split(text, thinking, sizes) == split(text, thinking, [])
