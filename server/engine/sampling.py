@@ -8,27 +8,31 @@ of slots or streams.
 from __future__ import annotations
 
 from collections.abc import Sequence as Rows
+from itertools import zip_longest
 
 import numpy as np
 import numpy.typing as npt
 
-from server.engine.constraint import forbid
+from server.engine.constraint import Bitmask, forbid
 from server.engine.sequence import Sequence
 from server.engine.types import SamplingParams, TokenLogprobs
 
 Logits = npt.NDArray[np.float32]
 
 
-def sample(logits: Logits, sequences: Rows[Sequence]) -> list[tuple[int, TokenLogprobs | None]]:
+def sample(
+    logits: Logits, sequences: Rows[Sequence], masks: Rows[Bitmask | None] = ()
+) -> list[tuple[int, TokenLogprobs | None]]:
     """Draw one token for each row of `logits` [B, vocab], which is changed in the process.
 
-    Ids that must not be drawn are -inf already. Logprobs come from the logits as they are given.
+    Ids that must not be drawn are -inf already, or not in the row's mask where `masks` has one for it. Logprobs come
+    from the logits as they are given.
     """
     normalizers = _log_sum_exp(logits, sequences)
     top = [_top(row, s.request.sampling.top_logprobs or 0) for row, s in zip(logits, sequences, strict=True)]
     kept = {i: logits[i].copy() for i in normalizers}
-    for row, sequence in zip(logits, sequences, strict=True):
-        _adjust(row, sequence)
+    for row, sequence, mask in zip_longest(logits, sequences, masks):
+        _adjust(row, sequence, mask)
     best = logits.argmax(axis=1)
     drawn = []
     for i, sequence in enumerate(sequences):
@@ -58,7 +62,7 @@ def _top(row: Logits, count: int) -> npt.NDArray[np.int64]:
     return ids[np.argsort(-row[ids], kind="stable")]
 
 
-def _adjust(row: Logits, sequence: Sequence) -> None:
+def _adjust(row: Logits, sequence: Sequence, mask: Bitmask | None) -> None:
     """Apply logit_bias, penalties and what may not be drawn in place."""
     params = sequence.request.sampling
     for token, bias in params.logit_bias.items():
@@ -71,8 +75,8 @@ def _adjust(row: Logits, sequence: Sequence) -> None:
         ids = np.fromiter(sequence.counts.keys(), np.int64)
         times = np.fromiter(sequence.counts.values(), np.float32)
         row[ids] -= params.frequency_penalty * times + params.presence_penalty
-    if sequence.request.constraint is not None:
-        forbid(row, sequence.request.constraint)
+    if mask is not None:
+        forbid(row, mask)
     elif sequence.generated < sequence.request.min_tokens:
         row[list(sequence.request.stop_token_ids)] = -np.inf
 

@@ -35,8 +35,8 @@ class SamplingParams:
 class GenerationRequest:
     """One sequence to generate. `len(prompt) + max_tokens` is at most the engine's `max_model_len`, both at least 1.
 
-    Before `min_tokens` are generated none of `stop_token_ids` is drawn, unless a `constraint` says when to end, which is
-    this sequence's alone.
+    Before `min_tokens` are generated none of `stop_token_ids` is drawn, unless the `constraint`, which is this
+    sequence's alone, says when to end.
     """
 
     prompt: tuple[int, ...]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from server.engine.constraint import Bitmask, mask_words
 from server.engine.sampling import sample
 from server.engine.schedule import StepKind, next_step
 from server.engine.sequence import Sequence
@@ -113,23 +114,30 @@ class Worker:
         tokens = sequence.tokens[None, sequence.computed : sequence.computed + count]
         return Work(StepKind.PREFILL, [sequence], sequence.slot, tokens, np.array([sequence.computed], np.int64))
 
-    def _act(self, work: Work) -> list[Draw | None]:
-        """Run the model and draw. A row whose logits are not finite gets None: a NaN is that sequence's alone."""
+    def _act(self, work: Work) -> list[Draw | LfmServeError]:
+        """Run the model and draw. What goes wrong in one row, a NaN or a grammar's end, is that sequence's alone."""
         logits = self._session.run(self._state.slots, work.first, work.tokens, work.past)
         if not work.draws:
             return []
-        sane = np.isfinite(logits.max(axis=1))
+        finite = np.isfinite(logits.max(axis=1))
         logits[:, self._config.unknown_ids] = -np.inf
-        rows = np.flatnonzero(sane)
-        drawn = sample(logits if sane.all() else logits[rows], [work.sequences[i] for i in rows])
-        draws: list[Draw | None] = [None] * len(work.sequences)
+        not_finite = StepFailedError("The model gave no finite logits for this request.")
+        draws: list[Draw | LfmServeError] = [not_finite] * len(work.sequences)
+        rows: list[int] = []
+        masks: list[Bitmask | None] = []
+        for i in map(int, np.flatnonzero(finite)):
+            try:
+                masks.append(_mask(work.sequences[i], logits.shape[1]))
+                rows.append(i)
+            except LfmServeError as error:
+                draws[i] = error
+        sequences = [work.sequences[i] for i in rows]
+        drawn = sample(logits if len(rows) == len(draws) else logits[rows], sequences, masks)
         for i, draw in zip(rows, drawn, strict=True):
-            draws[i] = draw
-            if (constraint := work.sequences[i].request.constraint) is not None:
-                constraint.commit(draw[0])
+            draws[i] = _commit_to_constraint(work.sequences[i], draw)
         return draws
 
-    def _commit(self, work: Work, draws: list[Draw | None]) -> list[Outcome]:
+    def _commit(self, work: Work, draws: list[Draw | LfmServeError]) -> list[Outcome]:
         """Take the step's tokens into the state; sequences that end or were cancelled meanwhile leave."""
         outcomes: list[Outcome] = []
         with self._wake:
@@ -165,8 +173,25 @@ class Worker:
             self._state.decode_in_flight = False
 
 
-def _take(sequence: Sequence, draw: Draw | None) -> TokenEvent | LfmServeError:
-    if draw is None:
-        return StepFailedError("The model gave no finite logits for this request.")
+def _mask(sequence: Sequence, vocab_size: int) -> Bitmask | None:
+    constraint = sequence.request.constraint
+    if constraint is None:
+        return None
+    mask = np.empty(mask_words(vocab_size), np.int32)
+    return mask if constraint.mask(mask) else None
+
+
+def _commit_to_constraint(sequence: Sequence, draw: Draw) -> Draw | LfmServeError:
+    if sequence.request.constraint is not None:
+        try:
+            sequence.request.constraint.commit(draw[0])
+        except LfmServeError as error:
+            return error
+    return draw
+
+
+def _take(sequence: Sequence, draw: Draw | LfmServeError) -> TokenEvent | LfmServeError:
+    if isinstance(draw, LfmServeError):
+        return draw
     token, logprobs = draw
     return TokenEvent(token, logprobs, sequence.append(token))

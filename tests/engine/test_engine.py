@@ -158,10 +158,10 @@ class Spelling:
     def __init__(self, tokens: list[int]) -> None:
         self.left = tokens
 
-    def allowed(self) -> npt.NDArray[np.uint32]:
-        words = np.zeros(32, np.uint32)  # the tiny models' vocabulary of 1,024
-        words[self.left[0] // 32] = 1 << self.left[0] % 32
-        return words
+    def mask(self, out: npt.NDArray[np.int32]) -> bool:
+        out.fill(0)
+        out.view(np.uint32)[self.left[0] // 32] = 1 << self.left[0] % 32
+        return True
 
     def commit(self, token: int) -> None:
         assert token == self.left.pop(0)
@@ -175,6 +175,20 @@ async def test_a_constraint_decides_what_comes_next_in_its_own_sequence_only(sta
         bound = dataclasses.replace(free, constraint=Spelling(list(spelled)), stop_token_ids=frozenset({7}))
         hot = dataclasses.replace(bound, sampling=SamplingParams(temperature=2), constraint=Spelling(list(spelled)))
         assert await run(engine, free, bound, hot) == [alone, spelled, spelled]
+
+
+class Broken(Spelling):
+    def mask(self, out: npt.NDArray[np.int32]) -> bool:
+        raise StepFailedError("the grammar is at its end")
+
+
+async def test_a_constraint_that_fails_takes_nobody_with_it(start_engine: StartEngine) -> None:
+    async with start_engine("onnx-community") as engine:
+        (alone,) = await run(engine, request(1, 8, 6))
+        free, bound = engine.submit([request(1, 8, 6), dataclasses.replace(request(2), constraint=Broken([]))])
+        with pytest.raises(StepFailedError, match="at its end"):
+            await tokens_of(bound)
+        assert await tokens_of(free) == alone
 
 
 async def test_no_stop_token_is_drawn_before_min_tokens(start_engine: StartEngine) -> None:
