@@ -17,11 +17,12 @@ import uvicorn
 from fastapi import Depends, FastAPI
 
 from server import __version__
-from server.api import chat_completions, errors, health, models
+from server.api import chat_completions, completions, errors, health, models, tokenize
 from server.api.auth import require_key
 from server.api.request_id import RequestId
 from server.api.state import ServedModel, ServerState
 from server.banner import Facts, banner
+from server.chat.constraint import GrammarCompiler
 from server.chat.prompt import ChatPrompt
 from server.chat.sampling_defaults import KEYS, sampling_defaults
 from server.chat.service import ChatModel, ChatService
@@ -89,7 +90,7 @@ def create_app(settings: Settings, address: str) -> FastAPI:
     app.state.give_up = lambda: None
     app.add_middleware(RequestId)
     errors.install(app)
-    for router in (chat_completions.router, models.router):
+    for router in (chat_completions.router, completions.router, models.router, tokenize.router):
         app.include_router(router, dependencies=[Depends(require_key)])
     app.include_router(health.router)
     return app
@@ -113,11 +114,11 @@ def load_model(settings: Settings) -> LoadedModel:
         BUILT_IN if settings.model is None else locate(settings.model, settings.revision, settings.dtype, logger.info)
     )
     folder = open_model_folder(path, settings.dtype)
-    chat = _chat_model(settings, folder)
     threads = settings.threads or available_threads()
     logger.info("Loading %s with %d threads ...", folder.graph.name, threads)
     options = SessionOptions(threads=threads, max_tokens=max(PREFILL_CHUNK, settings.max_seqs))
     session = ModelSession(folder.graph, options, folder.head_dim)
+    chat = _chat_model(settings, folder, session.contract.vocab_size)
     config = EngineConfig(
         max_seqs=settings.max_seqs,
         max_waiting=settings.max_waiting,
@@ -135,7 +136,7 @@ def load_model(settings: Settings) -> LoadedModel:
     return LoadedModel(served, engine, folder, threads)
 
 
-def _chat_model(settings: Settings, folder: ModelFolder) -> ChatModel:
+def _chat_model(settings: Settings, folder: ModelFolder, vocab_size: int) -> ChatModel:
     template = settings.chat_template
     source = template.read_text(encoding="utf-8") if template else template_source(folder.path)
     if source is None:
@@ -145,11 +146,15 @@ def _chat_model(settings: Settings, folder: ModelFolder) -> ChatModel:
     stop = set(folder.eos_token_ids)
     if (end := tokenizer.special.get(variables.get("eos_token", ""))) is not None:
         stop.add(end)
+    if not stop:
+        raise ModelFolderError(f"{folder.path} names no token that ends an answer: config.json needs eos_token_id.")
     return ChatModel(
         tokenizer=tokenizer,
         prompt=ChatPrompt(source, tokenizer, variables, bare_tools=folder.is_lfm2),
         defaults=sampling_defaults(folder.generation_config, folder.is_lfm2, settings.default_sampling),
         stop_token_ids=frozenset(stop),
+        grammars=GrammarCompiler(tokenizer, vocab_size, sorted(stop)),
+        constrain_always=settings.tool_constraints == "always",
     )
 
 

@@ -68,7 +68,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(
             allow_abbrev=False,
-            formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32),
+            formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=36),
             **options,
         )
 

@@ -6,7 +6,7 @@ A field `max_seqs` is the flag `--max-seqs` (see `server.cli`) and the environme
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FilePath, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -78,6 +78,10 @@ class Settings(BaseSettings):
     default_sampling: Annotated[dict[str, float | int], NoDecode, BeforeValidator(_overrides)] = Field(
         {},
         description='JSON such as {"temperature": 0.7} for what a request does not set (default: the model\'s own)',
+    )
+    tool_constraints: Literal["always", "requested"] = Field(
+        "always",
+        description="hold calls to their form: always, or where it is requested (strict, required, named)",
     )
     max_model_len: Annotated[int, Field(ge=2)] | None = Field(
         None,

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from server.api.body import read_json
+from server.api.call_forms import CallForms
+from server.api.chat_request import chat_request
 from server.api.disconnects import unless_disconnected
 from server.api.responses import ChoiceBody, Chunks, Envelope, body
-from server.api.schemas import ChatCompletionRequest, ChatMessage
+from server.api.schemas import ChatCompletionRequest
 from server.api.sse import event_stream
 from server.api.state import Model
 from server.chat.service import Completion
-from server.chat.types import ChatRequest, Message, Role, Tool, ToolCall
-from server.engine.types import SamplingParams
 
 router = APIRouter(tags=["chat"])
 SCHEMA = ChatCompletionRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-ROLES: dict[str, Role] = {"developer": "system", "function": "tool"}
+UNENFORCED = "x-lfm-unenforced"
+"""The header that says what of the tools' schemas a free answer was not held to."""
+
+MAX_HEADER = 1000  # characters
+
+logger = logging.getLogger(__name__)
 
 
 @router.post(
@@ -36,51 +41,27 @@ async def create_chat_completion(request: Request, model: Model) -> Response:
     chat = chat_request(asked, model.service.model.defaults)
     completion = await unless_disconnected(request, model.service.start(chat))
     try:
-        if not asked.stream:
-            return JSONResponse(await unless_disconnected(request, _whole(envelope, completion, chat.n)))
-        events = _chunks(envelope, completion, asked)
-        return await unless_disconnected(request, event_stream(events, request.state.request_id))
+        answer = await unless_disconnected(request, _answer(request, envelope, completion, asked))
     except BaseException:
         completion.cancel()  # also where nothing has listened to it yet
         raise
+    if completion.loosened:
+        logger.warning("Request %s: not enforced: %s", request.state.request_id, "; ".join(completion.loosened))
+        told = "; ".join(completion.loosened)[:MAX_HEADER]
+        answer.headers[UNENFORCED] = told.encode("ascii", "backslashreplace").decode()
+    return answer
 
 
-def chat_request(asked: ChatCompletionRequest, defaults: SamplingParams) -> ChatRequest:
-    """The request in the chat layer's terms, with the model's sampling where it sets none."""
-    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty")
-    given = {name: value for name in names if (value := getattr(asked, name)) is not None}
-    sampling = replace(
-        defaults,
-        **given,
-        seed=asked.seed,
-        logit_bias={int(token): bias for token, bias in (asked.logit_bias or {}).items()},
-        top_logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
-    )
-    offered = () if asked.tool_choice == "none" else asked.tools or ()
-    functions = (tool.function for tool in offered)
-    return ChatRequest(
-        messages=tuple(map(_message, asked.messages)),
-        sampling=sampling,
-        tools=tuple(Tool(f.name, f.description, f.parameters or {}) for f in functions),
-        max_tokens=asked.max_completion_tokens or asked.max_tokens,
-        stop=tuple(asked.stop or ()),
-        n=asked.n or 1,
-    )
+async def _answer(
+    request: Request, envelope: Envelope, completion: Completion, asked: ChatCompletionRequest
+) -> Response:
+    if asked.stream:
+        return await event_stream(_chunks(envelope, completion, asked), request.state.request_id)
+    return JSONResponse(await _whole(envelope, completion, asked))
 
 
-def _message(message: ChatMessage) -> Message:
-    calls = (ToolCall(c.id, c.function.name, c.function.arguments) for c in message.tool_calls or ())
-    return Message(
-        role=ROLES.get(message.role, message.role),  # type: ignore[arg-type]
-        content=message.content if message.content is not None else message.refusal or "",
-        tool_calls=tuple(calls),
-        tool_call_id=message.tool_call_id,
-        name=message.name,
-    )
-
-
-async def _whole(envelope: Envelope, completion: Completion, n: int) -> dict[str, Any]:
-    choices = [ChoiceBody() for _ in range(n)]
+async def _whole(envelope: Envelope, completion: Completion, asked: ChatCompletionRequest) -> dict[str, Any]:
+    choices = [ChoiceBody(CallForms.of(asked)) for _ in range(asked.n or 1)]
     async with aclosing(completion.deltas()) as deltas:
         async for choice, delta in deltas:
             choices[choice].add(delta)
@@ -90,16 +71,15 @@ async def _whole(envelope: Envelope, completion: Completion, n: int) -> dict[str
 async def _chunks(
     envelope: Envelope, completion: Completion, asked: ChatCompletionRequest
 ) -> AsyncGenerator[dict[str, Any]]:
-    options = asked.stream_options
-    usage_in_each = bool(options and options.continuous_usage_stats)
-    usage_at_end = bool(options and options.include_usage)
-    chunks = Chunks(envelope, completion, usage_in_each, usage_at_end)
+    chunks = Chunks(envelope, completion, asked)
     async with aclosing(completion.deltas()) as deltas:
         first = await anext(deltas)  # a failure before it is told with a status of its own
         for choice in range(asked.n or 1):
             yield chunks.opening(choice)
-        yield chunks.delta(*first)
+        if (chunk := chunks.delta(*first)) is not None:
+            yield chunk
         async for choice, delta in deltas:
-            yield chunks.delta(choice, delta)
-    if usage_at_end:
+            if (chunk := chunks.delta(choice, delta)) is not None:
+                yield chunk
+    if chunks.usage_at_end:
         yield chunks.usage()

@@ -1,9 +1,10 @@
-"""Is the server alive, and does it take requests."""
+"""Is the server alive, does it take requests, and which version is it."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter
 
+from server import __version__
 from server.api.state import Server
 
 router = APIRouter(tags=["health"])
@@ -20,3 +21,9 @@ async def ready(server: Server) -> dict[str, str]:
     """Ready: the model is loaded and the server is not stopping; else 503."""
     server.ready_model()
     return {"status": "ready"}
+
+
+@router.get("/version")
+async def version() -> dict[str, str]:
+    """This server's version."""
+    return {"version": __version__}

@@ -6,12 +6,21 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
+from server.api.call_forms import CallForms
+from server.api.schemas import ChatCompletionRequest
 from server.chat.service import Completion
-from server.chat.types import ChoiceEnd, Delta, TokenLogprob, TokenText, ToolCallDelta
+from server.chat.types import ChoiceEnd, Delta, TokenLogprob, TokenText
 
 LOWEST_LOGPROB = -9999.0  # OpenAI's stand-in for minus infinity, which JSON has no word for
+
+
+class Counted(Protocol):
+    """What an answer's usage is made of: tokens so far."""
+
+    prompt_tokens: int
+    completion_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +29,7 @@ class Envelope:
 
     model: str
     fingerprint: str
-    id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
+    id: str = field(default_factory=lambda: new_id("chatcmpl"))
     created: int = field(default_factory=lambda: int(time.time()))
 
     def wrap(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
@@ -34,36 +43,49 @@ class Envelope:
         }
 
 
+def new_id(kind: str) -> str:
+    """The id of an answer."""
+    return f"{kind}-{uuid.uuid4().hex}"
+
+
 class Chunks:
     """One answer as chunks."""
 
-    def __init__(self, envelope: Envelope, completion: Completion, usage_in_each: bool, usage_at_end: bool) -> None:
+    def __init__(self, envelope: Envelope, completion: Completion, asked: ChatCompletionRequest) -> None:
+        options = asked.stream_options
         self._envelope = envelope
         self._completion = completion
-        self._usage_in_each = usage_in_each
-        self._usage_at_end = usage_at_end
+        self._usage_in_each = bool(options and options.continuous_usage_stats)
+        self.usage_at_end = bool(options and options.include_usage)
+        self._calls = [CallForms.of(asked) for _ in range(asked.n or 1)]
 
     def opening(self, choice: int) -> dict[str, Any]:
+        """The first chunk of a choice."""
         return self._chunk(choice, {"role": "assistant", "content": "", "refusal": None})
 
-    def delta(self, choice: int, delta: Delta) -> dict[str, Any]:
+    def delta(self, choice: int, delta: Delta) -> dict[str, Any] | None:
+        """What a choice has gained; None where that is nothing a client can be told yet."""
         gained: dict[str, Any] = {"content": delta.content} if delta.content else {}
+        if delta.reasoning:
+            gained["reasoning_content"] = delta.reasoning
         if delta.tool_call is not None:
-            gained["tool_calls"] = [{"index": delta.tool_call.index, **_tool_call(delta.tool_call)}]
-        return self._chunk(choice, gained, delta.end, delta.logprobs)
+            gained |= self._calls[choice].add(delta.tool_call)
+        if not (gained or delta.logprobs or delta.end):
+            return None
+        return self._chunk(choice, gained, self._calls[choice].end(delta.end), delta.logprobs)
 
     def usage(self) -> dict[str, Any]:
         """The last chunk, of no choice."""
         return self._envelope.wrap("chat.completion.chunk", []) | {"usage": usage(self._completion)}
 
     def _chunk(
-        self, choice: int, delta: dict[str, Any], end: ChoiceEnd | None = None, logprobs: tuple[TokenLogprob, ...] = ()
+        self, choice: int, delta: dict[str, Any], end: str | None = None, logprobs: tuple[TokenLogprob, ...] = ()
     ) -> dict[str, Any]:
         entry = {"index": choice, "delta": delta, "logprobs": _logprobs(logprobs), "finish_reason": end}
         chunk = self._envelope.wrap("chat.completion.chunk", [entry])
         if self._usage_in_each:
             chunk["usage"] = usage(self._completion)
-        elif self._usage_at_end:
+        elif self.usage_at_end:
             chunk["usage"] = None
         return chunk
 
@@ -72,25 +94,31 @@ class Chunks:
 class ChoiceBody:
     """A plain answer's choice, gathered from the deltas a stream would send."""
 
+    calls: CallForms
     content: list[str] = field(default_factory=list)
-    tool_calls: list[ToolCallDelta] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     end: ChoiceEnd | None = None
 
     def add(self, delta: Delta) -> None:
+        """Take in what the choice has gained."""
         self.content.append(delta.content)
+        self.reasoning.append(delta.reasoning)
         if delta.tool_call is not None:
-            self.tool_calls.append(delta.tool_call)
+            self.calls.add(delta.tool_call)
         self.logprobs += delta.logprobs
         self.end = delta.end
 
     def to_json(self, index: int) -> dict[str, Any]:
-        content = "".join(self.content)
-        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
-        if self.tool_calls:
-            message["content"] = content or None
-            message["tool_calls"] = [_tool_call(call) for call in self.tool_calls]
-        return {"index": index, "message": message, "logprobs": _logprobs(self.logprobs), "finish_reason": self.end}
+        """The choice as the body holds it."""
+        calls = self.calls.message_fields()
+        content, reasoning = "".join(self.content), "".join(self.reasoning)
+        message: dict[str, Any] = {"role": "assistant", "content": (content or None) if calls else content}
+        message |= {"refusal": None, **calls}
+        if reasoning:
+            message["reasoning_content"] = reasoning
+        end = self.calls.end(self.end)
+        return {"index": index, "message": message, "logprobs": _logprobs(self.logprobs), "finish_reason": end}
 
 
 def body(envelope: Envelope, completion: Completion, choices: Iterable[ChoiceBody]) -> dict[str, Any]:
@@ -99,7 +127,7 @@ def body(envelope: Envelope, completion: Completion, choices: Iterable[ChoiceBod
     return envelope.wrap("chat.completion", entries) | {"usage": usage(completion)}
 
 
-def usage(completion: Completion) -> dict[str, Any]:
+def usage(completion: Counted) -> dict[str, Any]:
     """Tokens so far."""
     return {
         "prompt_tokens": completion.prompt_tokens,
@@ -107,10 +135,6 @@ def usage(completion: Completion) -> dict[str, Any]:
         "total_tokens": completion.prompt_tokens + completion.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": 0},
     }
-
-
-def _tool_call(call: ToolCallDelta) -> dict[str, Any]:
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def _logprobs(logprobs: Iterable[TokenLogprob]) -> dict[str, Any] | None:

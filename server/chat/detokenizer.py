@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterable
 
 from server.chat.tokenizer import Tokenizer
 
@@ -28,3 +29,9 @@ class Detokenizer:
     def finish(self) -> str:
         """What is left of a character that was never completed, as U+FFFD."""
         return self._decoder.decode(b"", final=True)
+
+
+def whole_text(tokenizer: Tokenizer, tokens: Iterable[int]) -> str:
+    """The text of all of `tokens`, special ones written out."""
+    detokenizer = Detokenizer(tokenizer, visible=frozenset(tokenizer.special))
+    return "".join(map(detokenizer.feed, tokens)) + detokenizer.finish()

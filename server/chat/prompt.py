@@ -17,10 +17,13 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from server.chat.call_text import render_call
 from server.chat.markers import CALL_END, CALL_START
+from server.chat.reasoning import THINK_END, THINK_START
 from server.chat.tokenizer import Tokenizer
-from server.chat.types import Message, Tool, ToolCall
+from server.chat.types import Message, TemplateOptions, Tool, ToolCall
 from server.errors import InvalidRequestError, ModelFolderError
 
+OWN_MARKERS = (CALL_START, CALL_END, THINK_START, THINK_END)
+"""What a model writes itself, so that its turns in the history may hold it."""
 NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
 
 
@@ -39,49 +42,72 @@ class ChatPrompt:
             self._template = _environment().from_string(source)
         except jinja2.TemplateSyntaxError as error:
             raise ModelFolderError(f"The chat template is not valid Jinja: {error} (line {error.lineno}).") from None
+        self.thinks = THINK_END in source or THINK_END in tokenizer.special
         self._renders_calls = "tool_calls" in source
+        self._renders_reasoning = "reasoning_content" in source
         self._tokenizer = tokenizer
         self._variables = variables
         self._bare_tools = bare_tools
         self._look_alikes = Escape(tokenizer.special)
 
-    def tokens(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[int]:
-        """The prompt that asks for the assistant's next turn.
+    def tokens(
+        self, messages: Sequence[Message], tools: Sequence[Tool], options: TemplateOptions | None = None
+    ) -> list[int]:
+        """The prompt that asks for the assistant's next turn, unless `options` want another.
 
         Raises InvalidRequestError for calls whose arguments are no JSON object, and for what the template refuses.
         """
-        escape = self._look_alikes
+        options = options or TemplateOptions()
         chat = [self._message(i, message) for i, message in enumerate(messages)]
-        listed = [escape.everywhere(self._tool(tool)) for tool in tools]
+        listed = [self._look_alikes.everywhere(self._tool(tool)) for tool in tools]
+        text = self._render(chat, listed, options)
+        if options.continue_final_message:
+            text = _up_to_end_of(text, chat[-1]["content"])
+        return self._look_alikes.encode(text, self._tokenizer)
+
+    def ends_in_thoughts(self, prompt: Sequence[int]) -> bool:
+        """Whether the template has opened the model's thoughts at the end of a prompt."""
+        # Enough tokens, even if each were one character.
+        end = b"".join(map(self._tokenizer.token_bytes, prompt[-2 * len(THINK_START) :]))
+        return self.thinks and end.rstrip().endswith(THINK_START.encode())
+
+    def _render(self, chat: list[dict[str, Any]], tools: list[Any], options: TemplateOptions) -> str:
+        own = {
+            "messages": chat,
+            "tools": tools or None,
+            "add_generation_prompt": options.add_generation_prompt and not options.continue_final_message,
+            **self._variables,
+        }
         try:
-            text = self._template.render(
-                messages=chat, tools=listed or None, add_generation_prompt=True, **self._variables
-            )
+            return self._template.render(self._look_alikes.everywhere(options.variables) | own)
         except jinja2.TemplateError as error:
             raise InvalidRequestError(f"The model's chat template refuses this chat: {error}", "messages") from None
         except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
-            raise InvalidRequestError(
-                f"The model's chat template cannot render this chat: {error}", "messages"
-            ) from None
-        return escape.encode(text, self._tokenizer)
+            message = f"The model's chat template cannot render this chat: {error}"
+            raise InvalidRequestError(message, "messages") from None
 
     def _message(self, position: int, message: Message) -> dict[str, Any]:
-        allowed = (CALL_START, CALL_END) if message.role == "assistant" else ()
-        rendered: dict[str, Any] = {"role": message.role, "content": self._look_alikes.escape(message.content, allowed)}
+        escape = self._look_alikes.escape
+        rendered: dict[str, Any] = {"role": message.role}
         if message.name is not None:
-            rendered["name"] = self._look_alikes.escape(message.name)
+            rendered["name"] = escape(message.name)
         if message.tool_call_id is not None:
-            rendered["tool_call_id"] = self._look_alikes.escape(message.tool_call_id)
+            rendered["tool_call_id"] = escape(message.tool_call_id)
+        calls = thoughts = ""
         if message.tool_calls and self._renders_calls:
             rendered["tool_calls"] = [
                 self._look_alikes.everywhere(_call_object(call, _where(position, i)))
                 for i, call in enumerate(message.tool_calls)
             ]
         elif message.tool_calls:
-            calls = [_call_text(call, _where(position, i)) for i, call in enumerate(message.tool_calls)]
-            escaped = self._look_alikes.escape(", ".join(calls))
-            rendered["content"] = f"{CALL_START}[{escaped}]{CALL_END}{rendered['content']}"
-        return rendered
+            written = ", ".join(_call_text(call, _where(position, i)) for i, call in enumerate(message.tool_calls))
+            calls = f"{CALL_START}[{escape(written)}]{CALL_END}"
+        if message.reasoning and self._renders_reasoning:
+            rendered["reasoning_content"] = escape(message.reasoning)
+        elif message.reasoning and self.thinks:
+            thoughts = f"{THINK_START}{escape(message.reasoning)}{THINK_END}"
+        content = escape(message.content, OWN_MARKERS if message.role == "assistant" else ())
+        return rendered | {"content": thoughts + calls + content}
 
     def _tool(self, tool: Tool) -> dict[str, Any]:
         function: dict[str, Any] = {"name": tool.name}
@@ -162,6 +188,16 @@ def _to_json(
 
 def _raise_exception(message: str) -> None:
     raise jinja2.TemplateError(message)
+
+
+def _up_to_end_of(text: str, content: str) -> str:
+    """A rendered chat up to the end of its last message's content, for the model to go on with it."""
+    said = content.strip()
+    before, found, _ = text.rpartition(said)
+    if not found:
+        message = "The template does not render the last message as it is: it cannot be continued."
+        raise InvalidRequestError(message, "continue_final_message")
+    return before + said
 
 
 def _where(message: int, call: int) -> str:

@@ -5,35 +5,59 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from server.chat.call_stream import CallStream
+from server.chat.constraint import CompiledGrammar, GrammarCompiler
 from server.chat.generation import Choice
+from server.chat.grammar import CallMode, Grammar, call_grammar, json_grammar
+from server.chat.markers import CALL_START
 from server.chat.prompt import ChatPrompt
+from server.chat.reasoning import THINK_END, ReasoningSplitter
+from server.chat.sequences import check_token_ids, merged, sampling_of_choice
 from server.chat.tokenizer import Tokenizer
-from server.chat.tool_parser import ToolSignature
+from server.chat.tool_parser import ToolCallParser, ToolSignature
 from server.chat.types import ChatRequest, Delta
 from server.engine.engine import Engine, TokenStream
-from server.engine.types import GenerationRequest, SamplingParams, TokenEvent
+from server.engine.types import GenerationRequest, SamplingParams
 from server.errors import ContextLengthError, InvalidRequestError
-
-SEEDS = 2**64
 
 
 @dataclass(frozen=True, slots=True)
 class ChatModel:
-    """What belongs to the served model besides its graph; a sequence ends at one of `stop_token_ids`."""
+    """What belongs to the served model besides its graph; a sequence ends at one of `stop_token_ids`.
+
+    `constrain_always`: tools are enforced under tool_choice auto too, not only where that was asked for.
+    """
 
     tokenizer: Tokenizer
     prompt: ChatPrompt
     defaults: SamplingParams
     stop_token_ids: frozenset[int]
+    grammars: GrammarCompiler
+    constrain_always: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request past everything that may take long: the prompt's tokens and the compiled grammar, if it needs one."""
+
+    prompt: tuple[int, ...]
+    grammar: CompiledGrammar | None
+    thinking: bool  # whether the prompt ends inside the model's thoughts
 
 
 class Completion:
-    """The answers to one chat while they are generated. `completion_tokens` counts those of all choices so far."""
+    """The answers to one chat while they are generated.
 
-    def __init__(self, prompt_tokens: int, streams: list[TokenStream], choices: list[Choice]) -> None:
+    `completion_tokens` counts those of all choices so far; `loosened` says what of the tools' schemas is not enforced.
+    """
+
+    def __init__(
+        self, prompt_tokens: int, streams: list[TokenStream], choices: list[Choice], loosened: tuple[str, ...] = ()
+    ) -> None:
         self.prompt_tokens = prompt_tokens
+        self.loosened = loosened
         self.completion_tokens = 0
         self._streams = streams
         self._choices = choices
@@ -41,13 +65,14 @@ class Completion:
     async def deltas(self) -> AsyncGenerator[tuple[int, Delta]]:
         """(choice, delta) as they come. Raises what made a sequence fail; cancels all of them when it is closed."""
         try:
-            async with aclosing(_merged(self._streams)) as events:
+            async with aclosing(merged(self._streams)) as events:
                 async for i, event in events:
                     self.completion_tokens += 1
-                    for delta in self._choices[i].feed(event):
-                        yield i, delta
+                    gained = list(self._choices[i].feed(event))
                     if self._choices[i].ended:
-                        self._streams[i].cancel()
+                        self._streams[i].cancel()  # before anybody waits: another token may have come by then
+                    for delta in gained:
+                        yield i, delta
         finally:
             self.cancel()
 
@@ -70,58 +95,62 @@ class ChatService:
         Raises InvalidRequestError (ContextLengthError where the prompt leaves no room), QueueFullError or
         ModelNotReadyError.
         """
-        self._check_logit_bias(request.sampling)
-        # Off the loop: a long prompt takes long to tokenize.
-        prompt = await asyncio.to_thread(self.model.prompt.tokens, request.messages, request.tools)
-        room = self.engine.max_model_len - len(prompt)
+        check_token_ids(request.sampling.logit_bias, self.engine.vocab_size, "logit_bias")
+        check_token_ids(request.stop_token_ids, self.engine.vocab_size, "stop_token_ids")
+        # Off the loop: long prompts and large grammars take long.
+        prepared = await asyncio.to_thread(self._prepare, request)
+        room = self.engine.max_model_len - len(prepared.prompt)
         if room < 1:
-            raise ContextLengthError(len(prompt), self.engine.max_model_len)
+            raise ContextLengthError(len(prepared.prompt), self.engine.max_model_len)
         max_tokens = room if request.max_tokens is None else min(request.max_tokens, room)
         streams = self.engine.submit(
-            [
-                GenerationRequest(
-                    prompt=tuple(prompt),
-                    max_tokens=max_tokens,
-                    sampling=_sampling_of_choice(request.sampling, i),
-                    stop_token_ids=self.model.stop_token_ids,
-                )
-                for i in range(request.n)
-            ]
+            [self._sequence(request, prepared, max_tokens, choice) for choice in range(request.n)]
         )
-        tools = tuple(ToolSignature(tool.name, tool.properties) for tool in request.tools)
-        choices = [Choice(self.model.tokenizer, request.stop, tools) for _ in streams]
-        return Completion(len(prompt), streams, choices)
+        choices = [self._choice(request, prepared) for _ in streams]
+        loosened = prepared.grammar.loosened if prepared.grammar else ()
+        return Completion(len(prepared.prompt), streams, choices, loosened)
 
-    def _check_logit_bias(self, sampling: SamplingParams) -> None:
-        for token in sampling.logit_bias:
-            if not 0 <= token < self.engine.vocab_size:
-                last = self.engine.vocab_size - 1
-                raise InvalidRequestError(f"{token} is no token of this model: ids go from 0 to {last}.", "logit_bias")
+    def _prepare(self, request: ChatRequest) -> Prepared:
+        prompt = self.model.prompt.tokens(request.messages, request.tools, request.template)
+        grammar = self._grammar(request)
+        return Prepared(
+            prompt=tuple(prompt),
+            grammar=None if grammar is None else self.model.grammars.compile(grammar),
+            thinking=self.model.prompt.ends_in_thoughts(prompt),
+        )
 
+    def _grammar(self, request: ChatRequest) -> Grammar | None:
+        """What holds the answer to its form; None leaves it free."""
+        calling, schema = request.calling, request.text_schema
+        enforced = calling.required or schema is not None or any(tool.strict for tool in calling.tools)
+        if calling.tools and CALL_START not in self.model.tokenizer.special:
+            if not enforced:
+                return None
+            raise InvalidRequestError("This model has no form of tool calls that could be enforced.", "tool_choice")
+        if calling.tools and (enforced or self.model.constrain_always):
+            mode = CallMode.REQUIRED if calling.required else CallMode.AUTO
+            return call_grammar(calling.tools, mode, parallel=calling.parallel, text_schema=schema)
+        return None if schema is None else json_grammar(schema)
 
-def _sampling_of_choice(sampling: SamplingParams, choice: int) -> SamplingParams:
-    return sampling if sampling.seed is None else replace(sampling, seed=(sampling.seed + choice) % SEEDS)
+    def _sequence(self, request: ChatRequest, prepared: Prepared, max_tokens: int, choice: int) -> GenerationRequest:
+        after = THINK_END if self.model.prompt.thinks else None
+        ends = frozenset() if request.ignore_eos and prepared.grammar is None else self.model.stop_token_ids
+        return GenerationRequest(
+            prompt=prepared.prompt,
+            max_tokens=max_tokens,
+            sampling=sampling_of_choice(request.sampling, choice),
+            stop_token_ids=ends | request.stop_token_ids,
+            min_tokens=request.min_tokens,
+            constraint=None if prepared.grammar is None else prepared.grammar.start(after),
+        )
 
-
-async def _merged(streams: list[TokenStream]) -> AsyncGenerator[tuple[int, TokenEvent]]:
-    """The events of all streams as they come."""
-    if len(streams) == 1:
-        async for event in streams[0]:
-            yield 0, event
-        return
-    pending = {asyncio.ensure_future(anext(stream)): i for i, stream in enumerate(streams)}
-    try:
-        while pending:
-            done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                i = pending.pop(task)
-                try:
-                    event = task.result()
-                except StopAsyncIteration:
-                    continue
-                pending[asyncio.ensure_future(anext(streams[i]))] = i
-                yield i, event
-    finally:
-        for task in pending:
-            if not task.cancel() and not task.cancelled():
-                task.exception()  # looked at: one failure has been raised already
+    def _choice(self, request: ChatRequest, prepared: Prepared) -> Choice:
+        """Calls are read as they are written where a grammar holds them to their form, else once they are closed."""
+        callable_tools = tuple(ToolSignature(tool.name, tool.properties) for tool in request.calling.tools)
+        held = prepared.grammar is not None and callable_tools
+        return Choice(
+            tokenizer=self.model.tokenizer,
+            stop=request.stop,
+            calls=CallStream() if held else ToolCallParser(callable_tools),
+            reasoning=ReasoningSplitter(prepared.thinking) if self.model.prompt.thinks else None,
+        )

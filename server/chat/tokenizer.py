@@ -17,9 +17,12 @@ BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class Tokenizer:
-    """A vocabulary and its rules. `special` maps the text of every special token to its id."""
+    """A vocabulary and its rules. `special` maps the text of every special token to its id.
 
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+    `bos` is the special token that begins texts where the rules themselves do not say how they begin.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, bos: str | None = None) -> None:
         self._backend = backend
         # A second one, since reading special tokens as plain text is a setting of the whole tokenizer.
         self._literal = tokenizers.Tokenizer.from_str(backend.to_str())
@@ -29,6 +32,9 @@ class Tokenizer:
         self._bytes = _token_bytes(backend)
         for i, token in added.items():
             self._bytes[i] = token.content.encode()
+        self._beginning = backend.encode("").ids
+        if backend.post_processor is None and bos in self.special:
+            self._beginning = [self.special[bos]]
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
@@ -37,12 +43,13 @@ class Tokenizer:
         Raises ModelFolderError where there is none that can be read.
         """
         path = folder / "tokenizer.json"
+        bos = template_variables(folder).get("bos_token")
         try:
             if path.is_file():
-                return cls(tokenizers.Tokenizer.from_file(str(path)))
+                return cls(tokenizers.Tokenizer.from_file(str(path)), bos)
             from transformers import AutoTokenizer  # takes a second to import, and few models need it
 
-            return cls(AutoTokenizer.from_pretrained(folder).backend_tokenizer)
+            return cls(AutoTokenizer.from_pretrained(folder).backend_tokenizer, bos)
         except Exception as error:  # tokenizers raises plain Exception for whatever it cannot read
             raise ModelFolderError(f"The tokenizer in {folder} cannot be read: {error}") from None
 
@@ -53,6 +60,10 @@ class Tokenizer:
     def encode_literally(self, text: str) -> list[int]:
         """Ids of `text` as plain text: what looks like a special token does not become one."""
         return self._literal.encode(text, add_special_tokens=False).ids
+
+    def beginning(self, tokens: list[int]) -> list[int]:
+        """What goes in front of the tokens of a bare text, such as the model's BOS: nothing if they begin with it."""
+        return [] if tokens[: len(self._beginning)] == self._beginning else self._beginning
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes a token stands for, perhaps part of a character; a special token's are its text."""

@@ -23,22 +23,28 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. Only an assistant's has `tool_calls`, only a tool's has `tool_call_id`."""
+    """One turn. Only an assistant's has `tool_calls` and `reasoning`, only a tool's has `tool_call_id`."""
 
     role: Role
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     name: str | None = None
+    reasoning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function the model may call; `parameters` is its JSON schema, verbatim."""
+    """A function the model may call; `parameters` is its JSON schema, verbatim.
+
+    `strict` asks for all of the schema to be enforced; `field` is where the client wrote it, as errors name it.
+    """
 
     name: str
     description: str | None
     parameters: Mapping[str, Any]
+    strict: bool = False
+    field: str = "tools"
 
     @property
     def properties(self) -> tuple[str, ...]:
@@ -48,15 +54,44 @@ class Tool:
 
 
 @dataclass(frozen=True, slots=True)
+class Calling:
+    """How tools may be called: only `tools` of those listed, at least one if `required`, several if `parallel`."""
+
+    tools: tuple[Tool, ...] = ()
+    required: bool = False
+    parallel: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateOptions:
+    """How the template is used: `variables` of its own, and whether it opens a new turn or continues the last."""
+
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A chat to answer `n` times. `max_tokens` None is up to the context's end; choice i is drawn with `seed` + i."""
+    """A chat to answer `n` times.
+
+    `tools` are listed for the model. `text_schema` is a JSON schema for what is not a call. `max_tokens` None is up to
+    the context's end; choice i is drawn with `seed` + i. `stop_token_ids` are added to the model's own, which
+    `ignore_eos` leaves out.
+    """
 
     messages: tuple[Message, ...]
     sampling: SamplingParams
     tools: tuple[Tool, ...] = ()
+    calling: Calling = Calling()
+    text_schema: Mapping[str, Any] | bool | None = None
     max_tokens: int | None = None
+    min_tokens: int = 0
     stop: tuple[str, ...] = ()
+    stop_token_ids: frozenset[int] = frozenset()
+    ignore_eos: bool = False
     n: int = 1
+    template: TemplateOptions = TemplateOptions()
 
 
 class ChoiceEnd(StrEnum):
@@ -89,12 +124,15 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """A call that the model has closed; `index` counts the calls of its choice, `arguments` is a JSON object."""
+    """What a call has gained; `index` counts the calls of its choice. Its first one has `id` and `name`.
+
+    The `arguments` of all joined are a JSON object, or its beginning where the answer was cut.
+    """
 
     index: int
-    id: str
-    name: str
-    arguments: str
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +140,7 @@ class Delta:
     """What a choice has gained; the last one of a choice has `end`."""
 
     content: str = ""
+    reasoning: str = ""
     tool_call: ToolCallDelta | None = None
     logprobs: tuple[TokenLogprob, ...] = field(default=())
     end: ChoiceEnd | None = None

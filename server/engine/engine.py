@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from server.engine.sequence import Sequence
+from server.engine.sequence import Event, Sequence
 from server.engine.state import EngineState
-from server.engine.types import GenerationRequest, TokenEvent
+from server.engine.types import GenerationRequest, PromptLogprobs, TokenEvent
 from server.engine.worker import Outcome, Worker, WorkerConfig
 from server.errors import LfmServeError, ModelNotReadyError, QueueFullError
 from server.runtime.session import ModelSession
@@ -37,11 +37,11 @@ class EngineConfig:
 
 
 class TokenStream:
-    """One sequence's events, in order; ends after the one with `finish`, raises the error that ended it."""
+    """One sequence's tokens, in order; ends after the one with `finish`, raises the error that ended it."""
 
     def __init__(self, engine: Engine, request: GenerationRequest) -> None:
         self._engine = engine
-        self._events: deque[TokenEvent | LfmServeError] = deque()
+        self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
         self._ended = False
         self.sequence = Sequence(request, self._deliver)
@@ -50,13 +50,32 @@ class TokenStream:
         return self
 
     async def __anext__(self) -> TokenEvent:
-        if self._ended:
+        event = await self._next()
+        if event is None:
             raise StopAsyncIteration
+        assert isinstance(event, TokenEvent)
+        return event
+
+    async def prompt_logprobs(self) -> PromptLogprobs | None:
+        """What the request asks for of its prompt: to be awaited once, before the first token.
+
+        None where it asks for nothing, or where the stream has been cancelled.
+        """
+        if self.sequence.request.prompt_logprobs is None:
+            return None
+        event = await self._next()
+        assert event is None or isinstance(event, PromptLogprobs)
+        return event
+
+    async def _next(self) -> TokenEvent | PromptLogprobs | None:
+        """The next event; None where there is none any more."""
+        if self._ended:
+            return None
         while not self._events:
             self._arrived.clear()
             await self._arrived.wait()
             if self._ended:
-                raise StopAsyncIteration
+                return None
         event = self._events.popleft()
         if isinstance(event, LfmServeError):
             self._ended = True
@@ -70,7 +89,7 @@ class TokenStream:
         self._arrived.set()
         self._engine.cancel(self.sequence)
 
-    def _deliver(self, event: TokenEvent | LfmServeError) -> None:
+    def _deliver(self, event: Event) -> None:
         self._events.append(event)
         self._arrived.set()
 

@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from server.engine.constraint import Bitmask, forbid
+from server.engine.logprobs import Logits, likeliest, log_sum_exp, token_logprobs
 from server.engine.sequence import Sequence
 from server.engine.types import SamplingParams, TokenLogprobs
-
-Logits = npt.NDArray[np.float32]
 
 
 def sample(
@@ -28,8 +27,10 @@ def sample(
     Ids that must not be drawn are -inf already, or not in the row's mask where `masks` has one for it. Logprobs come
     from the logits as they are given.
     """
-    normalizers = _log_sum_exp(logits, sequences)
-    top = [_top(row, s.request.sampling.top_logprobs or 0) for row, s in zip(logits, sequences, strict=True)]
+    normalizers = {
+        i: log_sum_exp(logits[i]) for i, s in enumerate(sequences) if s.request.sampling.top_logprobs is not None
+    }
+    top = [likeliest(row, s.request.sampling.top_logprobs or 0) for row, s in zip(logits, sequences, strict=True)]
     kept = {i: logits[i].copy() for i in normalizers}
     for row, sequence, mask in zip_longest(logits, sequences, masks):
         _adjust(row, sequence, mask)
@@ -38,28 +39,9 @@ def sample(
     for i, sequence in enumerate(sequences):
         params = sequence.request.sampling
         token = int(best[i]) if params.temperature == 0 else _draw(logits[i], params, sequence.rng, int(best[i]))
-        logprobs = None
-        if i in kept:
-            alternatives = tuple((int(t), float(kept[i][t] - normalizers[i])) for t in top[i])
-            logprobs = TokenLogprobs(float(kept[i][token] - normalizers[i]), alternatives)
+        logprobs = token_logprobs(kept[i], normalizers[i], token, top[i]) if i in kept else None
         drawn.append((token, logprobs))
     return drawn
-
-
-def _log_sum_exp(logits: Logits, sequences: Rows[Sequence]) -> dict[int, float]:
-    """The log of each row's partition function, for the rows that ask for logprobs."""
-    rows = [i for i, s in enumerate(sequences) if s.request.sampling.top_logprobs is not None]
-    return {
-        i: float(np.log(np.exp(logits[i] - logits[i].max(), dtype=np.float64).sum()) + logits[i].max()) for i in rows
-    }
-
-
-def _top(row: Logits, count: int) -> npt.NDArray[np.int64]:
-    """The `count` most likely ids, the likeliest first."""
-    if count == 0:
-        return np.empty(0, np.int64)
-    ids = np.argpartition(row, -count)[-count:]
-    return ids[np.argsort(-row[ids], kind="stable")]
 
 
 def _adjust(row: Logits, sequence: Sequence, mask: Bitmask | None) -> None:

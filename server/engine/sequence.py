@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from server.engine.types import FinishReason, GenerationRequest, TokenEvent
+from server.engine.types import FinishReason, GenerationRequest, PromptLogprobs, TokenEvent, TokenLogprobs
 from server.errors import LfmServeError
 
-Deliver = Callable[[TokenEvent | LfmServeError], None]
+Event = TokenEvent | PromptLogprobs | LfmServeError
+Deliver = Callable[[Event], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -19,7 +20,8 @@ class Sequence:
     """State of one request inside the engine; touched only under the engine's lock or by the step that carries it.
 
     `tokens[:length]` are prompt and answer; the first `computed` of them are in the slot's state. `deliver` is called
-    on the event loop, once for each token and once with an error if it fails.
+    on the event loop, once for each token, before them once with the prompt's log-probabilities if they are asked for,
+    and once with an error if it fails. `prompt_logprobs` are those of `tokens[1 : computed + 1]` until then.
     """
 
     request: GenerationRequest
@@ -33,6 +35,7 @@ class Sequence:
     rng: np.random.Generator = field(init=False)
     counts: dict[int, int] = field(default_factory=dict)
     seen: npt.NDArray[np.int64] = field(init=False)
+    prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         prompt = np.array(self.request.prompt, np.int64)

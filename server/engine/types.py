@@ -35,6 +35,9 @@ class SamplingParams:
 class GenerationRequest:
     """One sequence to generate. `len(prompt) + max_tokens` is at most the engine's `max_model_len`, both at least 1.
 
+    `prompt_logprobs` asks for the log-probabilities of the prompt's own tokens with that many alternatives to each;
+    `max_tokens` may then be 0.
+
     Before `min_tokens` are generated none of `stop_token_ids` is drawn, unless the `constraint`, which is this
     sequence's alone, says when to end.
     """
@@ -45,6 +48,7 @@ class GenerationRequest:
     stop_token_ids: frozenset[int] = frozenset()
     min_tokens: int = 0
     constraint: Constraint | None = None
+    prompt_logprobs: int | None = None
 
 
 class FinishReason(StrEnum):
@@ -60,6 +64,17 @@ class TokenLogprobs:
 
     logprob: float
     top: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLogprobs:
+    """Those of the prompt's tokens from the second on: nothing says how likely the first is.
+
+    `finish` is set where nothing else was asked for (`max_tokens` 0).
+    """
+
+    tokens: tuple[TokenLogprobs, ...]
+    finish: FinishReason | None = None
 
 
 @dataclass(frozen=True, slots=True)

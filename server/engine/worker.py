@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from server.engine.constraint import Bitmask, mask_words
+from server.engine.logprobs import score
 from server.engine.sampling import sample
 from server.engine.schedule import StepKind, next_step
-from server.engine.sequence import Sequence
+from server.engine.sequence import Event, Sequence
 from server.engine.state import EngineState
-from server.engine.types import TokenEvent, TokenLogprobs
+from server.engine.types import FinishReason, PromptLogprobs, TokenEvent, TokenLogprobs
 from server.errors import LfmServeError, StepFailedError
 from server.runtime.session import ModelSession
 
 log = logging.getLogger(__name__)
 
 Draw = tuple[int, TokenLogprobs | None]
-Outcome = tuple[Sequence, TokenEvent | LfmServeError]
+Outcome = tuple[Sequence, Event]
 HandOver = Callable[[list[Outcome]], None]
 
 
@@ -49,9 +50,19 @@ class Work:
     past: npt.NDArray[np.int64]
 
     @property
-    def draws(self) -> bool:
-        """Whether the step reaches the end of what is known, so that a token can be drawn."""
+    def reaches_end(self) -> bool:
+        """Whether nothing that is known is left to compute after the step."""
         return self.kind is StepKind.DECODE or self.sequences[0].remaining == self.tokens.shape[1]
+
+    @property
+    def draws(self) -> bool:
+        """Whether a token is to be drawn at that end."""
+        return self.reaches_end and self.sequences[0].request.max_tokens > 0
+
+    @property
+    def scores(self) -> bool:
+        """Whether the log-probabilities of the prompt's tokens are asked for."""
+        return self.kind is StepKind.PREFILL and self.sequences[0].request.prompt_logprobs is not None
 
 
 class Worker:
@@ -116,7 +127,10 @@ class Worker:
 
     def _act(self, work: Work) -> list[Draw | LfmServeError]:
         """Run the model and draw. What goes wrong in one row, a NaN or a grammar's end, is that sequence's alone."""
-        logits = self._session.run(self._state.slots, work.first, work.tokens, work.past)
+        logits = self._session.run(self._state.slots, work.first, work.tokens, work.past, work.scores)
+        if work.scores:
+            _score(work.sequences[0], logits)
+            logits = logits[-1:]
         if not work.draws:
             return []
         finite = np.isfinite(logits.max(axis=1))
@@ -142,13 +156,10 @@ class Worker:
         outcomes: list[Outcome] = []
         with self._wake:
             self._land(work)
+            outcomes += _outcomes(work, draws)
             for sequence in work.sequences:
                 sequence.computed += work.tokens.shape[1]
-            for sequence, draw in zip(work.sequences, draws, strict=False):
-                if sequence.cancelled:
-                    continue
-                event = _take(sequence, draw)
-                outcomes.append((sequence, event))
+            for sequence, event in outcomes:
                 if isinstance(event, LfmServeError) or event.finish is not None:
                     self._state.leave(sequence)
             self._state.settle()
@@ -188,6 +199,24 @@ def _commit_to_constraint(sequence: Sequence, draw: Draw) -> Draw | LfmServeErro
         except LfmServeError as error:
             return error
     return draw
+
+
+def _score(sequence: Sequence, logits: npt.NDArray[np.float32]) -> None:
+    """Note how likely the prompt's next tokens are by the logits [S, vocab] before each of them."""
+    assert sequence.request.prompt_logprobs is not None
+    begin = sequence.computed + 1
+    following = sequence.tokens[begin : min(begin + len(logits), sequence.prompt_length)]
+    sequence.prompt_logprobs += score(logits[: len(following)], following, sequence.request.prompt_logprobs)
+
+
+def _outcomes(work: Work, draws: list[Draw | LfmServeError]) -> Iterator[Outcome]:
+    """What the step's sequences get, but for those cancelled meanwhile. Takes the drawn tokens into them."""
+    if work.scores and work.reaches_end and not (scored := work.sequences[0]).cancelled:
+        finish = None if work.draws else FinishReason.LENGTH
+        yield scored, PromptLogprobs(tuple(scored.prompt_logprobs), finish)
+    for sequence, draw in zip(work.sequences, draws, strict=False):
+        if not sequence.cancelled:
+            yield sequence, _take(sequence, draw)
 
 
 def _take(sequence: Sequence, draw: Draw | LfmServeError) -> TokenEvent | LfmServeError:

@@ -36,23 +36,28 @@ class ModelSession:
         self.contract = discover(self._session.get_inputs(), self._session.get_outputs(), head_dim)
         self._max_tokens = options.max_tokens
         contract = self.contract
-        rows = 1 if contract.keeps_logits else 0
-        self._logits = np.empty(max(rows, options.max_tokens) * contract.vocab_size, contract.logits_dtype)
+        self._logits = np.empty(options.max_tokens * contract.vocab_size, contract.logits_dtype)
         self._window: dict[str, npt.NDArray[np.generic]] = {}
         self._check_state_is_updated_in_place()
 
     def run(
-        self, slots: SlotPool, first: int, tokens: npt.NDArray[np.int64], past: npt.NDArray[np.int64]
+        self,
+        slots: SlotPool,
+        first: int,
+        tokens: npt.NDArray[np.int64],
+        past: npt.NDArray[np.int64],
+        every_position: bool = False,
     ) -> npt.NDArray[np.float32]:
         """Run `tokens` [B, S] on slots first .. first+B-1, whose sequences have `past` [B] tokens so far.
 
-        S > 1 needs B = 1. Returns the logits after each row's last token, [B, vocab] float32, valid until the next
-        run. The state advances only when the run succeeds: KV beyond `past` is not looked at, and convolution
-        windows are written here and copied at the end.
+        S > 1 needs B = 1. Returns the logits after each row's last token, [B, vocab] float32, or those after every
+        token, [B * S, vocab]; valid until the next run. The state advances only when the run succeeds: KV beyond
+        `past` is not looked at, and convolution windows are written here and copied at the end.
         """
         batch, length = tokens.shape
         binding = self._session.io_binding()
-        for name, value in self._token_inputs(tokens, past).items():
+        kept = length if every_position or not self.contract.keeps_logits else 1
+        for name, value in self._token_inputs(tokens, past, kept).items():
             binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value))
         for state in self.contract.states:
             view = slots.arrays[state.past][first : first + batch]
@@ -61,17 +66,17 @@ class ModelSession:
             if state.kind is StateKind.CONV:
                 ours = ort.OrtValue.ortvalue_from_numpy(self._conv_output(state.past, view))
             binding.bind_ortvalue_output(state.present, ours)
-        kept = 1 if self.contract.keeps_logits else length
         logits = self._logits[: batch * kept * self.contract.vocab_size].reshape(batch, kept, -1)
         binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(logits))
         self._session.run_with_iobinding(binding)
         for state in self.contract.states:
             if state.kind is StateKind.CONV:
                 slots.arrays[state.past][first : first + batch] = self._window[state.past][:batch]
-        return logits[:, -1].astype(np.float32, copy=False)
+        wanted = logits.reshape(batch * kept, -1) if every_position else logits[:, -1]
+        return wanted.astype(np.float32, copy=False)
 
     def _token_inputs(
-        self, tokens: npt.NDArray[np.int64], past: npt.NDArray[np.int64]
+        self, tokens: npt.NDArray[np.int64], past: npt.NDArray[np.int64], kept: int
     ) -> dict[str, npt.NDArray[np.generic]]:
         length = tokens.shape[1]
         total = past + length
@@ -79,7 +84,7 @@ class ModelSession:
             "input_ids": tokens,
             "attention_mask": np.arange(total.max()) < total[:, None],
             "position_ids": past[:, None] + np.arange(length),
-            "num_logits_to_keep": np.array(1),
+            "num_logits_to_keep": np.array(kept),
         }
         dtypes = self.contract.token_dtypes
         return {name: np.ascontiguousarray(values[name], dtypes[name]).reshape(values[name].shape) for name in dtypes}

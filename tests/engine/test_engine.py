@@ -281,11 +281,16 @@ class FaultySession(ModelSession):
     poison = -1
 
     def run(
-        self, slots: SlotPool, first: int, tokens: npt.NDArray[np.int64], past: npt.NDArray[np.int64]
+        self,
+        slots: SlotPool,
+        first: int,
+        tokens: npt.NDArray[np.int64],
+        past: npt.NDArray[np.int64],
+        every_position: bool = False,
     ) -> npt.NDArray[np.float32]:
         if self.fatal in past:
             raise RuntimeError("made to fail")
-        logits = super().run(slots, first, tokens, past)
+        logits = super().run(slots, first, tokens, past, every_position)
         logits[past == self.poison] = np.nan
         return logits
 

@@ -16,6 +16,7 @@ from server.errors import StartupError
 from tests.serving import Server, StartServer
 
 HELLO = [{"role": "user", "content": "hello"}]
+UNENFORCEABLE = {"type": "object", "propertyNames": {"pattern": "^(?!a)"}}
 TOOL = {"type": "function", "function": {"name": "f"}}
 
 
@@ -95,10 +96,70 @@ def user(**message: Any) -> list[dict[str, Any]]:
         ({"audio": {"voice": "x"}}, "audio", "neither hear, speak nor search"),
         ({"web_search_options": {}}, "web_search_options", "neither hear, speak nor search"),
         ({"response_format": {"type": "xml"}}, "response_format.type", "'xml'"),
-        ({"tools": [{"type": "function"}]}, "tools[0].function", "`tools[0].function` is required."),
+        (
+            {"tools": [{"type": "function"}]},
+            "tools[0].function",
+            "An object of type function needs the field function.",
+        ),
         ({"tools": [{"type": "function", "function": {"name": ""}}]}, "tools[0].function.name", "at least 1 character"),
-        ({"tools": [TOOL], "tool_choice": "sometimes"}, "tool_choice", "'sometimes'"),
+        ({"tools": [TOOL], "tool_choice": "sometimes"}, "tool_choice.type", "'sometimes'"),
         ({"tool_choice": "auto"}, "tool_choice", "tool_choice needs tools."),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}},
+            "tool_choice",
+            "tool_choice names 'g', which is not among the tools: f.",
+        ),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function"}},
+            "tool_choice.function",
+            "An object of type function needs the field function.",
+        ),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}},
+            "tool_choice.allowed_tools.tools",
+            "at least 1 item",
+        ),
+        ({"tools": [TOOL], "parallel_tool_calls": "no"}, "parallel_tool_calls", "valid boolean"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "match pattern"),
+        (
+            {"tools": [{"type": "custom", "custom": {"name": "c", "format": {"type": "grammar"}}}]},
+            "tools[0].custom.format.type",
+            "Custom tools take text here",
+        ),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "strict": True, "parameters": UNENFORCEABLE}}]},
+            "tools[0].function.parameters",
+            "cannot be enforced",
+        ),
+        ({"tools": [TOOL], "functions": [{"name": "f"}]}, "functions", "functions is the old form of tools"),
+        ({"function_call": "auto"}, "function_call", "function_call needs functions."),
+        ({"functions": [{"name": "f"}], "function_call": {"name": "g"}}, "function_call", "function_call names 'g'"),
+        ({"functions": [{"name": "f"}], "function_call": {}}, "function_call", 'must be "none", "auto" or'),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "needs the field json_schema"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a b"}}},
+            "response_format.json_schema.name",
+            "match pattern",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": UNENFORCEABLE}}},
+            "response_format.json_schema.schema",
+            "cannot be enforced",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "strange"}}}},
+            "response_format.json_schema.schema",
+            "strange",
+        ),
+        ({"min_tokens": -1}, "min_tokens", "greater than or equal to 0"),
+        ({"stop_token_ids": [5000]}, "stop_token_ids", "5000 is no token of this model"),
+        ({"typical_p": 0.5}, "typical_p", "typical_p is not supported."),
+        ({"chat_template_kwargs": []}, "chat_template_kwargs", "valid dictionary"),
+        (
+            {"continue_final_message": True, "add_generation_prompt": True},
+            "continue_final_message",
+            "add_generation_prompt cannot be true",
+        ),
     ],
 )
 def test_a_wrong_field_is_named_with_what_is_allowed(

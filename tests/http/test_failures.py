@@ -29,11 +29,16 @@ def fail_on_poison(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     run = ModelSession.run
 
     def failing(
-        self: ModelSession, slots: SlotPool, first: int, tokens: npt.NDArray[np.int64], past: npt.NDArray[np.int64]
+        self: ModelSession,
+        slots: SlotPool,
+        first: int,
+        tokens: npt.NDArray[np.int64],
+        past: npt.NDArray[np.int64],
+        *options: Any,
     ) -> npt.NDArray[np.float32]:
         if tokens.shape[1] > 1 and poisoned(tokens[0].tolist()):
             raise RuntimeError("made to fail")
-        logits = run(self, slots, first, tokens, past)
+        logits = run(self, slots, first, tokens, past, *options)
         logits[np.isin(past, lengths)] = np.nan
         return logits
 

@@ -1,0 +1,79 @@
+"""POST /v1/completions: texts continued, as one body or as a stream; and how likely they are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from server.api.body import read_json
+from server.api.completion_responses import TextBody, TextChunks, text_body
+from server.api.completion_schemas import DEFAULT_MAX_TOKENS, CompletionRequest
+from server.api.disconnects import unless_disconnected
+from server.api.responses import Envelope, new_id
+from server.api.sampling_fields import sampling_params
+from server.api.sse import event_stream
+from server.api.state import Model
+from server.chat.text_service import TextCompletion, TextRequest, TextService
+from server.engine.types import SamplingParams
+
+router = APIRouter(tags=["completions"])
+SCHEMA = CompletionRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+
+
+@router.post(
+    "/v1/completions",
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": SCHEMA}}}},
+)
+async def create_completion(request: Request, model: Model) -> Response:
+    """Continue a text, without the model's chat template."""
+    asked = CompletionRequest.model_validate(await read_json(request))
+    envelope = Envelope(model.name_for(asked.model), model.fingerprint, new_id("cmpl"))
+    served = model.service.model
+    service = TextService(model.service.engine, served.tokenizer, served.stop_token_ids)
+    completion = await unless_disconnected(request, service.start(_text_request(asked, served.defaults)))
+    try:
+        return await unless_disconnected(request, _answer(request, envelope, completion, asked))
+    except BaseException:
+        completion.cancel()  # also where nothing has listened to it yet
+        raise
+
+
+def _text_request(asked: CompletionRequest, defaults: SamplingParams) -> TextRequest:
+    return TextRequest(
+        prompts=asked.prompt,
+        sampling=sampling_params(asked, defaults, asked.logprobs),
+        max_tokens=DEFAULT_MAX_TOKENS if asked.max_tokens is None else asked.max_tokens,
+        min_tokens=asked.min_tokens or 0,
+        stop=tuple(asked.stop or ()),
+        stop_token_ids=frozenset(asked.stop_token_ids or ()),
+        ignore_eos=bool(asked.ignore_eos),
+        n=asked.n or 1,
+        echo=bool(asked.echo),
+    )
+
+
+async def _answer(
+    request: Request, envelope: Envelope, completion: TextCompletion, asked: CompletionRequest
+) -> Response:
+    if asked.stream:
+        return await event_stream(_chunks(envelope, completion, asked), request.state.request_id)
+    choices = [TextBody() for _ in range(len(asked.prompt) * (asked.n or 1))]
+    async with aclosing(completion.deltas()) as deltas:
+        async for choice, delta in deltas:
+            choices[choice].add(delta)
+    return JSONResponse(text_body(envelope, completion, choices))
+
+
+async def _chunks(
+    envelope: Envelope, completion: TextCompletion, asked: CompletionRequest
+) -> AsyncGenerator[dict[str, Any]]:
+    chunks = TextChunks(envelope, completion, asked)
+    async with aclosing(completion.deltas()) as deltas:
+        async for choice, delta in deltas:
+            yield chunks.delta(choice, delta)
+    if chunks.usage_at_end:
+        yield chunks.usage()

@@ -1,0 +1,92 @@
+"""POST /tokenize and /detokenize, in vLLM's shape: how many tokens a text or a chat has, which ones, and back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import Field
+
+from server.api.body import read_json
+from server.api.chat_request import chat_request
+from server.api.schemas import ChatCompletionRequest
+from server.api.state import Model
+from server.api.validation import ApiModel
+from server.chat.detokenizer import whole_text
+from server.chat.sequences import check_token_ids
+from server.chat.service import ChatModel
+from server.errors import InvalidRequestError
+
+router = APIRouter(tags=["tokens"])
+
+
+class TokenizeText(ApiModel):
+    """A text, tokenized as /v1/completions does."""
+
+    model: str | None = Field(None, description="A served model's id; the only one if absent.")
+    prompt: str
+    add_special_tokens: bool | None = Field(None, description="The model's BOS in front, if absent or true.")
+    return_token_strs: bool | None = Field(None, description="The tokens as text, too.")
+
+
+class TokenizeChat(ChatCompletionRequest):
+    """A chat, rendered and tokenized as /v1/chat/completions does; of its fields those about the prompt matter."""
+
+    return_token_strs: bool | None = Field(None, description="The tokens as text, too.")
+
+
+class DetokenizeRequest(ApiModel):
+    """The body of POST /detokenize."""
+
+    model: str | None = Field(None, description="A served model's id; the only one if absent.")
+    tokens: list[int]
+
+
+REF = "#/components/schemas/{model}"
+TOKENIZE_SCHEMA = {"anyOf": [schema.model_json_schema(ref_template=REF) for schema in (TokenizeText, TokenizeChat)]}
+DETOKENIZE_SCHEMA = DetokenizeRequest.model_json_schema(ref_template=REF)
+
+
+@router.post(
+    "/tokenize",
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": TOKENIZE_SCHEMA}}}},
+)
+async def tokenize(request: Request, model: Model) -> dict[str, Any]:
+    """The tokens of a `prompt`, or of what the model's template makes of `messages` and `tools`."""
+    asked = _asked(await read_json(request))
+    model.name_for(asked.model)
+    # Off the loop: long prompts take long to tokenize.
+    tokens = await asyncio.to_thread(_tokens, asked, model.service.model)
+    answer = {"count": len(tokens), "max_model_len": model.service.engine.max_model_len, "tokens": tokens}
+    if asked.return_token_strs:
+        token_bytes = model.service.model.tokenizer.token_bytes
+        answer["token_strs"] = [token_bytes(token).decode("utf-8", "replace") for token in tokens]
+    return answer
+
+
+@router.post(
+    "/detokenize",
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": DETOKENIZE_SCHEMA}}}},
+)
+async def detokenize(request: Request, model: Model) -> dict[str, str]:
+    """The text of `tokens`, special ones written out."""
+    asked = DetokenizeRequest.model_validate(await read_json(request))
+    model.name_for(asked.model)
+    check_token_ids(asked.tokens, model.service.engine.vocab_size, "tokens")
+    return {"prompt": await asyncio.to_thread(whole_text, model.service.model.tokenizer, asked.tokens)}
+
+
+def _asked(body: Any) -> TokenizeText | TokenizeChat:
+    given = {field for field in ("prompt", "messages") if isinstance(body, dict) and body.get(field) is not None}
+    if isinstance(body, dict) and len(given) != 1:
+        raise InvalidRequestError(f"Send either a prompt or messages; got {'both' if given else 'neither'}.", "prompt")
+    return TokenizeChat.model_validate(body) if "messages" in given else TokenizeText.model_validate(body)
+
+
+def _tokens(asked: TokenizeText | TokenizeChat, model: ChatModel) -> list[int]:
+    if isinstance(asked, TokenizeChat):
+        chat = chat_request(asked, model.defaults)
+        return model.prompt.tokens(chat.messages, chat.tools, chat.template)
+    tokens = model.tokenizer.encode(asked.prompt)
+    return tokens if asked.add_special_tokens is False else model.tokenizer.beginning(tokens) + tokens

@@ -1,0 +1,207 @@
+"""Grammars held over tokens: which may come next, which must. Knows a tokenizer, but no tools and no schemas.
+
+Compiling takes a millisecond to some hundred and belongs off the event loop; llguidance lets go of the GIL meanwhile.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+
+from server.chat.grammar import Grammar
+from server.chat.schema import too_large
+from server.chat.tokenizer import Tokenizer
+from server.errors import LfmServeError
+
+CACHED_GRAMMARS = 256
+CACHED_CHARACTERS = 16 << 20
+
+# Rows and steps are wider than by default: a tool may have some thousand arguments.
+_LIMITS = LLParserLimits(
+    max_items_in_row=20_000,
+    step_max_items=200_000,
+    max_lexer_states=50_000,
+    max_grammar_size=200_000,
+    verbose_errors=False,
+)
+
+_PLACE = re.compile(r"\d+ \||\^|at \d+\(")
+
+Bitmask = npt.NDArray[np.int32]
+
+
+class ConstraintError(LfmServeError):
+    """A grammar cannot be followed any further: its next token would cost too much to find, or was not allowed."""
+
+
+def bitmask_words(vocab_size: int) -> int:
+    """The length of a mask: 32 tokens a word, the first in the lowest bit."""
+    return (vocab_size + 31) // 32
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledGrammar:
+    """A grammar for one tokenizer, ready for any number of sequences; `loosened` is what of it is not enforced."""
+
+    loosened: tuple[str, ...]
+    tokenizer: Tokenizer
+    matcher: LLMatcher
+    end_tokens: tuple[int, ...]
+    opening: int | None
+    repeats: bool
+
+    def start(self, after: str | None = None) -> Constraint:
+        """The constraint of a new sequence; it holds from behind the text `after` (a reasoning's end), if given."""
+        return Constraint(self, after.encode() if after else b"")
+
+
+class Constraint:
+    """One sequence's place in its grammar. For each token: `mask`, then `commit` what was chosen."""
+
+    def __init__(self, grammar: CompiledGrammar, after: bytes) -> None:
+        self._grammar = grammar
+        self._after = after
+        self._tail = b""
+        self._matcher: LLMatcher | None = None
+        self._spent = False
+        if not after:
+            self._begin()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether only an end token may follow."""
+        return self._grammar.opening is None and self._matcher is not None and self._matcher.is_stopped()
+
+    def mask(self, out: Bitmask) -> bool:
+        """Sets the bits of the tokens that may come next, in `out` of [bitmask_words(vocab_size)].
+
+        Returns False, with `out` as it was, where all may. Raises ConstraintError.
+        """
+        if self._matcher is not None:
+            self._matcher.unsafe_compute_mask_ptr(out.ctypes.data, out.nbytes)
+            self._check()
+            return True
+        banned = self._banned()
+        if banned:
+            out.fill(-1)
+            for token in banned:
+                out.view(np.uint32)[token // 32] &= np.uint32(~(1 << token % 32) & 0xFFFFFFFF)
+        return bool(banned)
+
+    def commit(self, token: int) -> None:
+        """Goes on by a token. Raises ConstraintError if it was not allowed."""
+        if self._matcher is not None:
+            if not self._matcher.consume_token(token):
+                self._check()
+            if self._grammar.opening is not None and self._matcher.is_stopped():
+                self._matcher = None
+                self._spent = not self._grammar.repeats
+        elif self._after:
+            self._tail += self._grammar.tokenizer.token_bytes(token)
+            if self._after in self._tail:
+                self._after = b""
+                self._begin()
+            self._tail = self._tail[-len(self._after) :]
+        elif token == self._grammar.opening and not self._spent:
+            self._matcher = self._grammar.matcher.deep_copy()
+
+    def forced_tokens(self) -> list[int]:
+        """The tokens that the grammar leaves no choice but to come next; they are not committed by this."""
+        return [] if self._matcher is None else self._matcher.compute_ff_tokens()
+
+    def copy(self) -> Constraint:
+        """One for a sequence that goes on from here on its own."""
+        other = Constraint(self._grammar, self._after)
+        other._tail, other._spent = self._tail, self._spent
+        other._matcher = None if self._matcher is None else self._matcher.deep_copy()
+        return other
+
+    def _begin(self) -> None:
+        if self._grammar.opening is None:
+            self._matcher = self._grammar.matcher.deep_copy()
+
+    def _banned(self) -> tuple[int, ...]:
+        if self._grammar.opening is None:
+            return self._grammar.end_tokens  # it is still reasoning, and owes an answer
+        return (self._grammar.opening,) if self._spent else ()
+
+    def _check(self) -> None:
+        if self._matcher is not None and self._matcher.is_error():
+            raise ConstraintError(f"The grammar cannot be followed further: {_reason(self._matcher.get_error())}")
+
+
+class GrammarCompiler:
+    """Compiles grammars for one tokenizer and keeps the latest. May be used from several threads at once."""
+
+    def __init__(self, tokenizer: Tokenizer, vocab_size: int, end_tokens: Sequence[int]) -> None:
+        self._tokenizer = tokenizer
+        self._end_tokens = tuple(end_tokens)
+        self._ll_tokenizer = LLTokenizer(
+            _Vocabulary(tokenizer, vocab_size, self._end_tokens), n_vocab=vocab_size, eos_token=list(end_tokens)
+        )
+        self._cache: OrderedDict[tuple[str, str | None, bool], CompiledGrammar] = OrderedDict()
+        self._cached_characters = 0
+        self._lock = threading.Lock()
+
+    def compile(self, grammar: Grammar) -> CompiledGrammar:
+        """`grammar` for this tokenizer. Raises InvalidRequestError for what cannot be compiled within the limits."""
+        key = (grammar.lark, grammar.opens_with, grammar.repeats)
+        with self._lock:
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
+        compiled = self._compile(grammar)
+        with self._lock:
+            self._cache[key] = compiled
+            self._cached_characters += len(key[0])
+            while len(self._cache) > CACHED_GRAMMARS or self._cached_characters > CACHED_CHARACTERS:
+                (lark, _, _), _ = self._cache.popitem(last=False)
+                self._cached_characters -= len(lark)
+        return compiled
+
+    def _compile(self, grammar: Grammar) -> CompiledGrammar:
+        matcher = self._matcher(grammar)
+        if matcher.is_error():
+            grammar = grammar.without_refused(self._refusal)
+            matcher = self._matcher(grammar)
+        if matcher.is_error():
+            raise too_large(_reason(matcher.get_error()))
+        opening = None if grammar.opens_with is None else self._tokenizer.special[grammar.opens_with]
+        return CompiledGrammar(grammar.loosened, self._tokenizer, matcher, self._end_tokens, opening, grammar.repeats)
+
+    def _matcher(self, grammar: Grammar) -> LLMatcher:
+        return LLMatcher(self._ll_tokenizer, grammar.lark, log_level=0, limits=_LIMITS)
+
+    def _refusal(self, lark: str) -> str | None:
+        matcher = LLMatcher(self._ll_tokenizer, lark, log_level=0, limits=_LIMITS)
+        return _reason(matcher.get_error()) if matcher.is_error() else None
+
+
+class _Vocabulary(TokenizerWrapper):
+    """What llguidance wants to know of a tokenizer."""
+
+    def __init__(self, tokenizer: Tokenizer, vocab_size: int, end_tokens: tuple[int, ...]) -> None:
+        self.is_tokenizer_wrapper = True
+        self.bos_token_id = None
+        self.eos_token_id = end_tokens[0]
+        self.tokens = [tokenizer.token_bytes(token) for token in range(vocab_size)]
+        self.special_token_ids = sorted(tokenizer.special.values())
+        self._tokenizer = tokenizer
+
+    def __call__(self, text: str) -> list[int]:
+        return self._tokenizer.encode_literally(text)
+
+
+def _reason(message: str) -> str:
+    """llguidance's reason, without its place in a grammar that the client has not written."""
+    text = message.partition("failed to compile JSON schema: ")[2] or message
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not _PLACE.match(line.strip())]
+    error = next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), None)
+    return (error or (lines[0] if lines else "unknown")).rstrip(".:")

@@ -1,0 +1,42 @@
+"""How likely tokens are by the logits as the model gives them: natural logs of the softmax."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from server.engine.types import TokenLogprobs
+from server.errors import StepFailedError
+
+Logits = npt.NDArray[np.float32]
+
+
+def score(logits: Logits, tokens: npt.NDArray[np.int64], alternatives: int) -> list[TokenLogprobs]:
+    """The log-probability of each of `tokens` [N] by its row of `logits` [N, vocab], with the likeliest ids.
+
+    Raises StepFailedError where a row is not finite.
+    """
+    if not np.isfinite(logits.max(axis=1)).all():
+        raise StepFailedError("The model gave no finite logits for this request.")
+    return [
+        token_logprobs(row, log_sum_exp(row), int(token), likeliest(row, alternatives))
+        for row, token in zip(logits, tokens, strict=True)
+    ]
+
+
+def token_logprobs(row: Logits, normalizer: float, token: int, top: npt.NDArray[np.int64]) -> TokenLogprobs:
+    """The log-probabilities of `token` and of the ids in `top`; `normalizer` is the row's `log_sum_exp`."""
+    return TokenLogprobs(float(row[token] - normalizer), tuple((int(t), float(row[t] - normalizer)) for t in top))
+
+
+def log_sum_exp(row: Logits) -> float:
+    """The log of a row's partition function."""
+    return float(np.log(np.exp(row - row.max(), dtype=np.float64).sum()) + row.max())
+
+
+def likeliest(row: Logits, count: int) -> npt.NDArray[np.int64]:
+    """The `count` most likely ids, the likeliest first."""
+    if count == 0:
+        return np.empty(0, np.int64)
+    ids = np.argpartition(row, -count)[-count:]
+    return ids[np.argsort(-row[ids], kind="stable")]

@@ -1,0 +1,84 @@
+"""Calls under a grammar, passed on while they are written."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.chat.call_stream import ArgumentsPiece, CallOpened, CallStream, StreamPiece
+from server.chat.call_text import render_call
+
+START, END = "<|tool_call_start|>", "<|tool_call_end|>"
+
+
+def read(text: str, sizes: list[int]) -> tuple[str, list[tuple[str, str]], list[StreamPiece]]:
+    """Content, calls and all pieces of `text` cut into `sizes`."""
+    stream, pieces = CallStream(), []
+    while text:
+        size = sizes.pop() if sizes else len(text)
+        pieces += stream.feed(text[:size])
+        text = text[size:]
+    pieces += stream.finish()
+    content, calls = "", []
+    for piece in pieces:
+        if isinstance(piece, CallOpened):
+            calls.append((piece.name, ""))
+        elif isinstance(piece, ArgumentsPiece):
+            calls[-1] = (calls[-1][0], calls[-1][1] + piece.text)
+        else:
+            content += piece
+    return content, calls, pieces
+
+
+@pytest.mark.parametrize(
+    ("block", "calls"),
+    [
+        ("[f()]", [("f", "{}")]),
+        ('[f(a=1, b="x")]', [("f", '{"a": 1, "b": "x"}')]),
+        ("[f(a=True,b=None)]", [("f", '{"a": true, "b": null}')]),
+        ('[f(), g.h-i(c=[1, {"d": false}])]', [("f", "{}"), ("g.h-i", '{"c": [1, {"d": false}]}')]),
+        ('[f(**{"odd name": 1})]', [("f", '{"odd name": 1}')]),
+        ('[f(a={"x": []}, **{"odd": ")"})]', [("f", '{"a": {"x": []}, "odd": ")"}')]),
+        ("[f(a=1, **{})]", [("f", '{"a": 1}')]),
+        ('[f( a = "\\"),(" , b = -1.50e3 ) , g()]', [("f", '{"a": "\\"),(", "b": -1.50e3}'), ("g", "{}")]),
+    ],
+)  # fmt: skip
+def test_calls_become_json(block: str, calls: list[tuple[str, str]]) -> None:
+    text = f"before {START}{block}{END} after"
+    assert read(text, [])[:2] == ("before  after", calls)
+    assert read(text, [1] * len(text))[:2] == ("before  after", calls)
+
+
+names = st.from_regex(r"[a-z][a-z0-9_.-]{0,8}", fullmatch=True).filter(lambda name: name[-1] not in ".-")
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20).filter(lambda t: "<|" not in t)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=8,
+)
+arguments = st.dictionaries(st.from_regex(r"[a-z_]{1,6}", fullmatch=True) | st.just("odd name"), values, max_size=4)
+
+
+@given(st.lists(st.tuples(names, arguments), min_size=1, max_size=3), st.lists(st.integers(1, 9)))
+def test_what_was_rendered_is_read_back_in_any_pieces(
+    calls: list[tuple[str, dict[str, Any]]], sizes: list[int]
+) -> None:
+    written = ", ".join(render_call(name, json.dumps(given, ensure_ascii=False)) for name, given in calls)
+    _, found, _ = read(f"{START}[{written}]{END}", sizes)
+    assert [(name, json.loads(given)) for name, given in found] == calls
+
+
+def test_a_long_argument_arrives_while_it_is_written() -> None:
+    stream = CallStream()
+    stream.feed(f"{START}[write(text=")
+    pieces = [stream.feed("word ") for _ in stream.feed('"') for _ in range(400)]
+    assert all(piece == [ArgumentsPiece("word ")] for piece in pieces)
+
+
+def test_a_call_that_is_cut_leaves_a_beginning_of_json() -> None:
+    _, calls, _ = read(f'{START}[f(a=1, b="ha', [])
+    assert calls == [("f", '{"a": 1, "b": "ha')]
