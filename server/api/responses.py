@@ -83,6 +83,8 @@ class Chunks:
     ) -> dict[str, Any]:
         entry = {"index": choice, "delta": delta, "logprobs": _logprobs(logprobs), "finish_reason": end}
         chunk = self._envelope.wrap("chat.completion.chunk", [entry])
+        if end is not None:
+            chunk["timings"] = timings(self._completion)
         if self._usage_in_each:
             chunk["usage"] = usage(self._completion)
         elif self.usage_at_end:
@@ -124,7 +126,8 @@ class ChoiceBody:
 def body(envelope: Envelope, completion: Completion, choices: Iterable[ChoiceBody]) -> dict[str, Any]:
     """A plain answer."""
     entries = [choice.to_json(i) for i, choice in enumerate(choices)]
-    return envelope.wrap("chat.completion", entries) | {"usage": usage(completion)}
+    told = {"usage": usage(completion), "timings": timings(completion)}
+    return envelope.wrap("chat.completion", entries) | told
 
 
 def usage(completion: Counted) -> dict[str, Any]:
@@ -134,6 +137,29 @@ def usage(completion: Counted) -> dict[str, Any]:
         "completion_tokens": completion.completion_tokens,
         "total_tokens": completion.prompt_tokens + completion.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": 0},
+    }
+
+
+def timings(completion: Completion) -> dict[str, Any]:
+    """How long it took, by llama.cpp's names; the prompt's time counts from when it was queued to the first token."""
+    times = completion.times
+    first = times.first_token or times.queued
+    prompt_ms = (first - times.queued) * 1000
+    predicted_ms = ((times.last_token or first) - first) * 1000
+    decoded = max(completion.completion_tokens - 1, 0)  # the first token is the prompt's
+    return {
+        "cache_n": 0,
+        **_pace("prompt", completion.prompt_tokens, completion.prompt_tokens, prompt_ms),
+        **_pace("predicted", completion.completion_tokens, decoded, predicted_ms),
+    }
+
+
+def _pace(name: str, tokens: int, timed: int, milliseconds: float) -> dict[str, Any]:
+    return {
+        f"{name}_n": tokens,
+        f"{name}_ms": round(milliseconds, 3),
+        f"{name}_per_token_ms": round(milliseconds / timed, 3) if timed else None,
+        f"{name}_per_second": round(timed / milliseconds * 1000, 3) if milliseconds else None,
     }
 
 

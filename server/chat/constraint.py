@@ -18,7 +18,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from server.chat.grammar import Grammar
 from server.chat.schema import too_large
 from server.chat.tokenizer import Tokenizer
-from server.errors import LfmServeError
+from server.errors import InvalidRequestError, LfmServeError
 
 CACHED_GRAMMARS = 256
 CACHED_CHARACTERS = 16 << 20
@@ -146,34 +146,40 @@ class GrammarCompiler:
         self._ll_tokenizer = LLTokenizer(
             _Vocabulary(tokenizer, vocab_size, self._end_tokens), n_vocab=vocab_size, eos_token=list(end_tokens)
         )
-        self._cache: OrderedDict[tuple[str, str | None, bool], CompiledGrammar] = OrderedDict()
+        self._cache: OrderedDict[Grammar, CompiledGrammar] = OrderedDict()
         self._cached_characters = 0
         self._lock = threading.Lock()
 
     def compile(self, grammar: Grammar) -> CompiledGrammar:
         """`grammar` for this tokenizer. Raises InvalidRequestError for what cannot be compiled within the limits."""
-        key = (grammar.lark, grammar.opens_with, grammar.repeats)
         with self._lock:
-            if key in self._cache:
-                self._cache.move_to_end(key)
-                return self._cache[key]
+            if grammar in self._cache:
+                self._cache.move_to_end(grammar)
+                return self._cache[grammar]
         compiled = self._compile(grammar)
         with self._lock:
-            self._cache[key] = compiled
-            self._cached_characters += len(key[0])
+            if grammar not in self._cache:
+                self._cached_characters += grammar.size
+            self._cache[grammar] = compiled
             while len(self._cache) > CACHED_GRAMMARS or self._cached_characters > CACHED_CHARACTERS:
-                (lark, _, _), _ = self._cache.popitem(last=False)
-                self._cached_characters -= len(lark)
+                oldest, _ = self._cache.popitem(last=False)
+                self._cached_characters -= oldest.size
         return compiled
 
     def _compile(self, grammar: Grammar) -> CompiledGrammar:
+        opening = None
+        if grammar.opens_with is not None:
+            opening = self._tokenizer.special.get(grammar.opens_with)
+            if opening is None:
+                raise InvalidRequestError(
+                    f"This model cannot call tools: it has no token {grammar.opens_with}.", "tools"
+                )
         matcher = self._matcher(grammar)
         if matcher.is_error():
             grammar = grammar.without_refused(self._refusal)
             matcher = self._matcher(grammar)
         if matcher.is_error():
             raise too_large(_reason(matcher.get_error()))
-        opening = None if grammar.opens_with is None else self._tokenizer.special[grammar.opens_with]
         return CompiledGrammar(grammar.loosened, self._tokenizer, matcher, self._end_tokens, opening, grammar.repeats)
 
     def _matcher(self, grammar: Grammar) -> LLMatcher:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from server.chat.bounded import Node, Schema
+from server.chat.bounded import Node, Schema, bounded_document
 from server.chat.markers import CALL_END, CALL_START
 from server.chat.schema import EnforceableSchema, UnenforceableError, enforceable, too_large
 from server.chat.types import Tool
@@ -85,6 +85,11 @@ class Grammar:
         """The llguidance grammar."""
         return _HEADER + self.structure + "".join(value.lark for value in self.values)
 
+    @property
+    def size(self) -> int:
+        """About how many characters that is."""
+        return len(self.structure) + sum(len(value.schema) for value in self.values)
+
     def without_refused(self, refusal: Callable[[str], str | None]) -> Grammar:
         """The same, with any value where `refusal` of a value's own grammar gives a reason.
 
@@ -99,8 +104,9 @@ class Grammar:
                 raise _cannot_enforce(value.param, f"{value.where}: {reason}" if value.where else reason)
             elif reason:
                 loosened.append(f"{value.param}.{value.where}: {reason}")
-                any_value = {"type": "object"} if value.rule.endswith("rest") else {}
-                value = replace(value, schema=_json(any_value), constants=() if any_value else tuple(_CONSTANTS))
+                any_value: Schema = {"type": "object"} if value.rule.endswith("_rest") else True
+                constants = tuple(_CONSTANTS) if any_value is True else ()
+                value = replace(value, schema=_json(bounded_document(any_value, {})), constants=constants)
             values.append(value)
         return replace(self, values=tuple(values), loosened=tuple(loosened))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -47,6 +48,20 @@ class Prepared:
     thinking: bool  # whether the prompt ends inside the model's thoughts
 
 
+@dataclass(slots=True)
+class Times:
+    """When a request was queued, and when its first and its last token so far came; in seconds of a steady clock."""
+
+    queued: float
+    first_token: float | None = None
+    last_token: float | None = None
+
+    def token(self) -> None:
+        """A token has come."""
+        self.last_token = time.monotonic()
+        self.first_token = self.first_token or self.last_token
+
+
 class Completion:
     """The answers to one chat while they are generated.
 
@@ -59,6 +74,7 @@ class Completion:
         self.prompt_tokens = prompt_tokens
         self.loosened = loosened
         self.completion_tokens = 0
+        self.times = Times(time.monotonic())
         self._streams = streams
         self._choices = choices
 
@@ -68,6 +84,7 @@ class Completion:
             async with aclosing(merged(self._streams)) as events:
                 async for i, event in events:
                     self.completion_tokens += 1
+                    self.times.token()
                     gained = list(self._choices[i].feed(event))
                     if self._choices[i].ended:
                         self._streams[i].cancel()  # before anybody waits: another token may have come by then
