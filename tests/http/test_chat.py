@@ -141,6 +141,18 @@ def test_usage_comes_last_where_it_is_asked_for(stream: Callable[..., list[ChatC
     assert all(chunk.choices for chunk in stream("hello"))
 
 
+def test_timings_are_told_in_the_body_and_in_the_last_chunk(
+    ask: Callable[..., ChatCompletion], stream: Callable[..., list[ChatCompletionChunk]]
+) -> None:
+    names = {f"{part}_{what}" for part in ("prompt", "predicted") for what in ("n", "ms", "per_token_ms", "per_second")}
+    answer = ask("count")
+    assert answer.usage is not None
+    for told in (answer.model_dump()["timings"], stream("count")[-1].model_dump()["timings"]):
+        assert told.keys() == names | {"cache_n"}
+        assert (told["prompt_n"], told["predicted_n"]) == (answer.usage.prompt_tokens, answer.usage.completion_tokens)
+        assert told["predicted_per_second"] > 0
+
+
 def test_on_the_wire_a_stream_is_events_of_one_line_and_done(server: Server) -> None:
     answer = server.chat(messages=[{"role": "user", "content": "hello"}], stream=True)
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"

@@ -59,6 +59,15 @@ def logprobs_of(choice: CompletionChoice) -> dict[str, list[Any]]:
     return choice.logprobs.to_dict()  # type: ignore[return-value]
 
 
+def about(logprobs: Any) -> Any:
+    """As they are in whatever batch: what else runs changes the last digits."""
+    if isinstance(logprobs, dict):
+        return {name: about(value) for name, value in logprobs.items()}
+    if isinstance(logprobs, list):
+        return [about(value) for value in logprobs]
+    return pytest.approx(logprobs, abs=1e-3) if isinstance(logprobs, float) else logprobs
+
+
 def usage_of(answer: Completion) -> CompletionUsage:
     assert answer.usage is not None
     return answer.usage
@@ -149,7 +158,10 @@ def test_a_streams_pieces_join_to_the_body(tiny: Server, complete: Complete, opt
     prompts = ["A long day 😀 began", "two"]
     body = complete(prompts, **options)
     pieces = joined(chunks_of(tiny, prompt=prompts, **options))
-    assert [pieces[i] for i in range(len(pieces))] == [choice.to_dict() for choice in body.choices]
+    for choice in body.choices:
+        streamed, plain = pieces[choice.index], choice.to_dict()
+        assert streamed.pop("logprobs") == about(plain.pop("logprobs"))
+        assert streamed == plain
 
 
 def test_a_streams_chunks_are_openais(tiny: Server) -> None:
