@@ -8,9 +8,9 @@ import random
 from typing import Any
 
 import pytest
-from data import TOOLS, missing_tool_chat, some_tools, specs, talk_turn, tool_turn
+from data import TOOLS, some_tools, specs, talk_turn, tool_turn
 from openai.types.chat import ChatCompletionMessage
-from small_talk import HONEST, INTENTS, NO_TOOL, UNTOLD
+from small_talk import HONEST, INTENTS, UNTOLD
 
 from tests.serving import Server
 
@@ -104,13 +104,7 @@ async def test_it_makes_the_right_call_for_unseen_prompts(demo: Server) -> None:
 @pytest.mark.slow
 async def test_it_calls_nothing_where_no_call_is_needed(demo: Server) -> None:
     rng = random.Random(SEED + 1)
-    requests = []
-    for i in range(50):
-        if i % 5 == 0:
-            messages, tools = missing_tool_chat(rng)
-            requests.append((user(messages[0][1]), tools))
-        else:
-            requests.append((user(talk_turn(rng)[0][1]), specs(rng, some_tools(rng))))
+    requests = [(user(talk_turn(rng)[0][1]), specs(rng, some_tools(rng))) for _ in range(50)]
     assert [calls_of(message) for message in await answers(demo, requests)] == [[]] * 50
 
 
@@ -166,4 +160,3 @@ async def test_it_talks_about_itself_and_the_server(demo: Server) -> None:
     said = [message.content for message in await answers(demo, [(user(question), []) for question, _ in asked])]
     assert sum(s == answer for s, (_, answer) in zip(said, asked, strict=True)) >= len(asked) - 1
     assert HONEST.startswith("I don't know")
-    assert NO_TOOL.startswith("I don't know")

@@ -14,9 +14,8 @@ QUESTIONS = ("What are you?", "How do I stream?", "Hello!", "My name is Zorbin. 
 
 async def streamed(client: openai.AsyncOpenAI, i: int, **options: Any) -> str:
     content = f"{QUESTIONS[i % len(QUESTIONS)]} ({i})"
-    stream = await client.chat.completions.create(
-        model="lfm2-demo", messages=[{"role": "user", "content": content}], stream=True, max_tokens=60, **options
-    )
+    given: dict[str, Any] = {"model": "lfm2-demo", "max_tokens": 60, "stream": True} | options
+    stream = await client.chat.completions.create(messages=[{"role": "user", "content": content}], **given)
     return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
 
 
@@ -28,9 +27,10 @@ async def test_thirty_two_streams_at_once_equal_each_alone(demo: Server) -> None
     assert demo.is_idle()
 
 
-async def test_a_seed_draws_the_same_whoever_else_is_there(demo: Server) -> None:
-    hot: Any = {"temperature": 1.5, "extra_body": {"min_p": 0}}
-    async with demo.async_client as client:
+async def test_a_seed_draws_the_same_whoever_else_is_there(tiny: Server) -> None:
+    """Random weights: hardly two draws are alike."""
+    hot: Any = {"temperature": 1.5, "extra_body": {"min_p": 0}, "model": "tiny-model"}
+    async with tiny.async_client as client:
         alone = [await streamed(client, i, **hot, seed=i) for i in range(8)]
         together = await asyncio.gather(*(streamed(client, i, **hot, seed=i) for i in range(8)))
         other = await streamed(client, 0, **hot, seed=99)
