@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import Depends, FastAPI
 
 from server import __version__
-from server.api import chat_completions, completions, errors, health, models, tokenize
+from server.api import chat_completions, completions, errors, health, models, openapi, tokenize
 from server.api.auth import require_key
 from server.api.request_id import RequestId
 from server.api.state import ServedModel, ServerState
@@ -81,9 +81,7 @@ def create_app(settings: Settings, address: str) -> FastAPI:
         if app.state.server.model is not None:
             await app.state.server.model.service.engine.stop()
 
-    app = FastAPI(
-        title="lfm-serve", version=__version__, lifespan=lifespan, description="OpenAI's chat API for LFM2 in ONNX."
-    )
+    app = FastAPI(title="lfm-serve", version=__version__, lifespan=lifespan)
     key = settings.api_key.get_secret_value() if settings.api_key else None
     app.state.server = ServerState(api_key=key)
     app.state.failure = None
@@ -93,6 +91,7 @@ def create_app(settings: Settings, address: str) -> FastAPI:
     for router in (chat_completions.router, completions.router, models.router, tokenize.router):
         app.include_router(router, dependencies=[Depends(require_key)])
     app.include_router(health.router)
+    openapi.install(app)
     return app
 
 

@@ -11,7 +11,9 @@ from server.api.state import Server
 from server.errors import InvalidApiKeyError
 
 
-async def require_key(server: Server, authorization: Annotated[str | None, Header()] = None) -> None:
+async def require_key(
+    server: Server, authorization: Annotated[str | None, Header(include_in_schema=False)] = None
+) -> None:
     """Raises InvalidApiKeyError unless the request brings the key as `Authorization: Bearer KEY`."""
     if server.api_key is None:
         return

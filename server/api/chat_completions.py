@@ -14,6 +14,9 @@ from server.api.body import read_json
 from server.api.call_forms import CallForms
 from server.api.chat_request import chat_request
 from server.api.disconnects import unless_disconnected
+from server.api.examples import CHATS, CHUNKS
+from server.api.openapi import answers, request_body, streamed
+from server.api.response_schemas import ChatCompletion, ChatCompletionChunk
 from server.api.responses import ChoiceBody, Chunks, Envelope, body
 from server.api.schemas import ChatCompletionRequest
 from server.api.sse import event_stream
@@ -21,7 +24,6 @@ from server.api.state import Model
 from server.chat.service import Completion
 
 router = APIRouter(tags=["chat"])
-SCHEMA = ChatCompletionRequest.model_json_schema(ref_template="#/components/schemas/{model}")
 UNENFORCED = "x-lfm-unenforced"
 """The header that says what of the tools' schemas a free answer was not held to."""
 
@@ -32,10 +34,16 @@ logger = logging.getLogger(__name__)
 
 @router.post(
     "/v1/chat/completions",
-    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": SCHEMA}}}},
+    responses=streamed(answers(ChatCompletion, 400, 401, 404, 413, 429, 500, 503), ChatCompletionChunk, CHUNKS),
+    openapi_extra=request_body(ChatCompletionRequest, examples=CHATS),
 )
 async def create_chat_completion(request: Request, model: Model) -> Response:
-    """Answer a chat."""
+    """Answer a chat.
+
+    The model's answer comes as one body, or with `stream` as events while it is written. Calls and structured output
+    are held to their schemas; under `tool_choice` auto, what of a schema cannot be enforced is told in the header
+    `x-lfm-unenforced`.
+    """
     asked = ChatCompletionRequest.model_validate(await read_json(request))
     envelope = Envelope(model.name_for(asked.model), model.fingerprint)
     chat = chat_request(asked, model.service.model.defaults)

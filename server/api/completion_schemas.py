@@ -49,11 +49,17 @@ class CompletionRequest(GenerationFields):
     """The body of POST /v1/completions."""
 
     prompt: Annotated[Prompts, PlainValidator(_prompts), WithJsonSchema(PROMPT_SCHEMA)]
-    max_tokens: int | None = Field(None, ge=0, description="16 if absent; 0 needs echo.")
-    echo: bool | None = Field(None, description="The prompt before the answer; with logprobs, those of its tokens too.")
-    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS, description="That many of the most likely tokens.")
-    best_of: int | None = Field(None, ge=1, le=MAX_BEST_OF, description="No more than n.")
-    suffix: Annotated[Any, BeforeValidator(unsupported("suffix"))] = None
+    max_tokens: int | None = Field(
+        None, ge=0, description="The answer's limit: 16 if absent; 0 needs echo.", examples=[16]
+    )
+    echo: bool | None = Field(
+        None, description="The prompt before the answer; with logprobs, those of its tokens too.", examples=[False]
+    )
+    logprobs: int | None = Field(
+        None, ge=0, le=MAX_LOGPROBS, description="That many of the most likely tokens.", examples=[1]
+    )
+    best_of: int | None = Field(None, ge=1, le=MAX_BEST_OF, description="No more than n.", examples=[1])
+    suffix: Annotated[None, BeforeValidator(unsupported("suffix"))] = Field(None, description="Not supported.")
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:

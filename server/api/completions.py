@@ -13,6 +13,9 @@ from server.api.body import read_json
 from server.api.completion_responses import TextBody, TextChunks, text_body
 from server.api.completion_schemas import DEFAULT_MAX_TOKENS, CompletionRequest
 from server.api.disconnects import unless_disconnected
+from server.api.examples import TEXT_CHUNKS, TEXTS
+from server.api.openapi import answers, request_body, streamed
+from server.api.response_schemas import TextCompletion as TextCompletionBody
 from server.api.responses import Envelope, new_id
 from server.api.sampling_fields import sampling_params
 from server.api.sse import event_stream
@@ -21,12 +24,12 @@ from server.chat.text_service import TextCompletion, TextRequest, TextService
 from server.engine.types import SamplingParams
 
 router = APIRouter(tags=["completions"])
-SCHEMA = CompletionRequest.model_json_schema(ref_template="#/components/schemas/{model}")
 
 
 @router.post(
     "/v1/completions",
-    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": SCHEMA}}}},
+    responses=streamed(answers(TextCompletionBody, 400, 401, 404, 413, 429, 500, 503), TextCompletionBody, TEXT_CHUNKS),
+    openapi_extra=request_body(CompletionRequest, examples=TEXTS),
 )
 async def create_completion(request: Request, model: Model) -> Response:
     """Continue a text, without the model's chat template."""

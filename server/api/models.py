@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 
+from server.api.openapi import answers
+from server.api.response_schemas import ModelDetails, ModelList
 from server.api.state import Model, ServedModel
 
 router = APIRouter(tags=["models"])
 
 
-@router.get("/v1/models")
+@router.get("/v1/models", responses=answers(ModelList, 401, 500, 503), response_model=None)
 async def list_models(model: Model) -> dict[str, Any]:
     """Every name the model is served under."""
     return {"object": "list", "data": [_entry(model, name) for name in model.names]}
 
 
-@router.get("/v1/models/{name:path}")
-async def get_model(name: str, model: Model) -> dict[str, Any]:
+@router.get("/v1/models/{name:path}", responses=answers(ModelDetails, 401, 404, 500, 503), response_model=None)
+async def get_model(
+    name: Annotated[str, Path(description="A served model's id.", examples=["lfm2-demo"])], model: Model
+) -> dict[str, Any]:
     """One of them, with the sampling that is in force where a request says nothing."""
     return _entry(model, model.name_for(name)) | {"sampling_defaults": dict(model.sampling)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
@@ -15,10 +16,17 @@ from server.api.tool_schemas import (
     Tagged,
     ToolDefinition,
 )
-from server.api.validation import ApiModel, invalid
+from server.api.validation import ApiModel, also, invalid
 
 MAX_CHOICES = 8
 MAX_STOPS = 4
+
+TEXT = {"type": "string"}
+PART = {
+    "type": "object",
+    "properties": {"type": {"enum": ["text", "refusal"]}, "text": TEXT, "refusal": TEXT},
+    "required": ["type"],
+}
 
 
 def _text(content: Any) -> Any:
@@ -65,30 +73,45 @@ def _cannot(value: Any) -> Any:
 
 
 class FunctionCall(ApiModel):
-    name: str
-    arguments: str = Field(description="A JSON object, as a string.")
+    """A function that was called."""
+
+    name: str = Field(description="Which one.", examples=["get_weather"])
+    arguments: str = Field(description="A JSON object, as a string.", examples=['{"city": "Bern"}'])
 
 
 class CustomCall(ApiModel):
-    name: str
-    input: str
+    """A custom tool that was called."""
+
+    name: str = Field(description="Which one.", examples=["shell"])
+    input: str = Field(description="The text for it.", examples=["ls"])
 
 
 class HistoryToolCall(Tagged):
-    id: str = ""
-    type: Literal["function", "custom"] = "function"
-    function: FunctionCall | None = None
-    custom: CustomCall | None = None
+    """A call of the history, as an answer told it; `type` names the field that holds the rest."""
+
+    id: str = Field("", description="What the result's tool_call_id repeats.", examples=["call_5f2c"])
+    type: Literal["function", "custom"] = Field("function", description="A function's call if absent.")
+    function: FunctionCall | None = Field(None, description="The call of a function.")
+    custom: CustomCall | None = Field(None, description="The call of a custom tool.")
 
 
 class ChatMessage(ApiModel):
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Annotated[str | None, BeforeValidator(_text)] = None
-    name: str | None = None
-    refusal: str | None = None
-    tool_calls: list[HistoryToolCall] | None = None
+    """A turn of the chat."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"] = Field(
+        description="Who says it; developer is system, function the old name of tool."
+    )
+    content: Annotated[str | None, BeforeValidator(_text)] = Field(
+        None,
+        description="The text, whole or in parts; an assistant that calls tools may say nothing.",
+        examples=["What is the weather in Bern?"],
+        json_schema_extra=also({"type": "array", "items": PART}),
+    )
+    name: str | None = Field(None, description="The speaker's name, or that of the old function.", examples=["Ann"])
+    refusal: str | None = Field(None, description="An assistant's refusal, where it has no content.")
+    tool_calls: list[HistoryToolCall] | None = Field(None, description="What an assistant has called.")
     function_call: FunctionCall | None = Field(None, description="The old form of a single call.")
-    tool_call_id: str | None = None
+    tool_call_id: str | None = Field(None, description="Which call a tool's result belongs to.", examples=["call_5f2c"])
     reasoning_content: str | None = Field(None, description="What an assistant that thinks has thought.")
 
     @model_validator(mode="after")
@@ -104,65 +127,118 @@ class ChatMessage(ApiModel):
         return self
 
 
+TOKEN_ID = re.compile("^[0-9]{1,9}$")
+TokenId = Annotated[str, Field(json_schema_extra={"pattern": TOKEN_ID.pattern})]
+
+
 class StreamOptions(ApiModel):
-    include_usage: bool | None = None
-    continuous_usage_stats: bool | None = None
+    """What a stream tells besides its text."""
+
+    include_usage: bool | None = Field(None, description="A last chunk, of no choice, with the usage.")
+    continuous_usage_stats: bool | None = Field(None, description="The usage so far in every chunk.")
 
 
 class GenerationFields(ApiModel):
     """What chats and text completions have in common."""
 
-    model: str | None = Field(None, description="A served model's id; the only one if absent.")
-    temperature: float | None = Field(None, ge=0, le=2, description="0 is greedy.")
-    top_p: float | None = Field(None, gt=0, le=1)
-    top_k: int | None = Field(None, ge=0, description="0 is off.")
-    min_p: float | None = Field(None, ge=0, le=1)
-    repetition_penalty: float | None = Field(None, gt=0, le=10)
-    frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    n: int | None = Field(None, ge=1, le=MAX_CHOICES)
+    model: str | None = Field(None, description="A served model's id; the only one if absent.", examples=["lfm2-demo"])
+    temperature: float | None = Field(
+        None, ge=0, le=2, description="How freely tokens are drawn; 0 always takes the likeliest.", examples=[0.3]
+    )
+    top_p: float | None = Field(
+        None, gt=0, le=1, description="Draw from the likeliest tokens that make up this share.", examples=[0.9]
+    )
+    top_k: int | None = Field(None, ge=0, description="Draw from so many of the likeliest; 0 is off.", examples=[40])
+    min_p: float | None = Field(
+        None, ge=0, le=1, description="Leave out what is less likely than this share of the likeliest.", examples=[0.15]
+    )
+    repetition_penalty: float | None = Field(
+        None, ge=0.01, le=10, description="Makes tokens of prompt and answer less likely; 1 is off.", examples=[1.05]
+    )
+    frequency_penalty: float | None = Field(
+        None, ge=-2, le=2, description="Taken off a token's logit for each time the answer holds it.", examples=[0.0]
+    )
+    presence_penalty: float | None = Field(
+        None, ge=-2, le=2, description="Taken off a token's logit once the answer holds it.", examples=[0.0]
+    )
+    logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
+        None, description="Added to the logits of tokens, by their ids.", examples=[{"42": -100}]
+    )
+    seed: int | None = Field(
+        None, ge=-(2**63), lt=2**63, description="The same seed, request and server: the same answer.", examples=[7]
+    )
+    n: int | None = Field(None, ge=1, le=MAX_CHOICES, description="So many choices; 1 if absent.", examples=[1])
     stop: Annotated[
         list[Annotated[str, Field(min_length=1)]] | None, Field(max_length=MAX_STOPS), BeforeValidator(_stops)
-    ] = None
-    stop_token_ids: list[int] | None = Field(None, description="Tokens that end the answer besides the model's own.")
-    min_tokens: int | None = Field(None, ge=0, description="Before these the answer does not end by itself.")
-    ignore_eos: bool | None = Field(None, description="Go on to the limit.")
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    ] = Field(
+        None,
+        description="The answer ends before the first of these; one may be sent as it is.",
+        examples=[["\n\n"]],
+        json_schema_extra=also(TEXT | {"minLength": 1}),
+    )
+    stop_token_ids: list[int] | None = Field(
+        None, description="Tokens that end the answer besides the model's own.", examples=[[7]]
+    )
+    min_tokens: int | None = Field(
+        None, ge=0, description="Before these the answer does not end by itself.", examples=[0]
+    )
+    ignore_eos: bool | None = Field(None, description="Go on to the limit.", examples=[False])
+    stream: bool | None = Field(None, description="Answer with events as the text is written.", examples=[False])
+    stream_options: StreamOptions | None = Field(None, description="Needs stream: true.")
 
     @model_validator(mode="after")
     def _generation_fields_agree(self) -> Self:
         if self.stream_options is not None and not self.stream:
             raise invalid("stream_options needs stream: true.", field="stream_options")
         for token in self.logit_bias or {}:
-            if not token.isdecimal():
-                raise invalid(f"logit_bias goes from token ids to numbers; {token!r} is no id.", field="logit_bias")
+            if not TOKEN_ID.fullmatch(token):
+                message = f"logit_bias goes from token ids to numbers; {token[:40]!r} is no id."
+                raise invalid(message, field="logit_bias")
         return self
 
 
 class ChatCompletionRequest(GenerationFields):
     """The body of POST /v1/chat/completions."""
 
-    messages: list[ChatMessage] = Field(min_length=1)
-    max_completion_tokens: int | None = Field(None, ge=1, description="Up to the context's end if absent.")
-    max_tokens: int | None = Field(None, ge=1, description="The old name of max_completion_tokens.")
-    logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=20)
-    response_format: ResponseFormat | None = None
-    tools: list[ToolDefinition] | None = None
-    tool_choice: AnyToolChoice = Field(None, description="auto if there are tools; required and named are enforced.")
-    parallel_tool_calls: bool | None = Field(None, description="false: at most one call.")
+    messages: list[ChatMessage] = Field(min_length=1, description="The chat so far.")
+    max_completion_tokens: int | None = Field(
+        None, ge=1, description="The answer's limit; up to the context's end if absent.", examples=[200]
+    )
+    max_tokens: int | None = Field(None, ge=1, description="The old name of max_completion_tokens.", examples=[200])
+    logprobs: bool | None = Field(None, description="Tell how likely each token was.", examples=[False])
+    top_logprobs: int | None = Field(
+        None, ge=0, le=20, description="And so many of the likeliest in its place; needs logprobs.", examples=[3]
+    )
+    response_format: ResponseFormat | None = Field(None, description="The form of the text; it is enforced.")
+    tools: list[ToolDefinition] | None = Field(None, description="What the model may call.")
+    tool_choice: AnyToolChoice = Field(
+        None,
+        description="auto if there are tools; required and named are enforced.",
+        examples=["auto"],
+        json_schema_extra=also({"type": "string", "enum": ["none", "auto", "required"]}),
+    )
+    parallel_tool_calls: bool | None = Field(None, description="false: at most one call.", examples=[True])
     functions: list[FunctionDefinition] | None = Field(None, description="The old form of tools.")
-    function_call: AnyFunctionChoice = Field(None, description="The old form of tool_choice.")
-    chat_template_kwargs: dict[str, Any] | None = Field(None, description="Variables for the model's template.")
-    add_generation_prompt: bool | None = None
-    continue_final_message: bool | None = Field(None, description="Go on with the last message; no new turn.")
-    typical_p: Annotated[Any, BeforeValidator(unsupported("typical_p"))] = None
-    modalities: Annotated[Any, BeforeValidator(_only_text)] = None
-    audio: Annotated[Any, BeforeValidator(_cannot)] = None
-    web_search_options: Annotated[Any, BeforeValidator(_cannot)] = None
+    function_call: AnyFunctionChoice = Field(
+        None,
+        description="The old form of tool_choice.",
+        json_schema_extra=also({"type": "string", "enum": ["none", "auto"]}),
+    )
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        None, description="Variables for the model's template.", examples=[{}]
+    )
+    add_generation_prompt: bool | None = Field(
+        None, description="Open the assistant's turn; true if absent.", examples=[True]
+    )
+    continue_final_message: bool | None = Field(
+        None, description="Go on with the last message; no new turn.", examples=[False]
+    )
+    typical_p: Annotated[None, BeforeValidator(unsupported("typical_p"))] = Field(None, description="Not supported.")
+    modalities: Annotated[list[Literal["text"]] | None, BeforeValidator(_only_text)] = Field(
+        None, description="Text is all there is."
+    )
+    audio: Annotated[None, BeforeValidator(_cannot)] = Field(None, description="Not supported.")
+    web_search_options: Annotated[None, BeforeValidator(_cannot)] = Field(None, description="Not supported.")
 
     @model_validator(mode="after")
     def _fields_agree(self) -> ChatCompletionRequest:

@@ -10,6 +10,9 @@ from pydantic import Field
 
 from server.api.body import read_json
 from server.api.chat_request import chat_request
+from server.api.examples import TO_DETOKENIZE, TO_TOKENIZE
+from server.api.openapi import answers, request_body
+from server.api.response_schemas import Text, Tokens
 from server.api.schemas import ChatCompletionRequest
 from server.api.state import Model
 from server.api.validation import ApiModel
@@ -24,33 +27,32 @@ router = APIRouter(tags=["tokens"])
 class TokenizeText(ApiModel):
     """A text, tokenized as /v1/completions does."""
 
-    model: str | None = Field(None, description="A served model's id; the only one if absent.")
-    prompt: str
-    add_special_tokens: bool | None = Field(None, description="The model's BOS in front, if absent or true.")
-    return_token_strs: bool | None = Field(None, description="The tokens as text, too.")
+    model: str | None = Field(None, description="A served model's id; the only one if absent.", examples=["lfm2-demo"])
+    prompt: str = Field(description="The text; special tokens in it are read as such.", examples=["Hello"])
+    add_special_tokens: bool | None = Field(
+        None, description="The model's BOS in front, if absent or true.", examples=[True]
+    )
+    return_token_strs: bool | None = Field(None, description="The tokens as text, too.", examples=[True])
 
 
 class TokenizeChat(ChatCompletionRequest):
     """A chat, rendered and tokenized as /v1/chat/completions does; of its fields those about the prompt matter."""
 
-    return_token_strs: bool | None = Field(None, description="The tokens as text, too.")
+    return_token_strs: bool | None = Field(None, description="The tokens as text, too.", examples=[True])
 
 
 class DetokenizeRequest(ApiModel):
     """The body of POST /detokenize."""
 
-    model: str | None = Field(None, description="A served model's id; the only one if absent.")
-    tokens: list[int]
-
-
-REF = "#/components/schemas/{model}"
-TOKENIZE_SCHEMA = {"anyOf": [schema.model_json_schema(ref_template=REF) for schema in (TokenizeText, TokenizeChat)]}
-DETOKENIZE_SCHEMA = DetokenizeRequest.model_json_schema(ref_template=REF)
+    model: str | None = Field(None, description="A served model's id; the only one if absent.", examples=["lfm2-demo"])
+    tokens: list[int] = Field(description="Their ids.", examples=[[1, 306, 512]])
 
 
 @router.post(
     "/tokenize",
-    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": TOKENIZE_SCHEMA}}}},
+    responses=answers(Tokens, 400, 401, 404, 413, 500, 503),
+    response_model=None,
+    openapi_extra=request_body(TokenizeText, TokenizeChat, examples=TO_TOKENIZE),
 )
 async def tokenize(request: Request, model: Model) -> dict[str, Any]:
     """The tokens of a `prompt`, or of what the model's template makes of `messages` and `tools`."""
@@ -67,7 +69,9 @@ async def tokenize(request: Request, model: Model) -> dict[str, Any]:
 
 @router.post(
     "/detokenize",
-    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": DETOKENIZE_SCHEMA}}}},
+    responses=answers(Text, 400, 401, 404, 413, 500, 503),
+    response_model=None,
+    openapi_extra=request_body(DetokenizeRequest, examples=TO_DETOKENIZE),
 )
 async def detokenize(request: Request, model: Model) -> dict[str, str]:
     """The text of `tokens`, special ones written out."""

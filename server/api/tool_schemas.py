@@ -12,16 +12,32 @@ ToolName = Annotated[str, StringConstraints(min_length=1, max_length=128, patter
 
 
 class FunctionDefinition(ApiModel):
-    name: ToolName = Field(description="Letters, digits, and _ - . : /")
-    description: str | None = None
-    parameters: dict[str, Any] | None = Field(None, description="A JSON schema; without one there are no arguments.")
-    strict: bool | None = Field(None, description="Calls match all of the schema, or the request is refused.")
+    """A function that the model may call."""
+
+    name: ToolName = Field(description="Letters, digits, and _ - . : /", examples=["get_weather"])
+    description: str | None = Field(
+        None, description="What it does, for the model to read.", examples=["Tells the weather of a city."]
+    )
+    parameters: dict[str, Any] | None = Field(
+        None,
+        description="A JSON schema; without one there are no arguments.",
+        examples=[{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}],
+    )
+    strict: bool | None = Field(
+        None, description="Calls match all of the schema, or the request is refused.", examples=[True]
+    )
 
 
 class CustomDefinition(ApiModel):
-    name: ToolName
-    description: str | None = None
-    format: dict[str, Any] | None = None
+    """A tool that takes a text."""
+
+    name: ToolName = Field(description="Letters, digits, and _ - . : /", examples=["shell"])
+    description: str | None = Field(
+        None, description="What it does, for the model to read.", examples=["Runs a command."]
+    )
+    format: dict[str, Any] | None = Field(
+        None, description="Only text, which it is if absent.", examples=[{"type": "text"}]
+    )
 
     @model_validator(mode="after")
     def _takes_text(self) -> CustomDefinition:
@@ -44,9 +60,11 @@ class Tagged(ApiModel):
 
 
 class ToolDefinition(Tagged):
-    type: Literal["function", "custom"]
-    function: FunctionDefinition | None = None
-    custom: CustomDefinition | None = None
+    """A tool; `type` names the field that holds the rest."""
+
+    type: Literal["function", "custom"] = Field(description="Of which kind it is.")
+    function: FunctionDefinition | None = Field(None, description="A function with arguments.")
+    custom: CustomDefinition | None = Field(None, description="A tool that takes a text.")
 
     @property
     def name(self) -> str:
@@ -56,13 +74,17 @@ class ToolDefinition(Tagged):
 
 
 class Named(ApiModel):
-    name: str
+    """One of the tools."""
+
+    name: str = Field(description="As in the request's tools.", examples=["get_weather"])
 
 
 class ToolReference(Tagged):
-    type: Literal["function", "custom"] = "function"
-    function: Named | None = None
-    custom: Named | None = None
+    """One of the tools; `type` names the field that holds its name."""
+
+    type: Literal["function", "custom"] = Field("function", description="A function if absent.")
+    function: Named | None = Field(None, description="A function.")
+    custom: Named | None = Field(None, description="A custom tool.")
 
     @property
     def name(self) -> str:
@@ -72,17 +94,21 @@ class ToolReference(Tagged):
 
 
 class AllowedTools(ApiModel):
-    mode: Literal["auto", "required"]
-    tools: list[ToolReference] = Field(min_length=1)
+    """Some of the tools."""
+
+    mode: Literal["auto", "required"] = Field(description="Whether one of them must be called.")
+    tools: list[ToolReference] = Field(min_length=1, description="Those that may be called.")
 
 
 class ToolChoice(Tagged):
     """`none`, `auto` and `required` may also be sent as mere strings."""
 
-    type: Literal["none", "auto", "required", "function", "custom", "allowed_tools"]
-    function: Named | None = None
-    custom: Named | None = None
-    allowed_tools: AllowedTools | None = None
+    type: Literal["none", "auto", "required", "function", "custom", "allowed_tools"] = Field(
+        description="A mode, or which field names what may be called."
+    )
+    function: Named | None = Field(None, description="The function to call.")
+    custom: Named | None = Field(None, description="The custom tool to call.")
+    allowed_tools: AllowedTools | None = Field(None, description="Those of the tools that may be called.")
 
     @property
     def names(self) -> list[str] | None:
@@ -111,8 +137,8 @@ AnyToolChoice = Annotated[ToolChoice | None, BeforeValidator(_mode_as_object)]
 class FunctionChoice(ApiModel):
     """The old function_call; `none` and `auto` are sent as mere strings."""
 
-    type: Literal["none", "auto"] | None = None
-    name: str | None = None
+    type: Literal["none", "auto"] | None = Field(None, description="Only as a mere string.")
+    name: str | None = Field(None, description="The function to call.", examples=["get_weather"])
 
     @model_validator(mode="after")
     def _says_something(self) -> FunctionChoice:
@@ -125,15 +151,26 @@ AnyFunctionChoice = Annotated[FunctionChoice | None, BeforeValidator(_mode_as_ob
 
 
 class JsonSchemaFormat(ApiModel):
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-    description: str | None = None
-    schema_: dict[str, Any] | None = Field(None, alias="schema", description="Without one any JSON object.")
-    strict: bool | None = Field(None, description="Schemas are always enforced.")
+    """A JSON schema that the text matches."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = Field(
+        description="Letters, digits, _ and -; at most 64.", examples=["answer"]
+    )
+    description: str | None = Field(None, description="What it is for.", examples=["A person's name and age."])
+    schema_: dict[str, Any] | None = Field(
+        None,
+        alias="schema",
+        description="Without one any JSON object.",
+        examples=[{"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}],
+    )
+    strict: bool | None = Field(None, description="Schemas are always enforced.", examples=[True])
 
 
 class ResponseFormat(Tagged):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchemaFormat | None = None
+    """The form of the text."""
+
+    type: Literal["text", "json_object", "json_schema"] = Field(description="Free, any JSON object, or by a schema.")
+    json_schema: JsonSchemaFormat | None = Field(None, description="The schema, for type json_schema.")
 
     @property
     def text_schema(self) -> dict[str, Any] | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
@@ -15,3 +18,8 @@ class ApiModel(BaseModel):
 def invalid(message: str, code: str = "invalid_value", field: str = "") -> PydanticCustomError:
     """A validator's complaint; `field` is where below the validated value it lies, as in `.content`."""
     return PydanticCustomError(code, "{message}", {"message": message, "field": field})
+
+
+def also(form: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+    """For `json_schema_extra` of a field that may be null: it may be of this form, too."""
+    return lambda schema: schema["anyOf"].insert(0, form)

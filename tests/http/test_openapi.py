@@ -1,0 +1,94 @@
+"""The document behind /docs is whole: every reference leads somewhere, every field says what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+
+from tests.serving import Server
+
+POSTS = ("/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize")
+ERRORS = {"400", "401", "404", "413", "500", "503"}
+
+
+@pytest.fixture(scope="module")
+def document(demo: Server) -> dict[str, Any]:
+    answer: dict[str, Any] = httpx.get(f"{demo.url}/openapi.json").json()
+    return answer
+
+
+def nodes(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+        for inner in value.values():
+            yield from nodes(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from nodes(inner)
+
+
+def validator(document: dict[str, Any], schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator({**schema, "components": document["components"]})
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    references = [node["$ref"] for node in nodes(document) if isinstance(node.get("$ref"), str)]
+    assert len(references) > 50
+    known = document["components"]["schemas"]
+    assert {reference.removeprefix("#/components/schemas/") for reference in references} <= known.keys()
+    assert not [node for node in nodes(document) if "$defs" in node]
+
+
+def test_every_schema_is_one(document: dict[str, Any]) -> None:
+    for schema in document["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_every_field_of_a_request_says_what_it_means(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    reached, left = set(), ["ChatCompletionRequest", "CompletionRequest", "TokenizeText", "TokenizeChat"]
+    left.append("DetokenizeRequest")
+    while left:
+        name = left.pop()
+        reached.add(name)
+        assert schemas[name].get("description"), name
+        for field, schema in schemas[name]["properties"].items():
+            assert schema.get("description"), f"{name}.{field}"
+        inner = {node["$ref"].rpartition("/")[2] for node in nodes(schemas[name]) if "$ref" in node}
+        left += inner - reached
+    assert "ToolDefinition" in reached
+
+
+def test_every_error_is_told_of_in_the_one_shape(document: dict[str, Any]) -> None:
+    for path in POSTS:
+        responses = document["paths"][path]["post"]["responses"]
+        assert responses.keys() >= ERRORS
+        assert "422" not in responses
+        for status in responses.keys() - {"200"}:
+            schema = responses[status]["content"]["application/json"]["schema"]
+            assert schema == {"$ref": "#/components/schemas/ErrorBody"}
+    assert "429" in document["paths"]["/v1/chat/completions"]["post"]["responses"]
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_the_examples_work_and_are_answered_as_told(demo: Server, document: dict[str, Any], path: str) -> None:
+    operation = document["paths"][path]["post"]
+    told = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    body = operation["requestBody"]["content"]["application/json"]
+    for example in body["examples"].values():
+        validator(document, body["schema"]).validate(example["value"])
+        answer = httpx.post(demo.url + path, json=example["value"], timeout=60)
+        assert answer.status_code == 200, answer.text
+        if not example["value"].get("stream"):
+            validator(document, told).validate(answer.json())
+
+
+def test_what_is_got_is_as_told(demo: Server, document: dict[str, Any]) -> None:
+    for path in ("/v1/models", "/v1/models/lfm2-demo", "/health", "/ready", "/version"):
+        operation = document["paths"][path.replace("lfm2-demo", "{name}")]["get"]
+        told = operation["responses"]["200"]["content"]["application/json"]["schema"]
+        validator(document, told).validate(httpx.get(demo.url + path).json())
