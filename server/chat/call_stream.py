@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from server.chat.markers import CALL_END, CALL_START, MarkerSplitter
+from server.chat.markers import CALL_END, CALL_START, MarkerFilter, MarkerSplitter
 
 CONSTANTS = {"True": "true", "False": "false", "None": "null"}
 STRING_END = re.compile(r'["\\]')
@@ -46,6 +46,7 @@ class CallStream:
 
     def __init__(self) -> None:
         self._splitter = MarkerSplitter()
+        self._filter = MarkerFilter()
         self._within = False
         self._state = _State.NAME
         self._word = ""  # what was read of a name, or of a value that may be a Python constant
@@ -63,13 +64,14 @@ class CallStream:
 
     def finish(self) -> list[StreamPiece]:
         """What was held back, now that nothing follows."""
-        return _joined(self._part(self._splitter.finish()))
+        return _joined([*self._part(self._splitter.finish()), self._filter.flush()])
 
     def _part(self, part: str) -> list[StreamPiece]:
-        if part in (CALL_START, CALL_END):
+        quoted = self._within and self._state is _State.STRING
+        if part in (CALL_START, CALL_END) and not quoted:
             self._within, self._state, self._word = part == CALL_START, _State.NAME, ""
             return []
-        return self._block(part) if self._within else [part]
+        return self._block(part) if self._within else [self._filter.feed(part)]
 
     def _block(self, text: str) -> list[StreamPiece]:
         pieces: list[StreamPiece] = []
@@ -93,7 +95,7 @@ class CallStream:
             return len(text), []
         name = self._word.strip(" \t\n[],")
         self._state, self._word, self._separator = _State.ARGUMENT, "", ""
-        return at + len(before) + 1, [CallOpened(name), ArgumentsPiece("{")]
+        return at + len(before) + 1, [self._filter.flush(), CallOpened(name), ArgumentsPiece("{")]
 
     def _argument(self, text: str, at: int) -> tuple[int, list[StreamPiece]]:
         symbol = text[at]
@@ -107,7 +109,7 @@ class CallStream:
             piece = f'{self._separator}"{word[:-1].rstrip()}": '
             self._separator = ", "
             return at + 1, [ArgumentsPiece(piece)]
-        if word == "**{":
+        if symbol == "{":  # of **{...}, perhaps with blanks between
             self._state, self._word, self._in_rest, self._depth = _State.VALUE, "", True, 1
         return at + 1, []
 
@@ -125,11 +127,11 @@ class CallStream:
         elif symbol == '"':
             self._state = _State.STRING
         if self._in_rest and self._depth == 0:  # its own bracket is not passed on: its members join the arguments
+            passed = self._passed(plain)
             self._in_rest, self._state = False, _State.ARGUMENT
-            symbol_out = ""
         else:
-            symbol_out = symbol
-        return end + len(symbol), self._passed(plain + symbol_out)
+            passed = self._passed(plain + symbol)
+        return end + len(symbol), passed
 
     def _outermost(self, plain: str, symbol: str, end: int) -> tuple[int, list[StreamPiece]]:
         """A value's first symbol, or a number or constant up to what ends it."""
@@ -162,10 +164,10 @@ class CallStream:
 
     def _passed(self, text: str) -> list[StreamPiece]:
         """Text of a value as it is; the first member of **{...} comes after what is there already."""
-        if self._in_rest and self._separator and text.strip():
-            text, self._separator = self._separator + text.lstrip(), ""
-        if self._in_rest and text.strip():
-            self._separator = ""
+        if self._in_rest and self._separator:
+            text = text.lstrip()
+            if text:
+                text, self._separator = self._separator + text, ""
         return [ArgumentsPiece(text)] if text else []
 
 

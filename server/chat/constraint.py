@@ -5,10 +5,11 @@ Compiling takes a millisecond to some hundred and belongs off the event loop; ll
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from server.chat.grammar import Grammar
+from server.chat.markers import CALL_START
 from server.chat.schema import too_large
 from server.chat.tokenizer import Tokenizer
 from server.errors import InvalidRequestError, LfmServeError
@@ -48,13 +50,19 @@ def bitmask_words(vocab_size: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class CompiledGrammar:
-    """A grammar for one tokenizer, ready for any number of sequences; `loosened` is what of it is not enforced."""
+    """A grammar for one tokenizer, ready for any number of sequences; `loosened` is what of it is not enforced.
+
+    `size` is about how many characters it has. `spellings`: tokens that would spell out the opening one's text, by what
+    of it is there already.
+    """
 
     loosened: tuple[str, ...]
+    size: int
     tokenizer: Tokenizer
     matcher: LLMatcher
     end_tokens: tuple[int, ...]
     opening: int | None
+    spellings: Mapping[bytes, tuple[int, ...]]
     repeats: bool
 
     def start(self, after: str | None = None) -> Constraint:
@@ -111,6 +119,9 @@ class Constraint:
             self._tail = self._tail[-len(self._after) :]
         elif token == self._grammar.opening and not self._spent:
             self._matcher = self._grammar.matcher.deep_copy()
+            self._tail = b""
+        else:
+            self._tail = (self._tail + self._grammar.tokenizer.token_bytes(token))[-len(CALL_START) :]
 
     def forced_tokens(self) -> list[int]:
         """The tokens that the grammar leaves no choice but to come next; they are not committed by this."""
@@ -130,7 +141,8 @@ class Constraint:
     def _banned(self) -> tuple[int, ...]:
         if self._grammar.opening is None:
             return self._grammar.end_tokens  # it is still reasoning, and owes an answer
-        return (self._grammar.opening,) if self._spent else ()
+        spellings = self._grammar.spellings.get(self._tail[max(0, self._tail.rfind(b"<")) :], ())
+        return (self._grammar.opening, *spellings) if self._spent else spellings
 
     def _check(self) -> None:
         if self._matcher is not None and self._matcher.is_error():
@@ -146,27 +158,30 @@ class GrammarCompiler:
         self._ll_tokenizer = LLTokenizer(
             _Vocabulary(tokenizer, vocab_size, self._end_tokens), n_vocab=vocab_size, eos_token=list(end_tokens)
         )
-        self._cache: OrderedDict[Grammar, CompiledGrammar] = OrderedDict()
+        self._spellings = _spellings(CALL_START.encode(), tokenizer, vocab_size)
+        self._cache: OrderedDict[str, CompiledGrammar] = OrderedDict()
         self._cached_characters = 0
         self._lock = threading.Lock()
 
-    def compile(self, grammar: Grammar) -> CompiledGrammar:
-        """`grammar` for this tokenizer. Raises InvalidRequestError for what cannot be compiled within the limits."""
+    def cached(self, content: str, build: Callable[[], Grammar]) -> CompiledGrammar:
+        """What was compiled for the same `content` lately, else the grammar of `build`. Raises as both do."""
+        key = hashlib.sha256(content.encode()).hexdigest()
         with self._lock:
-            if grammar in self._cache:
-                self._cache.move_to_end(grammar)
-                return self._cache[grammar]
-        compiled = self._compile(grammar)
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
+        compiled = self.compile(build())
         with self._lock:
-            if grammar not in self._cache:
-                self._cached_characters += grammar.size
-            self._cache[grammar] = compiled
+            if key not in self._cache:
+                self._cached_characters += compiled.size
+                self._cache[key] = compiled
             while len(self._cache) > CACHED_GRAMMARS or self._cached_characters > CACHED_CHARACTERS:
-                oldest, _ = self._cache.popitem(last=False)
+                _, oldest = self._cache.popitem(last=False)
                 self._cached_characters -= oldest.size
         return compiled
 
-    def _compile(self, grammar: Grammar) -> CompiledGrammar:
+    def compile(self, grammar: Grammar) -> CompiledGrammar:
+        """`grammar` for this tokenizer. Raises InvalidRequestError for what cannot be compiled within the limits."""
         opening = None
         if grammar.opens_with is not None:
             opening = self._tokenizer.special.get(grammar.opens_with)
@@ -180,7 +195,16 @@ class GrammarCompiler:
             matcher = self._matcher(grammar)
         if matcher.is_error():
             raise too_large(_reason(matcher.get_error()))
-        return CompiledGrammar(grammar.loosened, self._tokenizer, matcher, self._end_tokens, opening, grammar.repeats)
+        return CompiledGrammar(
+            loosened=grammar.loosened,
+            size=grammar.size,
+            tokenizer=self._tokenizer,
+            matcher=matcher,
+            end_tokens=self._end_tokens,
+            opening=opening,
+            spellings=self._spellings,
+            repeats=grammar.repeats,
+        )
 
     def _matcher(self, grammar: Grammar) -> LLMatcher:
         return LLMatcher(self._ll_tokenizer, grammar.lark, log_level=0, limits=_LIMITS)
@@ -188,6 +212,17 @@ class GrammarCompiler:
     def _refusal(self, lark: str) -> str | None:
         matcher = LLMatcher(self._ll_tokenizer, lark, log_level=0, limits=_LIMITS)
         return _reason(matcher.get_error()) if matcher.is_error() else None
+
+
+def _spellings(marker: bytes, tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...]]:
+    """The tokens that end `marker`, itself a token, where its text is spelled out; by its beginnings."""
+    ends = [marker[i:] for i in range(1, len(marker))]
+    special = frozenset(tokenizer.special.values())
+    able = [t for t in range(vocab_size) if t not in special and tokenizer.token_bytes(t).startswith(tuple(ends))]
+    return {
+        marker[: -len(end)]: tuple(token for token in able if tokenizer.token_bytes(token).startswith(end))
+        for end in ends
+    }
 
 
 class _Vocabulary(TokenizerWrapper):

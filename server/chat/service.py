@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -129,14 +130,13 @@ class ChatService:
 
     def _prepare(self, request: ChatRequest) -> Prepared:
         prompt = self.model.prompt.tokens(request.messages, request.tools, request.template)
-        grammar = self._grammar(request)
         return Prepared(
             prompt=tuple(prompt),
-            grammar=None if grammar is None else self.model.grammars.compile(grammar),
+            grammar=self._grammar(request),
             thinking=self.model.prompt.ends_in_thoughts(prompt),
         )
 
-    def _grammar(self, request: ChatRequest) -> Grammar | None:
+    def _grammar(self, request: ChatRequest) -> CompiledGrammar | None:
         """What holds the answer to its form; None leaves it free."""
         calling, schema = request.calling, request.text_schema
         enforced = calling.required or schema is not None or any(tool.strict for tool in calling.tools)
@@ -144,10 +144,18 @@ class ChatService:
             if not enforced:
                 return None
             raise InvalidRequestError("This model has no form of tool calls that could be enforced.", "tool_choice")
-        if calling.tools and (enforced or self.model.constrain_always):
+        tools = calling.tools if enforced or self.model.constrain_always else ()
+        if not tools and schema is None:
+            return None
+
+        def build() -> Grammar:
+            if not tools:
+                return json_grammar(schema)
             mode = CallMode.REQUIRED if calling.required else CallMode.AUTO
-            return call_grammar(calling.tools, mode, parallel=calling.parallel, text_schema=schema)
-        return None if schema is None else json_grammar(schema)
+            return call_grammar(tools, mode, parallel=calling.parallel, text_schema=schema)
+
+        told = [[tool.name, tool.parameters, tool.strict, tool.field] for tool in tools]
+        return self.model.grammars.cached(json.dumps([told, calling.required, calling.parallel, schema]), build)
 
     def _sequence(self, request: ChatRequest, prepared: Prepared, max_tokens: int, choice: int) -> GenerationRequest:
         after = THINK_END if self.model.prompt.thinks else None

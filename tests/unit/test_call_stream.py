@@ -44,6 +44,10 @@ def read(text: str, sizes: list[int]) -> tuple[str, list[tuple[str, str]], list[
         ('[f(**{"odd name": 1})]', [("f", '{"odd name": 1}')]),
         ('[f(a={"x": []}, **{"odd": ")"})]', [("f", '{"a": {"x": []}, "odd": ")"}')]),
         ("[f(a=1, **{})]", [("f", '{"a": 1}')]),
+        (f'[f(a="{END}{START}", **{{"{END}": 1}})]', [("f", f'{{"a": "{END}{START}", "{END}": 1}}')]),
+        ("[f(a=1, **{ \n})]", [("f", '{"a": 1}')]),
+        ('[f(**\n\t{"odd" : 1}\n)]', [("f", '{"odd" : 1}')]),
+        ('[f(a=1 , ** { "odd": "}" } )]', [("f", '{"a": 1, "odd": "}" }')]),
         ('[f( a = "\\"),(" , b = -1.50e3 ) , g()]', [("f", '{"a": "\\"),(", "b": -1.50e3}'), ("g", "{}")]),
     ],
 )  # fmt: skip
@@ -51,6 +55,12 @@ def test_calls_become_json(block: str, calls: list[tuple[str, str]]) -> None:
     text = f"before {START}{block}{END} after"
     assert read(text, [])[:2] == ("before  after", calls)
     assert read(text, [1] * len(text))[:2] == ("before  after", calls)
+
+
+@pytest.mark.parametrize("size", [1, 100])
+def test_no_marker_comes_about_where_one_was_left_out(size: int) -> None:
+    text = f"a<|tool_call_{END}start|>b<|tool_call_{START}[f()]{END}end|>c"
+    assert read(text, [size] * len(text))[:2] == ("ab<|tool_call_c", [("f", "{}")])
 
 
 names = st.from_regex(r"[a-z][a-z0-9_.-]{0,8}", fullmatch=True).filter(lambda name: name[-1] not in ".-")

@@ -325,6 +325,19 @@ def test_under_auto_text_is_free_until_a_call_opens() -> None:
         assert not accepts(grammar, text), text
 
 
+def test_under_auto_no_call_opens_by_what_is_spelled_out() -> None:
+    marker = "<|tool_call_start|>"
+    for parallel in (True, False):
+        constraint = COMPILER.compile(call_grammar([tool({})], CallMode.AUTO, parallel=parallel)).start()
+        for token in TOKENIZER.encode(f"{block('f()')}a < {marker[:-1]}"):
+            constraint.commit(token)
+        (end,) = TOKENIZER.encode_literally(">")
+        assert not allowed(constraint)[end]
+        assert allowed(constraint).sum() > VOCAB_SIZE / 2
+        constraint.commit(TOKENIZER.encode("a")[0])
+        assert allowed(constraint)[end]
+
+
 def test_under_auto_without_parallel_calls_no_second_one_opens() -> None:
     grammar = call_grammar([tool({})], CallMode.AUTO, parallel=False)
     assert accepts(grammar, "So " + block("f()") + " there.")
@@ -484,7 +497,9 @@ def test_a_chain_as_long_as_may_be_compiles_in_a_thread() -> None:
 
 
 def test_the_same_grammar_is_compiled_once() -> None:
-    assert COMPILER.compile(required(object_of("a"))) is COMPILER.compile(required(object_of("a")))
+    compiled = COMPILER.cached("a", lambda: required(object_of("a")))
+    assert COMPILER.cached("b", lambda: required(object_of("b"))) is not compiled
+    assert COMPILER.cached("a", lambda: pytest.fail("built again")) is compiled
 
 
 def test_forced_tokens_are_what_the_grammar_leaves() -> None:

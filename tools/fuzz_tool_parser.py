@@ -1,0 +1,93 @@
+"""Looks for text that the readers of tool calls cannot bear, guided by which of their lines it reaches.
+
+    pip install atheris; python -m tools.fuzz_tool_parser [-max_total_time=300] [CORPUS_FOLDER]
+
+Of whatever text: no exception, the same outcome in any pieces, no marker in content; a call of the parser names a tool
+and has a JSON object. Options are libFuzzer's.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+
+try:
+    import atheris
+except ImportError:
+    sys.exit("skipped: atheris is not installed")
+
+with atheris.instrument_imports(include=["server.chat"]):
+    from server.chat.call_stream import ArgumentsPiece, CallOpened, CallStream
+    from server.chat.markers import CALL_END, CALL_START
+    from server.chat.tool_parser import ParsedCall, ToolCallParser, ToolSignature
+
+TOOLS = (ToolSignature("add", ("a", "b")), ToolSignature("get-weather.v2", ("city",)), ToolSignature("now", ()))
+NAMES = {tool.name for tool in TOOLS}
+WORDS = (
+    CALL_START, CALL_END, "<|tool_call_", "start|>", "end|>", "<", "|>", "[", "]", "(", ")", "{", "}", "**", "=", ", ",
+    ": ", '"', "'", '"""', "\\", "\\u", "\\ud800", "\n", " ", "add", "now", "get-weather.v2", "a", "b", "city", "name",
+    "arguments", "parameters", "True", "False", "None", "true", "null", "1", "-", ".5", "1e999", "0x1f", "_", "f'",
+    "r'", "+", "for", "é", "\u2028", "\ud800", "\x00", '{"name": "add", "arguments": {', "[add(a=1, b=[", "}}", "#",
+)  # fmt: skip
+
+
+def text_of(data: bytes) -> str:
+    """A word for each low byte, a character for others."""
+    return "".join(WORDS[byte] if byte < len(WORDS) else chr(byte) for byte in data)
+
+
+def cut(text: str, sizes: bytes) -> list[str]:
+    pieces, at = [], 0
+    for size in sizes:
+        pieces.append(text[at : at + size % 24])
+        at += size % 24
+    return [*pieces, text[at:]]
+
+
+def parsed(pieces: Iterable[str]) -> tuple[str, list[ParsedCall]]:
+    parser = ToolCallParser(TOOLS)
+    found = [piece for text in pieces for piece in parser.feed(text)] + parser.finish()
+    content = "".join(piece for piece in found if isinstance(piece, str))
+    return content, [piece for piece in found if isinstance(piece, ParsedCall)]
+
+
+def streamed(pieces: Iterable[str]) -> tuple[str, list[list[str]]]:
+    stream = CallStream()
+    content: list[str] = []
+    calls: list[list[str]] = []
+    for piece in [piece for text in pieces for piece in stream.feed(text)] + stream.finish():
+        match piece:
+            case CallOpened(name):
+                calls.append([name, ""])
+            case ArgumentsPiece(more):
+                calls[-1][1] += more
+            case str():
+                content.append(piece)
+    return "".join(content), calls
+
+
+def check(data: bytes) -> None:
+    """Raises AssertionError, or whatever the readers raise."""
+    sizes, text = data[: len(data) // 4], text_of(data[len(data) // 4 :])
+    content, calls = parsed([text])
+    assert (content, calls) == parsed(cut(text, sizes)) == parsed(text), text
+    assert CALL_START not in content, text
+    assert CALL_END not in content, text
+    for call in calls:
+        assert call.name in NAMES, text
+        assert isinstance(json.loads(call.arguments), dict), text
+        call.arguments.encode()
+    whole = streamed([text])
+    assert whole == streamed(cut(text, sizes)) == streamed(text), text
+    assert CALL_START not in whole[0], text
+    assert CALL_END not in whole[0], text
+
+
+def main() -> None:
+    atheris.Setup([sys.argv[0], "-len_control=0", "-max_len=240", *sys.argv[1:]], check)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
