@@ -48,9 +48,11 @@ $(BIN)/python:
 COMPILE := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --group build
 
+# The clients live in an environment apart and are held to nothing: one of them wants an older rich than the server has.
 lock:
 	@$(COMPILE) -o requirements/runtime.txt $(ARGS)
 	@$(COMPILE) -o requirements/dev.txt -c requirements/runtime.txt --extra dev $(ARGS)
+	@$(COMPILE) -o requirements/clients.txt --extra clients $(ARGS)
 
 clean:
 	@rm -rf $(VENV) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

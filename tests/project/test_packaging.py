@@ -19,7 +19,7 @@ import server
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCKS = {name: ROOT / "requirements" / f"{name}.txt" for name in ("runtime", "dev")}
+LOCKS = {name: ROOT / "requirements" / f"{name}.txt" for name in ("runtime", "dev", "clients")}
 PINNED = re.compile(
     r"^(?P<name>[a-z0-9-]+)==(?P<version>[^ ;\\]+).*?(?P<hashes>(?:\\\n +--hash=\S+ ?)*)$", re.MULTILINE
 )
@@ -53,14 +53,18 @@ def test_what_the_code_imports_is_what_the_project_depends_on() -> None:
     assert imported_distributions() - brought_along == declared
 
 
-@pytest.mark.parametrize("requirement", requirements() + requirements("dev") + requirements("train"), ids=str)
+EXTRAS = [requirement for extra in PROJECT["optional-dependencies"] for requirement in requirements(extra)]
+
+
+@pytest.mark.parametrize("requirement", requirements() + EXTRAS, ids=str)
 def test_a_dependency_has_a_lower_bound_and_an_upper_major(requirement: Requirement) -> None:
     assert sorted(specifier.operator for specifier in requirement.specifier) == ["<", ">="]
 
 
 @pytest.mark.parametrize(
     ("lock", "requirement"),
-    [("runtime", r) for r in requirements()] + [("dev", r) for r in requirements() + requirements("dev")],
+    [("runtime", r) for r in requirements()]
+    + [(extra, r) for extra in ("dev", "clients") for r in requirements() + requirements(extra)],
     ids=str,
 )
 def test_a_lock_pins_a_version_that_the_project_allows(lock: str, requirement: Requirement) -> None:
@@ -69,6 +73,11 @@ def test_a_lock_pins_a_version_that_the_project_allows(lock: str, requirement: R
 
 def test_the_development_lock_only_adds_to_the_runtime_lock() -> None:
     assert pins("runtime").items() <= pins("dev").items()
+
+
+def test_the_clients_lock_has_the_versions_that_the_server_depends_on() -> None:
+    names = {canonicalize_name(requirement.name) for requirement in requirements()}
+    assert {name: pins("clients")[name] for name in names} == {name: pins("runtime")[name] for name in names}
 
 
 @pytest.mark.parametrize("lock", LOCKS)

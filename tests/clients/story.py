@@ -1,0 +1,52 @@
+"""What the clients' tests say to the scripted model, what it answers, and the key that its server asks for."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+MODEL = "scripted"
+KEY = "a-key-for-the-tests"
+TOO_LONG = "word " * 5000  # more than the 4,096 tokens that the model has positions for
+
+HELLO, GREETING = "hello", "Hello there! 😀"
+WEATHER, WEATHER_REPORT = "weather", "It is 21 degrees in Oslo."
+CITIES, CITIES_REPORT = "cities", "It is 25 degrees in Rome."
+PERSON = "person"
+PERSON_JSON = '{"name": "Ada", "age": 36}'
+PERSON_AS_TOOL, PERSON_AS_RESULT = "person as a tool", "person as a result"
+PERSON_IN_STEPS = "person in steps"
+
+
+class Person(BaseModel):
+    """A person."""
+
+    name: str = Field(max_length=20)
+    age: int = Field(ge=0, le=150)
+
+
+def result(text: str) -> str:
+    """A tool's result as it stands in the prompt."""
+    return f"<|tool_response_start|>{text}<|tool_response_end|>"
+
+
+def calls(*written: str) -> str:
+    """Calls as the model writes them."""
+    return f"<|tool_call_start|>[{', '.join(written)}]<|tool_call_end|>"
+
+
+SCRIPTS = [
+    (HELLO, GREETING),
+    (WEATHER, calls('get_weather(city="Oslo", days=3)')),
+    (result("Oslo, 3 days: 21"), WEATHER_REPORT, "tool"),
+    (CITIES, calls('get_weather(city="Oslo", days=1)', 'get_weather(city="Rome", days=2)')),
+    (result("Rome, 2 days: 25"), CITIES_REPORT, "tool"),
+    (PERSON, PERSON_JSON),
+    (PERSON_AS_TOOL, calls('Person(name="Ada", age=36)')),
+    (PERSON_IN_STEPS, calls('PartialPerson(name="Ada", age=36)')),
+    (PERSON_AS_RESULT, calls('final_result(name="Ada", age=36)')),
+]
+
+
+def weather(city: str, days: int) -> str:
+    """What the tool `get_weather` gives."""
+    return f"{city}, {days} days: {21 if city == 'Oslo' else 25}"

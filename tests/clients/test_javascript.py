@@ -1,0 +1,92 @@
+"""The npm packages: each one's script in js/ says as JSON what it made of the server's answers.
+
+They are looked for where `npm ci` put them: in js/ itself or a copy of it that CLIENTS_JS names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.clients.story import (
+    CITIES,
+    CITIES_REPORT,
+    GREETING,
+    HELLO,
+    KEY,
+    MODEL,
+    PERSON,
+    TOO_LONG,
+    WEATHER,
+    WEATHER_REPORT,
+)
+from tests.serving import Server
+
+JS = Path(os.environ.get("CLIENTS_JS") or Path(__file__).with_name("js"))
+STORY = {"hello": HELLO, "weather": WEATHER, "cities": CITIES, "person": PERSON, "too_long": TOO_LONG}
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed"),
+    pytest.mark.skipif(not (JS / "node_modules").is_dir(), reason=f"npm ci has not been run in {JS}"),
+]
+
+
+@pytest.fixture
+def told_by(server: Server) -> Callable[[str], Any]:
+    def told_by(script: str) -> Any:
+        given = {"baseURL": f"{server.url}/v1", "apiKey": KEY, "model": MODEL, "story": STORY}
+        command = ["node", str(JS / script), json.dumps(given)]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
+
+    return told_by
+
+
+def expected(errors: list[list[Any]], usage: int) -> dict[str, Any]:
+    return {
+        "plain": [GREETING, "stop"],
+        "stream": GREETING,
+        "usage": usage,
+        "calls": [{"city": "Oslo", "days": 1}, {"city": "Rome", "days": 2}],
+        "report": CITIES_REPORT,
+        "run": WEATHER_REPORT,
+        "parsed": {"name": "Ada", "age": 36},
+        "errors": errors,
+    }
+
+
+@pytest.fixture
+def usage(server: Server) -> int:
+    """How many tokens the greeting is."""
+    headers = {"Authorization": f"Bearer {KEY}"}
+    body = {"messages": [{"role": "user", "content": HELLO}]}
+    answer = httpx.post(f"{server.url}/v1/chat/completions", json=body, headers=headers, timeout=60)
+    tokens: int = answer.json()["usage"]["completion_tokens"]
+    return tokens
+
+
+def test_openai(told_by: Callable[[str], Any], usage: int) -> None:
+    errors = [
+        ["AuthenticationError", 401, "invalid_api_key"],
+        ["NotFoundError", 404, "model_not_found"],
+        ["BadRequestError", 400, "context_length_exceeded"],
+    ]
+    assert told_by("openai.js") == expected(errors, usage)
+
+
+def test_ai_with_openai_compatible(told_by: Callable[[str], Any], usage: int) -> None:
+    errors = [
+        ["AI_APICallError", 401, "invalid_api_key"],
+        ["AI_APICallError", 404, "model_not_found"],
+        ["AI_APICallError", 400, "context_length_exceeded"],
+    ]
+    assert told_by("ai.js") == expected(errors, usage)

@@ -1,0 +1,105 @@
+"""langchain-openai: `ChatOpenAI` with messages, streams, bound tools and structured output."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.clients.story import (
+    CITIES,
+    CITIES_REPORT,
+    GREETING,
+    HELLO,
+    KEY,
+    MODEL,
+    PERSON,
+    TOO_LONG,
+    WEATHER,
+    WEATHER_REPORT,
+    Person,
+    weather,
+)
+from tests.serving import Server
+
+langchain_openai = pytest.importorskip("langchain_openai", reason="not installed (requirements/clients.txt)")
+messages = pytest.importorskip("langchain_core.messages")
+tools = pytest.importorskip("langchain_core.tools")
+exceptions = pytest.importorskip("langchain_core.exceptions")
+openai = pytest.importorskip("openai")
+
+
+@pytest.fixture
+def tool() -> Any:
+    return tools.tool("get_weather", description="The weather of the next days")(weather)
+
+
+def chat_model(server: Server, **options: Any) -> Any:
+    given = {"model": MODEL, "api_key": KEY, "max_retries": 0, "stream_usage": True} | options
+    return langchain_openai.ChatOpenAI(base_url=f"{server.url}/v1", **given)
+
+
+@pytest.fixture
+def chat(server: Server) -> Any:
+    return chat_model(server)
+
+
+def test_a_chat_is_answered(chat: Any) -> None:
+    answer = chat.invoke(HELLO)
+    assert answer.content == GREETING
+    assert answer.response_metadata["finish_reason"] == "stop"
+    assert answer.usage_metadata["output_tokens"] > 0
+
+
+async def test_a_stream_gives_the_answer_and_its_usage(chat: Any) -> None:
+    chunks = [chunk async for chunk in chat.astream(HELLO)]
+    assert "".join(chunk.content for chunk in chunks) == GREETING
+    assert sum(chunk.usage_metadata["output_tokens"] for chunk in chunks if chunk.usage_metadata) > 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("question", "report"), [(WEATHER, WEATHER_REPORT), (CITIES, CITIES_REPORT)])
+def test_tools_are_called_and_their_results_reported(
+    chat: Any, tool: Any, question: str, report: str, stream: bool
+) -> None:
+    bound = chat.bind_tools([tool])
+    history = [messages.HumanMessage(question)]
+    if stream:
+        first, *rest = bound.stream(history)
+        called = sum(rest, first)
+    else:
+        called = bound.invoke(history)
+    assert called.tool_calls
+    assert not called.invalid_tool_calls
+    history += [called, *(tool.invoke(call) for call in called.tool_calls)]
+    assert bound.invoke(history).content == report
+
+
+def test_json_schema_gives_the_class(chat: Any) -> None:
+    asked = chat.with_structured_output(Person, method="json_schema")
+    assert asked.invoke(PERSON) == Person(name="Ada", age=36)
+
+
+@pytest.mark.parametrize("strict", [None, True])
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_random_weights_are_held_to_the_class(random_server: Server, method: str, strict: bool | None) -> None:
+    chat = chat_model(random_server, model="random", temperature=1.5, max_tokens=1000, seed=1)
+    asked = chat.with_structured_output(Person, method=method, strict=strict)
+    assert isinstance(asked.invoke(HELLO), Person)
+
+
+def test_a_wrong_key_is_an_authentication_error(server: Server) -> None:
+    with pytest.raises(openai.AuthenticationError, match="invalid_api_key"):
+        chat_model(server, api_key="wrong").invoke(HELLO)
+
+
+def test_a_wrong_model_is_not_found(server: Server) -> None:
+    with pytest.raises(openai.NotFoundError, match="gpt-9"):
+        chat_model(server, model="gpt-9").invoke(HELLO)
+
+
+def test_a_prompt_that_is_too_long_is_langchains_overflow_error(chat: Any) -> None:
+    with pytest.raises(exceptions.ContextOverflowError, match="maximum context length"):
+        chat.invoke(TOO_LONG)
+    with pytest.raises(exceptions.ContextOverflowError):
+        list(chat.stream(TOO_LONG))

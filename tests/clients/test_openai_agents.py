@@ -1,0 +1,89 @@
+"""The OpenAI Agents SDK on chat completions: runs, streamed runs, function tools, an output type, its errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.clients.story import (
+    CITIES,
+    CITIES_REPORT,
+    GREETING,
+    HELLO,
+    KEY,
+    MODEL,
+    PERSON,
+    TOO_LONG,
+    WEATHER,
+    WEATHER_REPORT,
+    Person,
+    weather,
+)
+from tests.serving import Server
+
+agents = pytest.importorskip("agents", reason="openai-agents is not installed (requirements/clients.txt)")
+openai = pytest.importorskip("openai")
+
+
+def agent(server: Server, model: str = MODEL, key: str = KEY, **options: Any) -> Any:
+    client = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
+    chat = agents.OpenAIChatCompletionsModel(model, openai_client=client)
+    return agents.Agent(name="helper", model=chat, **options)
+
+
+def weather_tool() -> Any:
+    return agents.function_tool(weather, name_override="get_weather")
+
+
+async def test_a_chat_is_answered(server: Server) -> None:
+    answer = await agents.Runner.run(agent(server), HELLO)
+    assert answer.final_output == GREETING
+
+
+async def test_a_stream_gives_the_answer(server: Server) -> None:
+    run = agents.Runner.run_streamed(agent(server), HELLO)
+    events = [event.data async for event in run.stream_events() if event.type == "raw_response_event"]
+    pieces = [event.delta for event in events if event.type == "response.output_text.delta"]
+    assert len(pieces) > 1
+    assert "".join(pieces) == run.final_output == GREETING
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("question", "report"), [(WEATHER, WEATHER_REPORT), (CITIES, CITIES_REPORT)])
+async def test_tools_are_called_and_their_results_reported(
+    server: Server, question: str, report: str, stream: bool
+) -> None:
+    asked = agent(server, tools=[weather_tool()])
+    if stream:
+        run: Any = agents.Runner.run_streamed(asked, question)
+        async for _ in run.stream_events():
+            pass
+    else:
+        run = await agents.Runner.run(asked, question)
+    assert run.final_output == report
+
+
+async def test_the_output_type_is_given(server: Server) -> None:
+    answer = await agents.Runner.run(agent(server, output_type=Person), PERSON)
+    assert answer.final_output == Person(name="Ada", age=36)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_random_weights_are_held_to_the_output_type(random_server: Server, seed: int) -> None:
+    settings = agents.ModelSettings(temperature=1.5, max_tokens=1000, extra_args={"seed": seed})
+    asked = agent(random_server, "random", output_type=Person, model_settings=settings)
+    assert isinstance((await agents.Runner.run(asked, HELLO)).final_output, Person)
+
+
+@pytest.mark.parametrize(
+    ("options", "question", "error"),
+    [
+        ({"key": "wrong"}, HELLO, "AuthenticationError"),
+        ({"model": "gpt-9"}, HELLO, "NotFoundError"),
+        ({}, TOO_LONG, "BadRequestError"),
+    ],
+)
+async def test_an_error_is_the_sdks(server: Server, options: dict[str, str], question: str, error: str) -> None:
+    with pytest.raises(getattr(openai, error)):
+        await agents.Runner.run(agent(server, **options), question)

@@ -1,0 +1,90 @@
+"""Pydantic AI: an agent that chats, streams, runs tools and gives a class, in each of its three output modes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.clients.story import (
+    CITIES,
+    CITIES_REPORT,
+    GREETING,
+    HELLO,
+    KEY,
+    MODEL,
+    PERSON,
+    PERSON_AS_RESULT,
+    TOO_LONG,
+    WEATHER,
+    WEATHER_REPORT,
+    Person,
+    weather,
+)
+from tests.serving import Server
+
+pydantic_ai = pytest.importorskip("pydantic_ai", reason="not installed (requirements/clients.txt)")
+chat_models = pytest.importorskip("pydantic_ai.models.openai")
+providers = pytest.importorskip("pydantic_ai.providers.openai")
+AsyncOpenAI = pytest.importorskip("openai").AsyncOpenAI
+
+
+def agent(server: Server, model: str = MODEL, key: str = KEY, **options: Any) -> Any:
+    client = AsyncOpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
+    chat = chat_models.OpenAIChatModel(model, provider=providers.OpenAIProvider(openai_client=client))
+    return pydantic_ai.Agent(chat, **options)
+
+
+async def test_a_chat_is_answered(server: Server) -> None:
+    answer = await agent(server).run(HELLO)
+    assert answer.output == GREETING
+    assert answer.usage.output_tokens > 0
+
+
+async def test_a_stream_gives_the_answer(server: Server) -> None:
+    async with agent(server).run_stream(HELLO) as stream:
+        pieces = [piece async for piece in stream.stream_text(delta=True, debounce_by=None)]
+    assert len(pieces) > 1
+    assert "".join(pieces) == GREETING
+
+
+@pytest.mark.parametrize(("question", "report"), [(WEATHER, WEATHER_REPORT), (CITIES, CITIES_REPORT)])
+async def test_tools_are_called_and_their_results_reported(server: Server, question: str, report: str) -> None:
+    asked = agent(server)
+    asked.tool_plain(name="get_weather")(weather)
+    assert (await asked.run(question)).output == report
+    async with asked.run_stream(question) as stream:
+        assert await stream.get_output() == report
+
+
+async def test_the_output_tool_gives_the_class(server: Server) -> None:
+    assert (await agent(server, output_type=Person).run(PERSON_AS_RESULT)).output == Person(name="Ada", age=36)
+
+
+@pytest.mark.parametrize("mode", ["NativeOutput", "PromptedOutput"])
+async def test_json_gives_the_class(server: Server, mode: str) -> None:
+    asked = agent(server, output_type=getattr(pydantic_ai, mode)(Person))
+    assert (await asked.run(PERSON)).output == Person(name="Ada", age=36)
+
+
+@pytest.mark.parametrize("mode", ["ToolOutput", "NativeOutput"])
+async def test_random_weights_are_held_to_the_class(random_server: Server, mode: str) -> None:
+    options: Any = {"temperature": 1.5, "max_tokens": 1000, "seed": 1, "parallel_tool_calls": False}
+    asked = agent(random_server, "random", output_type=getattr(pydantic_ai, mode)(Person), retries=0)
+    assert isinstance((await asked.run(HELLO, model_settings=options)).output, Person)
+
+
+@pytest.mark.parametrize(
+    ("options", "question", "status", "code"),
+    [
+        ({"key": "wrong"}, HELLO, 401, "invalid_api_key"),
+        ({"model": "gpt-9"}, HELLO, 404, "model_not_found"),
+        ({}, TOO_LONG, 400, "context_length_exceeded"),
+    ],
+)
+async def test_an_error_has_its_status_and_code(
+    server: Server, options: dict[str, str], question: str, status: int, code: str
+) -> None:
+    with pytest.raises(pydantic_ai.ModelHTTPError) as caught:
+        await agent(server, **options).run(question)
+    assert (caught.value.status_code, caught.value.body["code"]) == (status, code)
