@@ -26,7 +26,7 @@ class SamplingOverrides(BaseModel):
     top_k: int = Field(0, ge=0)
     top_p: float = Field(1, gt=0, le=1)
     min_p: float = Field(0, ge=0, le=1)
-    repetition_penalty: float = Field(1, gt=0, le=10)
+    repetition_penalty: float = Field(1, ge=0.01, le=10)
     frequency_penalty: float = Field(0, ge=-2, le=2)
     presence_penalty: float = Field(0, ge=-2, le=2)
 
