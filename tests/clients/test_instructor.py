@@ -100,7 +100,7 @@ def test_random_weights_are_held_to_the_class(random_server: Server, mode: str) 
 
 
 def test_an_answer_that_is_cut_is_its_incomplete_output_error(random_server: Server) -> None:
-    with pytest.raises((exceptions.IncompleteOutputException, exceptions.InstructorRetryException), match="incomplete"):
+    with pytest.raises(exceptions.IncompleteOutputException):
         ask(client(random_server), HELLO, model="random", max_tokens=2)
 
 
@@ -112,12 +112,11 @@ def test_an_answer_that_is_cut_is_its_incomplete_output_error(random_server: Ser
         (KEY, MODEL, TOO_LONG, 400, "context_length_exceeded"),
     ],
 )
-def test_an_error_is_told_by_the_sdks_error(
+def test_an_error_has_the_sdks_as_its_cause(
     server: Server, key: str, model: str, question: str, status: int, code: str
 ) -> None:
-    with pytest.raises((openai.APIStatusError, exceptions.InstructorRetryException)) as caught:
+    with pytest.raises(exceptions.InstructorRetryException) as caught:
         ask(client(server, key=key), question, model=model)
-    error = caught.value if isinstance(caught.value, openai.APIStatusError) else caught.value.__cause__
-    while not isinstance(error, openai.APIStatusError):
-        error = error.last_attempt.exception()
+    error = caught.value.__cause__
+    assert isinstance(error, openai.APIStatusError)
     assert (error.status_code, error.code) == (status, code)

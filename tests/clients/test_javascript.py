@@ -27,6 +27,7 @@ from tests.clients.story import (
     TOO_LONG,
     WEATHER,
     WEATHER_REPORT,
+    Person,
 )
 from tests.serving import Server
 
@@ -40,9 +41,10 @@ pytestmark = [
 
 
 @pytest.fixture
-def told_by(server: Server) -> Callable[[str], Any]:
+def told_by(server: Server, random_server: Server) -> Callable[[str], Any]:
     def told_by(script: str) -> Any:
-        given = {"baseURL": f"{server.url}/v1", "apiKey": KEY, "model": MODEL, "story": STORY}
+        urls = {"baseURL": f"{server.url}/v1", "randomURL": f"{random_server.url}/v1"}
+        given = urls | {"apiKey": KEY, "model": MODEL, "story": STORY}
         command = ["node", str(JS / script), json.dumps(given)]
         result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert result.returncode == 0, result.stderr
@@ -80,7 +82,9 @@ def test_openai(told_by: Callable[[str], Any], usage: int) -> None:
         ["NotFoundError", 404, "model_not_found"],
         ["BadRequestError", 400, "context_length_exceeded"],
     ]
-    assert told_by("openai.js") == expected(errors, usage)
+    told = told_by("openai.js")
+    Person.model_validate(told.pop("constrained"))
+    assert told == expected(errors, usage)
 
 
 def test_ai_with_openai_compatible(told_by: Callable[[str], Any], usage: int) -> None:
@@ -89,4 +93,6 @@ def test_ai_with_openai_compatible(told_by: Callable[[str], Any], usage: int) ->
         ["AI_APICallError", 404, "model_not_found"],
         ["AI_APICallError", 400, "context_length_exceeded"],
     ]
-    assert told_by("ai.js") == expected(errors, usage)
+    told = told_by("ai.js")
+    Person.model_validate(told.pop("constrained"))
+    assert told == expected(errors, usage)

@@ -3,11 +3,17 @@ import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { generateText, Output, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
 
-const { baseURL, apiKey, model, story } = JSON.parse(process.argv[2]);
-const provider = (key) =>
-  createOpenAICompatible({ name: "lfm", baseURL, apiKey: key, includeUsage: true, supportsStructuredOutputs: true });
+const { baseURL, randomURL, apiKey, model, story } = JSON.parse(process.argv[2]);
+const provider = (key, url = baseURL) =>
+  createOpenAICompatible({
+    name: "lfm",
+    baseURL: url,
+    apiKey: key,
+    includeUsage: true,
+    supportsStructuredOutputs: true,
+  });
 const chat = provider(apiKey)(model);
-const Person = z.object({ name: z.string(), age: z.number().int() });
+const Person = z.object({ name: z.string().max(20), age: z.number().int().min(0).max(150) });
 const tools = {
   get_weather: tool({
     description: "The weather of the next days",
@@ -34,6 +40,10 @@ told.run = run.text;
 
 const output = Output.object({ schema: Person });
 told.parsed = (await generateText({ ...once, model: chat, prompt: story.person, output })).output;
+
+const random = provider(apiKey, randomURL)("random");
+const hot = { ...once, temperature: 1.5, maxOutputTokens: 1000, seed: 1 };
+told.constrained = (await generateText({ ...hot, model: random, prompt: story.hello, output })).output;
 
 const errorOf = (promise) =>
   promise.then(

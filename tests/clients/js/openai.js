@@ -3,11 +3,11 @@ import OpenAI from "openai";
 import { zodFunction, zodResponseFormat } from "openai/helpers/zod";
 import { z } from "zod";
 
-const { baseURL, apiKey, model, story } = JSON.parse(process.argv[2]);
+const { baseURL, randomURL, apiKey, model, story } = JSON.parse(process.argv[2]);
 const chatOf = (key) => new OpenAI({ baseURL, apiKey: key, maxRetries: 0 }).chat.completions;
 const chat = chatOf(apiKey);
 const user = (content) => [{ role: "user", content }];
-const Person = z.object({ name: z.string(), age: z.number().int() });
+const Person = z.object({ name: z.string().max(20), age: z.number().int().min(0).max(150) });
 const Weather = z.object({ city: z.string(), days: z.number().int() });
 const weather = ({ city, days }) => `${city}, ${days} days: ${city === "Oslo" ? 21 : 25}`;
 const told = {};
@@ -61,6 +61,10 @@ told.run = await runner.finalContent();
 const response_format = zodResponseFormat(Person, "person");
 const parsed = await chat.parse({ model, messages: user(story.person), response_format });
 told.parsed = parsed.choices[0].message.parsed;
+
+const random = new OpenAI({ baseURL: randomURL, apiKey, maxRetries: 0 }).chat.completions;
+const hot = { model: "random", messages: user(story.hello), temperature: 1.5, max_tokens: 1000, seed: 1 };
+told.constrained = (await random.parse({ ...hot, response_format })).choices[0].message.parsed;
 
 const errorOf = (promise) =>
   promise.then(
