@@ -26,8 +26,8 @@ REPO = "org/tiny-ONNX"
 PROGRAM = """
 import json, sys
 from server.errors import HubError
-from server.runtime import hub
-hub.RETRY_DELAYS = (0, 0)
+from server.runtime import hub, hub_cache
+hub_cache.RETRY_DELAYS = (0, 0)
 said = []
 try:
     folder, error = str(hub.locate(*json.loads(sys.argv[1]), said.append)), None

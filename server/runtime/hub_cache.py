@@ -1,0 +1,125 @@
+"""Large files of a hub repository, fetched into the hub's own cache so that a later process can go on with them.
+
+huggingface_hub begins an interrupted file anew in every process, which is why these are fetched here. Knows nothing of
+models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from huggingface_hub import constants, get_session
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_status, tqdm  # type: ignore[attr-defined]
+
+from server.errors import HubError
+
+RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Seconds to wait after each attempt at a file that brought nothing; an attempt that brought bytes starts anew."""
+PASSING_STATUSES = (408, 429, 500, 502, 503, 504)
+# The base of all errors of whichever HTTP client huggingface_hub is built on.
+TransportError: type[BaseException] = HfHubHTTPError.__bases__[0]
+
+
+@dataclass(frozen=True, slots=True)
+class HubFile:
+    """A file of a repository: `size` in bytes, and `sha256` where the hub keeps it outside git, as all large ones."""
+
+    path: str
+    size: int
+    git_id: str | None
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HubCache:
+    """What is there of one repository: `blobs` by hash, `snapshots` of links to them by commit."""
+
+    folder: Path
+
+    def has(self, file: HubFile, commit: str) -> bool:
+        return (self.folder / "snapshots" / commit / file.path).exists() or self._blob(file).exists()
+
+    def bytes_to_fetch(self, missing: Iterable[HubFile]) -> int:
+        return sum(file.size - _size(_partial(self._blob(file))) for file in missing)
+
+    def fetch(self, file: HubFile, url: str) -> None:
+        """Bring in a large file, going on where an earlier attempt or process stopped."""
+        blob = self._blob(file)
+        lock = self.folder.parent / ".locks" / self.folder.name / f"{blob.name}.lock"
+        for folder in (blob.parent, lock.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(lock):
+            if blob.exists():
+                return
+            partial = _partial(blob)
+            with partial.open("ab") as out:
+                _receive(url, out, file)
+            with partial.open("rb") as content:
+                intact = hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
+            if not intact:
+                partial.unlink()
+                raise HubError(f"{file.path} does not have its checksum: run again to download it anew.")
+            partial.replace(blob)
+
+    def _blob(self, file: HubFile) -> Path:
+        return self.folder / "blobs" / (file.sha256 or file.git_id or "unknown")
+
+
+def _partial(blob: Path) -> Path:
+    return blob.with_name(f"{blob.name}.incomplete")
+
+
+def _receive(url: str, out: BinaryIO, file: HubFile) -> None:
+    """Append to `out` what it lacks of a file, however often the connection breaks, as long as bytes come."""
+    delays = iter(RETRY_DELAYS)
+    options = {"total": file.size, "initial": out.tell(), "unit": "B", "unit_scale": True}
+    with tqdm(desc=file.path, disable=None, **options) as bar:  # type: ignore[no-untyped-call]
+        while (before := out.tell()) < file.size:
+            reason = "the answer ended early"
+            try:
+                for _ in _append_body(url, out):
+                    bar.update(out.tell() - bar.n)
+            except TransportError as error:
+                if isinstance(error, HfHubHTTPError) and error.response.status_code not in PASSING_STATUSES:
+                    raise
+                reason = first_line(error)
+            if out.tell() > before:
+                delays = iter(RETRY_DELAYS)
+            elif (delay := next(delays, None)) is not None:
+                time.sleep(delay)
+            else:
+                raise HubError(
+                    f"The download of {file.path} was interrupted ({reason}) with {size_text(before)} of "
+                    f"{size_text(file.size)} there: run again to go on."
+                )
+
+
+def _append_body(url: str, out: BinaryIO) -> Iterator[None]:
+    """Ask for what comes after `out`'s end and append it piece by piece."""
+    headers = build_hf_headers() | {"Range": f"bytes={out.tell()}-", "Accept-Encoding": "identity"}
+    with get_session().stream("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response:
+        hf_raise_for_status(response)
+        if response.status_code != 206:  # the whole file, whatever was asked for
+            out.seek(0)
+            out.truncate()
+        for piece in response.iter_bytes():
+            out.write(piece)
+            yield
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def size_text(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
