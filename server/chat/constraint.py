@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from server.chat.grammar import Grammar
 from server.chat.markers import CALL_START
 from server.chat.schema import too_large
 from server.chat.tokenizer import Tokenizer
+from server.engine.constraint import Bitmask
 from server.errors import InvalidRequestError, LfmServeError
 
 CACHED_GRAMMARS = 256
@@ -36,16 +36,9 @@ _LIMITS = LLParserLimits(
 
 _PLACE = re.compile(r"\d+ \||\^|at \d+\(")
 
-Bitmask = npt.NDArray[np.int32]
-
 
 class ConstraintError(LfmServeError):
     """A grammar cannot be followed any further: its next token would cost too much to find, or was not allowed."""
-
-
-def bitmask_words(vocab_size: int) -> int:
-    """The length of a mask: 32 tokens a word, the first in the lowest bit."""
-    return (vocab_size + 31) // 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +81,7 @@ class Constraint:
         return self._grammar.opening is None and self._matcher is not None and self._matcher.is_stopped()
 
     def mask(self, out: Bitmask) -> bool:
-        """Sets the bits of the tokens that may come next, in `out` of [bitmask_words(vocab_size)].
+        """Sets the bits of the tokens that may come next, in `out` of [mask_words(vocab_size)].
 
         Returns False, with `out` as it was, where all may. Raises ConstraintError.
         """

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tokenizers
 
 from server.errors import ModelFolderError
+from server.runtime.model_folder import read_object
 
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -78,11 +78,10 @@ def template_variables(folder: Path) -> dict[str, str]:
     """The special tokens a chat template may name: `bos_token`, `eos_token`, ... of tokenizer_config.json."""
     variables: dict[str, str] = {}
     for file in ("special_tokens_map.json", "tokenizer_config.json"):
-        if (folder / file).is_file():
-            for key, value in _read_object(folder / file).items():
-                text = value.get("content") if isinstance(value, dict) else value
-                if key.endswith("_token") and isinstance(text, str):
-                    variables[key] = text
+        for key, value in (read_object(folder / file) or {}).items():
+            text = value.get("content") if isinstance(value, dict) else value
+            if key.endswith("_token") and isinstance(text, str):
+                variables[key] = text
     return variables
 
 
@@ -91,23 +90,12 @@ def template_source(folder: Path) -> str | None:
     if (path := folder / "chat_template.jinja").is_file():
         return path.read_text(encoding="utf-8")
     for file in ("tokenizer_config.json", "chat_template.json"):
-        if (folder / file).is_file():
-            template = _read_object(folder / file).get("chat_template")
-            if isinstance(template, list):
-                template = {named["name"]: named["template"] for named in template}.get("default")
-            if isinstance(template, str):
-                return template
+        template = (read_object(folder / file) or {}).get("chat_template")
+        if isinstance(template, list):
+            template = {named["name"]: named["template"] for named in template}.get("default")
+        if isinstance(template, str):
+            return template
     return None
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelFolderError(f"{path} is not JSON: {error}.") from None
-    if not isinstance(content, dict):
-        raise ModelFolderError(f"{path} holds no JSON object.")
-    return content
 
 
 def _token_bytes(backend: tokenizers.Tokenizer) -> dict[int, bytes]:

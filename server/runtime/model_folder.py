@@ -78,11 +78,11 @@ def open_model_folder(folder: Path, dtype: str = "auto") -> ModelFolder:
     if not folder.is_dir():
         problem = "is a file, not a model folder" if folder.exists() else "does not exist"
         raise ModelFolderError(f"{folder} {problem}.")
-    genai = _read_object(folder / "genai_config.json") or {}
+    genai = read_object(folder / "genai_config.json") or {}
     graphs = _graphs(folder, genai)
     dtypes = by_preference(graphs)
     chosen = choose_dtype(dtypes, dtype, str(folder))
-    config = _hugging_face_names(genai) | (_read_object(folder / "config.json") or {})
+    config = _hugging_face_names(genai) | (read_object(folder / "config.json") or {})
     if not config:
         raise ModelFolderError(f"{folder} lacks config.json.")
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
@@ -94,7 +94,7 @@ def open_model_folder(folder: Path, dtype: str = "auto") -> ModelFolder:
         dtype=chosen,
         dtypes=dtypes,
         config=config,
-        generation_config=_read_object(folder / "generation_config.json"),
+        generation_config=read_object(folder / "generation_config.json"),
         positions=_positions(folder, config, _rotary_positions(read_graph(graph))),
     )
 
@@ -154,6 +154,19 @@ def read_graph(path: Path) -> onnx.ModelProto:
     return model
 
 
+def read_object(path: Path) -> dict[str, Any] | None:
+    """A JSON file's object, None where there is no such file; raises ModelFolderError where it holds none."""
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelFolderError(f"{path} is not JSON: {error}.") from None
+    if not isinstance(content, dict):
+        raise ModelFolderError(f"{path} holds no JSON object.")
+    return content
+
+
 def _graphs(folder: Path, genai: Mapping[str, Any]) -> dict[str, str]:
     """The graphs by dtype, as paths in the folder; that of genai_config.json may have any name."""
     files = [path.relative_to(folder).as_posix() for path in (*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx"))]
@@ -169,19 +182,6 @@ def _graphs(folder: Path, genai: Mapping[str, Any]) -> dict[str, str]:
         )
     found = f" among {', '.join(sorted(files))}" if files else ""
     raise ModelFolderError(f"{folder} has no ONNX graph: there is no onnx/model*.onnx and no model*.onnx{found}.")
-
-
-def _read_object(path: Path) -> dict[str, Any] | None:
-    """A JSON file's object, None where there is no such file."""
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelFolderError(f"{path} is not JSON: {error}.") from None
-    if not isinstance(content, dict):
-        raise ModelFolderError(f"{path} holds no JSON object.")
-    return content
 
 
 def _hugging_face_names(genai: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.chat.constraint import Constraint, ConstraintError, GrammarCompiler, bitmask_words
+from server.chat.constraint import Constraint, ConstraintError, GrammarCompiler
 from server.chat.grammar import CallMode, Grammar, call_grammar, json_grammar
 from server.chat.tokenizer import Tokenizer
 from server.chat.tool_parser import ParsedCall, ToolCallParser, ToolSignature
 from server.chat.types import Tool
+from server.engine.constraint import mask_words
 from server.errors import InvalidRequestError
 
 TOKENIZER = Tokenizer.load(Path(__file__).parents[2] / "server" / "demo")
@@ -33,7 +34,7 @@ INTEGER = {"type": "integer"}
 
 def allowed(constraint: Constraint) -> np.ndarray:
     """Which tokens may come next."""
-    words = np.zeros(bitmask_words(VOCAB_SIZE), np.int32)
+    words = np.zeros(mask_words(VOCAB_SIZE), np.int32)
     if not constraint.mask(words):
         return np.ones(VOCAB_SIZE, bool)
     return np.unpackbits(words.view(np.uint8), bitorder="little")[:VOCAB_SIZE].astype(bool)
