@@ -21,7 +21,7 @@ from server.chat.tokenizer import Tokenizer
 from server.chat.tool_parser import ToolCallParser, ToolSignature
 from server.chat.types import ChatRequest, Delta
 from server.engine.engine import Engine, TokenStream
-from server.engine.types import GenerationRequest, SamplingParams
+from server.engine.types import GenerationRequest, PromptProgress, SamplingParams
 from server.errors import ContextLengthError, InvalidRequestError
 
 
@@ -84,6 +84,8 @@ class Completion:
         try:
             async with aclosing(merged(self._streams)) as events:
                 async for i, event in events:
+                    if isinstance(event, PromptProgress):
+                        continue
                     self.completion_tokens += 1
                     self.times.token()
                     gained = list(self._choices[i].feed(event))

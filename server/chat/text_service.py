@@ -137,5 +137,6 @@ class TextService:
 async def _events(stream: TokenStream) -> AsyncGenerator[PromptLogprobs | TokenEvent]:
     if (prompt := await stream.prompt_logprobs()) is not None:
         yield prompt
-    async for token in stream:
-        yield token
+    async for event in stream:
+        if isinstance(event, TokenEvent):
+            yield event

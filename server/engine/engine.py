@@ -9,15 +9,17 @@ import asyncio
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from collections.abc import Sequence as Requests
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from server.engine.sequence import Event, Sequence
+from server.engine.records import EngineStats, StepRecord
+from server.engine.sequence import Event, Sequence, is_last
 from server.engine.state import EngineState
-from server.engine.types import GenerationRequest, PromptLogprobs, TokenEvent
+from server.engine.types import GenerationRequest, PromptLogprobs, PromptProgress, TokenEvent
 from server.engine.worker import Outcome, Worker, WorkerConfig
 from server.errors import LfmServeError, ModelNotReadyError, QueueFullError
 from server.runtime.session import ModelSession
@@ -37,24 +39,37 @@ class EngineConfig:
 
 
 class TokenStream:
-    """One sequence's tokens, in order; ends after the one with `finish`, raises the error that ended it."""
+    """One sequence's tokens, in order; ends after the one with `finish`, raises the error that ended it.
+
+    Where the request asks for it, PromptProgress comes before the first token. `cached_tokens` of the prompt were found
+    in the prefix cache; `queued_at` and `started_at` (None before the prompt is begun) are of the monotonic clock, in
+    seconds.
+    """
 
     def __init__(self, engine: Engine, request: GenerationRequest) -> None:
+        self.queued_at = time.monotonic()
+        self.started_at: float | None = None
+        self.cached_tokens = 0
         self._engine = engine
         self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
+        self._started = asyncio.Event()
         self._ended = False
         self.sequence = Sequence(request, self._deliver)
 
     def __aiter__(self) -> TokenStream:
         return self
 
-    async def __anext__(self) -> TokenEvent:
+    async def __anext__(self) -> TokenEvent | PromptProgress:
         event = await self._next()
         if event is None:
             raise StopAsyncIteration
-        assert isinstance(event, TokenEvent)
+        assert isinstance(event, TokenEvent | PromptProgress)
         return event
+
+    async def started(self) -> None:
+        """Wait until the prompt is begun, or the stream has ended without that."""
+        await self._started.wait()
 
     async def prompt_logprobs(self) -> PromptLogprobs | None:
         """What the request asks for of its prompt: to be awaited once, before the first token.
@@ -67,7 +82,7 @@ class TokenStream:
         assert event is None or isinstance(event, PromptLogprobs)
         return event
 
-    async def _next(self) -> TokenEvent | PromptLogprobs | None:
+    async def _next(self) -> TokenEvent | PromptProgress | PromptLogprobs | None:
         """The next event; None where there is none any more."""
         if self._ended:
             return None
@@ -80,16 +95,24 @@ class TokenStream:
         if isinstance(event, LfmServeError):
             self._ended = True
             raise event
-        self._ended = event.finish is not None
+        self._ended = is_last(event)
         return event
 
     def cancel(self) -> None:
         """Stop generating: the slot is free within one step. May be called at any time, any number of times."""
         self._ended = True
         self._arrived.set()
+        self._started.set()
         self._engine.cancel(self.sequence)
 
     def _deliver(self, event: Event) -> None:
+        self._started.set()
+        if isinstance(event, PromptProgress):
+            if self.started_at is None:
+                self.started_at = self.sequence.started_at
+                self.cached_tokens = event.cached
+            if not self.sequence.request.report_progress:
+                return
         self._events.append(event)
         self._arrived.set()
 
@@ -100,7 +123,13 @@ class Engine:
     `start` and every method but `stop` belong to the event loop's thread.
     """
 
-    def __init__(self, sessions: Requests[ModelSession], config: EngineConfig) -> None:
+    def __init__(
+        self,
+        sessions: Requests[ModelSession],
+        config: EngineConfig,
+        observe: Callable[[StepRecord], None] = lambda _: None,
+    ) -> None:
+        """`observe` is told of each step, on the thread that carried it out."""
         self.config = config
         self.vocab_size = sessions[0].contract.vocab_size
         self.state = EngineState(SlotPool(sessions[0].contract.states, config.max_seqs, config.max_model_len))
@@ -109,7 +138,7 @@ class Engine:
         self._rate = CompletionRate()
         worker_config = WorkerConfig(config.prefill_chunk, config.unknown_ids)
         workers = [
-            Worker(session, self.state, self._wake, self._closing, worker_config, self._hand_over)
+            Worker(session, self.state, self._wake, self._closing, worker_config, self._hand_over, observe)
             for session in sessions
         ]
         self._threads = [threading.Thread(target=w.run, name=f"engine-{i}", daemon=True) for i, w in enumerate(workers)]
@@ -126,6 +155,20 @@ class Engine:
     @property
     def waiting(self) -> int:
         return len(self.state.waiting)
+
+    def stats(self) -> EngineStats:
+        """What the engine holds now. May be called on any thread."""
+        with self._wake:
+            state = self.state
+            running = (*state.prefilling, *state.decoding)
+            return EngineStats(
+                running=state.running,
+                waiting=len(state.waiting),
+                waiting_tokens=sum(s.length for s in state.waiting),
+                slots=self.config.max_seqs,
+                slot_tokens=sum(s.computed for s in running),
+                slot_tokens_budget=self.config.max_seqs * self.config.max_model_len,
+            )
 
     def start(self) -> None:
         """Start the worker threads; tokens are delivered on the event loop that is running now."""
@@ -166,7 +209,7 @@ class Engine:
 
     def _hand_over(self, outcomes: list[Outcome]) -> None:
         assert self._loop is not None
-        self._rate.count(sum(isinstance(e, LfmServeError) or e.finish is not None for _, e in outcomes))
+        self._rate.count(sum(is_last(event) for _, event in outcomes))
         # A loop that is closed has nobody left to tell.
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(_deliver, outcomes)

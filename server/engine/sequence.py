@@ -8,10 +8,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from server.engine.types import FinishReason, GenerationRequest, PromptLogprobs, TokenEvent, TokenLogprobs
+from server.engine.types import (
+    FinishReason,
+    GenerationRequest,
+    PromptLogprobs,
+    PromptProgress,
+    TokenEvent,
+    TokenLogprobs,
+)
 from server.errors import LfmServeError
 
-Event = TokenEvent | PromptLogprobs | LfmServeError
+Event = TokenEvent | PromptProgress | PromptLogprobs | LfmServeError
 Deliver = Callable[[Event], None]
 
 
@@ -21,7 +28,8 @@ class Sequence:
 
     `tokens[:length]` are prompt and answer; the first `computed` of them are in the slot's state. `deliver` is called
     on the event loop, once for each token, before them once with the prompt's log-probabilities if they are asked for,
-    and once with an error if it fails. `prompt_logprobs` are those of `tokens[1 : computed + 1]` until then.
+    and once with an error if it fails. `prompt_logprobs` are those of `tokens[1 : computed + 1]` until then. `cached`
+    prompt tokens did not have to be computed; times are of the monotonic clock, in seconds.
     """
 
     request: GenerationRequest
@@ -32,6 +40,9 @@ class Sequence:
     slot: int | None = None
     in_flight: bool = False
     cancelled: bool = False
+    cached: int = 0
+    started_at: float = 0.0
+    last_token_at: float = 0.0
     rng: np.random.Generator = field(init=False)
     counts: dict[int, int] = field(default_factory=dict)
     seen: npt.NDArray[np.int64] = field(init=False)
@@ -69,3 +80,10 @@ class Sequence:
         if token in self.request.stop_token_ids:
             return FinishReason.STOP
         return FinishReason.LENGTH if self.generated == self.request.max_tokens else None
+
+
+def is_last(event: Event) -> bool:
+    """Whether nothing comes after `event`."""
+    if isinstance(event, PromptProgress):
+        return False
+    return isinstance(event, LfmServeError) or event.finish is not None

@@ -40,6 +40,10 @@ class GenerationRequest:
 
     Before `min_tokens` are generated none of `stop_token_ids` is drawn, unless the `constraint`, which is this
     sequence's alone, says when to end.
+
+    Tenants take turns, whatever the number of their requests; of one `tenant`'s a lower `priority` goes first. Only
+    requests with the same `cache_salt` share cached prefixes. `checkpoints` are numbers of prompt tokens after
+    which another request is likely to go on differently. `report_progress` asks for PromptProgress events.
     """
 
     prompt: tuple[int, ...]
@@ -49,6 +53,11 @@ class GenerationRequest:
     min_tokens: int = 0
     constraint: Constraint | None = None
     prompt_logprobs: int | None = None
+    tenant: str = ""
+    priority: int = 0
+    cache_salt: str = ""
+    checkpoints: tuple[int, ...] = ()
+    report_progress: bool = False
 
 
 class FinishReason(StrEnum):
@@ -75,6 +84,16 @@ class PromptLogprobs:
 
     tokens: tuple[TokenLogprobs, ...]
     finish: FinishReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptProgress:
+    """How far a prompt of `total` tokens is: `processed`, of which `cached` were found; `seconds` since its start."""
+
+    total: int
+    cached: int
+    processed: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

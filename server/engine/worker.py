@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -16,11 +17,12 @@ import numpy.typing as npt
 
 from server.engine.constraint import Bitmask, mask_words
 from server.engine.logprobs import score
+from server.engine.records import StepRecord
 from server.engine.sampling import sample
 from server.engine.schedule import StepKind, next_step
-from server.engine.sequence import Event, Sequence
+from server.engine.sequence import Event, Sequence, is_last
 from server.engine.state import EngineState
-from server.engine.types import FinishReason, PromptLogprobs, TokenEvent, TokenLogprobs
+from server.engine.types import FinishReason, PromptLogprobs, PromptProgress, TokenEvent, TokenLogprobs
 from server.errors import LfmServeError, StepFailedError
 from server.runtime.session import ModelSession
 
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 Draw = tuple[int, TokenLogprobs | None]
 Outcome = tuple[Sequence, Event]
 HandOver = Callable[[list[Outcome]], None]
+Observe = Callable[[StepRecord], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +44,23 @@ class WorkerConfig:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A step with its sequences: `tokens` [B, S] and how much is `past` [B], in slots `first` .. first+B-1."""
+    """A step with its sequences: `tokens` [B, S] and how much is `past` [B], in slots `first` .. first+B-1.
+
+    `begun` is a time of the monotonic clock; after a step that `reaches_end` nothing that is known is left to compute.
+    """
 
     kind: StepKind
     sequences: list[Sequence]
     first: int
     tokens: npt.NDArray[np.int64]
     past: npt.NDArray[np.int64]
+    begun: float
+    reaches_end: bool
 
     @property
-    def reaches_end(self) -> bool:
-        """Whether nothing that is known is left to compute after the step."""
-        return self.kind is StepKind.DECODE or self.sequences[0].remaining == self.tokens.shape[1]
+    def starts(self) -> bool:
+        """Whether nothing of its sequence has been computed before."""
+        return self.kind is StepKind.PREFILL and self.begun == self.sequences[0].started_at
 
     @property
     def draws(self) -> bool:
@@ -76,6 +84,7 @@ class Worker:
         closing: threading.Event,
         config: WorkerConfig,
         hand_over: HandOver,
+        observe: Observe,
     ) -> None:
         self._session = session
         self._state = state
@@ -83,19 +92,34 @@ class Worker:
         self._closing = closing
         self._config = config
         self._hand_over = hand_over
+        self._observe = observe
+        self._run_seconds = 0.0
 
     def run(self) -> None:
         """The loop of the worker's thread."""
         while (work := self._decide()) is not None:
+            if work.starts:
+                self._hand_over([(work.sequences[0], _progress(work.sequences[0], work.begun))])
+            last_tokens_at = [s.last_token_at for s in work.sequences]
             try:
                 draws = self._act(work)
             except Exception:
                 log.exception("A %s step of %d sequences failed.", work.kind, len(work.sequences))
                 outcomes = self._abandon(work)
+                failed = True
             else:
                 outcomes = self._commit(work, draws)
+                failed = False
             if outcomes:
                 self._hand_over(outcomes)
+            self._record(work, last_tokens_at, failed)
+
+    def _record(self, work: Work, last_tokens_at: list[float], failed: bool) -> None:
+        now = time.monotonic()
+        intervals = tuple(now - at for at in last_tokens_at if at) if work.kind is StepKind.DECODE else ()
+        tokens, threads = work.tokens.size, self._session.threads
+        seconds, batch = now - work.begun, len(work.sequences)
+        self._observe(StepRecord(work.kind, threads, batch, tokens, seconds, self._run_seconds, intervals, failed))
 
     def _decide(self) -> Work | None:
         """Wait for something to do and mark it in flight; None when the engine closes."""
@@ -117,17 +141,23 @@ class Worker:
         for sequence in sequences:
             sequence.in_flight = True
         tokens = np.array([[s.tokens[s.computed]] for s in sequences], np.int64)
-        return Work(StepKind.DECODE, sequences, 0, tokens, np.array([s.computed for s in sequences], np.int64))
+        past = np.array([s.computed for s in sequences], np.int64)
+        return Work(StepKind.DECODE, sequences, 0, tokens, past, time.monotonic(), True)
 
     def _begin_prefill(self, sequence: Sequence, count: int) -> Work:
         assert sequence.slot is not None
         sequence.in_flight = True
+        now = time.monotonic()
+        sequence.started_at = sequence.started_at or now
         tokens = sequence.tokens[None, sequence.computed : sequence.computed + count]
-        return Work(StepKind.PREFILL, [sequence], sequence.slot, tokens, np.array([sequence.computed], np.int64))
+        past, reaches_end = np.array([sequence.computed], np.int64), sequence.remaining == count
+        return Work(StepKind.PREFILL, [sequence], sequence.slot, tokens, past, now, reaches_end)
 
     def _act(self, work: Work) -> list[Draw | LfmServeError]:
         """Run the model and draw. What goes wrong in one row, a NaN or a grammar's end, is that sequence's alone."""
+        before = time.monotonic()
         logits = self._session.run(self._state.slots, work.first, work.tokens, work.past, work.scores)
+        self._run_seconds = time.monotonic() - before
         if work.scores:
             _score(work.sequences[0], logits)
             logits = logits[-1:]
@@ -156,11 +186,11 @@ class Worker:
         outcomes: list[Outcome] = []
         with self._wake:
             self._land(work)
-            outcomes += _outcomes(work, draws)
             for sequence in work.sequences:
                 sequence.computed += work.tokens.shape[1]
+            outcomes += _outcomes(work, draws)
             for sequence, event in outcomes:
-                if isinstance(event, LfmServeError) or event.finish is not None:
+                if is_last(event):
                     self._state.leave(sequence)
             self._state.settle()
             self._wake.notify_all()
@@ -211,16 +241,25 @@ def _score(sequence: Sequence, logits: npt.NDArray[np.float32]) -> None:
 
 def _outcomes(work: Work, draws: list[Draw | LfmServeError]) -> Iterator[Outcome]:
     """What the step's sequences get, but for those cancelled meanwhile. Takes the drawn tokens into them."""
-    if work.scores and work.reaches_end and not (scored := work.sequences[0]).cancelled:
+    first = work.sequences[0]
+    if work.kind is StepKind.PREFILL and first.request.report_progress and not first.cancelled:
+        yield first, _progress(first, time.monotonic())
+    if work.scores and work.reaches_end and not first.cancelled:
         finish = None if work.draws else FinishReason.LENGTH
-        yield scored, PromptLogprobs(tuple(scored.prompt_logprobs), finish)
+        yield first, PromptLogprobs(tuple(first.prompt_logprobs), finish)
     for sequence, draw in zip(work.sequences, draws, strict=False):
         if not sequence.cancelled:
             yield sequence, _take(sequence, draw)
+
+
+def _progress(sequence: Sequence, now: float) -> PromptProgress:
+    processed = min(sequence.computed, sequence.prompt_length)
+    return PromptProgress(sequence.prompt_length, sequence.cached, processed, now - sequence.started_at)
 
 
 def _take(sequence: Sequence, draw: Draw | LfmServeError) -> TokenEvent | LfmServeError:
     if isinstance(draw, LfmServeError):
         return draw
     token, logprobs = draw
+    sequence.last_token_at = time.monotonic()
     return TokenEvent(token, logprobs, sequence.append(token))

@@ -34,7 +34,7 @@ class ModelSession:
         """Load `graph`; raises UnsupportedModelError where onnxruntime or the contract refuses it."""
         self._session = _open(graph, options.threads)
         self.contract = discover(self._session.get_inputs(), self._session.get_outputs(), head_dim)
-        self._max_tokens = options.max_tokens
+        self.threads = options.threads
         contract = self.contract
         self._logits = np.empty(options.max_tokens * contract.vocab_size, contract.logits_dtype)
         self._window: dict[str, npt.NDArray[np.generic]] = {}
