@@ -73,12 +73,10 @@ class InvalidApiKeyError(LfmServeError):
 
 
 class QueueFullError(LfmServeError):
-    """Admission refused: as many requests wait as may (`max_waiting`). `retry_after` is in seconds."""
+    """Admission refused: as much waits as may; `limit` says how much that is. `retry_after` is in seconds."""
 
-    def __init__(self, max_waiting: int, retry_after: float) -> None:
-        super().__init__(
-            f"The server is overloaded: {max_waiting} requests are already waiting. Please try again later."
-        )
+    def __init__(self, limit: str, retry_after: float) -> None:
+        super().__init__(f"The server is overloaded: at most {limit} may wait. Please try again later.")
         self.retry_after = retry_after
 
 

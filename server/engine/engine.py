@@ -28,14 +28,15 @@ from server.runtime.slots import SlotPool
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """`max_seqs` run at once, `max_waiting` wait for a slot; `max_model_len` (prompt and answer) and `prefill_chunk`
-    are in tokens; `unknown_ids` are never drawn."""
+    """`max_seqs` run at once, `max_waiting` wait for a slot, with prompts of `max_waiting_tokens` together;
+    `max_model_len` (prompt and answer) and `prefill_chunk` are in tokens; `unknown_ids` are never drawn."""
 
     max_seqs: int
     max_waiting: int
     max_model_len: int
     prefill_chunk: int
     unknown_ids: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    max_waiting_tokens: int | None = None
 
 
 class TokenStream:
@@ -104,6 +105,11 @@ class TokenStream:
         self._arrived.set()
         self._started.set()
         self._engine.cancel(self.sequence)
+
+    def fail(self, error: LfmServeError) -> None:
+        """Stop generating and end the stream with `error`, after the tokens that have come by now."""
+        self._engine.cancel(self.sequence)
+        self._deliver(error)
 
     def _deliver(self, event: Event) -> None:
         self._started.set()
@@ -193,12 +199,26 @@ class Engine:
         with self._wake:
             if self._closing.is_set():
                 raise ModelNotReadyError("The server is stopping.", code="draining", retry_after=5)
-            room = self.config.max_waiting + self.state.free_slots - len(self.state.waiting)
-            if len(streams) > room:
-                raise QueueFullError(self.config.max_waiting, self._rate.seconds_for(len(self.state.waiting) + 1))
+            self._check_room(requests)
             self.state.waiting.extend(stream.sequence for stream in streams)
             self._wake.notify_all()
         return streams
+
+    def _check_room(self, requests: Requests[GenerationRequest]) -> None:
+        """Raises QueueFullError. A prompt that is longer than may wait is taken where nothing else waits."""
+        waiting, config = self.state.waiting, self.config
+        free = self.state.free_slots - len(waiting)
+        if len(requests) > config.max_waiting + free:
+            raise QueueFullError(f"{config.max_waiting} requests", self.retry_after())
+        if config.max_waiting_tokens is None or not waiting or len(requests) <= free:
+            return
+        tokens = sum(s.prompt_length for s in waiting) + sum(len(request.prompt) for request in requests)
+        if tokens > config.max_waiting_tokens:
+            raise QueueFullError(f"prompts of {config.max_waiting_tokens:,} tokens", self.retry_after())
+
+    def retry_after(self) -> float:
+        """Seconds until about all that wait now have made room, at the pace of late."""
+        return self._rate.seconds_for(len(self.state.waiting) + 1)
 
     def cancel(self, sequence: Sequence) -> None:
         """Mark a sequence; it leaves as soon as no step carries it."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from server.engine.engine import Engine, EngineConfig, TokenStream
 from server.engine.types import FinishReason, GenerationRequest, SamplingParams, TokenEvent
-from server.errors import ModelNotReadyError, QueueFullError, StepFailedError
+from server.errors import LfmServeError, ModelNotReadyError, QueueFullError, StepFailedError
 from server.runtime.session import ModelSession
 from server.runtime.slots import SlotPool
 from tests.engine.conftest import OpenSession, StartEngine
@@ -241,12 +241,37 @@ async def test_unknown_ids_are_never_drawn(open_session: OpenSession) -> None:
 async def test_a_full_queue_refuses_all_of_a_request_or_none(start_engine: StartEngine) -> None:
     async with start_engine("onnx-community", max_seqs=1, max_waiting=2) as engine:
         streams = engine.submit([request(7, max_tokens=200)] * 2)
-        with pytest.raises(QueueFullError, match="2 requests are already waiting") as refused:
+        with pytest.raises(QueueFullError, match="at most 2 requests may wait") as refused:
             engine.submit([request(8)] * 2)
         assert 1 <= refused.value.retry_after <= 120
         streams += engine.submit([request(8)])
         for stream in streams:
             stream.cancel()
+        await until_idle(engine)
+
+
+async def test_the_prompts_that_wait_have_a_limit_of_tokens(start_engine: StartEngine) -> None:
+    async with start_engine("onnx-community", max_seqs=1, max_waiting_tokens=30) as engine:
+        streams = engine.submit([request(7, max_tokens=200)])
+        await anext(streams[0])
+        streams += engine.submit([request(8, prompt=40)])  # alone it may wait
+        with pytest.raises(QueueFullError, match="at most prompts of 30 tokens may wait"):
+            engine.submit([request(9)])
+        for stream in streams:
+            stream.cancel()
+        await until_idle(engine)
+
+
+async def test_a_stream_that_is_made_to_fail_gives_what_has_come_and_then_the_error(start_engine: StartEngine) -> None:
+    async with start_engine("onnx-community", max_seqs=1) as engine:
+        running, waiting = engine.submit([request(7, max_tokens=200)] * 2)
+        await anext(running)
+        for stream in (running, waiting):
+            stream.fail(LfmServeError("time is up"))
+        with pytest.raises(LfmServeError, match="time is up"):
+            await tokens_of(running)
+        with pytest.raises(LfmServeError, match="time is up"):
+            await anext(waiting)
         await until_idle(engine)
 
 

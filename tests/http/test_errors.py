@@ -302,7 +302,7 @@ def test_a_full_queue_is_told_at_once_with_when_to_retry(tiny_model: Path, start
         answer = server.chat(messages=HELLO)
         error = error_of(answer, 429)
         assert (error["type"], error["code"]) == ("rate_limit_error", "overloaded")
-        assert error["message"].startswith("The server is overloaded: 1 requests are already waiting.")
+        assert error["message"].startswith("The server is overloaded: at most 1 requests may wait.")
         assert 1 <= int(answer.headers["retry-after"]) <= 120
         assert int(answer.headers["retry-after-ms"]) > 0
         first.close()
