@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from server.runtime.cgroups import control_groups, read
 
 
 def available_threads(root: Path = Path("/")) -> int:
@@ -28,31 +30,10 @@ def _cores() -> int:
 
 def _quotas(root: Path) -> Iterator[float]:
     """Each limit on the process, in cores: a group's own and those of the groups above it all hold."""
-    for group in _groups(root):
-        limit = _read(group / "cpu.max").split()
+    for group in control_groups(root, "cpu"):
+        limit = read(group / "cpu.max").split()
         if not limit:
-            limit = [_read(group / "cpu.cfs_quota_us"), _read(group / "cpu.cfs_period_us")]
+            limit = [read(group / "cpu.cfs_quota_us"), read(group / "cpu.cfs_period_us")]
         quota, period = limit
         if quota.isdecimal() and period.isdecimal():  # no limit is "max" in version 2 and -1 in version 1
             yield int(quota) / int(period)
-
-
-def _groups(root: Path) -> Iterator[Path]:
-    """Folders that may hold the process's CPU limits, in versions 1 and 2 of control groups alike."""
-    mounts = root / "sys" / "fs" / "cgroup"
-    for line in _read(root / "proc" / "self" / "cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        # In a container the path may be the host's, which is not there: then only the mount itself counts.
-        group = PurePosixPath(*(name for name in path.split("/") if name != ".."))
-        for mount in {mounts / controllers, mounts / "cpu"} if controllers else {mounts}:
-            yield from (mount / folder for folder in (group, *group.parents))
-
-
-def _read(path: Path) -> str:
-    """A file's text without the line's end, empty where it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
