@@ -20,7 +20,7 @@ _WORD = rf"[^\s\x00-\x1f\x7f{re.escape(_PUNCTUATION)}]"
 _ARGUMENT = rf"[$@]?{_WORD}++(?:[{re.escape(_JOINING)}]++{_WORD}++)*+"
 
 FUNCTION_NAME = re.compile(rf"(?:{_WORD}|[{re.escape(_JOINING)}])++")
-_ARGUMENT_NAME = re.compile(_ARGUMENT)
+ARGUMENT_NAME = re.compile(_ARGUMENT)
 _KEYWORD = re.compile(rf"({_ARGUMENT})\s*=(?!=)")
 
 _PYTHON_CONSTANTS = {"true": "True", "false": "False", "null": "None"}
@@ -49,7 +49,7 @@ def render_call(name: str, arguments_json: str) -> str:
     arguments = _whole_object(arguments_json)
     # Python's literals are not JSON; its numbers have been read, and one of many digits is too long for an int.
     json.loads(arguments_json, parse_int=str, parse_float=str)
-    plain = {argument: value for argument, value in arguments.items() if _ARGUMENT_NAME.fullmatch(argument)}
+    plain = {argument: value for argument, value in arguments.items() if ARGUMENT_NAME.fullmatch(argument)}
     odd = {argument: value for argument, value in arguments.items() if argument not in plain}
     parts = [f"{argument}={_PYTHON_CONSTANTS.get(value, value)}" for argument, value in plain.items()]
     if odd:

@@ -75,11 +75,6 @@ class Constraint:
         if not after:
             self._begin()
 
-    @property
-    def is_done(self) -> bool:
-        """Whether only an end token may follow."""
-        return self._grammar.opening is None and self._matcher is not None and self._matcher.is_stopped()
-
     def mask(self, out: Bitmask) -> bool:
         """Sets the bits of the tokens that may come next, in `out` of [mask_words(vocab_size)].
 
@@ -119,13 +114,6 @@ class Constraint:
     def forced_tokens(self) -> list[int]:
         """The tokens that the grammar leaves no choice but to come next; they are not committed by this."""
         return [] if self._matcher is None else self._matcher.compute_ff_tokens()
-
-    def copy(self) -> Constraint:
-        """One for a sequence that goes on from here on its own."""
-        other = Constraint(self._grammar, self._after)
-        other._tail, other._spent = self._tail, self._spent
-        other._matcher = None if self._matcher is None else self._matcher.deep_copy()
-        return other
 
     def _begin(self) -> None:
         if self._grammar.opening is None:

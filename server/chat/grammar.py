@@ -6,15 +6,16 @@ Pure text: knows neither tokens nor how a grammar is compiled.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from server.chat.bounded import Node, Schema, bounded_document
+from server.chat.call_text import ARGUMENT_NAME
+from server.chat.keywords import UnenforceableError
 from server.chat.markers import CALL_END, CALL_START
-from server.chat.schema import EnforceableSchema, UnenforceableError, enforceable, too_large
+from server.chat.schema import EnforceableSchema, enforceable, too_large
 from server.chat.types import Tool
 from server.errors import InvalidRequestError
 
@@ -30,7 +31,6 @@ _JSON_OPTIONS = {"whitespace_pattern": WHITESPACE, "json_allowed_escapes": 'nrbt
 _HEADER = f'%llguidance {{"ignore_once": true}}\n%ignore /{WHITESPACE}/\n'
 
 _NOTHING = r"/[^\s\S]/"
-_KEYWORD = re.compile(r"[$@]?\w+(?:[-.:/]+\w+)*")
 _CONSTANTS = {"True": True, "False": False, "None": None}
 
 
@@ -248,7 +248,7 @@ class _Arguments:
         properties = dict(root.get("properties", {}))
         for name in required:
             properties.setdefault(name, True if additional is None else additional)
-        named = {name: value for name, value in properties.items() if _KEYWORD.fullmatch(name)}
+        named = {name: value for name, value in properties.items() if ARGUMENT_NAME.fullmatch(name)}
         odd = {name: value for name, value in properties.items() if name not in named}
         rest: Node | None = None
         if odd or additional not in (None, False):

@@ -513,17 +513,6 @@ def test_forced_tokens_are_what_the_grammar_leaves() -> None:
     assert b"ocation=".startswith(forced)
 
 
-def test_a_copy_goes_its_own_way() -> None:
-    constraint = COMPILER.compile(required(object_of("a", "b"))).start()
-    for token in TOKENIZER.encode("<|tool_call_start|>[f("):
-        constraint.commit(token)
-    copy = constraint.copy()
-    for token in TOKENIZER.encode(")]<|tool_call_end|>"):
-        copy.commit(token)
-    assert copy.is_done
-    assert not constraint.is_done
-
-
 def test_a_token_that_was_not_allowed_is_an_error() -> None:
     constraint = COMPILER.compile(required({})).start()
     with pytest.raises(ConstraintError):
