@@ -69,7 +69,7 @@ class Bench:
         folder = open_model_folder(BUILT_IN)
         self._session = TimedSession(folder.graph, SessionOptions(1, max(PREFILL_CHUNK, streams)), folder.head_dim)
         self._engine = Engine([self._session], EngineConfig(streams, streams, MAX_LEN, PREFILL_CHUNK))
-        model: ChatModel = load_model(Settings()).served.service.model
+        model: ChatModel = load_model(Settings(), observe=lambda step: None).served.service.model
         self._service = ChatService(self._engine, replace(model, stop_token_ids=frozenset()))
         self._streams = streams
         tools = [Tool(tool["name"], None, tool["parameters"]) for tool in tools_of_file()[:TOOLS]]

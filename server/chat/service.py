@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from server.chat.answers import Answers
 from server.chat.call_stream import CallStream
 from server.chat.constraint import CompiledGrammar, GrammarCompiler
 from server.chat.generation import Choice
@@ -49,34 +49,14 @@ class Prepared:
     thinking: bool  # whether the prompt ends inside the model's thoughts
 
 
-@dataclass(slots=True)
-class Times:
-    """When a request was queued, and when its first and its last token so far came; in seconds of a steady clock."""
-
-    queued: float
-    first_token: float | None = None
-    last_token: float | None = None
-
-    def token(self) -> None:
-        """A token has come."""
-        self.last_token = time.monotonic()
-        self.first_token = self.first_token or self.last_token
-
-
-class Completion:
-    """The answers to one chat while they are generated.
-
-    `completion_tokens` counts those of all choices so far; `loosened` says what of the tools' schemas is not enforced.
-    """
+class Completion(Answers):
+    """The answers to one chat while they are generated; `loosened` says what of the tools' schemas is not enforced."""
 
     def __init__(
         self, prompt_tokens: int, streams: list[TokenStream], choices: list[Choice], loosened: tuple[str, ...] = ()
     ) -> None:
-        self.prompt_tokens = prompt_tokens
+        super().__init__(prompt_tokens, streams, n=len(streams))
         self.loosened = loosened
-        self.completion_tokens = 0
-        self.times = Times(time.monotonic())
-        self._streams = streams
         self._choices = choices
 
     async def deltas(self) -> AsyncGenerator[tuple[int, Delta]]:
@@ -91,15 +71,11 @@ class Completion:
                     gained = list(self._choices[i].feed(event))
                     if self._choices[i].ended:
                         self._streams[i].cancel()  # before anybody waits: another token may have come by then
+                        self.end(i, gained[-1].end)
                     for delta in gained:
                         yield i, delta
         finally:
             self.cancel()
-
-    def cancel(self) -> None:
-        """Stop generating, whether anybody listened or not."""
-        for stream in self._streams:
-            stream.cancel()
 
 
 class ChatService:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from server.chat.answers import Answers
 from server.chat.detokenizer import whole_text
 from server.chat.sequences import check_token_ids, merged, sampling_of_choice
 from server.chat.text_choice import Prompt, TextChoice, TextDelta
@@ -35,16 +36,11 @@ class TextRequest:
     echo: bool = False
 
 
-class TextCompletion:
-    """The answers to all prompts of a request while they are generated; choices are numbered prompt by prompt.
+class TextCompletion(Answers):
+    """The answers to all prompts of a request while they are generated."""
 
-    `completion_tokens` counts those of all choices so far.
-    """
-
-    def __init__(self, prompt_tokens: int, streams: list[TokenStream], choices: list[TextChoice]) -> None:
-        self.prompt_tokens = prompt_tokens
-        self.completion_tokens = 0
-        self._streams = streams
+    def __init__(self, prompt_tokens: int, streams: list[TokenStream], n: int, choices: list[TextChoice]) -> None:
+        super().__init__(prompt_tokens, streams, n)
         self._choices = choices
 
     async def deltas(self) -> AsyncGenerator[tuple[int, TextDelta]]:
@@ -52,19 +48,17 @@ class TextCompletion:
         try:
             async with aclosing(merged([_events(stream) for stream in self._streams])) as events:
                 async for i, event in events:
-                    self.completion_tokens += isinstance(event, TokenEvent)
+                    if isinstance(event, TokenEvent):
+                        self.completion_tokens += 1
+                        self.times.token()
                     delta = self._choices[i].feed(event)
                     if self._choices[i].ended:
                         self._streams[i].cancel()  # before anybody waits: another token may have come by then
+                        self.end(i, delta.end)
                     if delta:
                         yield i, delta
         finally:
             self.cancel()
-
-    def cancel(self) -> None:
-        """Stop generating, whether anybody listened or not."""
-        for stream in self._streams:
-            stream.cancel()
 
 
 class TextService:
@@ -92,7 +86,7 @@ class TextService:
             for _ in range(request.n)
         ]
         prompt_tokens = sum(len(prompt.tokens) for prompt in prompts)
-        return TextCompletion(prompt_tokens, self._engine.submit(sequences), choices)
+        return TextCompletion(prompt_tokens, self._engine.submit(sequences), request.n, choices)
 
     def _check(self, request: TextRequest) -> None:
         vocab_size = self._engine.vocab_size
