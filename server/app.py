@@ -19,6 +19,7 @@ from fastapi import Depends, FastAPI
 from server import __version__
 from server.api import chat_completions, completions, errors, health, models, openapi, tokenize
 from server.api.auth import require_key
+from server.api.journal import Journal, Journaled
 from server.api.request_id import RequestId
 from server.api.state import ServedModel, ServerState
 from server.banner import Facts, banner
@@ -28,12 +29,15 @@ from server.chat.sampling_defaults import KEYS, sampling_defaults
 from server.chat.service import ChatModel, ChatService
 from server.chat.tokenizer import Tokenizer, template_source, template_variables
 from server.engine.engine import Engine, EngineConfig
+from server.engine.records import StepRecord
 from server.errors import ModelFolderError, StartupError
 from server.runtime.cpu import available_threads
 from server.runtime.hub import locate
 from server.runtime.model_folder import SLOW_ON_CPU, ModelFolder, open_model_folder
 from server.runtime.session import ModelSession, SessionOptions
 from server.settings import Settings
+from server.telemetry.endpoint import metrics_route
+from server.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +65,9 @@ def run(settings: Settings) -> None:
     listener = listen(settings.host, settings.port)
     app = create_app(settings, _address(listener))
     server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=GRACE_SECONDS, server_header=False)
+        uvicorn.Config(
+            app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS, server_header=False
+        )
     )
     app.state.give_up = lambda: setattr(server, "should_exit", True)
     server.run(sockets=[listener])
@@ -84,31 +90,37 @@ def create_app(settings: Settings, address: str) -> FastAPI:
     app = FastAPI(title="lfm-serve", version=__version__, lifespan=lifespan)
     key = settings.api_key.get_secret_value() if settings.api_key else None
     app.state.server = ServerState(api_key=key)
+    journal = Journal()
+    metrics = app.state.metrics = Metrics(journal, ready=app.state.server.is_ready)
+    journal.listeners.append(metrics.request)
     app.state.failure = None
     app.state.give_up = lambda: None
+    app.add_middleware(Journaled, journal=journal)
     app.add_middleware(RequestId)
     errors.install(app)
     for router in (chat_completions.router, completions.router, models.router, tokenize.router):
         app.include_router(router, dependencies=[Depends(require_key)])
     app.include_router(health.router)
+    app.include_router(metrics_route(metrics))
     openapi.install(app)
     return app
 
 
 async def _load(app: FastAPI, settings: Settings, address: str) -> None:
     try:
-        loaded = await _in_daemon_thread(lambda: load_model(settings))
+        loaded = await _in_daemon_thread(lambda: load_model(settings, app.state.metrics.step))
     except Exception as error:
         app.state.failure = error
         app.state.give_up()
         return
     loaded.engine.start()
+    app.state.metrics.serve(_model_labels(loaded), loaded.engine.stats)
     app.state.server.model = loaded.served
     print(banner(_facts(settings, loaded, address)), flush=True)
 
 
-def load_model(settings: Settings) -> LoadedModel:
-    """Find, download and open what `settings` name. Raises StartupError."""
+def load_model(settings: Settings, observe: Callable[[StepRecord], None]) -> LoadedModel:
+    """Find, download and open what `settings` name; `observe` is told of each step. Raises StartupError."""
     path = (
         BUILT_IN if settings.model is None else locate(settings.model, settings.revision, settings.dtype, logger.info)
     )
@@ -125,7 +137,7 @@ def load_model(settings: Settings) -> LoadedModel:
         prefill_chunk=PREFILL_CHUNK,
         unknown_ids=chat.tokenizer.unknown_ids(session.contract.vocab_size),
     )
-    engine = Engine([session], config)
+    engine = Engine([session], config, observe)
     served = ServedModel(
         service=ChatService(engine, chat),
         names=settings.served_model_name or (_name(settings, folder),),
@@ -179,6 +191,17 @@ def _fingerprint(folder: ModelFolder, config: EngineConfig) -> str:
     files = sorted((file.name, file.stat().st_size) for file in folder.graph.parent.glob(f"{folder.graph.name}*"))
     facts = (__version__, files, config.max_model_len, config.prefill_chunk)
     return "fp_" + hashlib.sha256(folder.graph.read_bytes() + repr(facts).encode()).hexdigest()[:12]
+
+
+def _model_labels(loaded: LoadedModel) -> dict[str, str]:
+    """What metrics tell of the model, beside its counts."""
+    return {
+        "model": loaded.served.names[0],
+        "dtype": loaded.folder.dtype,
+        "fingerprint": loaded.served.fingerprint,
+        "threads": str(loaded.threads),
+        "max_model_len": str(loaded.engine.max_model_len),
+    }
 
 
 def _facts(settings: Settings, loaded: LoadedModel, address: str) -> Facts:

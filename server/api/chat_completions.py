@@ -15,6 +15,7 @@ from server.api.call_forms import CallForms
 from server.api.chat_request import chat_request
 from server.api.disconnects import unless_disconnected
 from server.api.examples import CHATS, CHUNKS
+from server.api.journal import exchange_of
 from server.api.openapi import answers, request_body, streamed
 from server.api.response_schemas import ChatCompletion, ChatCompletionChunk
 from server.api.responses import ChoiceBody, Chunks, Envelope, body
@@ -48,6 +49,7 @@ async def create_chat_completion(request: Request, model: Model) -> Response:
     envelope = Envelope(model.name_for(asked.model), model.fingerprint)
     chat = chat_request(asked, model.service.model.defaults)
     completion = await unless_disconnected(request, model.service.start(chat))
+    exchange_of(request).begin(envelope.model, asked.messages, completion)
     try:
         answer = await unless_disconnected(request, _answer(request, envelope, completion, asked))
     except BaseException:
@@ -64,7 +66,7 @@ async def _answer(
     request: Request, envelope: Envelope, completion: Completion, asked: ChatCompletionRequest
 ) -> Response:
     if asked.stream:
-        return await event_stream(_chunks(envelope, completion, asked), request.state.request_id)
+        return await event_stream(_chunks(envelope, completion, asked), request)
     return JSONResponse(await _whole(envelope, completion, asked))
 
 

@@ -14,6 +14,7 @@ from server.api.completion_responses import TextBody, TextChunks, text_body
 from server.api.completion_schemas import DEFAULT_MAX_TOKENS, CompletionRequest
 from server.api.disconnects import unless_disconnected
 from server.api.examples import TEXT_CHUNKS, TEXTS
+from server.api.journal import exchange_of
 from server.api.openapi import answers, request_body, streamed
 from server.api.response_schemas import TextCompletion as TextCompletionBody
 from server.api.responses import Envelope, new_id
@@ -38,6 +39,7 @@ async def create_completion(request: Request, model: Model) -> Response:
     served = model.service.model
     service = TextService(model.service.engine, served.tokenizer, served.stop_token_ids)
     completion = await unless_disconnected(request, service.start(_text_request(asked, served.defaults)))
+    exchange_of(request).begin(envelope.model, asked.prompt, completion)
     try:
         return await unless_disconnected(request, _answer(request, envelope, completion, asked))
     except BaseException:
@@ -63,7 +65,7 @@ async def _answer(
     request: Request, envelope: Envelope, completion: TextCompletion, asked: CompletionRequest
 ) -> Response:
     if asked.stream:
-        return await event_stream(_chunks(envelope, completion, asked), request.state.request_id)
+        return await event_stream(_chunks(envelope, completion, asked), request)
     choices = [TextBody() for _ in range(len(asked.prompt) * (asked.n or 1))]
     async with aclosing(completion.deltas()) as deltas:
         async for choice, delta in deltas:

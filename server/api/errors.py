@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from server.api.journal import CLIENT_CLOSED_REQUEST, exchange_of
 from server.api.request_id import HEADER as REQUEST_ID
 from server.errors import (
     InvalidApiKeyError,
@@ -27,7 +28,6 @@ from server.errors import (
 
 logger = logging.getLogger(__name__)
 
-CLIENT_CLOSED_REQUEST = 499  # nginx's code for it; nobody is left to read it
 SHOWN_INPUT = 60  # characters of a wrong value that its error repeats
 
 
@@ -41,6 +41,11 @@ class ApiError:
     code: str | None = None
     param: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """A word for it: its code, or its status where it has none."""
+        return self.code or str(self.status)
 
     @property
     def body(self) -> dict[str, Any]:
@@ -78,6 +83,7 @@ def respond(error: Exception, request: Request) -> JSONResponse:
     """The plain answer to `error`."""
     request_id: str = request.state.request_id
     told = describe(error, request_id)
+    exchange_of(request).error_code = told.label
     return JSONResponse(told.body, told.status, {**told.headers, REQUEST_ID: request_id})
 
 
@@ -105,6 +111,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
         told = ApiError(405, message, "invalid_request_error", "method_not_allowed")
     else:
         told = ApiError(error.status_code, str(error.detail), "invalid_request_error")
+    exchange_of(request).error_code = told.label
     return JSONResponse(told.body, told.status, {**(error.headers or {}), REQUEST_ID: request.state.request_id})
 
 

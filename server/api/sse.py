@@ -7,10 +7,12 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+from fastapi import Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import AppStatus
 
 from server.api.errors import describe
+from server.api.journal import exchange_of
 
 PING_SECONDS = 15
 MEDIA_TYPE = "text/event-stream; charset=utf-8"
@@ -19,7 +21,7 @@ MEDIA_TYPE = "text/event-stream; charset=utf-8"
 AppStatus.enable_automatic_graceful_drain = False
 
 
-async def event_stream(events: AsyncIterator[dict[str, Any]], request_id: str) -> EventSourceResponse:
+async def event_stream(events: AsyncIterator[dict[str, Any]], request: Request) -> EventSourceResponse:
     """Send `events` as they come, then [DONE]; a failure is told in the last event, without [DONE].
 
     Waits for the first event, one ping's time at most, and raises what fails by then: until there is something to
@@ -34,7 +36,7 @@ async def event_stream(events: AsyncIterator[dict[str, Any]], request_id: str) -
         first.cancel()
         raise
     response = EventSourceResponse(
-        _frames(first, events, request_id),
+        _frames(first, events, request),
         sep="\n",
         ping=PING_SECONDS,
         ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
@@ -45,14 +47,16 @@ async def event_stream(events: AsyncIterator[dict[str, Any]], request_id: str) -
 
 
 async def _frames(
-    first: asyncio.Future[dict[str, Any]], events: AsyncIterator[dict[str, Any]], request_id: str
+    first: asyncio.Future[dict[str, Any]], events: AsyncIterator[dict[str, Any]], request: Request
 ) -> AsyncIterator[dict[str, str]]:
     try:
         yield {"data": to_json(await first)}
         async for event in events:
             yield {"data": to_json(event)}
     except Exception as error:
-        yield {"data": to_json(describe(error, request_id).body)}
+        told = describe(error, request.state.request_id)
+        exchange_of(request).error_code = told.label
+        yield {"data": to_json(told.body)}
     else:
         yield {"data": "[DONE]"}
     finally:

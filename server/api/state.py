@@ -46,6 +46,14 @@ class ServerState:
             raise ModelNotReadyError("The model is still loading.", code="model_loading", retry_after=5)
         return self.model
 
+    def is_ready(self) -> bool:
+        """Whether requests are taken."""
+        try:
+            self.ready_model()
+        except ModelNotReadyError:
+            return False
+        return True
+
 
 def server_state(request: Request) -> ServerState:
     state: ServerState = request.app.state.server

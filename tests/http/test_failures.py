@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +16,8 @@ from server.chat.tokenizer import Tokenizer
 from server.export.tokenizer import BUILT_IN_TOKENIZER
 from server.runtime.session import ModelSession
 from server.runtime.slots import SlotPool
-from tests.serving import Server
+from tests.scraping import until_over
+from tests.serving import Server, StartServer
 
 TOKENIZER = Tokenizer.load(BUILT_IN_TOKENIZER)
 POISON = "\N{SKULL AND CROSSBONES}"
@@ -96,3 +98,30 @@ def test_the_sdk_raises_what_fails_in_the_middle(tiny: Server, fail_on_poison: l
     stream = tiny.client.chat.completions.create(model="tiny-model", messages=messages("x"), stream=True, **BODY)
     with pytest.raises(openai.APIError, match="no finite logits"):
         list(stream)
+
+
+def test_tokens_of_a_stream_that_fails_are_counted_up_to_there(
+    tiny_model: Path, start_server: StartServer, fail_on_poison: list[int]
+) -> None:
+    server = start_server(model=str(tiny_model), threads=1)
+    prompt = prompt_tokens(server, "x")
+    fail_on_poison.append(prompt + 20)
+    body = {"messages": messages("x"), "stream": True, "stream_options": {"continuous_usage_stats": True}, **BODY}
+    answer = httpx.post(f"{server.url}/v1/chat/completions", json=body | {"logprobs": True})
+    *_, last, _ = [json.loads(line.removeprefix("data: ")) for line in answer.text.split("\n\n") if line]
+    scrape = until_over(server, 2)
+    assert scrape("lfm_generation_tokens_total") == 1 + last["usage"]["completion_tokens"]
+    assert scrape("lfm_prompt_tokens_total") == 2 * prompt
+    assert scrape.total("lfm_request_errors_total") == 1
+    assert scrape("lfm_requests_total", route="/v1/chat/completions", finish_reason="error") == 1
+
+
+def test_a_prompt_that_fails_is_counted_as_an_error_without_tokens(
+    tiny_model: Path, start_server: StartServer, fail_on_poison: list[int]
+) -> None:
+    server = start_server(model=str(tiny_model), threads=1)
+    assert server.chat(messages=messages(POISON), **BODY).status_code == 500
+    scrape = until_over(server, 1)
+    assert scrape("lfm_prompt_tokens_total") == scrape("lfm_generation_tokens_total") == 0
+    assert scrape("lfm_step_failures_total") == 1
+    assert scrape("lfm_request_errors_total", route="/v1/chat/completions", code="internal_error") == 1

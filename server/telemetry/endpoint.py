@@ -1,0 +1,23 @@
+"""GET /metrics."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header
+from fastapi.responses import PlainTextResponse, Response
+
+from server.telemetry.metrics import Metrics
+
+
+def metrics_route(metrics: Metrics) -> APIRouter:
+    """The route that Prometheus scrapes."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/metrics", response_class=PlainTextResponse)
+    async def exposition(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
+        """Metrics in Prometheus' text format, or OpenMetrics where that is asked for."""
+        content, content_type = metrics.exposition(accept)
+        return Response(content, headers={"Content-Type": content_type})
+
+    return router
