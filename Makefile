@@ -1,6 +1,7 @@
 # make serve   start the server with its built-in model; options: make serve ARGS="--port 9000"
 # make test    the whole test suite; options: make test ARGS="-k tools"
 # make check   format, lint, types, import directions
+# make bench   how fast the server is; on another model: make bench ARGS="--model FOLDER --only clients"
 # make lock    pin the dependencies anew (needs uv); all of them to the newest: make lock ARGS=--upgrade
 # Each makes .venv first, with a Python from 3.11 on; PYTHON=/path/to/python3 chooses which.
 
@@ -11,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
-.PHONY: serve test check lock clean
+.PHONY: serve test check bench lock clean
 
 serve: $(VENV)/.runtime
 	@exec $(BIN)/lfm-serve serve $(ARGS)
@@ -24,6 +25,9 @@ check: $(VENV)/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy --strict server
 	@$(BIN)/lint-imports --no-logo
+
+bench: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 # Exactly what the lock says is installed, by hash; --no-deps then adds the project and nothing else.
 $(VENV)/.runtime: $(BIN)/python requirements/runtime.txt pyproject.toml

@@ -1,0 +1,117 @@
+"""What does a token held cost in memory, and is all of it given back?
+
+Streams fill the slots while the server's anonymous memory is read from the kernel, and what it says it holds from
+/metrics. Counted apart: the slots' bytes a token (the slope of anonymous memory less the cache's bytes), and the
+cache's (as reported, its checkpoints of convolution state included). Linux only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import onnx
+
+from benchmarks.load import Stream, prompt, user
+from benchmarks.report import Cell, Chart, Report
+from benchmarks.servers import Bench, OwnServer, own_server
+from server.runtime.model_folder import open_model_folder
+
+PART = "memory"
+QUESTION = "Memory against tokens held"
+STREAMS = 16
+MOST_TOKENS = 200
+SAMPLE_SECONDS = 0.2
+FLOAT_BYTES = {onnx.TensorProto.FLOAT: 4, onnx.TensorProto.FLOAT16: 2}
+COLUMNS = ("", "measured", "expected", "measured to expected")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A moment's anonymous memory of the process in bytes, and what the server says it holds."""
+
+    anonymous: int
+    slot_tokens: int
+    cache_tokens: int
+    cache_bytes: int
+
+    @property
+    def besides_cache(self) -> int:
+        return self.anonymous - self.cache_bytes
+
+
+async def measure(bench: Bench) -> Report:
+    """Once: what is looked at is a slope, not a time."""
+    length = bench.sizes.memory_tokens // STREAMS
+    async with own_server(bench.model, "--max-seqs", str(STREAMS)) as server:
+        await server.endpoint.run_all(_streams(length // 4, "warm"))
+        before = await _sample(server)
+        async with _sampled(server) as samples:
+            await server.endpoint.run_all(_streams(length, "load"))
+        after = await _sample(server)
+    return _report([before, *samples], before, after, kv_bytes_per_token(bench.folder))
+
+
+def kv_bytes_per_token(path: Path) -> int:
+    """What the graph's attention layers keep for a token."""
+    folder = open_model_folder(path)
+    total = 0
+    for state in onnx.load(folder.graph, load_external_data=False).graph.input:
+        tensor = state.type.tensor_type
+        sizes = [size.dim_value for size in tensor.shape.dim]
+        if len(sizes) == 4:
+            total += sizes[1] * (sizes[3] or folder.head_dim or 0) * FLOAT_BYTES[tensor.elem_type]
+    return total
+
+
+def _streams(length: int, seed: str) -> list[Stream]:
+    return [Stream(user(prompt(length, f"{seed} {i}")), min(length, MOST_TOKENS)) for i in range(STREAMS)]
+
+
+@contextlib.asynccontextmanager
+async def _sampled(server: OwnServer) -> AsyncIterator[list[Sample]]:
+    samples: list[Sample] = []
+
+    async def keep_sampling() -> None:
+        while True:
+            samples.append(await _sample(server))
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    task = asyncio.create_task(keep_sampling())
+    yield samples
+    task.cancel()
+
+
+async def _sample(server: OwnServer) -> Sample:
+    async with httpx.AsyncClient() as client:
+        metrics = (await client.get(f"{server.url}/metrics")).raise_for_status().text
+    values = dict(re.findall(r"^(lfm_\w+) (\S+)$", metrics, re.MULTILINE))
+    names = ("lfm_slot_tokens", "lfm_prefix_cache_tokens", "lfm_prefix_cache_bytes")
+    rollup = Path(f"/proc/{server.pid}/smaps_rollup").read_text()
+    (kilobytes,) = re.findall(r"^Anonymous: +(\d+) kB$", rollup, re.MULTILINE)
+    return Sample(int(kilobytes) * 1024, *(int(float(values[name])) for name in names))
+
+
+def _report(samples: list[Sample], before: Sample, after: Sample, expected: int) -> Report:
+    held = [sample.slot_tokens for sample in samples]
+    slope = float(np.polyfit(held, [sample.besides_cache for sample in samples], 1)[0])
+    rows: list[list[Cell]] = [["slots, bytes a token", slope, float(expected), slope / expected]]
+    if cached := after.cache_tokens:
+        cost = after.cache_bytes / cached
+        rows.append(["prefix cache, bytes a token", cost, float(expected), cost / expected])
+    megabytes = [sample.besides_cache / 1e6 for sample in (after, before)]
+    rows.append(
+        ["anonymous memory less the cache after the load, MB, and before", *megabytes, megabytes[0] / megabytes[1]]
+    )
+    base = min(sample.besides_cache for sample in samples)
+    lines = {
+        "measured": sorted((float(s.slot_tokens), (s.besides_cache - base) / 1e6) for s in samples),
+        f"{expected:,} bytes a token": [(0.0, 0.0), (float(max(held)), max(held) * expected / 1e6)],
+    }
+    return Report(PART, QUESTION, COLUMNS, rows, [Chart("Memory that the slots take", "tokens held", "MB", lines)])

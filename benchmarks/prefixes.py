@@ -1,0 +1,105 @@
+"""How much sooner is the first token when the start of a prompt was computed before?
+
+A prompt that begins like one before it, for several lengths of what is alike; a conversation's second turn; clients
+whose prompts share their start; many requests with one system prompt. Each against prompts as long that share nothing.
+What the server says it took from its cache is in the table.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from statistics import median
+
+from benchmarks.load import Endpoint, Messages, Stream, prompt, user, words
+from benchmarks.report import Cell, Chart, Report
+from benchmarks.servers import Bench
+
+PART = "prefixes"
+QUESTION = "Time to first token against the length of what is cached"
+LENGTH = 1024
+CACHED = (0, 128, 256, 512, 768, 960)
+ANSWER = 8
+COLUMNS = ("", "server", "cold TTFT s", "warm TTFT s", "warm to cold", "tokens from the cache", "of prompt tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The same work on prompts that share nothing, and on those that begin like earlier ones."""
+
+    cold: list[Stream]
+    warm: list[Stream]
+
+
+async def measure(bench: Bench) -> Report:
+    """All servers in turns; medians over the rounds' requests."""
+    pairs: dict[tuple[str, str], list[Pair]] = defaultdict(list)
+    curves: dict[tuple[str, int], list[float]] = defaultdict(list)
+    async with bench.endpoints() as endpoints:
+        for turn in range(bench.rounds):
+            for endpoint in endpoints:
+                for name, scenario in SCENARIOS.items():
+                    pairs[name, endpoint.name].append(await scenario(endpoint, f"{turn} {name}"))
+                for cached in CACHED:
+                    curves[endpoint.name, cached].append(await _ttft_with(endpoint, cached, turn))
+    rows = [_row(name, endpoint, found) for (name, endpoint), found in pairs.items()]
+    series: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for (name, cached), ttfts in curves.items():
+        series[name].append((cached, median(ttfts)))
+    title = f"Time to first token, prompts of {LENGTH} tokens"
+    return Report(PART, QUESTION, COLUMNS, rows, [Chart(title, "tokens cached", "seconds", dict(series))])
+
+
+async def second_turn(endpoint: Endpoint, seed: str) -> Pair:
+    """A conversation goes on after some 1,000 tokens; cold is another of the same length."""
+    first = await endpoint.run(Stream(user(prompt(1000, f"{seed} first")), ANSWER))
+    history = [*first.messages, {"role": "assistant", "content": first.text}]
+    return Pair([first], [await endpoint.run(Stream([*history, *user(words(10, seed))], ANSWER))])
+
+
+async def shared_start(endpoint: Endpoint, seed: str) -> Pair:
+    """4 clients at once, prompts of 300 tokens of which the first 256 are alike; two others had that start before."""
+    shared = prompt(256, f"{seed} shared")
+    cold = await endpoint.run_all(Stream(user(prompt(300, f"{seed} cold {i}")), ANSWER) for i in range(4))
+    prompts = [user(f"{shared} {words(44, f'{seed} {i}')}") for i in range(6)]
+    for earlier in prompts[:2]:
+        await endpoint.run(Stream(earlier, ANSWER))
+    return Pair(cold, await endpoint.run_all(Stream(later, ANSWER) for later in prompts[2:]))
+
+
+async def system_prompt(endpoint: Endpoint, seed: str) -> Pair:
+    """16 requests at once with one system prompt of 256 tokens that is new to the server."""
+
+    def chats(kind: str, shared: bool) -> list[Messages]:
+        systems = [words(256, f"{seed} {kind} {0 if shared else i}") for i in range(16)]
+        questions = [user(words(16, f"{seed} {kind} question {i}")) for i in range(16)]
+        return [[{"role": "system", "content": s}, *q] for s, q in zip(systems, questions, strict=True)]
+
+    cold = await endpoint.run_all(Stream(chat, ANSWER) for chat in chats("own", shared=False))
+    return Pair(cold, await endpoint.run_all(Stream(chat, ANSWER) for chat in chats("one", shared=True)))
+
+
+SCENARIOS: dict[str, Callable[[Endpoint, str], Awaitable[Pair]]] = {
+    "second turn after 1,000 tokens": second_turn,
+    "256 of 300 tokens shared, 4 clients": shared_start,
+    "one system prompt of 256 tokens, 16 requests": system_prompt,
+}
+
+
+async def _ttft_with(endpoint: Endpoint, cached: int, turn: int) -> float:
+    """Of a prompt that leaves an earlier one after `cached` tokens."""
+    seed = f"{turn} {cached} curve"
+    start = prompt(cached, seed) if cached else ""
+    if cached:
+        await endpoint.run(Stream(user(f"{start} {words(16, f'{seed} first')}"), 1))
+    rest = words(LENGTH - cached, f"{seed} second")
+    return (await endpoint.run(Stream(user(f"{start} {rest}".strip()), 1))).ttft
+
+
+def _row(name: str, endpoint: str, pairs: list[Pair]) -> list[Cell]:
+    cold = median(stream.ttft for pair in pairs for stream in pair.cold)
+    warm = median(stream.ttft for pair in pairs for stream in pair.warm)
+    taken = sum(stream.cached_tokens for pair in pairs for stream in pair.warm)
+    total = sum(stream.prompt_tokens for pair in pairs for stream in pair.warm)
+    return [name, endpoint, cold, warm, warm / cold, float(taken), float(total)]

@@ -1,0 +1,42 @@
+"""The benchmarks run, on the built-in model and as little of it as there can be, so that they do not rot."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.slow
+def test_the_bench_answers_with_a_table_and_a_plot_that_can_be_drawn_again(tmp_path: Path) -> None:
+    result = bench("--only", "clients", "--rounds", "1", "--out", str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert "| 16 | lfm-serve |" in result.stdout
+    assert "| 16 | raw session |" in (tmp_path / "summary.md").read_text()
+    assert {row[1] for row in json.loads((tmp_path / "clients.json").read_text())["rows"]} == {
+        "lfm-serve",
+        "raw session",
+    }
+    plot = (tmp_path / "clients.svg").read_text()
+    assert ElementTree.fromstring(plot).tag.endswith("svg")
+
+    (tmp_path / "clients.svg").unlink()
+    assert bench("--only", "clients", "--redraw", "--out", str(tmp_path)).returncode == 0
+    assert (tmp_path / "clients.svg").read_text() == plot
+
+
+def test_a_part_that_there_is_not_is_refused_with_those_there_are() -> None:
+    result = bench("--only", "client")
+    assert result.returncode == 2
+    assert "client is not among clients, pace" in result.stderr
