@@ -10,7 +10,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import uvicorn
@@ -37,6 +37,7 @@ from server.runtime.model_folder import SLOW_ON_CPU, ModelFolder, open_model_fol
 from server.runtime.session import ModelSession, SessionOptions
 from server.settings import Settings
 from server.telemetry.endpoint import metrics_route
+from server.telemetry.logs import RequestLog, configure_logging, resolved
 from server.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -59,9 +60,7 @@ class LoadedModel:
 
 def run(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM. Raises StartupError where that cannot begin."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)-8s %(message)s")
-    for client in ("httpx", "httpx2"):  # the hub's
-        logging.getLogger(client).setLevel(logging.WARNING)
+    configure_logging(resolved(settings.log_format), settings.log_level)
     listener = listen(settings.host, settings.port)
     app = create_app(settings, _address(listener))
     server = uvicorn.Server(
@@ -92,7 +91,7 @@ def create_app(settings: Settings, address: str) -> FastAPI:
     app.state.server = ServerState(api_key=key)
     journal = Journal()
     metrics = app.state.metrics = Metrics(journal, ready=app.state.server.is_ready)
-    journal.listeners.append(metrics.request)
+    journal.listeners += [metrics.request, RequestLog(settings.log_prompts).request]
     app.state.failure = None
     app.state.give_up = lambda: None
     app.add_middleware(Journaled, journal=journal)
@@ -116,7 +115,15 @@ async def _load(app: FastAPI, settings: Settings, address: str) -> None:
     loaded.engine.start()
     app.state.metrics.serve(_model_labels(loaded), loaded.engine.stats)
     app.state.server.model = loaded.served
-    print(banner(_facts(settings, loaded, address)), flush=True)
+    _announce(settings, _facts(settings, loaded, address))
+
+
+def _announce(settings: Settings, facts: Facts) -> None:
+    """People get the banner, machines a line."""
+    if resolved(settings.log_format) == "text":
+        print(banner(facts), flush=True)
+    else:
+        logger.info("Serving %s on %s", facts.name, facts.address, extra={"fields": {"facts": asdict(facts)}})
 
 
 def load_model(settings: Settings, observe: Callable[[StepRecord], None]) -> LoadedModel:

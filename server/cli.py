@@ -150,7 +150,7 @@ def _add_option(parser: Parser, name: str, field: FieldInfo, variable: str = "")
     """Values stay text here: the field says what they may be, wherever they come from."""
     flag, description = _flag(name), field.description
     if field.annotation is bool:
-        parser.add_argument(flag, action="store_true", default=None, help=description)
+        parser.add_argument(flag, action="store_true", default=None, help=f"{description}{variable}")
         return
     default = f" (default: {field.default})" if isinstance(field.default, (int, str)) else ""
     parser.add_argument(

@@ -90,6 +90,11 @@ class Settings(BaseSettings):
     )
     max_seqs: AtLeastOne = Field(16, description="how many sequences run at once")
     max_waiting: int = Field(64, ge=0, description="how many requests wait for a slot; beyond that the answer is 429")
+    log_format: Literal["auto", "text", "json"] = Field(
+        "auto", description="text or json lines; auto is text in a terminal, else json"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="from which level on to log")
+    log_prompts: bool = Field(False, description="log what requests ask, too; never without this (default: off)")
     threads: AtLeastOne | None = Field(
         None, description="the threads that compute (default: the cores that the process may use)"
     )

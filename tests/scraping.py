@@ -9,10 +9,10 @@ from tests.serving import Server
 
 
 class Scrape:
-    """All samples at one moment."""
+    """All samples of the server at `url` at one moment."""
 
-    def __init__(self, server: Server) -> None:
-        text = httpx.get(f"{server.url}/metrics").raise_for_status().text
+    def __init__(self, url: str) -> None:
+        text = httpx.get(f"{url}/metrics").raise_for_status().text
         self.samples = {
             (sample.name, frozenset(sample.labels.items())): sample.value
             for family in text_string_to_metric_families(text)
@@ -30,5 +30,5 @@ class Scrape:
 
 def until_over(server: Server, requests: int) -> Scrape:
     """The metrics once so many requests are over, which is just after their clients have read the last byte."""
-    server.wait_until(lambda: Scrape(server).total("lfm_requests_total") >= requests)
-    return Scrape(server)
+    server.wait_until(lambda: Scrape(server.url).total("lfm_requests_total") >= requests)
+    return Scrape(server.url)

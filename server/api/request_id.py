@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import uuid
+from contextvars import ContextVar
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = "x-request-id"
+current_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""The id of the request that the code at hand works for; None outside of any."""
+
 SANE = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 
 
@@ -25,6 +29,7 @@ class RequestId:
         sent = Headers(scope=scope).get(HEADER, "")
         request_id = sent if SANE.fullmatch(sent) else f"req_{uuid.uuid4().hex}"
         scope.setdefault("state", {})["request_id"] = request_id
+        current_request_id.set(request_id)  # for good: each request has a task, and so a context, of its own
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -62,7 +62,7 @@ async def test_a_client_that_leaves_is_counted_with_the_tokens_it_had(server: Se
     body = {"messages": HELLO, "stream": stream, **ENDLESS}
     async with httpx.AsyncClient(timeout=60) as client:
         request = asyncio.create_task(client.post(server.url + CHAT, json=body))
-        await asyncio.to_thread(server.wait_until, lambda: Scrape(server)("lfm_generation_tokens_total") >= 10)
+        await asyncio.to_thread(server.wait_until, lambda: Scrape(server.url)("lfm_generation_tokens_total") >= 10)
         request.cancel()
         await asyncio.gather(request, return_exceptions=True)
     scrape = await asyncio.to_thread(until_over, server, 1)
@@ -77,7 +77,7 @@ def test_tokens_are_counted_while_they_are_generated(server: Server) -> None:
 
     body = {"messages": HELLO, "stream": True, "max_tokens": 3000, **ENDLESS}
     with httpx.stream("POST", server.url + CHAT, json=body, timeout=60) as answer:
-        server.wait_until(lambda: halfway(Scrape(server)))
+        server.wait_until(lambda: halfway(Scrape(server.url)))
         answer.read()
     assert until_over(server, 1)("lfm_generation_tokens_total") == 3000
 
@@ -116,7 +116,7 @@ def test_probes_and_scrapes_are_not_counted(server: Server) -> None:
 
 
 def test_it_says_what_is_served_and_by_what(server: Server) -> None:
-    facts = {name: dict(labels) for name, labels in Scrape(server).samples if name.endswith("_info")}
+    facts = {name: dict(labels) for name, labels in Scrape(server.url).samples if name.endswith("_info")}
     assert facts["lfm_build_info"].keys() == {"version", "onnxruntime", "python"}
     assert facts["lfm_model_info"].items() >= {("model", "tiny-model"), ("dtype", "fp32")}
 
@@ -130,7 +130,7 @@ def test_open_metrics_are_given_to_who_asks_for_them(server: Server) -> None:
 
 def test_two_servers_in_one_process_count_apart(server: Server, tiny: Server) -> None:
     tiny.chat(messages=HELLO, max_tokens=3)
-    assert Scrape(server)("lfm_generation_tokens_total") == 0
+    assert Scrape(server.url)("lfm_generation_tokens_total") == 0
 
 
 def test_it_needs_no_key(tiny_model: Path, start_server: StartServer) -> None:

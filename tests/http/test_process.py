@@ -21,7 +21,7 @@ def serve(*options: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
     """A server process, its address and what it has said by the time it is ready."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LFM_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "server", "serve", "--port", "0", *options],
+        [sys.executable, "-m", "server", "serve", "--port", "0", "--log-format", "text", *options],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:

@@ -24,6 +24,9 @@ DEFAULTS: dict[str, Any] = {
     "max_model_len": None,
     "max_seqs": 16,
     "max_waiting": 64,
+    "log_format": "auto",
+    "log_level": "info",
+    "log_prompts": False,
     "threads": None,
 }
 
@@ -65,6 +68,9 @@ def test_every_option_has_the_default_that_the_readme_states() -> None:
         ("max_model_len", "2", 2),
         ("max_seqs", "1", 1),
         ("max_waiting", "0", 0),
+        ("log_format", "json", "json"),
+        ("log_level", "debug", "debug"),
+        ("log_prompts", "1", True),
         ("threads", "1", 1),
     ],
 )
@@ -131,6 +137,8 @@ def test_an_argument_wins_over_the_variable_and_replaces_it_whole(monkeypatch: p
         ("max_model_len", "1"),
         ("max_seqs", "0"),
         ("max_waiting", "-1"),
+        ("log_format", "xml"),
+        ("log_level", "loud"),
         ("threads", "0"),
     ],
 )
