@@ -27,10 +27,10 @@ import jsonschema
 
 from server.chat.call_text import render_call
 from server.chat.constraint import CompiledGrammar, GrammarCompiler
-from server.chat.grammar import CallMode, call_grammar, json_grammar
+from server.chat.grammar import CallMode, call_grammar, text_grammar
 from server.chat.markers import CALL_END, CALL_START
 from server.chat.tokenizer import Tokenizer
-from server.chat.types import Tool
+from server.chat.types import TextForm, Tool
 from server.errors import InvalidRequestError
 
 DEMO = Path(__file__).parent.parent / "server" / "demo"
@@ -166,7 +166,7 @@ class Bench:
             if as_call:
                 grammar = call_grammar([Tool("tool", None, schema)], CallMode.REQUIRED, parallel=False)
             else:
-                grammar = json_grammar(schema)
+                grammar = text_grammar(TextForm("json", schema, "response_format.json_schema.schema"))
             compiled = self._compiler.compile(grammar)
         except InvalidRequestError as error:
             reason = str(error)

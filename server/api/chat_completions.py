@@ -75,7 +75,7 @@ async def _whole(envelope: Envelope, completion: Completion, asked: ChatCompleti
     async with aclosing(completion.deltas()) as deltas:
         async for choice, delta in deltas:
             choices[choice].add(delta)
-    return body(envelope, completion, choices)
+    return body(envelope, completion, choices, token_ids=bool(asked.return_token_ids))
 
 
 async def _chunks(

@@ -23,7 +23,7 @@ def chat_request(asked: ChatCompletionRequest, defaults: SamplingParams) -> Chat
         sampling=sampling_params(asked, defaults, (asked.top_logprobs or 0) if asked.logprobs else None),
         tools=tools,
         calling=calling,
-        text_schema=asked.response_format.text_schema if asked.response_format else None,
+        text_form=asked.text_form,
         max_tokens=asked.max_completion_tokens or asked.max_tokens,
         min_tokens=asked.min_tokens or 0,
         stop=tuple(asked.stop or ()),
@@ -34,7 +34,12 @@ def chat_request(asked: ChatCompletionRequest, defaults: SamplingParams) -> Chat
             variables=asked.chat_template_kwargs or {},
             add_generation_prompt=asked.add_generation_prompt is not False,
             continue_final_message=bool(asked.continue_final_message),
+            add_special_tokens=bool(asked.add_special_tokens),
         ),
+        show_special_tokens=asked.skip_special_tokens is False,
+        report_progress=bool(asked.stream and asked.return_progress),
+        priority=asked.priority or 0,
+        cache_salt=asked.cache_salt or "",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,10 +24,19 @@ class TextChunks:
         self._completion = completion
         self._usage_in_each = bool(options and options.continuous_usage_stats)
         self.usage_at_end = bool(options and options.include_usage)
+        self._token_ids = bool(asked.return_token_ids)
+        self._choices = asked.n or 1
+        self._opened: set[int] = set()
 
     def delta(self, choice: int, delta: TextDelta) -> dict[str, Any]:
         """What a choice has gained."""
-        chunk = self._envelope.wrap(KIND, [_choice(choice, delta.text, delta.tokens, delta.end)])
+        entry = _choice(choice, delta.text, delta.tokens, delta.end)
+        if self._token_ids:
+            entry["token_ids"] = delta.token_ids
+            if choice not in self._opened:
+                self._opened.add(choice)
+                entry["prompt_token_ids"] = self._completion.prompts[choice // self._choices]
+        chunk = self._envelope.wrap(KIND, [entry])
         if self._usage_in_each:
             chunk["usage"] = usage(self._completion)
         elif self.usage_at_end:
@@ -45,18 +54,26 @@ class TextBody:
 
     text: list[str] = field(default_factory=list)
     tokens: list[PlacedToken] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
     end: ChoiceEnd | None = None
 
     def add(self, delta: TextDelta) -> None:
         """Take in what the choice has gained."""
         self.text.append(delta.text)
         self.tokens += delta.tokens
+        self.token_ids += delta.token_ids
         self.end = delta.end
 
 
-def text_body(envelope: Envelope, completion: TextCompletion, choices: Iterable[TextBody]) -> dict[str, Any]:
+def text_body(
+    envelope: Envelope, completion: TextCompletion, choices: Sequence[TextBody], asked: CompletionRequest
+) -> dict[str, Any]:
     """A plain answer."""
     entries = [_choice(i, "".join(choice.text), choice.tokens, choice.end) for i, choice in enumerate(choices)]
+    if asked.return_token_ids:
+        for i, (entry, choice) in enumerate(zip(entries, choices, strict=True)):
+            entry["prompt_token_ids"] = completion.prompts[i // (asked.n or 1)]
+            entry["token_ids"] = choice.token_ids
     return envelope.wrap(KIND, entries) | {"usage": usage(completion)}
 
 

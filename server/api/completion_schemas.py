@@ -59,6 +59,10 @@ class CompletionRequest(GenerationFields):
         None, ge=0, le=MAX_LOGPROBS, description="That many of the most likely tokens.", examples=[1]
     )
     best_of: int | None = Field(None, ge=1, le=MAX_BEST_OF, description="No more than n.", examples=[1])
+    add_special_tokens: bool | None = Field(
+        None, description="The model's BOS in front of texts, if absent or true.", examples=[True]
+    )
+    user: str | None = Field(None, description="Changes nothing.", examples=["ann"])
     suffix: Annotated[None, BeforeValidator(unsupported("suffix"))] = Field(None, description="Not supported.")
 
     @model_validator(mode="after")

@@ -58,6 +58,10 @@ def _text_request(asked: CompletionRequest, defaults: SamplingParams) -> TextReq
         ignore_eos=bool(asked.ignore_eos),
         n=asked.n or 1,
         echo=bool(asked.echo),
+        add_special_tokens=asked.add_special_tokens is not False,
+        show_special_tokens=asked.skip_special_tokens is False,
+        priority=asked.priority or 0,
+        cache_salt=asked.cache_salt or "",
     )
 
 
@@ -70,7 +74,7 @@ async def _answer(
     async with aclosing(completion.deltas()) as deltas:
         async for choice, delta in deltas:
             choices[choice].add(delta)
-    return JSONResponse(text_body(envelope, completion, choices))
+    return JSONResponse(text_body(envelope, completion, choices, asked))
 
 
 async def _chunks(

@@ -16,6 +16,15 @@ Index = Annotated[int, Field(ge=0, description="The choice's number, from 0 to n
 Logprob = Annotated[float, Field(le=0, description="Natural logarithm; -9999 for minus infinity.", examples=[-0.31])]
 
 
+TokenIds = Annotated[
+    list[int] | None,
+    Field(description="With return_token_ids: generated tokens, the end's included.", examples=[[306]]),
+]
+PromptTokenIds = Annotated[
+    list[int] | None, Field(description="With return_token_ids: the prompt's tokens.", examples=[[1, 6, 423]])
+]
+
+
 class Error(BaseModel):
     """What went wrong."""
 
@@ -48,14 +57,23 @@ class Timings(BaseModel):
     """How long it took, by llama.cpp's names."""
 
     cache_n: int = Field(ge=0, description="Tokens of the prompt that needed no computing.", examples=[0])
-    prompt_n: int = Field(ge=0, description="Tokens of the prompt.", examples=[14])
-    prompt_ms: float = Field(ge=0, description="From the queue to the first token.", examples=[3.2])
+    prompt_n: int = Field(ge=0, description="Tokens of the prompt that were computed.", examples=[14])
+    prompt_ms: float = Field(ge=0, description="From the prompt's begin to the first token.", examples=[3.2])
     prompt_per_token_ms: float | None = Field(description="The same for each token.", examples=[0.229])
     prompt_per_second: float | None = Field(description="Tokens of the prompt a second.", examples=[4375.0])
     predicted_n: int = Field(ge=0, description="Tokens generated.", examples=[9])
     predicted_ms: float = Field(ge=0, description="From the first token to the last.", examples=[11.6])
     predicted_per_token_ms: float | None = Field(description="The same for each token.", examples=[1.45])
     predicted_per_second: float | None = Field(description="Tokens generated a second.", examples=[689.7])
+
+
+class PromptProgress(BaseModel):
+    """How far the prompt is, by llama.cpp's names."""
+
+    total: int = Field(ge=0, description="Tokens of the prompt.", examples=[2000])
+    cache: int = Field(ge=0, description="Those that needed no computing.", examples=[0])
+    processed: int = Field(ge=0, description="Those that are done, the cached ones included.", examples=[512])
+    time_ms: float = Field(ge=0, description="Since the prompt was begun.", examples=[180.5])
 
 
 class LikelyToken(BaseModel):
@@ -113,6 +131,7 @@ class ChatChoice(BaseModel):
     index: Index
     message: AnswerMessage
     logprobs: ChatLogprobs | None = Field(description="Where asked for.")
+    token_ids: TokenIds = None
     finish_reason: FinishReason
 
 
@@ -127,6 +146,7 @@ class ChatCompletion(BaseModel):
     choices: list[ChatChoice]
     usage: Usage
     timings: Timings
+    prompt_token_ids: PromptTokenIds = None
 
 
 class FunctionDelta(BaseModel):
@@ -162,6 +182,7 @@ class ChatChunkChoice(BaseModel):
     index: Index
     delta: MessageDelta
     logprobs: ChatLogprobs | None = None
+    token_ids: TokenIds = None
     finish_reason: FinishReason | None = Field(description="In the choice's last chunk.")
 
 
@@ -176,6 +197,8 @@ class ChatCompletionChunk(BaseModel):
     choices: list[ChatChunkChoice] = Field(description="One, or none in the chunk of the usage.")
     usage: Usage | None = Field(None, description="As stream_options ask for it.")
     timings: Timings | None = Field(None, description="In each choice's last chunk.")
+    prompt_progress: PromptProgress | None = Field(None, description="With return_progress, before the first token.")
+    prompt_token_ids: PromptTokenIds = None
 
 
 class TextLogprobs(BaseModel):
@@ -189,6 +212,8 @@ class TextChoice(BaseModel):
     index: Index
     text: str = Field(description="What follows the prompt, after the prompt itself with echo.", examples=[" upon a"])
     logprobs: TextLogprobs | None = Field(description="Where asked for.")
+    token_ids: TokenIds = None
+    prompt_token_ids: PromptTokenIds = None
     finish_reason: Literal["stop", "length"] | None = Field(description="Null in a stream's chunks but the last.")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from server.api.call_forms import CallForms
 from server.api.schemas import ChatCompletionRequest
 from server.chat.service import Completion
 from server.chat.types import ChoiceEnd, Delta, TokenLogprob, TokenText
+from server.engine.types import PromptProgress
 
 LOWEST_LOGPROB = -9999.0  # OpenAI's stand-in for minus infinity, which JSON has no word for
 
@@ -21,6 +23,9 @@ class Counted(Protocol):
 
     prompt_tokens: int
     completion_tokens: int
+
+    @property
+    def cached_tokens(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +62,14 @@ class Chunks:
         self._completion = completion
         self._usage_in_each = bool(options and options.continuous_usage_stats)
         self.usage_at_end = bool(options and options.include_usage)
+        self._token_ids = bool(asked.return_token_ids)
+        self._untold: defaultdict[int, list[int]] = defaultdict(list)  # by choice, tokens that no chunk has told of
         self._calls = [CallForms.of(asked) for _ in range(asked.n or 1)]
 
     def opening(self, choice: int) -> dict[str, Any]:
         """The first chunk of a choice."""
-        return self._chunk(choice, {"role": "assistant", "content": "", "refusal": None})
+        chunk = self._chunk(choice, {"role": "assistant", "content": "", "refusal": None})
+        return chunk | {"prompt_token_ids": self._completion.prompts[0]} if self._token_ids else chunk
 
     def delta(self, choice: int, delta: Delta) -> dict[str, Any] | None:
         """What a choice has gained; None where that is nothing a client can be told yet."""
@@ -70,9 +78,13 @@ class Chunks:
             gained["reasoning_content"] = delta.reasoning
         if delta.tool_call is not None:
             gained |= self._calls[choice].add(delta.tool_call)
-        if not (gained or delta.logprobs or delta.end):
+        self._untold[choice] += delta.token_ids
+        if not (gained or delta.logprobs or delta.end or delta.progress):
             return None
-        return self._chunk(choice, gained, self._calls[choice].end(delta.end), delta.logprobs)
+        chunk = self._chunk(choice, gained, self._calls[choice].end(delta.end), delta.logprobs)
+        if self._token_ids:
+            chunk["choices"][0]["token_ids"] = self._untold.pop(choice, [])
+        return chunk | {"prompt_progress": progress(delta.progress)} if delta.progress else chunk
 
     def usage(self) -> dict[str, Any]:
         """The last chunk, of no choice."""
@@ -100,6 +112,7 @@ class ChoiceBody:
     content: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
     end: ChoiceEnd | None = None
 
     def add(self, delta: Delta) -> None:
@@ -109,6 +122,7 @@ class ChoiceBody:
         if delta.tool_call is not None:
             self.calls.add(delta.tool_call)
         self.logprobs += delta.logprobs
+        self.token_ids += delta.token_ids
         self.end = delta.end
 
     def to_json(self, index: int) -> dict[str, Any]:
@@ -123,10 +137,15 @@ class ChoiceBody:
         return {"index": index, "message": message, "logprobs": _logprobs(self.logprobs), "finish_reason": end}
 
 
-def body(envelope: Envelope, completion: Completion, choices: Iterable[ChoiceBody]) -> dict[str, Any]:
-    """A plain answer."""
+def body(
+    envelope: Envelope, completion: Completion, choices: Sequence[ChoiceBody], *, token_ids: bool
+) -> dict[str, Any]:
+    """A plain answer, with the ids of its tokens if `token_ids`."""
     entries = [choice.to_json(i) for i, choice in enumerate(choices)]
-    told = {"usage": usage(completion), "timings": timings(completion)}
+    told: dict[str, Any] = {"usage": usage(completion), "timings": timings(completion)}
+    if token_ids:
+        entries = [entry | {"token_ids": choice.token_ids} for entry, choice in zip(entries, choices, strict=True)]
+        told["prompt_token_ids"] = completion.prompts[0]
     return envelope.wrap("chat.completion", entries) | told
 
 
@@ -136,20 +155,32 @@ def usage(completion: Counted) -> dict[str, Any]:
         "prompt_tokens": completion.prompt_tokens,
         "completion_tokens": completion.completion_tokens,
         "total_tokens": completion.prompt_tokens + completion.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": completion.cached_tokens},
+    }
+
+
+def progress(progress: PromptProgress) -> dict[str, Any]:
+    """How far a prompt is, by llama.cpp's names."""
+    return {
+        "total": progress.total,
+        "cache": progress.cached,
+        "processed": progress.processed,
+        "time_ms": round(progress.seconds * 1000, 3),
     }
 
 
 def timings(completion: Completion) -> dict[str, Any]:
-    """How long it took, by llama.cpp's names; the prompt's time counts from when it was queued to the first token."""
+    """How long it took, by llama.cpp's names; the prompt's time counts from when it was begun to the first token."""
     times = completion.times
-    first = times.first_token or times.queued
-    prompt_ms = (first - times.queued) * 1000
+    begun = completion.started or times.queued
+    first = times.first_token or begun
+    prompt_ms = (first - begun) * 1000
     predicted_ms = ((times.last_token or first) - first) * 1000
+    computed = completion.prompt_tokens - completion.cached_tokens
     decoded = max(completion.completion_tokens - 1, 0)  # the first token is the prompt's
     return {
-        "cache_n": 0,
-        **_pace("prompt", completion.prompt_tokens, completion.prompt_tokens, prompt_ms),
+        "cache_n": completion.cached_tokens,
+        **_pace("prompt", computed, computed, prompt_ms),
         **_pace("predicted", completion.completion_tokens, decoded, predicted_ms),
     }
 

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from server.api.text_forms import TextFormFields
 from server.api.tool_schemas import (
     AnyFunctionChoice,
     AnyToolChoice,
     FunctionDefinition,
-    ResponseFormat,
     Tagged,
     ToolDefinition,
 )
@@ -138,6 +138,26 @@ class StreamOptions(ApiModel):
     continuous_usage_stats: bool | None = Field(None, description="The usage so far in every chunk.")
 
 
+Label = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class AcceptedFields(ApiModel):
+    """Fields of OpenAI's that change nothing on a server of one model that keeps nothing."""
+
+    user: str | None = Field(None, description="Changes nothing.", examples=["ann"])
+    safety_identifier: str | None = Field(None, description="Changes nothing.", examples=["ann"])
+    prompt_cache_key: str | None = Field(
+        None, description="A hint for load balancers; this server finds prefixes by itself.", examples=["chat-7"]
+    )
+    prompt_cache_retention: str | None = Field(None, description="Changes nothing.", examples=["24h"])
+    service_tier: str | None = Field(None, description="Changes nothing.", examples=["auto"])
+    store: bool | None = Field(None, description="Nothing is stored.", examples=[False])
+    metadata: dict[str, Any] | None = Field(None, description="Changes nothing.", examples=[{}])
+    prediction: dict[str, Any] | None = Field(None, description="Changes nothing.")
+    reasoning_effort: str | None = Field(None, description="Changes nothing.", examples=["low"])
+    verbosity: str | None = Field(None, description="Changes nothing.", examples=["low"])
+
+
 class GenerationFields(ApiModel):
     """What chats and text completions have in common."""
 
@@ -183,6 +203,22 @@ class GenerationFields(ApiModel):
         None, ge=0, description="Before these the answer does not end by itself.", examples=[0]
     )
     ignore_eos: bool | None = Field(None, description="Go on to the limit.", examples=[False])
+    skip_special_tokens: bool | None = Field(
+        None, description="Special tokens have no text, if absent or true.", examples=[True]
+    )
+    return_token_ids: bool | None = Field(
+        None, description="Tell the ids of the prompt's and the answer's tokens.", examples=[False]
+    )
+    priority: int | None = Field(
+        None,
+        ge=-(2**31),
+        lt=2**31,
+        description="Of one sender's requests that wait, the lowest goes first; 0 if absent.",
+        examples=[0],
+    )
+    cache_salt: Label | None = Field(
+        None, description="Cached prompts are shared only with requests of the same salt.", examples=["team-7"]
+    )
     stream: bool | None = Field(None, description="Answer with events as the text is written.", examples=[False])
     stream_options: StreamOptions | None = Field(None, description="Needs stream: true.")
 
@@ -197,7 +233,7 @@ class GenerationFields(ApiModel):
         return self
 
 
-class ChatCompletionRequest(GenerationFields):
+class ChatCompletionRequest(GenerationFields, TextFormFields, AcceptedFields):
     """The body of POST /v1/chat/completions."""
 
     messages: list[ChatMessage] = Field(min_length=1, description="The chat so far.")
@@ -209,7 +245,6 @@ class ChatCompletionRequest(GenerationFields):
     top_logprobs: int | None = Field(
         None, ge=0, le=20, description="And so many of the likeliest in its place; needs logprobs.", examples=[3]
     )
-    response_format: ResponseFormat | None = Field(None, description="The form of the text; it is enforced.")
     tools: list[ToolDefinition] | None = Field(None, description="What the model may call.")
     tool_choice: AnyToolChoice = Field(
         None,
@@ -232,6 +267,12 @@ class ChatCompletionRequest(GenerationFields):
     )
     continue_final_message: bool | None = Field(
         None, description="Go on with the last message; no new turn.", examples=[False]
+    )
+    add_special_tokens: bool | None = Field(
+        None, description="The model's BOS in front, where the template has none; false if absent.", examples=[False]
+    )
+    return_progress: bool | None = Field(
+        None, description="In a stream, chunks with prompt_progress while the prompt is read.", examples=[False]
     )
     typical_p: Annotated[None, BeforeValidator(unsupported("typical_p"))] = Field(None, description="Not supported.")
     modalities: Annotated[list[Literal["text"]] | None, BeforeValidator(_only_text)] = Field(

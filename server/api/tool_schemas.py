@@ -1,4 +1,4 @@
-"""The parts of a chat request that say which tools there are, how they may be called, and what form text must have."""
+"""The parts of a chat request that say which tools there are, and how they may be called."""
 
 from __future__ import annotations
 
@@ -148,34 +148,3 @@ class FunctionChoice(ApiModel):
 
 
 AnyFunctionChoice = Annotated[FunctionChoice | None, BeforeValidator(_mode_as_object)]
-
-
-class JsonSchemaFormat(ApiModel):
-    """A JSON schema that the text matches."""
-
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = Field(
-        description="Letters, digits, _ and -; at most 64.", examples=["answer"]
-    )
-    description: str | None = Field(None, description="What it is for.", examples=["A person's name and age."])
-    schema_: dict[str, Any] | None = Field(
-        None,
-        alias="schema",
-        description="Without one any JSON object.",
-        examples=[{"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}],
-    )
-    strict: bool | None = Field(None, description="Schemas are always enforced.", examples=[True])
-
-
-class ResponseFormat(Tagged):
-    """The form of the text."""
-
-    type: Literal["text", "json_object", "json_schema"] = Field(description="Free, any JSON object, or by a schema.")
-    json_schema: JsonSchemaFormat | None = Field(None, description="The schema, for type json_schema.")
-
-    @property
-    def text_schema(self) -> dict[str, Any] | None:
-        """The JSON schema that text must match; None where it is free."""
-        if self.type == "text":
-            return None
-        schema = self.json_schema.schema_ if self.json_schema else None
-        return {"type": "object"} if schema is None else schema

@@ -40,6 +40,11 @@ class Answers:
         self._n = n
 
     @property
+    def prompts(self) -> list[tuple[int, ...]]:
+        """The tokens of each prompt."""
+        return [stream.sequence.request.prompt for stream in self._streams[:: self._n]]
+
+    @property
     def cached_tokens(self) -> int:
         """How many of `prompt_tokens` the prefix cache had, as far as the prompts are begun."""
         return sum(stream.cached_tokens for stream in self._streams[:: self._n])

@@ -171,6 +171,37 @@ class CallStream:
         return [ArgumentsPiece(text)] if text else []
 
 
+class FormReader:
+    """Reads an answer that a grammar holds to text of some form, or where `calls` may be made, to those instead.
+
+    A grammar spells no special token in text: what looks like a marker there is text.
+    """
+
+    def __init__(self, calls: bool) -> None:
+        self._start = ""
+        self._stream = CallStream()
+        self._is_text = not calls
+        self._is_calls = False
+
+    def feed(self, text: str) -> list[StreamPiece]:
+        """What is certain by now."""
+        if self._is_text:
+            return [text] if text else []
+        if self._is_calls:
+            return self._stream.feed(text)
+        self._start += text
+        if CALL_START.startswith(self._start) and self._start != CALL_START:
+            return []
+        start, self._start = self._start, ""
+        self._is_calls = start.startswith(CALL_START)
+        self._is_text = not self._is_calls
+        return self.feed(start)
+
+    def finish(self) -> list[StreamPiece]:
+        """What was held back, now that nothing follows."""
+        return self._stream.finish() if self._is_calls else [self._start]
+
+
 def _joined(pieces: list[StreamPiece]) -> list[StreamPiece]:
     """The same with adjacent pieces of a kind as one, and without empty ones."""
     result: list[StreamPiece] = []

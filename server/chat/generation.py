@@ -5,8 +5,9 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
-from server.chat.call_stream import ArgumentsPiece, CallOpened, CallStream, StreamPiece
+from server.chat.call_stream import ArgumentsPiece, CallOpened, CallStream, FormReader, StreamPiece
 from server.chat.detokenizer import Detokenizer
 from server.chat.markers import CALL_END, CALL_START
 from server.chat.reasoning import THINK_END, THINK_START, ReasoningSplitter, Split
@@ -17,31 +18,43 @@ from server.chat.types import ChoiceEnd, Delta, TokenLogprob, TokenText, ToolCal
 from server.engine.types import FinishReason, TokenEvent, TokenLogprobs
 
 VISIBLE = frozenset((CALL_START, CALL_END, THINK_START, THINK_END))
-CallReader = ToolCallParser | CallStream
+CallReader = ToolCallParser | CallStream | FormReader
 
 
 class Choice:
     """Feed it a sequence's events in order; `ended` says that it needs no more, by the last one or a stop string.
 
     `reasoning` is None for models that do not think; `calls` reads calls as they were asked for: held to a grammar or
-    not.
+    not. The special tokens in `visible` are text.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, stop: tuple[str, ...], calls: CallReader, reasoning: ReasoningSplitter | None
+        self,
+        tokenizer: Tokenizer,
+        stop: tuple[str, ...],
+        calls: CallReader,
+        reasoning: ReasoningSplitter | None,
+        visible: frozenset[str] = VISIBLE,
     ) -> None:
         self._tokenizer = tokenizer
-        self._detokenizer = Detokenizer(tokenizer, VISIBLE)
+        self._detokenizer = Detokenizer(tokenizer, visible)
         self._reasoning = reasoning
         self._stop = StopStrings(stop)
         self._reader = calls
         self._logprobs = PendingLogprobs()
         self._unsent = 0  # characters of content that the stop strings hold back or cut off
         self._calls = 0
+        self._untold: list[int] = []  # tokens since the last delta
         self.ended = False
 
     def feed(self, event: TokenEvent) -> Iterator[Delta]:
         """The deltas that `event` makes certain, perhaps none."""
+        self._untold.append(event.token)
+        for delta in self._deltas(event):
+            yield replace(delta, token_ids=tuple(self._untold))
+            self._untold.clear()
+
+    def _deltas(self, event: TokenEvent) -> Iterator[Delta]:
         text = ""
         if event.finish is not FinishReason.STOP:  # a stop token has no text
             text = self._detokenizer.feed(event.token)

@@ -1,4 +1,4 @@
-"""What a model may write, as Lark text for llguidance: calls of the given tools in LFM2's form, or JSON of a schema.
+"""What a model may write, as Lark text for llguidance: calls of the given tools in LFM2's form, or text of a form.
 
 Pure text: knows neither tokens nor how a grammar is compiled.
 """
@@ -6,17 +6,17 @@ Pure text: knows neither tokens nor how a grammar is compiled.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
 from server.chat.bounded import Node, Schema, bounded_document
 from server.chat.call_text import ARGUMENT_NAME
 from server.chat.keywords import UnenforceableError
 from server.chat.markers import CALL_END, CALL_START
 from server.chat.schema import EnforceableSchema, enforceable, too_large
-from server.chat.types import Tool
+from server.chat.text_lark import lark_of
+from server.chat.types import TextForm, Tool
 from server.errors import InvalidRequestError
 
 MAX_CHARACTERS = 1 << 20  # of the schemas in a grammar, references copied to where they are used
@@ -43,14 +43,14 @@ class CallMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A rule for a value that a client gave the schema of, at `where` within the request field `param`.
+    """A rule for a value that a client gave the form of, at `where` within the request field `param`.
 
-    Where its schema admits nothing, an optional one is left out; where it cannot be compiled and is not `strict`, any
-    value may stand in its place.
+    `body` is that form in Lark, mostly `%json` of a schema. Where it admits nothing, an optional value is left out;
+    where it cannot be compiled and is not `strict`, any value may stand in its place.
     """
 
     rule: str
-    schema: str
+    body: str
     param: str
     where: str
     strict: bool
@@ -62,7 +62,7 @@ class Value:
     def lark(self) -> str:
         if self.never:
             return f"{self.rule}: {_NOTHING}\n"
-        alternatives = [*(f'"{constant}"' for constant in self.constants), f"%json {self.schema}"]
+        alternatives = [*(f'"{constant}"' for constant in self.constants), self.body]
         return f"{self.rule}: {' | '.join(alternatives)}\n"
 
 
@@ -88,7 +88,7 @@ class Grammar:
     @property
     def size(self) -> int:
         """About how many characters that is."""
-        return len(self.structure) + sum(len(value.schema) for value in self.values)
+        return len(self.structure) + sum(len(value.body) for value in self.values)
 
     def without_refused(self, refusal: Callable[[str], str | None]) -> Grammar:
         """The same, with any value where `refusal` of a value's own grammar gives a reason.
@@ -106,18 +106,18 @@ class Grammar:
                 loosened.append(f"{value.param}.{value.where}: {reason}")
                 any_value: Schema = {"type": "object"} if value.rule.endswith("_rest") else True
                 constants = tuple(_CONSTANTS) if any_value is True else ()
-                value = replace(value, schema=_json(bounded_document(any_value, {})), constants=constants)
+                value = replace(value, body=_json(bounded_document(any_value, {})), constants=constants)
             values.append(value)
         return replace(self, values=tuple(values), loosened=tuple(loosened))
 
 
 def call_grammar(
-    tools: Sequence[Tool], mode: CallMode, *, parallel: bool, text_schema: Mapping[str, Any] | bool | None = None
+    tools: Sequence[Tool], mode: CallMode, *, parallel: bool, text_form: TextForm | None = None
 ) -> Grammar:
     """Calls of `tools` (at least one) in LFM2's form, only one of them if not `parallel`.
 
-    AUTO leaves text free; with `text_schema`, the answer is calls or JSON of that schema. Raises InvalidRequestError
-    for what cannot be enforced where that was asked for: by REQUIRED, a tool's `strict`, or the text's schema.
+    AUTO leaves text free; with `text_form`, the answer is calls or text of that form. Raises InvalidRequestError for
+    what cannot be enforced where that was asked for: by REQUIRED, a tool's `strict`, or the text's form.
     """
     values = _Values()
     loosened: list[str] = []
@@ -129,9 +129,9 @@ def call_grammar(
     rules.append(f'block: "[" {calls} "]" {CALL_END}')
     rules.append("call: " + " | ".join(f"t{i}" for i in range(len(tools))))
     opens_with = None
-    if text_schema is not None:
+    if text_form is not None:
         rules.append(f"start: {CALL_START} block | text")
-        values.add(_text_value(text_schema))
+        values.add(_text_value(text_form))
     elif mode is CallMode.REQUIRED:
         rules.append(f"start: {CALL_START} block")
     else:
@@ -141,15 +141,20 @@ def call_grammar(
     return Grammar(structure, tuple(values.all), opens_with, parallel and opens_with is not None, tuple(loosened))
 
 
-def json_grammar(schema: Mapping[str, Any] | bool | None) -> Grammar:
-    """JSON of `schema`, or any object. Raises InvalidRequestError for what cannot be enforced."""
-    return Grammar("start: text\n", (_text_value({"type": "object"} if schema is None else schema),))
+def text_grammar(form: TextForm) -> Grammar:
+    """Text of `form`. Raises InvalidRequestError for what cannot be enforced."""
+    values = _Values()
+    values.add(_text_value(form))
+    return Grammar("start: text\n", tuple(values.all))
 
 
-def _text_value(schema: Mapping[str, Any] | bool) -> Value:
-    param = "response_format.json_schema.schema"
-    prepared = _enforceable(schema, param, strict=True)
-    return Value("text", _json(prepared.document(prepared.root)), param, "", strict=True)
+def _text_value(form: TextForm) -> Value:
+    if form.kind == "json":
+        prepared = _enforceable(form.value, form.field, strict=True)
+        body = _json(prepared.document(prepared.root))
+    else:
+        body = f"%lark {{\n{lark_of(form)}\n}}"  # in there blanks count
+    return Value("text", body, form.field, "", strict=True)
 
 
 def _call_rules(prefix: str, tool: Tool, strict: bool, values: _Values, loosened: list[str]) -> Iterator[str]:
@@ -187,7 +192,7 @@ class _Values:
         self._characters = 0
 
     def add(self, value: Value) -> None:
-        self._characters += len(value.schema)
+        self._characters += len(value.body)
         if self._characters > MAX_CHARACTERS:
             raise too_large(f"it comes to more than {MAX_CHARACTERS:,} characters where it is used", value.param)
         self.all.append(value)
@@ -284,7 +289,7 @@ def _cannot_enforce(param: str, what: str) -> InvalidRequestError:
 
 
 def _json(document: Node) -> str:
-    return json.dumps({**document, "x-guidance": _JSON_OPTIONS})
+    return f"%json {json.dumps({**document, 'x-guidance': _JSON_OPTIONS})}"
 
 
 def _literal(text: str) -> str:

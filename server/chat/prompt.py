@@ -49,6 +49,7 @@ class ChatPrompt:
         self._variables = variables
         self._bare_tools = bare_tools
         self._look_alikes = Escape(tokenizer.special)
+        self._borders = self._border_tokens()
 
     def tokens(
         self, messages: Sequence[Message], tools: Sequence[Tool], options: TemplateOptions | None = None
@@ -63,13 +64,36 @@ class ChatPrompt:
         text = self._render(chat, listed, options)
         if options.continue_final_message:
             text = _up_to_end_of(text, chat[-1]["content"])
-        return self._look_alikes.encode(text, self._tokenizer)
+        tokens = self._look_alikes.encode(text, self._tokenizer)
+        return [*self._tokenizer.beginning(tokens), *tokens] if options.add_special_tokens else tokens
+
+    def checkpoints(self, prompt: Sequence[int]) -> tuple[int, ...]:
+        """The numbers of tokens of a prompt after which another may go on differently: where turns and thoughts begin.
+
+        Among them are the ends of the system's message, which holds the tools, and of the last message; thoughts do
+        not come back in the next prompt.
+        """
+        return tuple(i for i, token in enumerate(prompt) if i and token in self._borders)
 
     def ends_in_thoughts(self, prompt: Sequence[int]) -> bool:
         """Whether the template has opened the model's thoughts at the end of a prompt."""
         # Enough tokens, even if each were one character.
         end = b"".join(map(self._tokenizer.token_bytes, prompt[-2 * len(THINK_START) :]))
         return self.thinks and end.rstrip().endswith(THINK_START.encode())
+
+    def _border_tokens(self) -> frozenset[int]:
+        """The special tokens with which turns and thoughts begin, as far as the template shows them."""
+        chat = [{"role": "user", "content": ""}]
+        try:
+            whole, ended = (
+                self._render(chat, [], TemplateOptions(add_generation_prompt=turn)) for turn in (True, False)
+            )
+        except InvalidRequestError:
+            return frozenset()  # it wants another chat
+        opening = self._tokenizer.encode(whole.removeprefix(ended) if whole.startswith(ended) else "")
+        special = self._tokenizer.special
+        names = {THINK_START} | {text for text, token in special.items() if token in opening[:1]}
+        return frozenset(special[name] for name in names if name in special)
 
     def _render(self, chat: list[dict[str, Any]], tools: list[Any], options: TemplateOptions) -> str:
         own = {

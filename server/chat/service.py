@@ -9,10 +9,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from server.chat.answers import Answers
-from server.chat.call_stream import CallStream
+from server.chat.call_stream import CallStream, FormReader
 from server.chat.constraint import CompiledGrammar, GrammarCompiler
-from server.chat.generation import Choice
-from server.chat.grammar import CallMode, Grammar, call_grammar, json_grammar
+from server.chat.generation import VISIBLE, CallReader, Choice
+from server.chat.grammar import CallMode, Grammar, call_grammar, text_grammar
 from server.chat.markers import CALL_START
 from server.chat.prompt import ChatPrompt
 from server.chat.reasoning import THINK_END, ReasoningSplitter
@@ -45,6 +45,7 @@ class Prepared:
     """A request past everything that may take long: the prompt's tokens and the compiled grammar, if it needs one."""
 
     prompt: tuple[int, ...]
+    checkpoints: tuple[int, ...]
     grammar: CompiledGrammar | None
     thinking: bool  # whether the prompt ends inside the model's thoughts
 
@@ -65,6 +66,7 @@ class Completion(Answers):
             async with aclosing(merged(self._streams)) as events:
                 async for i, event in events:
                     if isinstance(event, PromptProgress):
+                        yield i, Delta(progress=event)
                         continue
                     self.completion_tokens += 1
                     self.times.token()
@@ -110,30 +112,32 @@ class ChatService:
         prompt = self.model.prompt.tokens(request.messages, request.tools, request.template)
         return Prepared(
             prompt=tuple(prompt),
+            checkpoints=self.model.prompt.checkpoints(prompt),
             grammar=self._grammar(request),
             thinking=self.model.prompt.ends_in_thoughts(prompt),
         )
 
     def _grammar(self, request: ChatRequest) -> CompiledGrammar | None:
         """What holds the answer to its form; None leaves it free."""
-        calling, schema = request.calling, request.text_schema
-        enforced = calling.required or schema is not None or any(tool.strict for tool in calling.tools)
+        calling, form = request.calling, request.text_form
+        enforced = calling.required or form is not None or any(tool.strict for tool in calling.tools)
         if calling.tools and CALL_START not in self.model.tokenizer.special:
             if not enforced:
                 return None
             raise InvalidRequestError("This model has no form of tool calls that could be enforced.", "tool_choice")
         tools = calling.tools if enforced or self.model.constrain_always else ()
-        if not tools and schema is None:
+        if not tools and form is None:
             return None
 
         def build() -> Grammar:
-            if not tools:
-                return json_grammar(schema)
+            if form is not None and not tools:
+                return text_grammar(form)
             mode = CallMode.REQUIRED if calling.required else CallMode.AUTO
-            return call_grammar(tools, mode, parallel=calling.parallel, text_schema=schema)
+            return call_grammar(tools, mode, parallel=calling.parallel, text_form=form)
 
         told = [[tool.name, tool.parameters, tool.strict, tool.field] for tool in tools]
-        return self.model.grammars.cached(json.dumps([told, calling.required, calling.parallel, schema]), build)
+        asked = [told, calling.required, calling.parallel, form and [form.kind, form.value, form.field]]
+        return self.model.grammars.cached(json.dumps(asked), build)
 
     def _sequence(self, request: ChatRequest, prepared: Prepared, max_tokens: int, choice: int) -> GenerationRequest:
         after = THINK_END if self.model.prompt.thinks else None
@@ -145,15 +149,26 @@ class ChatService:
             stop_token_ids=ends | request.stop_token_ids,
             min_tokens=request.min_tokens,
             constraint=None if prepared.grammar is None else prepared.grammar.start(after),
+            priority=request.priority,
+            cache_salt=request.cache_salt,
+            checkpoints=prepared.checkpoints,
+            report_progress=request.report_progress,
         )
 
     def _choice(self, request: ChatRequest, prepared: Prepared) -> Choice:
-        """Calls are read as they are written where a grammar holds them to their form, else once they are closed."""
-        callable_tools = tuple(ToolSignature(tool.name, tool.properties) for tool in request.calling.tools)
-        held = prepared.grammar is not None and callable_tools
+        visible = frozenset(self.model.tokenizer.special) if request.show_special_tokens else VISIBLE
         return Choice(
             tokenizer=self.model.tokenizer,
             stop=request.stop,
-            calls=CallStream() if held else ToolCallParser(callable_tools),
+            calls=_reader(request, held=prepared.grammar is not None),
             reasoning=ReasoningSplitter(prepared.thinking) if self.model.prompt.thinks else None,
+            visible=visible,
         )
+
+
+def _reader(request: ChatRequest, *, held: bool) -> CallReader:
+    """Calls are read as they are written where a grammar holds them to their form, else once they are closed."""
+    tools = request.calling.tools
+    if request.text_form is not None or (request.show_special_tokens and not tools):
+        return FormReader(calls=bool(tools))
+    return CallStream() if held else ToolCallParser(tuple(ToolSignature(tool.name, tool.properties) for tool in tools))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from server.chat.detokenizer import Detokenizer
 from server.chat.stop import StopStrings
@@ -37,10 +37,11 @@ class PlacedToken:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """What a choice has gained; the last one of a choice has `end`."""
+    """What a choice has gained; the last one of a choice has `end`. `token_ids` are those generated meanwhile."""
 
     text: str = ""
     tokens: tuple[PlacedToken, ...] = ()
+    token_ids: tuple[int, ...] = ()
     end: ChoiceEnd | None = None
 
     def __bool__(self) -> bool:
@@ -50,33 +51,49 @@ class TextDelta:
 class TextChoice:
     """Feed it a sequence's events in order; `ended` says that it needs no more, by the last one or a stop string.
 
-    An answer that repeats its prompt begins with `echo`, and with its tokens if `scored`.
+    An answer that repeats its prompt begins with `echo`, and with its tokens if `scored`. The special tokens in
+    `visible` are text.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, stop: tuple[str, ...], echo: Prompt | None = None, scored: bool = False
+        self,
+        tokenizer: Tokenizer,
+        stop: tuple[str, ...],
+        echo: Prompt | None = None,
+        scored: bool = False,
+        visible: frozenset[str] = frozenset(),
     ) -> None:
         self._tokenizer = tokenizer
-        self._detokenizer = Detokenizer(tokenizer)
+        self._detokenizer = Detokenizer(tokenizer, visible)
         self._stop = StopStrings(stop)
         self._echo = echo
         self._scored = scored
         self._waiting: deque[PlacedToken] = deque()
         self._length = self._sent = len(echo.text) if echo else 0  # characters, those held back included or not
+        self._untold: list[int] = []  # tokens since the last delta that was something
         self.ended = False
 
     def feed(self, event: TokenEvent | PromptLogprobs) -> TextDelta:
         """What `event` makes certain, perhaps nothing."""
+        if isinstance(event, TokenEvent):
+            self._untold.append(event.token)
+        delta = self._delta(event)
+        if not delta:
+            return delta
+        told, self._untold = tuple(self._untold), []
+        return replace(delta, token_ids=told)
+
+    def _delta(self, event: TokenEvent | PromptLogprobs) -> TextDelta:
         echo, self._echo = self._echo, None
         if isinstance(event, PromptLogprobs):
             assert echo is not None
             self.ended = event.finish is not None
             tokens = tuple(self._prompt_tokens(echo, event)) if self._scored else ()
-            return TextDelta(echo.text, tokens, ChoiceEnd.LENGTH if self.ended else None)
+            return TextDelta(echo.text, tokens, end=ChoiceEnd.LENGTH if self.ended else None)
         certain = self._certain(event)
         self._sent += len(certain)
         end = self._reason(event.finish) if self.ended else None
-        return TextDelta(echo.text + certain if echo else certain, tuple(self._released()), end)
+        return TextDelta(echo.text + certain if echo else certain, tuple(self._released()), end=end)
 
     def _certain(self, event: TokenEvent) -> str:
         if event.logprobs is not None:  # a stop token's too, though it has no text

@@ -23,6 +23,8 @@ class TextRequest:
 
     `echo` repeats the prompt before the answer, with its tokens' log-probabilities if `sampling` asks for them;
     `max_tokens` may then be 0. `stop_token_ids` are added to the model's own, which `ignore_eos` leaves out.
+    `add_special_tokens` puts the model's BOS in front of texts, `show_special_tokens` keeps special tokens in the
+    answer; `priority` and `cache_salt` are GenerationRequest's.
     """
 
     prompts: tuple[str | tuple[int, ...], ...]
@@ -34,6 +36,10 @@ class TextRequest:
     ignore_eos: bool = False
     n: int = 1
     echo: bool = False
+    add_special_tokens: bool = True
+    show_special_tokens: bool = False
+    priority: int = 0
+    cache_salt: str = ""
 
 
 class TextCompletion(Answers):
@@ -77,11 +83,12 @@ class TextService:
         """
         self._check(request)
         # Off the loop: long prompts take long to tokenize.
-        prompts = await asyncio.to_thread(lambda: [self._prompt(prompt) for prompt in request.prompts])
+        prompts = await asyncio.to_thread(lambda: [self._prompt(request, prompt) for prompt in request.prompts])
         sequences = [self._sequence(request, prompt, choice) for prompt in prompts for choice in range(request.n)]
         scored = request.sampling.top_logprobs is not None
+        visible = frozenset(self._tokenizer.special if request.show_special_tokens else ())
         choices = [
-            TextChoice(self._tokenizer, request.stop, prompt if request.echo else None, scored)
+            TextChoice(self._tokenizer, request.stop, prompt if request.echo else None, scored, visible)
             for prompt in prompts
             for _ in range(request.n)
         ]
@@ -103,10 +110,10 @@ class TextService:
                 "prompt",
             )
 
-    def _prompt(self, prompt: str | tuple[int, ...]) -> Prompt:
+    def _prompt(self, request: TextRequest, prompt: str | tuple[int, ...]) -> Prompt:
         if isinstance(prompt, str):
             tokens = self._tokenizer.encode(prompt)
-            beginning = self._tokenizer.beginning(tokens)
+            beginning = self._tokenizer.beginning(tokens) if request.add_special_tokens else []
             if not beginning + tokens:
                 raise InvalidRequestError("An empty prompt is no token of this model: send some text.", "prompt")
             return Prompt(prompt, (*beginning, *tokens), implicit=len(beginning))
@@ -125,6 +132,8 @@ class TextService:
             stop_token_ids=ends | request.stop_token_ids,
             min_tokens=request.min_tokens,
             prompt_logprobs=request.sampling.top_logprobs if scored else None if request.max_tokens else 0,
+            priority=request.priority,
+            cache_salt=request.cache_salt,
         )
 
 

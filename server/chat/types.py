@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-from server.engine.types import SamplingParams
+from server.engine.types import PromptProgress, SamplingParams
 
 Role = Literal["system", "user", "assistant", "tool"]
+TextKind = Literal["json", "regex", "choice", "grammar"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +64,45 @@ class Calling:
 
 
 @dataclass(frozen=True, slots=True)
+class TextForm:
+    """What text that is no call must match, all of it; `field` is where the client wrote `value`.
+
+    That is a JSON schema, a regular expression, a list of texts to choose from, or a grammar in Lark's or GBNF's form.
+    """
+
+    kind: TextKind
+    value: Any
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
 class TemplateOptions:
-    """How the template is used: `variables` of its own, and whether it opens a new turn or continues the last."""
+    """How the template is used: `variables` of its own, and whether it opens a new turn or continues the last.
+
+    `add_special_tokens` puts the model's BOS in front of a prompt that does not begin with it.
+    """
 
     variables: Mapping[str, Any] = field(default_factory=dict)
     add_generation_prompt: bool = True
     continue_final_message: bool = False
+    add_special_tokens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """A chat to answer `n` times.
 
-    `tools` are listed for the model. `text_schema` is a JSON schema for what is not a call. `max_tokens` None is up to
+    `tools` are listed for the model. `max_tokens` None is up to
     the context's end; choice i is drawn with `seed` + i. `stop_token_ids` are added to the model's own, which
-    `ignore_eos` leaves out.
+    `ignore_eos` leaves out. `show_special_tokens` keeps special tokens in the text. `report_progress` asks for deltas
+    with `progress`; `priority` and `cache_salt` are GenerationRequest's.
     """
 
     messages: tuple[Message, ...]
     sampling: SamplingParams
     tools: tuple[Tool, ...] = ()
     calling: Calling = Calling()
-    text_schema: Mapping[str, Any] | bool | None = None
+    text_form: TextForm | None = None
     max_tokens: int | None = None
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
@@ -92,6 +110,10 @@ class ChatRequest:
     ignore_eos: bool = False
     n: int = 1
     template: TemplateOptions = TemplateOptions()
+    show_special_tokens: bool = False
+    report_progress: bool = False
+    priority: int = 0
+    cache_salt: str = ""
 
 
 class ChoiceEnd(StrEnum):
@@ -137,10 +159,15 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What a choice has gained; the last one of a choice has `end`."""
+    """What a choice has gained; the last one of a choice has `end`.
+
+    `token_ids` are the tokens generated since the delta before; `progress` says how far the prompt is, before any.
+    """
 
     content: str = ""
     reasoning: str = ""
     tool_call: ToolCallDelta | None = None
     logprobs: tuple[TokenLogprob, ...] = field(default=())
+    token_ids: tuple[int, ...] = ()
+    progress: PromptProgress | None = None
     end: ChoiceEnd | None = None

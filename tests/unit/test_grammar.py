@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.chat.constraint import Constraint, ConstraintError, GrammarCompiler
-from server.chat.grammar import CallMode, Grammar, call_grammar, json_grammar
+from server.chat.grammar import CallMode, Grammar, call_grammar, text_grammar
 from server.chat.tokenizer import Tokenizer
 from server.chat.tool_parser import ParsedCall, ToolCallParser, ToolSignature
-from server.chat.types import Tool
+from server.chat.types import TextForm, Tool
 from server.engine.constraint import mask_words
 from server.errors import InvalidRequestError
 
@@ -56,6 +56,14 @@ def block(*calls: str) -> str:
 
 def tool(parameters: Any, name: str = "f", *, strict: bool = False) -> Tool:
     return Tool(name, None, parameters, strict, "tools[0].function")
+
+
+def json_form(schema: Any) -> TextForm:
+    return TextForm("json", schema, "response_format.json_schema.schema")
+
+
+def json_grammar(schema: Any) -> Grammar:
+    return text_grammar(json_form(schema))
 
 
 def required(parameters: Any) -> Grammar:
@@ -346,7 +354,9 @@ def test_under_auto_without_parallel_calls_no_second_one_opens() -> None:
 
 
 def test_with_a_schema_for_text_the_answer_is_a_call_or_that_json() -> None:
-    grammar = call_grammar([tool({})], CallMode.AUTO, parallel=True, text_schema=object_of("a", required=["a"]))
+    grammar = call_grammar(
+        [tool({})], CallMode.AUTO, parallel=True, text_form=json_form(object_of("a", required=["a"]))
+    )
     assert accepts(grammar, block("f()"))
     assert accepts(grammar, '{"a": 1}')
     assert not accepts(grammar, "{}")
@@ -355,7 +365,7 @@ def test_with_a_schema_for_text_the_answer_is_a_call_or_that_json() -> None:
 
 
 def test_json_mode_is_one_object() -> None:
-    grammar = json_grammar(None)
+    grammar = json_grammar({"type": "object"})
     for text in ("{}", '{"a": [1, {"b": null}]}', '{\n  "a": 1\n}'):
         assert accepts(grammar, text), text
     for text in ("[]", "1", "", "text", '{"a": 1}{}'):
