@@ -5,23 +5,28 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 import os
+import signal
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import uvicorn
 from fastapi import Depends, FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from server import __version__
 from server.api import chat_completions, completions, errors, health, models, openapi, tokenize
 from server.api.auth import require_key
 from server.api.journal import Journal, Journaled
+from server.api.keys import Keyring, plain_key, read_keys
+from server.api.quota import QuotaHeaders
 from server.api.request_id import RequestId
-from server.api.state import ServedModel, ServerState
+from server.api.state import Limits, ServedModel, ServerState
 from server.banner import Facts, banner
 from server.chat.constraint import GrammarCompiler
 from server.chat.prompt import ChatPrompt
@@ -30,7 +35,10 @@ from server.chat.service import ChatModel, ChatService
 from server.chat.tokenizer import Tokenizer, template_source, template_variables
 from server.engine.engine import Engine, EngineConfig
 from server.engine.records import StepRecord
-from server.errors import ModelFolderError, StartupError
+from server.engine.types import GenerationRequest, SamplingParams
+from server.errors import ModelFolderError, StartupError, StepFailedError
+from server.front.connection import ConnectionLimits
+from server.front.server import FrontConfig, FrontServer
 from server.runtime.cpu import available_threads
 from server.runtime.hub import locate
 from server.runtime.model_folder import SLOW_ON_CPU, ModelFolder, open_model_folder
@@ -45,7 +53,6 @@ logger = logging.getLogger(__name__)
 BUILT_IN = Path(__file__).with_name("demo")
 BUILT_IN_NAME = "lfm2-demo"
 PREFILL_CHUNK = 64  # tokens: what running streams wait for at most between two of theirs
-GRACE_SECONDS = 30  # for running requests when the server is told to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +65,46 @@ class LoadedModel:
     threads: int
 
 
+@dataclass(slots=True)
+class StepsAfterTrial:
+    """Passes on the steps begun after `since`: those of the trial request are no user's."""
+
+    observe: Callable[[StepRecord], None]
+    since: float = math.inf
+
+    def __call__(self, record: StepRecord) -> None:
+        if time.monotonic() - record.seconds >= self.since:
+            self.observe(record)
+
+
 def run(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM. Raises StartupError where that cannot begin."""
     configure_logging(resolved(settings.log_format), settings.log_level)
     listener = listen(settings.host, settings.port)
-    app = create_app(settings, _address(listener))
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS, server_header=False
-        )
-    )
-    app.state.give_up = lambda: setattr(server, "should_exit", True)
+    app = create_app(settings, _address(listener, settings))
+    server = create_server(app, settings)
+    signal.signal(signal.SIGHUP, lambda *_: _reread_keys(app, settings))
     server.run(sockets=[listener])
     if app.state.failure is not None:
         raise app.state.failure
+
+
+def create_server(app: FastAPI, settings: Settings) -> FrontServer:
+    """What serves `app`; its `run` takes the listening sockets. Raises StartupError."""
+    if settings.ssl_keyfile and not settings.ssl_certfile:
+        raise StartupError("--ssl-keyfile goes with --ssl-certfile only.")
+    config = FrontConfig(
+        ConnectionLimits(settings.max_connections, settings.read_timeout, settings.client_idle_timeout),
+        keep_alive=settings.keep_alive,
+        drain_delay=settings.drain_delay,
+        drain_timeout=settings.drain_timeout,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
+        ssl_certfile=settings.ssl_certfile,
+        ssl_keyfile=settings.ssl_keyfile,
+    )
+    server = FrontServer(app, app.state.server, config)
+    app.state.give_up = lambda: setattr(server, "should_exit", True)
+    return server
 
 
 def create_app(settings: Settings, address: str) -> FastAPI:
@@ -81,21 +114,23 @@ def create_app(settings: Settings, address: str) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(_load(app, settings, address))
         yield
-        app.state.server.stopping = True
         loading.cancel()
         if app.state.server.model is not None:
             await app.state.server.model.service.engine.stop()
 
     app = FastAPI(title="lfm-serve", version=__version__, lifespan=lifespan)
-    key = settings.api_key.get_secret_value() if settings.api_key else None
-    app.state.server = ServerState(api_key=key)
+    app.state.server = ServerState(_limits(settings), _keyring(settings))
     journal = Journal()
     metrics = app.state.metrics = Metrics(journal, ready=app.state.server.is_ready)
     journal.listeners += [metrics.request, RequestLog(settings.log_prompts).request]
     app.state.failure = None
     app.state.give_up = lambda: None
     app.add_middleware(Journaled, journal=journal)
+    if settings.api_keys_file:
+        app.add_middleware(QuotaHeaders)
     app.add_middleware(RequestId)
+    if settings.cors_origin:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origin, allow_headers=("*",))
     errors.install(app)
     for router in (chat_completions.router, completions.router, models.router, tokenize.router):
         app.include_router(router, dependencies=[Depends(require_key)])
@@ -106,13 +141,23 @@ def create_app(settings: Settings, address: str) -> FastAPI:
 
 
 async def _load(app: FastAPI, settings: Settings, address: str) -> None:
+    server: ServerState = app.state.server
+
+    def say(line: str) -> None:
+        logger.info(line)
+        server.loading = line.removesuffix(".")
+
+    steps = StepsAfterTrial(app.state.metrics.step)
     try:
-        loaded = await _in_daemon_thread(lambda: load_model(settings, app.state.metrics.step))
+        loaded = await _in_daemon_thread(lambda: load_model(settings, steps, say))
+        loaded.engine.start()
+        say("Warming up ...")
+        await _warm_up(loaded.engine)
+        steps.since = time.monotonic()
     except Exception as error:
         app.state.failure = error
         app.state.give_up()
         return
-    loaded.engine.start()
     app.state.metrics.serve(_model_labels(loaded), loaded.engine.stats)
     app.state.server.model = loaded.served
     _announce(settings, _facts(settings, loaded, address))
@@ -126,14 +171,28 @@ def _announce(settings: Settings, facts: Facts) -> None:
         logger.info("Serving %s on %s", facts.name, facts.address, extra={"fields": {"facts": asdict(facts)}})
 
 
-def load_model(settings: Settings, observe: Callable[[StepRecord], None]) -> LoadedModel:
-    """Find, download and open what `settings` name; `observe` is told of each step. Raises StartupError."""
-    path = (
-        BUILT_IN if settings.model is None else locate(settings.model, settings.revision, settings.dtype, logger.info)
-    )
+async def _warm_up(engine: Engine) -> None:
+    """One trial request, which first runs and first touches cost time; raises StartupError where it fails."""
+    tokens = min(2, engine.max_model_len - 1)
+    request = GenerationRequest((0,), tokens, SamplingParams(temperature=0), cache_salt="warm-up")
+    try:
+        async for _ in engine.submit([request])[0]:
+            pass
+    except StepFailedError:
+        raise StartupError("The model fails on a trial request; the log above has the cause.") from None
+
+
+def load_model(
+    settings: Settings, observe: Callable[[StepRecord], None], say: Callable[[str], None] = logger.info
+) -> LoadedModel:
+    """Find, download and open what `settings` name, and `say` what is being done; `observe` is told of each step.
+
+    Raises StartupError.
+    """
+    path = BUILT_IN if settings.model is None else locate(settings.model, settings.revision, settings.dtype, say)
     folder = open_model_folder(path, settings.dtype)
     threads = settings.threads or available_threads()
-    logger.info("Loading %s with %d threads ...", folder.graph.name, threads)
+    say(f"Loading {folder.graph.name} with {threads} threads ...")
     options = SessionOptions(threads=threads, max_tokens=max(PREFILL_CHUNK, settings.max_seqs))
     session = ModelSession(folder.graph, options, folder.head_dim)
     chat = _chat_model(settings, folder, session.contract.vocab_size)
@@ -142,9 +201,10 @@ def load_model(settings: Settings, observe: Callable[[StepRecord], None]) -> Loa
         max_waiting=settings.max_waiting,
         max_model_len=_max_model_len(settings, folder),
         prefill_chunk=PREFILL_CHUNK,
+        max_waiting_tokens=settings.max_waiting_tokens,
         unknown_ids=chat.tokenizer.unknown_ids(session.contract.vocab_size),
     )
-    engine = Engine([session], config, observe)
+    engine = _engine(session, config, observe)
     served = ServedModel(
         service=ChatService(engine, chat),
         names=settings.served_model_name or (_name(settings, folder),),
@@ -152,6 +212,16 @@ def load_model(settings: Settings, observe: Callable[[StepRecord], None]) -> Loa
         sampling={key: getattr(chat.defaults, key) for key in KEYS},
     )
     return LoadedModel(served, engine, folder, threads)
+
+
+def _engine(session: ModelSession, config: EngineConfig, observe: Callable[[StepRecord], None]) -> Engine:
+    try:
+        return Engine([session], config, observe)
+    except (MemoryError, OSError) as error:
+        raise StartupError(
+            f"There is no memory for the state of {config.max_seqs} sequences of {config.max_model_len:,} tokens "
+            f"({error}): lower --max-seqs or --max-model-len."
+        ) from None
 
 
 def _chat_model(settings: Settings, folder: ModelFolder, vocab_size: int) -> ChatModel:
@@ -174,6 +244,24 @@ def _chat_model(settings: Settings, folder: ModelFolder, vocab_size: int) -> Cha
         grammars=GrammarCompiler(tokenizer, vocab_size, sorted(stop)),
         constrain_always=settings.tool_constraints == "always",
     )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(**{field.name: getattr(settings, field.name) for field in fields(Limits)})
+
+
+def _keyring(settings: Settings) -> Keyring:
+    keys = [plain_key("default", settings.api_key.get_secret_value())] if settings.api_key else []
+    return Keyring([*keys, *(read_keys(settings.api_keys_file) if settings.api_keys_file else ())])
+
+
+def _reread_keys(app: FastAPI, settings: Settings) -> None:
+    """On SIGHUP; a file that cannot be used changes nothing."""
+    try:
+        app.state.server.keys = _keyring(settings)
+        logger.info("The API keys have been read again.")
+    except StartupError as error:
+        logger.error("The API keys stay as they were: %s", error)
 
 
 def _max_model_len(settings: Settings, folder: ModelFolder) -> int:
@@ -223,7 +311,7 @@ def _facts(settings: Settings, loaded: LoadedModel, address: str) -> Facts:
         max_seqs=settings.max_seqs,
         max_model_len=loaded.engine.max_model_len,
         sampling=loaded.served.sampling,
-        needs_key=settings.api_key is not None,
+        needs_key=bool(_keyring(settings)),
     )
 
 
@@ -237,10 +325,10 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _address(listener: socket.socket) -> str:
+def _address(listener: socket.socket, settings: Settings) -> str:
     host, port = listener.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{shown}:{port}"
+    return f"{'https' if settings.ssl_certfile else 'http'}://{shown}:{port}"
 
 
 async def _in_daemon_thread(work: Callable[[], LoadedModel]) -> LoadedModel:

@@ -152,7 +152,7 @@ def _add_option(parser: Parser, name: str, field: FieldInfo, variable: str = "")
     if field.annotation is bool:
         parser.add_argument(flag, action="store_true", default=None, help=f"{description}{variable}")
         return
-    default = f" (default: {field.default})" if isinstance(field.default, (int, str)) else ""
+    default = f" (default: {field.default})" if isinstance(field.default, (int, float, str)) else ""
     parser.add_argument(
         flag,
         action="append" if get_origin(field.annotation) is tuple else "store",

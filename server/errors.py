@@ -80,8 +80,34 @@ class QueueFullError(LfmServeError):
         self.retry_after = retry_after
 
 
+class RateLimitError(LfmServeError):
+    """A key uses as much as it may. `retry_after` is in seconds."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RequestTimeoutError(LfmServeError):
+    """A request has taken as long as it may: what the server, or the client, set for it."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The request was not finished within its time limit of {seconds:g} seconds.")
+
+
+class SlowClientError(LfmServeError):
+    """A client takes too long to send its request."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The request's body did not arrive within {seconds:g} seconds.")
+
+
 class ModelNotReadyError(LfmServeError):
-    """The model is still loading (`code` "model_loading") or the server is stopping ("draining"); seconds to wait."""
+    """Not now: `code` says why, `retry_after` (seconds) when to ask again.
+
+    The model is still loading ("model_loading") or hangs ("stalled"), the server is stopping ("draining"), has too many
+    connections or a queue that is too slow ("overloaded").
+    """
 
     def __init__(self, message: str, code: str, retry_after: float) -> None:
         super().__init__(message)

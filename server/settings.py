@@ -15,6 +15,7 @@ ENV_PREFIX = "LFM_"
 
 Text = Annotated[str, Field(min_length=1)]
 AtLeastOne = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class SamplingOverrides(BaseModel):
@@ -64,6 +65,19 @@ class Settings(BaseSettings):
     api_key: Annotated[SecretStr, Field(min_length=1)] | None = Field(
         None, description="the key that requests must bring (default: none)"
     )
+    api_keys_file: FilePath | None = Field(
+        None, description="a TOML file of named keys with limits of their own (default: none)"
+    )
+    ssl_certfile: FilePath | None = Field(None, description="the certificate, in PEM, to serve HTTPS (default: HTTP)")
+    ssl_keyfile: FilePath | None = Field(
+        None, description="the certificate's private key (default: in the certificate's file)"
+    )
+    cors_origin: Annotated[tuple[Text, ...], NoDecode, BeforeValidator(_names)] = Field(
+        (), description="an origin whose web pages may ask, or *; may be repeated (default: none)"
+    )
+    forwarded_allow_ips: Text = Field(
+        "127.0.0.1", description="proxies, separated by commas, whose X-Forwarded-For is believed"
+    )
     model: Text | None = Field(None, description="a folder, or a repository on the hub (default: built-in)")
     revision: Text | None = Field(None, description="the branch, tag or commit of a hub repository (default: main)")
     dtype: Text = Field(
@@ -90,6 +104,30 @@ class Settings(BaseSettings):
     )
     max_seqs: AtLeastOne = Field(16, description="how many sequences run at once")
     max_waiting: int = Field(64, ge=0, description="how many requests wait for a slot; beyond that the answer is 429")
+    max_waiting_tokens: AtLeastOne = Field(
+        262144, description="how many tokens the prompts that wait have together; beyond that the answer is 429"
+    )
+    max_queue_time: Seconds = Field(300, description="how long a request waits for its turn, in seconds")
+    request_timeout: Seconds = Field(1800, description="how long a request may take in all, in seconds")
+    max_output_tokens: AtLeastOne | None = Field(
+        None, description="the longest answer, in tokens (default: up to --max-model-len)"
+    )
+    max_n: Annotated[int, Field(ge=1, le=128)] = Field(8, description="the most choices that a request may ask for")
+    max_body: AtLeastOne = Field(2097152, description="the largest request, in bytes")
+    max_connections: AtLeastOne = Field(4096, description="how many connections are served; to those beyond it is 503")
+    read_timeout: Seconds = Field(
+        60, description="how long a client may take to send a request's headers, and its body, in seconds"
+    )
+    client_idle_timeout: Seconds = Field(60, description="how long a client may read nothing of its answer, in seconds")
+    keep_alive: AtLeastOne = Field(
+        75, description="how long a connection stays open between requests, in seconds: longer than a proxy keeps it"
+    )
+    sse_ping: Seconds = Field(15, description="a stream sends a comment where it has nothing else for so many seconds")
+    step_timeout: Seconds = Field(120, description="a step of the engine that takes longer hangs: /ready says 503")
+    drain_delay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0, description="how long the server that is told to stop still takes requests, in seconds"
+    )
+    drain_timeout: Seconds = Field(30, description="how long running answers then have to finish, in seconds")
     log_format: Literal["auto", "text", "json"] = Field(
         "auto", description="text or json lines; auto is text in a terminal, else json"
     )

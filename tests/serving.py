@@ -11,9 +11,8 @@ from typing import Any
 
 import httpx
 import openai
-import uvicorn
 
-from server.app import create_app, listen
+from server.app import create_app, create_server, listen
 from server.engine.engine import Engine
 from server.settings import Settings
 
@@ -54,7 +53,7 @@ def serving(settings: Settings) -> Iterator[Server]:
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     app = create_app(settings, url)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
+    server = create_server(app, settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -10,13 +10,14 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from server.api.admission import Admitted
 from server.api.body import read_json
 from server.api.call_forms import CallForms
 from server.api.chat_request import chat_request
 from server.api.disconnects import unless_disconnected
 from server.api.examples import CHATS, CHUNKS
 from server.api.journal import exchange_of
-from server.api.openapi import answers, request_body, streamed
+from server.api.openapi import GENERATING, answers, request_body, streamed
 from server.api.response_schemas import ChatCompletion, ChatCompletionChunk
 from server.api.responses import ChoiceBody, Chunks, Envelope, body
 from server.api.schemas import ChatCompletionRequest
@@ -35,21 +36,22 @@ logger = logging.getLogger(__name__)
 
 @router.post(
     "/v1/chat/completions",
-    responses=streamed(answers(ChatCompletion, 400, 401, 404, 413, 429, 500, 503), ChatCompletionChunk, CHUNKS),
+    responses=streamed(answers(ChatCompletion, *GENERATING), ChatCompletionChunk, CHUNKS),
     openapi_extra=request_body(ChatCompletionRequest, examples=CHATS),
 )
-async def create_chat_completion(request: Request, model: Model) -> Response:
+async def create_chat_completion(request: Request, model: Model, ticket: Admitted) -> Response:
     """Answer a chat.
 
     The model's answer comes as one body, or with `stream` as events while it is written. Calls and structured output
     are held to their schemas; under `tool_choice` auto, what of a schema cannot be enforced is told in the header
     `x-lfm-unenforced`.
     """
-    asked = ChatCompletionRequest.model_validate(await read_json(request))
+    asked = await read_json(request, ChatCompletionRequest.model_validate)
     envelope = Envelope(model.name_for(asked.model), model.fingerprint)
-    chat = chat_request(asked, model.service.model.defaults)
+    chat = ticket.admit(chat_request(asked, model.service.model.defaults))
     completion = await unless_disconnected(request, model.service.start(chat))
     exchange_of(request).begin(envelope.model, asked.messages, completion)
+    ticket.watch(completion)
     try:
         answer = await unless_disconnected(request, _answer(request, envelope, completion, asked))
     except BaseException:

@@ -9,13 +9,14 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from server.api.admission import Admitted
 from server.api.body import read_json
 from server.api.completion_responses import TextBody, TextChunks, text_body
 from server.api.completion_schemas import DEFAULT_MAX_TOKENS, CompletionRequest
 from server.api.disconnects import unless_disconnected
 from server.api.examples import TEXT_CHUNKS, TEXTS
 from server.api.journal import exchange_of
-from server.api.openapi import answers, request_body, streamed
+from server.api.openapi import GENERATING, answers, request_body, streamed
 from server.api.response_schemas import TextCompletion as TextCompletionBody
 from server.api.responses import Envelope, new_id
 from server.api.sampling_fields import sampling_params
@@ -29,17 +30,19 @@ router = APIRouter(tags=["completions"])
 
 @router.post(
     "/v1/completions",
-    responses=streamed(answers(TextCompletionBody, 400, 401, 404, 413, 429, 500, 503), TextCompletionBody, TEXT_CHUNKS),
+    responses=streamed(answers(TextCompletionBody, *GENERATING), TextCompletionBody, TEXT_CHUNKS),
     openapi_extra=request_body(CompletionRequest, examples=TEXTS),
 )
-async def create_completion(request: Request, model: Model) -> Response:
+async def create_completion(request: Request, model: Model, ticket: Admitted) -> Response:
     """Continue a text, without the model's chat template."""
-    asked = CompletionRequest.model_validate(await read_json(request))
+    asked = await read_json(request, CompletionRequest.model_validate)
     envelope = Envelope(model.name_for(asked.model), model.fingerprint, new_id("cmpl"))
     served = model.service.model
     service = TextService(model.service.engine, served.tokenizer, served.stop_token_ids)
-    completion = await unless_disconnected(request, service.start(_text_request(asked, served.defaults)))
+    text = ticket.admit(_text_request(asked, served.defaults))
+    completion = await unless_disconnected(request, service.start(text))
     exchange_of(request).begin(envelope.model, asked.prompt, completion)
+    ticket.watch(completion)
     try:
         return await unless_disconnected(request, _answer(request, envelope, completion, asked))
     except BaseException:

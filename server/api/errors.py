@@ -23,7 +23,10 @@ from server.errors import (
     ModelNotFoundError,
     ModelNotReadyError,
     QueueFullError,
+    RateLimitError,
+    RequestTimeoutError,
     RequestTooLargeError,
+    SlowClientError,
 )
 
 logger = logging.getLogger(__name__)
@@ -67,6 +70,15 @@ def describe(error: Exception, request_id: str) -> ApiError:
             return ApiError(404, message, "invalid_request_error", "model_not_found", "model")
         case RequestTooLargeError():
             return ApiError(413, message, "invalid_request_error", "request_too_large")
+        case SlowClientError():
+            headers = {"Connection": "close"}
+            return ApiError(408, message, "invalid_request_error", "request_too_slow", headers=headers)
+        case RequestTimeoutError():
+            headers = {"x-should-retry": "false"}  # it would take as long again
+            return ApiError(504, message, "timeout_error", "request_timeout", headers=headers)
+        case RateLimitError():
+            headers = _retry(error.retry_after)
+            return ApiError(429, message, "rate_limit_error", "rate_limit_exceeded", headers=headers)
         case QueueFullError():
             return ApiError(429, message, "rate_limit_error", "overloaded", headers=_retry(error.retry_after))
         case ModelNotReadyError():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
 
 from server import __version__
+from server.api.errors import describe
 from server.api.openapi import answers
 from server.api.response_schemas import Status, Version
 from server.api.state import Server
+from server.errors import ModelNotReadyError
 
 router = APIRouter(tags=["health"])
 
@@ -19,10 +22,14 @@ async def health() -> dict[str, str]:
 
 
 @router.get("/ready", responses=answers(Status, 503), response_model=None)
-async def ready(server: Server) -> dict[str, str]:
-    """Ready: the model is loaded and the server is not stopping; else 503."""
-    server.ready_model()
-    return {"status": "ready"}
+async def ready(request: Request, server: Server) -> Response:
+    """Ready: the model is loaded and does not hang, and the server is not stopping; else 503, with the reason."""
+    try:
+        server.check_ready()
+    except ModelNotReadyError as error:
+        told = describe(error, request.state.request_id)
+        return JSONResponse(told.body | {"status": error.code, "detail": str(error)}, told.status, told.headers)
+    return JSONResponse({"status": "ready"})
 
 
 @router.get("/version", responses=answers(Version), response_model=None)

@@ -36,11 +36,19 @@ _ERRORS: dict[int, dict[str, Any]] = {
     400: {"description": "The request cannot be taken: `param` names the field."},
     401: {"description": "The server was started with an API key, and this is not it."},
     404: {"description": "No such model is served, or there is no such path."},
+    408: {"description": "The body takes too long to arrive."},
     413: {"description": "The body is too large."},
-    429: {"description": "Too many requests wait already.", "headers": RETRY},
+    429: {"description": "Too many requests wait already, or the key has used what it may.", "headers": RETRY},
     500: {"description": "The server failed on this request; its log says more."},
-    503: {"description": "The model is still loading, or the server is stopping.", "headers": RETRY},
+    503: {
+        "description": "The model is still loading, or the server is stopping or overloaded.",
+        "headers": RETRY,
+    },
+    504: {"description": "The request took longer than it may."},
 }
+
+GENERATING = tuple(_ERRORS)
+"""The statuses of routes that generate."""
 
 Responses = dict[int | str, dict[str, Any]]
 

@@ -18,7 +18,7 @@ from server.api.tool_schemas import (
 )
 from server.api.validation import ApiModel, also, invalid
 
-MAX_CHOICES = 8
+MAX_CHOICES = 128  # OpenAI's; a server's own limit is lower
 MAX_STOPS = 4
 
 TEXT = {"type": "string"}

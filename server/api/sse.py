@@ -4,63 +4,105 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from fastapi import Request
-from sse_starlette import EventSourceResponse, ServerSentEvent
-from sse_starlette.sse import AppStatus
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from server.api.errors import describe
 from server.api.journal import exchange_of
+from server.api.state import server_state
 
-PING_SECONDS = 15
-MEDIA_TYPE = "text/event-stream; charset=utf-8"
+HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",
+}
+PING = b": ping\n\n"
 
-# Streams that run when the server is told to stop may end by themselves.
-AppStatus.enable_automatic_graceful_drain = False
+Events = AsyncGenerator[dict[str, Any]]
 
 
-async def event_stream(events: AsyncIterator[dict[str, Any]], request: Request) -> EventSourceResponse:
+async def event_stream(events: Events, request: Request) -> EventStream:
     """Send `events` as they come, then [DONE]; a failure is told in the last event, without [DONE].
 
-    Waits for the first event, one ping's time at most, and raises what fails by then: until there is something to
-    send, an error can still have its own status. `events` is closed when the client leaves.
+    Waits for the first event, one ping's time at most, and raises what fails by then: until there is something to send,
+    an error can still have its own status. `events` is closed when the client leaves.
     """
+    ping = server_state(request).limits.sse_ping
     first = asyncio.ensure_future(anext(events))
     try:
-        await asyncio.wait((first,), timeout=PING_SECONDS)
+        await asyncio.wait((first,), timeout=ping)
         if first.done():
             first.result()
     except BaseException:
         first.cancel()
         raise
-    response = EventSourceResponse(
-        _frames(first, events, request),
-        sep="\n",
-        ping=PING_SECONDS,
-        ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
-        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
-    )
-    response.headers["Content-Type"] = MEDIA_TYPE
-    return response
+    return EventStream(first, events, request, ping)
 
 
-async def _frames(
-    first: asyncio.Future[dict[str, Any]], events: AsyncIterator[dict[str, Any]], request: Request
-) -> AsyncIterator[dict[str, str]]:
-    try:
-        yield {"data": to_json(await first)}
-        async for event in events:
-            yield {"data": to_json(event)}
-    except Exception as error:
-        told = describe(error, request.state.request_id)
-        exchange_of(request).error_code = told.label
-        yield {"data": to_json(told.body)}
-    else:
-        yield {"data": "[DONE]"}
-    finally:
-        first.cancel()
+class EventStream(StreamingResponse):
+    """One task writes, one pings where nothing has been written for `ping` seconds, one sees the client leave.
+
+    A slow client holds up its writer alone: events wait where they are made.
+    """
+
+    def __init__(self, first: asyncio.Future[dict[str, Any]], events: Events, request: Request, ping: float) -> None:
+        super().__init__((), headers=HEADERS)
+        self._first = first
+        self._events = events
+        self._request = request
+        self._ping_seconds = ping
+        self._loop = asyncio.get_running_loop()
+        self._sent_at = self._loop.time() if first.done() else self._loop.time() - ping
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        writer = asyncio.ensure_future(self._write(send))
+        watchers = (asyncio.ensure_future(_disconnected(receive)), asyncio.ensure_future(self._ping(send)))
+        try:
+            await asyncio.wait((writer, watchers[0]), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (writer, *watchers):
+                task.cancel()
+            await asyncio.wait((writer, *watchers))
+            self._first.cancel()
+            await self._events.aclose()
+        if not writer.cancelled():
+            writer.result()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _write(self, send: Send) -> None:
+        last = "[DONE]"
+        try:
+            await self._send(send, to_json(await self._first))
+            async for event in self._events:
+                await self._send(send, to_json(event))
+        except Exception as error:
+            told = describe(error, self._request.state.request_id)
+            exchange_of(self._request).error_code = told.label
+            last = to_json(told.body)
+        await self._send(send, last)
+
+    async def _send(self, send: Send, data: str) -> None:
+        self._sent_at = self._loop.time()
+        await send({"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": True})
+
+    async def _ping(self, send: Send) -> None:
+        while True:
+            silent = self._loop.time() - self._sent_at
+            if silent >= self._ping_seconds:
+                self._sent_at = self._loop.time()
+                await send({"type": "http.response.body", "body": PING, "more_body": True})
+            else:
+                await asyncio.sleep(self._ping_seconds - silent)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def to_json(value: Any) -> str:

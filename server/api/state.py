@@ -1,4 +1,4 @@
-"""What the routes work with: the served model once it is loaded, and whether the server is stopping."""
+"""What the routes work with: the served model once it is loaded, the limits, and whether the server is stopping."""
 
 from __future__ import annotations
 
@@ -9,8 +9,28 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from server.api.keys import Key, Keyring
+from server.api.quota import Quota
+from server.chat.answers import Answers
 from server.chat.service import ChatService
 from server.errors import ModelNotFoundError, ModelNotReadyError
+
+RETRY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much there may be, a body in bytes, an answer in tokens, and how long things may take, in seconds."""
+
+    max_body: int = 2 * 2**20
+    max_connections: int = 4096
+    max_n: int = 8
+    max_output_tokens: int | None = None
+    max_queue_time: float = 300
+    request_timeout: float = 1800
+    read_timeout: float = 60
+    step_timeout: float = 120
+    sse_ping: float = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,27 +52,71 @@ class ServedModel:
 
 @dataclass(slots=True)
 class ServerState:
-    """`model` is None while it loads."""
+    """`model` is None while it loads, `loading` then says how far that is; `running` are the answers under way.
 
-    api_key: str | None = None
+    A server that drains is not ready any more, but still takes requests until it stops.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    keys: Keyring = field(default_factory=lambda: Keyring(()))
     model: ServedModel | None = None
+    loading: str = "starting"
+    draining: bool = False
     stopping: bool = False
+    running: set[Answers] = field(default_factory=set)
+    _quotas: dict[str, Quota] = field(default_factory=dict)
 
     def ready_model(self) -> ServedModel:
         """The model, or ModelNotReadyError."""
         if self.stopping:
-            raise ModelNotReadyError("The server is stopping.", code="draining", retry_after=5)
+            raise _stopping()
         if self.model is None:
-            raise ModelNotReadyError("The model is still loading.", code="model_loading", retry_after=5)
+            raise ModelNotReadyError(f"The model is still loading: {self.loading}.", "model_loading", RETRY_SECONDS)
         return self.model
 
+    def check_ready(self) -> None:
+        """Raises ModelNotReadyError, which says why, where new requests had better go elsewhere."""
+        model = self.ready_model()
+        if self.draining:
+            raise _stopping()
+        since = model.service.engine.stats().oldest_step_since
+        if since is not None and (seconds := time.monotonic() - since) > self.limits.step_timeout:
+            message = f"The engine hangs: a step has been running for {seconds:.0f} seconds."
+            raise ModelNotReadyError(message, "stalled", RETRY_SECONDS)
+
     def is_ready(self) -> bool:
-        """Whether requests are taken."""
+        """Whether new requests are welcome."""
         try:
-            self.ready_model()
+            self.check_ready()
         except ModelNotReadyError:
             return False
         return True
+
+    def quota(self, key: Key) -> Quota:
+        """What a key uses now; its limits are those of `key`."""
+        quota = self._quotas.setdefault(key.name, Quota(key))
+        quota.key = key
+        return quota
+
+    def drain(self) -> None:
+        """Say that the server is about to stop."""
+        self.draining = True
+
+    def stop(self) -> None:
+        """Take no more requests, and send away those that wait for their turn."""
+        self.draining = self.stopping = True
+        for answer in self.running:
+            if answer.started is None:
+                answer.fail(_stopping())
+
+    def abandon(self) -> None:
+        """End what still runs."""
+        for answer in self.running:
+            answer.fail(_stopping())
+
+
+def _stopping() -> ModelNotReadyError:
+    return ModelNotReadyError("The server is stopping.", code="draining", retry_after=RETRY_SECONDS)
 
 
 def server_state(request: Request) -> ServerState:
@@ -61,7 +125,12 @@ def server_state(request: Request) -> ServerState:
 
 
 def _ready_model(request: Request) -> ServedModel:
-    return server_state(request).ready_model()
+    server = server_state(request)
+    if getattr(request.state, "crowded", False):
+        limit = server.limits.max_connections
+        message = f"The server is overloaded: it serves at most {limit:,} connections (--max-connections)."
+        raise ModelNotReadyError(message, "overloaded", RETRY_SECONDS)
+    return server.ready_model()
 
 
 Server = Annotated[ServerState, Depends(server_state)]

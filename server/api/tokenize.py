@@ -50,13 +50,13 @@ class DetokenizeRequest(ApiModel):
 
 @router.post(
     "/tokenize",
-    responses=answers(Tokens, 400, 401, 404, 413, 500, 503),
+    responses=answers(Tokens, 400, 401, 404, 408, 413, 500, 503),
     response_model=None,
     openapi_extra=request_body(TokenizeText, TokenizeChat, examples=TO_TOKENIZE),
 )
 async def tokenize(request: Request, model: Model) -> dict[str, Any]:
     """The tokens of a `prompt`, or of what the model's template makes of `messages` and `tools`."""
-    asked = _asked(await read_json(request))
+    asked = await read_json(request, _asked)
     model.name_for(asked.model)
     # Off the loop: long prompts take long to tokenize.
     tokens = await asyncio.to_thread(_tokens, asked, model.service.model)
@@ -69,13 +69,13 @@ async def tokenize(request: Request, model: Model) -> dict[str, Any]:
 
 @router.post(
     "/detokenize",
-    responses=answers(Text, 400, 401, 404, 413, 500, 503),
+    responses=answers(Text, 400, 401, 404, 408, 413, 500, 503),
     response_model=None,
     openapi_extra=request_body(DetokenizeRequest, examples=TO_DETOKENIZE),
 )
 async def detokenize(request: Request, model: Model) -> dict[str, str]:
     """The text of `tokens`, special ones written out."""
-    asked = DetokenizeRequest.model_validate(await read_json(request))
+    asked = await read_json(request, DetokenizeRequest.model_validate)
     model.name_for(asked.model)
     check_token_ids(asked.tokens, model.service.engine.vocab_size, "tokens")
     return {"prompt": await asyncio.to_thread(whole_text, model.service.model.tokenizer, asked.tokens)}

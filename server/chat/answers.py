@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from server.chat.types import ChoiceEnd
 from server.engine.engine import TokenStream
+from server.errors import LfmServeError
 
 
 @dataclass(slots=True)
@@ -63,6 +64,11 @@ class Answers:
         """A choice has ended, with its last delta's `end`."""
         assert end is not None
         self.ends[choice] = end
+
+    def fail(self, error: LfmServeError) -> None:
+        """Stop generating; whoever reads the answers gets what has come by now, then `error`."""
+        for stream in self._streams:
+            stream.fail(error)
 
     def cancel(self) -> None:
         """Stop generating, whether anybody listened or not."""

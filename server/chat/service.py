@@ -149,6 +149,7 @@ class ChatService:
             stop_token_ids=ends | request.stop_token_ids,
             min_tokens=request.min_tokens,
             constraint=None if prepared.grammar is None else prepared.grammar.start(after),
+            tenant=request.tenant,
             priority=request.priority,
             cache_salt=request.cache_salt,
             checkpoints=prepared.checkpoints,

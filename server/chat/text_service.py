@@ -24,7 +24,7 @@ class TextRequest:
     `echo` repeats the prompt before the answer, with its tokens' log-probabilities if `sampling` asks for them;
     `max_tokens` may then be 0. `stop_token_ids` are added to the model's own, which `ignore_eos` leaves out.
     `add_special_tokens` puts the model's BOS in front of texts, `show_special_tokens` keeps special tokens in the
-    answer; `priority` and `cache_salt` are GenerationRequest's.
+    answer; `tenant`, `priority` and `cache_salt` are GenerationRequest's.
     """
 
     prompts: tuple[str | tuple[int, ...], ...]
@@ -38,6 +38,7 @@ class TextRequest:
     echo: bool = False
     add_special_tokens: bool = True
     show_special_tokens: bool = False
+    tenant: str = ""
     priority: int = 0
     cache_salt: str = ""
 
@@ -132,6 +133,7 @@ class TextService:
             stop_token_ids=ends | request.stop_token_ids,
             min_tokens=request.min_tokens,
             prompt_logprobs=request.sampling.top_logprobs if scored else None if request.max_tokens else 0,
+            tenant=request.tenant,
             priority=request.priority,
             cache_salt=request.cache_salt,
         )

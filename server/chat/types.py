@@ -95,7 +95,7 @@ class ChatRequest:
     `tools` are listed for the model. `max_tokens` None is up to
     the context's end; choice i is drawn with `seed` + i. `stop_token_ids` are added to the model's own, which
     `ignore_eos` leaves out. `show_special_tokens` keeps special tokens in the text. `report_progress` asks for deltas
-    with `progress`; `priority` and `cache_salt` are GenerationRequest's.
+    with `progress`; `tenant`, `priority` and `cache_salt` are GenerationRequest's.
     """
 
     messages: tuple[Message, ...]
@@ -112,6 +112,7 @@ class ChatRequest:
     template: TemplateOptions = TemplateOptions()
     show_special_tokens: bool = False
     report_progress: bool = False
+    tenant: str = ""
     priority: int = 0
     cache_salt: str = ""
 

@@ -303,7 +303,7 @@ def test_what_openai_ignores_is_ignored(complete: Complete) -> None:
         ({"best_of": 1, "n": 2}, "best_of", "best_of must be at least n, which is 2."),
         ({"best_of": 21}, "best_of", "less than or equal to 20"),
         ({"suffix": "end"}, "suffix", "suffix is not supported."),
-        ({"n": 9}, "n", "less than or equal to 8"),
+        ({"n": 9}, "n", "n is at most 8 on this server (--max-n); got 9."),
         ({"prompt": ["a"] * 7, "n": 2}, "prompt", "are 14 choices; this server takes at most 12 at once."),
         ({"temperature": 3}, "temperature", "`temperature`: 3. Input should be less than or equal to 2."),
         ({"stop": ["a"] * 5}, "stop", "at most 4 items"),

@@ -82,7 +82,7 @@ def user(**message: Any) -> list[dict[str, Any]]:
         ({"presence_penalty": 3}, "presence_penalty", "less than or equal to 2"),
         ({"max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
         ({"max_completion_tokens": 1.5}, "max_completion_tokens", "1.5"),
-        ({"n": 9}, "n", "less than or equal to 8"),
+        ({"n": 9}, "n", "n is at most 8 on this server (--max-n); got 9."),
         ({"seed": 2**63}, "seed", "less than"),
         ({"stop": ["a"] * 5}, "stop", "at most 4 items"),
         ({"stop": [""]}, "stop[0]", "at least 1 character"),
@@ -262,7 +262,7 @@ def guarded(start_server: StartServer) -> Server:
         (None, "No API key: send it as `Authorization: Bearer KEY`."),
         ("Basic abc", "No API key: send it as `Authorization: Bearer KEY`."),
         ("Bearer", "No API key: send it as `Authorization: Bearer KEY`."),
-        ("Bearer wrong", "Incorrect API key: it is not the one this server was started with."),
+        ("Bearer wrong", "Incorrect API key: it is none that this server was started with."),
     ],
 )
 def test_a_wrong_key_is_refused(guarded: Server, authorization: str | None, message: str) -> None:

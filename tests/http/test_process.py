@@ -67,7 +67,7 @@ def test_a_signal_lets_running_answers_finish(tiny_model: Path, how: signal.Sign
             process.send_signal(how)
             said += "".join(pieces)
         assert said.endswith("data: [DONE]\n\n")
-        assert process.wait(30) in (0, -how, 128 + how)
+        assert process.wait(30) == 0
         assert "Traceback" not in process.stdout.read()  # type: ignore[union-attr]
 
 

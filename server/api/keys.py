@@ -1,0 +1,92 @@
+"""API keys: their file, their names and what each may use. Only hashes are kept. Knows no HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from server.errors import StartupError
+
+HASHED = "sha256:"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key under its name; of its limits, None is none. `digest` is the key's SHA-256."""
+
+    name: str
+    digest: bytes
+    max_concurrent: int | None = None
+    tokens_per_minute: int | None = None
+
+
+class Keyring:
+    """All keys that are taken."""
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        self._keys = tuple(keys)
+
+    def __bool__(self) -> bool:
+        return bool(self._keys)
+
+    def find(self, secret: bytes) -> Key | None:
+        """The key that `secret` is, in a time that says nothing of how much of it is right."""
+        digest = hashlib.sha256(secret).digest()
+        found = None
+        for key in self._keys:
+            if hmac.compare_digest(key.digest, digest):
+                found = key
+        return found
+
+
+def plain_key(name: str, secret: str) -> Key:
+    """A key without limits."""
+    return Key(name, _digest(secret))
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    key: str = Field(min_length=1)
+    max_concurrent: int | None = Field(None, ge=1)
+    tokens_per_minute: int | None = Field(None, ge=1)
+
+
+_ENTRIES = TypeAdapter(dict[str, _Entry])
+
+
+def read_keys(path: Path) -> Sequence[Key]:
+    """The keys in a TOML file, a table for each, called as the key is.
+
+    A table has the `key`, or "sha256:" and its hash in hexadecimal; `max_concurrent` requests and `tokens_per_minute`
+    if it is limited. Raises StartupError, which repeats no key.
+    """
+    try:
+        entries = _ENTRIES.validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
+        return [_key(name, entry) for name, entry in entries.items()]
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise StartupError(f"--api-keys-file: {path}: {where}: {first['msg']}.") from None
+    except (OSError, ValueError) as error:
+        raise StartupError(f"--api-keys-file: {path}: {error}.") from None
+
+
+def _key(name: str, entry: _Entry) -> Key:
+    if not entry.key.startswith(HASHED):
+        digest = _digest(entry.key)
+    else:
+        digest = bytes.fromhex(entry.key.removeprefix(HASHED))
+        if len(digest) != hashlib.sha256().digest_size:
+            raise ValueError(f"{name}.key: a SHA-256 has 64 hexadecimal digits")
+    return Key(name, digest, entry.max_concurrent, entry.tokens_per_minute)
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
