@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from server.runtime.cpu import available_threads
+from server.runtime.graph import Precision, load
 from server.runtime.model_folder import open_model_folder
 from server.runtime.session import ModelSession, SessionOptions
 from server.runtime.slots import SlotPool
@@ -20,7 +21,8 @@ class RawSession:
 
     def __init__(self, folder: Path, batch: int, max_len: int) -> None:
         model = open_model_folder(folder)
-        self._session = ModelSession(model.graph, SessionOptions(available_threads(), CHUNK), model.head_dim)
+        graph = load(model.graph, Precision.FAST)
+        self._session = ModelSession(graph, SessionOptions(available_threads(), CHUNK), model.head_dim)
         self._slots = SlotPool(self._session.contract.states, batch, max_len)
         # Tokens at random, not the likeliest: greedy rows fall into one rut, and rows that agree share their experts.
         self._tokens = np.random.default_rng(0).integers(100, 1000, (batch, max_len))

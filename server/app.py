@@ -40,6 +40,7 @@ from server.errors import ModelFolderError, StartupError, StepFailedError
 from server.front.connection import ConnectionLimits
 from server.front.server import FrontConfig, FrontServer
 from server.runtime.cpu import available_threads
+from server.runtime.graph import Precision, load
 from server.runtime.hub import locate
 from server.runtime.model_folder import SLOW_ON_CPU, ModelFolder, open_model_folder
 from server.runtime.session import ModelSession, SessionOptions
@@ -194,7 +195,7 @@ def load_model(
     threads = settings.threads or available_threads()
     say(f"Loading {folder.graph.name} with {threads} threads ...")
     options = SessionOptions(threads=threads, max_tokens=max(PREFILL_CHUNK, settings.max_seqs))
-    session = ModelSession(folder.graph, options, folder.head_dim)
+    session = ModelSession(load(folder.graph, Precision(settings.precision)), options, folder.head_dim)
     chat = _chat_model(settings, folder, session.contract.vocab_size)
     config = EngineConfig(
         max_seqs=settings.max_seqs,

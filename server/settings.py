@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     dtype: Text = Field(
         "auto", description="which of the model's dtypes; auto is the first there is of q4, q4f16, fp16, fp32"
     )
+    precision: Literal["fast", "exact"] = Field(
+        "fast", description="fast computes 4-bit layers with int8 activations, exact computes the graph as exported"
+    )
     served_model_name: Annotated[tuple[Text, ...], NoDecode, BeforeValidator(_names)] = Field(
         (), description="the id that requests name; may be repeated (default: the repository's or folder's name)"
     )

@@ -22,6 +22,7 @@ NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {
     "tensor(int64)": np.dtype(np.int64),
     "tensor(int32)": np.dtype(np.int32),
 }
+TRACE_PREFIX = "trace."
 TOKEN_INPUTS = ("input_ids", "attention_mask", "position_ids", "num_logits_to_keep")
 
 
@@ -45,7 +46,9 @@ class StateTensor:
     """One state tensor of one layer.
 
     `shape` is that of one sequence: (kv_heads, head_dim) for KV, whose length axis lies between the two, and
-    (hidden, L) for a convolution.
+    (hidden, L) for a convolution. `trace`, if the graph has one, is the output [batch, L + S, hidden] that holds a
+    convolution's past state and the S new values, in time's order: the state after the run's token p (from 0) is
+    its rows p + 1 .. p + L, turned to [hidden, L]. It costs nothing where it is not bound.
     """
 
     past: str
@@ -53,6 +56,7 @@ class StateTensor:
     kind: StateKind
     shape: tuple[int, int]
     dtype: np.dtype[np.generic]
+    trace: str | None = None
 
     @property
     def bytes_per_token(self) -> int:
@@ -99,14 +103,16 @@ def discover(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], head_d
             f"Output logits has shape {logits.shape}: its last axis must be the vocabulary size."
         )
     return Contract(
-        states=tuple(_state(i, presents, head_dim) for i in past),
+        states=tuple(_state(i, presents, {o.name for o in outputs}, head_dim) for i in past),
         token_dtypes=token_dtypes,
         vocab_size=vocab_size,
         logits_dtype=_dtype(logits),
     )
 
 
-def _state(past: TensorInfo, presents: dict[tuple[str, ...], TensorInfo], head_dim: int | None) -> StateTensor:
+def _state(
+    past: TensorInfo, presents: dict[tuple[str, ...], TensorInfo], outputs: set[str], head_dim: int | None
+) -> StateTensor:
     present = presents.get(_layer_key(past.name))
     if present is None:
         raise UnsupportedModelError(f"Input {past.name} has no present output to pair with; found {_names(presents)}.")
@@ -122,7 +128,9 @@ def _state(past: TensorInfo, presents: dict[tuple[str, ...], TensorInfo], head_d
             f"Input {past.name} has shape {past.shape}; expected [batch, kv_heads, length, head_dim] or "
             "[batch, hidden, L], with kv_heads, head_dim, hidden and L known."
         )
-    return StateTensor(past.name, present.name, kind, shape, _dtype(past))  # type: ignore[arg-type]
+    trace = f"{TRACE_PREFIX}{past.name}"
+    dtype, traced = _dtype(past), trace if trace in outputs else None
+    return StateTensor(past.name, present.name, kind, shape, dtype, traced)  # type: ignore[arg-type]
 
 
 def _layer_key(name: str) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ Knows nothing of requests or sampling. Several sessions may work on one SlotPool
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ import onnxruntime as ort
 
 from server.errors import UnsupportedModelError
 from server.runtime.contract import StateKind, discover
+from server.runtime.graph import Graph
 from server.runtime.slots import SlotPool
 
 PROBE_LENGTH = 4
@@ -30,7 +30,7 @@ class SessionOptions:
 class ModelSession:
     """A loaded graph. `run` is one step; it is not thread-safe: a session serves one thread at a time."""
 
-    def __init__(self, graph: Path, options: SessionOptions, head_dim: int | None = None) -> None:
+    def __init__(self, graph: Graph, options: SessionOptions, head_dim: int | None = None) -> None:
         """Load `graph`; raises UnsupportedModelError where onnxruntime or the contract refuses it."""
         self._session = _open(graph, options.threads)
         self.contract = discover(self._session.get_inputs(), self._session.get_outputs(), head_dim)
@@ -109,7 +109,7 @@ class ModelSession:
             ) from error
 
 
-def _open(graph: Path, threads: int) -> ort.InferenceSession:
+def _open(graph: Graph, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -118,7 +118,10 @@ def _open(graph: Path, threads: int) -> ort.InferenceSession:
     options.enable_mem_pattern = False
     # Threads spin between the operators of a run, never between runs: an idle server costs nothing.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graph.weights))
+    if graph.optimized:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(graph.model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise UnsupportedModelError(f"onnxruntime {ort.__version__} cannot load {graph.name}: {error}") from error

@@ -11,6 +11,7 @@ import pytest
 from server.engine import invariants
 from server.engine.engine import Engine, EngineConfig
 from server.engine.state import EngineState
+from server.runtime.graph import Precision, load
 from server.runtime.model_folder import open_model_folder
 from server.runtime.session import ModelSession, SessionOptions
 from tests import models
@@ -28,7 +29,8 @@ def open_session(tmp_path_factory: pytest.TempPathFactory) -> OpenSession:
         if kind not in folders:
             folders[kind] = models.build(kind, tmp_path_factory.mktemp("model") / kind)
         folder = open_model_folder(folders[kind])
-        return ModelSession(folder.graph, SessionOptions(threads=1, max_tokens=max_tokens), folder.head_dim)
+        graph = load(folder.graph, Precision.EXACT)
+        return ModelSession(graph, SessionOptions(threads=1, max_tokens=max_tokens), folder.head_dim)
 
     return open_
 

@@ -54,6 +54,7 @@ def refusals(*argv: str) -> list[str]:
         (["--model", "./my-model"], "model", "./my-model"),
         (["--revision", "v1"], "revision", "v1"),
         (["--dtype", "fp16"], "dtype", "fp16"),
+        (["--precision", "exact"], "precision", "exact"),
         (["--served-model-name", "a"], "served_model_name", ("a",)),
         (["--served-model-name", "a", "--served-model-name", "b,c"], "served_model_name", ("a", "b,c")),
         (["--chat-template", "template.jinja"], "chat_template", Path("template.jinja")),

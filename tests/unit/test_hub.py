@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from server.errors import HubError
+from server.runtime.graph import Precision, load
 from server.runtime.hub import is_repo_id, locate
 from server.runtime.model_folder import open_model_folder
 from server.runtime.session import ModelSession, SessionOptions
@@ -98,7 +99,8 @@ def test_only_the_chosen_dtype_and_what_belongs_to_it_is_downloaded(hub: Hub, do
 
 def test_a_downloaded_model_can_be_served(download: Download) -> None:
     model = open_model_folder(download().folder)
-    assert ModelSession(model.graph, SessionOptions(threads=1, max_tokens=8), model.head_dim).contract.states
+    options = SessionOptions(threads=1, max_tokens=8)
+    assert ModelSession(load(model.graph, Precision.FAST), options, model.head_dim).contract.states
 
 
 def test_a_dtype_can_be_asked_for(hub: Hub, download: Download) -> None:

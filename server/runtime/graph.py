@@ -1,0 +1,224 @@
+"""How a decoder graph is rewritten before onnxruntime gets it. Knows operators, opens no session and no weights.
+
+A short convolution's window (past state and new values, [batch, hidden, L + S]) is turned to [batch, L + S, hidden]
+as soon as it is made. There a depthwise Conv is a sum of L contiguous slices, each times its column of the weight: the
+same bits at a tenth of the time in a decode step. And the turned window can be handed out: the state after any of the
+run's tokens lies in it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from server.runtime.contract import TRACE_PREFIX
+from server.runtime.model_folder import read_graph
+
+MICROSOFT = "com.microsoft"
+INT8_OPERATORS = ("MatMulNBits", "QMoE")
+INT8_ACCURACY = 4  # accuracy_level: activations are rounded to int8, in blocks
+LENGTH_AXIS = 2  # of a window as the graph has it
+DEFAULTS: dict[str, Any] = {"auto_pad": b"NOTSET", "pads": [0, 0], "strides": [1], "dilations": [1]}
+
+
+class Precision(StrEnum):
+    """FAST: activations of 4-bit layers in int8. EXACT: as exported."""
+
+    FAST = "fast"
+    EXACT = "exact"
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A serialised model whose external weights are files in `weights`.
+
+    `optimized` says that onnxruntime wrote it and has nothing left to do on it. `name` is for messages.
+    """
+
+    name: str
+    model: bytes
+    weights: Path
+    optimized: bool = False
+
+
+def load(path: Path, precision: Precision) -> Graph:
+    """The graph at `path`, rewritten. Raises ModelFolderError where it cannot be read."""
+    model = read_graph(path)
+    rewrite(model, precision)
+    weights = _follow_links(model, path.parent)
+    return Graph(path.name, model.SerializeToString(deterministic=True), weights)
+
+
+def rewrite(model: onnx.ModelProto, precision: Precision) -> None:
+    """Rewrite in place; a graph without anything to rewrite is left as it is."""
+    if precision is Precision.FAST:
+        _use_int8(model.graph)
+    _Convolutions(model.graph).rewrite()
+
+
+def _follow_links(model: onnx.ModelProto, folder: Path) -> Path:
+    """Name the weights' files as they really are (the hub's cache has links), and return the folder they lie in.
+
+    onnxruntime refuses a link that leads out of the folder it is given.
+    """
+    entries = [e for tensor in model.graph.initializer for e in tensor.external_data if e.key == "location"]
+    files = {entry.value: (folder / entry.value).resolve() for entry in entries}
+    if not files:
+        return folder
+    real = Path(os.path.commonpath([file.parent for file in files.values()]))
+    for entry in entries:
+        entry.value = files[entry.value].relative_to(real).as_posix()
+    return real
+
+
+def _use_int8(graph: onnx.GraphProto) -> None:
+    for node in graph.node:
+        if node.domain == MICROSOFT and node.op_type in INT8_OPERATORS:
+            kept = [attribute for attribute in node.attribute if attribute.name != "accuracy_level"]
+            del node.attribute[:]
+            node.attribute.extend([*kept, helper.make_attribute("accuracy_level", INT8_ACCURACY)])
+
+
+class _Convolutions:
+    """One pass over the nodes that turns convolution windows, and what is computed of them.
+
+    `_turned` names the turned value of each [batch, hidden, length] that has one. Whoever else reads such a value gets
+    it turned back, which onnxruntime cancels out against the transposes around it.
+    """
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._graph = graph
+        self._pasts = {value.name: value for value in graph.input if _is_conv_state(value)}
+        self._constants = {tensor.name: tensor for tensor in graph.initializer if len(tensor.dims) == 1}
+        self._windows: dict[str, str] = {}  # a window as the graph has it, and the past it continues
+        self._turned: dict[str, str] = {}
+        self._turned_back: set[str] = set()
+        self._nodes: list[onnx.NodeProto] = []
+
+    def rewrite(self) -> None:
+        if not self._pasts:
+            return
+        for node in self._graph.node:
+            self._add(node)
+        self._turn_back([value.name for value in self._graph.output])
+        del self._graph.node[:]
+        self._graph.node.extend(self._nodes)
+
+    def _add(self, node: onnx.NodeProto) -> None:
+        if self._is_window(node):
+            past, new = node.input
+            self._windows[node.output[0]] = past
+            self._turned[node.output[0]] = self._window(past, new)
+        elif self._is_fused(node):
+            self._unfuse(node)
+        elif self._is_depthwise(node):
+            window, weight, *bias = node.input
+            taps = self._attribute(node, "kernel_shape")[0]
+            past, output = self._windows[window], node.output[0]
+            self._turned[output] = self._sum(past, output, taps, weight, *filter(None, bias))
+        elif self._is_slice_of_turned(node):
+            window, start, end, _, *step = node.input
+            sliced = self._slice(self._turned[window], node.output[0], start, end, *step)
+            self._emit("Transpose", [sliced], node.output[0], perm=[0, 2, 1])
+        else:
+            self._turn_back(node.input)
+            self._nodes.append(node)
+
+    def _window(self, past: str, new: str) -> str:
+        """Put past and new values together, turned, and make that an output of the graph."""
+        trace = f"{TRACE_PREFIX}{past}"
+        parts = [self._emit("Transpose", [part], f"{trace}/{part}", perm=[0, 2, 1]) for part in (past, new)]
+        self._emit("Concat", parts, trace, axis=1)
+        tensor = self._pasts[past].type.tensor_type
+        batch, hidden, _ = tensor.shape.dim
+        shape = [batch.dim_param, f"{trace}/length", hidden.dim_value]
+        self._graph.output.append(helper.make_tensor_value_info(trace, tensor.elem_type, shape))
+        return trace
+
+    def _unfuse(self, node: onnx.NodeProto) -> None:
+        """A CausalConvWithState, whose state has one column less than its weight."""
+        new, weight, bias, past = node.input
+        output, present = node.output
+        columns = self._pasts[past].type.tensor_type.shape.dim[LENGTH_AXIS].dim_value
+        window = self._window(past, new)
+        summed = self._sum(past, output, columns + 1, weight, *filter(None, [bias]))
+        if self._attribute(node, "activation") in (b"silu", b"swish"):
+            gate = self._emit("Sigmoid", [summed], f"{output}/gate")
+            summed = self._emit("Mul", [summed, gate], f"{output}/activated")
+        self._emit("Transpose", [summed], output, perm=[0, 2, 1])
+        last = self._slice(window, present, self._constant([-columns]), self._constant([2**63 - 1]))
+        self._emit("Transpose", [last], present, perm=[0, 2, 1])
+
+    def _sum(self, past: str, name: str, taps: int, weight: str, *bias: str) -> str:
+        """The convolution of the turned window on `past`: [batch, length, hidden] in, `taps` - 1 fewer out."""
+        columns = self._emit("Transpose", [weight], f"{name}/weight", perm=[1, 2, 0])
+        addends = []
+        for tap in range(taps):
+            end = tap - taps + 1 or 2**63 - 1
+            part = self._slice(f"{TRACE_PREFIX}{past}", f"{name}/{tap}", self._constant([tap]), self._constant([end]))
+            column = self._emit("Gather", [columns, self._constant(tap)], f"{name}/{tap}/weight", axis=1)
+            addends.append(self._emit("Mul", [part, column], f"{name}/{tap}/product"))
+        total, *others = [*addends, *bias]
+        for i, other in enumerate(others):
+            total = self._emit("Add", [total, other], f"{name}/sum/{i}")
+        return total
+
+    def _is_window(self, node: onnx.NodeProto) -> bool:
+        along = self._attribute(node, "axis")
+        return node.op_type == "Concat" and len(node.input) == 2 and node.input[0] in self._pasts and along in (2, -1)
+
+    def _is_fused(self, node: onnx.NodeProto) -> bool:
+        known = self._attribute(node, "activation") in (None, b"", b"none", b"silu", b"swish")
+        whole = len(node.input) == 4 and node.input[-1] in self._pasts and len(node.output) == 2
+        return node.domain == MICROSOFT and node.op_type == "CausalConvWithState" and known and whole
+
+    def _is_depthwise(self, node: onnx.NodeProto) -> bool:
+        if node.op_type != "Conv" or node.input[0] not in self._windows or not self._attribute(node, "kernel_shape"):
+            return False
+        plain = all(self._attribute(node, name) in (None, default) for name, default in DEFAULTS.items())
+        hidden = self._pasts[self._windows[node.input[0]]].type.tensor_type.shape.dim[1].dim_value
+        return plain and self._attribute(node, "group") == hidden
+
+    def _is_slice_of_turned(self, node: onnx.NodeProto) -> bool:
+        if node.op_type != "Slice" or node.input[0] not in self._turned or len(node.input) < 4:
+            return False
+        axes = self._constants.get(node.input[3])
+        return axes is not None and numpy_helper.to_array(axes).tolist() in ([LENGTH_AXIS], [-1])
+
+    def _turn_back(self, values: Sequence[str]) -> None:
+        for value in values:
+            if value in self._turned and value not in self._turned_back:
+                self._turned_back.add(value)
+                self._emit("Transpose", [self._turned[value]], value, perm=[0, 2, 1])
+
+    def _slice(self, turned: str, name: str, start: str, end: str, *step: str) -> str:
+        return self._emit("Slice", [turned, start, end, self._constant([1]), *step], f"{name}/turned")
+
+    def _emit(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        self._nodes.append(helper.make_node(op, inputs, [output], name=f"{output}/{op}", **attributes))
+        return output
+
+    def _constant(self, value: Any) -> str:
+        name = f"{TRACE_PREFIX}constant/{value}"
+        if name not in self._constants:
+            self._constants[name] = numpy_helper.from_array(np.array(value, np.int64), name)
+            self._graph.initializer.append(self._constants[name])
+        return name
+
+    @staticmethod
+    def _attribute(node: onnx.NodeProto, name: str) -> Any:
+        """An attribute's value, None where the node has none of that name."""
+        return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), None)
+
+
+def _is_conv_state(value: onnx.ValueInfoProto) -> bool:
+    shape = value.type.tensor_type.shape.dim
+    return value.name.startswith("past") and len(shape) == 3 and shape[1].dim_value > 0 and shape[2].dim_value > 0
