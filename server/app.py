@@ -22,7 +22,6 @@ from starlette.middleware.cors import CORSMiddleware
 from server import __version__
 from server.api import chat_completions, completions, errors, health, models, openapi, tokenize
 from server.api.auth import require_key
-from server.api.journal import Journal, Journaled
 from server.api.keys import Keyring, plain_key, read_keys
 from server.api.quota import QuotaHeaders
 from server.api.request_id import RequestId
@@ -45,9 +44,8 @@ from server.runtime.hub import locate
 from server.runtime.model_folder import SLOW_ON_CPU, ModelFolder, open_model_folder
 from server.runtime.session import ModelSession, SessionOptions
 from server.settings import Settings
-from server.telemetry.endpoint import metrics_route
-from server.telemetry.logs import RequestLog, configure_logging, resolved
-from server.telemetry.metrics import Metrics
+from server.telemetry.logs import configure_logging, resolved
+from server.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -118,15 +116,14 @@ def create_app(settings: Settings, address: str) -> FastAPI:
         loading.cancel()
         if app.state.server.model is not None:
             await app.state.server.model.service.engine.stop()
+        await telemetry.close()
 
     app = FastAPI(title="lfm-serve", version=__version__, lifespan=lifespan)
     app.state.server = ServerState(_limits(settings), _keyring(settings))
-    journal = Journal()
-    metrics = app.state.metrics = Metrics(journal, ready=app.state.server.is_ready)
-    journal.listeners += [metrics.request, RequestLog(settings.log_prompts).request]
+    telemetry = app.state.telemetry = Telemetry(app.state.server.is_ready, settings.log_prompts)
     app.state.failure = None
     app.state.give_up = lambda: None
-    app.add_middleware(Journaled, journal=journal)
+    telemetry.install(app)
     if settings.api_keys_file:
         app.add_middleware(QuotaHeaders)
     app.add_middleware(RequestId)
@@ -136,7 +133,6 @@ def create_app(settings: Settings, address: str) -> FastAPI:
     for router in (chat_completions.router, completions.router, models.router, tokenize.router):
         app.include_router(router, dependencies=[Depends(require_key)])
     app.include_router(health.router)
-    app.include_router(metrics_route(metrics))
     openapi.install(app)
     return app
 
@@ -148,7 +144,7 @@ async def _load(app: FastAPI, settings: Settings, address: str) -> None:
         logger.info(line)
         server.loading = line.removesuffix(".")
 
-    steps = StepsAfterTrial(app.state.metrics.step)
+    steps = StepsAfterTrial(app.state.telemetry.metrics.step)
     try:
         loaded = await _in_daemon_thread(lambda: load_model(settings, steps, say))
         loaded.engine.start()
@@ -159,7 +155,7 @@ async def _load(app: FastAPI, settings: Settings, address: str) -> None:
         app.state.failure = error
         app.state.give_up()
         return
-    app.state.metrics.serve(_model_labels(loaded), loaded.engine.stats)
+    app.state.telemetry.metrics.serve(_model_labels(loaded), loaded.engine.stats)
     app.state.server.model = loaded.served
     _announce(settings, _facts(settings, loaded, address))
 

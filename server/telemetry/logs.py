@@ -9,7 +9,9 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic_core import to_jsonable_python
@@ -18,8 +20,8 @@ from server.api.journal import RequestRecord
 from server.api.request_id import current_request_id
 from server.chat.answers import Answers
 
-CONTEXT = ("request_id", "trace_id", "span_id")
-"""What filters note on every line of a request."""
+trace_context: ContextVar[Mapping[str, str]] = ContextVar("trace_context", default=MappingProxyType({}))
+"""The `trace_id` and `span_id` of the request that the code at hand works for, where it is traced."""
 
 request_log = logging.getLogger("server.requests")
 
@@ -31,20 +33,20 @@ def resolved(log_format: Literal["auto", "text", "json"]) -> Literal["text", "js
     return log_format
 
 
-def configure_logging(log_format: Literal["text", "json"], level: str) -> logging.Handler:
-    """Send all lines from `level` on to standard error; its handler is for more filters."""
+def configure_logging(log_format: Literal["text", "json"], level: str) -> None:
+    """Send all lines from `level` on to standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
-    handler.addFilter(note_request_id)
+    handler.addFilter(note_request)
     logging.basicConfig(level=level.upper(), handlers=[handler])
     for client in ("httpx", "httpx2"):  # the hub's
         logging.getLogger(client).setLevel(logging.WARNING)
-    return handler
 
 
-def note_request_id(line: logging.LogRecord) -> bool:
-    """A filter that lets every line pass, and says to which request it belongs."""
-    line.request_id = current_request_id.get()
+def note_request(line: logging.LogRecord) -> bool:
+    """A filter that lets every line pass, and says to which request and trace it belongs."""
+    request_id = current_request_id.get()
+    line.context = {"request_id": request_id, **trace_context.get()} if request_id else {}
     return True
 
 
@@ -55,7 +57,7 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-8s %(message)s", datefmt="%H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        facts = {**getattr(record, "fields", {}), **_context(record)}
+        facts = {**getattr(record, "fields", {}), **getattr(record, "context", {})}
         told = [f"{name}={_short(value)}" for name, value in facts.items() if value is not None]
         return " ".join((super().formatMessage(record), *told))
 
@@ -69,16 +71,12 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **_context(record),
+            **getattr(record, "context", {}),
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False, default=str)
-
-
-def _context(record: logging.LogRecord) -> dict[str, str]:
-    return {name: value for name in CONTEXT if (value := getattr(record, name, None)) is not None}
 
 
 def _short(value: object) -> str:

@@ -1,0 +1,148 @@
+"""Each request as an OpenTelemetry trace: the HTTP request, the generation in it, and that one's phases.
+
+Needs the extra `otel`; `server.telemetry.tracing` asks for this module only where traces are wanted. Spans of a
+generation are made when it is over, from its record: while it runs, tracing costs nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+
+from opentelemetry import propagate
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.trace import (
+    Span,
+    SpanKind,
+    StatusCode,
+    Tracer,
+    format_span_id,
+    format_trace_id,
+    get_current_span,
+    set_span_in_context,
+)
+from opentelemetry.util.types import AttributeValue
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server import __version__
+from server.api.journal import PROBES, UNKNOWN_ROUTE, RequestRecord
+from server.chat.answers import Answers
+from server.telemetry.logs import trace_context
+
+OPERATIONS = {"/v1/chat/completions": "chat", "/v1/completions": "text_completion"}
+
+
+class Traces:
+    """Hand `request` to the journal, and `middleware` to the application, further out; `close` sends what is left."""
+
+    def __init__(self, exporters: list[SpanExporter]) -> None:
+        self._provider = TracerProvider(resource=_resource())
+        for exporter in exporters:
+            self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._provider.get_tracer("lfm-serve", __version__)
+
+    def middleware(self, app: ASGIApp) -> Traced:
+        """What `app` is to be wrapped in, outside of the journal."""
+        return Traced(app, self._tracer)
+
+    def close(self) -> None:
+        """Waits for the network, for seconds if need be."""
+        self._provider.shutdown()
+
+    def request(self, record: RequestRecord) -> None:
+        """Finish what there is to say about the request whose span is the current one."""
+        span = get_current_span()
+        if not span.is_recording():
+            return
+        if record.route != UNKNOWN_ROUTE:
+            span.update_name(f"{record.method} {record.route}")
+            span.set_attribute("http.route", record.route)
+        span.set_attribute("http.response.status_code", record.status)
+        span.set_attribute("http.response.header.x-request-id", [record.request_id])
+        _tell_error(span, record)
+        if record.answers is not None:
+            self._generation(record, record.answers)
+
+    def _generation(self, record: RequestRecord, answers: Answers) -> None:
+        """The span of the generation and those of its phases, after the fact."""
+        epoch = time.time() - time.monotonic()
+
+        def nanoseconds(when: float) -> int:
+            return int((epoch + when) * 1e9)
+
+        name = f"{OPERATIONS[record.route]} {record.model}"
+        begin, end = nanoseconds(answers.times.queued), nanoseconds(record.ended)
+        generation = self._tracer.start_span(name, attributes=_attributes(record, answers), start_time=begin)
+        _tell_error(generation, record)
+        inside = set_span_in_context(generation)
+        for phase, begun, ended in _phases(answers, record.ended):
+            span = self._tracer.start_span(phase, inside, start_time=nanoseconds(begun))
+            span.end(nanoseconds(ended))
+        generation.end(end)
+
+
+class Traced:
+    """Middleware: each request but probes is a span, below the caller's where it sends a `traceparent`."""
+
+    def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
+        self._app = app
+        self._tracer = tracer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in PROBES:
+            await self._app(scope, receive, send)
+            return
+        attributes = {
+            "http.request.method": scope["method"],
+            "url.path": scope["path"],
+            "url.scheme": scope["scheme"],
+            "network.protocol.version": scope["http_version"],
+        }
+        caller = propagate.extract(Headers(scope=scope))
+        with self._tracer.start_as_current_span(scope["method"], caller, SpanKind.SERVER, attributes) as span:
+            context = span.get_span_context()
+            ids = {"trace_id": format_trace_id(context.trace_id), "span_id": format_span_id(context.span_id)}
+            trace_context.set(ids)
+            await self._app(scope, receive, send)
+
+
+def _phases(answers: Answers, ended: float) -> Iterator[tuple[str, float, float]]:
+    """(name, begin, end) of those that the generation came to; the last one may have been cut at `ended`."""
+    times = answers.times
+    borders = (times.queued, answers.started, times.first_token, times.last_token)
+    for phase, (begin, end) in zip(("queue", "prefill", "decode"), pairwise(borders), strict=True):
+        if begin is not None:
+            yield phase, begin, ended if end is None else end
+
+
+def _attributes(record: RequestRecord, answers: Answers) -> Mapping[str, AttributeValue]:
+    model = record.model or ""
+    return {
+        "gen_ai.operation.name": OPERATIONS[record.route],
+        "gen_ai.provider.name": "lfm-serve",
+        "gen_ai.request.model": model,
+        "gen_ai.response.model": model,
+        "gen_ai.response.finish_reasons": [str(end) for _, end in sorted(answers.ends.items())],
+        "gen_ai.usage.input_tokens": answers.prompt_tokens,
+        "gen_ai.usage.output_tokens": answers.completion_tokens,
+        "gen_ai.usage.cache_read.input_tokens": answers.cached_tokens,
+    }
+
+
+def _tell_error(span: Span, record: RequestRecord) -> None:
+    """A client's mistake is told, but by the conventions it is no failure."""
+    if record.error_code is None:
+        return
+    span.set_attribute("error.type", record.error_code)
+    if not 400 <= record.status < 500:
+        span.set_status(StatusCode.ERROR)
+
+
+def _resource() -> Resource:
+    """By the standard variables, else in our name."""
+    named = OTELResourceDetector().detect().attributes
+    return Resource.create({"service.name": "lfm-serve", "service.version": __version__, **named})
