@@ -5,36 +5,31 @@ Compiling takes a millisecond to some hundred and belongs off the event loop; ll
 
 from __future__ import annotations
 
-import hashlib
 import re
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 import numpy as np
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from server.chat.grammar import Grammar
 from server.chat.markers import CALL_START
 from server.chat.schema import too_large
 from server.chat.tokenizer import Tokenizer
+from server.chat.trial import LIMITS, SECONDS, Trial
 from server.engine.constraint import Bitmask
 from server.errors import InvalidRequestError, LfmServeError
 
 CACHED_GRAMMARS = 256
 CACHED_CHARACTERS = 16 << 20
+COMPILED_AT_ONCE = 2
 
-# Rows and steps are wider than by default: a tool may have some thousand arguments.
-_LIMITS = LLParserLimits(
-    max_items_in_row=20_000,
-    step_max_items=200_000,
-    max_lexer_states=50_000,
-    max_grammar_size=200_000,
-    verbose_errors=False,
-)
-
-_PLACE = re.compile(r"\d+ \||\^|at \d+\(")
+_LINE = re.compile(r"\d+ \||\^")
+_PLACE = re.compile(r"^(?:(?:at )?\d+\(\d+\):? *)+|\(at .*")
 
 
 class ConstraintError(LfmServeError):
@@ -130,8 +125,19 @@ class Constraint:
             raise ConstraintError(f"The grammar cannot be followed further: {_reason(self._matcher.get_error())}")
 
 
+@dataclass(frozen=True, slots=True)
+class WantedGrammar:
+    """A grammar that may be known already: `key` stands for all that `build` makes it of."""
+
+    key: str
+    build: Callable[[], Grammar]
+
+
 class GrammarCompiler:
-    """Compiles grammars for one tokenizer and keeps the latest. May be used from several threads at once."""
+    """Compiles grammars for one tokenizer and keeps the latest. May be used from several threads at once.
+
+    Each is tried out elsewhere first, so that none holds the caller for long or brings the process down.
+    """
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, end_tokens: Sequence[int]) -> None:
         self._tokenizer = tokenizer
@@ -143,19 +149,26 @@ class GrammarCompiler:
         self._cache: OrderedDict[str, CompiledGrammar] = OrderedDict()
         self._cached_characters = 0
         self._lock = threading.Lock()
+        self._trials: SimpleQueue[Trial] = SimpleQueue()
+        for _ in range(COMPILED_AT_ONCE):
+            self._trials.put(Trial(sorted(tokenizer.special)))
 
-    def cached(self, content: str, build: Callable[[], Grammar]) -> CompiledGrammar:
-        """What was compiled for the same `content` lately, else the grammar of `build`. Raises as both do."""
-        key = hashlib.sha256(content.encode()).hexdigest()
+    def known(self, wanted: WantedGrammar) -> CompiledGrammar | None:
+        """What was compiled for the same `key` lately."""
         with self._lock:
-            if key in self._cache:
-                self._cache.move_to_end(key)
-                return self._cache[key]
-        compiled = self.compile(build())
+            if wanted.key in self._cache:
+                self._cache.move_to_end(wanted.key)
+            return self._cache.get(wanted.key)
+
+    def cached(self, wanted: WantedGrammar) -> CompiledGrammar:
+        """The same, or what is compiled now. Raises as `build` and `compile` do."""
+        if (known := self.known(wanted)) is not None:
+            return known
+        compiled = self.compile(wanted.build())
         with self._lock:
-            if key not in self._cache:
+            if wanted.key not in self._cache:
                 self._cached_characters += compiled.size
-                self._cache[key] = compiled
+                self._cache[wanted.key] = compiled
             while len(self._cache) > CACHED_GRAMMARS or self._cached_characters > CACHED_CHARACTERS:
                 _, oldest = self._cache.popitem(last=False)
                 self._cached_characters -= oldest.size
@@ -170,12 +183,17 @@ class GrammarCompiler:
                 raise InvalidRequestError(
                     f"This model cannot call tools: it has no token {grammar.opens_with}.", "tools"
                 )
-        matcher = self._matcher(grammar)
+        trial = self._trials.get()
+        try:
+            attempt = _Attempt(self._ll_tokenizer, trial, grammar.field)
+            matcher = attempt.matcher(grammar.lark)
+            if matcher.is_error():
+                grammar = grammar.without_refused(attempt.refusal)
+                matcher = attempt.matcher(grammar.lark)
+        finally:
+            self._trials.put(trial)
         if matcher.is_error():
-            grammar = grammar.without_refused(self._refusal)
-            matcher = self._matcher(grammar)
-        if matcher.is_error():
-            raise too_large(_reason(matcher.get_error()))
+            raise too_large(_reason(matcher.get_error()), grammar.field)
         return CompiledGrammar(
             loosened=grammar.loosened,
             size=grammar.size,
@@ -187,11 +205,28 @@ class GrammarCompiler:
             repeats=grammar.repeats,
         )
 
-    def _matcher(self, grammar: Grammar) -> LLMatcher:
-        return LLMatcher(self._ll_tokenizer, grammar.lark, log_level=0, limits=_LIMITS)
 
-    def _refusal(self, lark: str) -> str | None:
-        matcher = LLMatcher(self._ll_tokenizer, lark, log_level=0, limits=_LIMITS)
+class _Attempt:
+    """The compiling of one grammar and if need be of its parts, in a bounded time altogether."""
+
+    def __init__(self, tokenizer: LLTokenizer, trial: Trial, field: str) -> None:
+        self._tokenizer = tokenizer
+        self._trial = trial
+        self._field = field
+        self._give_up = time.monotonic() + 2 * SECONDS
+
+    def matcher(self, lark: str) -> LLMatcher:
+        """The compiled grammar, or the error in it. Raises InvalidRequestError where it costs too much."""
+        reason = self._trial.run(lark)
+        if reason is None and time.monotonic() > self._give_up:
+            reason = "its parts take too long to compile"
+        if reason is not None:
+            raise too_large(reason, self._field)
+        return LLMatcher(self._tokenizer, lark, log_level=0, limits=LIMITS)
+
+    def refusal(self, lark: str) -> str | None:
+        """Why a part cannot be compiled, if so."""
+        matcher = self.matcher(lark)
         return _reason(matcher.get_error()) if matcher.is_error() else None
 
 
@@ -224,6 +259,6 @@ class _Vocabulary(TokenizerWrapper):
 def _reason(message: str) -> str:
     """llguidance's reason, without its place in a grammar that the client has not written."""
     text = message.partition("failed to compile JSON schema: ")[2] or message
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not _PLACE.match(line.strip())]
+    lines = [_PLACE.sub("", line.strip()).strip() for line in text.splitlines() if not _LINE.match(line.strip())]
     error = next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), None)
-    return (error or (lines[0] if lines else "unknown")).rstrip(".:")
+    return (error or next(filter(None, lines), "unknown")).rstrip(".:")

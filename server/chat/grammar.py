@@ -86,6 +86,12 @@ class Grammar:
         return _HEADER + self.structure + "".join(value.lark for value in self.values)
 
     @property
+    def field(self) -> str:
+        """Where in the request it comes from."""
+        fields = {value.param for value in self.values}
+        return fields.pop() if len(fields) == 1 else "tools"
+
+    @property
     def size(self) -> int:
         """About how many characters that is."""
         return len(self.structure) + sum(len(value.body) for value in self.values)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from server.chat.answers import Answers
 from server.chat.call_stream import CallStream, FormReader
-from server.chat.constraint import CompiledGrammar, GrammarCompiler
+from server.chat.constraint import COMPILED_AT_ONCE, CompiledGrammar, GrammarCompiler, WantedGrammar
 from server.chat.generation import VISIBLE, CallReader, Choice
 from server.chat.grammar import CallMode, Grammar, call_grammar, text_grammar
 from server.chat.markers import CALL_START
@@ -42,12 +44,12 @@ class ChatModel:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request past everything that may take long: the prompt's tokens and the compiled grammar, if it needs one."""
+    """A request's prompt in tokens, whether it ends inside the model's thoughts, and the grammar, if it needs one."""
 
     prompt: tuple[int, ...]
     checkpoints: tuple[int, ...]
-    grammar: CompiledGrammar | None
-    thinking: bool  # whether the prompt ends inside the model's thoughts
+    thinking: bool
+    wanted: WantedGrammar | None
 
 
 class Completion(Answers):
@@ -86,6 +88,7 @@ class ChatService:
     def __init__(self, engine: Engine, model: ChatModel) -> None:
         self.engine = engine
         self.model = model
+        self._compiling = ThreadPoolExecutor(COMPILED_AT_ONCE, thread_name_prefix="grammars")
 
     async def start(self, request: ChatRequest) -> Completion:
         """Render, tokenize and queue `request`.
@@ -95,29 +98,35 @@ class ChatService:
         """
         check_token_ids(request.sampling.logit_bias, self.engine.vocab_size, "logit_bias")
         check_token_ids(request.stop_token_ids, self.engine.vocab_size, "stop_token_ids")
-        # Off the loop: long prompts and large grammars take long.
+        # Off the loop: long prompts take long, and grammars that are new longer. These wait in a line of their own.
         prepared = await asyncio.to_thread(self._prepare, request)
+        grammar = await self._compiled(prepared.wanted) if prepared.wanted else None
         room = self.engine.max_model_len - len(prepared.prompt)
         if room < 1:
             raise ContextLengthError(len(prepared.prompt), self.engine.max_model_len)
         max_tokens = room if request.max_tokens is None else min(request.max_tokens, room)
         streams = self.engine.submit(
-            [self._sequence(request, prepared, max_tokens, choice) for choice in range(request.n)]
+            [self._sequence(request, prepared, grammar, max_tokens, choice) for choice in range(request.n)]
         )
         choices = [self._choice(request, prepared) for _ in streams]
-        loosened = prepared.grammar.loosened if prepared.grammar else ()
-        return Completion(len(prepared.prompt), streams, choices, loosened)
+        return Completion(len(prepared.prompt), streams, choices, grammar.loosened if grammar else ())
 
     def _prepare(self, request: ChatRequest) -> Prepared:
         prompt = self.model.prompt.tokens(request.messages, request.tools, request.template)
         return Prepared(
             prompt=tuple(prompt),
             checkpoints=self.model.prompt.checkpoints(prompt),
-            grammar=self._grammar(request),
             thinking=self.model.prompt.ends_in_thoughts(prompt),
+            wanted=self._grammar(request),
         )
 
-    def _grammar(self, request: ChatRequest) -> CompiledGrammar | None:
+    async def _compiled(self, wanted: WantedGrammar) -> CompiledGrammar:
+        grammars = self.model.grammars
+        if (known := grammars.known(wanted)) is not None:
+            return known
+        return await asyncio.get_running_loop().run_in_executor(self._compiling, grammars.cached, wanted)
+
+    def _grammar(self, request: ChatRequest) -> WantedGrammar | None:
         """What holds the answer to its form; None leaves it free."""
         calling, form = request.calling, request.text_form
         enforced = calling.required or form is not None or any(tool.strict for tool in calling.tools)
@@ -137,18 +146,25 @@ class ChatService:
 
         told = [[tool.name, tool.parameters, tool.strict, tool.field] for tool in tools]
         asked = [told, calling.required, calling.parallel, form and [form.kind, form.value, form.field]]
-        return self.model.grammars.cached(json.dumps(asked), build)
+        return WantedGrammar(hashlib.sha256(json.dumps(asked).encode()).hexdigest(), build)
 
-    def _sequence(self, request: ChatRequest, prepared: Prepared, max_tokens: int, choice: int) -> GenerationRequest:
+    def _sequence(
+        self,
+        request: ChatRequest,
+        prepared: Prepared,
+        grammar: CompiledGrammar | None,
+        max_tokens: int,
+        choice: int,
+    ) -> GenerationRequest:
         after = THINK_END if self.model.prompt.thinks else None
-        ends = frozenset() if request.ignore_eos and prepared.grammar is None else self.model.stop_token_ids
+        ends = frozenset() if request.ignore_eos and grammar is None else self.model.stop_token_ids
         return GenerationRequest(
             prompt=prepared.prompt,
             max_tokens=max_tokens,
             sampling=sampling_of_choice(request.sampling, choice),
             stop_token_ids=ends | request.stop_token_ids,
             min_tokens=request.min_tokens,
-            constraint=None if prepared.grammar is None else prepared.grammar.start(after),
+            constraint=grammar.start(after) if grammar else None,
             tenant=request.tenant,
             priority=request.priority,
             cache_salt=request.cache_salt,
@@ -161,7 +177,7 @@ class ChatService:
         return Choice(
             tokenizer=self.model.tokenizer,
             stop=request.stop,
-            calls=_reader(request, held=prepared.grammar is not None),
+            calls=_reader(request, held=prepared.wanted is not None),
             reasoning=ReasoningSplitter(prepared.thinking) if self.model.prompt.thinks else None,
             visible=visible,
         )

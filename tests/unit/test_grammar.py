@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.chat.constraint import Constraint, ConstraintError, GrammarCompiler
+from server.chat.constraint import Constraint, ConstraintError, GrammarCompiler, WantedGrammar
 from server.chat.grammar import CallMode, Grammar, call_grammar, text_grammar
 from server.chat.tokenizer import Tokenizer
 from server.chat.tool_parser import ParsedCall, ToolCallParser, ToolSignature
@@ -372,6 +372,44 @@ def test_json_mode_is_one_object() -> None:
         assert not accepts(grammar, text), text
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "right", "wrong"),
+    [
+        ("regex", r"[A-Z]{2}-\d{2}", ["AB-12"], ["AB-1", "AB-123", " AB-12", "AB-12 "]),
+        ("regex", r"^a/b$", ["a/b"], ["a", "^a/b$"]),
+        ("regex", "a\\$|b\n", ["a$", "b\n"], ["a", "b"]),
+        ("choice", ["yes", 'say "no"\n', "<|tool_call_start|>"], ["yes", 'say "no"\n'], ["ye", "yes ", "no"]),
+        ("grammar", 'start: "a" x+\nx: /[0-9]/ | "<" x ">"', ["a1", "a1<2>"], ["a", "a1 2", "a<1"]),
+        ("grammar", 'root ::= "a" [0-9]+ | "b"', ["a12", "b"], ["a", "ab"]),
+    ],
+)
+def test_text_can_be_held_to_other_forms(kind: Any, value: Any, right: list[str], wrong: list[str]) -> None:
+    form = TextForm(kind, value, f"guided_{kind}")
+    for grammar in (text_grammar(form), call_grammar([tool({})], CallMode.AUTO, parallel=True, text_form=form)):
+        assert all(accepts(grammar, text) for text in right)
+        assert not any(accepts(grammar, text) for text in wrong)
+    assert accepts(grammar, block("f()"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "message"),
+    [
+        ("regex", "(a", "`guided_regex` cannot be enforced: unclosed group."),
+        ("regex", "(?=a)b", "`guided_regex` cannot be enforced: look-around"),
+        ("grammar", "start: (", "`guided_grammar` cannot be enforced: Expected token ')', found '\\n'."),
+        ("grammar", 'start: X\nX: "a" X', '`guided_grammar` cannot be enforced: circular reference in token "X"'),
+        ("grammar", "some words", "`guided_grammar` is no grammar: Expected ::="),
+        ("grammar", "x" * 70_000, "`guided_grammar` is too long: grammars have at most 65,536 characters."),
+        ("grammar", "start: r0\n" + "".join(f"r{i}: r{i + 1}\n" for i in range(4000)) + "r4000: start", "too large"),
+    ],
+)
+def test_a_form_that_is_none_is_refused(kind: Any, value: Any, message: str) -> None:
+    with pytest.raises(InvalidRequestError) as told:
+        COMPILER.compile(text_grammar(TextForm(kind, value, f"guided_{kind}")))
+    assert message in str(told.value)
+    assert told.value.param == f"guided_{kind}"
+
+
 def test_blanks_are_bounded_and_none_follow_the_end() -> None:
     grammar = json_grammar(object_of("a"))
     for text in ('{"a":1}', '{ "a" : 1 }', '{\n    "a": 1\n}', '{\n\t"a": 1\n}'):
@@ -508,9 +546,10 @@ def test_a_chain_as_long_as_may_be_compiles_in_a_thread() -> None:
 
 
 def test_the_same_grammar_is_compiled_once() -> None:
-    compiled = COMPILER.cached("a", lambda: required(object_of("a")))
-    assert COMPILER.cached("b", lambda: required(object_of("b"))) is not compiled
-    assert COMPILER.cached("a", lambda: pytest.fail("built again")) is compiled
+    compiled = COMPILER.cached(WantedGrammar("a", lambda: required(object_of("a"))))
+    assert COMPILER.cached(WantedGrammar("b", lambda: required(object_of("b")))) is not compiled
+    again = WantedGrammar("a", lambda: pytest.fail("built again"))
+    assert COMPILER.cached(again) is COMPILER.known(again) is compiled
 
 
 def test_forced_tokens_are_what_the_grammar_leaves() -> None:
