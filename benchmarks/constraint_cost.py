@@ -68,7 +68,9 @@ class Bench:
     def __init__(self, streams: int) -> None:
         folder = open_model_folder(BUILT_IN)
         self._session = TimedSession(folder.graph, SessionOptions(1, max(PREFILL_CHUNK, streams)), folder.head_dim)
-        self._engine = Engine([self._session], EngineConfig(streams, streams, MAX_LEN, PREFILL_CHUNK))
+        self._engine = Engine(
+            [self._session], EngineConfig(streams, streams, MAX_LEN, PREFILL_CHUNK, streams * MAX_LEN, 0, 1.0)
+        )
         model: ChatModel = load_model(Settings(), observe=lambda step: None).served.service.model
         self._service = ChatService(self._engine, replace(model, stop_token_ids=frozenset()))
         self._streams = streams

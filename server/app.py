@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import math
 import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, fields
@@ -32,15 +30,16 @@ from server.chat.prompt import ChatPrompt
 from server.chat.sampling_defaults import KEYS, sampling_defaults
 from server.chat.service import ChatModel, ChatService
 from server.chat.tokenizer import Tokenizer, template_source, template_variables
+from server.engine.budget import Budget, share_memory
 from server.engine.engine import Engine, EngineConfig
 from server.engine.records import StepRecord
-from server.engine.types import GenerationRequest, SamplingParams
-from server.errors import ModelFolderError, StartupError, StepFailedError
+from server.errors import ModelFolderError, StartupError
 from server.front.connection import ConnectionLimits
 from server.front.server import FrontConfig, FrontServer
 from server.runtime.cpu import available_threads
 from server.runtime.graph import Precision, load
 from server.runtime.hub import locate
+from server.runtime.memory import memory_left
 from server.runtime.model_folder import SLOW_ON_CPU, ModelFolder, open_model_folder
 from server.runtime.session import ModelSession, SessionOptions
 from server.settings import Settings
@@ -51,7 +50,8 @@ logger = logging.getLogger(__name__)
 
 BUILT_IN = Path(__file__).with_name("demo")
 BUILT_IN_NAME = "lfm2-demo"
-PREFILL_CHUNK = 64  # tokens: what running streams wait for at most between two of theirs
+PREFILL_CHUNK = 256  # tokens: longer chunks are hardly faster, and a client that leaves waits for one
+LEAST_TOKENS = 64  # with room for fewer, hardly a chat fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +62,6 @@ class LoadedModel:
     engine: Engine
     folder: ModelFolder
     threads: int
-
-
-@dataclass(slots=True)
-class StepsAfterTrial:
-    """Passes on the steps begun after `since`: those of the trial request are no user's."""
-
-    observe: Callable[[StepRecord], None]
-    since: float = math.inf
-
-    def __call__(self, record: StepRecord) -> None:
-        if time.monotonic() - record.seconds >= self.since:
-            self.observe(record)
 
 
 def run(settings: Settings) -> None:
@@ -144,13 +132,9 @@ async def _load(app: FastAPI, settings: Settings, address: str) -> None:
         logger.info(line)
         server.loading = line.removesuffix(".")
 
-    steps = StepsAfterTrial(app.state.telemetry.metrics.step)
     try:
-        loaded = await _in_daemon_thread(lambda: load_model(settings, steps, say))
+        loaded = await _in_daemon_thread(lambda: load_model(settings, app.state.telemetry.metrics.step, say))
         loaded.engine.start()
-        say("Warming up ...")
-        await _warm_up(loaded.engine)
-        steps.since = time.monotonic()
     except Exception as error:
         app.state.failure = error
         app.state.give_up()
@@ -168,17 +152,6 @@ def _announce(settings: Settings, facts: Facts) -> None:
         logger.info("Serving %s on %s", facts.name, facts.address, extra={"fields": {"facts": asdict(facts)}})
 
 
-async def _warm_up(engine: Engine) -> None:
-    """One trial request, which first runs and first touches cost time; raises StartupError where it fails."""
-    tokens = min(2, engine.max_model_len - 1)
-    request = GenerationRequest((0,), tokens, SamplingParams(temperature=0), cache_salt="warm-up")
-    try:
-        async for _ in engine.submit([request])[0]:
-            pass
-    except StepFailedError:
-        raise StartupError("The model fails on a trial request; the log above has the cause.") from None
-
-
 def load_model(
     settings: Settings, observe: Callable[[StepRecord], None], say: Callable[[str], None] = logger.info
 ) -> LoadedModel:
@@ -193,15 +166,25 @@ def load_model(
     options = SessionOptions(threads=threads, max_tokens=max(PREFILL_CHUNK, settings.max_seqs))
     session = ModelSession(load(folder.graph, Precision(settings.precision)), options, folder.head_dim)
     chat = _chat_model(settings, folder, session.contract.vocab_size)
+    max_model_len = _max_model_len(settings, folder)
+    budget = _budget(settings, session, max_model_len)
     config = EngineConfig(
         max_seqs=settings.max_seqs,
         max_waiting=settings.max_waiting,
-        max_model_len=_max_model_len(settings, folder),
+        max_model_len=max_model_len,
         prefill_chunk=PREFILL_CHUNK,
         max_waiting_tokens=settings.max_waiting_tokens,
+        slot_tokens=budget.slot_tokens,
+        cache_bytes=budget.cache_bytes,
+        itl_target=settings.itl_target,
         unknown_ids=chat.tokenizer.unknown_ids(session.contract.vocab_size),
     )
     engine = _engine(session, config, observe)
+    say("Warming up ...")
+    try:
+        engine.warm_up()
+    except Exception as error:
+        raise StartupError(f"The model fails on a trial step: {error}") from error
     served = ServedModel(
         service=ChatService(engine, chat),
         names=settings.served_model_name or (_name(settings, folder),),
@@ -269,6 +252,22 @@ def _max_model_len(settings: Settings, folder: ModelFolder) -> int:
             f"--max-model-len is {settings.max_model_len}, but this model has positions for {folder.positions} tokens."
         )
     return settings.max_model_len
+
+
+def _budget(settings: Settings, session: ModelSession, max_model_len: int) -> Budget:
+    cache_bytes = None if settings.cache_memory is None else settings.cache_memory << 20
+    states = session.contract.states
+    bytes_per_token = sum(state.bytes_per_token for state in states)
+    budget = share_memory(memory_left(), bytes_per_token, settings.max_seqs * max_model_len, cache_bytes)
+    if budget.slot_tokens < LEAST_TOKENS:
+        raise StartupError(
+            f"Too little memory is left for this model's state: {budget.slot_tokens} tokens of {bytes_per_token:,} "
+            f"bytes. Choose a smaller --cache-memory, a smaller --dtype, or a machine with more memory."
+        )
+    logger.info(
+        "State: %d tokens of running sequences, %d MiB of prefix cache.", budget.slot_tokens, budget.cache_bytes >> 20
+    )
+    return budget
 
 
 def _name(settings: Settings, folder: ModelFolder) -> str:

@@ -136,6 +136,13 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="from which level on to log")
     log_prompts: bool = Field(False, description="log what requests ask, too; never without this (default: off)")
+    itl_target: float = Field(
+        1.0, gt=0, le=60, description="how long a stream may wait between two tokens for prompts to be read, in seconds"
+    )
+    cache_memory: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="the prefix cache's memory in MiB; 0 is no cache (default: half of what is left, at most 4096)",
+    )
     threads: AtLeastOne | None = Field(
         None, description="the threads that compute (default: the cores that the process may use)"
     )

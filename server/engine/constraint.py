@@ -20,6 +20,9 @@ class Constraint(Protocol):
     def commit(self, token: int) -> None:
         """Go on with `token`, which was allowed."""
 
+    def forced_tokens(self) -> list[int]:
+        """The tokens that have to come next, one after the other; they are not committed by this."""
+
 
 def mask_words(vocab_size: int) -> int:
     """The length of a Bitmask."""

@@ -16,25 +16,38 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from server.engine.records import EngineStats, StepRecord
+from server.engine.prefix_cache import PrefixCache
+from server.engine.records import EngineStats, StepKind, StepRecord
+from server.engine.schedule import Policy, Width
 from server.engine.sequence import Event, Sequence, is_last
 from server.engine.state import EngineState
 from server.engine.types import GenerationRequest, PromptLogprobs, PromptProgress, TokenEvent
-from server.engine.worker import Outcome, Worker, WorkerConfig
+from server.engine.work import Outcome
+from server.engine.worker import Shared, Worker
 from server.errors import LfmServeError, ModelNotReadyError, QueueFullError
 from server.runtime.session import ModelSession
 from server.runtime.slots import SlotPool
 
+WARM_UP_CHUNKS = (16, 64)
+"""Tokens: enough to tell what a step costs from what a token costs."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """`max_seqs` run at once, `max_waiting` wait for a slot, with prompts of `max_waiting_tokens` together;
-    `max_model_len` (prompt and answer) and `prefill_chunk` are in tokens; `unknown_ids` are never drawn."""
+    """`max_seqs` run at once, `max_waiting` wait for a slot, with prompts of `max_waiting_tokens` together.
+
+    `max_model_len` (prompt and answer) and `prefill_chunk` (the most of a prompt in one step) are in tokens. Running
+    sequences hold at most `slot_tokens` tokens together, the prefix cache at most `cache_bytes`. A stream waits about
+    `itl_target` seconds at most between two tokens. `unknown_ids` are never drawn.
+    """
 
     max_seqs: int
     max_waiting: int
     max_model_len: int
     prefill_chunk: int
+    slot_tokens: int
+    cache_bytes: int
+    itl_target: float
     unknown_ids: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     max_waiting_tokens: int | None = None
 
@@ -56,7 +69,7 @@ class TokenStream:
         self._arrived = asyncio.Event()
         self._started = asyncio.Event()
         self._ended = False
-        self.sequence = Sequence(request, self._deliver)
+        self.sequence = Sequence(request, self._deliver, self.queued_at)
 
     def __aiter__(self) -> TokenStream:
         return self
@@ -138,21 +151,30 @@ class Engine:
         """`observe` is told of each step, on the thread that carried it out."""
         self.config = config
         self.vocab_size = sessions[0].contract.vocab_size
-        self.state = EngineState(SlotPool(sessions[0].contract.states, config.max_seqs, config.max_model_len))
+        self.traceable = sessions[0].traceable
+        narrow = sessions[1].threads if len(sessions) > 2 else None
+        self.state = EngineState(
+            slots=SlotPool(sessions[0].contract.states, config.max_seqs, self.max_model_len),
+            cache=PrefixCache(config.cache_bytes),
+            slot_tokens=config.slot_tokens,
+            policy=Policy(sessions[0].threads, narrow, config.prefill_chunk, config.itl_target),
+        )
         self._wake = threading.Condition()
         self._closing = threading.Event()
         self._rate = CompletionRate()
-        worker_config = WorkerConfig(config.prefill_chunk, config.unknown_ids)
-        workers = [
-            Worker(session, self.state, self._wake, self._closing, worker_config, self._hand_over, observe)
-            for session in sessions
+        shared = Shared(self.state, self._wake, self._closing, config.unknown_ids, self._hand_over, observe)
+        widths = [Width.WIDE] + [Width.NARROW] * (len(sessions) - 1)
+        self._sessions = sessions
+        self._workers = [Worker(session, width, shared) for session, width in zip(sessions, widths, strict=True)]
+        self._threads = [
+            threading.Thread(target=w.run, name=f"engine-{i}", daemon=True) for i, w in enumerate(self._workers)
         ]
-        self._threads = [threading.Thread(target=w.run, name=f"engine-{i}", daemon=True) for i, w in enumerate(workers)]
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def max_model_len(self) -> int:
-        return self.config.max_model_len
+        """Tokens of the longest prompt and answer together, which must fit into the slots alone."""
+        return min(self.config.max_model_len, self.config.slot_tokens)
 
     @property
     def running(self) -> int:
@@ -165,7 +187,7 @@ class Engine:
     def stats(self) -> EngineStats:
         """What the engine holds now. May be called on any thread."""
         with self._wake:
-            state = self.state
+            state, cache = self.state, self.state.cache
             running = (*state.prefilling, *state.decoding)
             return EngineStats(
                 running=state.running,
@@ -173,8 +195,29 @@ class Engine:
                 waiting_tokens=sum(s.length for s in state.waiting),
                 slots=self.config.max_seqs,
                 slot_tokens=sum(s.computed for s in running),
-                slot_tokens_budget=self.config.max_seqs * self.config.max_model_len,
+                slot_tokens_budget=self.config.slot_tokens,
+                cache_tokens=cache.tokens,
+                cache_bytes=cache.nbytes,
+                cache_bytes_budget=cache.budget,
+                cache_queried_tokens=cache.queried_tokens,
+                cache_hit_tokens=cache.hit_tokens,
+                cache_evicted_tokens=cache.evicted_tokens,
+                preemptions=state.preemptions,
+                oldest_step_since=min((flight.begun for flight in state.flights), default=None),
             )
+
+    def warm_up(self) -> None:
+        """Run each session once for each kind of step, so that the first request finds it warm and its cost known.
+
+        Before `start` only.
+        """
+        chunks = [n for n in WARM_UP_CHUNKS if n <= min(self.config.prefill_chunk, self.max_model_len - 1)]
+        for session in self._sessions:
+            for kind, n in [(StepKind.DECODE, 1), *((StepKind.PREFILL, chunk) for chunk in chunks)]:
+                begun = time.monotonic()
+                session.run(self.state.slots, 0, np.zeros((1, n), np.int64), np.array([1]))
+                self.state.costs.observe(kind, session.threads, n, time.monotonic() - begun)
+        self.state.slots.release(0)
 
     def start(self) -> None:
         """Start the worker threads; tokens are delivered on the event loop that is running now."""
@@ -200,7 +243,8 @@ class Engine:
             if self._closing.is_set():
                 raise ModelNotReadyError("The server is stopping.", code="draining", retry_after=5)
             self._check_room(requests)
-            self.state.waiting.extend(stream.sequence for stream in streams)
+            for stream in streams:
+                self.state.waiting.add(stream.sequence)
             self._wake.notify_all()
         return streams
 

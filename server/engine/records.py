@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class StepKind(StrEnum):
+    DECODE = "decode"
+    PREFILL = "prefill"
 
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
     """One step that was carried out. `seconds` is all of it, `run_seconds` the model's part.
 
-    `kind` is "decode" or "prefill"; `sequences` rows, `tokens` computed in all, `threads` of the session it ran on.
+    `sequences` rows, `tokens` computed in all, `threads` of the session it ran on.
     `intervals`: for each token that was drawn and was not its sequence's first, the seconds since the one before it.
     """
 
-    kind: str
+    kind: StepKind
     threads: int
     sequences: int
     tokens: int

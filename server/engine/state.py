@@ -6,24 +6,43 @@ behind them. Between steps a leaver's place is taken by the last of the batch, a
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 
-from server.engine.schedule import Load, StepKind
+from server.engine.cost_model import CostModel
+from server.engine.prefix_cache import PrefixCache
+from server.engine.records import StepKind
+from server.engine.schedule import Flight, Load, Policy
 from server.engine.sequence import Sequence
+from server.engine.waiting import WaitingQueue
 from server.runtime.slots import SlotPool
+from server.runtime.snapshots import Snapshot
+
+HEADROOM = 16
+"""Tokens each running sequence may grow by before another one is let in, or it might soon have to leave again."""
+
+AHEAD = 4
+"""Prompts with a slot that nobody has begun to read: so many may overtake each other, the rest keep their order."""
 
 
 @dataclass(slots=True)
 class EngineState:
-    """Every sequence is in exactly one of `waiting`, `prefilling`, `decoding`; `decoding[i]` has slot i."""
+    """Every sequence is in exactly one of `waiting`, `prefilling`, `decoding`; `decoding[i]` has slot i.
+
+    The slots hold at most `slot_tokens` tokens in all, unless a single sequence needs more; `preemptions` counts
+    sequences set aside for that. `flights` are the steps being carried out, `last` the kind of the one begun last.
+    """
 
     slots: SlotPool
-    waiting: deque[Sequence] = field(default_factory=deque)
+    cache: PrefixCache
+    slot_tokens: int
+    policy: Policy
+    waiting: WaitingQueue = field(default_factory=WaitingQueue)
     prefilling: list[Sequence] = field(default_factory=list)
     decoding: list[Sequence] = field(default_factory=list)
-    decode_in_flight: bool = False
+    costs: CostModel = field(default_factory=CostModel)
+    flights: list[Flight] = field(default_factory=list)
     last: StepKind | None = None
+    preemptions: int = 0
 
     @property
     def running(self) -> int:
@@ -33,23 +52,52 @@ class EngineState:
     def free_slots(self) -> int:
         return self.slots.n_slots - self.running
 
+    @property
+    def held_tokens(self) -> int:
+        """What the running sequences' slots hold, or will once their prompts are read."""
+        return sum(s.length for s in (*self.prefilling, *self.decoding))
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the decode batch is in flight."""
+        return any(flight.kind is StepKind.DECODE for flight in self.flights)
+
     def settle(self) -> None:
-        """Bring everything that is not in flight in order: the cancelled leave, the waiting enter, the ready join."""
+        """Bring all that is not in flight in order: the cancelled leave, the waiting enter, the ready join."""
         self._drop_cancelled()
-        self._admit()
         self._join_decode_batch()
+        self._set_aside()
+        self._admit()
 
     def load(self) -> Load:
-        """What the scheduler is to choose from; `Load.prompt_tokens` goes with `prompts()`."""
+        """What the scheduler is to choose from; `Load.prompts` goes with `prompts()`."""
         return Load(
-            decoding=0 if self.decode_in_flight else len(self.decoding),
-            prompt_tokens=tuple(s.remaining for s in self.prompts()),
+            decoding=0 if self.decodes else len(self.decoding),
+            prompts=tuple(s.remaining for s in self.prompts()),
+            flights=tuple(self.flights),
             last=self.last,
         )
 
     def prompts(self) -> list[Sequence]:
-        """Sequences with prompt left that no session works on, in order of arrival."""
-        return [s for s in self.prefilling if not s.in_flight and not is_ready(s)]
+        """Sequences with tokens left to read that no session works on, the most urgent first.
+
+        That is who would be done first if all had begun when they came: a short prompt passes a long one, and no
+        number of short ones keeps a long one waiting forever.
+        """
+        unread = [s for s in self.prefilling if not s.in_flight and not s.is_ready]
+        return sorted(unread, key=lambda s: s.queued_at + self._reading_time(s))
+
+    def save(self, sequence: Sequence) -> None:
+        """Bring what is computed of a sequence that is not in flight, or of the caller's own, into the cache."""
+        if sequence.begun and sequence.computed > sequence.saved:
+            assert sequence.slot is not None
+            snapshot = self.slots.save(sequence.slot, sequence.saved, sequence.computed)
+            self.keep(sequence, sequence.computed, snapshot)
+
+    def keep(self, sequence: Sequence, end: int, snapshot: Snapshot) -> None:
+        """Bring the state of a sequence's tokens up to `end` into the cache."""
+        self.cache.insert(sequence.tokens[:end], sequence.request.cache_salt, snapshot)
+        sequence.saved = end
 
     def leave(self, sequence: Sequence) -> None:
         """Take out a sequence that is not in flight and free its slot."""
@@ -61,6 +109,17 @@ class EngineState:
             self._close_gap(sequence, sequence.slot)
         sequence.slot = None
 
+    def read_ahead(self, sequence: Sequence) -> None:
+        """Take a sequence out of the decode batch, which is not in flight, to read tokens that are known already."""
+        assert sequence.slot is not None
+        last = self.decoding.pop()
+        if last is not sequence:
+            assert last.slot is not None
+            self.slots.swap(sequence.slot, last.slot, max(sequence.computed, last.computed))
+            self.decoding[sequence.slot] = last
+            sequence.slot, last.slot = last.slot, sequence.slot
+        self.prefilling.append(sequence)
+
     def _close_gap(self, leaver: Sequence, slot: int) -> None:
         """The last of the decode batch takes the leaver's place."""
         last = self.decoding.pop()
@@ -71,27 +130,53 @@ class EngineState:
         self.decoding[slot] = last
         last.slot = slot
 
+    def _reading_time(self, sequence: Sequence) -> float:
+        return self.costs.seconds(StepKind.PREFILL, self.policy.wide, sequence.remaining)
+
     def _drop_cancelled(self) -> None:
-        if any(s.cancelled for s in self.waiting):
-            self.waiting = deque(s for s in self.waiting if not s.cancelled)
+        self.waiting.drop_cancelled()
         for sequence in [s for s in (*self.prefilling, *self.decoding) if s.cancelled and not s.in_flight]:
+            self.save(sequence)
             self.leave(sequence)
 
+    def _set_aside(self) -> None:
+        """Where the slots hold too much, the youngest waits again; it goes on from what the cache keeps of it."""
+        while self.held_tokens > self.slot_tokens and self.running > 1:
+            resting = [s for s in (*self.prefilling, *self.decoding) if not s.in_flight]
+            if not resting:
+                return
+            youngest = max(resting, key=lambda s: s.queued_at)
+            self.save(youngest)
+            self.leave(youngest)
+            youngest.begin_again()
+            self.waiting.give_back(youngest)
+            self.preemptions += 1
+
     def _admit(self) -> None:
-        while self.waiting and self.free_slots:
+        while (sequence := self.waiting.first()) is not None and self.free_slots and self._has_room(sequence):
             taken = {s.slot for s in self.prefilling}
+            self.waiting.take()
             # From the back: the front is where the decode batch grows.
-            slot = next(i for i in reversed(range(self.slots.n_slots)) if i not in taken)
-            sequence = self.waiting.popleft()
-            self.slots.clear(slot)
-            sequence.slot = slot
+            sequence.slot = next(i for i in reversed(range(self.slots.n_slots)) if i not in taken)
+            sequence.known = self._look_up(sequence)
             self.prefilling.append(sequence)
+
+    def _has_room(self, sequence: Sequence) -> bool:
+        if sum(not s.begun for s in self.prefilling) >= AHEAD:
+            return False
+        tokens = self.held_tokens + sequence.length + HEADROOM * self.running
+        return tokens <= self.slot_tokens or not self.running
+
+    def _look_up(self, sequence: Sequence) -> int:
+        if sequence.request.prompt_logprobs is not None:
+            return 0
+        return self.cache.known(sequence.tokens[: sequence.length - 1], sequence.request.cache_salt)
 
     def _join_decode_batch(self) -> None:
         """Move sequences whose prompt is done to the end of the batch, unless a session works in that place."""
-        if self.decode_in_flight:
+        if self.decodes:
             return
-        for sequence in [s for s in self.prefilling if is_ready(s) and not s.in_flight]:
+        for sequence in [s for s in self.prefilling if s.is_ready and not s.in_flight]:
             target = len(self.decoding)
             occupant = next((s for s in self.prefilling if s.slot == target), None)
             if occupant is not None and occupant is not sequence and occupant.in_flight:
@@ -108,8 +193,3 @@ class EngineState:
             self.slots.swap(sequence.slot, target, max(sequence.computed, occupant.computed))
             occupant.slot = sequence.slot
         sequence.slot = target
-
-
-def is_ready(sequence: Sequence) -> bool:
-    """Whether the prompt is done and the first token drawn."""
-    return sequence.generated > 0

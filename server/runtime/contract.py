@@ -77,6 +77,11 @@ class Contract:
     logits_dtype: np.dtype[np.generic]
 
     @property
+    def is_traceable(self) -> bool:
+        """Whether one run tells the convolutions' windows after each of its tokens."""
+        return all(state.trace is not None for state in self.states if state.kind is StateKind.CONV)
+
+    @property
     def keeps_logits(self) -> bool:
         """Whether the graph can be asked for the last positions' logits only."""
         return "num_logits_to_keep" in self.token_dtypes

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from server.errors import UnsupportedModelError
-from server.runtime.contract import StateKind, discover
+from server.runtime.contract import StateKind, StateTensor, discover
 from server.runtime.graph import Graph
 from server.runtime.slots import SlotPool
 
@@ -35,9 +35,16 @@ class ModelSession:
         self._session = _open(graph, options.threads)
         self.contract = discover(self._session.get_inputs(), self._session.get_outputs(), head_dim)
         self.threads = options.threads
+        self.traceable = self.contract.is_traceable
         contract = self.contract
         self._logits = np.empty(options.max_tokens * contract.vocab_size, contract.logits_dtype)
         self._window: dict[str, npt.NDArray[np.generic]] = {}
+        self._traces = {
+            state.past: np.empty(state.shape[0] * (state.shape[1] + options.max_tokens), state.dtype)
+            for state in contract.states
+            if state.trace is not None
+        }
+        self._traced_length = 0
         self._check_state_is_updated_in_place()
 
     def run(
@@ -47,12 +54,14 @@ class ModelSession:
         tokens: npt.NDArray[np.int64],
         past: npt.NDArray[np.int64],
         every_position: bool = False,
+        traced: bool = False,
     ) -> npt.NDArray[np.float32]:
         """Run `tokens` [B, S] on slots first .. first+B-1, whose sequences have `past` [B] tokens so far.
 
         S > 1 needs B = 1. Returns the logits after each row's last token, [B, vocab] float32, or those after every
         token, [B * S, vocab]; valid until the next run. The state advances only when the run succeeds: KV beyond
-        `past` is not looked at, and convolution windows are written here and copied at the end.
+        `past` is not looked at, and convolution windows are written here and copied at the end. After a run of one
+        sequence that was `traced`, `windows_after` tells them for each of its tokens.
         """
         batch, length = tokens.shape
         binding = self._session.io_binding()
@@ -66,14 +75,33 @@ class ModelSession:
             if state.kind is StateKind.CONV:
                 ours = ort.OrtValue.ortvalue_from_numpy(self._conv_output(state.past, view))
             binding.bind_ortvalue_output(state.present, ours)
+            if traced and state.trace is not None:
+                trace = self._trace(state, length)
+                binding.bind_ortvalue_output(state.trace, ort.OrtValue.ortvalue_from_numpy(trace))
         logits = self._logits[: batch * kept * self.contract.vocab_size].reshape(batch, kept, -1)
         binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(logits))
         self._session.run_with_iobinding(binding)
         for state in self.contract.states:
             if state.kind is StateKind.CONV:
                 slots.arrays[state.past][first : first + batch] = self._window[state.past][:batch]
+        self._traced_length = length
         wanted = logits.reshape(batch * kept, -1) if every_position else logits[:, -1]
         return wanted.astype(np.float32, copy=False)
+
+    def windows_after(self, count: int) -> dict[str, npt.NDArray[np.generic]]:
+        """The convolutions' windows [hidden, L] after the first `count` tokens of the last run, which was traced.
+
+        Views by the past inputs' names, valid until the next run.
+        """
+        return {
+            state.past: self._trace(state, self._traced_length)[0, count : count + state.shape[1]].T
+            for state in self.contract.states
+            if state.trace is not None
+        }
+
+    def _trace(self, state: StateTensor, length: int) -> npt.NDArray[np.generic]:
+        hidden, window = state.shape
+        return self._traces[state.past][: hidden * (window + length)].reshape(1, window + length, hidden)
 
     def _token_inputs(
         self, tokens: npt.NDArray[np.int64], past: npt.NDArray[np.int64], kept: int

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from server.engine import invariants
 from server.engine.engine import Engine, EngineConfig
+from server.engine.records import StepRecord
 from server.engine.state import EngineState
 from server.runtime.graph import Precision, load
 from server.runtime.model_folder import open_model_folder
@@ -40,9 +42,13 @@ def start_engine(open_session: OpenSession) -> StartEngine:
     """Start an engine: `async with start_engine(kind, sessions=1, **config) as engine`."""
 
     @asynccontextmanager
-    async def start(kind: str, sessions: int = 1, **config: int) -> AsyncIterator[Engine]:
+    async def start(
+        kind: str, sessions: int = 1, observe: Callable[[StepRecord], None] = lambda _: None, **config: Any
+    ) -> AsyncIterator[Engine]:
         defaults = {"max_seqs": 4, "max_waiting": 64, "max_model_len": 256, "prefill_chunk": 16}
-        engine = Engine([open_session(kind) for _ in range(sessions)], EngineConfig(**(defaults | config)))
+        defaults |= {"slot_tokens": 1024, "cache_bytes": 1 << 24, "itl_target": 1.0}
+        engine = Engine([open_session(kind) for _ in range(sessions)], EngineConfig(**(defaults | config)), observe)
+        engine.warm_up()
         engine.start()
         try:
             yield engine

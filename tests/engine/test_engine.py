@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +56,7 @@ class Planned:
 
 planned = st.builds(
     Planned,
-    prompt=st.integers(1, 50),
+    prompt=st.integers(1, 100),
     max_tokens=st.integers(1, 20),
     seed=st.integers(0, 2**32),
     temperature=st.sampled_from([0.0, 0.8]),
@@ -65,14 +66,24 @@ planned = st.builds(
 
 
 @pytest.mark.parametrize(
-    ("kind", "sessions"), [("onnx-community", 1), ("onnx-community", 2), ("liquid", 1), ("genai", 1)]
+    ("kind", "sessions", "config"),
+    [
+        ("onnx-community", 1, {}),
+        ("onnx-community", 3, {"itl_target": 1e-6}),
+        ("onnx-community", 1, {"cache_bytes": 0}),
+        ("onnx-community", 3, {"itl_target": 1e-6, "slot_tokens": 160, "cache_bytes": 1 << 20}),
+        ("liquid", 1, {}),
+        ("genai", 1, {"slot_tokens": 160}),
+        ("attention-only", 1, {"slot_tokens": 160}),
+    ],
 )
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plans=st.lists(planned, min_size=1, max_size=16))
 async def test_joining_and_leaving_at_any_step_changes_nobodys_tokens(
-    start_engine: StartEngine, kind: str, sessions: int, plans: list[Planned]
+    start_engine: StartEngine, kind: str, sessions: int, config: dict[str, Any], plans: list[Planned]
 ) -> None:
-    async with start_engine(kind, sessions=sessions, max_seqs=5) as engine:
+    """Nor does what the cache knows, which session a step runs on, or being set aside for want of memory."""
+    async with start_engine(kind, sessions=sessions, max_seqs=5, **config) as engine:
         requests = [
             request(p.seed, p.prompt, p.max_tokens, SamplingParams(p.temperature, top_p=0.95, seed=p.seed))
             for p in plans
@@ -166,6 +177,9 @@ class Spelling:
     def commit(self, token: int) -> None:
         assert token == self.left.pop(0)
 
+    def forced_tokens(self) -> list[int]:
+        return list(self.left)
+
 
 async def test_a_constraint_decides_what_comes_next_in_its_own_sequence_only(start_engine: StartEngine) -> None:
     async with start_engine("onnx-community") as engine:
@@ -231,7 +245,7 @@ async def test_logprobs_are_those_of_the_unmodified_logits(
 
 async def test_unknown_ids_are_never_drawn(open_session: OpenSession) -> None:
     unknown = np.arange(1, 1024)
-    config = EngineConfig(max_seqs=1, max_waiting=1, max_model_len=64, prefill_chunk=16, unknown_ids=unknown)
+    config = EngineConfig(1, 1, 64, 16, slot_tokens=64, cache_bytes=0, itl_target=1.0, unknown_ids=unknown)
     engine = Engine([open_session("onnx-community")], config)
     engine.start()
     assert await run(engine, request(6, sampling=SamplingParams(temperature=2.0))) == [[0] * 10]
@@ -312,10 +326,11 @@ class FaultySession(ModelSession):
         tokens: npt.NDArray[np.int64],
         past: npt.NDArray[np.int64],
         every_position: bool = False,
+        traced: bool = False,
     ) -> npt.NDArray[np.float32]:
         if self.fatal in past:
             raise RuntimeError("made to fail")
-        logits = super().run(slots, first, tokens, past, every_position)
+        logits = super().run(slots, first, tokens, past, every_position, traced)
         logits[past == self.poison] = np.nan
         return logits
 
@@ -325,7 +340,7 @@ def faulty_engine(open_session: OpenSession) -> tuple[Engine, FaultySession]:
     session = open_session("onnx-community")
     session.__class__ = FaultySession
     assert isinstance(session, FaultySession)
-    config = EngineConfig(max_seqs=4, max_waiting=64, max_model_len=256, prefill_chunk=16)
+    config = EngineConfig(4, 64, 256, 16, slot_tokens=1024, cache_bytes=1 << 24, itl_target=1.0)
     return Engine([session], config), session
 
 

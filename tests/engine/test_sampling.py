@@ -16,7 +16,7 @@ VOCAB = 400
 
 
 def sequence(params: SamplingParams, prompt: tuple[int, ...] = (0,), answer: tuple[int, ...] = ()) -> Sequence:
-    made = Sequence(GenerationRequest(prompt, 5000, params), deliver=lambda event: None)
+    made = Sequence(GenerationRequest(prompt, 5000, params), deliver=lambda event: None, queued_at=0.0)
     for token in answer:
         made.append(token)
     return made

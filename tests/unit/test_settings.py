@@ -47,6 +47,8 @@ DEFAULTS: dict[str, Any] = {
     "log_format": "auto",
     "log_level": "info",
     "log_prompts": False,
+    "itl_target": 1.0,
+    "cache_memory": None,
     "threads": None,
 }
 
@@ -78,6 +80,8 @@ def test_every_option_has_the_default_that_the_readme_states() -> None:
         ("served_model_name", "a", ("a",)),
         ("served_model_name", "a, b,c", ("a", "b", "c")),
         ("served_model_name", '["a", "b, c"]', ("a", "b, c")),
+        ("itl_target", "0.25", 0.25),
+        ("cache_memory", "0", 0),
         ("chat_template", "template.jinja", Path("template.jinja")),
         ("default_sampling", "{}", {}),
         ("default_sampling", '{"temperature": 0, "top_k": 40}', {"temperature": 0, "top_k": 40}),

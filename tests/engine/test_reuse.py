@@ -1,0 +1,149 @@
+"""What the engine need not compute again, what it computes ahead, and what it sets aside."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from server.engine.constraint import Bitmask
+from server.engine.cost_model import CostModel
+from server.engine.engine import Engine
+from server.engine.records import StepKind, StepRecord
+from server.engine.types import GenerationRequest, PromptProgress, SamplingParams
+from tests.engine.conftest import StartEngine
+from tests.engine.test_engine import GREEDY, Spelling, request, run, tokens_of, until_idle
+
+HYBRIDS = pytest.mark.parametrize("kind", ["onnx-community", "liquid", "genai", "float16-state"])
+
+
+def after(first: GenerationRequest, answer: list[int], more: int) -> GenerationRequest:
+    """The next turn of a chat: all of the first one, its answer, and some more tokens."""
+    return GenerationRequest((*first.prompt, *answer, *request(99, more).prompt), 8, GREEDY)
+
+
+async def cached(engine: Engine, asked: GenerationRequest) -> int:
+    """How many prompt tokens of a request, which is answered, were found."""
+    stream = engine.submit([asked])[0]
+    await tokens_of(stream)
+    return stream.cached_tokens
+
+
+@HYBRIDS
+async def test_the_next_turn_computes_only_what_is_new(start_engine: StartEngine, kind: str) -> None:
+    async with start_engine(kind) as engine:
+        first = request(1, 100, 20)
+        (answer,) = await run(engine, first)
+        second = after(first, answer, 12)
+        assert await cached(engine, second) == 119  # the last token drawn was never computed
+        warm = (await run(engine, second))[0]
+    async with start_engine(kind, cache_bytes=0) as engine:
+        assert (await run(engine, second))[0] == warm
+
+
+@HYBRIDS
+async def test_a_prompt_that_leaves_a_known_one_anywhere_computes_at_most_64_tokens_of_it_again(
+    start_engine: StartEngine, kind: str
+) -> None:
+    async with start_engine(kind, prefill_chunk=64) as engine:
+        known = request(2, 200)
+        await run(engine, known)
+        for shared in (190, 150, 128, 70, 10):
+            leaving = GenerationRequest((*known.prompt[:shared], *request(shared, 20).prompt), 4, GREEDY)
+            assert shared - await cached(engine, leaving) <= 64
+            # From the second visit on there is a checkpoint right at the branch, where one run can make it.
+            again = GenerationRequest((*known.prompt[:shared], *request(shared + 1, 20).prompt), 4, GREEDY)
+            if engine.traceable:
+                assert await cached(engine, again) == shared
+
+
+async def test_choices_of_one_prompt_and_those_who_share_its_beginning_compute_it_once(
+    start_engine: StartEngine,
+) -> None:
+    async with start_engine("onnx-community", max_seqs=8, slot_tokens=4096) as engine:
+        sampling = SamplingParams(temperature=1.0)
+        choices = engine.submit([dataclasses.replace(request(3, 100), sampling=sampling)] * 4)
+        for stream in choices:
+            await tokens_of(stream)
+        shared = request(4, 128).prompt
+        others = engine.submit([GenerationRequest((*shared, i, 7 * i), 4, GREEDY) for i in range(1, 9)])
+        for stream in others:
+            await tokens_of(stream)
+        if engine.traceable:
+            assert [stream.cached_tokens for stream in choices] == [0, 99, 99, 99]
+        assert [stream.cached_tokens for stream in others] == [0] + [128] * 7
+
+
+async def test_another_salt_finds_nothing(start_engine: StartEngine) -> None:
+    async with start_engine("onnx-community") as engine:
+        await run(engine, request(5, 100))
+        assert await cached(engine, dataclasses.replace(request(5, 100), cache_salt="other")) == 0
+        assert await cached(engine, request(5, 100)) > 0
+
+
+async def test_a_prompt_tells_how_far_it_is(start_engine: StartEngine) -> None:
+    async with start_engine("onnx-community", prefill_chunk=64) as engine:
+        asked = dataclasses.replace(request(6, 150), report_progress=True)
+        for known in (0, 128):
+            events = [event async for event in engine.submit([asked])[0]]
+            told = [event for event in events if isinstance(event, PromptProgress)]
+            assert [(p.total, p.cached) for p in told] == [(150, told[0].cached)] * len(told)
+            assert told[0].cached == told[0].processed >= known
+            assert told[-1].processed == 150
+            assert events[: len(told)] == told
+
+
+async def test_the_youngest_is_set_aside_when_memory_runs_out_and_loses_nothing(start_engine: StartEngine) -> None:
+    requests = [request(i, 20, 60) for i in range(4)]
+    async with start_engine("onnx-community", slot_tokens=1024) as engine:
+        expected = [(await run(engine, asked))[0] for asked in requests]
+    async with start_engine("onnx-community", slot_tokens=160) as engine:
+        assert await run(engine, *requests) == expected
+        assert engine.stats().preemptions > 0
+        await until_idle(engine)
+
+
+async def test_nobody_may_ask_for_more_tokens_than_the_slots_hold(start_engine: StartEngine) -> None:
+    async with start_engine("onnx-community", slot_tokens=160) as engine:
+        assert engine.max_model_len == 160
+
+
+class Grammar(Spelling):
+    """Three tokens are free, then come those that it spells, then all are free again."""
+
+    free = 3
+
+    def mask(self, out: Bitmask) -> bool:
+        return bool(not self.free and self.left) and super().mask(out)
+
+    def commit(self, token: int) -> None:
+        if self.free:
+            self.free -= 1
+        elif self.left:
+            super().commit(token)
+
+    def forced_tokens(self) -> list[int]:
+        return [] if self.free else super().forced_tokens()
+
+
+async def test_tokens_without_a_choice_are_computed_in_one_chunk_and_change_nothing(start_engine: StartEngine) -> None:
+    spelled = [5, 31, 32, 33, 34, 35, 36, 37, 38, 39, 1023]
+    ahead = SamplingParams(temperature=1.5, seed=3)
+    one_by_one = dataclasses.replace(ahead, top_logprobs=0)  # where each token's logprobs are asked for
+    steps: list[StepRecord] = []
+    answers = []
+    async with start_engine("onnx-community", observe=steps.append) as engine:
+        for sampling, chunks in ((ahead, 1), (one_by_one, 0)):
+            steps.clear()
+            make_chunks_cheap(engine.state.costs)
+            bound = GenerationRequest(request(8).prompt, 20, sampling, constraint=Grammar(list(spelled)))
+            answers.append(await run(engine, bound, request(9, 20, 20)))
+            assert len([s for s in steps if s.kind is StepKind.PREFILL and s.tokens == 1 + len(spelled)]) == chunks
+    assert answers[0] == answers[1]
+    assert answers[0][0][3 : 3 + len(spelled)] == spelled
+
+
+def make_chunks_cheap(costs: CostModel) -> None:
+    for n in (1, 64) * 20:
+        costs.observe(StepKind.PREFILL, 1, n, 0.001)
+        costs.observe(StepKind.DECODE, 1, n, 0.1 * n)
