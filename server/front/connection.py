@@ -9,7 +9,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-MAX_HEAD = 64 * 2**10  # bytes of a request line with its headers
+MAX_HEAD = 64 * 2**10  # bytes of a request line with its headers, as long as they are not complete
 CROWDED_SECONDS = 1.0  # for the first request of a connection that is one too many
 
 

@@ -1,0 +1,135 @@
+"""Named keys: who may ask, how much, and what is told of it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from server.api.keys import read_keys
+from server.errors import StartupError
+from tests.http.test_errors import error_of
+from tests.serving import Server, StartServer
+
+HELLO = [{"role": "user", "content": "hello"}]
+ENDLESS: dict[str, Any] = {"messages": HELLO, "logit_bias": {"7": -100}}
+
+
+@pytest.fixture
+def guarded(tmp_path: Path, tiny_model: Path, start_server: StartServer) -> Server:
+    """Keys for alice, by its hash, for bob, who may have one request at once, and for carl, with few tokens."""
+    keys = tmp_path / "keys.toml"
+    keys.write_text(f"""
+        [alice]
+        key = "sha256:{hashlib.sha256(b"key-a").hexdigest()}"
+        [bob]
+        key = "key-b"
+        max_concurrent = 1
+        [carl]
+        key = "key-c"
+        tokens_per_minute = 20
+    """)
+    return start_server(model=str(tiny_model), max_seqs=4, threads=1, api_keys_file=keys)
+
+
+def chat(server: Server, key: str, **body: Any) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {key}"}
+    return httpx.post(f"{server.url}/v1/chat/completions", json=ENDLESS | body, headers=headers, timeout=60)
+
+
+@pytest.mark.parametrize(("key", "status"), [("key-a", 200), ("key-b", 200), ("key-d", 401), ("sha256:", 401)])
+def test_the_keys_of_the_file_are_taken_and_no_others(guarded: Server, key: str, status: int) -> None:
+    assert chat(guarded, key, max_tokens=1).status_code == status
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/nothing", "/tokenize", "/detokenize", "/v1/completions"])
+def test_what_asks_the_model_needs_a_key(guarded: Server, path: str) -> None:
+    answer = httpx.get(guarded.url + path) if "models" in path else httpx.post(guarded.url + path, json={})
+    assert answer.status_code == (404 if path == "/v1/nothing" else 401)
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/version", "/metrics", "/docs"])
+def test_what_asks_the_server_needs_none(guarded: Server, path: str) -> None:
+    assert httpx.get(guarded.url + path).status_code == 200
+
+
+def test_a_key_has_no_more_requests_at_once_than_it_may(guarded: Server) -> None:
+    headers = {"Authorization": "Bearer key-b"}
+    url = f"{guarded.url}/v1/chat/completions"
+    with httpx.stream("POST", url, json=ENDLESS | {"stream": True}, headers=headers) as running:
+        lines = running.iter_lines()
+        next(lines)
+        assert running.headers["x-ratelimit-remaining-requests"] == "0"
+        answer = chat(guarded, "key-b", max_tokens=1)
+        error = error_of(answer, 429)
+        assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
+        assert error["message"] == "The key bob may have 1 requests at once (max_concurrent)."
+        assert answer.headers["retry-after"] == "1"
+        assert answer.headers["x-ratelimit-limit-requests"] == "1"
+        assert chat(guarded, "key-a", max_tokens=1).status_code == 200
+    guarded.wait_until(guarded.is_idle)
+    guarded.wait_until(lambda: chat(guarded, "key-b", max_tokens=1).status_code == 200)
+
+
+def test_a_key_that_has_used_up_its_tokens_waits_for_new_ones(guarded: Server) -> None:
+    first = chat(guarded, "key-c", max_tokens=30)
+    assert first.status_code == 200
+    assert first.headers["x-ratelimit-limit-tokens"] == "20"
+    answer = chat(guarded, "key-c", max_tokens=1)
+    error = error_of(answer, 429)
+    assert error["message"] == "The key carl may use 20 tokens a minute (tokens_per_minute)."
+    assert 30 <= int(answer.headers["retry-after"]) <= 120
+    assert answer.headers["x-ratelimit-remaining-tokens"] == "0"
+    assert answer.headers["x-ratelimit-reset-tokens"].endswith("s")
+
+
+def test_a_request_carries_its_keys_name_and_shares_no_prefix_with_others(
+    guarded: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, submitted = guarded.engine.submit, []
+    monkeypatch.setattr(guarded.engine, "submit", lambda requests: submitted.extend(requests) or submit(requests))
+    for key, salt in (("key-a", None), ("key-a", "x"), ("key-b", None)):
+        chat(guarded, key, max_tokens=1, cache_salt=salt)
+    assert [request.tenant for request in submitted] == ["alice", "alice", "bob"]
+    assert len({request.cache_salt for request in submitted}) == 3
+
+
+def test_without_keys_the_tenant_is_the_address_that_a_trusted_proxy_names(
+    tiny: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, submitted = tiny.engine.submit, []
+    monkeypatch.setattr(tiny.engine, "submit", lambda requests: submitted.extend(requests) or submit(requests))
+    for headers in ({}, {"X-Forwarded-For": "203.0.113.7"}):
+        body = ENDLESS | {"max_tokens": 1}
+        httpx.post(f"{tiny.url}/v1/chat/completions", json=body, headers=headers)
+    assert [request.tenant for request in submitted] == ["127.0.0.1", "203.0.113.7"]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[a", "Expected"),
+        ("key = 'x'", "key: Input should be"),
+        ("[a]", "a.key: Field required"),
+        ("[a]\nkey = ''", "a.key: String should have at least 1 character"),
+        ("[a]\nkey = 'x'\nrate = 1", "a.rate: Extra inputs are not permitted"),
+        ("[a]\nkey = 'x'\nmax_concurrent = 0", "a.max_concurrent: Input should be greater than or equal to 1"),
+        ("[a]\nkey = 'sha256:abcd'", "a.key: a SHA-256 has 64 hexadecimal digits"),
+    ],
+)
+def test_a_file_that_is_none_of_keys_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text(text)
+    with pytest.raises(StartupError, match=f"^--api-keys-file: {path}: .*{complaint}"):
+        read_keys(path)
+
+
+def test_a_wrong_file_repeats_no_key(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text("[a]\nkey = 12345678")
+    with pytest.raises(StartupError) as refused:
+        read_keys(path)
+    assert "12345678" not in str(refused.value)

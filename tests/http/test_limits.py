@@ -1,0 +1,170 @@
+"""How much a request may be and how long it may take, each with the error that names the limit."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+
+from server.runtime.session import ModelSession
+from tests.http.test_errors import error_of
+from tests.serving import Server, StartServer
+
+HELLO = [{"role": "user", "content": "hello"}]
+ENDLESS: dict[str, Any] = {"messages": HELLO, "logit_bias": {"7": -100}, "temperature": 0}
+
+
+@pytest.fixture
+def start(tiny_model: Path, start_server: StartServer) -> StartServer:
+    """A server with room for one sequence."""
+    return lambda **options: start_server(**{"model": str(tiny_model), "max_seqs": 1, "threads": 1} | options)
+
+
+@contextmanager
+def running(server: Server, stream: bool = True) -> Iterator[Iterator[str]]:
+    """One endless stream, which holds the only slot."""
+    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=ENDLESS | {"stream": stream}) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        yield lines
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Prompts of more than a token make no progress until the event is set."""
+    go_on = threading.Event()
+    run = ModelSession.run
+
+    def waiting(self: ModelSession, slots: Any, first: int, tokens: Any, *rest: Any) -> np.ndarray[Any, Any]:
+        if tokens.shape[1] > 1 and tokens.any():  # the trial at the start is of zeros
+            go_on.wait(60)
+        return run(self, slots, first, tokens, *rest)
+
+    monkeypatch.setattr(ModelSession, "run", waiting)
+    yield go_on
+    go_on.set()
+
+
+def test_a_request_that_takes_longer_than_it_may_is_a_504_that_is_not_tried_again(start: StartServer) -> None:
+    server = start(request_timeout=0.5)
+    answer = server.chat(**ENDLESS, max_tokens=4000)
+    assert answer.headers["x-should-retry"] == "false"
+    error = error_of(answer, 504)
+    assert (error["type"], error["code"]) == ("timeout_error", "request_timeout")
+    assert error["message"] == "The request was not finished within its time limit of 0.5 seconds."
+    server.wait_until(server.is_idle)
+
+
+def test_a_client_sets_a_lower_limit_and_no_higher_one(start: StartServer) -> None:
+    server = start(request_timeout=1)
+    url = f"{server.url}/v1/chat/completions"
+    for sent, kept in (("0.2", "0.2"), ("100", "1")):
+        answer = httpx.post(url, json=ENDLESS, headers={"X-Request-Timeout": sent}, timeout=30)
+        assert f"limit of {kept} seconds" in error_of(answer, 504)["message"]
+
+
+@pytest.mark.parametrize("sent", ["soon", "0", "-1", "nan"])
+def test_a_time_limit_that_is_none_is_refused(tiny: Server, sent: str) -> None:
+    headers = {"X-Request-Timeout": sent}
+    answer = httpx.post(f"{tiny.url}/v1/chat/completions", json={"messages": HELLO}, headers=headers)
+    error = error_of(answer, 400)
+    assert error["param"] == "X-Request-Timeout"
+    assert error["message"].endswith(f"must be a number of seconds above 0; got {sent!r}.")
+
+
+def test_a_stream_that_takes_too_long_ends_with_an_error(start: StartServer) -> None:
+    server = start(request_timeout=0.5)
+    with pytest.raises(openai.APIError, match=r"time limit of 0\.5 seconds"):
+        list(server.client.chat.completions.create(model="tiny-model", stream=True, **ENDLESS))
+    server.wait_until(server.is_idle)
+
+
+def test_who_waits_too_long_for_a_turn_is_sent_elsewhere(start: StartServer) -> None:
+    server = start(max_queue_time=0.2)
+    with running(server):
+        answer = server.chat(messages=HELLO)
+        error = error_of(answer, 503)
+        assert (error["type"], error["code"]) == ("server_error", "overloaded")
+        assert "has waited 0.2 seconds (--max-queue-time)" in error["message"]
+        assert int(answer.headers["retry-after"]) >= 1
+    server.wait_until(server.is_idle)
+
+
+def test_whose_turn_has_come_has_waited_enough(start: StartServer) -> None:
+    server = start(max_queue_time=0.2)
+    assert server.chat(**ENDLESS, max_tokens=1500).json()["usage"]["completion_tokens"] == 1500
+
+
+def test_prompts_that_wait_have_a_limit_of_tokens(start: StartServer) -> None:
+    server = start(max_waiting_tokens=40)
+    with running(server):
+        waiting = threading.Thread(target=lambda: server.chat(messages=HELLO, max_tokens=1))
+        waiting.start()
+        server.wait_until(lambda: server.engine.waiting == 1)
+        error = error_of(server.chat(messages=[{"role": "user", "content": "1 2 3 " * 20}]), 429)
+        assert "at most prompts of 40 tokens may wait" in error["message"]
+    waiting.join()
+
+
+def test_no_answer_is_longer_than_may_be(start: StartServer) -> None:
+    server = start(max_output_tokens=7)
+    for asked in ({}, {"max_tokens": 100}):
+        answer = server.chat(**ENDLESS, **asked).json()
+        assert answer["usage"]["completion_tokens"] == 7
+        assert answer["choices"][0]["finish_reason"] == "length"
+    assert server.chat(**ENDLESS, max_tokens=3).json()["usage"]["completion_tokens"] == 3
+
+
+def test_more_choices_than_may_be_are_refused(start: StartServer) -> None:
+    server = start(max_n=2)
+    assert error_of(server.chat(messages=HELLO, n=3), 400)["message"] == (
+        "n is at most 2 on this server (--max-n); got 3."
+    )
+
+
+@pytest.mark.parametrize("field", ["messages", "tools"])
+def test_too_many_items_are_counted_before_they_are_looked_at(tiny: Server, field: str) -> None:
+    error = error_of(tiny.chat(**{"messages": HELLO, field: [1] * 100_000}), 400)
+    assert error["param"] == field
+    assert error["message"].endswith("items; got 100,000.")
+
+
+def test_a_stream_sends_pings_while_its_prompt_is_read(start: StartServer, held: threading.Event) -> None:
+    server = start(sse_ping=0.1)
+    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=ENDLESS | {"stream": True}) as answer:
+        assert answer.status_code == 200
+        lines = (line for line in answer.iter_lines() if line)
+        assert [next(lines), next(lines)] == [": ping", ": ping"]
+        held.set()
+        assert next(line for line in lines if line != ": ping").startswith("data: {")
+
+
+def test_a_stream_sends_pings_while_it_waits_for_its_turn_and_then_an_error(start: StartServer) -> None:
+    server = start(sse_ping=0.1, max_queue_time=0.5)
+    with running(server), httpx.stream(
+        "POST", f"{server.url}/v1/chat/completions", json=ENDLESS | {"stream": True}
+    ) as answer:  # fmt: skip
+        said = [line for line in answer.iter_lines() if line]
+    assert said[0] == ": ping"
+    assert json.loads(said[-1].removeprefix("data: "))["error"]["code"] == "overloaded"
+
+
+def test_an_error_before_the_first_ping_has_its_own_status(start: StartServer) -> None:
+    server = start(sse_ping=30, max_queue_time=0.2)
+    with running(server):
+        error_of(server.chat(**ENDLESS, stream=True), 503)
+
+
+def test_a_page_of_another_origin_may_ask_where_it_is_allowed(start: StartServer) -> None:
+    asked = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+    for options, allowed in (({}, None), ({"cors_origin": ("https://a.example",)}, "https://a.example")):
+        answer = httpx.options(f"{start(**options).url}/v1/chat/completions", headers=asked)
+        assert answer.headers.get("access-control-allow-origin") == allowed

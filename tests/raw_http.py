@@ -1,0 +1,69 @@
+"""Bytes on a socket: what no client library would send, and what comes back."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response as it was read: up to its length, or until the server hung up."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def error(self) -> Any:
+        return json.loads(self.body)["error"]
+
+
+class RawClient:
+    """One connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self._file = connection.makefile("rb")
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def post(self, path: str, *headers: str, body: bytes = b"") -> None:
+        """A request's head, and what is sent of its body at once."""
+        head = "\r\n".join([f"POST {path} HTTP/1.1", "Host: test", *headers, "", ""])
+        self.send(head.encode() + body)
+
+    def answer(self) -> Answer:
+        status = int(self._file.readline().split()[1])
+        headers = {}
+        while line := self._file.readline().strip():
+            name, _, value = line.decode().partition(":")
+            headers[name.lower()] = value.strip()
+        return Answer(status, headers, self._file.read(int(headers["content-length"])))
+
+    def is_cut(self) -> bool:
+        """Wait for the server to hang up; False where it says something first."""
+        try:
+            return self._file.read(1) == b""
+        except ConnectionResetError:
+            return True
+
+
+@contextmanager
+def connected(url: str, receive_buffer: int | None = None) -> Iterator[RawClient]:
+    """A connection to `url`'s host and port; what takes longer than SECONDS fails."""
+    host, port = urlsplit(url).hostname, urlsplit(url).port
+    with socket.socket() as connection:
+        if receive_buffer is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        connection.settimeout(SECONDS)
+        connection.connect((host, port))
+        yield RawClient(connection)
