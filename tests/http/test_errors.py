@@ -1,4 +1,4 @@
-"""Every error a user can cause, with the message it shows. All have OpenAI's shape."""
+"""Every error a user can cause, with its message; single fields are in test_fields. All have OpenAI's shape."""
 
 from __future__ import annotations
 
@@ -72,31 +72,15 @@ def user(**message: Any) -> list[dict[str, Any]]:
         ),
         ({"temperature": 3}, "temperature", "`temperature`: 3. Input should be less than or equal to 2."),
         ({"temperature": "hot"}, "temperature", "`temperature`: 'hot'. Input should be a valid number."),
-        ({"top_p": 0}, "top_p", "greater than 0"),
-        ({"top_k": -1}, "top_k", "greater than or equal to 0"),
-        ({"min_p": 2}, "min_p", "less than or equal to 1"),
-        ({"repetition_penalty": 0}, "repetition_penalty", "greater than or equal to 0.01"),
         ({"repetition_penalty": 1e-65}, "repetition_penalty", "greater than or equal to 0.01"),
         ({"logit_bias": {"9" * 5000: 1}}, "logit_bias", "9999' is no id."),
-        ({"frequency_penalty": -3}, "frequency_penalty", "greater than or equal to -2"),
-        ({"presence_penalty": 3}, "presence_penalty", "less than or equal to 2"),
-        ({"max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
         ({"max_completion_tokens": 1.5}, "max_completion_tokens", "1.5"),
         ({"n": 9}, "n", "n is at most 8 on this server (--max-n); got 9."),
-        ({"seed": 2**63}, "seed", "less than"),
         ({"stop": ["a"] * 5}, "stop", "at most 4 items"),
-        ({"stop": [""]}, "stop[0]", "at least 1 character"),
         ({"stop": 3}, "stop", "valid list"),
-        ({"logit_bias": {"x": 1}}, "logit_bias", "'x' is no id"),
         ({"logit_bias": {"7": 101}}, "logit_bias.7", "less than or equal to 100"),
         ({"logit_bias": {"99999": 1}}, "logit_bias", "99999 is no token of this model: ids go from 0 to 1023."),
-        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "less than or equal to 20"),
         ({"top_logprobs": 2}, "top_logprobs", "top_logprobs needs logprobs: true."),
-        ({"stream_options": {"include_usage": True}}, "stream_options", "stream_options needs stream: true."),
-        ({"stream": "yes"}, "stream", "valid boolean"),
-        ({"modalities": ["audio"]}, "modalities", "This model answers in text only"),
-        ({"audio": {"voice": "x"}}, "audio", "neither hear, speak nor search"),
-        ({"web_search_options": {}}, "web_search_options", "neither hear, speak nor search"),
         ({"response_format": {"type": "xml"}}, "response_format.type", "'xml'"),
         (
             {"tools": [{"type": "function"}]},
@@ -105,7 +89,6 @@ def user(**message: Any) -> list[dict[str, Any]]:
         ),
         ({"tools": [{"type": "function", "function": {"name": ""}}]}, "tools[0].function.name", "at least 1 character"),
         ({"tools": [TOOL], "tool_choice": "sometimes"}, "tool_choice.type", "'sometimes'"),
-        ({"tool_choice": "auto"}, "tool_choice", "tool_choice needs tools."),
         (
             {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}},
             "tool_choice",
@@ -121,7 +104,6 @@ def user(**message: Any) -> list[dict[str, Any]]:
             "tool_choice.allowed_tools.tools",
             "at least 1 item",
         ),
-        ({"tools": [TOOL], "parallel_tool_calls": "no"}, "parallel_tool_calls", "valid boolean"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "match pattern"),
         (
             {"tools": [{"type": "custom", "custom": {"name": "c", "format": {"type": "grammar"}}}]},
@@ -134,7 +116,6 @@ def user(**message: Any) -> list[dict[str, Any]]:
             "cannot be enforced",
         ),
         ({"tools": [TOOL], "functions": [{"name": "f"}]}, "functions", "functions is the old form of tools"),
-        ({"function_call": "auto"}, "function_call", "function_call needs functions."),
         ({"functions": [{"name": "f"}], "function_call": {"name": "g"}}, "function_call", "function_call names 'g'"),
         ({"functions": [{"name": "f"}], "function_call": {}}, "function_call", 'must be "none", "auto" or'),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "needs the field json_schema"),
@@ -153,10 +134,6 @@ def user(**message: Any) -> list[dict[str, Any]]:
             "response_format.json_schema.schema",
             "strange",
         ),
-        ({"min_tokens": -1}, "min_tokens", "greater than or equal to 0"),
-        ({"stop_token_ids": [5000]}, "stop_token_ids", "5000 is no token of this model"),
-        ({"typical_p": 0.5}, "typical_p", "typical_p is not supported."),
-        ({"chat_template_kwargs": []}, "chat_template_kwargs", "valid dictionary"),
         (
             {"continue_final_message": True, "add_generation_prompt": True},
             "continue_final_message",
