@@ -56,7 +56,8 @@ class Sequence:
     last_token_at: float = 0.0
     rng: np.random.Generator = field(init=False)
     counts: dict[int, int] = field(default_factory=dict)
-    seen: npt.NDArray[np.int64] = field(init=False)
+    _seen: npt.NDArray[np.int64] = field(init=False)
+    _seen_set: set[int] = field(init=False)
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
     branches: set[int] = field(init=False)
 
@@ -67,13 +68,20 @@ class Sequence:
         # Counter-based and its own: what else is running does not change what a seed draws.
         seed = self.request.sampling.seed
         self.rng = np.random.Generator(np.random.Philox(None if seed is None else seed % 2**64))
-        self.seen = np.unique(prompt)
+        self._seen_set = set(self.request.prompt)
+        self._seen = np.empty(len(self._seen_set) + self.request.max_tokens, np.int64)
+        self._seen[: len(self._seen_set)] = sorted(self._seen_set)
         # One token before the prompt's end: the same prompt again needs the logits after its last.
         self.branches = {*_spaced(self.request.checkpoints), len(prompt) - 1}
 
     @property
     def prompt_length(self) -> int:
         return len(self.request.prompt)
+
+    @property
+    def seen(self) -> npt.NDArray[np.int64]:
+        """The different tokens of prompt and answer."""
+        return self._seen[: len(self._seen_set)]
 
     @property
     def generated(self) -> int:
@@ -105,8 +113,9 @@ class Sequence:
         """Take a drawn token; says whether the sequence ends with it."""
         self.tokens[self.length] = token
         self.length += 1
-        if token not in self.counts and token not in self.seen:
-            self.seen = np.append(self.seen, token)
+        if token not in self._seen_set:
+            self._seen[len(self._seen_set)] = token
+            self._seen_set.add(token)
         self.counts[token] = self.counts.get(token, 0) + 1
         if token in self.request.stop_token_ids:
             return FinishReason.STOP
