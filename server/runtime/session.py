@@ -38,7 +38,9 @@ class ModelSession:
         self.traceable = self.contract.is_traceable
         contract = self.contract
         self._logits = np.empty(options.max_tokens * contract.vocab_size, contract.logits_dtype)
-        self._window: dict[str, npt.NDArray[np.generic]] = {}
+        self._slots: SlotPool | None = None
+        self._windows: dict[str, npt.NDArray[np.generic]] = {}
+        self._bindings: dict[tuple[int, int], ort.IOBinding] = {}
         self._traces = {
             state.past: np.empty(state.shape[0] * (state.shape[1] + options.max_tokens), state.dtype)
             for state in contract.states
@@ -63,27 +65,24 @@ class ModelSession:
         `past` is not looked at, and convolution windows are written here and copied at the end. After a run of one
         sequence that was `traced`, `windows_after` tells them for each of its tokens.
         """
+        if slots is not self._slots:
+            self._adopt(slots)
         batch, length = tokens.shape
-        binding = self._session.io_binding()
         kept = length if every_position or not self.contract.keeps_logits else 1
+        binding = self._bind_states(slots, first, batch) if traced else self._bound_states(slots, first, batch)
         for name, value in self._token_inputs(tokens, past, kept).items():
             binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value))
-        for state in self.contract.states:
-            view = slots.arrays[state.past][first : first + batch]
-            ours = ort.OrtValue.ortvalue_from_numpy(view)
-            binding.bind_ortvalue_input(state.past, ours)
-            if state.kind is StateKind.CONV:
-                ours = ort.OrtValue.ortvalue_from_numpy(self._conv_output(state.past, view))
-            binding.bind_ortvalue_output(state.present, ours)
-            if traced and state.trace is not None:
-                trace = self._trace(state, length)
-                binding.bind_ortvalue_output(state.trace, ort.OrtValue.ortvalue_from_numpy(trace))
+        if traced:
+            for state in self.contract.states:
+                if state.trace is not None:
+                    trace = ort.OrtValue.ortvalue_from_numpy(self._trace(state, length))
+                    binding.bind_ortvalue_output(state.trace, trace)
         logits = self._logits[: batch * kept * self.contract.vocab_size].reshape(batch, kept, -1)
         binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(logits))
         self._session.run_with_iobinding(binding)
         for state in self.contract.states:
             if state.kind is StateKind.CONV:
-                slots.arrays[state.past][first : first + batch] = self._window[state.past][:batch]
+                slots.arrays[state.past][first : first + batch] = self._windows[state.past][:batch]
         self._traced_length = length
         wanted = logits.reshape(batch * kept, -1) if every_position else logits[:, -1]
         return wanted.astype(np.float32, copy=False)
@@ -98,6 +97,33 @@ class ModelSession:
             for state in self.contract.states
             if state.trace is not None
         }
+
+    def _adopt(self, slots: SlotPool) -> None:
+        """Work on other slots from now on; `_windows` is scratch for as many present windows as there are slots."""
+        self._slots, self._bindings = slots, {}
+        self._windows = {
+            state.past: np.empty((slots.n_slots, *state.shape), state.dtype)
+            for state in self.contract.states
+            if state.kind is StateKind.CONV
+        }
+
+    def _bound_states(self, slots: SlotPool, first: int, batch: int) -> ort.IOBinding:
+        """As `_bind_states`, but bound once: a decode step's time is worth more than a few hundred small objects."""
+        if (first, batch) not in self._bindings:
+            self._bindings[first, batch] = self._bind_states(slots, first, batch)
+        return self._bindings[first, batch]
+
+    def _bind_states(self, slots: SlotPool, first: int, batch: int) -> ort.IOBinding:
+        binding = self._session.io_binding()
+        for state in self.contract.states:
+            # onnxruntime works on the slots' own memory, which outlives the binding.
+            view = slots.arrays[state.past][first : first + batch]
+            ours = ort.OrtValue.ortvalue_from_numpy(view)
+            binding.bind_ortvalue_input(state.past, ours)
+            if state.kind is StateKind.CONV:
+                ours = ort.OrtValue.ortvalue_from_numpy(self._windows[state.past][:batch])
+            binding.bind_ortvalue_output(state.present, ours)
+        return binding
 
     def _trace(self, state: StateTensor, length: int) -> npt.NDArray[np.generic]:
         hidden, window = state.shape
@@ -116,13 +142,6 @@ class ModelSession:
         }
         dtypes = self.contract.token_dtypes
         return {name: np.ascontiguousarray(values[name], dtypes[name]).reshape(values[name].shape) for name in dtypes}
-
-    def _conv_output(self, name: str, view: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        """Scratch for a convolution's present state, shaped like `view`."""
-        scratch = self._window.get(name)
-        if scratch is None or len(scratch) < len(view):
-            scratch = self._window[name] = np.empty_like(view)
-        return scratch[: len(view)]
 
     def _check_state_is_updated_in_place(self) -> None:
         """Two short steps: fails here, with a reason, rather than at the first request."""
