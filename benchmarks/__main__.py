@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import clients, decode, memory, pace, prefixes
+from benchmarks import chunks, clients, decode, memory, pace, prefixes
 from benchmarks.draw import draw
 from benchmarks.machine import describe_machine, describe_model
 from benchmarks.report import Report, summarize
@@ -23,7 +23,7 @@ from benchmarks.servers import Bench
 
 RESULTS = Path(__file__).parent / "results"
 PARTS: dict[str, Callable[[Bench], Coroutine[Any, Any, Report]]] = {
-    module.PART: module.measure for module in (clients, pace, prefixes, decode, memory)
+    module.PART: module.measure for module in (clients, pace, chunks, prefixes, decode, memory)
 }
 
 

@@ -44,6 +44,7 @@ def draw(report: Report, file: Path) -> None:
             axes.grid(axis="y", color="#808080", alpha=0.25)
             if len(chart.series) > 1:
                 axes.legend(loc="upper left", ncols=2)
+        figure.supxlabel(f"{report.model}; {report.machine}", fontsize=7)
         image = io.StringIO()
         figure.savefig(image, format="svg", transparent=True, metadata={"Date": None})
     head, body = image.getvalue().replace(INK, "currentColor").split("<defs>", 1)

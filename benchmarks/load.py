@@ -98,7 +98,8 @@ class Endpoint:
 
     def __init__(self, name: str, url: str) -> None:
         self.name = name
-        self._http = httpx.AsyncClient(base_url=url, timeout=1800, limits=httpx.Limits(max_connections=None))
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)  # some servers close after a stream
+        self._http = httpx.AsyncClient(base_url=url, timeout=1800, limits=limits)
         self._model = ""
 
     async def __aenter__(self) -> Self:

@@ -1,8 +1,8 @@
 """What does a token held cost in memory, and is all of it given back?
 
 Streams fill the slots while the server's anonymous memory is read from the kernel, and what it says it holds from
-/metrics. Counted apart: the slots' bytes a token (the slope of anonymous memory less the cache's bytes), and the
-cache's (as reported, its checkpoints of convolution state included). Linux only.
+/metrics. Counted apart: the slots' bytes a token (the slope of anonymous memory less the cache's bytes while they
+fill), and the cache's (as reported, its checkpoints of convolution state included). Linux only.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ QUESTION = "Memory against tokens held"
 STREAMS = 16
 MOST_TOKENS = 200
 SAMPLE_SECONDS = 0.2
+MOST_POINTS = 30
 FLOAT_BYTES = {onnx.TensorProto.FLOAT: 4, onnx.TensorProto.FLOAT16: 2}
 COLUMNS = ("", "measured", "expected", "measured to expected")
 
@@ -99,8 +100,10 @@ async def _sample(server: OwnServer) -> Sample:
 
 
 def _report(samples: list[Sample], before: Sample, after: Sample, expected: int) -> Report:
-    held = [sample.slot_tokens for sample in samples]
-    slope = float(np.polyfit(held, [sample.besides_cache for sample in samples], 1)[0])
+    peak = max(range(len(samples)), key=lambda i: samples[i].slot_tokens)
+    growing, ending = samples[: peak + 1], samples[peak:]
+    held = [sample.slot_tokens for sample in growing]
+    slope = float(np.polyfit(held, [sample.besides_cache for sample in growing], 1)[0])
     rows: list[list[Cell]] = [["slots, bytes a token", slope, float(expected), slope / expected]]
     if cached := after.cache_tokens:
         cost = after.cache_bytes / cached
@@ -109,9 +112,15 @@ def _report(samples: list[Sample], before: Sample, after: Sample, expected: int)
     rows.append(
         ["anonymous memory less the cache after the load, MB, and before", *megabytes, megabytes[0] / megabytes[1]]
     )
-    base = min(sample.besides_cache for sample in samples)
     lines = {
-        "measured": sorted((float(s.slot_tokens), (s.besides_cache - base) / 1e6) for s in samples),
-        f"{expected:,} bytes a token": [(0.0, 0.0), (float(max(held)), max(held) * expected / 1e6)],
+        "while they grow": _points(growing, before),
+        "while they end": _points(ending, before),
+        f"{expected:,} bytes a token": [(0.0, 0.0), (float(held[-1]), held[-1] * expected / 1e6)],
     }
     return Report(PART, QUESTION, COLUMNS, rows, [Chart("Memory that the slots take", "tokens held", "MB", lines)])
+
+
+def _points(samples: list[Sample], before: Sample) -> list[tuple[float, float]]:
+    """Tokens and megabytes more than before."""
+    some = samples[:: len(samples) // MOST_POINTS + 1]
+    return [(float(sample.slot_tokens), (sample.besides_cache - before.besides_cache) / 1e6) for sample in some]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.load import Endpoint, RefusedError, Stream, percentile, prompt, user
-from benchmarks.report import Cell, Chart, Report
+from benchmarks.report import Cell, Chart, Report, refused_row
 from benchmarks.servers import Bench, Sizes
 
 PART = "pace"
@@ -60,11 +60,12 @@ async def measure(bench: Bench) -> Report:
             try:
                 paces = await paces_of(endpoint, STREAMS, bench.sizes)
             except RefusedError as refusal:
-                rows.append(["", f"{endpoint.name} refused: {refusal}", *[None] * (len(COLUMNS) - 2)])
+                rows.append(refused_row(COLUMNS, "", endpoint.name, refusal))
                 continue
             rows += [pace.row(endpoint.name) for pace in paces]
             ours = ours or paces
-    return Report(PART, QUESTION, COLUMNS, rows, _charts(ours))
+    names = [f"{pace.streams} stream{'s' * (pace.streams > 1)}" for pace in ours]
+    return Report(PART, QUESTION, COLUMNS, rows, charts(names, ours))
 
 
 async def paces_of(endpoint: Endpoint, counts: Sequence[int], sizes: Sizes) -> list[Pace]:
@@ -88,8 +89,8 @@ def _long(sizes: Sizes, seed: object) -> Stream:
     return Stream(user(prompt(sizes.long_prompt, f"long {seed}")), 1)
 
 
-def _charts(paces: Sequence[Pace]) -> list[Chart]:
-    names = [f"{pace.streams} stream{'s' * (pace.streams > 1)}" for pace in paces]
+def charts(names: Sequence[str], paces: Sequence[Pace]) -> list[Chart]:
+    """Bars for each of the named."""
     intervals = {
         f"{when}, p{percent}": [
             (name, percentile(values, percent) * 1e3)

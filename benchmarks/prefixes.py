@@ -12,14 +12,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.load import Endpoint, Messages, Stream, prompt, user, words
-from benchmarks.report import Cell, Chart, Report
+from benchmarks.load import Endpoint, Messages, RefusedError, Stream, prompt, user, words
+from benchmarks.report import Cell, Chart, Report, refused_row
 from benchmarks.servers import Bench
 
 PART = "prefixes"
 QUESTION = "Time to first token against the length of what is cached"
-LENGTH = 1024
-CACHED = (0, 128, 256, 512, 768, 960)
+LENGTH = 960
+CACHED = (0, 128, 256, 512, 704, 896)
 ANSWER = 8
 COLUMNS = ("", "server", "cold TTFT s", "warm TTFT s", "warm to cold", "tokens from the cache", "of prompt tokens")
 
@@ -35,15 +35,20 @@ class Pair:
 async def measure(bench: Bench) -> Report:
     """All servers in turns; medians over the rounds' requests."""
     pairs: dict[tuple[str, str], list[Pair]] = defaultdict(list)
+    refusals: dict[tuple[str, str], RefusedError] = {}
     curves: dict[tuple[str, int], list[float]] = defaultdict(list)
     async with bench.endpoints() as endpoints:
         for turn in range(bench.rounds):
             for endpoint in endpoints:
                 for name, scenario in SCENARIOS.items():
-                    pairs[name, endpoint.name].append(await scenario(endpoint, f"{turn} {name}"))
+                    try:
+                        pairs[name, endpoint.name].append(await scenario(endpoint, f"{turn} {name}"))
+                    except RefusedError as refusal:
+                        refusals[name, endpoint.name] = refusal
                 for cached in CACHED:
                     curves[endpoint.name, cached].append(await _ttft_with(endpoint, cached, turn))
     rows = [_row(name, endpoint, found) for (name, endpoint), found in pairs.items()]
+    rows += [refused_row(COLUMNS, *who, refusal) for who, refusal in refusals.items()]
     series: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for (name, cached), ttfts in curves.items():
         series[name].append((cached, median(ttfts)))

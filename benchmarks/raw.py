@@ -26,7 +26,6 @@ class RawSession:
         self._slots = SlotPool(self._session.contract.states, batch, max_len)
         # Tokens at random, not the likeliest: greedy rows fall into one rut, and rows that agree share their experts.
         self._tokens = np.random.default_rng(0).integers(100, 1000, (batch, max_len))
-        self.bytes_per_token = sum(state.bytes_per_token for state in self._session.contract.states)
 
     def prefill(self, slot: int, length: int) -> float:
         """Read a prompt into an empty slot; seconds."""

@@ -51,6 +51,11 @@ class Report:
         return f"### {self.question}\n\n{table}\n\n{self.model}; {self.machine}\n"
 
 
+def refused_row(columns: Sequence[str], what: str, server: str, refusal: Exception) -> list[Cell]:
+    """The row of a server that would not do it."""
+    return [what, f"{server} refused: {str(refusal)[:120]}", *[None] * (len(columns) - 2)]
+
+
 def summarize(folder: Path, parts: Sequence[str]) -> None:
     """Put all tables there are into one page, in the parts' order."""
     files = [folder / f"{part}.json" for part in parts]
