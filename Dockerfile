@@ -22,6 +22,7 @@ ENV PATH=/opt/lfm-serve/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp \
     HF_HOME=/models \
+    LFM_PREPARED_FOLDER=/models/prepared \
     LFM_HOST=0.0.0.0 \
     LFM_PORT=8000
 # The server may run as any user (Kubernetes and OpenShift choose their own), so all of them may write to the volume.

@@ -36,13 +36,16 @@ from server.engine.records import StepRecord
 from server.errors import ModelFolderError, StartupError
 from server.front.connection import ConnectionLimits
 from server.front.server import FrontConfig, FrontServer
+from server.runtime.contract import Contract
 from server.runtime.cpu import available_threads
-from server.runtime.graph import Precision, load
+from server.runtime.graph import Precision
 from server.runtime.hub import locate
 from server.runtime.memory import memory_left
 from server.runtime.model_folder import SLOW_ON_CPU, ModelFolder, open_model_folder
-from server.runtime.session import ModelSession, SessionOptions
-from server.settings import Settings
+from server.runtime.pool import open_sessions
+from server.runtime.prepared import default_folder
+from server.runtime.session import ModelSession
+from server.settings import ModelSettings, Settings
 from server.telemetry.logs import configure_logging, resolved
 from server.telemetry.telemetry import Telemetry
 
@@ -159,15 +162,16 @@ def load_model(
 
     Raises StartupError.
     """
-    path = BUILT_IN if settings.model is None else locate(settings.model, settings.revision, settings.dtype, say)
-    folder = open_model_folder(path, settings.dtype)
+    folder = find_model(settings, say)
     threads = settings.threads or available_threads()
     say(f"Loading {folder.graph.name} with {threads} threads ...")
-    options = SessionOptions(threads=threads, max_tokens=max(PREFILL_CHUNK, settings.max_seqs))
-    session = ModelSession(load(folder.graph, Precision(settings.precision)), options, folder.head_dim)
-    chat = _chat_model(settings, folder, session.contract.vocab_size)
+    max_tokens = max(PREFILL_CHUNK, settings.max_seqs)
+    prepared = settings.prepared_folder or default_folder()
+    pool = open_sessions(folder, Precision(settings.precision), threads, max_tokens, prepared, say)
+    contract = pool.sessions[0].contract
+    chat = _chat_model(settings, folder, contract.vocab_size)
     max_model_len = _max_model_len(settings, folder)
-    budget = _budget(settings, session, max_model_len)
+    budget = _budget(settings, contract, memory_left(pool.mapped_bytes), max_model_len)
     config = EngineConfig(
         max_seqs=settings.max_seqs,
         max_waiting=settings.max_waiting,
@@ -177,9 +181,9 @@ def load_model(
         slot_tokens=budget.slot_tokens,
         cache_bytes=budget.cache_bytes,
         itl_target=settings.itl_target,
-        unknown_ids=chat.tokenizer.unknown_ids(session.contract.vocab_size),
+        unknown_ids=chat.tokenizer.unknown_ids(contract.vocab_size),
     )
-    engine = _engine(session, config, observe)
+    engine = _engine(pool.sessions, config, observe)
     say("Warming up ...")
     try:
         engine.warm_up()
@@ -194,9 +198,15 @@ def load_model(
     return LoadedModel(served, engine, folder, threads)
 
 
-def _engine(session: ModelSession, config: EngineConfig, observe: Callable[[StepRecord], None]) -> Engine:
+def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFolder:
+    """The folder of the model that is named, downloaded where needed. Raises StartupError."""
+    path = BUILT_IN if settings.model is None else locate(settings.model, settings.revision, settings.dtype, say)
+    return open_model_folder(path, settings.dtype)
+
+
+def _engine(sessions: list[ModelSession], config: EngineConfig, observe: Callable[[StepRecord], None]) -> Engine:
     try:
-        return Engine([session], config, observe)
+        return Engine(sessions, config, observe)
     except (MemoryError, OSError) as error:
         raise StartupError(
             f"There is no memory for the state of {config.max_seqs} sequences of {config.max_model_len:,} tokens "
@@ -254,11 +264,10 @@ def _max_model_len(settings: Settings, folder: ModelFolder) -> int:
     return settings.max_model_len
 
 
-def _budget(settings: Settings, session: ModelSession, max_model_len: int) -> Budget:
+def _budget(settings: Settings, contract: Contract, left: int, max_model_len: int) -> Budget:
     cache_bytes = None if settings.cache_memory is None else settings.cache_memory << 20
-    states = session.contract.states
-    bytes_per_token = sum(state.bytes_per_token for state in states)
-    budget = share_memory(memory_left(), bytes_per_token, settings.max_seqs * max_model_len, cache_bytes)
+    bytes_per_token = sum(state.bytes_per_token for state in contract.states)
+    budget = share_memory(left, bytes_per_token, settings.max_seqs * max_model_len, cache_bytes)
     if budget.slot_tokens < LEAST_TOKENS:
         raise StartupError(
             f"Too little memory is left for this model's state: {budget.slot_tokens} tokens of {bytes_per_token:,} "

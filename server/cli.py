@@ -1,6 +1,6 @@
-"""The command line: `lfm-serve serve` and `lfm-serve export`. Knows how to ask and refuse, not how to serve or export.
+"""The command line: `lfm-serve serve`, `prepare` and `export`. Knows how to ask and refuse, not how to do any of it.
 
-Options are generated from the fields of `Settings` and `Export`, which also say what is allowed.
+Options are generated from the fields of `Settings`, `Prepare` and `Export`, which also say what is allowed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 
 from server import __version__
 from server.errors import ExportError, LfmServeError
-from server.settings import ENV_PREFIX, SamplingOverrides, Settings
+from server.settings import ENV_PREFIX, ModelSettings, SamplingOverrides, Settings
 
 REASONS = {
     "extra_forbidden": f"known are {', '.join(SamplingOverrides.model_fields)}",
@@ -47,6 +47,12 @@ class UsageError(Exception):
         self.lines = lines
 
 
+class Prepare(ModelSettings):
+    """What `lfm-serve prepare` was asked for."""
+
+    prune: bool = Field(False, description="instead, remove copies that are no use any more")
+
+
 class Export(BaseModel):
     """What `lfm-serve export` was asked for; `source` is a checkpoint's folder, or with `random` a shape's name."""
 
@@ -60,6 +66,10 @@ class Export(BaseModel):
         None, description="with --random: a folder whose tokenizer to use (default: the built-in model's)"
     )
     seed: int = Field(0, ge=0, description="with --random: another seed, other weights")
+
+
+Command = Settings | Prepare | Export
+COMMANDS: dict[str, type[Command]] = {"serve": Settings, "prepare": Prepare, "export": Export}
 
 
 class Parser(argparse.ArgumentParser):
@@ -82,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = parse(sys.argv[1:] if argv is None else argv)
         if isinstance(command, Settings):
             _serve(command)
+        elif isinstance(command, Prepare):
+            _prepare(command)
         else:
             _export(command)
     except UsageError as error:
@@ -93,17 +105,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parse(argv: Sequence[str]) -> Settings | Export:
-    """What the arguments, and for `serve` the environment, ask for.
+def parse(argv: Sequence[str]) -> Command:
+    """What the arguments, and for `serve` and `prepare` the environment, ask for.
 
     Raises UsageError where they cannot be followed, SystemExit after `--help` and `--version`.
     """
-    if not {*argv[:1]} & {"serve", "export", "-h", "--help", "--version"}:
+    if not {*argv[:1]} & {*COMMANDS, "-h", "--help", "--version"}:
         found = f", not {argv[0]}" if argv else ""
-        raise UsageError(f"a command comes first, serve or export{found}; lfm-serve --help says more")
+        raise UsageError(f"a command comes first, serve, prepare or export{found}; lfm-serve --help says more")
     arguments, rest = _parser().parse_known_args(argv)
     given = {name: value for name, value in vars(arguments).items() if value is not None}
-    model: type[Settings | Export] = Settings if given.pop("command") == "serve" else Export
+    model = COMMANDS[given.pop("command")]
     if rest:
         raise UsageError(*_unknown(rest, [_flag(name) for name in _options(model)]))
     try:
@@ -127,6 +139,14 @@ def _parser() -> Parser:
     )
     for name in _options(Settings):
         _add_option(serve, name, Settings.model_fields[name], f" [{_variable(name)}]")
+    prepare = commands.add_parser(
+        "prepare",
+        usage="lfm-serve prepare [OPTION ...]",
+        help="make a copy of a model that starts faster and is shared by sessions and processes",
+        description="Optimise a model once, check it against the original and keep it on disk for `lfm-serve serve`.",
+    )
+    for name in _options(Prepare):
+        _add_option(prepare, name, Prepare.model_fields[name], f" [{_variable(name)}]" if name != "prune" else "")
     export = commands.add_parser(
         "export",
         usage="lfm-serve export CHECKPOINT OUT --dtype DTYPE\n"
@@ -203,6 +223,21 @@ def _serve(settings: Settings) -> None:
     from server.app import run  # here, so that --help need not wait for it
 
     run(settings)
+
+
+def _prepare(command: Prepare) -> None:
+    from server.app import find_model  # here, as below
+    from server.prepare import prepare, prune
+    from server.runtime.cpu import available_threads
+    from server.runtime.graph import Precision
+    from server.runtime.prepared import default_folder
+
+    root = command.prepared_folder or default_folder()
+    if command.prune:
+        prune(root, _tell)
+        return
+    threads = command.threads or available_threads()
+    prepare(find_model(command, _tell), Precision(command.precision), threads, root, _tell)
 
 
 def _export(export: Export) -> None:

@@ -23,6 +23,10 @@ class UnsupportedModelError(StartupError):
     """The graph cannot be served: says what was found and what was expected."""
 
 
+class PreparationError(LfmServeError):
+    """A model cannot be prepared."""
+
+
 class ExportError(LfmServeError):
     """A checkpoint cannot be exported."""
 

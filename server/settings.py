@@ -6,6 +6,7 @@ A field `max_seqs` is the flag `--max-seqs` (see `server.cli`) and the environme
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FilePath, SecretStr
@@ -51,14 +52,33 @@ def _overrides(value: object) -> dict[str, float | int]:
     return SamplingOverrides.model_validate(value).model_dump(exclude_unset=True)
 
 
-class Settings(BaseSettings):
-    """How a server was started: from arguments, else from the environment, where an empty variable is as good as none.
+class ModelSettings(BaseSettings):
+    """Which model, and how it computes: from arguments, else from the environment, where an empty variable is none.
 
     Raises pydantic's ValidationError for a value that is not allowed. A description states the default in words where
     the value does not tell.
     """
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True)
+
+    model: Text | None = Field(None, description="a folder, or a repository on the hub (default: built-in)")
+    revision: Text | None = Field(None, description="the branch, tag or commit of a hub repository (default: main)")
+    dtype: Text = Field(
+        "auto", description="which of the model's dtypes; auto is the first there is of q4, q4f16, fp16, fp32"
+    )
+    precision: Literal["fast", "exact"] = Field(
+        "fast", description="fast computes 4-bit layers with int8 activations, exact computes the graph as exported"
+    )
+    threads: AtLeastOne | None = Field(
+        None, description="the threads that compute (default: the cores that the process may use)"
+    )
+    prepared_folder: Path | None = Field(
+        None, description="where prepared models are (default: lfm-serve/prepared in the user's cache)"
+    )
+
+
+class Settings(ModelSettings):
+    """How a server was started."""
 
     host: Text = Field("127.0.0.1", description="the address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 is any free one")
@@ -77,14 +97,6 @@ class Settings(BaseSettings):
     )
     forwarded_allow_ips: Text = Field(
         "127.0.0.1", description="proxies, separated by commas, whose X-Forwarded-For is believed"
-    )
-    model: Text | None = Field(None, description="a folder, or a repository on the hub (default: built-in)")
-    revision: Text | None = Field(None, description="the branch, tag or commit of a hub repository (default: main)")
-    dtype: Text = Field(
-        "auto", description="which of the model's dtypes; auto is the first there is of q4, q4f16, fp16, fp32"
-    )
-    precision: Literal["fast", "exact"] = Field(
-        "fast", description="fast computes 4-bit layers with int8 activations, exact computes the graph as exported"
     )
     served_model_name: Annotated[tuple[Text, ...], NoDecode, BeforeValidator(_names)] = Field(
         (), description="the id that requests name; may be repeated (default: the repository's or folder's name)"
@@ -142,7 +154,4 @@ class Settings(BaseSettings):
     cache_memory: Annotated[int, Field(ge=0)] | None = Field(
         None,
         description="the prefix cache's memory in MiB; 0 is no cache (default: half of what is left, at most 4096)",
-    )
-    threads: AtLeastOne | None = Field(
-        None, description="the threads that compute (default: the cores that the process may use)"
     )

@@ -38,23 +38,39 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A serialised model whose external weights are files in `weights`.
+    """A serialised model whose external weights are `files` in the folder `weights`, or below.
 
-    `optimized` says that onnxruntime wrote it and has nothing left to do on it. `name` is for messages.
+    `optimized` says that onnxruntime wrote it and has nothing left to do on it. `name` is for messages, `source` the
+    file it was read from.
     """
 
     name: str
     model: bytes
     weights: Path
     optimized: bool = False
+    files: tuple[Path, ...] = ()
+    source: Path | None = None
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(file.stat().st_size for file in self.files)
 
 
 def load(path: Path, precision: Precision) -> Graph:
     """The graph at `path`, rewritten. Raises ModelFolderError where it cannot be read."""
     model = read_graph(path)
     rewrite(model, precision)
-    weights = _follow_links(model, path.parent)
-    return Graph(path.name, model.SerializeToString(deterministic=True), weights)
+    return _graph(model, path)
+
+
+def load_original(path: Path) -> Graph:
+    """The graph at `path` as it is. Raises ModelFolderError where it cannot be read."""
+    return _graph(read_graph(path), path)
+
+
+def _graph(model: onnx.ModelProto, path: Path) -> Graph:
+    weights, files = _follow_links(model, path.parent)
+    return Graph(path.name, model.SerializeToString(deterministic=True), weights, files=files, source=path.resolve())
 
 
 def rewrite(model: onnx.ModelProto, precision: Precision) -> None:
@@ -64,19 +80,19 @@ def rewrite(model: onnx.ModelProto, precision: Precision) -> None:
     _Convolutions(model.graph).rewrite()
 
 
-def _follow_links(model: onnx.ModelProto, folder: Path) -> Path:
-    """Name the weights' files as they really are (the hub's cache has links), and return the folder they lie in.
+def _follow_links(model: onnx.ModelProto, folder: Path) -> tuple[Path, tuple[Path, ...]]:
+    """Name the weights' files as they really are (the hub's cache has links); their folder and they are returned.
 
     onnxruntime refuses a link that leads out of the folder it is given.
     """
     entries = [e for tensor in model.graph.initializer for e in tensor.external_data if e.key == "location"]
     files = {entry.value: (folder / entry.value).resolve() for entry in entries}
     if not files:
-        return folder
+        return folder, ()
     real = Path(os.path.commonpath([file.parent for file in files.values()]))
     for entry in entries:
         entry.value = files[entry.value].relative_to(real).as_posix()
-    return real
+    return real, tuple(sorted(set(files.values())))
 
 
 def _use_int8(graph: onnx.GraphProto) -> None:

@@ -195,9 +195,9 @@ def test_each_fault_gets_its_own_line(monkeypatch: pytest.MonkeyPatch, capsys: p
             ["export", "a", "b", "--dtype", "q4", "--tokenizer", "c", "--seed", "1"],
             ["--seed goes with --random only", "--tokenizer goes with --random only"],
         ),
-        ([], ["a command comes first, serve or export; lfm-serve --help says more"]),
-        (["sreve"], ["a command comes first, serve or export, not sreve; lfm-serve --help says more"]),
-        (["--port", "1"], ["a command comes first, serve or export, not --port; lfm-serve --help says more"]),
+        ([], ["a command comes first, serve, prepare or export; lfm-serve --help says more"]),
+        (["sreve"], ["a command comes first, serve, prepare or export, not sreve; lfm-serve --help says more"]),
+        (["--port", "1"], ["a command comes first, serve, prepare or export, not --port; lfm-serve --help says more"]),
     ],
 )
 def test_what_there_is_not_is_refused_in_one_line_each(arguments: list[str], lines: list[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from server.runtime.contract import StateKind, discover
-from server.runtime.graph import Graph, Precision, load
+from server.runtime.graph import Graph, Precision, load, load_original
 from server.runtime.model_folder import open_model_folder
 from tests import models
 
@@ -60,13 +60,9 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {kind: open_model_folder(models.build(kind, root / kind)).graph for kind in models.KINDS}
 
 
-def original(path: Path) -> Graph:
-    return Graph(path.name, path.read_bytes(), path.parent)
-
-
 @pytest.mark.parametrize("kind", models.KINDS)
 def test_the_exact_graph_computes_what_the_original_computes(kind: str, graphs: dict[str, Path]) -> None:
-    theirs, ours = Runner(original(graphs[kind])), Runner(load(graphs[kind], Precision.EXACT))
+    theirs, ours = Runner(load_original(graphs[kind])), Runner(load(graphs[kind], Precision.EXACT))
     tolerance = 1e-2 if "16" in kind else 1e-6
     their_state, our_state = theirs.start(batch=2), ours.start(batch=2)
     for begin, end in ((0, 9), (9, 10), (10, 11)):
@@ -108,7 +104,7 @@ def test_a_graph_that_makes_its_window_in_another_way_has_no_traces_and_runs(gra
             node.input[0] = copy
     path = graphs["dense"].with_name("model_indirect.onnx")
     onnx.save(model, path)
-    theirs, ours = Runner(original(path)), Runner(load(path, Precision.EXACT))
+    theirs, ours = Runner(load_original(path)), Runner(load(path, Precision.EXACT))
     assert all(state.trace is None for state in ours.contract.states)
     expected, _ = theirs.step(TOKENS, theirs.start(2))
     found, _ = ours.step(TOKENS, ours.start(2))
@@ -134,7 +130,7 @@ def test_other_convolutions_of_the_window_stay_what_they_are(
             tail.input[1] = skipped.name
     path = tmp_path / "model.onnx"
     onnx.save(model, path)
-    theirs, ours = Runner(original(path)), Runner(load(path, Precision.EXACT))
+    theirs, ours = Runner(load_original(path)), Runner(load(path, Precision.EXACT))
     expected, _ = theirs.step(TOKENS, theirs.start(2))
     found, _ = ours.step(TOKENS, ours.start(2))
     np.testing.assert_allclose(found["logits"], expected["logits"], rtol=0, atol=1e-6)
@@ -157,7 +153,7 @@ def test_the_silu_of_a_fused_convolution_is_kept(graphs: dict[str, Path]) -> Non
             node.attribute[0].s = b"silu"
     path = graphs["genai"].with_name("model_silu.onnx")
     onnx.save(model, path)
-    theirs, ours = Runner(original(path)), Runner(load(path, Precision.EXACT))
+    theirs, ours = Runner(load_original(path)), Runner(load(path, Precision.EXACT))
     expected, _ = theirs.step(TOKENS, theirs.start(2))
     found, _ = ours.step(TOKENS, ours.start(2))
     np.testing.assert_allclose(found["logits"], expected["logits"], rtol=0, atol=1e-5)

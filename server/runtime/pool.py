@@ -1,0 +1,71 @@
+"""Opens the sessions a model is served with: from a prepared copy where there is one, in the widths the machine allows.
+
+Knows nothing of what the sessions will run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.runtime import prepared
+from server.runtime.graph import Graph, Precision, load
+from server.runtime.memory import memory_left
+from server.runtime.model_folder import ModelFolder
+from server.runtime.prepared import gigabytes
+from server.runtime.session import ModelSession, SessionOptions
+
+SMALL = 256_000_000
+"""Weights of fewer bytes are packed by each session for itself; preparing them saves nothing worth it."""
+HEADROOM = 1_000_000_000
+"""Bytes that must be left beside a mapped copy, or the system would read the weights from disk again and again."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPool:
+    """The widest session first. `mapped_bytes` are those of mapped weights, which look free and must not be taken."""
+
+    sessions: list[ModelSession]
+    mapped_bytes: int
+
+
+def open_sessions(
+    folder: ModelFolder,
+    precision: Precision,
+    threads: int,
+    max_tokens: int,
+    prepared_folder: Path,
+    say: Callable[[str], None],
+) -> SessionPool:
+    """One session with all threads and, where they share their weights or these are small, two with half of them.
+
+    `say` gets what was decided where the model is large. Raises UnsupportedModelError and ModelFolderError.
+    """
+    graph = load(folder.graph, precision)
+    copy = _copy(graph, prepared_folder, say)
+    used = copy or graph
+    small = graph.weight_bytes < SMALL
+    widths = [threads, *[threads // 2] * 2] if threads > 1 and (copy is not None or small) else [threads]
+    sessions = [ModelSession(used, SessionOptions(width, max_tokens), folder.head_dim) for width in widths]
+    return SessionPool(sessions, used.weight_bytes if copy is not None else 0)
+
+
+def _copy(graph: Graph, prepared_folder: Path, say: Callable[[str], None]) -> Graph | None:
+    copy = prepared.find(graph, prepared_folder, say)
+    if copy is None:
+        if graph.weight_bytes >= SMALL:
+            say(
+                "Not prepared: the start takes longer, weights are not shared and the rewritten graph was not checked. "
+                "`lfm-serve prepare` with the same --model, --dtype and --precision does it once."
+            )
+        return None
+    left = memory_left()
+    if copy.graph.weight_bytes + HEADROOM > left:
+        say(
+            f"The prepared copy, {gigabytes(copy.manifest.bytes)}, does not fit into the {gigabytes(left)} of memory "
+            "that are left: the model is served without it."
+        )
+        return None
+    say(f"Prepared copy of {gigabytes(copy.manifest.bytes)}; when it was made, {copy.manifest.checked}.")
+    return copy.graph

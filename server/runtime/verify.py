@@ -1,0 +1,73 @@
+"""Whether a rewritten graph still says what the original says: both read the same text, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from server.errors import PreparationError
+from server.runtime.graph import Graph, Precision
+from server.runtime.session import ModelSession, SessionOptions
+from server.runtime.slots import SlotPool
+
+CHUNK = 64  # tokens of a run
+TOLERANCES = {Precision.FAST: (0.80, 0.10), Precision.EXACT: (0.98, 0.001)}
+"""The least share of positions whose likeliest token is the same, and the most mean KL divergence in nats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Over `tokens` positions: how often the likeliest token is the same, and the mean of KL(original || rewritten)."""
+
+    tokens: int
+    top_1: float
+    kl_divergence: float
+
+    def __str__(self) -> str:
+        return (
+            f"the likeliest token is the same at {self.top_1:.1%} of {self.tokens} positions, "
+            f"mean KL divergence {self.kl_divergence:.2g} nats"
+        )
+
+
+def compare(
+    original: Graph, rewritten: Graph, tokens: Sequence[int], threads: int, head_dim: int | None = None
+) -> Agreement:
+    """Run both graphs over `tokens`; they are loaded one at a time."""
+    expected = _log_probabilities(original, tokens, threads, head_dim)
+    found = _log_probabilities(rewritten, tokens, threads, head_dim)
+    same = expected.argmax(axis=1) == found.argmax(axis=1)
+    divergence = (np.exp(expected) * (expected - found)).sum(axis=1)
+    return Agreement(len(tokens), float(same.mean()), float(divergence.mean()))
+
+
+def require(agreement: Agreement, precision: Precision) -> None:
+    """Raise PreparationError where the agreement is worse than TOLERANCES allow, or no number."""
+    top_1, kl_divergence = TOLERANCES[precision]
+    if agreement.top_1 >= top_1 and agreement.kl_divergence <= kl_divergence:
+        return
+    remedy = "use --precision exact" if precision is Precision.FAST else "this graph cannot be prepared"
+    raise PreparationError(
+        f"The {precision} graph strays too far from the original: {agreement}; at least {top_1:.0%} and at most "
+        f"{kl_divergence:g} nats are needed: {remedy}."
+    )
+
+
+def _log_probabilities(
+    graph: Graph, tokens: Sequence[int], threads: int, head_dim: int | None
+) -> npt.NDArray[np.float32]:
+    """[tokens, vocabulary], after each of the tokens."""
+    session = ModelSession(graph, SessionOptions(threads, CHUNK), head_dim)
+    slots = SlotPool(session.contract.states, 1, len(tokens))
+    slots.clear(0)
+    chunks = []
+    for first in range(0, len(tokens), CHUNK):
+        chunk = np.array([tokens[first : first + CHUNK]], np.int64)
+        chunks.append(session.run(slots, 0, chunk, np.array([first]), every_position=True).copy())
+    logits = np.concatenate(chunks)
+    logits -= logits.max(axis=1, keepdims=True)
+    logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return logits
