@@ -17,7 +17,7 @@ from server.engine.records import StepKind
 MIN_CHUNK = 16
 """Tokens: shorter chunks take hardly less time than these."""
 
-LONG = 4
+LONG = 8
 """Chunks from which on a prompt is read beside the streams."""
 
 UNMEASURED_CHUNK = 64

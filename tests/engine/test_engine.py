@@ -56,7 +56,7 @@ class Planned:
 
 planned = st.builds(
     Planned,
-    prompt=st.integers(1, 100),
+    prompt=st.integers(1, 200),
     max_tokens=st.integers(1, 20),
     seed=st.integers(0, 2**32),
     temperature=st.sampled_from([0.0, 0.8]),
@@ -71,10 +71,10 @@ planned = st.builds(
         ("onnx-community", 1, {}),
         ("onnx-community", 3, {"itl_target": 1e-6}),
         ("onnx-community", 1, {"cache_bytes": 0}),
-        ("onnx-community", 3, {"itl_target": 1e-6, "slot_tokens": 160, "cache_bytes": 1 << 20}),
+        ("onnx-community", 3, {"itl_target": 1e-6, "slot_tokens": 240, "cache_bytes": 1 << 20}),
         ("liquid", 1, {}),
-        ("genai", 1, {"slot_tokens": 160}),
-        ("attention-only", 1, {"slot_tokens": 160}),
+        ("genai", 1, {"slot_tokens": 240}),
+        ("attention-only", 1, {"slot_tokens": 240}),
     ],
 )
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

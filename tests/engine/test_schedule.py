@@ -70,7 +70,7 @@ def test_a_long_prompt_is_read_beside_the_streams(costs: CostModel) -> None:
 
 
 def test_a_short_prompt_is_read_between_two_tokens_with_all_cores(costs: CostModel) -> None:
-    load = Load(5, (200,), last=StepKind.DECODE)
+    load = Load(5, (500,), last=StepKind.DECODE)
     assert next_step(load, Width.NARROW, POOL, costs) is None
     assert next_step(load, Width.WIDE, POOL, costs) == prefill(85)
 
