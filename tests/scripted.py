@@ -27,6 +27,7 @@ TOLERANCE = 1e-4
 """Between two means of numbers from 0 to 1; one token lost from a thousand changes a mean by more."""
 
 Script = tuple[str, str] | tuple[str, str, str]
+THOUGHTS = "Shall I say <|tool_call_start|>[nothing()]<|tool_call_end|>?"
 
 
 def scripted(folder: Path, scripts: Sequence[Script]) -> Path:
@@ -54,6 +55,20 @@ def scripted(folder: Path, scripts: Sequence[Script]) -> Path:
     config |= {"max_position_embeddings": 4096, "bos_token_id": 1, "eos_token_id": 7, "pad_token_id": 0}
     copy_companions(TOKENIZER, folder, config)
     return folder
+
+
+def thinker(folder: Path, scripts: Sequence[Script]) -> Path:
+    """The same, of a model that thinks THOUGHTS before it says what it is told."""
+    thought = [(content, f"<think>{THOUGHTS}</think>{output}", *role) for content, output, *role in scripts]
+    scripted(folder, thought)  # type: ignore[arg-type]
+    marks_as_thinking(folder)
+    return folder
+
+
+def marks_as_thinking(folder: Path) -> None:
+    """A template tells by its text that the model thinks."""
+    template = folder / "chat_template.jinja"
+    template.write_text("{#- Answers come after </think>. -#}" + template.read_text())
 
 
 class _Graph:

@@ -11,7 +11,7 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from server.settings import Settings
-from tests.scripted import scripted
+from tests.scripted import THOUGHTS, scripted, thinker
 from tests.serving import Server, serving
 
 WEATHER: Any = {
@@ -36,9 +36,16 @@ SCRIPTS = [
 ]
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "thinking"])
+def thinks(request: pytest.FixtureRequest) -> bool:
+    """Whether the model thinks before it answers, and of a call that it does not make."""
+    return bool(request.param)
+
+
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(scripted(tmp_path_factory.mktemp("models") / "scripted", SCRIPTS))
+def model(thinks: bool, tmp_path_factory: pytest.TempPathFactory) -> str:
+    make = thinker if thinks else scripted
+    return str(make(tmp_path_factory.mktemp("models") / "scripted", SCRIPTS))
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +80,11 @@ def stream(server: Server) -> Callable[..., list[ChatCompletionChunk]]:
     return stream
 
 
+def written(thinks: bool, text: str) -> str:
+    """All that the model writes where it says `text`."""
+    return f"<think>{THOUGHTS}</think>{text}" if thinks else text
+
+
 def joined(chunks: list[ChatCompletionChunk]) -> tuple[str, list[tuple[str, str]], str | None]:
     """Content, calls and finish_reason of a stream of one choice."""
     content, calls, finish = "", {}, None
@@ -87,7 +99,7 @@ def joined(chunks: list[ChatCompletionChunk]) -> tuple[str, list[tuple[str, str]
     return content, list(calls.values()), finish
 
 
-def test_an_answer_has_all_that_openais_has(ask: Callable[..., ChatCompletion]) -> None:
+def test_an_answer_has_all_that_openais_has(thinks: bool, ask: Callable[..., ChatCompletion]) -> None:
     answer = ask("hello")
     assert answer.id.startswith("chatcmpl-")
     assert (answer.object, answer.model) == ("chat.completion", "scripted")
@@ -98,7 +110,7 @@ def test_an_answer_has_all_that_openais_has(ask: Callable[..., ChatCompletion]) 
         "role": "assistant",
         "content": "Hello there!",
         "refusal": None,
-    }
+    } | ({"reasoning_content": THOUGHTS} if thinks else {})
     assert answer.usage is not None
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
     assert answer.usage.prompt_tokens_details is not None
@@ -109,12 +121,19 @@ def test_an_answer_has_all_that_openais_has(ask: Callable[..., ChatCompletion]) 
 )
 @pytest.mark.parametrize("tools", [[], [WEATHER]])
 def test_a_streams_pieces_join_to_the_body(
-    ask: Callable[..., ChatCompletion], stream: Callable[..., list[ChatCompletionChunk]], content: str, tools: list[Any]
+    thinks: bool,
+    ask: Callable[..., ChatCompletion],
+    stream: Callable[..., list[ChatCompletionChunk]],
+    content: str,
+    tools: list[Any],
 ) -> None:
     options = {"tools": tools} if tools else {}
     (choice,) = ask(content, **options).choices
     calls = [(call.function.name, call.function.arguments) for call in choice.message.tool_calls or []]  # type: ignore[union-attr]
-    assert joined(stream(content, **options)) == (choice.message.content or "", calls, choice.finish_reason)
+    chunks = stream(content, **options)
+    assert joined(chunks) == (choice.message.content or "", calls, choice.finish_reason)
+    thoughts = "".join(getattr(chunk.choices[0].delta, "reasoning_content", "") for chunk in chunks)
+    assert thoughts == getattr(choice.message, "reasoning_content", "") == (THOUGHTS if thinks else "")
 
 
 def test_a_stream_opens_with_the_role_and_ends_with_the_reason(
@@ -149,7 +168,8 @@ def test_timings_are_told_in_the_body_and_in_the_last_chunk(
     assert answer.usage is not None
     for told in (answer.model_dump()["timings"], stream("count")[-1].model_dump()["timings"]):
         assert told.keys() == names | {"cache_n"}
-        assert (told["prompt_n"], told["predicted_n"]) == (answer.usage.prompt_tokens, answer.usage.completion_tokens)
+        assert told["prompt_n"] + told["cache_n"] == answer.usage.prompt_tokens
+        assert told["predicted_n"] == answer.usage.completion_tokens
         assert told["predicted_per_second"] > 0
 
 
@@ -232,6 +252,7 @@ def test_characters_of_several_tokens_arrive_whole(stream: Callable[..., list[Ch
     assert "\ufffd" not in "".join(pieces)
 
 
+@pytest.mark.parametrize("thinks", [False], indirect=True)
 def test_a_token_without_text_gives_no_chunk_and_counts(
     ask: Callable[..., ChatCompletion], stream: Callable[..., list[ChatCompletionChunk]]
 ) -> None:
@@ -287,12 +308,12 @@ def test_n_choices_come_in_order_and_stream_alike(server: Server, ask: Callable[
 
 
 def test_logprobs_tell_of_each_token(
-    ask: Callable[..., ChatCompletion], stream: Callable[..., list[ChatCompletionChunk]]
+    thinks: bool, ask: Callable[..., ChatCompletion], stream: Callable[..., list[ChatCompletionChunk]]
 ) -> None:
     (choice,) = ask("smile", logprobs=True, top_logprobs=2).choices
     assert choice.logprobs is not None
     entries = choice.logprobs.content or []
-    assert b"".join(bytes(entry.bytes or []) for entry in entries).decode() == "So: 😀 ok"
+    assert b"".join(bytes(entry.bytes or []) for entry in entries).decode() == written(thinks, "So: 😀 ok")
     assert all(-0.01 < entry.logprob <= 0 and len(entry.top_logprobs) == 2 for entry in entries)
     streamed = [
         entry
@@ -304,10 +325,11 @@ def test_logprobs_tell_of_each_token(
     assert ask("hello").choices[0].logprobs is None
 
 
-def test_logprobs_leave_out_what_a_stop_string_cut_off(ask: Callable[..., ChatCompletion]) -> None:
+def test_logprobs_leave_out_what_a_stop_string_cut_off(thinks: bool, ask: Callable[..., ChatCompletion]) -> None:
     (choice,) = ask("count", stop=" three", logprobs=True).choices
     assert choice.logprobs is not None
-    assert "".join(entry.token for entry in choice.logprobs.content or []) == choice.message.content == "one two"
+    assert "".join(entry.token for entry in choice.logprobs.content or []) == written(thinks, "one two")
+    assert choice.message.content == "one two"
 
 
 def test_content_may_be_null_or_parts_or_come_from_a_developer(ask: Callable[..., ChatCompletion]) -> None:

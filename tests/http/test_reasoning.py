@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from server.settings import Settings
-from tests.scripted import scripted
+from tests.scripted import marks_as_thinking, scripted
 from tests.serving import Server, serving
 
 PING: Any = {"type": "function", "function": {"name": "ping", "parameters": {"type": "object", "properties": {}}}}
@@ -25,13 +24,12 @@ SCRIPTS = [
     ("cut", "<think>never done with it"),
     ("quick", "No thoughts."),
 ]
-TEMPLATE = Path(__file__).parents[2].joinpath("server/demo/chat_template.jinja").read_text()
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = scripted(tmp_path_factory.mktemp("models") / "thinker", SCRIPTS)
-    (folder / "chat_template.jinja").write_text("{#- Answers come after </think>. -#}" + TEMPLATE)
+    marks_as_thinking(folder)
     with serving(Settings(model=str(folder), threads=1)) as running:
         yield running
 
