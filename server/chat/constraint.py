@@ -13,15 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-import numpy as np
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from server.chat.grammar import Grammar
 from server.chat.markers import CALL_START
 from server.chat.schema import too_large
+from server.chat.thoughts import AfterThoughts, Thoughts, ban, beginnings_of
 from server.chat.tokenizer import Tokenizer
 from server.chat.trial import LIMITS, SECONDS, Trial
-from server.engine.constraint import Bitmask
+from server.engine.constraint import Bitmask, Constraint
 from server.errors import InvalidRequestError, LfmServeError
 
 CACHED_GRAMMARS = 256
@@ -41,7 +41,7 @@ class CompiledGrammar:
     """A grammar for one tokenizer, ready for any number of sequences; `loosened` is what of it is not enforced.
 
     `size` is about how many characters it has. `spellings`: tokens that would spell out the opening one's text, by what
-    of it is there already.
+    of it is there already; `beginnings`: those that open thoughts.
     """
 
     loosened: tuple[str, ...]
@@ -51,24 +51,27 @@ class CompiledGrammar:
     end_tokens: tuple[int, ...]
     opening: int | None
     spellings: Mapping[bytes, tuple[int, ...]]
+    beginnings: Mapping[bytes, tuple[int, ...]]
     repeats: bool
 
-    def start(self, after: str | None = None) -> Constraint:
-        """The constraint of a new sequence; it holds from behind the text `after` (a reasoning's end), if given."""
-        return Constraint(self, after.encode() if after else b"")
+    def start(self, thoughts: Thoughts = Thoughts.NONE) -> Constraint:
+        """The constraint of a new sequence; it holds for the answer, behind the `thoughts`."""
+        answer = GrammarConstraint(self)
+        if thoughts is Thoughts.NONE:
+            return answer
+        owed = self.end_tokens if self.opening is None else ()
+        is_open = thoughts is Thoughts.OPEN
+        return AfterThoughts(answer, self.tokenizer, self.beginnings, owed, is_open=is_open)
 
 
-class Constraint:
+class GrammarConstraint:
     """One sequence's place in its grammar. For each token: `mask`, then `commit` what was chosen."""
 
-    def __init__(self, grammar: CompiledGrammar, after: bytes) -> None:
+    def __init__(self, grammar: CompiledGrammar) -> None:
         self._grammar = grammar
-        self._after = after
         self._tail = b""
-        self._matcher: LLMatcher | None = None
+        self._matcher = grammar.matcher.deep_copy() if grammar.opening is None else None
         self._spent = False
-        if not after:
-            self._begin()
 
     def mask(self, out: Bitmask) -> bool:
         """Sets the bits of the tokens that may come next, in `out` of [mask_words(vocab_size)].
@@ -79,12 +82,7 @@ class Constraint:
             self._matcher.unsafe_compute_mask_ptr(out.ctypes.data, out.nbytes)
             self._check()
             return True
-        banned = self._banned()
-        if banned:
-            out.fill(-1)
-            for token in banned:
-                out.view(np.uint32)[token // 32] &= np.uint32(~(1 << token % 32) & 0xFFFFFFFF)
-        return bool(banned)
+        return ban(out, self._banned())
 
     def commit(self, token: int) -> None:
         """Goes on by a token. Raises ConstraintError if it was not allowed."""
@@ -94,12 +92,6 @@ class Constraint:
             if self._grammar.opening is not None and self._matcher.is_stopped():
                 self._matcher = None
                 self._spent = not self._grammar.repeats
-        elif self._after:
-            self._tail += self._grammar.tokenizer.token_bytes(token)
-            if self._after in self._tail:
-                self._after = b""
-                self._begin()
-            self._tail = self._tail[-len(self._after) :]
         elif token == self._grammar.opening and not self._spent:
             self._matcher = self._grammar.matcher.deep_copy()
             self._tail = b""
@@ -110,13 +102,9 @@ class Constraint:
         """The tokens that the grammar leaves no choice but to come next; they are not committed by this."""
         return [] if self._matcher is None else self._matcher.compute_ff_tokens()
 
-    def _begin(self) -> None:
-        if self._grammar.opening is None:
-            self._matcher = self._grammar.matcher.deep_copy()
-
     def _banned(self) -> tuple[int, ...]:
-        if self._grammar.opening is None:
-            return self._grammar.end_tokens  # it is still reasoning, and owes an answer
+        """What may not come where text is free: the opening's text spelled out, and a block too many."""
+        assert self._grammar.opening is not None
         spellings = self._grammar.spellings.get(self._tail[max(0, self._tail.rfind(b"<")) :], ())
         return (self._grammar.opening, *spellings) if self._spent else spellings
 
@@ -146,6 +134,7 @@ class GrammarCompiler:
             _Vocabulary(tokenizer, vocab_size, self._end_tokens), n_vocab=vocab_size, eos_token=list(end_tokens)
         )
         self._spellings = _spellings(CALL_START.encode(), tokenizer, vocab_size)
+        self._beginnings = beginnings_of(tokenizer, vocab_size)
         self._cache: OrderedDict[str, CompiledGrammar] = OrderedDict()
         self._cached_characters = 0
         self._lock = threading.Lock()
@@ -202,6 +191,7 @@ class GrammarCompiler:
             end_tokens=self._end_tokens,
             opening=opening,
             spellings=self._spellings,
+            beginnings=self._beginnings,
             repeats=grammar.repeats,
         )
 

@@ -18,6 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from server.chat.call_text import render_call
 from server.chat.markers import CALL_END, CALL_START
 from server.chat.reasoning import THINK_END, THINK_START
+from server.chat.thoughts import Thoughts
 from server.chat.tokenizer import Tokenizer
 from server.chat.types import Message, TemplateOptions, Tool, ToolCall
 from server.errors import InvalidRequestError, ModelFolderError
@@ -75,11 +76,13 @@ class ChatPrompt:
         """
         return tuple(i for i, token in enumerate(prompt) if i and token in self._borders)
 
-    def ends_in_thoughts(self, prompt: Sequence[int]) -> bool:
-        """Whether the template has opened the model's thoughts at the end of a prompt."""
+    def thoughts(self, prompt: Sequence[int]) -> Thoughts:
+        """Whether the model thinks before it answers a prompt; the template may have opened or closed its thoughts."""
         # Enough tokens, even if each were one character.
-        end = b"".join(map(self._tokenizer.token_bytes, prompt[-2 * len(THINK_START) :]))
-        return self.thinks and end.rstrip().endswith(THINK_START.encode())
+        end = b"".join(map(self._tokenizer.token_bytes, prompt[-2 * len(THINK_END) :])).rstrip()
+        if not self.thinks or end.endswith(THINK_END.encode()):
+            return Thoughts.NONE
+        return Thoughts.OPEN if end.endswith(THINK_START.encode()) else Thoughts.POSSIBLE
 
     def _border_tokens(self) -> frozenset[int]:
         """The special tokens with which turns and thoughts begin, as far as the template shows them."""

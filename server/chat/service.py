@@ -17,8 +17,9 @@ from server.chat.generation import VISIBLE, CallReader, Choice
 from server.chat.grammar import CallMode, Grammar, call_grammar, text_grammar
 from server.chat.markers import CALL_START
 from server.chat.prompt import ChatPrompt
-from server.chat.reasoning import THINK_END, ReasoningSplitter
+from server.chat.reasoning import ReasoningSplitter
 from server.chat.sequences import check_token_ids, merged, sampling_of_choice
+from server.chat.thoughts import Thoughts
 from server.chat.tokenizer import Tokenizer
 from server.chat.tool_parser import ToolCallParser, ToolSignature
 from server.chat.types import ChatRequest, Delta
@@ -44,11 +45,11 @@ class ChatModel:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request's prompt in tokens, whether it ends inside the model's thoughts, and the grammar, if it needs one."""
+    """A request's prompt in tokens, what of thoughts comes behind it, and the grammar, if it needs one."""
 
     prompt: tuple[int, ...]
     checkpoints: tuple[int, ...]
-    thinking: bool
+    thoughts: Thoughts
     wanted: WantedGrammar | None
 
 
@@ -116,7 +117,7 @@ class ChatService:
         return Prepared(
             prompt=tuple(prompt),
             checkpoints=self.model.prompt.checkpoints(prompt),
-            thinking=self.model.prompt.ends_in_thoughts(prompt),
+            thoughts=self.model.prompt.thoughts(prompt),
             wanted=self._grammar(request),
         )
 
@@ -156,7 +157,6 @@ class ChatService:
         max_tokens: int,
         choice: int,
     ) -> GenerationRequest:
-        after = THINK_END if self.model.prompt.thinks else None
         ends = frozenset() if request.ignore_eos and grammar is None else self.model.stop_token_ids
         return GenerationRequest(
             prompt=prepared.prompt,
@@ -164,7 +164,7 @@ class ChatService:
             sampling=sampling_of_choice(request.sampling, choice),
             stop_token_ids=ends | request.stop_token_ids,
             min_tokens=request.min_tokens,
-            constraint=grammar.start(after) if grammar else None,
+            constraint=grammar.start(prepared.thoughts) if grammar else None,
             tenant=request.tenant,
             priority=request.priority,
             cache_salt=request.cache_salt,
@@ -178,7 +178,7 @@ class ChatService:
             tokenizer=self.model.tokenizer,
             stop=request.stop,
             calls=_reader(request, held=prepared.wanted is not None),
-            reasoning=ReasoningSplitter(prepared.thinking) if self.model.prompt.thinks else None,
+            reasoning=ReasoningSplitter(prepared.thoughts is Thoughts.OPEN) if self.model.prompt.thinks else None,
             visible=visible,
         )
 

@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.chat.constraint import Constraint, ConstraintError, GrammarCompiler, WantedGrammar
+from server.chat.constraint import ConstraintError, GrammarCompiler, WantedGrammar
 from server.chat.grammar import CallMode, Grammar, call_grammar, text_grammar
+from server.chat.thoughts import Thoughts
 from server.chat.tokenizer import Tokenizer
 from server.chat.tool_parser import ParsedCall, ToolCallParser, ToolSignature
 from server.chat.types import TextForm, Tool
-from server.engine.constraint import mask_words
+from server.engine.constraint import Constraint, mask_words
 from server.errors import InvalidRequestError
 
 TOKENIZER = Tokenizer.load(Path(__file__).parents[2] / "server" / "demo")
@@ -40,9 +41,9 @@ def allowed(constraint: Constraint) -> np.ndarray:
     return np.unpackbits(words.view(np.uint8), bitorder="little")[:VOCAB_SIZE].astype(bool)
 
 
-def accepts(grammar: Grammar, text: str, *, after: str | None = None) -> bool:
+def accepts(grammar: Grammar, text: str, thoughts: Thoughts = Thoughts.NONE) -> bool:
     """Whether a model under `grammar` can write `text` and end there."""
-    constraint = COMPILER.compile(grammar).start(after)
+    constraint = COMPILER.compile(grammar).start(thoughts)
     for token in [*TOKENIZER.encode(text), END]:
         if not allowed(constraint)[token]:
             return False
@@ -420,12 +421,24 @@ def test_blanks_are_bounded_and_none_follow_the_end() -> None:
 
 def test_a_grammar_begins_behind_the_reasoning() -> None:
     grammar = required({})
-    assert accepts(grammar, "Let me think: <|tool_call_start|>[x]</think>" + block("f()"), after="</think>")
-    assert not accepts(grammar, "no call</think>none", after="</think>")
-    assert not accepts(grammar, "it just ends", after="</think>")
+    assert accepts(grammar, "Let me think: <|tool_call_start|>[x]</think>" + block("f()"), Thoughts.OPEN)
+    assert not accepts(grammar, "no call</think>none", Thoughts.OPEN)
+    assert not accepts(grammar, "it just ends", Thoughts.OPEN)
     auto = call_grammar([tool({})], CallMode.AUTO, parallel=True)
-    assert accepts(auto, f"{block('nothing')}</think>Hello", after="</think>")
-    assert not accepts(auto, f"hm</think>{block('nothing')}", after="</think>")
+    assert accepts(auto, f"{block('nothing')}</think>Hello", Thoughts.OPEN)
+    assert not accepts(auto, f"hm</think>{block('nothing')}", Thoughts.OPEN)
+
+
+def test_a_model_that_may_think_thinks_or_answers() -> None:
+    held, auto = required({}), call_grammar([tool({})], CallMode.AUTO, parallel=True)
+    for grammar in (held, auto):
+        assert accepts(grammar, "<think>Hm.</think>" + block("f()"), Thoughts.POSSIBLE)
+        assert accepts(grammar, block("f()"), Thoughts.POSSIBLE)
+        assert not accepts(grammar, "<think>Hm.</think>" + block("g()"), Thoughts.POSSIBLE)
+        assert not accepts(grammar, block("g()"), Thoughts.POSSIBLE)
+    for text in ("", "text", "<thin", "<thing>", "<think>Hm.", "<think>Hm.</think>", "<think>Hm.</think>text"):
+        assert not accepts(held, text, Thoughts.POSSIBLE)
+        assert accepts(auto, text, Thoughts.POSSIBLE)
 
 
 REFUSED = {
