@@ -1,5 +1,6 @@
 # make serve   start the server with its built-in model; options: make serve ARGS="--port 9000"
 # make test    the whole test suite; options: make test ARGS="-k tools"
+# make soak    the long tests (half an hour; needs nginx); some of them: make soak ARGS="replicas overload --scale 0.1"
 # make check   format, lint, types, import directions
 # make bench   how fast the server is; on another model: make bench ARGS="--model FOLDER --only clients"
 # make lock    pin the dependencies anew (needs uv); all of them to the newest: make lock ARGS=--upgrade
@@ -12,13 +13,16 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
-.PHONY: serve test check bench lock clean
+.PHONY: serve test soak check bench lock clean
 
 serve: $(VENV)/.runtime
 	@exec $(BIN)/lfm-serve serve $(ARGS)
 
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest $(ARGS)
+
+soak: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff format --check .

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from server.settings import Settings
 from tests.fleet import DEPLOY
 
 
@@ -54,6 +55,24 @@ def test_the_replicas_believe_only_nginx_about_addresses(compose: Any) -> None:
         assert service["environment"]["LFM_FORWARDED_ALLOW_IPS"] == nginx
 
 
+def test_a_replica_is_given_the_time_that_its_drain_takes(compose: Any) -> None:
+    for service in replicas(compose).values():
+        settings = settings_of(service["environment"])
+        assert seconds(service["stop_grace_period"]) > settings.drain_delay + settings.drain_timeout
+
+
 def test_only_nginx_is_published_to_more_than_this_machine(compose: Any) -> None:
     for name, service in compose["services"].items():
         assert name == "nginx" or all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+
+
+def settings_of(environment: dict[str, Any]) -> Settings:
+    """The server's settings under these variables."""
+    names = {name.removeprefix("LFM_").lower(): value for name, value in environment.items() if name.startswith("LFM_")}
+    return Settings(**{name: value for name, value in names.items() if value is not None})
+
+
+def seconds(duration: str) -> int:
+    """Of "5m20s" and the like."""
+    minutes, _, rest = duration.rpartition("m")
+    return int(minutes or 0) * 60 + int(rest.removesuffix("s") or 0)

@@ -10,6 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from server.settings import Settings
 from tests.fleet import DEPLOY, ROOT
 
 FOLDER = DEPLOY / "kubernetes"
@@ -73,6 +74,10 @@ def test_names_that_refer_to_each_other_agree() -> None:
     }
     service = manifest("service.yaml")
     assert backend == (service["metadata"]["name"], service["spec"]["ports"][0]["name"])
+
+
+def test_the_variables_are_options_with_values_that_are_allowed() -> None:
+    Settings(**{name.removeprefix("LFM_").lower(): value for name, value in CONFIG.items()})
 
 
 def test_a_pod_is_given_the_time_that_its_drain_takes() -> None:

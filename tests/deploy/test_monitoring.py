@@ -6,6 +6,7 @@ Grafana itself is not run: that its files are read as they are meant is for whoe
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -72,7 +73,8 @@ def ask(prometheus: Service, path: str, **parameters: str) -> Any:
 
 
 def has_data(prometheus: Service, query: str) -> bool:
-    return bool(ask(prometheus, "query", query=query)["result"])
+    samples = ask(prometheus, "query", query=query)["result"]
+    return any(math.isfinite(float(sample["value"][1])) for sample in samples)
 
 
 def load(server: Service) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from server.settings import Settings
 from tests import fleet
 from tests.fleet import Fleet
 
@@ -72,6 +74,23 @@ def test_a_sessions_requests_go_to_one_replica(shared: Fleet, folder: Path) -> N
         went = visited(nginx)
     assert all(len({*went[first : first + 3]}) == 1 for first in range(0, 24, 3))
     assert len({*went}) == 2
+
+
+def test_nginxs_limits_fit_the_servers() -> None:
+    """By the directives that stand once in the file."""
+    text = (fleet.DEPLOY / "nginx" / "nginx.conf").read_text()
+    upstream = text[text.index("upstream replicas") : text.index("server {")]
+    settings = Settings()
+    assert seconds(upstream, "keepalive_timeout") < settings.keep_alive
+    assert seconds(text, "proxy_read_timeout") > settings.request_timeout
+    assert "client_max_body_size 2m;" in text
+    assert settings.max_body == 2 * 1024 * 1024
+
+
+def seconds(text: str, directive: str) -> int:
+    found = re.search(rf"^ *{directive} (\d+)s;", text, re.MULTILINE)
+    assert found is not None
+    return int(found[1])
 
 
 class Silent(socketserver.BaseRequestHandler):

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import openai
+import pytest
 from openai.types.chat import ChatCompletionChunk
 
 from tests import fleet
@@ -85,6 +86,7 @@ def test_streams_of_a_killed_replica_end_with_an_error_and_the_others_go_on(shar
     bring_back(shared, dying)
 
 
+@pytest.mark.slow
 def test_no_request_fails_while_replicas_are_replaced_one_by_one(shared: Fleet) -> None:
     client, over = shared.client(), threading.Event()
 

@@ -1,0 +1,75 @@
+"""The long tests: replicas that die, overload, a mixed load, clients that leave, a long prompt, the metrics' totals.
+
+    python -m benchmarks.soak [PART ...] [--scale 0.1]
+
+Servers, nginx (Debian's package) and these clients are processes of one machine, with the built-in model. Each part
+prints its figures and whether they are as they must be; the exit code is 1 where one is not. All parts together take
+half an hour; --scale shortens them. `overload`, `steady` and `leaving` load one server, and `totals` compares its
+metrics with what their clients have counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.soak import leaving, long_prompt, overload, replicas, steady, totals
+from benchmarks.soak.clients import Tally
+from benchmarks.soak.report import Report
+from tests import fleet
+
+SLOTS, WAITING = 8, 32
+ON_ONE_SERVER = ("overload", "steady", "leaving")
+PARTS = ("replicas", *ON_ONE_SERVER, "totals", "long-prompt")
+
+
+async def soak(parts: list[str], scale: float, folder: Path) -> list[str]:
+    """Run the parts; returns what was not as it must be."""
+    reports = {part: Report(part) for part in PARTS}
+    if "replicas" in parts:
+        await replicas.run(reports["replicas"], _new(folder / "replicas"), 180 * scale)
+    if {*parts} & {*ON_ONE_SERVER}:
+        options = ("--max-seqs", str(SLOTS), "--max-waiting", str(WAITING))
+        server, tally = fleet.replica(_new(folder / "server"), "server", *options), Tally()
+        try:
+            await asyncio.to_thread(server.wait_until_ready)
+            if "overload" in parts:
+                await overload.run(reports["overload"], server, tally, SLOTS, WAITING, 120 * scale)
+            if "steady" in parts:
+                await steady.run(reports["steady"], server, tally, 1200 * scale)
+            if "totals" in parts:
+                await totals.run(reports["totals"], server, tally)
+            if "leaving" in parts:
+                await leaving.run(reports["leaving"], server, tally, round(500 * scale))
+                if "totals" in parts:
+                    await totals.run(reports["totals"], server, tally)
+        finally:
+            server.stop()
+    if "long-prompt" in parts:
+        await long_prompt.run(reports["long-prompt"], _new(folder / "long-prompt"), 90 * scale)
+    return [failure for report in reports.values() for failure in report.failures]
+
+
+def _new(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--scale", type=float, default=1, help="times how long everything takes (default: 1)")
+    args = parser.parse_args()
+    if unknown := {*args.parts} - {*PARTS}:
+        parser.error(f"there is no part {', '.join(sorted(unknown))}")
+    with tempfile.TemporaryDirectory() as folder:
+        failures = asyncio.run(soak(args.parts or list(PARTS), args.scale, Path(folder)))
+    print("\n".join(["not as it must be:", *failures]) if failures else "all as it must be")
+    sys.exit(bool(failures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Ten times the requests that the server can answer, and what becomes of those it takes and those it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import statistics
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from benchmarks.soak.clients import Outcome, Tally, ask, connect, keep_asking
+from benchmarks.soak.report import Health, Report, percentile
+from benchmarks.soak.requests import chat
+from tests.fleet import Service
+
+TOKENS = 48
+
+
+async def run(report: Report, server: Service, tally: Tally, slots: int, waiting: int, seconds: float = 120) -> None:
+    """`slots` and `waiting` are the server's --max-seqs and --max-waiting."""
+    rng = random.Random(1)
+    async with connect(server.url) as client:
+
+        async def one() -> Outcome:
+            outcome = await ask(client, chat(20, TOKENS, rng))
+            tally.outcomes.append(outcome)
+            return outcome
+
+        alone = [await one() for _ in range(5)]
+        start = time.monotonic()
+        full = await keep_asking(slots + waiting // 2, start + seconds / 6, one)
+        capacity = len(full) / (time.monotonic() - start)
+        report.say(f"capacity {capacity:.1f} requests a second; {10 * capacity:.0f} are sent for {seconds:.0f} s")
+        outcomes, memory = await _flood(server, one, 10 * capacity, seconds)
+        await asyncio.sleep(1)
+        after = await one()
+    _judge(report, outcomes, bound=2 * (waiting + slots) / capacity)
+    report.check(
+        memory[1] <= memory[0] * 1.05, f"memory {memory[0]:.0f} MiB after a quarter, {memory[1]:.0f} at the end"
+    )
+    before = [outcome.first_token or 0 for outcome in alone]
+    limit = max(2 * statistics.median(before), max(before))
+    took = after.first_token or float("inf")
+    report.check(
+        took <= limit, f"the first request after it: {took:.3f} s to its first token; before {max(before):.3f}"
+    )
+
+
+async def _flood(
+    server: Service, one: Callable[[], Coroutine[Any, Any, Outcome]], rate: float, seconds: float
+) -> tuple[list[Outcome], tuple[float, float]]:
+    """Requests at times that do not wait for answers; and the memory after a quarter of the time and at the end."""
+    rng, start, sent = random.Random(2), time.monotonic(), []
+    quarter, due = None, start
+    while (now := time.monotonic()) < start + seconds:
+        if quarter is None and now > start + seconds / 4:
+            quarter = (await asyncio.to_thread(Health.of, server)).mebibytes
+        if due > now:
+            await asyncio.sleep(due - now)
+        sent.append(asyncio.create_task(one()))
+        due += rng.expovariate(rate)
+    end = (await asyncio.to_thread(Health.of, server)).mebibytes
+    return list(await asyncio.gather(*sent)), (quarter or end, end)
+
+
+def _judge(report: Report, outcomes: Sequence[Outcome], bound: float) -> None:
+    taken = [outcome for outcome in outcomes if outcome.is_complete]
+    refused = [outcome for outcome in outcomes if outcome.status == 429]
+    other = sorted({outcome.end for outcome in outcomes if not outcome.is_complete and outcome.status != 429})
+    report.check(
+        other == [], f"{len(outcomes)} sent: {len(taken)} answered, {len(refused)} refused, other ends: {other}"
+    )
+    first = [outcome.first_token or 0 for outcome in taken]
+    slowest = percentile(first, 99)
+    report.check(
+        slowest <= bound,
+        f"first token of the answered: half {percentile(first, 50):.2f} s, 99% {slowest:.2f} s of at most {bound:.2f}",
+    )
+    no = [outcome.seconds * 1000 for outcome in refused]
+    report.check(
+        percentile(no, 50) < 50, f"429 within {percentile(no, 50):.1f} ms (half), {percentile(no, 99):.1f} (99%)"
+    )

@@ -1,0 +1,47 @@
+"""A mixed load for as long as it takes to see whether memory or files grow."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+from benchmarks.soak.clients import Outcome, Tally, ask, connect, keep_asking
+from benchmarks.soak.report import Health, Report, percentile
+from benchmarks.soak.requests import mixed
+from tests.fleet import Service
+
+CLIENTS = 16
+
+
+async def run(report: Report, server: Service, tally: Tally, seconds: float = 1200) -> None:
+    rng, start = random.Random(4), time.monotonic()
+    async with connect(server.url) as client:
+
+        async def one() -> Outcome:
+            outcome = await ask(client, mixed(rng))
+            tally.outcomes.append(outcome)
+            return outcome
+
+        clients = asyncio.create_task(keep_asking(CLIENTS, start + seconds, one))
+        seen = []
+        while not clients.done():
+            await asyncio.wait((clients,), timeout=seconds / 40)
+            seen.append(await asyncio.to_thread(Health.of, server))
+            if len(seen) % 5 == 0:
+                minutes = (time.monotonic() - start) / 60
+                report.say(f"minute {minutes:4.1f}: {seen[-1].mebibytes:.0f} MiB, {seen[-1].open_fds:.0f} files open")
+        outcomes = await clients
+    await asyncio.sleep(1)
+    idle = await asyncio.to_thread(Health.of, server)
+    incomplete = sorted({outcome.end for outcome in outcomes if not outcome.is_complete})
+    report.check(incomplete == [], f"{len(outcomes)} requests, all answered to the end but for {incomplete}")
+    quarter, last = seen[len(seen) // 4], seen[-1]
+    growth = last.mebibytes / quarter.mebibytes - 1
+    report.check(growth < 0.05, f"memory {quarter.mebibytes:.0f} MiB after a quarter, {last.mebibytes:.0f} at the end")
+    report.check(
+        last.open_fds <= quarter.open_fds + 2, f"{quarter.open_fds:.0f} files open then, {last.open_fds:.0f} at the end"
+    )
+    report.say(f"{idle.mebibytes:.0f} MiB and {idle.open_fds:.0f} files open a second later")
+    first = [outcome.first_token for outcome in outcomes if outcome.first_token is not None]
+    report.say(f"first token: half {percentile(first, 50):.2f} s, 99% {percentile(first, 99):.2f} s")
