@@ -142,7 +142,7 @@ async def _load(app: FastAPI, settings: Settings, address: str) -> None:
         app.state.failure = error
         app.state.give_up()
         return
-    app.state.telemetry.metrics.serve(_model_labels(loaded), loaded.engine.stats)
+    app.state.telemetry.metrics.serve(_model_labels(settings, loaded), loaded.engine.stats)
     app.state.server.model = loaded.served
     _announce(settings, _facts(settings, loaded, address))
 
@@ -293,11 +293,12 @@ def _fingerprint(folder: ModelFolder, config: EngineConfig) -> str:
     return "fp_" + hashlib.sha256(folder.graph.read_bytes() + repr(facts).encode()).hexdigest()[:12]
 
 
-def _model_labels(loaded: LoadedModel) -> dict[str, str]:
+def _model_labels(settings: Settings, loaded: LoadedModel) -> dict[str, str]:
     """What metrics tell of the model, beside its counts."""
     return {
         "model": loaded.served.names[0],
         "dtype": loaded.folder.dtype,
+        "precision": settings.precision,
         "fingerprint": loaded.served.fingerprint,
         "threads": str(loaded.threads),
         "max_model_len": str(loaded.engine.max_model_len),

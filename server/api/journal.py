@@ -101,7 +101,7 @@ class Exchange:
             return "error"
         if not self.complete or self.status == CLIENT_CLOSED_REQUEST:
             return "cancelled"
-        return "none" if self.answers is None else str(self.answers.ends[0])
+        return "none" if self.answers is None else str(self.answers.ends.get(0, "cancelled"))
 
 
 class Journal:
@@ -118,7 +118,7 @@ class Journal:
 class Journaled:
     """Middleware: enters each request but probes into `journal`; `request.state.exchange` is for its route to note in.
 
-    Comes right after RequestId, so that nothing that answers is further out.
+    Goes right inside of RequestId, so that nothing that answers is further out.
     """
 
     def __init__(self, app: ASGIApp, journal: Journal) -> None:

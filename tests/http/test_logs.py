@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import pty
 import subprocess
@@ -18,6 +19,7 @@ import httpx
 import pytest
 
 from tests.scraping import Scrape
+from tests.serving import StartServer
 
 SECRET = "a word that no log may hold"
 HELLO = [{"role": "user", "content": SECRET}]
@@ -129,6 +131,20 @@ def test_nothing_that_was_asked_is_logged(server: Logged) -> None:
     server.post("text", "/v1/completions", prompt=SECRET, max_tokens=3)
     server.told("text")
     assert SECRET not in json.dumps(server.lines())
+
+
+def test_the_keys_name_is_logged_and_never_the_key(
+    tiny_model: Path, tmp_path: Path, start_server: StartServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    keys = tmp_path / "keys.toml"
+    keys.write_text('[alice]\nkey = "sk-alice-4f1c"\n')
+    server = start_server(model=str(tiny_model), threads=1, api_keys_file=keys)
+    server.client.with_options(api_key="sk-alice-4f1c").models.list()
+    server.wait_until(lambda: any(line.name == "server.requests" for line in caplog.records))
+    (line,) = (line for line in caplog.records if line.name == "server.requests")
+    assert line.__dict__["fields"]["key"] == "alice"
+    assert "4f1c" not in str([vars(line) for line in caplog.records])
 
 
 def test_prompts_are_logged_where_that_was_asked_for(tiny_model: Path, tmp_path: Path) -> None:

@@ -107,6 +107,29 @@ def test_requests_that_are_refused_are_counted_by_their_code(server: Server) -> 
         assert scrape("lfm_request_errors_total", route=route, code=code) == 1, code
 
 
+async def test_under_overload_totals_are_what_the_clients_saw(tiny_model: Path, start_server: StartServer) -> None:
+    server = start_server(model=str(tiny_model), max_seqs=2, max_waiting=3, threads=1)
+    body: dict[str, Any] = {"messages": HELLO, "max_tokens": 100, **ENDLESS}
+    streamed = {"stream": True, "stream_options": {"include_usage": True}}
+
+    async def ask(client: httpx.AsyncClient, i: int) -> tuple[int, dict[str, int]]:
+        answer = await client.post(CHAT, json=body | streamed if i % 2 else body)
+        if answer.status_code != 200:
+            return answer.status_code, {"prompt_tokens": 0, "completion_tokens": 0}
+        return 200, last_usage(answer.text) if i % 2 else answer.json()["usage"]
+
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        seen = await asyncio.gather(*(ask(client, i) for i in range(20)))
+    scrape = await asyncio.to_thread(until_over, server, 20)
+    statuses = [status for status, _ in seen]
+    assert set(statuses) == {200, 429}
+    assert scrape("lfm_requests_total", route=CHAT, finish_reason="length") == statuses.count(200)
+    assert scrape("lfm_request_errors_total", route=CHAT, code="overloaded") == statuses.count(429)
+    assert scrape("lfm_prompt_tokens_total") == sum(usage["prompt_tokens"] for _, usage in seen)
+    assert scrape("lfm_generation_tokens_total") == sum(usage["completion_tokens"] for _, usage in seen)
+    assert scrape("lfm_requests_running") == scrape("lfm_requests_waiting") == 0
+
+
 def test_probes_and_scrapes_are_not_counted(server: Server) -> None:
     for path in ("/health", "/ready", "/metrics", "/version"):
         httpx.get(server.url + path)
