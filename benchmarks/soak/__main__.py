@@ -22,6 +22,8 @@ from benchmarks.soak.report import Report
 from tests import fleet
 
 SLOTS, WAITING = 8, 32
+CACHE_MEBIBYTES = 64
+"""Full within a minute: what grows afterwards is a leak."""
 ON_ONE_SERVER = ("overload", "steady", "leaving")
 PARTS = ("replicas", *ON_ONE_SERVER, "totals", "long-prompt")
 
@@ -32,7 +34,7 @@ async def soak(parts: list[str], scale: float, folder: Path) -> list[str]:
     if "replicas" in parts:
         await replicas.run(reports["replicas"], _new(folder / "replicas"), 180 * scale)
     if {*parts} & {*ON_ONE_SERVER}:
-        options = ("--max-seqs", str(SLOTS), "--max-waiting", str(WAITING))
+        options = ("--max-seqs", str(SLOTS), "--max-waiting", str(WAITING), "--cache-memory", str(CACHE_MEBIBYTES))
         server, tally = fleet.replica(_new(folder / "server"), "server", *options), Tally()
         try:
             await asyncio.to_thread(server.wait_until_ready)

@@ -29,7 +29,7 @@ async def run(report: Report, server: Service, tally: Tally, slots: int, waiting
 
         alone = [await one() for _ in range(5)]
         start = time.monotonic()
-        full = await keep_asking(slots + waiting // 2, start + seconds / 6, one)
+        full = await keep_asking(slots + waiting // 2, start + seconds / 4, one)
         capacity = len(full) / (time.monotonic() - start)
         report.say(f"capacity {capacity:.1f} requests a second; {10 * capacity:.0f} are sent for {seconds:.0f} s")
         outcomes, memory = await _flood(server, one, 10 * capacity, seconds)
