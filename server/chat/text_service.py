@@ -83,6 +83,7 @@ class TextService:
         ModelNotReadyError.
         """
         self._check(request)
+        self._engine.check_room(len(request.prompts) * request.n)  # here too, so that what is refused costs nothing
         # Off the loop: long prompts take long to tokenize.
         prompts = await asyncio.to_thread(lambda: [self._prompt(request, prompt) for prompt in request.prompts])
         sequences = [self._sequence(request, prompt, choice) for prompt in prompts for choice in range(request.n)]

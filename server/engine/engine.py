@@ -242,23 +242,26 @@ class Engine:
         with self._wake:
             if self._closing.is_set():
                 raise ModelNotReadyError("The server is stopping.", code="draining", retry_after=5)
-            self._check_room(requests)
+            self.check_room(len(requests), sum(len(request.prompt) for request in requests))
             for stream in streams:
                 self.state.waiting.add(stream.sequence)
             self._wake.notify_all()
         return streams
 
-    def _check_room(self, requests: Requests[GenerationRequest]) -> None:
-        """Raises QueueFullError. A prompt that is longer than may wait is taken where nothing else waits."""
-        waiting, config = self.state.waiting, self.config
-        free = self.state.free_slots - len(waiting)
-        if len(requests) > config.max_waiting + free:
-            raise QueueFullError(f"{config.max_waiting} requests", self.retry_after())
-        if config.max_waiting_tokens is None or not waiting or len(requests) <= free:
-            return
-        tokens = sum(s.prompt_length for s in waiting) + sum(len(request.prompt) for request in requests)
-        if tokens > config.max_waiting_tokens:
-            raise QueueFullError(f"prompts of {config.max_waiting_tokens:,} tokens", self.retry_after())
+    def check_room(self, count: int, tokens: int = 0) -> None:
+        """Raises QueueFullError where so many more requests, with so many tokens in their prompts, may not wait.
+
+        A prompt that is longer than may wait is taken where nothing else waits.
+        """
+        with self._wake:
+            waiting, config = self.state.waiting, self.config
+            free = self.state.free_slots - len(waiting)
+            if count > config.max_waiting + free:
+                raise QueueFullError(f"{config.max_waiting} requests", self.retry_after())
+            if config.max_waiting_tokens is None or not waiting or count <= free:
+                return
+            if sum(s.prompt_length for s in waiting) + tokens > config.max_waiting_tokens:
+                raise QueueFullError(f"prompts of {config.max_waiting_tokens:,} tokens", self.retry_after())
 
     def retry_after(self) -> float:
         """Seconds until about all that wait now have made room, at the pace of late."""
