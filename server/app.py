@@ -44,7 +44,6 @@ from server.runtime.memory import memory_left
 from server.runtime.model_folder import SLOW_ON_CPU, ModelFolder, open_model_folder
 from server.runtime.pool import open_sessions
 from server.runtime.prepared import default_folder
-from server.runtime.session import ModelSession
 from server.settings import ModelSettings, Settings
 from server.telemetry.logs import configure_logging, resolved
 from server.telemetry.telemetry import Telemetry
@@ -139,12 +138,16 @@ async def _load(app: FastAPI, settings: Settings, address: str) -> None:
         loaded = await _in_daemon_thread(lambda: load_model(settings, app.state.telemetry.metrics.step, say))
         loaded.engine.start()
     except Exception as error:
-        app.state.failure = error
+        app.state.failure = _no_memory(error) if isinstance(error, MemoryError) else error
         app.state.give_up()
         return
     app.state.telemetry.metrics.serve(_model_labels(settings, loaded), loaded.engine.stats)
     app.state.server.model = loaded.served
     _announce(settings, _facts(settings, loaded, address))
+
+
+def _no_memory(error: MemoryError) -> StartupError:
+    return StartupError(f"There is not enough memory ({error}): lower --max-seqs or --max-model-len.")
 
 
 def _announce(settings: Settings, facts: Facts) -> None:
@@ -183,7 +186,7 @@ def load_model(
         itl_target=settings.itl_target,
         unknown_ids=chat.tokenizer.unknown_ids(contract.vocab_size),
     )
-    engine = _engine(pool.sessions, config, observe)
+    engine = Engine(pool.sessions, config, observe)
     say("Warming up ...")
     try:
         engine.warm_up()
@@ -202,16 +205,6 @@ def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFold
     """The folder of the model that is named, downloaded where needed. Raises StartupError."""
     path = BUILT_IN if settings.model is None else locate(settings.model, settings.revision, settings.dtype, say)
     return open_model_folder(path, settings.dtype)
-
-
-def _engine(sessions: list[ModelSession], config: EngineConfig, observe: Callable[[StepRecord], None]) -> Engine:
-    try:
-        return Engine(sessions, config, observe)
-    except (MemoryError, OSError) as error:
-        raise StartupError(
-            f"There is no memory for the state of {config.max_seqs} sequences of {config.max_model_len:,} tokens "
-            f"({error}): lower --max-seqs or --max-model-len."
-        ) from None
 
 
 def _chat_model(settings: Settings, folder: ModelFolder, vocab_size: int) -> ChatModel:

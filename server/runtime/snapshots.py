@@ -52,9 +52,13 @@ class Snapshot:
 
 
 def anonymous_mapping(size: int) -> mmap.mmap:
-    """Zeroed private memory of `size` bytes that costs nothing before it is touched."""
+    """Zeroed private memory of `size` bytes that costs nothing before it is touched; raises MemoryError."""
     # Private, or dropped pages would stay in the shared memory file behind the mapping.
-    mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0))
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+    try:
+        mapping = mmap.mmap(-1, size, flags=flags)
+    except (OSError, OverflowError):
+        raise MemoryError(f"{size:,} bytes cannot be mapped") from None
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         # With huge pages every (slot, head) would touch 2 MB at its first token.
         mapping.madvise(mmap.MADV_NOHUGEPAGE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -133,3 +134,29 @@ def test_a_wrong_file_repeats_no_key(tmp_path: Path) -> None:
     with pytest.raises(StartupError) as refused:
         read_keys(path)
     assert "12345678" not in str(refused.value)
+
+
+async def test_one_keys_five_hundred_requests_do_not_keep_another_waiting(
+    tmp_path: Path, tiny_model: Path, start_server: StartServer
+) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text("[many]\nkey = 'many'\n[one]\nkey = 'one'\n")
+    server = start_server(model=str(tiny_model), max_seqs=2, max_waiting=600, threads=1, api_keys_file=keys)
+    url = f"{server.url}/v1/chat/completions"
+    over: list[str] = []
+
+    async with httpx.AsyncClient(timeout=120, limits=httpx.Limits(max_connections=None)) as client:
+
+        async def ask(key: str) -> None:
+            headers = {"Authorization": f"Bearer {key}"}
+            answer = await client.post(url, json=ENDLESS | {"max_tokens": 20}, headers=headers)
+            assert answer.status_code == 200
+            over.append(key)
+
+        many = [asyncio.create_task(ask("many")) for _ in range(500)]
+        while server.engine.waiting < 300:
+            await asyncio.sleep(0.01)
+        await ask("one")
+        assert over.index("one") < 300
+        await asyncio.gather(*many)
+    assert len(over) == 501

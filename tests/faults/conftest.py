@@ -1,0 +1,5 @@
+"""Servers as in tests/http."""
+
+from tests.http.conftest import _no_settings_from_outside, start_server, tiny_model
+
+__all__ = ["_no_settings_from_outside", "start_server", "tiny_model"]

@@ -1,0 +1,44 @@
+"""A step of the engine that does not come back: /ready says so, and says when it has."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from server.runtime.session import ModelSession
+from tests.serving import StartServer
+
+
+def test_a_step_that_hangs_makes_the_server_unready_until_it_ends(
+    tiny_model: Path, start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start_server(model=str(tiny_model), max_seqs=1, threads=1, step_timeout=0.2)
+    go_on, run = threading.Event(), ModelSession.run
+
+    def hanging(self: ModelSession, *arguments: Any, **options: Any) -> Any:
+        go_on.wait(60)
+        return run(self, *arguments, **options)
+
+    monkeypatch.setattr(ModelSession, "run", hanging)
+
+    def ready() -> httpx.Response:
+        return httpx.get(f"{server.url}/ready")
+
+    assert ready().status_code == 200
+    answers: list[httpx.Response] = []
+    asking = threading.Thread(
+        target=lambda: answers.append(server.chat(messages=[{"role": "user", "content": "hello"}], max_tokens=1))
+    )
+    asking.start()
+    server.wait_until(lambda: ready().status_code == 503)
+    assert ready().json()["status"] == "stalled"
+    assert ready().json()["detail"].startswith("The engine hangs: a step has been running for ")
+    assert httpx.get(f"{server.url}/health").status_code == 200
+    go_on.set()
+    server.wait_until(lambda: ready().status_code == 200)
+    asking.join()
+    assert answers[0].status_code == 200
