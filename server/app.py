@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -44,6 +45,7 @@ from server.runtime.memory import memory_left
 from server.runtime.model_folder import SLOW_ON_CPU, ModelFolder, open_model_folder
 from server.runtime.pool import open_sessions
 from server.runtime.prepared import default_folder
+from server.runtime.session import ModelSession
 from server.settings import ModelSettings, Settings
 from server.telemetry.logs import configure_logging, resolved
 from server.telemetry.telemetry import Telemetry
@@ -62,6 +64,7 @@ class LoadedModel:
 
     served: ServedModel
     engine: Engine
+    open_narrow: Callable[[], list[ModelSession]] | None
     folder: ModelFolder
     threads: int
 
@@ -144,6 +147,16 @@ async def _load(app: FastAPI, settings: Settings, address: str) -> None:
     app.state.telemetry.metrics.serve(_model_labels(settings, loaded), loaded.engine.stats)
     app.state.server.model = loaded.served
     _announce(settings, _facts(settings, loaded, address))
+    if loaded.open_narrow is not None:
+        threading.Thread(target=_let_in, args=(loaded.engine, loaded.open_narrow), daemon=True).start()
+
+
+def _let_in(engine: Engine, open_narrow: Callable[[], list[ModelSession]]) -> None:
+    """Add the narrow sessions, which the server need not wait for."""
+    try:
+        engine.join(open_narrow())
+    except Exception:
+        logger.exception("Prompts are not read beside streams: the sessions for that could not be opened.")
 
 
 def _no_memory(error: MemoryError) -> StartupError:
@@ -170,9 +183,11 @@ def load_model(
     say(f"Loading {folder.graph.name} with {threads} threads ...")
     max_tokens = max(PREFILL_CHUNK, settings.max_seqs)
     prepared = settings.prepared_folder or default_folder()
-    pool = open_sessions(folder, Precision(settings.precision), threads, max_tokens, prepared, say)
+    with ThreadPoolExecutor(1) as executor:  # onnxruntime works alone for seconds
+        tokenizer = executor.submit(Tokenizer.load, folder.path)
+        pool = open_sessions(folder, Precision(settings.precision), threads, max_tokens, prepared, say)
     contract = pool.sessions[0].contract
-    chat = _chat_model(settings, folder, contract.vocab_size)
+    chat = _chat_model(settings, folder, tokenizer.result(), contract.vocab_size)
     max_model_len = _max_model_len(settings, folder)
     budget = _budget(settings, contract, memory_left(pool.mapped_bytes), max_model_len)
     config = EngineConfig(
@@ -198,7 +213,7 @@ def load_model(
         fingerprint=_fingerprint(folder, config),
         sampling={key: getattr(chat.defaults, key) for key in KEYS},
     )
-    return LoadedModel(served, engine, folder, threads)
+    return LoadedModel(served, engine, pool.open_narrow, folder, threads)
 
 
 def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFolder:
@@ -207,12 +222,11 @@ def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFold
     return open_model_folder(path, settings.dtype)
 
 
-def _chat_model(settings: Settings, folder: ModelFolder, vocab_size: int) -> ChatModel:
+def _chat_model(settings: Settings, folder: ModelFolder, tokenizer: Tokenizer, vocab_size: int) -> ChatModel:
     template = settings.chat_template
     source = template.read_text(encoding="utf-8") if template else template_source(folder.path)
     if source is None:
         raise ModelFolderError(f"{folder.path} has no chat template: give one with --chat-template FILE.")
-    tokenizer = Tokenizer.load(folder.path)
     variables = template_variables(folder.path)
     stop = set(folder.eos_token_ids)
     if (end := tokenizer.special.get(variables.get("eos_token", ""))) is not None:

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from collections.abc import Sequence as Requests
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -139,7 +139,7 @@ class TokenStream:
 class Engine:
     """Continuous batching over `sessions`, one thread each, with `config.max_seqs` slots of state.
 
-    `start` and every method but `stop` belong to the event loop's thread.
+    `start` and every method but `stop` and `join` belong to the event loop's thread.
     """
 
     def __init__(
@@ -162,13 +162,10 @@ class Engine:
         self._wake = threading.Condition()
         self._closing = threading.Event()
         self._rate = CompletionRate()
-        shared = Shared(self.state, self._wake, self._closing, config.unknown_ids, self._hand_over, observe)
+        self._shared = Shared(self.state, self._wake, self._closing, config.unknown_ids, self._hand_over, observe)
         widths = [Width.WIDE] + [Width.NARROW] * (len(sessions) - 1)
         self._sessions = sessions
-        self._workers = [Worker(session, width, shared) for session, width in zip(sessions, widths, strict=True)]
-        self._threads = [
-            threading.Thread(target=w.run, name=f"engine-{i}", daemon=True) for i, w in enumerate(self._workers)
-        ]
+        self._threads = [self._thread(session, width) for session, width in zip(sessions, widths, strict=True)]
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -225,6 +222,17 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
+    def join(self, narrow: Requests[ModelSession]) -> None:
+        """Let two narrow sessions in on the work of an engine that was started with a wide one. On any thread."""
+        threads = [self._thread(session, Width.NARROW) for session in narrow]
+        with self._wake:
+            if self._closing.is_set():
+                return
+            self.state.policy = replace(self.state.policy, narrow=narrow[0].threads)
+            self._threads += threads
+            for thread in threads:
+                thread.start()
+
     async def stop(self) -> None:
         """End after the steps in flight; whatever has not finished fails with ModelNotReadyError."""
         with self._wake:
@@ -273,6 +281,10 @@ class Engine:
             sequence.cancelled = True
             self.state.settle()
             self._wake.notify_all()
+
+    def _thread(self, session: ModelSession, width: Width) -> threading.Thread:
+        work = Worker(session, width, self._shared).run
+        return threading.Thread(target=work, name=f"engine-{width.value}", daemon=True)
 
     def _hand_over(self, outcomes: list[Outcome]) -> None:
         assert self._loop is not None

@@ -24,10 +24,15 @@ HEADROOM = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class SessionPool:
-    """The widest session first. `mapped_bytes` are those of mapped weights, which look free and must not be taken."""
+    """One wide session, with all threads, and maybe two narrow ones, with half of them.
+
+    `open_narrow` opens those that are to follow, None where none are. `mapped_bytes` are those of mapped weights,
+    which look free and must not be taken.
+    """
 
     sessions: list[ModelSession]
     mapped_bytes: int
+    open_narrow: Callable[[], list[ModelSession]] | None
 
 
 def open_sessions(
@@ -38,17 +43,24 @@ def open_sessions(
     prepared_folder: Path,
     say: Callable[[str], None],
 ) -> SessionPool:
-    """One session with all threads and, where they share their weights or these are small, two with half of them.
+    """Open the wide session, and narrow ones where weights are shared (later: it takes long) or small (at once).
 
     `say` gets what was decided where the model is large. Raises UnsupportedModelError and ModelFolderError.
     """
     graph = load(folder.graph, precision)
     copy = _copy(graph, prepared_folder, say)
     used = copy or graph
-    small = graph.weight_bytes < SMALL
-    widths = [threads, *[threads // 2] * 2] if threads > 1 and (copy is not None or small) else [threads]
-    sessions = [ModelSession(used, SessionOptions(width, max_tokens), folder.head_dim) for width in widths]
-    return SessionPool(sessions, used.weight_bytes if copy is not None else 0)
+
+    def open_(width: int) -> ModelSession:
+        return ModelSession(used, SessionOptions(width, max_tokens), folder.head_dim)
+
+    def open_narrow() -> list[ModelSession]:
+        return [open_(threads // 2) for _ in range(2)]
+
+    wide, mapped_bytes = open_(threads), copy.weight_bytes if copy is not None else 0
+    if threads > 1 and graph.weight_bytes < SMALL:
+        return SessionPool([wide, *open_narrow()], mapped_bytes, None)
+    return SessionPool([wide], mapped_bytes, open_narrow if threads > 1 and copy is not None else None)
 
 
 def _copy(graph: Graph, prepared_folder: Path, say: Callable[[str], None]) -> Graph | None:

@@ -213,13 +213,22 @@ def test_sessions_of_both_widths_are_opened_on_a_copy(
     folder, said = open_model_folder(model), Lines()
     alone = open_sessions(folder, Precision.EXACT, 2, 16, tmp_path, said.append)
     assert [session.threads for session in alone.sessions] == [2]
+    assert alone.open_narrow is None
     assert alone.mapped_bytes == 0
     assert "lfm-serve prepare" in said[-1]
     make(model, tmp_path)
     shared = open_sessions(folder, Precision.EXACT, 2, 16, tmp_path, said.append)
-    assert [session.threads for session in shared.sessions] == [2, 1, 1]
+    assert [session.threads for session in shared.sessions] == [2]
+    assert shared.open_narrow is not None
+    assert [session.threads for session in shared.open_narrow()] == [1, 1]
     assert shared.mapped_bytes == (copies(tmp_path)[0] / "weights").stat().st_size
     assert "when it was made, the likeliest token is the same" in said[-1]
+
+
+def test_a_small_model_gets_sessions_of_both_widths_at_once(model: Path, tmp_path: Path) -> None:
+    opened = open_sessions(open_model_folder(model), Precision.EXACT, 4, 16, tmp_path, print)
+    assert [session.threads for session in opened.sessions] == [4, 2, 2]
+    assert opened.open_narrow is None
 
 
 def test_a_copy_that_does_not_fit_into_memory_is_left_alone(
