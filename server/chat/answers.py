@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from server.chat.types import ChoiceEnd
-from server.engine.engine import TokenStream
+from server.engine.stream import TokenStream
 from server.errors import LfmServeError
 
 

@@ -23,7 +23,8 @@ from server.chat.thoughts import Thoughts
 from server.chat.tokenizer import Tokenizer
 from server.chat.tool_parser import ToolCallParser, ToolSignature
 from server.chat.types import ChatRequest, Delta
-from server.engine.engine import Engine, TokenStream
+from server.engine.engine import Engine
+from server.engine.stream import TokenStream
 from server.engine.types import GenerationRequest, PromptProgress, SamplingParams
 from server.errors import ContextLengthError, InvalidRequestError
 

@@ -12,7 +12,8 @@ from server.chat.detokenizer import whole_text
 from server.chat.sequences import check_token_ids, merged, sampling_of_choice
 from server.chat.text_choice import Prompt, TextChoice, TextDelta
 from server.chat.tokenizer import Tokenizer
-from server.engine.engine import Engine, TokenStream
+from server.engine.engine import Engine
+from server.engine.stream import TokenStream
 from server.engine.types import GenerationRequest, PromptLogprobs, SamplingParams, TokenEvent
 from server.errors import ContextLengthError, InvalidRequestError
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from collections.abc import Sequence as Requests
 from dataclasses import dataclass, field, replace
@@ -16,15 +15,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from server.engine.completion_rate import CompletionRate
 from server.engine.prefix_cache import PrefixCache
 from server.engine.records import EngineStats, StepKind, StepRecord
 from server.engine.schedule import Policy, Width
-from server.engine.sequence import Event, Sequence, is_last
+from server.engine.sequence import Sequence, is_last
 from server.engine.state import EngineState
-from server.engine.types import GenerationRequest, PromptLogprobs, PromptProgress, TokenEvent
+from server.engine.stream import TokenStream
+from server.engine.types import GenerationRequest
 from server.engine.work import Outcome
 from server.engine.worker import Shared, Worker
-from server.errors import LfmServeError, ModelNotReadyError, QueueFullError
+from server.errors import ModelNotReadyError, QueueFullError
 from server.runtime.session import ModelSession
 from server.runtime.slots import SlotPool
 
@@ -50,90 +51,6 @@ class EngineConfig:
     itl_target: float
     unknown_ids: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     max_waiting_tokens: int | None = None
-
-
-class TokenStream:
-    """One sequence's tokens, in order; ends after the one with `finish`, raises the error that ended it.
-
-    Where the request asks for it, PromptProgress comes before the first token. `cached_tokens` of the prompt were found
-    in the prefix cache; `queued_at` and `started_at` (None before the prompt is begun) are of the monotonic clock, in
-    seconds.
-    """
-
-    def __init__(self, engine: Engine, request: GenerationRequest) -> None:
-        self.queued_at = time.monotonic()
-        self.started_at: float | None = None
-        self.cached_tokens = 0
-        self._engine = engine
-        self._events: deque[Event] = deque()
-        self._arrived = asyncio.Event()
-        self._started = asyncio.Event()
-        self._ended = False
-        self.sequence = Sequence(request, self._deliver, self.queued_at)
-
-    def __aiter__(self) -> TokenStream:
-        return self
-
-    async def __anext__(self) -> TokenEvent | PromptProgress:
-        event = await self._next()
-        if event is None:
-            raise StopAsyncIteration
-        assert isinstance(event, TokenEvent | PromptProgress)
-        return event
-
-    async def started(self) -> None:
-        """Wait until the prompt is begun, or the stream has ended without that."""
-        await self._started.wait()
-
-    async def prompt_logprobs(self) -> PromptLogprobs | None:
-        """What the request asks for of its prompt: to be awaited once, before the first token.
-
-        None where it asks for nothing, or where the stream has been cancelled.
-        """
-        if self.sequence.request.prompt_logprobs is None:
-            return None
-        event = await self._next()
-        assert event is None or isinstance(event, PromptLogprobs)
-        return event
-
-    async def _next(self) -> TokenEvent | PromptProgress | PromptLogprobs | None:
-        """The next event; None where there is none any more."""
-        if self._ended:
-            return None
-        while not self._events:
-            self._arrived.clear()
-            await self._arrived.wait()
-            if self._ended:
-                return None
-        event = self._events.popleft()
-        if isinstance(event, LfmServeError):
-            self._ended = True
-            raise event
-        self._ended = is_last(event)
-        return event
-
-    def cancel(self) -> None:
-        """Stop generating: the slot is free within one step. May be called at any time, any number of times."""
-        self._ended = True
-        self._arrived.set()
-        self._started.set()
-        self._engine.cancel(self.sequence)
-
-    def fail(self, error: LfmServeError) -> None:
-        """Stop generating and end the stream with `error`, after the tokens that have come by now."""
-        self._engine.cancel(self.sequence)
-        self._deliver(error)
-
-    def _deliver(self, event: Event) -> None:
-        self._started.set()
-        if isinstance(event, PromptProgress):
-            if self.started_at is None:
-                self.started_at = self.sequence.started_at
-                self.cached_tokens = event.cached
-            if not self.sequence.request.report_progress:
-                return
-        self._events.append(event)
-        self._arrived.set()
 
 
 class Engine:
@@ -246,11 +163,13 @@ class Engine:
 
     def submit(self, requests: Requests[GenerationRequest]) -> list[TokenStream]:
         """Queue all of `requests` or none. Raises QueueFullError, or ModelNotReadyError once the engine stops."""
-        streams = [TokenStream(self, request) for request in requests]
+        streams = [TokenStream(request, self.cancel) for request in requests]
         with self._wake:
             if self._closing.is_set():
                 raise ModelNotReadyError("The server is stopping.", code="draining", retry_after=5)
             self.check_room(len(requests), sum(len(request.prompt) for request in requests))
+            if not self.state.running:
+                self._rate.begin()
             for stream in streams:
                 self.state.waiting.add(stream.sequence)
             self._wake.notify_all()
@@ -297,23 +216,3 @@ class Engine:
 def _deliver(outcomes: list[Outcome]) -> None:
     for sequence, event in outcomes:
         sequence.deliver(event)
-
-
-@dataclass(slots=True)
-class CompletionRate:
-    """How long a sequence takes to make room for the next, as a moving average over recent completions (seconds)."""
-
-    interval: float = 1.0
-    last: float | None = None
-
-    def count(self, finished: int) -> None:
-        if not finished:
-            return
-        now = time.monotonic()
-        if self.last is not None:
-            self.interval += 0.1 * ((now - self.last) / finished - self.interval)
-        self.last = now
-
-    def seconds_for(self, completions: int) -> float:
-        """Seconds until about `completions` more sequences have ended, within the bounds a client will wait."""
-        return min(max(1.0, completions * self.interval), 120.0)

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.engine.engine import Engine, EngineConfig, TokenStream
+from server.engine.engine import Engine, EngineConfig
+from server.engine.stream import TokenStream
 from server.engine.types import FinishReason, GenerationRequest, SamplingParams, TokenEvent
 from server.errors import LfmServeError, ModelNotReadyError, QueueFullError, StepFailedError
 from server.runtime.session import ModelSession
