@@ -1,10 +1,10 @@
 """What constraints cost: CPU for each token, and what a grammar that is known already adds to the first token.
 
-    python -m benchmarks.constraint_cost [--streams 16] [--tokens 200] [--rounds 5]
+    python -m benchmarks.constraint_cost [--model FOLDER] [--streams 16] [--tokens 200] [--rounds 5]
 
-In process, on the built-in model: the engine's thread is timed in CPU seconds, less the model's own runs, while all
-streams write a call of one of forty tools, and while they write freely. The first token is timed by the clock, from a
-request of forty tools to its first delta, with and without the tools.
+In process, on the built-in model or another: the engine's threads are timed in CPU seconds, less the model's own runs,
+while all streams write a long call, and while they write freely; the difference is set against a step's time. The first
+token is timed by the clock, from a request of forty tools to its first delta, with and without the tools.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
+import threading
 import time
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.random_schemas import tools_of_file
-from server.app import BUILT_IN, PREFILL_CHUNK, load_model
-from server.chat.service import ChatModel, ChatService
+from server.app import load_model
+from server.chat.service import ChatService
 from server.chat.types import Calling, ChatRequest, Message, Tool
-from server.engine.engine import Engine, EngineConfig
+from server.engine.records import StepRecord
 from server.engine.types import SamplingParams
-from server.runtime.model_folder import open_model_folder
-from server.runtime.session import ModelSession, SessionOptions
+from server.runtime.session import ModelSession
 from server.settings import Settings
 
 MAX_LEN = 1024
@@ -48,31 +48,50 @@ WRITE = {
 }
 
 
-class TimedSession(ModelSession):
-    """Counts the CPU seconds that its thread spends between runs."""
+class Clock:
+    """CPU seconds that the engine's threads spend between two runs of a model, and its decode steps by the clock."""
 
-    between = 0.0
-    _last: float | None = None
+    def __init__(self) -> None:
+        self.between = 0.0
+        self.steps: list[float] = []
+        self._thread = threading.local()
 
-    def run(self, *args: Any, **kwargs: Any) -> Any:
-        if self._last is not None:
-            self.between += time.thread_time() - self._last
-        result = super().run(*args, **kwargs)
-        self._last = time.thread_time()
-        return result
+    def watch(self) -> None:
+        """Time every run of every session from now on."""
+        run = ModelSession.run
+
+        def timed(*args: Any, **options: Any) -> Any:
+            self.between += time.thread_time() - getattr(self._thread, "last", time.thread_time())
+            try:
+                return run(*args, **options)
+            finally:
+                self._thread.last = time.thread_time()
+
+        ModelSession.run = timed  # type: ignore[method-assign]
+
+    def observe(self, step: StepRecord) -> None:
+        if step.kind == "decode":
+            self.steps.append(step.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of a token between the runs, in CPU microseconds, and of a step by the clock, in milliseconds."""
+
+    token: float
+    step: float
 
 
 class Bench:
-    """A running engine on the built-in model."""
+    """A running engine on a model, the built-in one if `folder` is None."""
 
-    def __init__(self, streams: int) -> None:
-        folder = open_model_folder(BUILT_IN)
-        self._session = TimedSession(folder.graph, SessionOptions(1, max(PREFILL_CHUNK, streams)), folder.head_dim)
-        self._engine = Engine(
-            [self._session], EngineConfig(streams, streams, MAX_LEN, PREFILL_CHUNK, streams * MAX_LEN, 0, 1.0)
-        )
-        model: ChatModel = load_model(Settings(), observe=lambda step: None).served.service.model
-        self._service = ChatService(self._engine, replace(model, stop_token_ids=frozenset()))
+    def __init__(self, folder: str | None, streams: int) -> None:
+        self._clock = Clock()
+        self._clock.watch()
+        settings = Settings(model=folder, max_seqs=streams, max_model_len=MAX_LEN)
+        loaded = load_model(settings, self._clock.observe, lambda _: None)
+        self._engine = loaded.engine
+        self._service = ChatService(loaded.engine, replace(loaded.served.service.model, stop_token_ids=frozenset()))
         self._streams = streams
         tools = [Tool(tool["name"], None, tool["parameters"]) for tool in tools_of_file()[:TOOLS]]
         self._many = Calling(tuple(tools), required=True)
@@ -82,14 +101,16 @@ class Bench:
     async def stop(self) -> None:
         await self._engine.stop()
 
-    async def microseconds_per_token(self, tokens: int, *, constrained: bool) -> float:
-        """CPU between runs, of all streams at once."""
+    async def cost(self, tokens: int, *, constrained: bool) -> Cost:
+        """While all streams write that many."""
         requests = [self._request(self._long if constrained else Calling(), tokens, i) for i in range(self._streams)]
-        before = self._session.between
+        before = self._clock.between
+        self._clock.steps.clear()
         counts = await asyncio.gather(*map(self._answer, requests))
         if set(counts) != {tokens}:
             raise SystemExit(f"A stream ended before its {tokens} tokens: {sorted(counts)}.")
-        return (self._session.between - before) / sum(counts) * 1e6
+        between = self._clock.between - before
+        return Cost(between / sum(counts) * 1e6, statistics.median(self._clock.steps) * 1e3)
 
     async def milliseconds_to_first_token(self, *, constrained: bool) -> float:
         start = time.perf_counter()
@@ -109,22 +130,24 @@ class Bench:
         return completion.completion_tokens
 
 
-async def measure(streams: int, tokens: int, rounds: int) -> None:
+async def measure(bench: Bench, streams: int, tokens: int, rounds: int) -> None:
     """Both ways in turns, medians printed."""
-    bench = Bench(streams)
-    costs: dict[bool, list[float]] = {False: [], True: []}
+    costs: dict[bool, list[Cost]] = {False: [], True: []}
     delays: dict[bool, list[float]] = {False: [], True: []}
     first = await bench.milliseconds_to_first_token(constrained=True)
     for _ in range(rounds):
         for constrained in (False, True):
-            costs[constrained].append(await bench.microseconds_per_token(tokens, constrained=constrained))
+            costs[constrained].append(await bench.cost(tokens, constrained=constrained))
     for _ in range(10 * rounds):
         for constrained in (False, True):
             delays[constrained].append(await bench.milliseconds_to_first_token(constrained=constrained))
     await bench.stop()
-    free, held = (statistics.median(costs[constrained]) for constrained in (False, True))
+    free, held = (statistics.median(cost.token for cost in costs[constrained]) for constrained in (False, True))
+    step, held_step = (statistics.median(cost.step for cost in costs[constrained]) for constrained in (False, True))
     print(f"CPU a token besides the model, {streams} streams: free {free:.1f} us, constrained {held:.1f} us, ", end="")
     print(f"which is {held - free:.1f} us more (medians of {rounds})")
+    print(f"a step by the clock: free {step:.2f} ms, constrained {held_step:.2f} ms; ", end="")
+    print(f"its constraints' CPU is {(held - free) * streams / step / 1e3:.1%} of a free one")
     free, held = (statistics.median(delays[constrained]) for constrained in (False, True))
     print(f"first token: free {free:.2f} ms, constrained by {TOOLS} tools {held:.2f} ms, ", end="")
     print(f"which is {held - free:.2f} ms more (medians of {10 * rounds}); {first:.1f} ms where they are new")
@@ -132,11 +155,16 @@ async def measure(streams: int, tokens: int, rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="a folder (default: the built-in model)")
     parser.add_argument("--streams", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    asyncio.run(measure(options.streams, options.tokens, options.rounds))
+
+    async def run() -> None:
+        await measure(Bench(options.model, options.streams), options.streams, options.tokens, options.rounds)
+
+    asyncio.run(run())
 
 
 if __name__ == "__main__":
