@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
+from server.api.message_schemas import ChatMessage, HistoryToolCall
 from server.api.sampling_fields import sampling_params
-from server.api.schemas import ChatCompletionRequest, ChatMessage, HistoryToolCall
+from server.api.schemas import ChatCompletionRequest
 from server.api.tool_schemas import FunctionDefinition, ToolDefinition
 from server.chat.types import Calling, ChatRequest, Message, Role, TemplateOptions, Tool, ToolCall
 from server.engine.types import SamplingParams

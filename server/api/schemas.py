@@ -2,49 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from server.api.message_schemas import ChatMessage
 from server.api.text_forms import TextFormFields
 from server.api.tool_schemas import (
     AnyFunctionChoice,
     AnyToolChoice,
     FunctionDefinition,
-    Tagged,
     ToolDefinition,
 )
 from server.api.validation import ApiModel, also, invalid
 
 MAX_CHOICES = 128  # OpenAI's; a server's own limit is lower
 MAX_STOPS = 4
+MAX_SHOWN = 1000  # characters of unknown fields' names in the log
 
-TEXT = {"type": "string"}
-PART = {
-    "type": "object",
-    "properties": {"type": {"enum": ["text", "refusal"]}, "text": TEXT, "refusal": TEXT},
-    "required": ["type"],
-}
-
-
-def _text(content: Any) -> Any:
-    """Content parts as one text."""
-    if not isinstance(content, list):
-        return content
-    return "\n".join(_part_text(i, part) for i, part in enumerate(content))
-
-
-def _part_text(position: int, part: Any) -> str:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind not in ("text", "refusal"):
-        message = f"Content parts must be of type text: this model reads nothing else. Got {kind or part!r}."
-        raise invalid(message, "unsupported_value", f"[{position}].type")
-    text = part.get(kind)
-    if not isinstance(text, str):
-        raise invalid(f"A part of type {kind} needs its text, a string.", field=f"[{position}].{kind}")
-    return text
+logger = logging.getLogger(__name__)
 
 
 def _stops(stop: Any) -> Any:
@@ -70,61 +50,6 @@ def _cannot(value: Any) -> Any:
     if value is not None:
         raise invalid("This model can neither hear, speak nor search the web.", "unsupported_value")
     return value
-
-
-class FunctionCall(ApiModel):
-    """A function that was called."""
-
-    name: str = Field(description="Which one.", examples=["get_weather"])
-    arguments: str = Field(description="A JSON object, as a string.", examples=['{"city": "Bern"}'])
-
-
-class CustomCall(ApiModel):
-    """A custom tool that was called."""
-
-    name: str = Field(description="Which one.", examples=["shell"])
-    input: str = Field(description="The text for it.", examples=["ls"])
-
-
-class HistoryToolCall(Tagged):
-    """A call of the history, as an answer told it; `type` names the field that holds the rest."""
-
-    id: str = Field("", description="What the result's tool_call_id repeats.", examples=["call_5f2c"])
-    type: Literal["function", "custom"] = Field("function", description="A function's call if absent.")
-    function: FunctionCall | None = Field(None, description="The call of a function.")
-    custom: CustomCall | None = Field(None, description="The call of a custom tool.")
-
-
-class ChatMessage(ApiModel):
-    """A turn of the chat."""
-
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"] = Field(
-        description="Who says it; developer is system, function the old name of tool."
-    )
-    content: Annotated[str | None, BeforeValidator(_text)] = Field(
-        None,
-        description="The text, whole or in parts; an assistant that calls tools may say nothing.",
-        examples=["What is the weather in Bern?"],
-        json_schema_extra=also({"type": "array", "items": PART}),
-    )
-    name: str | None = Field(None, description="The speaker's name, or that of the old function.", examples=["Ann"])
-    refusal: str | None = Field(None, description="An assistant's refusal, where it has no content.")
-    tool_calls: list[HistoryToolCall] | None = Field(None, description="What an assistant has called.")
-    function_call: FunctionCall | None = Field(None, description="The old form of a single call.")
-    tool_call_id: str | None = Field(None, description="Which call a tool's result belongs to.", examples=["call_5f2c"])
-    reasoning_content: str | None = Field(None, description="What an assistant that thinks has thought.")
-
-    @model_validator(mode="after")
-    def _says_something(self) -> ChatMessage:
-        if self.role != "assistant":
-            for name in ("tool_calls", "function_call"):
-                if getattr(self, name):
-                    message = f"Only assistant messages have {name}; this one's role is {self.role}."
-                    raise invalid(message, field=f".{name}")
-        said = (self.content, self.refusal, self.function_call, self.tool_calls or None)
-        if self.content is None and (self.role != "assistant" or all(part is None for part in said)):
-            raise invalid(f"A message of role {self.role} needs content.", "missing_required_parameter", ".content")
-        return self
 
 
 TOKEN_ID = re.compile("^[0-9]{1,9}$")
@@ -194,7 +119,7 @@ class GenerationFields(ApiModel):
         None,
         description="The answer ends before the first of these; one may be sent as it is.",
         examples=[["\n\n"]],
-        json_schema_extra=also(TEXT | {"minLength": 1}),
+        json_schema_extra=also({"type": "string", "minLength": 1}),
     )
     stop_token_ids: list[int] | None = Field(
         None, description="Tokens that end the answer besides the model's own.", examples=[[7]]
@@ -221,6 +146,14 @@ class GenerationFields(ApiModel):
     )
     stream: bool | None = Field(None, description="Answer with events as the text is written.", examples=[False])
     stream_options: StreamOptions | None = Field(None, description="Needs stream: true.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tell_of_unknown_fields(cls, body: Any) -> Any:
+        unknown = sorted(body.keys() - cls.model_fields.keys()) if isinstance(body, dict) else []
+        if unknown:
+            logger.debug("Fields that nobody knows are ignored: %.*s.", MAX_SHOWN, json.dumps(unknown))
+        return body
 
     @model_validator(mode="after")
     def _generation_fields_agree(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -376,3 +377,14 @@ def test_null_is_absent(server: Server, route: str) -> None:
     needed = base.keys() & {"messages", "prompt", "tokens", "max_tokens"}
     asked = dict.fromkeys(table) | {name: base[name] for name in needed}
     assert httpx.post(server.url + path, json=asked).status_code == 200
+
+
+def test_fields_that_nobody_knows_are_ignored_and_logged_for_who_wonders(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    route = route_of(server, "chat")
+    with caplog.at_level(logging.DEBUG, "server.api.schemas"):
+        assert route.said(nobody_knows=1) == route.said()
+    assert [record.getMessage() for record in caplog.records if record.name == "server.api.schemas"] == [
+        'Fields that nobody knows are ignored: ["nobody_knows"].'
+    ]
