@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -63,6 +63,7 @@ ordinary = st.text(st.characters(exclude_categories=["Cs"]), max_size=40).filter
 turns = st.lists(st.tuples(st.sampled_from(["system", "user", "assistant", "tool"]), ordinary), min_size=1, max_size=5)
 
 
+@settings(deadline=None)
 @given(turns, st.booleans())
 def test_ordinary_chats_tokenize_exactly_as_transformers_does(
     reference: PreTrainedTokenizerFast, chat: list[tuple[str, str]], with_tool: bool
