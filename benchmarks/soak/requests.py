@@ -14,7 +14,12 @@ WEATHER = {
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     },
 }
-SCHEMA = {"type": "object", "properties": {"mood": {"enum": ["good", "bad"]}}, "required": ["mood"]}
+SCHEMA = {
+    "type": "object",
+    "properties": {"mood": {"enum": ["good", "bad"]}},
+    "required": ["mood"],
+    "additionalProperties": False,
+}
 
 
 def text(words: int, rng: random.Random) -> str:
@@ -34,12 +39,18 @@ def mixed(rng: random.Random) -> dict[str, Any]:
         return chat(rng.randrange(300, 900), rng.randrange(1, 40), rng)
     if kind == 1:
         question = {"role": "user", "content": f"What is the weather in {rng.choice(WORDS).title()}?"}
-        return {"messages": [question], "tools": [WEATHER], "tool_choice": "required", "stream": True}
+        return {
+            "messages": [question],
+            "tools": [WEATHER],
+            "tool_choice": "required",
+            "stream": True,
+            "max_tokens": 200,
+        }
     if kind == 2:
         form = {"type": "json_schema", "json_schema": {"name": "mood", "schema": SCHEMA}}
-        return {"messages": [{"role": "user", "content": text(8, rng)}], "response_format": form}
+        return {"messages": [{"role": "user", "content": text(8, rng)}], "response_format": form, "max_tokens": 200}
     if kind == 3:
-        return {"messages": [{"role": "user", "content": "What are you?"}], "stream": True}
+        return {"messages": [{"role": "user", "content": "What are you?"}], "stream": True, "max_tokens": 200}
     if kind == 4:
         return {"messages": [{"role": "user", "content": "How do I stream?"}], "max_tokens": 40, "temperature": 1.2}
     shared = {"role": "system", "content": "You are lfm-serve's own model, small and honest. " * 8}
