@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import chunks, clients, decode, memory, pace, prefixes
+from benchmarks import chunks, clients, decode, forced, memory, pace, prefixes
 from benchmarks.draw import draw
 from benchmarks.machine import describe_machine, describe_model
 from benchmarks.report import Report, summarize
@@ -23,7 +23,7 @@ from benchmarks.servers import Bench
 
 RESULTS = Path(__file__).parent / "results"
 PARTS: dict[str, Callable[[Bench], Coroutine[Any, Any, Report]]] = {
-    module.PART: module.measure for module in (clients, pace, chunks, prefixes, decode, memory)
+    module.PART: module.measure for module in (clients, pace, chunks, prefixes, decode, forced, memory)
 }
 
 
@@ -54,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rounds", type=int, default=2, help="how often each is measured, in turns (default: 2)")
     parser.add_argument(
-        "--no-raw", action="store_true", help="no raw session beside clients, which loads the model twice"
+        "--no-raw",
+        action="store_true",
+        help="clients without the raw session, which needs the weights again",
     )
     parser.add_argument("--redraw", action="store_true", help="measure nothing, draw what was measured before")
     parser.add_argument("--out", type=Path, help="where results go (default: benchmarks/results/<model>)")

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import numpy as np
 import onnx
 
@@ -90,13 +89,11 @@ async def _sampled(server: OwnServer) -> AsyncIterator[list[Sample]]:
 
 
 async def _sample(server: OwnServer) -> Sample:
-    async with httpx.AsyncClient() as client:
-        metrics = (await client.get(f"{server.url}/metrics")).raise_for_status().text
-    values = dict(re.findall(r"^(lfm_\w+) (\S+)$", metrics, re.MULTILINE))
+    values = await server.metrics()
     names = ("lfm_slot_tokens", "lfm_prefix_cache_tokens", "lfm_prefix_cache_bytes")
     rollup = Path(f"/proc/{server.pid}/smaps_rollup").read_text()
     (kilobytes,) = re.findall(r"^Anonymous: +(\d+) kB$", rollup, re.MULTILINE)
-    return Sample(int(kilobytes) * 1024, *(int(float(values[name])) for name in names))
+    return Sample(int(kilobytes) * 1024, *(int(values[name]) for name in names))
 
 
 def _report(samples: list[Sample], before: Sample, after: Sample, expected: int) -> Report:

@@ -8,21 +8,22 @@ from pathlib import Path
 import numpy as np
 
 from server.runtime.cpu import available_threads
-from server.runtime.graph import Precision, load
+from server.runtime.graph import Precision
 from server.runtime.model_folder import open_model_folder
-from server.runtime.session import ModelSession, SessionOptions
+from server.runtime.pool import open_sessions
+from server.runtime.prepared import default_folder
 from server.runtime.slots import SlotPool
 
 CHUNK = 512
 
 
 class RawSession:
-    """Up to `batch` sequences of `max_len` tokens. It loads the model a second time beside the server's."""
+    """Up to `batch` sequences of `max_len` tokens. Where the model is prepared it shares the server's weights."""
 
     def __init__(self, folder: Path, batch: int, max_len: int) -> None:
         model = open_model_folder(folder)
-        graph = load(model.graph, Precision.FAST)
-        self._session = ModelSession(graph, SessionOptions(available_threads(), CHUNK), model.head_dim)
+        pool = open_sessions(model, Precision.FAST, available_threads(), CHUNK, default_folder(), print)
+        self._session = pool.sessions[0]
         self._slots = SlotPool(self._session.contract.states, batch, max_len)
         # Tokens at random, not the likeliest: greedy rows fall into one rut, and rows that agree share their experts.
         self._tokens = np.random.default_rng(0).integers(100, 1000, (batch, max_len))

@@ -71,6 +71,13 @@ class OwnServer:
     url: str
     pid: int
 
+    async def metrics(self) -> dict[str, float]:
+        """What it says of itself, by name and labels as they are written."""
+        async with httpx.AsyncClient() as client:
+            text = (await client.get(f"{self.url}/metrics")).raise_for_status().text
+        lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, _, value in lines}
+
 
 def name_of(url: str) -> str:
     """What an endpoint's URL is called: NAME=URL names it, else its host and port do."""
