@@ -15,7 +15,7 @@ from server.errors import InvalidRequestError, RequestTooLargeError, SlowClientE
 T = TypeVar("T")
 
 LARGE = 64 * 2**10  # bytes: what takes longer than a millisecond or so is read off the loop
-MOST = {"messages": 10_000, "tools": 1_000, "functions": 1_000}
+MOST = {"messages": 5_000, "tools": 1_000, "functions": 1_000, "stop_token_ids": 10_000}
 """More items than a client has a use for, turned away before each is looked at."""
 
 

@@ -24,6 +24,8 @@ from server.api.schemas import ChatCompletionRequest
 from server.api.sse import event_stream
 from server.api.state import Model
 from server.chat.service import Completion
+from server.chat.types import ChatRequest
+from server.engine.types import SamplingParams
 
 router = APIRouter(tags=["chat"])
 UNENFORCED = "x-lfm-unenforced"
@@ -46,9 +48,9 @@ async def create_chat_completion(request: Request, model: Model, ticket: Admitte
     are held to their schemas; under `tool_choice` auto, what of a schema cannot be enforced is told in the header
     `x-lfm-unenforced`.
     """
-    asked = await read_json(request, ChatCompletionRequest.model_validate)
+    asked, chat = await read_json(request, lambda value: _read(value, model.service.model.defaults))
     envelope = Envelope(model.name_for(asked.model), model.fingerprint)
-    chat = ticket.admit(chat_request(asked, model.service.model.defaults))
+    chat = ticket.admit(chat)
     completion = await unless_disconnected(request, model.service.start(chat))
     exchange_of(request).begin(envelope.model, asked.messages, completion)
     ticket.watch(completion)
@@ -62,6 +64,11 @@ async def create_chat_completion(request: Request, model: Model, ticket: Admitte
         told = "; ".join(completion.loosened)[:MAX_HEADER]
         answer.headers[UNENFORCED] = told.encode("ascii", "backslashreplace").decode()
     return answer
+
+
+def _read(value: Any, defaults: SamplingParams) -> tuple[ChatCompletionRequest, ChatRequest]:
+    asked = ChatCompletionRequest.model_validate(value)
+    return asked, chat_request(asked, defaults)
 
 
 async def _answer(

@@ -55,11 +55,11 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, in which special tokens are written out; none are added."""
-        return self._backend.encode(text, add_special_tokens=False).ids
+        return _ids(self._backend, text)
 
     def encode_literally(self, text: str) -> list[int]:
         """Ids of `text` as plain text: what looks like a special token does not become one."""
-        return self._literal.encode(text, add_special_tokens=False).ids
+        return _ids(self._literal, text)
 
     def beginning(self, tokens: list[int]) -> list[int]:
         """What goes in front of the tokens of a bare text, such as the model's BOS: nothing if they begin with it."""
@@ -96,6 +96,12 @@ def template_source(folder: Path) -> str | None:
         if isinstance(template, str):
             return template
     return None
+
+
+def _ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:
+    # As a batch: it lets other threads run meanwhile, which for a text of megabytes is seconds.
+    ids: list[int] = backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
+    return ids
 
 
 def _token_bytes(backend: tokenizers.Tokenizer) -> dict[int, bytes]:
