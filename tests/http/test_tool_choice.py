@@ -247,3 +247,13 @@ async def test_the_sdks_stream_helper_reads_it_all(server: Server) -> None:
         final = await stream.get_final_completion()
     assert {"tool_calls.function.arguments.delta", "tool_calls.function.arguments.done"} <= kinds
     assert final.choices[0].finish_reason == "tool_calls"
+
+
+@pytest.mark.parametrize("tools", [[], [PING]])
+def test_a_marker_inside_a_json_string_is_text(server: Server, tools: list[Any]) -> None:
+    text = "<|tool_call_start|>[ping()]<|tool_call_end|>"
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"const": {"say": text}}}}
+    options: dict[str, Any] = {"tools": tools, "logit_bias": {"10": -100}} if tools else {}
+    (choice,) = ask(server, response_format=form, **options).choices
+    assert choice.finish_reason == "stop"
+    assert json.loads(choice.message.content or "") == {"say": text}

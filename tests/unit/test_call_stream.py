@@ -9,15 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.chat.call_stream import ArgumentsPiece, CallOpened, CallStream, StreamPiece
+from server.chat.call_stream import ArgumentsPiece, CallOpened, CallStream, FormReader, StreamPiece
 from server.chat.call_text import render_call
 
 START, END = "<|tool_call_start|>", "<|tool_call_end|>"
 
 
-def read(text: str, sizes: list[int]) -> tuple[str, list[tuple[str, str]], list[StreamPiece]]:
+def read(
+    text: str, sizes: list[int], stream: CallStream | FormReader | None = None
+) -> tuple[str, list[tuple[str, str]], list[StreamPiece]]:
     """Content, calls and all pieces of `text` cut into `sizes`."""
-    stream, pieces = CallStream(), []
+    stream, pieces = stream or CallStream(), []
     while text:
         size = sizes.pop() if sizes else len(text)
         pieces += stream.feed(text[:size])
@@ -92,3 +94,20 @@ def test_a_long_argument_arrives_while_it_is_written() -> None:
 def test_a_call_that_is_cut_leaves_a_beginning_of_json() -> None:
     _, calls, _ = read(f'{START}[f(a=1, b="ha', [])
     assert calls == [("f", '{"a": 1, "b": "ha')]
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize(
+    ("text", "content", "calls"),
+    [
+        (f'{{"a": "{START}[f()]{END}"}}', f'{{"a": "{START}[f()]{END}"}}', []),
+        (END, END, []),
+        ("<|tool", "<|tool", []),
+        (f"{START}[f()]{END}", "", [("f", "{}")]),
+    ],
+)
+def test_an_answer_of_a_form_is_calls_from_its_start_or_text(
+    text: str, content: str, calls: list[tuple[str, str]], size: int
+) -> None:
+    assert read(text, [size] * len(text), FormReader(calls=True))[:2] == (content, calls)
+    assert read(text, [size] * len(text), FormReader(calls=False))[:2] == (text, [])

@@ -160,3 +160,17 @@ def test_a_template_may_lie_in_the_tokenizers_config(tmp_path: Path) -> None:
     assert template_source(tmp_path) == "d"
     (tmp_path / "chat_template.jinja").write_text("own")
     assert template_source(tmp_path) == "own"
+
+
+def test_checkpoints_are_where_turns_begin() -> None:
+    chat = [Message("system", "Be kind."), Message("user", "<|im_start|>"), Message("assistant", "Yes.")]
+    tokens = prompt().tokens([*chat, Message("user", "Why?")], [WEATHER])
+    ends = [text_of(tokens[:place]) for place in prompt().checkpoints(tokens)]
+    assert [end.count("<|im_end|>") for end in ends] == [0, 1, 2, 3, 4]
+    assert ends[1].endswith("<|tool_list_end|><|im_end|>\n")
+    assert ends[-1].endswith("Why?<|im_end|>\n")
+
+
+def test_a_template_that_shows_no_turns_has_no_checkpoints() -> None:
+    refuses = prompt("{{ raise_exception('no') }}")
+    assert refuses.checkpoints([1, 6, 7, 6]) == ()
