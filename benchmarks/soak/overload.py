@@ -14,7 +14,8 @@ from benchmarks.soak.report import Health, Report, percentile
 from benchmarks.soak.requests import chat
 from tests.fleet import Service
 
-TOKENS = 48
+TOKENS = 384
+"""Long answers, so that ten times the server's capacity is no more than these clients can send."""
 
 
 async def run(report: Report, server: Service, tally: Tally, slots: int, waiting: int, seconds: float = 120) -> None:
