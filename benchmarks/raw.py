@@ -13,6 +13,7 @@ from server.runtime.model_folder import open_model_folder
 from server.runtime.pool import open_sessions
 from server.runtime.prepared import default_folder
 from server.runtime.slots import SlotPool
+from server.settings import Settings
 
 CHUNK = 512
 
@@ -22,8 +23,9 @@ class RawSession:
 
     def __init__(self, folder: Path, batch: int, max_len: int) -> None:
         model = open_model_folder(folder)
-        pool = open_sessions(model, Precision.FAST, available_threads(), CHUNK, default_folder(), print)
-        self._session = pool.sessions[0]
+        settings = Settings()  # of the environment, which the server has as well
+        threads, prepared = settings.threads or available_threads(), settings.prepared_folder or default_folder()
+        self._session = open_sessions(model, Precision(settings.precision), threads, CHUNK, prepared, print).sessions[0]
         self._slots = SlotPool(self._session.contract.states, batch, max_len)
         # Tokens at random, not the likeliest: greedy rows fall into one rut, and rows that agree share their experts.
         self._tokens = np.random.default_rng(0).integers(100, 1000, (batch, max_len))
