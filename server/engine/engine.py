@@ -29,7 +29,7 @@ from server.errors import ModelNotReadyError, QueueFullError
 from server.runtime.session import ModelSession
 from server.runtime.slots import SlotPool
 
-WARM_UP_CHUNKS = (16, 64)
+WARM_UP_CHUNKS = (4, 16)
 """Tokens: enough to tell what a step costs from what a token costs."""
 
 

@@ -14,6 +14,8 @@ from server.runtime.cgroups import control_groups, read
 CHARGES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 """A control group's limit and what counts towards it, in version 2 and 1."""
 
+MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs", "hugetlbfs")
+
 
 def memory_left(resident: int = 0, root: Path = Path("/")) -> int:
     """Bytes that can still be taken without anything being swapped or killed, at least 0.
@@ -23,6 +25,16 @@ def memory_left(resident: int = 0, root: Path = Path("/")) -> int:
     """
     left = min((_available(root), *_left_in_groups(root)))
     return max(0, left - resident)
+
+
+def lies_in_memory(path: Path, root: Path = Path("/")) -> bool:
+    """Whether a file's pages are memory that is taken already, as in a tmpfs, and not copies of what a disk has."""
+    mounts = {}
+    for line in read(root / "proc" / "self" / "mountinfo").splitlines():
+        fields, _, device = line.partition(" - ")
+        mounts[Path(fields.split()[4])] = device.split()[0]
+    folder = next((parent for parent in path.resolve().parents if parent in mounts), None)
+    return folder is not None and mounts[folder] in MEMORY_FILE_SYSTEMS
 
 
 def _available(root: Path) -> int:

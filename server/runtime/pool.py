@@ -11,9 +11,9 @@ from pathlib import Path
 
 from server.runtime import prepared
 from server.runtime.graph import Graph, Precision, load
-from server.runtime.memory import memory_left
+from server.runtime.memory import lies_in_memory, memory_left
 from server.runtime.model_folder import ModelFolder
-from server.runtime.prepared import gigabytes
+from server.runtime.prepared import WEIGHTS, gigabytes
 from server.runtime.session import ModelSession, SessionOptions
 
 SMALL = 256_000_000
@@ -57,7 +57,7 @@ def open_sessions(
     def open_narrow() -> list[ModelSession]:
         return [open_(threads // 2) for _ in range(2)]
 
-    wide, mapped_bytes = open_(threads), copy.weight_bytes if copy is not None else 0
+    wide, mapped_bytes = open_(threads), _droppable_bytes(copy) if copy is not None else 0
     if threads > 1 and graph.weight_bytes < SMALL:
         return SessionPool([wide, *open_narrow()], mapped_bytes, None)
     return SessionPool([wide], mapped_bytes, open_narrow if threads > 1 and copy is not None else None)
@@ -73,7 +73,7 @@ def _copy(graph: Graph, prepared_folder: Path, say: Callable[[str], None]) -> Gr
             )
         return None
     left = memory_left()
-    if copy.graph.weight_bytes + HEADROOM > left:
+    if _droppable_bytes(copy.graph) + HEADROOM > left:
         say(
             f"The prepared copy, {gigabytes(copy.manifest.bytes)}, does not fit into the {gigabytes(left)} of memory "
             "that are left: the model is served without it."
@@ -81,3 +81,8 @@ def _copy(graph: Graph, prepared_folder: Path, say: Callable[[str], None]) -> Gr
         return None
     say(f"Prepared copy of {gigabytes(copy.manifest.bytes)}; when it was made, {copy.manifest.checked}.")
     return copy.graph
+
+
+def _droppable_bytes(copy: Graph) -> int:
+    """Bytes of a copy's weights that the system takes for free memory once they are mapped."""
+    return 0 if lies_in_memory(copy.weights / WEIGHTS) else copy.weight_bytes

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from server.runtime.memory import memory_left
+from server.runtime.memory import lies_in_memory, memory_left
 
 GB = 1_000_000_000
 
@@ -66,3 +66,11 @@ def test_the_tightest_of_the_groups_above_holds(tmp_path: Path) -> None:
         "a/b/memory.current": "0",
     }
     assert memory_left(root=machine(tmp_path, 4 * GB, "0::/a/b\n", files)) == GB
+
+
+@pytest.mark.parametrize(("file", "in_memory"), [("/dev/shm/copy/weights", True), ("/models/weights", False)])
+def test_files_in_a_tmpfs_are_memory_that_is_taken(tmp_path: Path, file: str, in_memory: bool) -> None:
+    mounts = ["25 1 254:0 / / rw - ext4 /dev/vda rw", "26 25 0:22 / /dev/shm rw,nosuid shared:3 - tmpfs shm rw"]
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "mountinfo").write_text("\n".join(mounts))
+    assert lies_in_memory(Path(file), tmp_path) is in_memory
