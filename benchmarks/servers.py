@@ -21,6 +21,8 @@ from server.app import BUILT_IN
 
 OURS = "lfm-serve"
 START_SECONDS = 300
+IDLE_TICKS = 10
+"""Of 10 ms in a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ async def own_server(model: Path | None, *options: str, name: str = OURS) -> Asy
             if not await _is_ready(process, url):
                 log.seek(0)
                 raise SystemExit(f"The server did not start:\n{log.read().decode()}")
+            await _until_idle(process.pid)
             async with Endpoint(name, f"{url}/v1") as endpoint:
                 yield OwnServer(endpoint, url, process.pid)
         finally:
@@ -115,3 +118,17 @@ async def _is_ready(process: subprocess.Popen[bytes], url: str) -> bool:
                     return True
             await asyncio.sleep(0.1)
     return False
+
+
+async def _until_idle(pid: int) -> None:
+    """Wait until a process does nothing any more: a server opens its narrow sessions when it is ready already."""
+    spent, before = _cpu_ticks(pid), -IDLE_TICKS
+    while spent - before >= IDLE_TICKS:
+        await asyncio.sleep(1)
+        spent, before = _cpu_ticks(pid), spent
+
+
+def _cpu_ticks(pid: int) -> int:
+    """Ticks of 10 ms that a process has computed; 0 where that is not told (Linux does)."""
+    stat = Path(f"/proc/{pid}/stat")
+    return sum(map(int, stat.read_text().rpartition(")")[2].split()[11:13])) if stat.exists() else 0

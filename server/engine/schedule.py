@@ -42,16 +42,23 @@ class Flight:
 
 
 @dataclass(frozen=True, slots=True)
+class Prompt:
+    """`left` tokens to read of a `whole`, which the cache did not have; both are estimates before it is begun."""
+
+    left: int
+    whole: int
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """What there is to do besides what is in flight.
 
     `decoding`: sequences that wait for their next token (0 while a decode batch is in flight: it is one batch).
-    `prompts`: the tokens left of each prompt that is not done, the most urgent first. `last`: the kind of the step
-    begun before this one.
+    `prompts`: those that are not done, the most urgent first. `last`: the kind of the step begun before this one.
     """
 
     decoding: int = 0
-    prompts: tuple[int, ...] = ()
+    prompts: tuple[Prompt, ...] = ()
     flights: tuple[Flight, ...] = ()
     last: StepKind | None = None
 
@@ -99,13 +106,14 @@ def reads_beside(load: Load, policy: Policy, costs: CostModel) -> bool:
         return False
     if any(flight.kind is StepKind.PREFILL and flight.width is Width.NARROW for flight in load.flights):
         return True
-    return bool(load.prompts) and load.prompts[0] > LONG * _chunk_between(load.streams, policy, costs)
+    # By the whole of it: its last chunks would hold up the streams like any others.
+    return bool(load.prompts) and load.prompts[0].whole > LONG * _chunk_between(load.streams, policy, costs)
 
 
 def _step_alone(load: Load, policy: Policy, costs: CostModel) -> Step | None:
     if load.prompts and not (load.decoding and load.last is StepKind.PREFILL):
         chunk = _chunk_between(load.decoding, policy, costs) if load.decoding else policy.max_chunk
-        return Step(StepKind.PREFILL, 0, min(chunk, load.prompts[0]))
+        return Step(StepKind.PREFILL, 0, min(chunk, load.prompts[0].left))
     return Step(StepKind.DECODE) if load.decoding else None
 
 
@@ -117,7 +125,7 @@ def _step_beside(load: Load, policy: Policy, costs: CostModel) -> Step | None:
         assert policy.narrow is not None
         # Nobody waits for it but a shorter prompt.
         chunk = _bounded(costs.most(StepKind.PREFILL, policy.narrow, 2 * policy.itl_target), policy)
-        return Step(StepKind.PREFILL, 0, min(chunk, load.prompts[0]))
+        return Step(StepKind.PREFILL, 0, min(chunk, load.prompts[0].left))
     return None
 
 

@@ -34,9 +34,10 @@ class Sequence:
 
     `tokens[:length]` are prompt and answer; the first `computed` of them are in the slot's state once it is `begun`,
     the first `saved` in the prefix cache. `known` is how many a look into the cache has found, before it is begun;
-    `cached` prompt tokens did not have to be computed. `deliver` is called on the event loop: once for each token,
-    before them once with the prompt's log-probabilities if they are asked for, and once with an error if it fails.
-    `prompt_logprobs` are those of `tokens[1 : computed + 1]` until then. Times are of the monotonic clock, in seconds.
+    `to_read` were left when its reading was begun last. `cached` prompt tokens did not have to be computed. `deliver`
+    is called on the event loop: once for each token, before them once with the prompt's log-probabilities if they are
+    asked for, and once with an error if it fails. `prompt_logprobs` are those of `tokens[1 : computed + 1]` until then.
+    Times are of the monotonic clock, in seconds.
     """
 
     request: GenerationRequest
@@ -46,6 +47,7 @@ class Sequence:
     length: int = field(init=False)
     computed: int = 0
     known: int = 0
+    to_read: int = 0
     saved: int = 0
     cached: int = 0
     slot: int | None = None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from server.engine.cost_model import CostModel
 from server.engine.prefix_cache import PrefixCache
 from server.engine.records import StepKind
-from server.engine.schedule import Flight, Load, Policy
+from server.engine.schedule import Flight, Load, Policy, Prompt
 from server.engine.sequence import Sequence
 from server.engine.waiting import WaitingQueue
 from server.runtime.slots import SlotPool
@@ -73,7 +73,7 @@ class EngineState:
         """What the scheduler is to choose from; `Load.prompts` goes with `prompts()`."""
         return Load(
             decoding=0 if self.decodes else len(self.decoding),
-            prompts=tuple(s.remaining for s in self.prompts()),
+            prompts=tuple(Prompt(s.remaining, max(s.to_read, s.remaining)) for s in self.prompts()),
             flights=tuple(self.flights),
             last=self.last,
         )
@@ -118,6 +118,7 @@ class EngineState:
             self.slots.swap(sequence.slot, last.slot, max(sequence.computed, last.computed))
             self.decoding[sequence.slot] = last
             sequence.slot, last.slot = last.slot, sequence.slot
+        sequence.to_read = sequence.remaining
         self.prefilling.append(sequence)
 
     def _close_gap(self, leaver: Sequence, slot: int) -> None:

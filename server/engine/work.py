@@ -142,6 +142,7 @@ def _begin_prompt(state: EngineState, sequence: Sequence, now: float) -> Match:
         match = state.cache.match(sequence.tokens[: sequence.length - 1], sequence.request.cache_salt)
     sequence.begun, sequence.known = True, 0
     sequence.computed = sequence.saved = match.length
+    sequence.to_read = sequence.remaining
     if match.branch > match.length:
         sequence.branches.add(match.branch)  # others have left it here, so more may
     if not sequence.started_at:
