@@ -7,7 +7,6 @@ turns; the ratio of medians is what to quote, absolute numbers move with the mac
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from statistics import median
 from typing import Any
@@ -56,9 +55,10 @@ async def _served(endpoint: Endpoint, batch: int, steps: int, turn: int, samplin
         for i in range(batch)
     ]
     async with endpoint.running(streams):
-        before, start = [stream.tokens for stream in streams], time.perf_counter()
+        before, start = [stream.tokens for stream in streams], max(stream.end for stream in streams)
         await until(lambda: all(stream.tokens - had >= steps for stream, had in zip(streams, before, strict=True)))
-        return (sum(stream.tokens for stream in streams) - sum(before)) / (time.perf_counter() - start)
+        end = min(stream.end for stream in streams)
+    return sum(stream.tokens_by(end) - stream.tokens_by(start) for stream in streams) / (end - start)
 
 
 def _report(rates: dict[tuple[int, str], float]) -> Report:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Self
 
 import httpx
+
+from benchmarks.wire import post
 
 Messages = list[dict[str, str]]
 
@@ -67,6 +67,10 @@ class Stream:
         """So far."""
         return self.arrivals[-1][1] if self.arrivals else 0
 
+    def tokens_by(self, when: float) -> int:
+        """How many had come at a time at which some had."""
+        return max(count for arrived, count in self.arrivals if arrived <= when)
+
     def intervals(self, begin: float = 0, end: float = float("inf")) -> list[float]:
         """Seconds from token to token within this time; those that came as one share their wait."""
         gaps = []
@@ -93,38 +97,33 @@ class Stream:
             self.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
 
 
+@dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A server to ask, by its base URL (.../v1) and the name it has in tables and plots. An async context manager."""
+    """A server to ask, by its base URL (.../v1) and the name it has in tables and plots; see `connect`."""
 
-    def __init__(self, name: str, url: str) -> None:
-        self.name = name
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)  # some servers close after a stream
-        self._http = httpx.AsyncClient(base_url=url, timeout=1800, limits=limits)
-        self._model = ""
+    name: str
+    url: str
+    model: str
 
-    async def __aenter__(self) -> Self:
-        models = await self._http.get("/models")
-        models.raise_for_status()
-        self._model = models.json()["data"][0]["id"]
-        await self.run(Stream(user("hello"), 8))  # the first run is slower than all others
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._http.aclose()
+    @classmethod
+    async def connect(cls, name: str, url: str) -> Self:
+        """Ask for its model, and once for an answer: the first is slower than all others."""
+        async with httpx.AsyncClient() as client:
+            models = (await client.get(f"{url}/models")).raise_for_status()
+        endpoint = cls(name, url, models.json()["data"][0]["id"])
+        await endpoint.run(Stream(user("hello"), 8))
+        return endpoint
 
     async def run(self, stream: Stream) -> Stream:
         """Send the stream's request and follow it to its end. Raises RefusedError."""
-        body = {"model": self._model, "messages": stream.messages, "max_tokens": stream.max_tokens, "ignore_eos": True}
+        body = {"model": self.model, "messages": stream.messages, "max_tokens": stream.max_tokens, "ignore_eos": True}
         body |= {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}}
         stream.sent = time.perf_counter()
-        async with self._http.stream("POST", "/chat/completions", json=body | stream.options) as response:
-            if response.status_code != 200:
-                raise RefusedError(f"{response.status_code} {(await response.aread()).decode()[:300]}")
-            async for line in response.aiter_lines():
-                if line.startswith("data: {"):
-                    stream.take(json.loads(line.removeprefix("data: ")))
+        async with post(f"{self.url}/chat/completions", body | stream.options) as response:
+            async for event in response:
+                stream.take(event)
+            if response.status != 200:
+                raise RefusedError(f"{response.status} {response.body.decode()[:300]}")
         if not stream.arrivals:
             raise RefusedError("a stream without a token")
         return stream
@@ -152,8 +151,9 @@ class Endpoint:
 
 
 async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition, and look for it seldom: the server computes on the same cores."""
     while not condition():
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.25)
 
 
 def user(content: str) -> Messages:

@@ -59,9 +59,8 @@ class Bench:
     @contextlib.asynccontextmanager
     async def endpoints(self) -> AsyncIterator[list[Endpoint]]:
         """Ours first."""
-        async with contextlib.AsyncExitStack() as stack:
-            ours = await stack.enter_async_context(own_server(self.model))
-            others = [await stack.enter_async_context(Endpoint(name_of(url), url)) for url in self.against]
+        async with own_server(self.model) as ours:
+            others = [await Endpoint.connect(name_of(url), url.partition("=")[2] or url) for url in self.against]
             yield [ours.endpoint, *others]
 
 
@@ -102,8 +101,7 @@ async def own_server(model: Path | None, *options: str, name: str = OURS) -> Asy
                 log.seek(0)
                 raise SystemExit(f"The server did not start:\n{log.read().decode()}")
             await _until_idle(process.pid)
-            async with Endpoint(name, f"{url}/v1") as endpoint:
-                yield OwnServer(endpoint, url, process.pid)
+            yield OwnServer(await Endpoint.connect(name, f"{url}/v1"), url, process.pid)
         finally:
             process.terminate()
 
