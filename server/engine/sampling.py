@@ -19,7 +19,7 @@ from server.engine.sequence import Sequence
 from server.engine.types import SamplingParams, TokenLogprobs
 
 Ids = npt.NDArray[np.int64]
-LogWeights = npt.NDArray[np.float64]
+LogWeights = npt.NDArray[np.floating]
 
 
 def sample(
@@ -125,9 +125,11 @@ def _above_floors(
 
 
 def _filtered(row: Logits, params: SamplingParams, peak: float) -> tuple[Ids, LogWeights]:
-    """What top_k, top_p and min_p leave of a row."""
+    """What top_k, top_p and min_p leave of a row; all of it, those that may not be drawn included, without them."""
+    if params.top_k == 0 and params.top_p == 1 and params.min_p == 0:
+        return np.arange(len(row)), (row - np.float32(peak)) * np.float32(1 / params.temperature)
     ids = _top_k(row, params.top_k)
-    log_weights = (row[ids].astype(np.float64) - peak) / params.temperature
+    log_weights: LogWeights = (row[ids].astype(np.float64) - peak) / params.temperature
     if params.top_p < 1:
         ids, log_weights = _nucleus(ids, log_weights, params.top_p * float(np.exp(log_weights).sum()))
     if params.min_p > 0:
@@ -164,5 +166,7 @@ def _draw(ids: Ids, log_weights: LogWeights, uniform: float) -> int:
     """One of `ids` by inverse transform of `uniform`, a number from 0 to below 1."""
     if len(ids) == 1:
         return int(ids[0])
-    cumulative = np.exp(log_weights).cumsum()
-    return int(ids[min(int(cumulative.searchsorted(uniform * cumulative[-1], "right")), len(ids) - 1)])
+    cumulative = np.exp(log_weights).cumsum(dtype=np.float64)
+    # Below the sum even where rounding says otherwise: the last ids may weigh nothing.
+    target = min(uniform * cumulative[-1], np.nextafter(cumulative[-1], 0))
+    return int(ids[int(cumulative.searchsorted(target, "right"))])
