@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from benchmarks.load import Endpoint
-from server.app import BUILT_IN
+from server.loading import BUILT_IN
 
 OURS = "lfm-serve"
 START_SECONDS = 300

@@ -226,7 +226,7 @@ def _serve(settings: Settings) -> None:
 
 
 def _prepare(command: Prepare) -> None:
-    from server.app import find_model  # here, as below
+    from server.loading import find_model  # here, as below
     from server.prepare import prepare, prune
     from server.runtime.cpu import available_threads
     from server.runtime.graph import Precision

@@ -1,0 +1,161 @@
+"""Finds, downloads and opens the model that settings name, up to an engine that is ready to start."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from server import __version__
+from server.api.state import ServedModel
+from server.chat.constraint import GrammarCompiler
+from server.chat.prompt import ChatPrompt
+from server.chat.sampling_defaults import KEYS, sampling_defaults
+from server.chat.service import ChatModel, ChatService
+from server.chat.tokenizer import Tokenizer, template_source, template_variables
+from server.engine.budget import Budget, share_memory
+from server.engine.engine import Engine, EngineConfig
+from server.engine.records import StepRecord
+from server.errors import ModelFolderError, StartupError
+from server.runtime.contract import Contract
+from server.runtime.cpu import available_threads
+from server.runtime.graph import Precision
+from server.runtime.hub import locate
+from server.runtime.memory import memory_left
+from server.runtime.model_folder import ModelFolder, open_model_folder
+from server.runtime.pool import open_sessions
+from server.runtime.prepared import default_folder
+from server.runtime.session import ModelSession
+from server.settings import ModelSettings, Settings
+
+logger = logging.getLogger(__name__)
+
+BUILT_IN = Path(__file__).with_name("demo")
+BUILT_IN_NAME = "lfm2-demo"
+PREFILL_CHUNK = 256  # tokens: longer chunks are hardly faster, and a client that leaves waits for one
+LEAST_TOKENS = 64  # with room for fewer, hardly a chat fits
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that is ready to be served, its engine not started yet."""
+
+    served: ServedModel
+    engine: Engine
+    open_narrow: Callable[[], list[ModelSession]] | None
+    folder: ModelFolder
+    threads: int
+
+
+def load_model(
+    settings: Settings, observe: Callable[[StepRecord], None], say: Callable[[str], None] = logger.info
+) -> LoadedModel:
+    """Find, download and open what `settings` name, and `say` what is being done; `observe` is told of each step.
+
+    Raises StartupError.
+    """
+    folder = find_model(settings, say)
+    threads = settings.threads or available_threads()
+    say(f"Loading {folder.graph.name} with {threads} threads ...")
+    max_tokens = max(PREFILL_CHUNK, settings.max_seqs)
+    prepared = settings.prepared_folder or default_folder()
+    with ThreadPoolExecutor(1) as executor:  # onnxruntime works alone for seconds
+        tokenizer = executor.submit(Tokenizer.load, folder.path)
+        pool = open_sessions(folder, Precision(settings.precision), threads, max_tokens, prepared, say)
+    contract = pool.sessions[0].contract
+    chat = _chat_model(settings, folder, tokenizer.result(), contract.vocab_size)
+    max_model_len = _max_model_len(settings, folder)
+    budget = _budget(settings, contract, memory_left(pool.mapped_bytes), max_model_len)
+    config = EngineConfig(
+        max_seqs=settings.max_seqs,
+        max_waiting=settings.max_waiting,
+        max_model_len=max_model_len,
+        prefill_chunk=PREFILL_CHUNK,
+        max_waiting_tokens=settings.max_waiting_tokens,
+        slot_tokens=budget.slot_tokens,
+        cache_bytes=budget.cache_bytes,
+        itl_target=settings.itl_target,
+        unknown_ids=chat.tokenizer.unknown_ids(contract.vocab_size),
+    )
+    engine = Engine(pool.sessions, config, observe)
+    say("Warming up ...")
+    try:
+        engine.warm_up()
+    except Exception as error:
+        raise StartupError(f"The model fails on a trial step: {error}") from error
+    served = ServedModel(
+        service=ChatService(engine, chat),
+        names=settings.served_model_name or (_name(settings, folder),),
+        fingerprint=_fingerprint(folder, config),
+        sampling={key: getattr(chat.defaults, key) for key in KEYS},
+    )
+    return LoadedModel(served, engine, pool.open_narrow, folder, threads)
+
+
+def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFolder:
+    """The folder of the model that is named, downloaded where needed. Raises StartupError."""
+    path = BUILT_IN if settings.model is None else locate(settings.model, settings.revision, settings.dtype, say)
+    return open_model_folder(path, settings.dtype)
+
+
+def _chat_model(settings: Settings, folder: ModelFolder, tokenizer: Tokenizer, vocab_size: int) -> ChatModel:
+    template = settings.chat_template
+    source = template.read_text(encoding="utf-8") if template else template_source(folder.path)
+    if source is None:
+        raise ModelFolderError(f"{folder.path} has no chat template: give one with --chat-template FILE.")
+    variables = template_variables(folder.path)
+    stop = set(folder.eos_token_ids)
+    if (end := tokenizer.special.get(variables.get("eos_token", ""))) is not None:
+        stop.add(end)
+    if not stop:
+        raise ModelFolderError(f"{folder.path} names no token that ends an answer: config.json needs eos_token_id.")
+    return ChatModel(
+        tokenizer=tokenizer,
+        prompt=ChatPrompt(source, tokenizer, variables, bare_tools=folder.is_lfm2),
+        defaults=sampling_defaults(folder.generation_config, folder.is_lfm2, settings.default_sampling),
+        stop_token_ids=frozenset(stop),
+        grammars=GrammarCompiler(tokenizer, vocab_size, sorted(stop)),
+        constrain_always=settings.tool_constraints == "always",
+    )
+
+
+def _max_model_len(settings: Settings, folder: ModelFolder) -> int:
+    if settings.max_model_len is None:
+        return folder.max_model_len
+    if settings.max_model_len > folder.positions:
+        raise StartupError(
+            f"--max-model-len is {settings.max_model_len}, but this model has positions for {folder.positions} tokens."
+        )
+    return settings.max_model_len
+
+
+def _budget(settings: Settings, contract: Contract, left: int, max_model_len: int) -> Budget:
+    cache_bytes = None if settings.cache_memory is None else settings.cache_memory << 20
+    bytes_per_token = sum(state.bytes_per_token for state in contract.states)
+    budget = share_memory(left, bytes_per_token, settings.max_seqs * max_model_len, cache_bytes)
+    if budget.slot_tokens < LEAST_TOKENS:
+        raise StartupError(
+            f"Too little memory is left for this model's state: {budget.slot_tokens} tokens of {bytes_per_token:,} "
+            f"bytes. Choose a smaller --cache-memory, a smaller --dtype, or a machine with more memory."
+        )
+    logger.info(
+        "State: %d tokens of running sequences, %d MiB of prefix cache.", budget.slot_tokens, budget.cache_bytes >> 20
+    )
+    return budget
+
+
+def _name(settings: Settings, folder: ModelFolder) -> str:
+    """A hub repository's id or a folder's name."""
+    if settings.model is None:
+        return BUILT_IN_NAME
+    return Path(settings.model).resolve().name if Path(settings.model).exists() else settings.model
+
+
+def _fingerprint(folder: ModelFolder, config: EngineConfig) -> str:
+    """Changes with the graph, the sizes of its weights, this version, and what else decides the numbers."""
+    files = sorted((file.name, file.stat().st_size) for file in folder.graph.parent.glob(f"{folder.graph.name}*"))
+    facts = (__version__, files, config.max_model_len, config.prefill_chunk)
+    return "fp_" + hashlib.sha256(folder.graph.read_bytes() + repr(facts).encode()).hexdigest()[:12]
