@@ -50,10 +50,6 @@ class SlotPool:
                 array[target] = array[source]
         self.release(source)
 
-    @property
-    def bytes_per_token(self) -> int:
-        return sum(state.bytes_per_token for state in self.states)
-
     def swap(self, a: int, b: int, length: int) -> None:
         """Exchange two slots whose sequences have at most `length` tokens."""
         for state in self.states:
