@@ -2,7 +2,7 @@
 
 Streams fill the slots while the server's anonymous memory is read from the kernel, and what it says it holds from
 /metrics. Counted apart: the slots' bytes a token (the slope of anonymous memory less the cache's bytes while they
-fill), and the cache's (as reported, its checkpoints of convolution state included). Linux only.
+fill), and the cache's, as reported, with its checkpoints of convolution state apart. Linux only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from server.runtime.model_folder import open_model_folder
 PART = "memory"
 QUESTION = "Memory against tokens held"
 STREAMS = 16
-MOST_TOKENS = 200
+WARM_TOKENS, MOST_TOKENS = 16, 200
 SAMPLE_SECONDS = 0.2
 MOST_POINTS = 30
 FLOAT_BYTES = {onnx.TensorProto.FLOAT: 4, onnx.TensorProto.FLOAT16: 2}
@@ -40,6 +40,7 @@ class Sample:
     slot_tokens: int
     cache_tokens: int
     cache_bytes: int
+    window_bytes: int
 
     @property
     def besides_cache(self) -> int:
@@ -50,10 +51,11 @@ async def measure(bench: Bench) -> Report:
     """Once: what is looked at is a slope, not a time."""
     length = bench.sizes.memory_tokens // STREAMS
     async with own_server(bench.model, "--max-seqs", str(STREAMS)) as server:
-        await server.endpoint.run_all(_streams(length // 4, "warm"))
+        # First the working memory of all kinds of steps, which the sessions keep.
+        await server.endpoint.run_all(_streams(length, "warm", WARM_TOKENS))
         before = await _sample(server)
         async with _sampled(server) as samples:
-            await server.endpoint.run_all(_streams(length, "load"))
+            await server.endpoint.run_all(_streams(length, "load", MOST_TOKENS))
         after = await _sample(server)
     return _report([before, *samples], before, after, kv_bytes_per_token(bench.folder))
 
@@ -70,8 +72,8 @@ def kv_bytes_per_token(path: Path) -> int:
     return total
 
 
-def _streams(length: int, seed: str) -> list[Stream]:
-    return [Stream(user(prompt(length, f"{seed} {i}")), min(length, MOST_TOKENS)) for i in range(STREAMS)]
+def _streams(length: int, seed: str, most: int) -> list[Stream]:
+    return [Stream(user(prompt(length, f"{seed} {i}")), most) for i in range(STREAMS)]
 
 
 @contextlib.asynccontextmanager
@@ -90,10 +92,10 @@ async def _sampled(server: OwnServer) -> AsyncIterator[list[Sample]]:
 
 async def _sample(server: OwnServer) -> Sample:
     values = await server.metrics()
-    names = ("lfm_slot_tokens", "lfm_prefix_cache_tokens", "lfm_prefix_cache_bytes")
+    cache = [f"lfm_prefix_cache_{name}" for name in ("tokens", "bytes", "window_bytes")]
     rollup = Path(f"/proc/{server.pid}/smaps_rollup").read_text()
     (kilobytes,) = re.findall(r"^Anonymous: +(\d+) kB$", rollup, re.MULTILINE)
-    return Sample(int(kilobytes) * 1024, *(int(values[name]) for name in names))
+    return Sample(int(kilobytes) * 1024, *(int(values[name]) for name in ("lfm_slot_tokens", *cache)))
 
 
 def _report(samples: list[Sample], before: Sample, after: Sample, expected: int) -> Report:
@@ -103,8 +105,9 @@ def _report(samples: list[Sample], before: Sample, after: Sample, expected: int)
     slope = float(np.polyfit(held, [sample.besides_cache for sample in growing], 1)[0])
     rows: list[list[Cell]] = [["slots, bytes a token", slope, float(expected), slope / expected]]
     if cached := after.cache_tokens:
-        cost = after.cache_bytes / cached
+        cost = (after.cache_bytes - after.window_bytes) / cached
         rows.append(["prefix cache, bytes a token", cost, float(expected), cost / expected])
+        rows.append(["its checkpoints, bytes a token", after.window_bytes / cached, "", ""])
     megabytes = [sample.besides_cache / 1e6 for sample in (after, before)]
     rows.append(
         ["anonymous memory less the cache after the load, MB, and before", *megabytes, megabytes[0] / megabytes[1]]

@@ -29,7 +29,7 @@ from server.errors import ModelNotReadyError, QueueFullError
 from server.runtime.session import ModelSession
 from server.runtime.slots import SlotPool
 
-WARM_UP_CHUNKS = (4, 16)
+WARM_UP_CHUNKS = (2, 8)
 """Tokens: enough to tell what a step costs from what a token costs."""
 
 
@@ -112,6 +112,7 @@ class Engine:
                 slot_tokens_budget=self.config.slot_tokens,
                 cache_tokens=cache.tokens,
                 cache_bytes=cache.nbytes,
+                cache_window_bytes=cache.window_bytes,
                 cache_bytes_budget=cache.budget,
                 cache_queried_tokens=cache.queried_tokens,
                 cache_hit_tokens=cache.hit_tokens,

@@ -34,6 +34,7 @@ def check_cache(cache: PrefixCache) -> None:
     assert sum(node.snapshot.nbytes for node in nodes) == cache.nbytes <= cache.budget, (
         "the cache's bytes do not add up"
     )
+    assert sum(node.snapshot.window_bytes for node in nodes) == cache.window_bytes, "its windows' do not"
     used = {id(node): i for i, node in enumerate(nodes)}
     for node in nodes:
         assert len(node.tokens) == node.snapshot.length, "a node's tokens are not those of its state"

@@ -54,13 +54,15 @@ class Match:
 class PrefixCache:
     """Snapshots of at most `budget` bytes in all; the least recently used go first. For one thread at a time.
 
-    `tokens` and `nbytes` are held now. The other counts only grow: tokens looked up, found, and evicted.
+    `tokens` and `nbytes` are held now, `window_bytes` of them for the checkpoints' convolution windows. The other
+    counts only grow: tokens looked up, found, and evicted.
     """
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self.tokens = 0
         self.nbytes = 0
+        self.window_bytes = 0
         self.queried_tokens = 0
         self.hit_tokens = 0
         self.evicted_tokens = 0
@@ -136,6 +138,7 @@ class PrefixCache:
         self._by_use[node] = None
         self.tokens += len(tokens)
         self.nbytes += snapshot.nbytes
+        self.window_bytes += snapshot.window_bytes
         return node
 
     def _remove(self, node: Node) -> None:
@@ -147,6 +150,7 @@ class PrefixCache:
         del self._by_use[node]
         self.tokens -= len(node.tokens)
         self.nbytes -= node.snapshot.nbytes
+        self.window_bytes -= node.snapshot.window_bytes
 
     def _cut(self, node: Node, at: int, windows: Windows) -> Node:
         """Make a checkpoint after a node's first `at` tokens; returns the node that ends there."""

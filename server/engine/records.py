@@ -34,7 +34,8 @@ class EngineStats:
     """The engine at one moment. All but the running, waiting, used and budget figures only ever grow.
 
     `slot_tokens` are held by running sequences, of at most `slot_tokens_budget`; `cache_tokens` and `cache_bytes` by
-    the prefix cache, of at most `cache_bytes_budget`. Of `cache_queried_tokens` prompt tokens looked up,
+    the prefix cache, of at most `cache_bytes_budget`, and `cache_window_bytes` of them are its checkpoints' convolution
+    windows. Of `cache_queried_tokens` prompt tokens looked up,
     `cache_hit_tokens` were found; `cache_evicted_tokens` had to go. `preemptions` counts sequences set aside for want
     of memory. `oldest_step_since` (seconds of the monotonic clock) says when the longest of the steps in flight began,
     None where there is none.
@@ -48,6 +49,7 @@ class EngineStats:
     slot_tokens_budget: int
     cache_tokens: int = 0
     cache_bytes: int = 0
+    cache_window_bytes: int = 0
     cache_bytes_budget: int = 0
     cache_queried_tokens: int = 0
     cache_hit_tokens: int = 0

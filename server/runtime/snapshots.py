@@ -20,7 +20,7 @@ class Snapshot:
     """The state of `length` consecutive tokens, in one mapping of its own that goes with the last reference.
 
     `kv[past name]` is [kv_heads, length, head_dim], `windows[past name]` [hidden, L]: what the convolutions have seen
-    when the last of the tokens is done. `nbytes` is what it takes of memory.
+    when the last of the tokens is done. `nbytes` is what it takes of memory, `window_bytes` that of the windows.
     """
 
     def __init__(self, states: Sequence[StateTensor], length: int) -> None:
@@ -38,6 +38,7 @@ class Snapshot:
             array = np.frombuffer(mapping, state.dtype, int(np.prod(shape)), offset).reshape(shape)
             (self.kv if state.kind is StateKind.KV else self.windows)[state.past] = array
             offset += count
+        self.window_bytes = sum(window.nbytes for window in self.windows.values())
 
     def split(self, at: int, windows: Mapping[str, Array]) -> tuple[Snapshot, Snapshot]:
         """The first `at` tokens, after which the convolutions' windows were `windows`, and the rest."""

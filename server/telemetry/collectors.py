@@ -21,6 +21,10 @@ GAUGES = {
     "slot_tokens_budget": ("lfm_slot_tokens_budget", "How many tokens' state the running sequences may hold."),
     "cache_tokens": ("lfm_prefix_cache_tokens", "Tokens whose state the prefix cache holds."),
     "cache_bytes": ("lfm_prefix_cache_bytes", "Memory that the prefix cache holds."),
+    "cache_window_bytes": (
+        "lfm_prefix_cache_window_bytes",
+        "Of the memory that the prefix cache holds, that of its checkpoints: the convolutions' windows.",
+    ),
     "cache_bytes_budget": ("lfm_prefix_cache_bytes_budget", "Memory that the prefix cache may hold."),
 }
 COUNTERS = {
