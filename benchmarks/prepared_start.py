@@ -10,19 +10,19 @@ first and of a second server on the same copy, at rest.
 from __future__ import annotations
 
 import argparse
+import http.client
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import httpx
-
 from server.runtime import prepared
 from server.runtime.cpu import available_threads
 from server.runtime.graph import Precision, load
 from server.runtime.model_folder import open_model_folder
 
+POLL_SECONDS = 0.02
 RAW = """
 import sys, time
 start = time.perf_counter()
@@ -52,7 +52,7 @@ class Server:
         command += ["--prepared-folder", str(root)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         while self._process.poll() is None and not self._is_ready(port):
-            time.sleep(0.02)
+            time.sleep(POLL_SECONDS)
         self.seconds = time.perf_counter() - start
 
     def anonymous_gigabytes(self) -> float:
@@ -65,10 +65,14 @@ class Server:
 
     @staticmethod
     def _is_ready(port: int) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/ready").status_code == 200
-        except httpx.TransportError:
+            connection.request("GET", "/ready")
+            return connection.getresponse().status == 200
+        except OSError:
             return False
+        finally:
+            connection.close()
 
 
 def main() -> None:

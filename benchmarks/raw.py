@@ -10,8 +10,9 @@ import numpy as np
 from server.runtime.cpu import available_threads
 from server.runtime.graph import Precision
 from server.runtime.model_folder import open_model_folder
-from server.runtime.pool import open_sessions
+from server.runtime.pool import choose_graph
 from server.runtime.prepared import default_folder
+from server.runtime.session import ModelSession, SessionOptions
 from server.runtime.slots import SlotPool
 from server.settings import Settings
 
@@ -25,7 +26,8 @@ class RawSession:
         model = open_model_folder(folder)
         settings = Settings()  # of the environment, which the server has as well
         threads, prepared = settings.threads or available_threads(), settings.prepared_folder or default_folder()
-        self._session = open_sessions(model, Precision(settings.precision), threads, CHUNK, prepared, print).sessions[0]
+        graph = choose_graph(model, Precision(settings.precision), prepared, print)
+        self._session = ModelSession(graph, SessionOptions(threads, CHUNK), model.head_dim)
         self._slots = SlotPool(self._session.contract.states, batch, max_len)
         # Tokens at random, not the likeliest: greedy rows fall into one rut, and rows that agree share their experts.
         self._tokens = np.random.default_rng(0).integers(100, 1000, (batch, max_len))

@@ -20,13 +20,13 @@ from server.engine.budget import Budget, share_memory
 from server.engine.engine import Engine, EngineConfig
 from server.engine.records import StepRecord
 from server.errors import ModelFolderError, StartupError
+from server.prepare import renew
 from server.runtime.contract import Contract
 from server.runtime.cpu import available_threads
 from server.runtime.graph import Precision
-from server.runtime.hub import locate
 from server.runtime.memory import memory_left
 from server.runtime.model_folder import ModelFolder, open_model_folder
-from server.runtime.pool import open_sessions
+from server.runtime.pool import choose_graph, open_sessions
 from server.runtime.prepared import default_folder
 from server.runtime.session import ModelSession
 from server.settings import ModelSettings, Settings
@@ -61,12 +61,18 @@ def load_model(
     threads = settings.threads or available_threads()
     say(f"Loading {folder.graph.name} with {threads} threads ...")
     max_tokens = max(PREFILL_CHUNK, settings.max_seqs)
-    prepared = settings.prepared_folder or default_folder()
-    with ThreadPoolExecutor(1) as executor:  # onnxruntime works alone for seconds
-        tokenizer = executor.submit(Tokenizer.load, folder.path)
-        pool = open_sessions(folder, Precision(settings.precision), threads, max_tokens, prepared, say)
+    precision, prepared = Precision(settings.precision), settings.prepared_folder or default_folder()
+    renew(folder, precision, threads, prepared, say)
+    graph = choose_graph(folder, precision, prepared, say)
+    with ThreadPoolExecutor(1) as executor:  # onnxruntime packs weights for seconds, on one core
+        opening = executor.submit(open_sessions, graph, threads, max_tokens, folder.head_dim)
+        chat = _chat_model(settings, folder)
+        pool = opening.result()
     contract = pool.sessions[0].contract
-    chat = _chat_model(settings, folder, tokenizer.result(), contract.vocab_size)
+    if contract.vocab_size != folder.vocab_size:
+        raise ModelFolderError(
+            f"{folder.graph.name} has logits for {contract.vocab_size} tokens, config.json says {folder.vocab_size}."
+        )
     max_model_len = _max_model_len(settings, folder)
     budget = _budget(settings, contract, memory_left(pool.mapped_bytes), max_model_len)
     config = EngineConfig(
@@ -97,11 +103,18 @@ def load_model(
 
 def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFolder:
     """The folder of the model that is named, downloaded where needed. Raises StartupError."""
-    path = BUILT_IN if settings.model is None else locate(settings.model, settings.revision, settings.dtype, say)
+    if settings.model is None:
+        return open_model_folder(BUILT_IN, settings.dtype)
+    path = Path(settings.model).expanduser()
+    if not path.exists():
+        from server.runtime.hub import locate  # takes a tenth of a second to import, and folders do not need it
+
+        path = locate(settings.model, settings.revision, settings.dtype, say)
     return open_model_folder(path, settings.dtype)
 
 
-def _chat_model(settings: Settings, folder: ModelFolder, tokenizer: Tokenizer, vocab_size: int) -> ChatModel:
+def _chat_model(settings: Settings, folder: ModelFolder) -> ChatModel:
+    tokenizer = Tokenizer.load(folder.path)
     template = settings.chat_template
     source = template.read_text(encoding="utf-8") if template else template_source(folder.path)
     if source is None:
@@ -117,7 +130,7 @@ def _chat_model(settings: Settings, folder: ModelFolder, tokenizer: Tokenizer, v
         prompt=ChatPrompt(source, tokenizer, variables, bare_tools=folder.is_lfm2),
         defaults=sampling_defaults(folder.generation_config, folder.is_lfm2, settings.default_sampling),
         stop_token_ids=frozenset(stop),
-        grammars=GrammarCompiler(tokenizer, vocab_size, sorted(stop)),
+        grammars=GrammarCompiler(tokenizer, folder.vocab_size, sorted(stop)),
         constrain_always=settings.tool_constraints == "always",
     )
 

@@ -43,6 +43,17 @@ def prepare(folder: ModelFolder, precision: Precision, threads: int, root: Path,
     tell(f"Ready: {copy.graph.weights}, {gigabytes(copy.manifest.bytes)}; {copy.manifest.checked}.")
 
 
+def renew(folder: ModelFolder, precision: Precision, threads: int, root: Path, tell: Tell) -> None:
+    """Make a copy again that is damaged or out of date; where there was none, or it cannot be made, there is none."""
+    if not prepared.is_outdated(load(folder.graph, precision), precision, root):
+        return
+    tell("The prepared copy of this model is damaged or out of date and is made again ...")
+    try:
+        prepare(folder, precision, threads, root, tell)
+    except LfmServeError as error:
+        tell(str(error))
+
+
 def prune(root: Path, tell: Tell) -> None:
     """Remove unfinished copies and those whose model, onnxruntime or CPU is no longer the one they were made for."""
 

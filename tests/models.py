@@ -205,3 +205,11 @@ def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
     for node in graph.node:
         node.input[:] = [new if name == old else name for name in node.input]
         node.output[:] = [new if name == old else name for name in node.output]
+
+
+def leave_vocabulary_open(path: Path) -> None:
+    """Let a graph no longer say how many logits it has."""
+    model = onnx.load(path, load_external_data=False)
+    logits = next(output for output in model.graph.output if output.name == "logits")
+    logits.type.tensor_type.shape.dim[-1].dim_param = "vocab_size"
+    onnx.save(model, path)

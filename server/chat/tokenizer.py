@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -106,7 +105,7 @@ def _ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:
 
 def _token_bytes(backend: tokenizers.Tokenizer) -> dict[int, bytes]:
     vocabulary = backend.get_vocab(with_added_tokens=False)
-    if '"ByteLevel"' in json.dumps(json.loads(backend.to_str())["decoder"]):
+    if backend.decoder is not None and b'"ByteLevel"' in backend.decoder.__getstate__():
         table = _byte_alphabet()
         return {i: bytes(table[c] for c in token if c in table) for token, i in vocabulary.items()}
     return {i: _word_piece_bytes(token) for token, i in vocabulary.items()}

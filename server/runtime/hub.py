@@ -49,13 +49,10 @@ COMPANIONS = (
 
 
 def locate(model: str, revision: str | None, dtype: str, progress: Progress | None = None) -> Path:
-    """The folder of `model`: a path that exists, else a repository on the hub, which is downloaded.
+    """The folder of `model`, a repository on the hub, which is downloaded.
 
-    Raises HubError where it is neither, and as `download` does.
+    Raises HubError where its name cannot be one, and as `download` does.
     """
-    path = Path(model).expanduser()
-    if path.exists():
-        return path
     if not is_repo_id(model):
         raise HubError(f"{model} is neither a folder here nor the name of a model on the hub (organization/name).")
     return download(model, revision, dtype, progress)

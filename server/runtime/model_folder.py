@@ -34,7 +34,8 @@ class ModelFolder:
 
     `dtype` is that of `graph`, `dtypes` are all there are, the preferred ones first. `config` is config.json over
     what genai_config.json says, both by Hugging Face's names; `generation_config` is None where there is none.
-    `positions` is how many tokens the model has positions for, prompt and answer together.
+    `positions` is how many tokens the model has positions for, prompt and answer together; `vocab_size` how many
+    tokens it tells apart.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class ModelFolder:
     config: Mapping[str, Any]
     generation_config: Mapping[str, Any] | None
     positions: int
+    vocab_size: int
 
     @property
     def is_lfm2(self) -> bool:
@@ -88,6 +90,7 @@ def open_model_folder(folder: Path, dtype: str = "auto") -> ModelFolder:
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise ModelFolderError(f"{folder} lacks a tokenizer: none of {', '.join(TOKENIZER_FILES)} is there.")
     graph = folder / graphs[chosen]
+    model = read_graph(graph)
     return ModelFolder(
         path=folder,
         graph=graph,
@@ -95,7 +98,8 @@ def open_model_folder(folder: Path, dtype: str = "auto") -> ModelFolder:
         dtypes=dtypes,
         config=config,
         generation_config=read_object(folder / "generation_config.json"),
-        positions=_positions(folder, config, _rotary_positions(read_graph(graph))),
+        positions=_positions(folder, config, _rotary_positions(model)),
+        vocab_size=_vocab_size(folder, config, model),
     )
 
 
@@ -215,6 +219,15 @@ def _rotary_positions(model: onnx.ModelProto) -> int | None:
         if index is not None and index < len(node.input):
             tables.add(node.input[index])
     return min((tensor.dims[0] for tensor in model.graph.initializer if tensor.name in tables), default=None)
+
+
+def _vocab_size(folder: Path, config: Mapping[str, Any], model: onnx.ModelProto) -> int:
+    """The last axis of the logits; where the graph does not say it, what the config says."""
+    axes = [output.type.tensor_type.shape.dim for output in model.graph.output if output.name == "logits"]
+    size: int | None = next((axis[-1].dim_value for axis in axes if axis), 0) or config.get("vocab_size")
+    if size is None:
+        raise ModelFolderError(f"config.json in {folder} lacks vocab_size, and the graph does not say it.")
+    return size
 
 
 def _external_data(model: onnx.ModelProto) -> dict[str, int]:

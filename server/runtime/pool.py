@@ -35,32 +35,31 @@ class SessionPool:
     open_narrow: Callable[[], list[ModelSession]] | None
 
 
-def open_sessions(
-    folder: ModelFolder,
-    precision: Precision,
-    threads: int,
-    max_tokens: int,
-    prepared_folder: Path,
-    say: Callable[[str], None],
-) -> SessionPool:
-    """Open the wide session, and narrow ones where weights are shared (later: it takes long) or small (at once).
+def choose_graph(folder: ModelFolder, precision: Precision, prepared_folder: Path, say: Callable[[str], None]) -> Graph:
+    """The prepared copy of the folder's graph where there is one that fits into memory, else the graph itself.
 
-    `say` gets what was decided where the model is large. Raises UnsupportedModelError and ModelFolderError.
+    `say` gets what was decided where the model is large. Raises ModelFolderError.
     """
     graph = load(folder.graph, precision)
-    copy = _copy(graph, prepared_folder, say)
-    used = copy or graph
+    return _copy(graph, prepared_folder, say) or graph
+
+
+def open_sessions(graph: Graph, threads: int, max_tokens: int, head_dim: int | None = None) -> SessionPool:
+    """Open the wide session, and narrow ones where weights are shared (later: it takes long) or small (at once).
+
+    Raises UnsupportedModelError.
+    """
 
     def open_(width: int) -> ModelSession:
-        return ModelSession(used, SessionOptions(width, max_tokens), folder.head_dim)
+        return ModelSession(graph, SessionOptions(width, max_tokens), head_dim)
 
     def open_narrow() -> list[ModelSession]:
         return [open_(threads // 2) for _ in range(2)]
 
-    wide, mapped_bytes = open_(threads), _droppable_bytes(copy) if copy is not None else 0
+    wide, mapped_bytes = open_(threads), _droppable_bytes(graph) if graph.optimized else 0
     if threads > 1 and graph.weight_bytes < SMALL:
         return SessionPool([wide, *open_narrow()], mapped_bytes, None)
-    return SessionPool([wide], mapped_bytes, open_narrow if threads > 1 and copy is not None else None)
+    return SessionPool([wide], mapped_bytes, open_narrow if threads > 1 and graph.optimized else None)
 
 
 def _copy(graph: Graph, prepared_folder: Path, say: Callable[[str], None]) -> Graph | None:

@@ -22,7 +22,7 @@ from typing import Any
 
 import onnxruntime as ort
 
-from server.errors import PreparationError, UnsupportedModelError
+from server.errors import PreparationError
 from server.runtime.cgroups import read
 from server.runtime.graph import Graph
 
@@ -74,15 +74,18 @@ def find(graph: Graph, root: Path, tell: Tell) -> Copy | None:
     folder = root / key(graph)
     if not folder.exists():
         return None
-    try:
-        copy = _open(folder, graph.name)
-        sound = copy.manifest.sampled == _sampled(folder / WEIGHTS)
-    except (OSError, ValueError, TypeError):
-        sound = False
-    if sound:
-        return copy
-    tell(f"The prepared copy in {folder} is damaged and is not used.")
-    return None
+    if (copy := _sound(folder, graph.name)) is None:
+        tell(f"The prepared copy in {folder} is damaged and is not used.")
+    return copy
+
+
+def is_outdated(graph: Graph, precision: str, root: Path) -> bool:
+    """Whether there is a copy of `graph` that is damaged, or only one of what it was before, or for something else:
+    its file has changed since then, or onnxruntime, or the CPU."""
+    folder = root / key(graph)
+    if folder.exists():
+        return _sound(folder, graph.name) is None
+    return any(_was_made_of(path.parent, graph, precision) for path in root.glob(f"*/{MANIFEST}"))
 
 
 def make(graph: Graph, precision: str, root: Path, tell: Tell, check: Check) -> Copy:
@@ -144,9 +147,32 @@ def _cpu_features() -> list[str]:
     return [platform.machine(), *sorted(features.split())]
 
 
+def _sound(folder: Path, name: str) -> Copy | None:
+    """The copy in `folder` if nothing of it is seen to be damaged."""
+    try:
+        copy = _open(folder, name)
+        return copy if copy.manifest.sampled == _sampled(folder / WEIGHTS) else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _was_made_of(folder: Path, graph: Graph, precision: str) -> bool:
+    """Whether the copy in `folder` has the source that `graph` has, as that may have been then."""
+    try:
+        manifest = _manifest(folder)
+    except (OSError, ValueError, TypeError):
+        return False
+    return (manifest.source, manifest.precision) == (str(graph.source), precision)
+
+
+def _manifest(folder: Path) -> Manifest:
+    """Raises OSError, ValueError or TypeError where there is none that can be read."""
+    return Manifest(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+
+
 def _open(folder: Path, name: str) -> Copy:
     """Raises OSError, ValueError or TypeError where files are missing or not what the manifest says."""
-    manifest = Manifest(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    manifest = _manifest(folder)
     model = (folder / GRAPH).read_bytes()
     if hashlib.sha256(model).hexdigest() != manifest.graph:
         raise ValueError(f"{folder / GRAPH} is damaged")
@@ -226,7 +252,12 @@ def _convert(graph: Graph, target: Path, tell: Tell) -> None:
         written = sum(path.stat().st_size for path in target.iterdir())
         tell(f"{gigabytes(written)} written" if written else "Packing ...")
     if errors:
-        raise UnsupportedModelError(f"onnxruntime {ort.__version__} cannot prepare {graph.name}: {errors[0]}")
+        free = gigabytes(shutil.disk_usage(target).free)
+        reason = " ".join(str(errors[0]).split())
+        raise PreparationError(
+            f"onnxruntime {ort.__version__} cannot prepare {graph.name} in {target.parent}, where {free} are free: "
+            f"{reason}"
+        )
 
 
 def _is_current(folder: Path, current: Callable[[Manifest], Graph]) -> bool:

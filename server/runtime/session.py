@@ -47,7 +47,8 @@ class ModelSession:
             if state.trace is not None
         }
         self._traced_length = 0
-        self._check_state_is_updated_in_place()
+        if not graph.optimized:  # a prepared copy was checked when it was made
+            self._check_state_is_updated_in_place()
 
     def run(
         self,

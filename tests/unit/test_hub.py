@@ -277,12 +277,6 @@ def test_an_endpoint_that_is_no_hub(hub: Hub, download: Download) -> None:
     assert download().error == f"{hub.url} does not answer as a Hugging Face hub does: check HF_ENDPOINT."
 
 
-def test_a_folder_that_exists_comes_before_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "org" / "model").mkdir(parents=True)
-    assert locate("org/model", None, "auto") == Path("org/model")
-
-
 @pytest.mark.parametrize(
     "text", ["absent", "./absent", "../org/model", "/org/model", "a/b/c", "https://host/org/model"]
 )

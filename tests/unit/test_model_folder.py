@@ -194,6 +194,15 @@ def test_a_context_that_nothing_limits(tmp_path: Path) -> None:
     assert refuse(folder) == ("config.json in FOLDER lacks max_position_embeddings, the longest context in tokens.")
 
 
+def test_the_graph_says_how_many_tokens_there_are_or_else_the_config(folder: Path) -> None:
+    change(folder / "config.json", vocab_size=None)
+    assert open_model_folder(folder).vocab_size == 1024
+    models.leave_vocabulary_open(folder / "onnx" / "model_q4.onnx")
+    assert refuse(folder) == "config.json in FOLDER lacks vocab_size, and the graph does not say it."
+    change(folder / "config.json", vocab_size=1024)
+    assert open_model_folder(folder).vocab_size == 1024
+
+
 def test_a_folder_without_a_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
     assert open_model_folder(folder)

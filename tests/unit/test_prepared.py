@@ -20,7 +20,7 @@ from server.prepare import prepare
 from server.runtime import pool, prepared, verify
 from server.runtime.graph import Graph, Precision, load
 from server.runtime.model_folder import open_model_folder
-from server.runtime.pool import open_sessions
+from server.runtime.pool import SessionPool, choose_graph, open_sessions
 from server.runtime.session import ModelSession, SessionOptions
 from server.runtime.slots import SlotPool
 from tests import models
@@ -50,6 +50,13 @@ def make(model: Path, root: Path, precision: Precision = Precision.EXACT) -> Lin
 def found(model: Path, root: Path, precision: Precision = Precision.EXACT) -> tuple[prepared.Copy | None, Lines]:
     told: Lines = []
     return prepared.find(load(open_model_folder(model).graph, precision), root, told.append), told
+
+
+def opened(model: Path, root: Path, threads: int, said: Lines) -> SessionPool:
+    """The sessions that a server on `model` would have."""
+    folder = open_model_folder(model)
+    graph = choose_graph(folder, Precision.EXACT, root, said.append)
+    return open_sessions(graph, threads, 16, folder.head_dim)
 
 
 def copies(root: Path) -> list[Path]:
@@ -210,14 +217,14 @@ def test_sessions_of_both_widths_are_opened_on_a_copy(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "SMALL", 0)
-    folder, said = open_model_folder(model), Lines()
-    alone = open_sessions(folder, Precision.EXACT, 2, 16, tmp_path, said.append)
+    said: Lines = []
+    alone = opened(model, tmp_path, 2, said)
     assert [session.threads for session in alone.sessions] == [2]
     assert alone.open_narrow is None
     assert alone.mapped_bytes == 0
     assert "lfm-serve prepare" in said[-1]
     make(model, tmp_path)
-    shared = open_sessions(folder, Precision.EXACT, 2, 16, tmp_path, said.append)
+    shared = opened(model, tmp_path, 2, said)
     assert [session.threads for session in shared.sessions] == [2]
     assert shared.open_narrow is not None
     assert [session.threads for session in shared.open_narrow()] == [1, 1]
@@ -226,9 +233,9 @@ def test_sessions_of_both_widths_are_opened_on_a_copy(
 
 
 def test_a_small_model_gets_sessions_of_both_widths_at_once(model: Path, tmp_path: Path) -> None:
-    opened = open_sessions(open_model_folder(model), Precision.EXACT, 4, 16, tmp_path, print)
-    assert [session.threads for session in opened.sessions] == [4, 2, 2]
-    assert opened.open_narrow is None
+    small = opened(model, tmp_path, 4, [])
+    assert [session.threads for session in small.sessions] == [4, 2, 2]
+    assert small.open_narrow is None
 
 
 def test_a_copy_that_does_not_fit_into_memory_is_left_alone(
@@ -237,6 +244,5 @@ def test_a_copy_that_does_not_fit_into_memory_is_left_alone(
     make(model, tmp_path)
     monkeypatch.setattr(pool, "memory_left", lambda: 1_000_000)
     said: Lines = []
-    opened = open_sessions(open_model_folder(model), Precision.EXACT, 1, 16, tmp_path, said.append)
-    assert opened.mapped_bytes == 0
+    assert opened(model, tmp_path, 1, said).mapped_bytes == 0
     assert "does not fit into the 1.0 MB of memory" in said[-1]
