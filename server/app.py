@@ -22,6 +22,7 @@ from server.api.keys import Keyring, plain_key, read_keys
 from server.api.quota import QuotaHeaders
 from server.api.request_id import RequestId
 from server.api.state import Limits, ServerState
+from server.api.watchdog import watch
 from server.banner import Facts, banner
 from server.engine.engine import Engine
 from server.errors import StartupError
@@ -72,9 +73,10 @@ def create_app(settings: Settings, address: str) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_load(app, settings, address))
+        tasks = [asyncio.create_task(_load(app, settings, address)), asyncio.create_task(watch(app.state.server))]
         yield
-        loading.cancel()
+        for task in tasks:
+            task.cancel()
         if app.state.server.model is not None:
             await app.state.server.model.service.engine.stop()
         await telemetry.close()

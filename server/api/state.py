@@ -76,13 +76,18 @@ class ServerState:
 
     def check_ready(self) -> None:
         """Raises ModelNotReadyError, which says why, where new requests had better go elsewhere."""
-        model = self.ready_model()
+        self.ready_model()
         if self.draining:
             raise _stopping()
-        since = model.service.engine.stats().oldest_step_since
-        if since is not None and (seconds := time.monotonic() - since) > self.limits.step_timeout:
+        if (seconds := self.hanging_seconds()) is not None:
             message = f"The engine hangs: a step has been running for {seconds:.0f} seconds."
             raise ModelNotReadyError(message, "stalled", RETRY_SECONDS)
+
+    def hanging_seconds(self) -> float | None:
+        """For how long a step of the engine has been running, if that is longer than any should take."""
+        since = self.model.service.engine.stats().oldest_step_since if self.model is not None else None
+        seconds = 0 if since is None else time.monotonic() - since
+        return seconds if seconds > self.limits.step_timeout else None
 
     def is_ready(self) -> bool:
         """Whether new requests are welcome."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 MAX_HEAD = 64 * 2**10  # bytes of a request line with its headers, as long as they are not complete
 CROWDED_SECONDS = 1.0  # for the first request of a connection that is one too many
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,7 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer in the application's place, unless it is answering already, and hang up."""
+        logger.info("Refused with %d what %s sent: %s", status, self.client and self.client[0], message)
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
             body = json.dumps({"error": error}).encode()

@@ -1,7 +1,8 @@
-"""A step of the engine that does not come back: /ready says so, and says when it has."""
+"""A step of the engine that does not come back: /ready and the log say so, and say when it has."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from tests.serving import StartServer
 
 
 def test_a_step_that_hangs_makes_the_server_unready_until_it_ends(
-    tiny_model: Path, start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, start_server: StartServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     server = start_server(model=str(tiny_model), max_seqs=1, threads=1, step_timeout=0.2)
     go_on, run = threading.Event(), ModelSession.run
 
@@ -38,7 +40,9 @@ def test_a_step_that_hangs_makes_the_server_unready_until_it_ends(
     assert ready().json()["status"] == "stalled"
     assert ready().json()["detail"].startswith("The engine hangs: a step has been running for ")
     assert httpx.get(f"{server.url}/health").status_code == 200
+    server.wait_until(lambda: "the server is not ready until it ends" in caplog.text)
     go_on.set()
     server.wait_until(lambda: ready().status_code == 200)
+    server.wait_until(lambda: "the server is ready" in caplog.text)
     asking.join()
     assert answers[0].status_code == 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import ssl
 import subprocess
 from pathlib import Path
@@ -78,12 +79,14 @@ def test_the_rest_of_a_refused_body_may_not_take_for_ever(impatient: Server) -> 
         assert client.is_cut()
 
 
-def test_a_head_that_grows_too_large_is_refused(tiny: Server) -> None:
+def test_a_head_that_grows_too_large_is_refused(tiny: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     with connected(tiny.url) as client:
         client.send(b"POST /v1/chat/completions HTTP/1.1\r\nX-Long: " + b"a" * 70_000)
         answer = client.answer()
     assert answer.status == 431
     assert answer.error["message"] == "The request's headers are too large: at most 65,536 bytes are taken."
+    assert "Refused with 431 what 127.0.0.1 sent: The request's headers are too large" in caplog.text
 
 
 @pytest.mark.parametrize(

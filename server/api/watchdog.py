@@ -1,0 +1,25 @@
+"""Says in the log when a step of the engine hangs, and when it is over; /ready says so to those who ask."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from server.api.state import ServerState
+
+CHECK_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+async def watch(server: ServerState) -> None:
+    """Look every few seconds, for ever."""
+    hangs = False
+    while True:
+        await asyncio.sleep(min(CHECK_SECONDS, server.limits.step_timeout))
+        seconds = server.hanging_seconds()
+        if seconds is not None and not hangs:
+            logger.error("A step has been running for %.0f seconds: the server is not ready until it ends.", seconds)
+        elif seconds is None and hangs:
+            logger.info("The step that hung has ended: the server is ready.")
+        hangs = seconds is not None
