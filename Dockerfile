@@ -5,8 +5,8 @@ FROM python:${PYTHON}-slim AS builder
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/lfm-serve
-COPY requirements/runtime.txt requirements/
-RUN /opt/lfm-serve/bin/pip install --require-hashes -r requirements/runtime.txt
+COPY requirements/container.txt requirements/
+RUN /opt/lfm-serve/bin/pip install --require-hashes -r requirements/container.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY server server
 RUN /opt/lfm-serve/bin/pip install --no-deps --no-build-isolation . \

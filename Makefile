@@ -59,6 +59,7 @@ COMPILE := uv pip compile pyproject.toml --quiet --universal --python-version 3.
 # The clients live in an environment apart and are held to nothing: one of them wants an older rich than the server has.
 lock:
 	@$(COMPILE) -o requirements/runtime.txt $(ARGS)
+	@$(COMPILE) -o requirements/container.txt -c requirements/runtime.txt --extra otel $(ARGS)
 	@$(COMPILE) -o requirements/dev.txt -c requirements/runtime.txt --extra dev $(ARGS)
 	@$(COMPILE) -o requirements/clients.txt --extra clients $(ARGS)
 

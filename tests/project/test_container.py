@@ -107,6 +107,8 @@ def test_the_builders_steps_install_a_command_that_runs(built: Path, tmp_path: P
     installed = list((built / "lib").glob("python*/site-packages/server"))
     assert len(installed) == 1
     assert list((installed[0] / "demo").rglob("*.onnx"))
+    traces = "from opentelemetry.exporter.otlp.proto.http import trace_exporter"
+    assert run(str(built / "bin" / "python"), "-c", traces, cwd=home, env={}).returncode == 0
 
 
 def test_the_build_context_holds_the_sources_and_nothing_else() -> None:

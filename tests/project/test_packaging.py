@@ -19,7 +19,7 @@ import server
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCKS = {name: ROOT / "requirements" / f"{name}.txt" for name in ("runtime", "dev", "clients")}
+LOCKS = {name: ROOT / "requirements" / f"{name}.txt" for name in ("runtime", "container", "dev", "clients")}
 PINNED = re.compile(
     r"^(?P<name>[a-z0-9-]+)==(?P<version>[^ ;\\]+).*?(?P<hashes>(?:\\\n +--hash=\S+ ?)*)$", re.MULTILINE
 )
@@ -66,6 +66,7 @@ def test_a_dependency_has_a_lower_bound_and_an_upper_major(requirement: Requirem
 @pytest.mark.parametrize(
     ("lock", "requirement"),
     [("runtime", r) for r in requirements()]
+    + [("container", r) for r in requirements() + requirements("otel")]
     + [(extra, r) for extra in ("dev", "clients") for r in requirements() + requirements(extra)],
     ids=str,
 )
@@ -73,8 +74,9 @@ def test_a_lock_pins_a_version_that_the_project_allows(lock: str, requirement: R
     assert requirement.specifier.contains(pins(lock)[canonicalize_name(requirement.name)])
 
 
-def test_the_development_lock_only_adds_to_the_runtime_lock() -> None:
-    assert pins("runtime").items() <= pins("dev").items()
+@pytest.mark.parametrize("lock", ["container", "dev"])
+def test_the_locks_for_more_only_add_to_the_runtime_lock(lock: str) -> None:
+    assert pins("runtime").items() <= pins(lock).items()
 
 
 def test_the_clients_lock_has_the_versions_that_the_server_depends_on() -> None:
