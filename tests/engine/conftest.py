@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from server.engine import invariants
 from server.engine.engine import Engine, EngineConfig
 from server.engine.records import StepRecord
 from server.engine.state import EngineState
+from server.loading import BUILT_IN
 from server.runtime.graph import Precision, load
 from server.runtime.model_folder import open_model_folder
 from server.runtime.session import ModelSession, SessionOptions
@@ -24,8 +24,8 @@ OpenSession = Callable[[str], ModelSession]
 
 @pytest.fixture(scope="session")
 def open_session(tmp_path_factory: pytest.TempPathFactory) -> OpenSession:
-    """A new session on the tiny model of a kind."""
-    folders: dict[str, Path] = {}
+    """A new session on the tiny model of a kind, or on the built-in one."""
+    folders = {"built-in": BUILT_IN}
 
     def open_(kind: str, max_tokens: int = 64) -> ModelSession:
         if kind not in folders:

@@ -13,7 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from server.engine.constraint import Bitmask
+from server.engine.cost_model import CostModel
 from server.engine.engine import Engine, EngineConfig
+from server.engine.records import StepKind
 from server.engine.stream import TokenStream
 from server.engine.types import FinishReason, GenerationRequest, SamplingParams, TokenEvent
 from server.errors import LfmServeError, ModelNotReadyError, QueueFullError, StepFailedError
@@ -43,16 +46,68 @@ async def until_idle(engine: Engine) -> None:
         await asyncio.sleep(0.005)
 
 
+class Spelling:
+    """Allows one sequence of tokens."""
+
+    def __init__(self, tokens: list[int]) -> None:
+        self.left = tokens
+
+    def mask(self, out: npt.NDArray[np.int32]) -> bool:
+        out.fill(0)
+        out.view(np.uint32)[self.left[0] // 32] = 1 << self.left[0] % 32
+        return True
+
+    def commit(self, token: int) -> None:
+        assert token == self.left.pop(0)
+
+    def forced_tokens(self) -> list[int]:
+        return list(self.left)
+
+
+class Grammar(Spelling):
+    """Three tokens are free, then come those that it spells, then all are free again."""
+
+    free = 3
+
+    def mask(self, out: Bitmask) -> bool:
+        return bool(not self.free and self.left) and super().mask(out)
+
+    def commit(self, token: int) -> None:
+        if self.free:
+            self.free -= 1
+        elif self.left:
+            super().commit(token)
+
+    def forced_tokens(self) -> list[int]:
+        return [] if self.free else super().forced_tokens()
+
+
+def make_chunks_cheap(costs: CostModel) -> None:
+    for n in (1, 64) * 20:
+        costs.observe(StepKind.PREFILL, 1, n, 0.001)
+        costs.observe(StepKind.DECODE, 1, n, 0.1 * n)
+
+
 @dataclass(frozen=True)
 class Planned:
-    """A request that comes when the first one has `after` tokens, and leaves again after `cancel_at` of its own."""
+    """A request that comes when the first one has `after` tokens, and leaves again after `cancel_at` of its own.
+
+    Three tokens are free, then come `spelled` ones that its grammar forces.
+    """
 
     prompt: int
     max_tokens: int
     seed: int
     temperature: float
+    spelled: int
     after: int
     cancel_at: int | None
+
+    def request(self, *, one_by_one: bool = False) -> GenerationRequest:
+        """Where logprobs are asked for each token is a step of its own."""
+        sampling = SamplingParams(self.temperature, top_p=0.95, seed=self.seed, top_logprobs=0 if one_by_one else None)
+        grammar = Grammar(list(range(20, 20 + self.spelled))) if self.spelled else None
+        return dataclasses.replace(request(self.seed, self.prompt, self.max_tokens, sampling), constraint=grammar)
 
 
 planned = st.builds(
@@ -61,6 +116,7 @@ planned = st.builds(
     max_tokens=st.integers(1, 20),
     seed=st.integers(0, 2**32),
     temperature=st.sampled_from([0.0, 0.8]),
+    spelled=st.sampled_from([0, 0, 6]),
     after=st.integers(0, 20),
     cancel_at=st.one_of(st.none(), st.integers(0, 10)),
 )
@@ -76,6 +132,8 @@ planned = st.builds(
         ("liquid", 1, {}),
         ("genai", 1, {"slot_tokens": 240}),
         ("attention-only", 1, {"slot_tokens": 240}),
+        ("built-in", 3, {"itl_target": 1e-6, "slot_tokens": 240, "cache_bytes": 1 << 20}),
+        ("built-in", 1, {}),
     ],
 )
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -83,13 +141,11 @@ planned = st.builds(
 async def test_joining_and_leaving_at_any_step_changes_nobodys_tokens(
     start_engine: StartEngine, kind: str, sessions: int, config: dict[str, Any], plans: list[Planned]
 ) -> None:
-    """Nor does what the cache knows, which session a step runs on, or being set aside for want of memory."""
+    """Nor does what the cache knows, which session a step runs on, being set aside for want of memory, or computing
+    forced tokens in one chunk."""
     async with start_engine(kind, sessions=sessions, max_seqs=5, **config) as engine:
-        requests = [
-            request(p.seed, p.prompt, p.max_tokens, SamplingParams(p.temperature, top_p=0.95, seed=p.seed))
-            for p in plans
-        ]
-        alone = [(await run(engine, r))[0] for r in requests]
+        alone = [(await run(engine, plan.request(one_by_one=True)))[0] for plan in plans]
+        make_chunks_cheap(engine.state.costs)
         leader = engine.submit([request(0, 5, 25)])[0]
         progress = Progress()
 
@@ -98,9 +154,9 @@ async def test_joining_and_leaving_at_any_step_changes_nobodys_tokens(
                 progress.tick()
             progress.end()
 
-        async def follow(plan: Planned, req: GenerationRequest) -> list[int]:
+        async def follow(plan: Planned) -> list[int]:
             await progress.reached(plan.after)
-            stream = engine.submit([req])[0]
+            stream = engine.submit([plan.request()])[0]
             got: list[int] = []
             while plan.cancel_at is None or len(got) < plan.cancel_at:
                 try:
@@ -110,7 +166,7 @@ async def test_joining_and_leaving_at_any_step_changes_nobodys_tokens(
             stream.cancel()
             return got
 
-        _, *together = await asyncio.gather(lead(), *(follow(p, r) for p, r in zip(plans, requests, strict=True)))
+        _, *together = await asyncio.gather(lead(), *map(follow, plans))
         for plan, expected, got in zip(plans, alone, together, strict=True):
             assert got == expected[: plan.cancel_at]
         await until_idle(engine)
@@ -162,24 +218,6 @@ async def test_a_stop_token_ends_the_sequence_and_comes_with_the_last_event(star
         events = [event async for event in engine.submit([stopping])[0]]
     assert [e.token for e in events] == tokens[: tokens.index(stop) + 1]
     assert [e.finish for e in events] == [None] * (len(events) - 1) + [FinishReason.STOP]
-
-
-class Spelling:
-    """Allows one sequence of tokens."""
-
-    def __init__(self, tokens: list[int]) -> None:
-        self.left = tokens
-
-    def mask(self, out: npt.NDArray[np.int32]) -> bool:
-        out.fill(0)
-        out.view(np.uint32)[self.left[0] // 32] = 1 << self.left[0] % 32
-        return True
-
-    def commit(self, token: int) -> None:
-        assert token == self.left.pop(0)
-
-    def forced_tokens(self) -> list[int]:
-        return list(self.left)
 
 
 async def test_a_constraint_decides_what_comes_next_in_its_own_sequence_only(start_engine: StartEngine) -> None:

@@ -6,13 +6,11 @@ import dataclasses
 
 import pytest
 
-from server.engine.constraint import Bitmask
-from server.engine.cost_model import CostModel
 from server.engine.engine import Engine
 from server.engine.records import StepKind, StepRecord
 from server.engine.types import GenerationRequest, PromptProgress, SamplingParams
 from tests.engine.conftest import StartEngine
-from tests.engine.test_engine import GREEDY, Spelling, request, run, tokens_of, until_idle
+from tests.engine.test_engine import GREEDY, Grammar, make_chunks_cheap, request, run, tokens_of, until_idle
 
 HYBRIDS = pytest.mark.parametrize("kind", ["onnx-community", "liquid", "genai", "float16-state"])
 
@@ -108,24 +106,6 @@ async def test_nobody_may_ask_for_more_tokens_than_the_slots_hold(start_engine: 
         assert engine.max_model_len == 160
 
 
-class Grammar(Spelling):
-    """Three tokens are free, then come those that it spells, then all are free again."""
-
-    free = 3
-
-    def mask(self, out: Bitmask) -> bool:
-        return bool(not self.free and self.left) and super().mask(out)
-
-    def commit(self, token: int) -> None:
-        if self.free:
-            self.free -= 1
-        elif self.left:
-            super().commit(token)
-
-    def forced_tokens(self) -> list[int]:
-        return [] if self.free else super().forced_tokens()
-
-
 async def test_tokens_without_a_choice_are_computed_in_one_chunk_and_change_nothing(start_engine: StartEngine) -> None:
     spelled = [5, 31, 32, 33, 34, 35, 36, 37, 38, 39, 1023]
     ahead = SamplingParams(temperature=1.5, seed=3)
@@ -141,9 +121,3 @@ async def test_tokens_without_a_choice_are_computed_in_one_chunk_and_change_noth
             assert len([s for s in steps if s.kind is StepKind.PREFILL and s.tokens == 1 + len(spelled)]) == chunks
     assert answers[0] == answers[1]
     assert answers[0][0][3 : 3 + len(spelled)] == spelled
-
-
-def make_chunks_cheap(costs: CostModel) -> None:
-    for n in (1, 64) * 20:
-        costs.observe(StepKind.PREFILL, 1, n, 0.001)
-        costs.observe(StepKind.DECODE, 1, n, 0.1 * n)
