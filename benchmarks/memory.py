@@ -1,8 +1,9 @@
 """What does a token held cost in memory, and is all of it given back?
 
-Streams fill the slots while the server's anonymous memory is read from the kernel, and what it says it holds from
-/metrics. Counted apart: the slots' bytes a token (the slope of anonymous memory less the cache's bytes while they
-fill), and the cache's, as reported, with its checkpoints of convolution state apart. Linux only.
+Streams with one long prompt, which the prefix cache has, fill the slots within seconds while the server's anonymous
+memory is read from the kernel, and what it says it holds from /metrics. Counted apart: the slots' bytes a token (the
+slope of anonymous memory less the cache's bytes while they fill), and the cache's, as reported, with its checkpoints of
+convolution state apart. Linux only.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from server.runtime.model_folder import open_model_folder
 PART = "memory"
 QUESTION = "Memory against tokens held"
 STREAMS = 16
-WARM_TOKENS, MOST_TOKENS = 16, 200
+TOKENS = 100
 SAMPLE_SECONDS = 0.2
 MOST_POINTS = 30
 FLOAT_BYTES = {onnx.TensorProto.FLOAT: 4, onnx.TensorProto.FLOAT16: 2}
@@ -51,11 +52,10 @@ async def measure(bench: Bench) -> Report:
     """Once: what is looked at is a slope, not a time."""
     length = bench.sizes.memory_tokens // STREAMS
     async with own_server(bench.model, "--max-seqs", str(STREAMS)) as server:
-        # First the working memory of all kinds of steps, which the sessions keep.
-        await server.endpoint.run_all(_streams(length, "warm", WARM_TOKENS))
+        await _fill(server, length, "warm")  # the working memory of all kinds of steps, which the sessions keep
         before = await _sample(server)
         async with _sampled(server) as samples:
-            await server.endpoint.run_all(_streams(length, "load", MOST_TOKENS))
+            await _fill(server, length, "load")
         after = await _sample(server)
     return _report([before, *samples], before, after, kv_bytes_per_token(bench.folder))
 
@@ -72,8 +72,11 @@ def kv_bytes_per_token(path: Path) -> int:
     return total
 
 
-def _streams(length: int, seed: str, most: int) -> list[Stream]:
-    return [Stream(user(prompt(length, f"{seed} {i}")), most) for i in range(STREAMS)]
+async def _fill(server: OwnServer, length: int, seed: str) -> None:
+    """One stream alone, whose prompt is new, then all slots with the same prompt."""
+    messages = user(prompt(length, seed))
+    await server.endpoint.run(Stream(messages, 1))
+    await server.endpoint.run_all([Stream(messages, TOKENS) for _ in range(STREAMS)])
 
 
 @contextlib.asynccontextmanager

@@ -35,8 +35,8 @@ class Sizes:
     idle_seconds: float
 
 
-FULL = Sizes(long_prompt=4_000, decode_tokens=48, memory_tokens=8_000, idle_seconds=6)
-QUICK = Sizes(long_prompt=2_000, decode_tokens=200, memory_tokens=16_000, idle_seconds=0.5)
+FULL = Sizes(long_prompt=4_000, decode_tokens=48, memory_tokens=64_000, idle_seconds=6)
+QUICK = Sizes(long_prompt=2_000, decode_tokens=200, memory_tokens=24_000, idle_seconds=0.5)
 
 
 @dataclass(frozen=True, slots=True)
