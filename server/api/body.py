@@ -24,10 +24,12 @@ async def read_json(request: Request, parse: Callable[[Any], T]) -> T:
 
     Raises RequestTooLargeError, SlowClientError, InvalidRequestError for what is not JSON, and what `parse` does.
     """
-    body = await _read(request, server_state(request).limits)
+    server = server_state(request)
+    body = await _read(request, server.limits)
     if len(body) < LARGE:
         return _parsed(body, parse)
-    return await asyncio.to_thread(_parsed, body, parse)
+    async with server.reading_large:  # several at once would keep the GIL from the loop
+        return await asyncio.to_thread(_parsed, body, parse)
 
 
 async def _read(request: Request, limits: Limits) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -54,7 +55,8 @@ class ServedModel:
 class ServerState:
     """`model` is None while it loads, `loading` then says how far that is; `running` are the answers under way.
 
-    A server that drains is not ready any more, but still takes requests until it stops.
+    A server that drains is not ready any more, but still takes requests until it stops. `reading_large` is held while a
+    large body is read.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -64,6 +66,7 @@ class ServerState:
     draining: bool = False
     stopping: bool = False
     running: set[Answers] = field(default_factory=set)
+    reading_large: asyncio.Lock = field(default_factory=asyncio.Lock)
     _quotas: dict[str, Quota] = field(default_factory=dict)
 
     def ready_model(self) -> ServedModel:

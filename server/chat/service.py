@@ -105,8 +105,6 @@ class ChatService:
         prepared = await asyncio.to_thread(self._prepare, request)
         grammar = await self._compiled(prepared.wanted) if prepared.wanted else None
         room = self.engine.max_model_len - len(prepared.prompt)
-        if room < 1:
-            raise ContextLengthError(len(prepared.prompt), self.engine.max_model_len)
         max_tokens = room if request.max_tokens is None else min(request.max_tokens, room)
         streams = self.engine.submit(
             [self._sequence(request, prepared, grammar, max_tokens, choice) for choice in range(request.n)]
@@ -116,6 +114,8 @@ class ChatService:
 
     def _prepare(self, request: ChatRequest) -> Prepared:
         prompt = self.model.prompt.tokens(request.messages, request.tools, request.template)
+        if len(prompt) >= self.engine.max_model_len:
+            raise ContextLengthError(len(prompt), self.engine.max_model_len)
         return Prepared(
             prompt=tuple(prompt),
             checkpoints=self.model.prompt.checkpoints(prompt),
