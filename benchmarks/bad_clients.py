@@ -23,7 +23,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import urlsplit
 
-from server.app import create_app, create_server, listen
+from server.app import create_app, create_server, exempt_from_collection, listen
 from server.settings import Settings
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
@@ -165,7 +165,7 @@ def serve() -> tuple[str, Lateness]:
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     settings = Settings(threads=1, read_timeout=2, log_level="error")
-    app, lateness = create_app(settings, url), Lateness()
+    app, lateness = create_app(settings, url, exempt_from_collection), Lateness()
     server = create_server(app, settings)
 
     async def run() -> None:

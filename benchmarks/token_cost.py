@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 import onnxruntime
 
-from server.app import create_app, create_server, listen
+from server.app import create_app, create_server, exempt_from_collection, listen
 from server.settings import Settings
 
 START_SECONDS = 60.0
@@ -61,7 +61,7 @@ class Server:
         settings = Settings(max_seqs=clients, max_waiting=clients, threads=1, log_level="warning")
         listener = listen("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        app = create_app(settings, self.url)
+        app = create_app(settings, self.url, exempt_from_collection)
         self._server = create_server(app, settings)
 
         def run() -> None:

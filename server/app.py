@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -42,7 +43,7 @@ def run(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM. Raises StartupError where that cannot begin."""
     configure_logging(resolved(settings.log_format), settings.log_level)
     listener = listen(settings.host, settings.port)
-    app = create_app(settings, _address(listener, settings))
+    app = create_app(settings, _address(listener, settings), exempt_from_collection)
     server = create_server(app, settings)
     signal.signal(signal.SIGHUP, lambda *_: _reread_keys(app, settings))
     server.run(sockets=[listener])
@@ -68,12 +69,18 @@ def create_server(app: FastAPI, settings: Settings) -> FrontServer:
     return server
 
 
-def create_app(settings: Settings, address: str) -> FastAPI:
-    """The application; it loads the model while it already answers, and prints the banner when that is done."""
+def create_app(settings: Settings, address: str, loaded: Callable[[], None] = lambda: None) -> FastAPI:
+    """The application; it loads the model while it already answers, and prints the banner when that is done.
+
+    `loaded` is called before the first request is taken.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(_load(app, settings, address)), asyncio.create_task(watch(app.state.server))]
+        tasks = [
+            asyncio.create_task(_load(app, settings, address, loaded)),
+            asyncio.create_task(watch(app.state.server)),
+        ]
         yield
         for task in tasks:
             task.cancel()
@@ -100,7 +107,13 @@ def create_app(settings: Settings, address: str) -> FastAPI:
     return app
 
 
-async def _load(app: FastAPI, settings: Settings, address: str) -> None:
+def exempt_from_collection() -> None:
+    """What is there by now stays: looking through it for garbage would stop all threads for tens of milliseconds."""
+    gc.collect()
+    gc.freeze()
+
+
+async def _load(app: FastAPI, settings: Settings, address: str, done: Callable[[], None]) -> None:
     server: ServerState = app.state.server
 
     def say(line: str) -> None:
@@ -114,6 +127,7 @@ async def _load(app: FastAPI, settings: Settings, address: str) -> None:
         app.state.failure = _no_memory(error) if isinstance(error, MemoryError) else error
         app.state.give_up()
         return
+    done()
     app.state.telemetry.metrics.serve(_model_labels(settings, loaded), loaded.engine.stats)
     app.state.server.model = loaded.served
     _announce(settings, _facts(settings, loaded, address))
