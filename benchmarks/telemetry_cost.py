@@ -1,8 +1,9 @@
 """What do metrics, logs and traces cost at 64 streams, together?
 
-    python -m benchmarks.telemetry_cost [--rounds 12] [--streams 64] [--requests 2] [--tokens 64]
+    python -m benchmarks.telemetry_cost [--pairs 6] [--rounds 6] [--streams 64] [--requests 2] [--tokens 64]
 
-Two servers with the built-in model take turns. One counts its metrics and is scraped every second, logs JSON into a
+Two servers with the built-in model take turns, pair after pair: two processes of one program differ by some percent for
+as long as they live. One counts its metrics and is scraped every second, logs JSON into a
 file, and sends every request's spans to a collector (OTLP). The other one counts nothing, logs nothing of requests and
 traces nothing. A round's ratio compares the two right after each other; the median of the ratios is the figure to
 quote, of tokens per second as clients get them, and of the server's own processor time per token, which says more
@@ -173,45 +174,54 @@ async def measure_scraped(server: Server, load: Load, turn: int) -> Figures:
         scraping.cancel()
 
 
-async def compare(load: Load, rounds: int) -> None:
+@contextlib.asynccontextmanager
+async def pair(streams: int, collector: int, *, bare_first: bool) -> AsyncIterator[tuple[Server, Server]]:
+    """The watched server and the bare one; who is started first may matter, so it is to alternate."""
+    traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector}"}
+    async with contextlib.AsyncExitStack() as both:
+        bare = serving(BARE, streams, "--log-level", "warning")
+        watched = serving(WATCHED, streams, "--log-format", "json", **traced)
+        if bare_first:
+            off = await both.enter_async_context(bare)
+            yield await both.enter_async_context(watched), off
+        else:
+            on = await both.enter_async_context(watched)
+            yield on, await both.enter_async_context(bare)
+
+
+async def compare(load: Load, pairs: int, rounds: int) -> None:
     """Both in turns, and who is first in turns, too."""
     port = free_port()
-    traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}
+    throughputs, costs = [], []
     with process(COLLECTOR.format(port=port)):
-        async with (
-            serving(WATCHED, load.streams, "--log-format", "json", **traced) as watched,
-            serving(BARE, load.streams, "--log-level", "warning") as bare,
-        ):
-            throughputs, costs = [], []
-            for turn in range(-1, rounds):
-                if turn % 2:
-                    on, off = await measure_scraped(watched, load, turn), await measure(bare, load, turn)
-                else:
-                    off, on = await measure(bare, load, turn), await measure_scraped(watched, load, turn)
-                if turn < 0:
-                    continue  # warm now
-                throughputs.append(on.tokens_per_second / off.tokens_per_second)
-                costs.append(on.cpu_ms_per_token / off.cpu_ms_per_token)
-                print(
-                    f"with {on.tokens_per_second:6.0f} tokens/s, {on.cpu_ms_per_token:.3f} ms each   "
-                    f"without {off.tokens_per_second:6.0f} tokens/s, {off.cpu_ms_per_token:.3f} ms each   "
-                    f"throughput {throughputs[-1]:.3f}, processor time {costs[-1]:.3f}",
-                    flush=True,
-                )
-    print(
-        f"{load.streams} streams, with to without: throughput {statistics.median(throughputs):.3f}, "
-        f"processor time per token {statistics.median(costs):.3f} (medians of {rounds})"
-    )
+        for number in range(pairs):
+            async with pair(load.streams, port, bare_first=bool(number % 2)) as (watched, bare):
+                for turn in range(-1, rounds):
+                    if turn % 2:
+                        on, off = await measure_scraped(watched, load, turn), await measure(bare, load, turn)
+                    else:
+                        off, on = await measure(bare, load, turn), await measure_scraped(watched, load, turn)
+                    if turn < 0:
+                        continue  # warm now
+                    throughputs.append(on.tokens_per_second / off.tokens_per_second)
+                    costs.append(on.cpu_ms_per_token / off.cpu_ms_per_token)
+            count = (number + 1) * rounds
+            print(
+                f"{load.streams} streams, with to without: throughput {statistics.median(throughputs):.3f}, "
+                f"processor time per token {statistics.median(costs):.3f} (medians of {count})",
+                flush=True,
+            )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=12, help="times each is measured, in turns (default 12)")
+    parser.add_argument("--pairs", type=int, default=6, help="times both are started (default 6)")
+    parser.add_argument("--rounds", type=int, default=6, help="turns of each in a pair (default 6)")
     parser.add_argument("--streams", type=int, default=64, help="at once (default 64)")
     parser.add_argument("--requests", type=int, default=2, help="of each stream in a turn (default 2)")
     parser.add_argument("--tokens", type=int, default=64, help="of each answer (default 64)")
     args = parser.parse_args()
-    asyncio.run(compare(Load(args.streams, args.requests, args.tokens), args.rounds))
+    asyncio.run(compare(Load(args.streams, args.requests, args.tokens), args.pairs, args.rounds))
 
 
 if __name__ == "__main__":
