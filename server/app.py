@@ -24,6 +24,7 @@ from server.api.quota import QuotaHeaders
 from server.api.request_id import RequestId
 from server.api.state import Limits, ServerState
 from server.api.watchdog import watch
+from server.background import in_background
 from server.banner import Facts, banner
 from server.engine.engine import Engine
 from server.errors import StartupError
@@ -121,7 +122,8 @@ async def _load(app: FastAPI, settings: Settings, address: str, done: Callable[[
         server.loading = line.removesuffix(".")
 
     try:
-        loaded = await _in_daemon_thread(lambda: load_model(settings, app.state.telemetry.metrics.step, say))
+        loading = in_background(lambda: load_model(settings, app.state.telemetry.metrics.step, say), "loader")
+        loaded = await asyncio.wrap_future(loading)
         loaded.engine.start()
     except Exception as error:
         app.state.failure = _no_memory(error) if isinstance(error, MemoryError) else error
@@ -215,33 +217,3 @@ def _address(listener: socket.socket, settings: Settings) -> str:
     host, port = listener.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"{'https' if settings.ssl_certfile else 'http'}://{shown}:{port}"
-
-
-async def _in_daemon_thread(work: Callable[[], LoadedModel]) -> LoadedModel:
-    """Like asyncio.to_thread, but the process may end while `work` still runs: a download must not hold up Ctrl-C."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[LoadedModel] = loop.create_future()
-
-    def settle(result: LoadedModel | None, error: Exception | None) -> None:
-        if future.cancelled():
-            return
-        if result is not None:
-            future.set_result(result)
-        elif error is not None:
-            future.set_exception(error)
-
-    def target() -> None:
-        try:
-            result = work()
-        except Exception as error:
-            _call_if_open(loop, settle, None, error)
-        else:
-            _call_if_open(loop, settle, result, None)
-
-    threading.Thread(target=target, name="loader", daemon=True).start()
-    return await future
-
-
-def _call_if_open(loop: asyncio.AbstractEventLoop, settle: Callable[..., None], *arguments: object) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(settle, *arguments)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from server import __version__
 from server.api.state import ServedModel
+from server.background import in_background
 from server.chat.constraint import GrammarCompiler
 from server.chat.prompt import ChatPrompt
 from server.chat.sampling_defaults import KEYS, sampling_defaults
@@ -64,10 +64,10 @@ def load_model(
     precision, prepared = Precision(settings.precision), settings.prepared_folder or default_folder()
     renew(folder, precision, threads, prepared, say)
     graph = choose_graph(folder, precision, prepared, say)
-    with ThreadPoolExecutor(1) as executor:  # onnxruntime packs weights for seconds, on one core
-        opening = executor.submit(open_sessions, graph, threads, max_tokens, folder.head_dim)
-        chat = _chat_model(settings, folder)
-        pool = opening.result()
+    # onnxruntime packs weights for seconds, on one core.
+    opening = in_background(lambda: open_sessions(graph, threads, max_tokens, folder.head_dim), "session")
+    chat = _chat_model(settings, folder)
+    pool = opening.result()
     contract = pool.sessions[0].contract
     if contract.vocab_size != folder.vocab_size:
         raise ModelFolderError(

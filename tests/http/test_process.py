@@ -88,3 +88,26 @@ def test_a_model_that_is_not_there_ends_the_server_with_one_line() -> None:
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert re.search(r"^lfm-serve: .*nowhere", result.stderr, re.MULTILINE)
+
+
+SLOW_START = """
+import time
+from server import loading
+from server.cli import main
+loading.open_sessions = lambda *_: time.sleep(600)
+main()
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_start_that_is_not_done(how: signal.Signals) -> None:
+    command = [sys.executable, "-c", SLOW_START, "serve", "--port", "0", "--log-format", "text"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            assert process.stdout is not None
+            while "Loading" not in process.stdout.readline():
+                assert process.poll() is None
+            process.send_signal(how)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
