@@ -1,13 +1,14 @@
 """What do metrics, logs and traces cost at 64 streams, together?
 
-    python -m benchmarks.telemetry_cost [--pairs 6] [--rounds 6] [--streams 64] [--requests 2] [--tokens 64]
+    python -m benchmarks.telemetry_cost [--pairs 6] [--rounds 6] [--streams 64] [--requests 1] [--tokens 256]
 
 Two servers with the built-in model take turns, pair after pair: two processes of one program differ by some percent for
-as long as they live. One counts its metrics and is scraped every second, logs JSON into a
-file, and sends every request's spans to a collector (OTLP). The other one counts nothing, logs nothing of requests and
-traces nothing. A round's ratio compares the two right after each other; the median of the ratios is the figure to
-quote, of tokens per second as clients get them, and of the server's own processor time per token, which says more
-where the machine is shared. Clients do next to nothing, as they have the same cores.
+as long as they live. One counts its metrics and is scraped every second, logs JSON into a file, and sends every
+request's spans to a collector (OTLP). The other one counts nothing, logs nothing of requests and traces nothing. A
+round's ratio compares the two right after each other; the median of the ratios is the figure to quote, of tokens per
+second as clients get them, and of the server's own processor time per token, which says more where the machine is
+shared. Nearly all of it is a cost of requests, not of tokens: the shorter the answers, the more it is. Clients do next
+to nothing, as they have the same cores.
 """
 
 from __future__ import annotations
@@ -218,8 +219,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=6, help="times both are started (default 6)")
     parser.add_argument("--rounds", type=int, default=6, help="turns of each in a pair (default 6)")
     parser.add_argument("--streams", type=int, default=64, help="at once (default 64)")
-    parser.add_argument("--requests", type=int, default=2, help="of each stream in a turn (default 2)")
-    parser.add_argument("--tokens", type=int, default=64, help="of each answer (default 64)")
+    parser.add_argument("--requests", type=int, default=1, help="of each stream in a turn (default 1)")
+    parser.add_argument("--tokens", type=int, default=256, help="of each answer (default 256)")
     args = parser.parse_args()
     asyncio.run(compare(Load(args.streams, args.requests, args.tokens), args.pairs, args.rounds))
 
