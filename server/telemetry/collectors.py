@@ -1,12 +1,17 @@
-"""Metrics that are read when they are scraped, and cost nothing before that: from the engine and the open requests."""
+"""Metrics of our own making, put together when they are scraped: from the engine, its steps and the open requests."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+import threading
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import accumulate
 
 from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from server.api.journal import Exchange
 from server.chat.answers import Answers
@@ -55,6 +60,34 @@ class EngineCollector(Collector):
             yield GaugeMetricFamily(name, text, value=getattr(stats, field))
         for field, (name, text) in COUNTERS.items():
             yield CounterMetricFamily(name, text, value=getattr(stats, field))
+
+
+class IntervalCollector(Collector):
+    """A histogram that takes a whole batch's times at once, most of which are the same; `bounds` are its buckets'."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+        self._lock = threading.Lock()
+
+    def observe(self, intervals: Iterable[float]) -> None:
+        """On any thread; in seconds."""
+        with self._lock:
+            for interval, count in Counter(intervals).items():
+                self._counts[bisect_left(self._bounds, interval)] += count
+                self._sum += interval * count
+
+    def collect(self) -> Iterator[Metric]:
+        with self._lock:
+            counts, total = list(accumulate(self._counts)), self._sum
+        bounds = [*map(floatToGoString, self._bounds), "+Inf"]
+        yield HistogramMetricFamily(
+            "lfm_inter_token_latency_seconds",
+            "Between a sequence's tokens, for each but its first.",
+            buckets=list(zip(bounds, counts, strict=True)),
+            sum_value=total,
+        )
 
 
 class TokenCollector(Collector):

@@ -17,7 +17,7 @@ from server import __version__
 from server.api.journal import Journal, RequestRecord
 from server.chat.answers import Answers
 from server.engine.records import EngineStats, StepRecord
-from server.telemetry.collectors import EngineCollector, TokenCollector
+from server.telemetry.collectors import EngineCollector, IntervalCollector, TokenCollector
 
 # Buckets for a CPU: from a small model's milliseconds to minutes.
 REQUEST_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800)
@@ -133,12 +133,8 @@ class StepMetrics:
         self._batch = Histogram(
             "lfm_step_batch_size", "Sequences in a decode step.", registry=registry, buckets=SEQUENCES
         )
-        self._intervals = Histogram(
-            "lfm_inter_token_latency_seconds",
-            "Between a sequence's tokens, for each but its first.",
-            registry=registry,
-            buckets=STEP_SECONDS,
-        )
+        self._intervals = IntervalCollector(STEP_SECONDS)
+        registry.register(self._intervals)
         self._failures = Counter("lfm_step_failures", "Steps that failed, with all their sequences.", registry=registry)
 
     def count(self, record: StepRecord) -> None:
@@ -148,5 +144,4 @@ class StepMetrics:
         self._seconds.labels(record.kind).observe(record.seconds)
         if record.kind == "decode":
             self._batch.observe(record.sequences)
-        for interval in record.intervals:
-            self._intervals.observe(interval)
+        self._intervals.observe(record.intervals)
