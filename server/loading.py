@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +25,10 @@ from server.prepare import renew
 from server.runtime.contract import Contract
 from server.runtime.cpu import available_threads
 from server.runtime.graph import Precision
+from server.runtime.heap import kept_heap
 from server.runtime.memory import memory_left
 from server.runtime.model_folder import ModelFolder, open_model_folder
-from server.runtime.pool import choose_graph, open_sessions
+from server.runtime.pool import SMALL, choose_graph, open_sessions
 from server.runtime.prepared import default_folder
 from server.runtime.session import ModelSession
 from server.settings import ModelSettings, Settings
@@ -64,10 +66,11 @@ def load_model(
     precision, prepared = Precision(settings.precision), settings.prepared_folder or default_folder()
     renew(folder, precision, threads, prepared, say)
     graph = choose_graph(folder, precision, prepared, say)
-    # onnxruntime packs weights for seconds, on one core.
-    opening = in_background(lambda: open_sessions(graph, threads, max_tokens, folder.head_dim), "session")
-    chat = _chat_model(settings, folder)
-    pool = opening.result()
+    with nullcontext() if graph.weight_bytes < SMALL else kept_heap():
+        # onnxruntime packs weights for seconds, on one core.
+        opening = in_background(lambda: open_sessions(graph, threads, max_tokens, folder.head_dim), "session")
+        chat = _chat_model(settings, folder)
+        pool = opening.result()
     contract = pool.sessions[0].contract
     if contract.vocab_size != folder.vocab_size:
         raise ModelFolderError(
