@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from datetime import date
 from pathlib import Path
 
@@ -27,6 +28,13 @@ def describe_model(path: Path) -> str:
     folder = open_model_folder(path)
     size = sum(file.stat().st_size for file in folder.graph.parent.glob(f"{folder.graph.name}*"))
     return f"{path.name} in {folder.dtype} ({size / 1e9:.2g} GB)"
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Memory of a process that no file stands behind. Linux only."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    (kilobytes,) = re.findall(r"^Anonymous: +(\d+) kB$", rollup, re.MULTILINE)
+    return int(kilobytes) * 1024
 
 
 def _processor() -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 import onnx
 
 from benchmarks.load import Stream, prompt, user
+from benchmarks.machine import anonymous_bytes
 from benchmarks.report import Cell, Chart, Report
 from benchmarks.servers import Bench, OwnServer, own_server
 from server.runtime.model_folder import open_model_folder
@@ -96,9 +96,7 @@ async def _sampled(server: OwnServer) -> AsyncIterator[list[Sample]]:
 async def _sample(server: OwnServer) -> Sample:
     values = await server.metrics()
     cache = [f"lfm_prefix_cache_{name}" for name in ("tokens", "bytes", "window_bytes")]
-    rollup = Path(f"/proc/{server.pid}/smaps_rollup").read_text()
-    (kilobytes,) = re.findall(r"^Anonymous: +(\d+) kB$", rollup, re.MULTILINE)
-    return Sample(int(kilobytes) * 1024, *(int(values[name]) for name in ("lfm_slot_tokens", *cache)))
+    return Sample(anonymous_bytes(server.pid), *(int(values[name]) for name in ("lfm_slot_tokens", *cache)))
 
 
 def _report(samples: list[Sample], before: Sample, after: Sample, expected: int) -> Report:

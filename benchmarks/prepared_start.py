@@ -17,6 +17,7 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.machine import anonymous_bytes
 from server.runtime import prepared
 from server.runtime.cpu import available_threads
 from server.runtime.graph import Precision, load
@@ -56,8 +57,7 @@ class Server:
         self.seconds = time.perf_counter() - start
 
     def anonymous_gigabytes(self) -> float:
-        lines = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("Anonymous:")) / 1e6
+        return anonymous_bytes(self._process.pid) / 1e9
 
     def stop(self) -> None:
         self._process.terminate()

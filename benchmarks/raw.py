@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from server.runtime.cpu import available_threads
-from server.runtime.graph import Precision
+from server.runtime.graph import Precision, load
 from server.runtime.model_folder import open_model_folder
 from server.runtime.pool import choose_graph
 from server.runtime.prepared import default_folder
@@ -26,7 +26,7 @@ class RawSession:
         model = open_model_folder(folder)
         settings = Settings()  # of the environment, which the server has as well
         threads, prepared = settings.threads or available_threads(), settings.prepared_folder or default_folder()
-        graph = choose_graph(model, Precision(settings.precision), prepared, print)
+        graph = choose_graph(load(model.graph, Precision(settings.precision)), prepared, print)
         self._session = ModelSession(graph, SessionOptions(threads, CHUNK), model.head_dim)
         self._slots = SlotPool(self._session.contract.states, batch, max_len)
         # Tokens at random, not the likeliest: greedy rows fall into one rut, and rows that agree share their experts.

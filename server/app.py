@@ -8,10 +8,10 @@ import logging
 import os
 import signal
 import socket
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, fields
+from functools import partial
 
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -134,7 +134,7 @@ async def _load(app: FastAPI, settings: Settings, address: str, done: Callable[[
     app.state.server.model = loaded.served
     _announce(settings, _facts(settings, loaded, address))
     if loaded.open_narrow is not None:
-        threading.Thread(target=_let_in, args=(loaded.engine, loaded.open_narrow), daemon=True).start()
+        in_background(partial(_let_in, loaded.engine, loaded.open_narrow), "narrow sessions")
 
 
 def _let_in(engine: Engine, open_narrow: Callable[[], list[ModelSession]]) -> None:

@@ -24,7 +24,7 @@ from server.errors import ModelFolderError, StartupError
 from server.prepare import renew
 from server.runtime.contract import Contract
 from server.runtime.cpu import available_threads
-from server.runtime.graph import Precision
+from server.runtime.graph import Precision, load
 from server.runtime.heap import kept_heap
 from server.runtime.memory import memory_left
 from server.runtime.model_folder import ModelFolder, open_model_folder
@@ -64,8 +64,9 @@ def load_model(
     say(f"Loading {folder.graph.name} with {threads} threads ...")
     max_tokens = max(PREFILL_CHUNK, settings.max_seqs)
     precision, prepared = Precision(settings.precision), settings.prepared_folder or default_folder()
-    renew(folder, precision, threads, prepared, say)
-    graph = choose_graph(folder, precision, prepared, say)
+    original = load(folder.graph, precision)
+    renew(folder, original, precision, threads, prepared, say)
+    graph = choose_graph(original, prepared, say)
     with nullcontext() if graph.weight_bytes < SMALL else kept_heap():
         # onnxruntime packs weights for seconds, on one core.
         opening = in_background(lambda: open_sessions(graph, threads, max_tokens, folder.head_dim), "session")

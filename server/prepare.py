@@ -43,9 +43,12 @@ def prepare(folder: ModelFolder, precision: Precision, threads: int, root: Path,
     tell(f"Ready: {copy.graph.weights}, {gigabytes(copy.manifest.bytes)}; {copy.manifest.checked}.")
 
 
-def renew(folder: ModelFolder, precision: Precision, threads: int, root: Path, tell: Tell) -> None:
-    """Make a copy again that is damaged or out of date; where there was none, or it cannot be made, there is none."""
-    if not prepared.is_outdated(load(folder.graph, precision), precision, root):
+def renew(folder: ModelFolder, graph: Graph, precision: Precision, threads: int, root: Path, tell: Tell) -> None:
+    """Make a copy of the folder's `graph` again that is damaged or out of date.
+
+    Where there was none, or it cannot be made, there is none.
+    """
+    if not prepared.is_outdated(graph, precision, root):
         return
     tell("The prepared copy of this model is damaged or out of date and is made again ...")
     try:

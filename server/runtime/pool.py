@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.runtime import prepared
-from server.runtime.graph import Graph, Precision, load
+from server.runtime.graph import Graph
 from server.runtime.memory import lies_in_memory, memory_left
-from server.runtime.model_folder import ModelFolder
 from server.runtime.prepared import WEIGHTS, gigabytes
 from server.runtime.session import ModelSession, SessionOptions
 
@@ -35,12 +34,11 @@ class SessionPool:
     open_narrow: Callable[[], list[ModelSession]] | None
 
 
-def choose_graph(folder: ModelFolder, precision: Precision, prepared_folder: Path, say: Callable[[str], None]) -> Graph:
-    """The prepared copy of the folder's graph where there is one that fits into memory, else the graph itself.
+def choose_graph(graph: Graph, prepared_folder: Path, say: Callable[[str], None]) -> Graph:
+    """The prepared copy of a graph where there is one that fits into memory, else the graph itself.
 
-    `say` gets what was decided where the model is large. Raises ModelFolderError.
+    `say` gets what was decided where the model is large.
     """
-    graph = load(folder.graph, precision)
     return _copy(graph, prepared_folder, say) or graph
 
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-import re
-from pathlib import Path
+import os
 
 import numpy as np
 import pytest
 
+from benchmarks.machine import anonymous_bytes
 from server.runtime.heap import kept_heap
 
 MEBIBYTE = 1 << 20
 
 
 def anonymous_mebibytes() -> float:
-    (kilobytes,) = re.findall(r"^Anonymous: +(\d+) kB$", Path("/proc/self/smaps_rollup").read_text(), re.MULTILINE)
-    return int(kilobytes) / 1024
+    return anonymous_bytes(os.getpid()) / MEBIBYTE
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc's heap only")

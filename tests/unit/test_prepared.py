@@ -55,7 +55,7 @@ def found(model: Path, root: Path, precision: Precision = Precision.EXACT) -> tu
 def opened(model: Path, root: Path, threads: int, said: Lines) -> SessionPool:
     """The sessions that a server on `model` would have."""
     folder = open_model_folder(model)
-    graph = choose_graph(folder, Precision.EXACT, root, said.append)
+    graph = choose_graph(load(folder.graph, Precision.EXACT), root, said.append)
     return open_sessions(graph, threads, 16, folder.head_dim)
 
 
