@@ -7,12 +7,13 @@ from pathlib import Path
 
 from server.chat.tokenizer import Tokenizer
 from server.errors import LfmServeError, PreparationError
-from server.runtime import prepared
+from server.runtime import prepared, preparing
 from server.runtime.graph import Graph, Precision, load, load_original
 from server.runtime.memory import memory_left
 from server.runtime.model_folder import ModelFolder
 from server.runtime.pool import HEADROOM
-from server.runtime.prepared import GROWTH, Manifest, gigabytes
+from server.runtime.prepared import Manifest, gigabytes
+from server.runtime.preparing import GROWTH
 from server.runtime.verify import compare, require
 
 TEXT = Path(__file__).parent / "demo" / "text.txt"
@@ -39,7 +40,7 @@ def prepare(folder: ModelFolder, precision: Precision, threads: int, root: Path,
         tell(f"{agreement}.")
         return str(agreement)
 
-    copy = prepared.make(graph, precision, root, tell, check)
+    copy = preparing.make(graph, precision, root, tell, check)
     tell(f"Ready: {copy.graph.weights}, {gigabytes(copy.manifest.bytes)}; {copy.manifest.checked}.")
 
 
@@ -66,5 +67,5 @@ def prune(root: Path, tell: Tell) -> None:
         except LfmServeError as error:
             raise OSError(str(error)) from error
 
-    freed = prepared.prune(root, current, tell)
+    freed = preparing.prune(root, current, tell)
     tell(f"{gigabytes(freed)} freed." if freed else "There is nothing to remove.")

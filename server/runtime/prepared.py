@@ -12,34 +12,19 @@ import hashlib
 import json
 import os
 import platform
-import shutil
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnxruntime as ort
 
-from server.errors import PreparationError
 from server.runtime.cgroups import read
 from server.runtime.graph import Graph
 
-try:
-    import fcntl
-except ImportError:  # not on Windows, where two processes that prepare the same model do the work twice
-    fcntl = None  # type: ignore[assignment]
-
 GRAPH, WEIGHTS, MANIFEST = "model.onnx", "weights", "manifest.json"
-PARTIAL, LOCK = ".partial", ".lock"
-GROWTH = 2.25
-"""A copy's size is at most about this many times the weights': they are kept, and packed beside."""
 SAMPLES, SAMPLE_BYTES = 256, 1 << 16
-PROGRESS_SECONDS = 5
 
 Tell = Callable[[str], None]
-Check = Callable[[Graph], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,42 +73,6 @@ def is_outdated(graph: Graph, precision: str, root: Path) -> bool:
     return any(_was_made_of(path.parent, graph, precision) for path in root.glob(f"*/{MANIFEST}"))
 
 
-def make(graph: Graph, precision: str, root: Path, tell: Tell, check: Check) -> Copy:
-    """The copy of `graph` under `root`, made where there is none that is whole.
-
-    `check` gets the new copy before anyone else does, and raises where it is not to be used; what it returns is kept in
-    the manifest. Raises PreparationError, above all where there is no space for it.
-    """
-    folder = root / key(graph)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with _locked(root / f"{folder.name}{LOCK}"):
-            if (copy := _whole(folder, graph, tell)) is not None:
-                return copy
-            shutil.rmtree(folder, ignore_errors=True)
-            _write(graph, precision, folder, tell, check)
-            return _open(folder, graph.name)
-    except OSError as error:
-        raise PreparationError(f"The model cannot be prepared in {root}: {error}") from error
-
-
-def prune(root: Path, current: Callable[[Manifest], Graph], tell: Tell) -> int:
-    """Remove what is no use any more, and return its bytes: unfinished copies and those whose key has changed.
-
-    `current` gives the graph that a copy's source has become; LfmServeError or OSError say that there is none.
-    """
-    freed = 0
-    for folder in sorted(path for path in root.glob("*") if path.is_dir()):
-        with _locked(root / f"{folder.name.removesuffix(PARTIAL)}{LOCK}"):
-            if not folder.name.endswith(PARTIAL) and _is_current(folder, current):
-                continue
-            size = sum(path.stat().st_size for path in folder.iterdir())
-            shutil.rmtree(folder)
-        freed += size
-        tell(f"Removed {folder}, {gigabytes(size)}.")
-    return freed
-
-
 def key(graph: Graph) -> str:
     """Changes with the graph, its weight files, onnxruntime and the CPU's features."""
     stats = [(file.name, file.stat()) for file in graph.files]
@@ -150,8 +99,8 @@ def _cpu_features() -> list[str]:
 def _sound(folder: Path, name: str) -> Copy | None:
     """The copy in `folder` if nothing of it is seen to be damaged."""
     try:
-        copy = _open(folder, name)
-        return copy if copy.manifest.sampled == _sampled(folder / WEIGHTS) else None
+        copy = open_copy(folder, name)
+        return copy if copy.manifest.sampled == sampled(folder / WEIGHTS) else None
     except (OSError, ValueError, TypeError):
         return None
 
@@ -170,8 +119,11 @@ def _manifest(folder: Path) -> Manifest:
     return Manifest(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
 
 
-def _open(folder: Path, name: str) -> Copy:
-    """Raises OSError, ValueError or TypeError where files are missing or not what the manifest says."""
+def open_copy(folder: Path, name: str) -> Copy:
+    """The copy in `folder`, its graph checked and its weights not.
+
+    Raises OSError, ValueError or TypeError where files are missing or not what the manifest says.
+    """
     manifest = _manifest(folder)
     model = (folder / GRAPH).read_bytes()
     if hashlib.sha256(model).hexdigest() != manifest.graph:
@@ -179,95 +131,7 @@ def _open(folder: Path, name: str) -> Copy:
     return Copy(Graph(name, model, folder, optimized=True, files=(folder / WEIGHTS,)), manifest)
 
 
-def _whole(folder: Path, graph: Graph, tell: Tell) -> Copy | None:
-    """An existing copy after a look at every byte of it."""
-    copy = find(graph, folder.parent, tell)
-    if copy is None:
-        return None
-    tell(f"There is a copy in {folder}, {gigabytes(copy.manifest.bytes)}; checking all of it ...")
-    if copy.manifest.weights == _sha256(folder / WEIGHTS):
-        return copy
-    tell(f"The prepared copy in {folder} is damaged and is made again.")
-    return None
-
-
-def _write(graph: Graph, precision: str, folder: Path, tell: Tell, check: Check) -> None:
-    partial = folder.with_name(f"{folder.name}{PARTIAL}")
-    shutil.rmtree(partial, ignore_errors=True)
-    _check_space(graph, folder, tell)
-    partial.mkdir()
-    try:
-        _convert(graph, partial, tell)
-        model = (partial / GRAPH).read_bytes()
-        checked = check(Graph(graph.name, model, partial, optimized=True, files=(partial / WEIGHTS,)))
-        tell("Hashing ...")
-        manifest = Manifest(
-            source=str(graph.source),
-            precision=precision,
-            bytes=sum(path.stat().st_size for path in partial.iterdir()),
-            graph=hashlib.sha256(model).hexdigest(),
-            weights=_sha256(partial / WEIGHTS),
-            sampled=_sampled(partial / WEIGHTS),
-            checked=checked,
-        )
-        (partial / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2), encoding="utf-8")
-        for path in (*partial.iterdir(), partial):
-            _sync(path)
-        partial.rename(folder)
-        _sync(folder.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _check_space(graph: Graph, folder: Path, tell: Tell) -> None:
-    expected, free = int(graph.weight_bytes * GROWTH), shutil.disk_usage(folder.parent).free
-    tell(f"Writing up to {gigabytes(expected)} to {folder}, where {gigabytes(free)} are free.")
-    if free < expected:
-        raise PreparationError(
-            f"There is no space: up to {gigabytes(expected)} are needed in {folder.parent} and {gigabytes(free)} are "
-            "free. Remove old copies with `lfm-serve prepare --prune` or choose another place with --prepared-folder."
-        )
-
-
-def _convert(graph: Graph, target: Path, tell: Tell) -> None:
-    """Let onnxruntime optimise and pack, telling now and then how far it is."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.optimized_model_filepath = str(target / GRAPH)
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graph.weights))
-    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS)
-    options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
-    errors: list[Exception] = []
-
-    def work() -> None:
-        try:
-            ort.InferenceSession(graph.model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=work, name="prepare", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(PROGRESS_SECONDS)
-        written = sum(path.stat().st_size for path in target.iterdir())
-        tell(f"{gigabytes(written)} written" if written else "Packing ...")
-    if errors:
-        free = gigabytes(shutil.disk_usage(target).free)
-        reason = " ".join(str(errors[0]).split())
-        raise PreparationError(
-            f"onnxruntime {ort.__version__} cannot prepare {graph.name} in {target.parent}, where {free} are free: "
-            f"{reason}"
-        )
-
-
-def _is_current(folder: Path, current: Callable[[Manifest], Graph]) -> bool:
-    try:
-        return key(current(_open(folder, "").manifest)) == folder.name
-    except (OSError, ValueError, TypeError):
-        return False
-
-
-def _sampled(path: Path) -> str:
+def sampled(path: Path) -> str:
     """A hash of the file's size and of blocks spread evenly from its first byte to its last."""
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
@@ -277,25 +141,3 @@ def _sampled(path: Path) -> str:
             file.seek(last * i // (SAMPLES - 1))
             digest.update(file.read(SAMPLE_BYTES))
     return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[Any]:
-    """Only one process at a time gets past here; the lock goes with the process that holds it."""
-    with path.open("w") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield file
