@@ -18,6 +18,9 @@ from server.engine.logprobs import Logits, likeliest, log_sum_exp, token_logprob
 from server.engine.sequence import Sequence
 from server.engine.types import SamplingParams, TokenLogprobs
 
+GREEDY = 1e-5
+"""Up to this temperature the likeliest token is drawn: a logit that is 0.001 lower has a weight of e^-100 already."""
+
 Ids = npt.NDArray[np.int64]
 LogWeights = npt.NDArray[np.floating]
 
@@ -93,7 +96,7 @@ def _candidates(
     logits: Logits, params: Rows[SamplingParams], peaks: npt.NDArray[np.float64]
 ) -> Iterator[tuple[int, Ids, LogWeights]]:
     """For each row that is not greedy the ids that may be drawn, ascending, and their log weights (the peak's is 0)."""
-    drawing = [i for i, p in enumerate(params) if p.temperature > 0]
+    drawing = [i for i, p in enumerate(params) if p.temperature > GREEDY]
     # With min_p hardly any id is left, so it is applied first; without top_k that comes to the same.
     few = [i for i in drawing if params[i].min_p > 0 and params[i].top_k == 0]
     for i, ids, log_weights in _above_floors(logits, params, peaks, few):

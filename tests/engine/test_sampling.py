@@ -73,6 +73,13 @@ def test_temperature_zero_takes_the_likeliest_whatever_the_filters() -> None:
     assert draw(logits, sequence(params)) == [int(logits.argmax())]
 
 
+@pytest.mark.parametrize("temperature", [1e-6, 1e-39, 5e-324])
+@pytest.mark.parametrize("filters", [{}, {"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.1, "top_p": 0.9}])
+def test_a_temperature_next_to_zero_is_zero(temperature: float, filters: dict[str, float]) -> None:
+    logits = np.random.default_rng(0).normal(size=(1, VOCAB)).astype(np.float32)
+    assert draw(logits, sequence(SamplingParams(temperature, **filters))) == [int(logits.argmax())]
+
+
 def test_the_repetition_penalty_counts_the_prompt_and_both_signs() -> None:
     logits = np.array([[3.0, 2.9, -1.0, 0.0]], np.float32)
     assert draw(logits, sequence(SamplingParams(0, repetition_penalty=1.1), prompt=(0,))) == [1]
