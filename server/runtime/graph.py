@@ -53,7 +53,8 @@ class Graph:
 
     @property
     def weight_bytes(self) -> int:
-        return sum(file.stat().st_size for file in self.files)
+        """Bytes of the weights, which a graph in one file holds itself."""
+        return len(self.model) + sum(file.stat().st_size for file in self.files)
 
 
 def load(path: Path, precision: Precision) -> Graph:

@@ -82,4 +82,4 @@ def _copy(graph: Graph, prepared_folder: Path, say: Callable[[str], None]) -> Gr
 
 def _droppable_bytes(copy: Graph) -> int:
     """Bytes of a copy's weights that the system takes for free memory once they are mapped."""
-    return 0 if lies_in_memory(copy.weights / WEIGHTS) else copy.weight_bytes
+    return 0 if lies_in_memory(copy.weights / WEIGHTS) else (copy.weights / WEIGHTS).stat().st_size

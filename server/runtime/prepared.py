@@ -1,9 +1,9 @@
 """Prepared models: a graph as onnxruntime has optimised it, and its weights as the kernels want them, on disk.
 
 Sessions and processes map the weights and share one copy. A copy is found by a key of everything it depends on; which
-weight files it was made of is told by their names, sizes and times of change, which are trusted. At each start the
-graph is checked whole and the weights by their size and by blocks spread over them, which finds what was cut short or
-overwritten and not a single changed byte; preparing again checks all of them.
+weight files it was made of is told by their names, sizes and times of change, which are trusted at a start. Then the
+graph is checked whole and the copy's weights by their size and by blocks spread over them, which finds what was cut
+short or overwritten and not a single changed byte. Preparing again reads all of the copy and of what it was made of.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from server.runtime.graph import Graph
 
 GRAPH, WEIGHTS, MANIFEST = "model.onnx", "weights", "manifest.json"
 SAMPLES, SAMPLE_BYTES = 256, 1 << 16
+KEY_DIGITS = 24
 
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a copy is: where it comes from, SHA-256 of its files, and what a check of it against the original said."""
+    """What a copy is: where it comes from, SHA-256 of its files and of those weight files that it was made of
+    (`originals`), and what a check of it against the original said."""
 
     source: str
     precision: str
@@ -37,6 +39,7 @@ class Manifest:
     graph: str
     weights: str
     sampled: str
+    originals: list[str]
     checked: str
 
 
@@ -82,7 +85,7 @@ def key(graph: Graph) -> str:
         "onnxruntime": ort.__version__,
         "cpu": _cpu_features(),
     }
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:KEY_DIGITS]
 
 
 def gigabytes(size: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from server.errors import PreparationError
 from server.runtime.graph import Graph
 from server.runtime.prepared import (
     GRAPH,
+    KEY_DIGITS,
     MANIFEST,
     WEIGHTS,
     Copy,
@@ -40,6 +42,8 @@ except ImportError:  # not on Windows, where two processes that prepare the same
     fcntl = None  # type: ignore[assignment]
 
 PARTIAL, LOCK = ".partial", ".lock"
+OURS = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}({re.escape(PARTIAL)})?")
+"""What copies and unfinished ones are called; a folder with another name is somebody else's."""
 GROWTH = 2.25
 """A copy's size is at most about this many times the weights': they are kept, and packed beside."""
 PROGRESS_SECONDS = 5
@@ -72,7 +76,7 @@ def prune(root: Path, current: Callable[[Manifest], Graph], tell: Tell) -> int:
     `current` gives the graph that a copy's source has become; LfmServeError or OSError say that there is none.
     """
     freed = 0
-    for folder in sorted(path for path in root.glob("*") if path.is_dir()):
+    for folder in sorted(path for path in root.glob("*") if path.is_dir() and OURS.fullmatch(path.name)):
         with _locked(root / f"{folder.name.removesuffix(PARTIAL)}{LOCK}"):
             if not folder.name.endswith(PARTIAL) and _is_current(folder, current):
                 continue
@@ -89,10 +93,13 @@ def _whole(folder: Path, graph: Graph, tell: Tell) -> Copy | None:
     if copy is None:
         return None
     tell(f"There is a copy in {folder}, {gigabytes(copy.manifest.bytes)}; checking all of it ...")
-    if copy.manifest.weights == _sha256(folder / WEIGHTS):
-        return copy
-    tell(f"The prepared copy in {folder} is damaged and is made again.")
-    return None
+    if copy.manifest.weights != _sha256(folder / WEIGHTS):
+        tell(f"The prepared copy in {folder} is damaged and is made again.")
+        return None
+    if copy.manifest.originals != _originals(graph):
+        tell(f"The prepared copy in {folder} is of other weights and is made again.")
+        return None
+    return copy
 
 
 def _write(graph: Graph, precision: str, folder: Path, tell: Tell, check: Check) -> None:
@@ -112,6 +119,7 @@ def _write(graph: Graph, precision: str, folder: Path, tell: Tell, check: Check)
             graph=hashlib.sha256(model).hexdigest(),
             weights=_sha256(partial / WEIGHTS),
             sampled=sampled(partial / WEIGHTS),
+            originals=_originals(graph),
             checked=checked,
         )
         (partial / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2), encoding="utf-8")
@@ -169,6 +177,11 @@ def _is_current(folder: Path, current: Callable[[Manifest], Graph]) -> bool:
         return key(current(open_copy(folder, "").manifest)) == folder.name
     except (OSError, ValueError, TypeError):
         return False
+
+
+def _originals(graph: Graph) -> list[str]:
+    """SHA-256 of each of the weight files that a copy is made of."""
+    return [_sha256(file) for file in graph.files]
 
 
 def _sha256(path: Path) -> str:

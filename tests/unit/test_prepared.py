@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from server.cli import main
@@ -145,6 +146,31 @@ def test_preparing_again_finds_a_single_changed_byte(
     flip(weights, (weights.stat().st_size - 16) // 255 + 20)
     assert any("is made again" in line for line in make(model, tmp_path))
     assert not any("is made again" in line for line in make(model, tmp_path))
+
+
+def test_preparing_again_finds_weights_that_changed_without_their_time(own_model: Path, tmp_path: Path) -> None:
+    root = tmp_path / "prepared"
+    make(own_model, root)
+    weights = own_model / "onnx" / "model_q4.onnx_data"
+    before = weights.stat()
+    flip(weights, before.st_size // 2)
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert any("is of other weights and is made again" in line for line in make(own_model, root))
+
+
+def test_weights_within_the_graph_count_too(own_model: Path, tmp_path: Path) -> None:
+    path = own_model / "onnx" / "model_q4.onnx"
+    outside = load(path, Precision.EXACT).weight_bytes
+    onnx.save(onnx.load(path), path)
+    (own_model / "onnx" / "model_q4.onnx_data").unlink()
+    assert load(path, Precision.EXACT).weight_bytes > 0.9 * outside
+
+
+def test_pruning_leaves_what_it_has_not_made(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    assert main(["prepare", "--prune", "--prepared-folder", str(tmp_path)]) == 0
+    assert "There is nothing to remove." in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
 
 
 def touch_the_weights(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
