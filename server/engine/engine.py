@@ -172,7 +172,7 @@ class Engine:
             if not self.state.running:
                 self._rate.begin()
             for stream in streams:
-                self.state.waiting.add(stream.sequence)
+                self.state.queue(stream.sequence)
             self._wake.notify_all()
         return streams
 

@@ -6,6 +6,7 @@ behind them. Between steps a leaver's place is taken by the last of the batch, a
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 
 from server.engine.cost_model import CostModel
@@ -17,11 +18,15 @@ from server.engine.waiting import WaitingQueue
 from server.runtime.slots import SlotPool
 from server.runtime.snapshots import Snapshot
 
+log = logging.getLogger(__name__)
+
 HEADROOM = 16
 """Tokens each running sequence may grow by before another one is let in, or it might soon have to leave again."""
 
+UNCACHED = "There is no memory to keep a request's state for the prefix cache."
+
 AHEAD = 4
-"""Prompts with a slot that nobody has begun to read: so many may overtake each other, the rest keep their order."""
+"""So many prompts with a slot that nobody has begun to read let in only those that are to be read before them."""
 
 
 @dataclass(slots=True)
@@ -62,6 +67,10 @@ class EngineState:
         """Whether the decode batch is in flight."""
         return any(flight.kind is StepKind.DECODE for flight in self.flights)
 
+    def queue(self, sequence: Sequence) -> None:
+        """Let a new sequence wait for a slot."""
+        self.waiting.add(sequence, self._due(sequence))
+
     def settle(self) -> None:
         """Bring all that is not in flight in order: the cancelled leave, the waiting enter, the ready join."""
         self._drop_cancelled()
@@ -85,18 +94,25 @@ class EngineState:
         number of short ones keeps a long one waiting forever.
         """
         unread = [s for s in self.prefilling if not s.in_flight and not s.is_ready]
-        return sorted(unread, key=lambda s: s.queued_at + self._reading_time(s))
+        return sorted(unread, key=self._due)
 
     def save(self, sequence: Sequence) -> None:
         """Bring what is computed of a sequence that is not in flight, or of the caller's own, into the cache."""
-        if sequence.begun and sequence.computed > sequence.saved:
+        if self.cache.budget and sequence.begun and sequence.computed > sequence.saved:
             assert sequence.slot is not None
-            snapshot = self.slots.save(sequence.slot, sequence.saved, sequence.computed)
-            self.keep(sequence, sequence.computed, snapshot)
+            try:
+                snapshot = self.slots.save(sequence.slot, sequence.saved, sequence.computed)
+            except MemoryError:
+                log.warning(UNCACHED)
+            else:
+                self.keep(sequence, sequence.computed, snapshot)
 
     def keep(self, sequence: Sequence, end: int, snapshot: Snapshot) -> None:
         """Bring the state of a sequence's tokens up to `end` into the cache."""
-        self.cache.insert(sequence.tokens[:end], sequence.request.cache_salt, snapshot)
+        try:
+            self.cache.insert(sequence.tokens[:end], sequence.request.cache_salt, snapshot)
+        except MemoryError:
+            log.warning(UNCACHED)
         sequence.saved = end
 
     def leave(self, sequence: Sequence) -> None:
@@ -115,9 +131,8 @@ class EngineState:
         last = self.decoding.pop()
         if last is not sequence:
             assert last.slot is not None
-            self.slots.swap(sequence.slot, last.slot, max(sequence.computed, last.computed))
             self.decoding[sequence.slot] = last
-            sequence.slot, last.slot = last.slot, sequence.slot
+            self._swap(sequence, last)
         sequence.to_read = sequence.remaining
         self.prefilling.append(sequence)
 
@@ -131,8 +146,9 @@ class EngineState:
         self.decoding[slot] = last
         last.slot = slot
 
-    def _reading_time(self, sequence: Sequence) -> float:
-        return self.costs.seconds(StepKind.PREFILL, self.policy.wide, sequence.remaining)
+    def _due(self, sequence: Sequence) -> float:
+        """When a prompt would have been read, had that begun when it came (monotonic seconds)."""
+        return sequence.queued_at + self.costs.seconds(StepKind.PREFILL, self.policy.wide, sequence.remaining)
 
     def _drop_cancelled(self) -> None:
         self.waiting.drop_cancelled()
@@ -163,7 +179,8 @@ class EngineState:
             self.prefilling.append(sequence)
 
     def _has_room(self, sequence: Sequence) -> bool:
-        if sum(not s.begun for s in self.prefilling) >= AHEAD:
+        due = self._due(sequence)
+        if sum(not s.begun and self._due(s) <= due for s in self.prefilling) >= AHEAD:
             return False
         tokens = self.held_tokens + sequence.length + HEADROOM * self.running
         return tokens <= self.slot_tokens or not self.running
@@ -190,7 +207,13 @@ class EngineState:
         assert sequence.slot is not None
         if occupant is None:
             self.slots.move(sequence.slot, target, sequence.computed)
+            sequence.slot = target
         elif occupant is not sequence:
-            self.slots.swap(sequence.slot, target, max(sequence.computed, occupant.computed))
-            occupant.slot = sequence.slot
-        sequence.slot = target
+            self._swap(sequence, occupant)
+
+    def _swap(self, a: Sequence, b: Sequence) -> None:
+        long, short = (a, b) if a.computed >= b.computed else (b, a)
+        assert long.slot is not None
+        assert short.slot is not None
+        self.slots.swap(long.slot, short.slot, long.computed, short.computed)
+        a.slot, b.slot = b.slot, a.slot

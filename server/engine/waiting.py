@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import count
 
 from server.engine.sequence import Sequence
 
-Entry = tuple[int, int, Sequence]
-"""Priority, order of arrival, and who waits."""
+Entry = tuple[int, float, int, Sequence]
+"""Priority, when it would be done, order of arrival, and who waits."""
 
 
 class WaitingQueue:
-    """Sequences that have no slot. Among one tenant's a lower priority goes first, then who came first."""
+    """Sequences that have no slot. Among one tenant's a lower priority goes first, then who would be done first."""
 
     def __init__(self) -> None:
         # The tenant whose turn it is comes first; who has none waiting is not there.
@@ -25,24 +26,25 @@ class WaitingQueue:
         return sum(map(len, self._tenants.values()))
 
     def __iter__(self) -> Iterator[Sequence]:
-        return (sequence for entries in self._tenants.values() for _, _, sequence in entries)
+        return (entry[-1] for entries in self._tenants.values() for entry in entries)
 
-    def add(self, sequence: Sequence) -> None:
-        self._push(sequence, next(self._arrivals))
+    def add(self, sequence: Sequence, due: float) -> None:
+        """`due` (monotonic seconds): when its prompt would have been read, had that begun when it came."""
+        self._push(sequence, due, next(self._arrivals))
 
     def give_back(self, sequence: Sequence) -> None:
         """Put a sequence that was set aside before its tenant's others of that priority; its tenant is next."""
-        self._push(sequence, -next(self._arrivals))
+        self._push(sequence, -math.inf, -next(self._arrivals))
         self._tenants.move_to_end(sequence.request.tenant, last=False)
 
     def first(self) -> Sequence | None:
         """Whose turn it is."""
-        return next(iter(self._tenants.values()))[0][2] if self._tenants else None
+        return next(iter(self._tenants.values()))[0][-1] if self._tenants else None
 
     def take(self) -> Sequence:
         """Take out the first; its tenant's next turn comes after everybody else's."""
         tenant, entries = next(iter(self._tenants.items()))
-        _, _, sequence = heapq.heappop(entries)
+        sequence = heapq.heappop(entries)[-1]
         self._tenants.move_to_end(tenant)
         if not entries:
             del self._tenants[tenant]
@@ -50,13 +52,13 @@ class WaitingQueue:
 
     def drop_cancelled(self) -> None:
         for tenant, entries in list(self._tenants.items()):
-            kept = [entry for entry in entries if not entry[2].cancelled]
+            kept = [entry for entry in entries if not entry[-1].cancelled]
             if len(kept) < len(entries):
                 heapq.heapify(kept)
                 self._tenants[tenant] = kept
             if not kept:
                 del self._tenants[tenant]
 
-    def _push(self, sequence: Sequence, order: int) -> None:
+    def _push(self, sequence: Sequence, due: float, order: int) -> None:
         entries = self._tenants.setdefault(sequence.request.tenant, [])
-        heapq.heappush(entries, (sequence.request.priority, order, sequence))
+        heapq.heappush(entries, (sequence.request.priority, due, order, sequence))

@@ -41,32 +41,32 @@ class SlotPool:
                 self.arrays[state.past][slot] = 0
 
     def move(self, source: int, target: int, length: int) -> None:
-        """Copy the state of a sequence of `length` tokens to another slot and release its old one."""
+        """Copy the state of a sequence of `length` tokens to another slot, which holds no more then, and release its
+        old one."""
         for state in self.states:
             array = self.arrays[state.past]
             if state.kind is StateKind.KV:
                 array[target, :, :length] = array[source, :, :length]
             else:
                 array[target] = array[source]
+        self._trim(target, length)
         self.release(source)
 
-    def swap(self, a: int, b: int, length: int) -> None:
-        """Exchange two slots whose sequences have at most `length` tokens."""
+    def swap(self, long: int, short: int, length: int, least: int) -> None:
+        """Exchange two slots whose sequences have `length` tokens and `least`, which are no more."""
         for state in self.states:
             array = self.arrays[state.past]
-            rows = array[:, :, :length] if state.kind is StateKind.KV else array
-            rows[[a, b]] = rows[[b, a]]
+            if state.kind is StateKind.KV:
+                array[short, :, least:length] = array[long, :, least:length]
+                array = array[:, :, :least]
+            array[[long, short]] = array[[short, long]]
+        self._trim(long, least)
 
     def release(self, slot: int) -> None:
         """Give a slot's pages back to the system (where it takes them at once: Linux)."""
-        if not hasattr(mmap, "MADV_DONTNEED"):
-            return
         for state in self.states:
-            array = self.arrays[state.past]
-            begin = -(-slot * array.strides[0] // mmap.PAGESIZE) * mmap.PAGESIZE
-            end = (slot + 1) * array.strides[0] // mmap.PAGESIZE * mmap.PAGESIZE
-            if end > begin:
-                self._mappings[state.past].madvise(mmap.MADV_DONTNEED, begin, end - begin)
+            stride = self.arrays[state.past].strides[0]
+            self._give_back(state, slot * stride, (slot + 1) * stride)
 
     def save(self, slot: int, begin: int, end: int, windows: Windows | None = None) -> Snapshot:
         """A copy of the state of tokens `begin` .. `end` - 1; `windows` if the convolutions have gone on since."""
@@ -86,6 +86,22 @@ class SlotPool:
             begin += snapshot.length
         for name, window in snapshots[-1].windows.items():
             self.arrays[name][slot] = window
+
+    def _trim(self, slot: int, length: int) -> None:
+        """Give back the pages of what lies in a slot behind its first `length` tokens."""
+        for state in self.states:
+            if state.kind is not StateKind.KV:
+                continue
+            array = self.arrays[state.past]
+            for head in range(array.shape[1]):
+                begin = slot * array.strides[0] + head * array.strides[1]
+                self._give_back(state, begin + length * array.strides[2], begin + array.strides[1])
+
+    def _give_back(self, state: StateTensor, begin: int, end: int) -> None:
+        """Drop the whole pages between two bytes of a state's mapping."""
+        begin, end = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+        if end > begin and hasattr(mmap, "MADV_DONTNEED"):
+            self._mappings[state.past].madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
     def _map(self, state: StateTensor) -> None:
         first, last = state.shape

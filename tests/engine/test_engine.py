@@ -343,6 +343,20 @@ async def test_cancelled_in_the_queue_in_prefill_or_in_decode_a_sequence_leaves(
             await anext(decoding)
 
 
+async def test_a_short_prompt_passes_long_ones_that_wait_too(start_engine: StartEngine) -> None:
+    ended: list[str] = []
+
+    async def answer(engine: Engine, name: str, prompt: int, seed: int) -> None:
+        (stream,) = engine.submit([request(seed, prompt, max_tokens=1)])
+        await tokens_of(stream)
+        ended.append(name)
+
+    async with start_engine("onnx-community", max_seqs=16, slot_tokens=8192) as engine:
+        long = [answer(engine, "long", 250, seed) for seed in range(10)]
+        await asyncio.gather(*long, answer(engine, "short", 4, seed=10))
+    assert ended.index("short") < 4
+
+
 async def test_a_short_prompt_is_answered_while_another_decodes(start_engine: StartEngine) -> None:
     async with start_engine("onnx-community") as engine:
         running = engine.submit([request(13, max_tokens=200)])[0]

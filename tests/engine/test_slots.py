@@ -1,0 +1,70 @@
+"""Slots hold the memory of the sequences in them, wherever these came from and whoever was there before."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+
+import numpy as np
+import pytest
+
+from server.runtime.contract import StateKind, StateTensor
+from server.runtime.slots import SlotPool
+
+LONG, SHORT, HEADS = 4000, 100, 4
+KV = StateTensor("past_key_values.0.key", "present.0.key", StateKind.KV, (HEADS, 64), np.dtype(np.float32))
+CONV = StateTensor("past_conv.0", "present_conv.0", StateKind.CONV, (32, 3), np.dtype(np.float32))
+
+pytestmark = pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="the system does not take pages back")
+
+
+def fill(pool: SlotPool, slot: int, length: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pool.arrays[KV.past][slot, :, :length] = rng.random((HEADS, length, 64), np.float32)
+    pool.arrays[CONV.past][slot] = rng.random((32, 3), np.float32)
+
+
+def holds(pool: SlotPool, slot: int, length: int, seed: int) -> bool:
+    expected = SlotPool([KV, CONV], 1, LONG)
+    fill(expected, 0, length, seed)
+    same = [pool.arrays[KV.past][slot, :, :length] == expected.arrays[KV.past][0, :, :length]]
+    same.append(pool.arrays[CONV.past][slot] == expected.arrays[CONV.past][0])
+    return all(array.all() for array in same)
+
+
+def resident_tokens(pool: SlotPool) -> float:
+    """Of how many tokens the KV lies in memory."""
+    array = pool.arrays[KV.past]
+    pages = (ctypes.c_ubyte * -(-array.nbytes // mmap.PAGESIZE))()
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.mincore(ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes), pages) == 0
+    return sum(page & 1 for page in pages) * mmap.PAGESIZE / KV.bytes_per_token
+
+
+@pytest.fixture
+def pool() -> SlotPool:
+    pool = SlotPool([KV, CONV], 3, LONG)
+    fill(pool, 0, LONG, seed=1)
+    fill(pool, 1, SHORT, seed=2)
+    return pool
+
+
+def test_a_short_sequence_in_a_long_ones_place_holds_no_more_than_its_own(pool: SlotPool) -> None:
+    pool.move(1, 0, SHORT)
+    assert holds(pool, 0, SHORT, seed=2)
+    assert resident_tokens(pool) < 1.5 * SHORT
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+def test_sequences_that_change_places_hold_what_they_held(pool: SlotPool, turns: int) -> None:
+    for turn in range(turns):
+        long, short = (0, 1) if turn == 0 else (1, 0)
+        pool.swap(long, short, LONG, SHORT)
+    assert holds(pool, turns % 2, LONG, seed=1)
+    assert holds(pool, 1 - turns % 2, SHORT, seed=2)
+    assert resident_tokens(pool) < LONG + 1.5 * SHORT
+
+
+def test_a_released_slot_holds_nothing(pool: SlotPool) -> None:
+    pool.release(0)
+    assert resident_tokens(pool) < 1.5 * SHORT
