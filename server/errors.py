@@ -109,14 +109,19 @@ class SlowClientError(LfmServeError):
 class ModelNotReadyError(LfmServeError):
     """Not now: `code` says why, `retry_after` (seconds) when to ask again.
 
-    The model is still loading ("model_loading") or hangs ("stalled"), the server is stopping ("draining"), has too many
-    connections or a queue that is too slow ("overloaded").
+    The model is still loading ("model_loading"), hangs ("stalled") or cannot go on ("failed"), the server is stopping
+    ("draining"), has too many connections or a queue that is too slow ("overloaded").
     """
 
     def __init__(self, message: str, code: str, retry_after: float) -> None:
         super().__init__(message)
         self.code = code
         self.retry_after = retry_after
+
+
+def engine_failed() -> ModelNotReadyError:
+    """What everybody gets once the engine cannot go on."""
+    return ModelNotReadyError("The engine has failed; the server has to be started again.", "failed", retry_after=30)
 
 
 class StepFailedError(LfmServeError):

@@ -10,15 +10,15 @@ from server.api.errors import describe
 from server.api.openapi import answers
 from server.api.response_schemas import Status, Version
 from server.api.state import Server
-from server.errors import ModelNotReadyError
+from server.errors import ModelNotReadyError, engine_failed
 
 router = APIRouter(tags=["health"])
 
 
-@router.get("/health", responses=answers(Status), response_model=None)
-async def health() -> dict[str, str]:
-    """Alive: the process answers."""
-    return {"status": "ok"}
+@router.get("/health", responses=answers(Status, 503), response_model=None)
+async def health(request: Request, server: Server) -> Response:
+    """Alive: the process answers, and its engine has not failed; else 503, and it has to be started again."""
+    return _refusal(request, engine_failed()) if server.has_failed else JSONResponse({"status": "ok"})
 
 
 @router.get("/ready", responses=answers(Status, 503), response_model=None)
@@ -27,9 +27,13 @@ async def ready(request: Request, server: Server) -> Response:
     try:
         server.check_ready()
     except ModelNotReadyError as error:
-        told = describe(error, request.state.request_id)
-        return JSONResponse(told.body | {"status": error.code, "detail": str(error)}, told.status, told.headers)
+        return _refusal(request, error)
     return JSONResponse({"status": "ready"})
+
+
+def _refusal(request: Request, error: ModelNotReadyError) -> Response:
+    told = describe(error, request.state.request_id)
+    return JSONResponse(told.body | {"status": error.code, "detail": str(error)}, told.status, told.headers)
 
 
 @router.get("/version", responses=answers(Version), response_model=None)

@@ -14,7 +14,7 @@ from server.api.keys import Key, Keyring
 from server.api.quota import Quota
 from server.chat.answers import Answers
 from server.chat.service import ChatService
-from server.errors import ModelNotFoundError, ModelNotReadyError
+from server.errors import ModelNotFoundError, ModelNotReadyError, engine_failed
 
 RETRY_SECONDS = 5.0
 
@@ -82,9 +82,16 @@ class ServerState:
         self.ready_model()
         if self.draining:
             raise _stopping()
+        if self.has_failed:
+            raise engine_failed()
         if (seconds := self.hanging_seconds()) is not None:
             message = f"The engine hangs: a step has been running for {seconds:.0f} seconds."
             raise ModelNotReadyError(message, "stalled", RETRY_SECONDS)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the engine can do no more, and the process has to be started again."""
+        return self.model is not None and self.model.service.engine.failed
 
     def hanging_seconds(self) -> float | None:
         """For how long a step of the engine has been running, if that is longer than any should take."""

@@ -25,7 +25,7 @@ from server.engine.stream import TokenStream
 from server.engine.types import GenerationRequest
 from server.engine.work import Outcome
 from server.engine.worker import Shared, Worker
-from server.errors import ModelNotReadyError, QueueFullError
+from server.errors import ModelNotReadyError, QueueFullError, engine_failed
 from server.runtime.session import ModelSession
 from server.runtime.slots import SlotPool
 
@@ -78,8 +78,11 @@ class Engine:
         )
         self._wake = threading.Condition()
         self._closing = threading.Event()
+        self._failed = threading.Event()
         self._rate = CompletionRate()
-        self._shared = Shared(self.state, self._wake, self._closing, config.unknown_ids, self._hand_over, observe)
+        self._shared = Shared(
+            self.state, self._wake, self._closing, self._failed, config.unknown_ids, self._hand_over, observe
+        )
         widths = [Width.WIDE] + [Width.NARROW] * (len(sessions) - 1)
         self._sessions = sessions
         self._threads = [self._thread(session, width) for session, width in zip(sessions, widths, strict=True)]
@@ -89,6 +92,11 @@ class Engine:
     def max_model_len(self) -> int:
         """Tokens of the longest prompt and answer together, which must fit into the slots alone."""
         return min(self.config.max_model_len, self.config.slot_tokens)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it can do no more: the process has to be started again."""
+        return self._failed.is_set()
 
     @property
     def running(self) -> int:
@@ -166,6 +174,8 @@ class Engine:
         """Queue all of `requests` or none. Raises QueueFullError, or ModelNotReadyError once the engine stops."""
         streams = [TokenStream(request, self.cancel) for request in requests]
         with self._wake:
+            if self.failed:
+                raise engine_failed()
             if self._closing.is_set():
                 raise ModelNotReadyError("The server is stopping.", code="draining", retry_after=5)
             self.check_room(len(requests), sum(len(request.prompt) for request in requests))
@@ -199,7 +209,6 @@ class Engine:
         """Mark a sequence; it leaves as soon as no step carries it."""
         with self._wake:
             sequence.cancelled = True
-            self.state.settle()
             self._wake.notify_all()
 
     def _thread(self, session: ModelSession, width: Width) -> threading.Thread:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +31,7 @@ from server.engine.work import (
     outcomes,
     progress,
 )
-from server.errors import LfmServeError, StepFailedError
+from server.errors import LfmServeError, StepFailedError, engine_failed
 from server.runtime.session import ModelSession
 from server.runtime.snapshots import Snapshot
 
@@ -45,12 +45,14 @@ Observe = Callable[[StepRecord], None]
 class Shared:
     """What all workers of an engine have in common; `state` is changed under `wake` only.
 
-    `hand_over` gets what each step produced, `observe` how it went; `unknown_ids` are never drawn.
+    `hand_over` gets what each step produced, `observe` how it went; `unknown_ids` are never drawn. `failed` is set, and
+    the engine closes, where a worker cannot go on.
     """
 
     state: EngineState
     wake: threading.Condition
     closing: threading.Event
+    failed: threading.Event
     unknown_ids: npt.NDArray[np.int64]
     hand_over: HandOver
     observe: Observe
@@ -66,16 +68,33 @@ class Worker:
         self._state = shared.state
 
     def run(self) -> None:
-        """The loop of the worker's thread."""
-        while (work := self._decide()) is not None:
-            if work.starts:
-                self._shared.hand_over([(work.sequences[0], progress(work.sequences[0], work.flight.begun))])
-            last_tokens_at = [sequence.last_token_at for sequence in work.sequences]
-            result = self._try(work)
-            produced = self._abandon(work) if result is None else self._commit(work, result)
-            if produced:
-                self._shared.hand_over(produced)
-            self._shared.observe(self._record(work, result, last_tokens_at))
+        """The worker's thread: a fault outside the model's run leaves no state to go on from, and closes the engine."""
+        work: Work | None = None
+        try:
+            while (work := self._decide()) is not None:
+                self._carry_out(work)
+        except Exception:
+            log.critical("The engine has failed and takes nothing until the server is started again.", exc_info=True)
+            self._fail(work.sequences if work is not None else ())
+
+    def _carry_out(self, work: Work) -> None:
+        if work.starts:
+            self._shared.hand_over([(work.sequences[0], progress(work.sequences[0], work.flight.begun))])
+        last_tokens_at = [sequence.last_token_at for sequence in work.sequences]
+        result = self._try(work)
+        produced = self._abandon(work) if result is None else self._commit(work, result)
+        if produced:
+            self._shared.hand_over(produced)
+        self._shared.observe(self._record(work, result, last_tokens_at))
+
+    def _fail(self, carried: Iterable[Sequence]) -> None:
+        """Close the engine; `carried` and all others end with an error."""
+        with self._shared.wake:
+            self._shared.failed.set()
+            self._shared.closing.set()
+            self._shared.wake.notify_all()
+            others = [*self._state.waiting, *self._state.prefilling, *self._state.decoding]
+        self._shared.hand_over([(sequence, engine_failed()) for sequence in (*carried, *others)])
 
     def _decide(self) -> Work | None:
         """Wait for something to do and take it; None when the engine closes."""

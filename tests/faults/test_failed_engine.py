@@ -1,0 +1,49 @@
+"""A fault in the engine's own bookkeeping, after which no state can be trusted: all is refused, and nothing hangs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from server.engine.prefix_cache import PrefixCache
+from tests.serving import StartServer
+
+HELLO = [{"role": "user", "content": "hello"}]
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    def call(*_: Any) -> None:
+        raise error
+
+    return call
+
+
+def test_without_memory_for_the_cache_a_request_is_answered_and_not_kept(
+    tiny_model: Path, start_server: StartServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = start_server(model=str(tiny_model), max_seqs=2, threads=1)
+    monkeypatch.setattr(PrefixCache, "insert", raising(MemoryError("24,576 bytes cannot be mapped")))
+    for _ in range(2):
+        answer = server.chat(messages=HELLO, max_tokens=4)
+        assert answer.status_code == 200
+        assert answer.json()["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
+    assert "no memory to keep" in caplog.text
+
+
+def test_a_fault_outside_a_step_ends_the_engine_and_says_so(
+    tiny_model: Path, start_server: StartServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = start_server(model=str(tiny_model), max_seqs=2, threads=1)
+
+    monkeypatch.setattr(PrefixCache, "insert", raising(RuntimeError("a fault")))
+    for _ in range(2):  # the one it happened to, and the next
+        answer = server.chat(messages=HELLO, max_tokens=4)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "failed")
+    for path in ("/ready", "/health"):
+        probe = httpx.get(f"{server.url}{path}")
+        assert (probe.status_code, probe.json()["status"]) == (503, "failed")
+    assert "The engine has failed" in caplog.text
