@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -193,6 +194,19 @@ def test_where_all_replicas_drain_the_last_ones_answer_passes(folder: Path) -> N
     with listening(Draining, count=2) as (addresses, _), own_nginx(folder, addresses) as nginx:
         answer = httpx.post(nginx.url + CHAT, json=body())
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
+
+
+def test_a_replica_that_takes_no_connection_is_an_error_that_asks_to_come_back(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as fillers:
+        for _ in range(4):  # more than it queues: the system drops who comes then
+            filler = fillers.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        with own_nginx(folder, ["{}:{}".format(*full.getsockname())] * 2) as nginx:
+            answer = httpx.post(nginx.url + CHAT, json=body(), timeout=30)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+    assert "X-Should-Retry" not in answer.headers
+    assert answer.json()["error"]["code"] == "no_replica"
 
 
 def test_no_replica_at_all_is_an_error_that_asks_to_come_back(folder: Path) -> None:
