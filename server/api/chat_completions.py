@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from server.api.admission import Admitted
 from server.api.body import read_json
@@ -17,6 +17,7 @@ from server.api.chat_request import chat_request
 from server.api.disconnects import unless_disconnected
 from server.api.examples import CHATS, CHUNKS
 from server.api.journal import exchange_of
+from server.api.large_json import json_response
 from server.api.openapi import GENERATING, answers, request_body, streamed
 from server.api.response_schemas import ChatCompletion, ChatCompletionChunk
 from server.api.responses import ChoiceBody, Chunks, Envelope, body
@@ -76,15 +77,15 @@ async def _answer(
 ) -> Response:
     if asked.stream:
         return await event_stream(_chunks(envelope, completion, asked), request)
-    return JSONResponse(await _whole(envelope, completion, asked))
+    return await _whole(envelope, completion, asked)
 
 
-async def _whole(envelope: Envelope, completion: Completion, asked: ChatCompletionRequest) -> dict[str, Any]:
+async def _whole(envelope: Envelope, completion: Completion, asked: ChatCompletionRequest) -> Response:
     choices = [ChoiceBody(CallForms.of(asked)) for _ in range(asked.n or 1)]
     async with aclosing(completion.deltas()) as deltas:
         async for choice, delta in deltas:
             choices[choice].add(delta)
-    return body(envelope, completion, choices, token_ids=bool(asked.return_token_ids))
+    return await json_response(lambda: body(envelope, completion, choices, token_ids=bool(asked.return_token_ids)))
 
 
 async def _chunks(

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from server.api.admission import Admitted
 from server.api.body import read_json
@@ -16,6 +16,7 @@ from server.api.completion_schemas import DEFAULT_MAX_TOKENS, CompletionRequest
 from server.api.disconnects import unless_disconnected
 from server.api.examples import TEXT_CHUNKS, TEXTS
 from server.api.journal import exchange_of
+from server.api.large_json import json_response
 from server.api.openapi import GENERATING, answers, request_body, streamed
 from server.api.response_schemas import TextCompletion as TextCompletionBody
 from server.api.responses import Envelope, new_id
@@ -77,7 +78,7 @@ async def _answer(
     async with aclosing(completion.deltas()) as deltas:
         async for choice, delta in deltas:
             choices[choice].add(delta)
-    return JSONResponse(text_body(envelope, completion, choices, asked))
+    return await json_response(lambda: text_body(envelope, completion, choices, asked))
 
 
 async def _chunks(

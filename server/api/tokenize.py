@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from server.api.body import read_json
 from server.api.chat_request import chat_request
 from server.api.examples import TO_DETOKENIZE, TO_TOKENIZE
+from server.api.large_json import json_response
 from server.api.openapi import answers, request_body
 from server.api.response_schemas import Text, Tokens
 from server.api.schemas import ChatCompletionRequest
-from server.api.state import Model
+from server.api.state import Model, ServedModel
 from server.api.validation import ApiModel
 from server.chat.detokenizer import whole_text
 from server.chat.sequences import check_token_ids
@@ -54,17 +54,11 @@ class DetokenizeRequest(ApiModel):
     response_model=None,
     openapi_extra=request_body(TokenizeText, TokenizeChat, examples=TO_TOKENIZE),
 )
-async def tokenize(request: Request, model: Model) -> dict[str, Any]:
+async def tokenize(request: Request, model: Model) -> Response:
     """The tokens of a `prompt`, or of what the model's template makes of `messages` and `tools`."""
     asked = await read_json(request, _asked)
     model.name_for(asked.model)
-    # Off the loop: long prompts take long to tokenize.
-    tokens = await asyncio.to_thread(_tokens, asked, model.service.model)
-    answer = {"count": len(tokens), "max_model_len": model.service.engine.max_model_len, "tokens": tokens}
-    if asked.return_token_strs:
-        token_bytes = model.service.model.tokenizer.token_bytes
-        answer["token_strs"] = [token_bytes(token).decode("utf-8", "replace") for token in tokens]
-    return answer
+    return await json_response(lambda: _answer(asked, model))
 
 
 @router.post(
@@ -73,12 +67,12 @@ async def tokenize(request: Request, model: Model) -> dict[str, Any]:
     response_model=None,
     openapi_extra=request_body(DetokenizeRequest, examples=TO_DETOKENIZE),
 )
-async def detokenize(request: Request, model: Model) -> dict[str, str]:
+async def detokenize(request: Request, model: Model) -> Response:
     """The text of `tokens`, special ones written out."""
     asked = await read_json(request, DetokenizeRequest.model_validate)
     model.name_for(asked.model)
     check_token_ids(asked.tokens, model.service.engine.vocab_size, "tokens")
-    return {"prompt": await asyncio.to_thread(whole_text, model.service.model.tokenizer, asked.tokens)}
+    return await json_response(lambda: {"prompt": whole_text(model.service.model.tokenizer, asked.tokens)})
 
 
 def _asked(body: Any) -> TokenizeText | TokenizeChat:
@@ -86,6 +80,15 @@ def _asked(body: Any) -> TokenizeText | TokenizeChat:
     if isinstance(body, dict) and len(given) != 1:
         raise InvalidRequestError(f"Send either a prompt or messages; got {'both' if given else 'neither'}.", "prompt")
     return TokenizeChat.model_validate(body) if "messages" in given else TokenizeText.model_validate(body)
+
+
+def _answer(asked: TokenizeText | TokenizeChat, model: ServedModel) -> dict[str, Any]:
+    tokens = _tokens(asked, model.service.model)
+    answer = {"count": len(tokens), "max_model_len": model.service.engine.max_model_len, "tokens": tokens}
+    if asked.return_token_strs:
+        token_bytes = model.service.model.tokenizer.token_bytes
+        answer["token_strs"] = [token_bytes(token).decode("utf-8", "replace") for token in tokens]
+    return answer
 
 
 def _tokens(asked: TokenizeText | TokenizeChat, model: ChatModel) -> list[int]:
