@@ -99,7 +99,13 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
         app.add_middleware(QuotaHeaders)
     app.add_middleware(RequestId)
     if settings.cors_origin:
-        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origin, allow_headers=("*",))
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origin,
+            allow_methods=("GET", "POST"),
+            allow_headers=("*",),
+            expose_headers=("*",),
+        )
     errors.install(app)
     for router in (chat_completions.router, completions.router, models.router, tokenize.router):
         app.include_router(router, dependencies=[Depends(require_key)])

@@ -65,10 +65,12 @@ def read_keys(path: Path) -> Sequence[Key]:
     """The keys in a TOML file, a table for each, called as the key is.
 
     A table has the `key`, or "sha256:" and its hash in hexadecimal; `max_concurrent` requests and `tokens_per_minute`
-    if it is limited. Raises StartupError, which repeats no key.
+    if it is limited. Raises StartupError, which repeats no key; also where there is none, as that would let all in.
     """
     try:
         entries = _ENTRIES.validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
+        if not entries:
+            raise ValueError("there is no key in it")
         return [_key(name, entry) for name, entry in entries.items()]
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]

@@ -163,8 +163,17 @@ def test_an_error_before_the_first_ping_has_its_own_status(start: StartServer) -
         error_of(server.chat(**ENDLESS, stream=True), 503)
 
 
+def test_more_choices_than_the_server_takes_at_once_are_refused_for_good(start: StartServer) -> None:
+    error = error_of(start(max_waiting=2).chat(messages=HELLO, n=4), 400)
+    assert error["param"] == "n"
+    assert "at most 3 choices at once; got n = 4" in error["message"]
+
+
 def test_a_page_of_another_origin_may_ask_where_it_is_allowed(start: StartServer) -> None:
     asked = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
     for options, allowed in (({}, None), ({"cors_origin": ("https://a.example",)}, "https://a.example")):
         answer = httpx.options(f"{start(**options).url}/v1/chat/completions", headers=asked)
         assert answer.headers.get("access-control-allow-origin") == allowed
+    assert (answer.status_code, "POST" in answer.headers["access-control-allow-methods"]) == (200, True)
+    answer = httpx.get(f"{start(**options).url}/v1/models", headers=asked)
+    assert answer.headers["access-control-expose-headers"] == "*"
