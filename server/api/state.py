@@ -70,11 +70,16 @@ class ServerState:
     _quotas: dict[str, Quota] = field(default_factory=dict)
 
     def ready_model(self) -> ServedModel:
-        """The model, or ModelNotReadyError."""
+        """The model, or ModelNotReadyError where it would not answer."""
         if self.stopping:
             raise _stopping()
         if self.model is None:
             raise ModelNotReadyError(f"The model is still loading: {self.loading}.", "model_loading", RETRY_SECONDS)
+        if self.has_failed:
+            raise engine_failed()
+        if (seconds := self.hanging_seconds()) is not None:
+            message = f"The engine hangs: a step has been running for {seconds:.0f} seconds."
+            raise ModelNotReadyError(message, "stalled", RETRY_SECONDS)
         return self.model
 
     def check_ready(self) -> None:
@@ -82,11 +87,6 @@ class ServerState:
         self.ready_model()
         if self.draining:
             raise _stopping()
-        if self.has_failed:
-            raise engine_failed()
-        if (seconds := self.hanging_seconds()) is not None:
-            message = f"The engine hangs: a step has been running for {seconds:.0f} seconds."
-            raise ModelNotReadyError(message, "stalled", RETRY_SECONDS)
 
     @property
     def has_failed(self) -> bool:

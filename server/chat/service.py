@@ -100,7 +100,9 @@ class ChatService:
         """
         check_token_ids(request.sampling.logit_bias, self.engine.vocab_size, "logit_bias")
         check_token_ids(request.stop_token_ids, self.engine.vocab_size, "stop_token_ids")
-        self.engine.check_room(request.n)  # here too, so that what is refused costs nothing
+        if request.n > (most := self.engine.most_at_once):
+            raise InvalidRequestError(f"This server takes at most {most} choices at once; got n = {request.n}.", "n")
+        self.engine.check_room(request.tenant, request.n)  # here too, so that what is refused costs nothing
         # Off the loop: long prompts take long, and grammars that are new longer. These wait in a line of their own.
         prepared = await asyncio.to_thread(self._prepare, request)
         grammar = await self._compiled(prepared.wanted) if prepared.wanted else None

@@ -84,7 +84,8 @@ class TextService:
         ModelNotReadyError.
         """
         self._check(request)
-        self._engine.check_room(len(request.prompts) * request.n)  # here too, so that what is refused costs nothing
+        # Here too, so that what is refused costs nothing.
+        self._engine.check_room(request.tenant, len(request.prompts) * request.n)
         # Off the loop: long prompts take long to tokenize.
         prompts = await asyncio.to_thread(lambda: [self._prompt(request, prompt) for prompt in request.prompts])
         sequences = [self._sequence(request, prompt, choice) for prompt in prompts for choice in range(request.n)]
@@ -105,7 +106,7 @@ class TextService:
         for prompt in request.prompts:
             if not isinstance(prompt, str):
                 check_token_ids(prompt, vocab_size, "prompt")
-        asked, limit = len(request.prompts) * request.n, self._engine.config.max_seqs + self._engine.config.max_waiting
+        asked, limit = len(request.prompts) * request.n, self._engine.most_at_once
         if asked > limit:
             raise InvalidRequestError(
                 f"{len(request.prompts)} prompts times n = {request.n} are {asked} choices; this server takes at most "

@@ -94,6 +94,11 @@ class Engine:
         return min(self.config.max_model_len, self.config.slot_tokens)
 
     @property
+    def most_at_once(self) -> int:
+        """How many sequences one request may have."""
+        return self.config.max_seqs + self.config.max_waiting
+
+    @property
     def failed(self) -> bool:
         """Whether it can do no more: the process has to be started again."""
         return self._failed.is_set()
@@ -178,7 +183,7 @@ class Engine:
                 raise engine_failed()
             if self._closing.is_set():
                 raise ModelNotReadyError("The server is stopping.", code="draining", retry_after=5)
-            self.check_room(len(requests), sum(len(request.prompt) for request in requests))
+            self.check_room(requests[0].tenant, len(requests), sum(len(request.prompt) for request in requests))
             if not self.state.running:
                 self._rate.begin()
             for stream in streams:
@@ -186,14 +191,19 @@ class Engine:
             self._wake.notify_all()
         return streams
 
-    def check_room(self, count: int, tokens: int = 0) -> None:
+    def check_room(self, tenant: str, count: int, tokens: int = 0) -> None:
         """Raises QueueFullError where so many more requests, with so many tokens in their prompts, may not wait.
 
-        A prompt that is longer than may wait is taken where nothing else waits.
+        A prompt that is longer than may wait is taken where nothing else waits. A queue that others have filled keeps
+        nobody out who has less waiting than an equal share, up to twice of what may wait otherwise.
         """
         with self._wake:
             waiting, config = self.state.waiting, self.config
             free = self.state.free_slots - len(waiting)
+            tenants = waiting.tenants_with(tenant)
+            is_modest = tenants > 1 and waiting.of(tenant) + count <= config.max_waiting // tenants
+            if is_modest and count <= 2 * config.max_waiting + free:
+                return
             if count > config.max_waiting + free:
                 raise QueueFullError(f"{config.max_waiting} requests", self.retry_after())
             if config.max_waiting_tokens is None or not waiting or count <= free:
@@ -208,6 +218,8 @@ class Engine:
     def cancel(self, sequence: Sequence) -> None:
         """Mark a sequence; it leaves as soon as no step carries it."""
         with self._wake:
+            if sequence.slot is not None and not sequence.cancelled:
+                self._rate.count(1)
             sequence.cancelled = True
             self._wake.notify_all()
 

@@ -28,6 +28,14 @@ class WaitingQueue:
     def __iter__(self) -> Iterator[Sequence]:
         return (entry[-1] for entries in self._tenants.values() for entry in entries)
 
+    def of(self, tenant: str) -> int:
+        """How many of a tenant's wait."""
+        return len(self._tenants.get(tenant, ()))
+
+    def tenants_with(self, tenant: str) -> int:
+        """How many tenants wait, with this one."""
+        return len(self._tenants) + (tenant not in self._tenants)
+
     def add(self, sequence: Sequence, due: float) -> None:
         """`due` (monotonic seconds): when its prompt would have been read, had that begun when it came."""
         self._push(sequence, due, next(self._arrivals))

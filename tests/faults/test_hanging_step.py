@@ -40,6 +40,8 @@ def test_a_step_that_hangs_makes_the_server_unready_until_it_ends(
     assert ready().json()["status"] == "stalled"
     assert ready().json()["detail"].startswith("The engine hangs: a step has been running for ")
     assert httpx.get(f"{server.url}/health").status_code == 200
+    refused = server.chat(messages=[{"role": "user", "content": "hello"}], max_tokens=1)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "stalled")
     server.wait_until(lambda: "the server is not ready until it ends" in caplog.text)
     go_on.set()
     server.wait_until(lambda: ready().status_code == 200)
