@@ -12,6 +12,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 MAX_HEAD = 64 * 2**10  # bytes of a request line with its headers, as long as they are not complete
+SEND_BUFFER = 256 * 2**10  # bytes; of larger ones the system tells only after megabytes that the client reads
 CROWDED_SECONDS = 1.0  # for the first request of a connection that is one too many
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,9 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         # asyncio does it for sockets that say they are TCP, and accepted ones do not. Without it what follows a first
         # packet waits until the client has acknowledged that, which it puts off for 40 ms.
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         self._await_sender(CROWDED_SECONDS if self._crowded else self._limits.read_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -94,7 +97,7 @@ class Connection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._reader_timer is None:
-            self._reader_timer = self.loop.call_later(self._limits.client_idle_timeout, self.transport.abort)
+            self._await_reader()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -108,6 +111,17 @@ class Connection(HttpToolsProtocol):
         if self._sender_timer is not None:
             self._sender_timer.cancel()
             self._sender_timer = None
+
+    def _await_reader(self) -> None:
+        unread = self.transport.get_write_buffer_size()
+        self._reader_timer = self.loop.call_later(self._limits.client_idle_timeout, self._check_reader, unread)
+
+    def _check_reader(self, unread: int) -> None:
+        """Cut a client that has read nothing since `unread` bytes were left for it."""
+        if self.transport.get_write_buffer_size() < unread:
+            self._await_reader()
+        else:
+            self.transport.abort()
 
     def _reader_reads(self) -> None:
         if self._reader_timer is not None:

@@ -7,6 +7,7 @@ import json
 import logging
 import ssl
 import subprocess
+import time
 from pathlib import Path
 
 import httpx
@@ -157,6 +158,20 @@ def test_a_client_that_reads_nothing_is_cut_and_holds_nobody_up(impatient: Serve
     assert read.startswith(b"HTTP/1.1 200 OK")
     assert b"[DONE]" not in read
     assert works(impatient)
+
+
+def test_a_client_that_reads_slowly_is_not_cut(tiny_model: Path, start_server: StartServer) -> None:
+    server = start_server(model=str(tiny_model), threads=1, client_idle_timeout=1)
+    body = json.dumps({"prompt": "a b c d " * 200_000, "return_token_strs": True}).encode()
+    with connected(server.url, receive_buffer=65536) as client:
+        client.post("/tokenize", f"Content-Length: {len(body)}", "Connection: close", body=body)
+        read, begun = bytearray(), time.monotonic()
+        while piece := client.socket.recv(65536):
+            read += piece
+            if time.monotonic() < begun + 3:
+                time.sleep(0.05)
+    head, _, answer = bytes(read).partition(b"\r\n\r\n")
+    assert f"content-length: {len(answer)}\r\n".encode() in head + b"\r\n"
 
 
 def test_https_by_a_certificate_of_ones_own(tmp_path: Path, tiny_model: Path, start_server: StartServer) -> None:
