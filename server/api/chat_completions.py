@@ -60,6 +60,7 @@ async def create_chat_completion(request: Request, model: Model, ticket: Admitte
     except BaseException:
         completion.cancel()  # also where nothing has listened to it yet
         raise
+    ticket.charge()  # a plain answer's headers tell what it has left
     if completion.loosened:
         logger.warning("Request %s: not enforced: %s", request.state.request_id, "; ".join(completion.loosened))
         told = "; ".join(completion.loosened)[:MAX_HEADER]

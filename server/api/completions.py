@@ -45,10 +45,12 @@ async def create_completion(request: Request, model: Model, ticket: Admitted) ->
     exchange_of(request).begin(envelope.model, asked.prompt, completion)
     ticket.watch(completion)
     try:
-        return await unless_disconnected(request, _answer(request, envelope, completion, asked))
+        answer = await unless_disconnected(request, _answer(request, envelope, completion, asked))
     except BaseException:
         completion.cancel()  # also where nothing has listened to it yet
         raise
+    ticket.charge()  # a plain answer's headers tell what it has left
+    return answer
 
 
 def _text_request(asked: CompletionRequest, defaults: SamplingParams) -> TextRequest:

@@ -18,7 +18,7 @@ def test_a_step_that_hangs_makes_the_server_unready_until_it_ends(
     tiny_model: Path, start_server: StartServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    server = start_server(model=str(tiny_model), max_seqs=1, threads=1, step_timeout=0.2)
+    server = start_server(model=str(tiny_model), max_seqs=1, threads=1, step_timeout=1, max_queue_time=2)
     go_on, run = threading.Event(), ModelSession.run
 
     def hanging(self: ModelSession, *arguments: Any, **options: Any) -> Any:
@@ -36,6 +36,9 @@ def test_a_step_that_hangs_makes_the_server_unready_until_it_ends(
         target=lambda: answers.append(server.chat(messages=[{"role": "user", "content": "hello"}], max_tokens=1))
     )
     asking.start()
+    server.wait_until(lambda: server.engine.running == 1)
+    waiting = server.chat(messages=[{"role": "user", "content": "hello"}], max_tokens=1)
+    assert (waiting.status_code, waiting.json()["error"]["code"]) == (503, "overloaded")
     server.wait_until(lambda: ready().status_code == 503)
     assert ready().json()["status"] == "stalled"
     assert ready().json()["detail"].startswith("The engine hangs: a step has been running for ")

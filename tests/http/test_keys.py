@@ -87,6 +87,18 @@ def test_a_key_that_has_used_up_its_tokens_waits_for_new_ones(guarded: Server) -
     assert answer.headers["x-ratelimit-reset-tokens"].endswith("s")
 
 
+def test_an_answer_tells_what_it_has_left_of_its_keys_tokens(
+    tmp_path: Path, tiny_model: Path, start_server: StartServer
+) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text("[dora]\nkey = 'key-d'\ntokens_per_minute = 600")
+    answer = chat(start_server(model=str(tiny_model), threads=1, api_keys_file=keys), "key-d", max_tokens=200)
+    used = answer.json()["usage"]["total_tokens"]
+    assert used > 200
+    # A second gives ten of them back.
+    assert int(answer.headers["x-ratelimit-remaining-tokens"]) < 600 - used + 190
+
+
 def test_a_request_carries_its_keys_name_and_shares_no_prefix_with_others(
     guarded: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
