@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Request
 
 from server.api.quota import Quota
+from server.api.request_id import current_request_id
 from server.api.state import Limits, Server, ServerState
 from server.chat.answers import Answers
 from server.chat.text_service import TextRequest
@@ -53,7 +54,8 @@ class Ticket:
         if request.n > limits.max_n:
             raise InvalidRequestError(f"n is at most {limits.max_n} on this server (--max-n); got {request.n}.", "n")
         salt = f"{caller.tenant}\0{request.cache_salt}" if caller.has_key else request.cache_salt
-        admitted = replace(request, tenant=caller.tenant, cache_salt=salt)
+        name = current_request_id.get() or ""
+        admitted = replace(request, tenant=caller.tenant, cache_salt=salt, name=name)
         if (most := limits.max_output_tokens) is None:
             return admitted
         asked = request.max_tokens

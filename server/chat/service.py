@@ -172,6 +172,7 @@ class ChatService:
             tenant=request.tenant,
             priority=request.priority,
             cache_salt=request.cache_salt,
+            name=request.name,
             checkpoints=prepared.checkpoints,
             report_progress=request.report_progress,
         )

@@ -25,7 +25,7 @@ class TextRequest:
     `echo` repeats the prompt before the answer, with its tokens' log-probabilities if `sampling` asks for them;
     `max_tokens` may then be 0. `stop_token_ids` are added to the model's own, which `ignore_eos` leaves out.
     `add_special_tokens` puts the model's BOS in front of texts, `show_special_tokens` keeps special tokens in the
-    answer; `tenant`, `priority` and `cache_salt` are GenerationRequest's.
+    answer; `tenant`, `priority`, `cache_salt` and `name` are GenerationRequest's.
     """
 
     prompts: tuple[str | tuple[int, ...], ...]
@@ -42,6 +42,7 @@ class TextRequest:
     tenant: str = ""
     priority: int = 0
     cache_salt: str = ""
+    name: str = ""
 
 
 class TextCompletion(Answers):
@@ -139,6 +140,7 @@ class TextService:
             tenant=request.tenant,
             priority=request.priority,
             cache_salt=request.cache_salt,
+            name=request.name,
         )
 
 

@@ -95,7 +95,7 @@ class ChatRequest:
     `tools` are listed for the model. `max_tokens` None is up to
     the context's end; choice i is drawn with `seed` + i. `stop_token_ids` are added to the model's own, which
     `ignore_eos` leaves out. `show_special_tokens` keeps special tokens in the text. `report_progress` asks for deltas
-    with `progress`; `tenant`, `priority` and `cache_salt` are GenerationRequest's.
+    with `progress`; `tenant`, `priority`, `cache_salt` and `name` are GenerationRequest's.
     """
 
     messages: tuple[Message, ...]
@@ -115,6 +115,7 @@ class ChatRequest:
     tenant: str = ""
     priority: int = 0
     cache_salt: str = ""
+    name: str = ""
 
 
 class ChoiceEnd(StrEnum):

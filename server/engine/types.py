@@ -43,7 +43,8 @@ class GenerationRequest:
 
     Tenants take turns, whatever the number of their requests; of one `tenant`'s a lower `priority` goes first. Only
     requests with the same `cache_salt` share cached prefixes. `checkpoints` are numbers of prompt tokens after
-    which another request is likely to go on differently. `report_progress` asks for PromptProgress events.
+    which another request is likely to go on differently. `report_progress` asks for PromptProgress events. The log
+    calls the request by its `name`.
     """
 
     prompt: tuple[int, ...]
@@ -58,6 +59,7 @@ class GenerationRequest:
     cache_salt: str = ""
     checkpoints: tuple[int, ...] = ()
     report_progress: bool = False
+    name: str = ""
 
 
 class FinishReason(StrEnum):

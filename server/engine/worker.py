@@ -132,7 +132,8 @@ class Worker:
         try:
             return self._act(work)
         except Exception:
-            log.exception("A %s step of %d sequences failed.", work.kind, len(work.sequences))
+            names = ", ".join(sorted({s.request.name for s in work.sequences}))
+            log.exception("A %s step of %d sequences failed, of: %s", work.kind, len(work.sequences), names)
             return None
 
     def _act(self, work: Work) -> Result:
