@@ -221,6 +221,7 @@ class Engine:
             if sequence.slot is not None and not sequence.cancelled:
                 self._rate.count(1)
             sequence.cancelled = True
+            self.state.waiting.drop_cancelled()  # who waits leaves at once, the others when a worker settles
             self._wake.notify_all()
 
     def _thread(self, session: ModelSession, width: Width) -> threading.Thread:
