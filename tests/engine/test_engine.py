@@ -104,13 +104,25 @@ class Planned:
     cancel_at: int | None
 
     def request(self, *, one_by_one: bool = False) -> GenerationRequest:
-        """Where logprobs are asked for each token is a step of its own.
-
-        No filter: batches round differently, and what that moves over a filter's edge changes whole draws.
-        """
+        """Where logprobs are asked for each token is a step of its own. No filter: rounding moves ids over its edge."""
         sampling = SamplingParams(self.temperature, seed=self.seed, top_logprobs=0 if one_by_one else None)
         grammar = Grammar(list(range(20, 20 + self.spelled))) if self.spelled else None
         return dataclasses.replace(request(self.seed, self.prompt, self.max_tokens, sampling), constraint=grammar)
+
+
+def is_rounding(session: ModelSession, plan: Planned, got: list[int], expected: list[int]) -> bool:
+    """Whether `got` parts from `expected` in a draw that lay on the border: batches round unlike a sequence alone."""
+    at = next(i for i, (a, b) in enumerate(zip(got, expected, strict=True)) if a != b)
+    if 3 <= at < 3 + plan.spelled:
+        return False
+    tokens = np.array([[*plan.request().prompt, *expected[:at]]])
+    logits = session.run(SlotPool(session.contract.states, 1, 256), 0, tokens, np.array([0]))[0].astype(np.float64)
+    if not plan.temperature:
+        return bool(logits.max() - logits[got[at]] < 1e-3)
+    weights = np.exp((logits - logits.max()) / plan.temperature)
+    upper = weights.cumsum() / weights.sum()
+    drawn = np.random.Generator(np.random.Philox(plan.seed)).random(at + 1)[at]
+    return bool(upper[got[at]] - weights[got[at]] / weights.sum() - 1e-4 < drawn < upper[got[at]] + 1e-4)
 
 
 planned = st.builds(
@@ -142,7 +154,12 @@ planned = st.builds(
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plans=st.lists(planned, min_size=1, max_size=16))
 async def test_joining_and_leaving_at_any_step_changes_nobodys_tokens(
-    start_engine: StartEngine, kind: str, sessions: int, config: dict[str, Any], plans: list[Planned]
+    start_engine: StartEngine,
+    open_session: OpenSession,
+    kind: str,
+    sessions: int,
+    config: dict[str, Any],
+    plans: list[Planned],
 ) -> None:
     """Nor does what the cache knows, which session a step runs on, being set aside for want of memory, or computing
     forced tokens in one chunk."""
@@ -171,7 +188,8 @@ async def test_joining_and_leaving_at_any_step_changes_nobodys_tokens(
 
         _, *together = await asyncio.gather(lead(), *map(follow, plans))
         for plan, expected, got in zip(plans, alone, together, strict=True):
-            assert got == expected[: plan.cancel_at]
+            wanted = expected[: plan.cancel_at]
+            assert got == wanted or is_rounding(open_session(kind, 256), plan, got, wanted)
         await until_idle(engine)
 
 
