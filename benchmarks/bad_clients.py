@@ -14,6 +14,7 @@ import asyncio
 import collections
 import contextlib
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -209,6 +210,7 @@ def main() -> None:
         asyncio.run(behave(options.behave))
     else:
         measure(options.seconds)
+        os._exit(0)  # the server's thread may be within a step, which does not survive an orderly end
 
 
 if __name__ == "__main__":
