@@ -10,7 +10,7 @@ from server.engine.engine import Engine
 from server.engine.records import StepKind, StepRecord
 from server.engine.types import GenerationRequest, PromptProgress, SamplingParams
 from tests.engine.conftest import StartEngine
-from tests.engine.test_engine import GREEDY, Grammar, make_chunks_cheap, request, run, tokens_of, until_idle
+from tests.engine.requests import GREEDY, Grammar, make_chunks_cheap, request, run, tokens_of, until_idle
 
 HYBRIDS = pytest.mark.parametrize("kind", ["onnx-community", "liquid", "genai", "float16-state"])
 
