@@ -78,11 +78,8 @@ class Engine:
         )
         self._wake = threading.Condition()
         self._closing = threading.Event()
-        self._failed = threading.Event()
         self._rate = CompletionRate()
-        self._shared = Shared(
-            self.state, self._wake, self._closing, self._failed, config.unknown_ids, self._hand_over, observe
-        )
+        self._shared = Shared(self.state, self._wake, self._closing, config.unknown_ids, self._hand_over, observe)
         widths = [Width.WIDE] + [Width.NARROW] * (len(sessions) - 1)
         self._sessions = sessions
         self._threads = [self._thread(session, width) for session, width in zip(sessions, widths, strict=True)]
@@ -101,7 +98,7 @@ class Engine:
     @property
     def failed(self) -> bool:
         """Whether it can do no more: the process has to be started again."""
-        return self._failed.is_set()
+        return self._shared.failed.is_set()
 
     @property
     def running(self) -> int:

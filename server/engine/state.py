@@ -151,7 +151,6 @@ class EngineState:
         return sequence.queued_at + self.costs.seconds(StepKind.PREFILL, self.policy.wide, sequence.remaining)
 
     def _drop_cancelled(self) -> None:
-        self.waiting.drop_cancelled()
         for sequence in [s for s in (*self.prefilling, *self.decoding) if s.cancelled and not s.in_flight]:
             self.save(sequence)
             self.leave(sequence)

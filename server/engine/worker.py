@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -52,10 +52,10 @@ class Shared:
     state: EngineState
     wake: threading.Condition
     closing: threading.Event
-    failed: threading.Event
     unknown_ids: npt.NDArray[np.int64]
     hand_over: HandOver
     observe: Observe
+    failed: threading.Event = field(default_factory=threading.Event)
 
 
 class Worker:
