@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.random_schemas import tools_of_file
 from server.chat.service import ChatService
 from server.chat.types import Calling, ChatRequest, Message, Tool
-from server.engine.records import StepRecord
+from server.engine.observations import StepRecord
 from server.engine.types import SamplingParams
 from server.loading import load_model
 from server.runtime.session import ModelSession

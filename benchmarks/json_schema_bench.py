@@ -25,11 +25,11 @@ from urllib.parse import unquote
 
 import jsonschema
 
-from server.chat.call_text import render_call
-from server.chat.constraint import CompiledGrammar, GrammarCompiler
-from server.chat.grammar import CallMode, call_grammar, text_grammar
+from server.chat.constrained.compiler import CompiledGrammar, GrammarCompiler
+from server.chat.constrained.grammar import CallMode, call_grammar, text_grammar
 from server.chat.markers import CALL_END, CALL_START
 from server.chat.tokenizer import Tokenizer
+from server.chat.tool_calls.call_syntax import render_call
 from server.chat.types import TextForm, Tool
 from server.errors import InvalidRequestError
 

@@ -17,12 +17,15 @@ from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from server import __version__
-from server.api import chat_completions, completions, errors, health, models, openapi, tokenize
-from server.api.auth import require_key
-from server.api.keys import Keyring, plain_key, read_keys
-from server.api.quota import QuotaHeaders
-from server.api.request_id import RequestId
-from server.api.state import Limits, ServerState
+from server.api import health, models, tokenize
+from server.api.access.api_keys import Keyring, plain_key, read_keys
+from server.api.access.auth import require_key
+from server.api.access.rate_limit import QuotaHeaders
+from server.api.chat_completions import route as chat_completions
+from server.api.completions import route as completions
+from server.api.http import errors, openapi
+from server.api.http.request_id import RequestId
+from server.api.server_state import Limits, ServerState
 from server.api.watchdog import watch
 from server.background import in_background
 from server.banner import Facts, banner

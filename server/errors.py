@@ -1,4 +1,4 @@
-"""What can go wrong, as exceptions that carry their facts. Knows no HTTP: `server.api.errors` has the statuses."""
+"""What can go wrong, as exceptions that carry their facts. Knows no HTTP: `server.api.http.errors` has the statuses."""
 
 from __future__ import annotations
 

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server import __version__
-from server.api.state import ServedModel
+from server.api.server_state import ServedModel
 from server.background import in_background
-from server.chat.constraint import GrammarCompiler
+from server.chat.constrained.compiler import GrammarCompiler
 from server.chat.prompt import ChatPrompt
 from server.chat.sampling_defaults import KEYS, sampling_defaults
 from server.chat.service import ChatModel, ChatService
 from server.chat.tokenizer import Tokenizer, template_source, template_variables
 from server.engine.budget import Budget, share_memory
 from server.engine.engine import Engine, EngineConfig
-from server.engine.records import StepRecord
+from server.engine.observations import StepRecord
 from server.errors import ModelFolderError, StartupError
 from server.prepare import renew
 from server.runtime.contract import Contract
@@ -111,7 +111,7 @@ def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFold
         return open_model_folder(BUILT_IN, settings.dtype)
     path = Path(settings.model).expanduser()
     if not path.exists():
-        from server.runtime.hub import locate  # takes a tenth of a second to import, and folders do not need it
+        from server.hub.locate import locate  # takes a tenth of a second to import, and folders do not need it
 
         path = locate(settings.model, settings.revision, settings.dtype, say)
     return open_model_folder(path, settings.dtype)

@@ -6,10 +6,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from server import __version__
-from server.api.errors import describe
-from server.api.openapi import answers
+from server.api.http.errors import describe
+from server.api.http.openapi import answers
 from server.api.response_schemas import Status, Version
-from server.api.state import Server
+from server.api.server_state import Server
 from server.errors import ModelNotReadyError, engine_failed
 
 router = APIRouter(tags=["health"])

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 
-from server.api.openapi import answers
+from server.api.http.openapi import answers
 from server.api.response_schemas import ModelDetails, ModelList
-from server.api.state import Model, ServedModel
+from server.api.server_state import Model, ServedModel
 
 router = APIRouter(tags=["models"])
 

@@ -7,21 +7,26 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from server.api.body import read_json
-from server.api.chat_request import chat_request
-from server.api.examples import TO_DETOKENIZE, TO_TOKENIZE
-from server.api.large_json import json_response
-from server.api.openapi import answers, request_body
+from server.api.chat_completions.fields import ChatCompletionRequest
+from server.api.chat_completions.to_chat_request import chat_request
+from server.api.http.base_model import ApiModel
+from server.api.http.json_response import json_response
+from server.api.http.openapi import answers, request_body
+from server.api.http.request_body import read_json
 from server.api.response_schemas import Text, Tokens
-from server.api.schemas import ChatCompletionRequest
-from server.api.state import Model, ServedModel
-from server.api.validation import ApiModel
-from server.chat.detokenizer import whole_text
+from server.api.server_state import Model, ServedModel
+from server.chat.output.detokenizer import whole_text
 from server.chat.sequences import check_token_ids
 from server.chat.service import ChatModel
 from server.errors import InvalidRequestError
 
 router = APIRouter(tags=["tokens"])
+
+TO_TOKENIZE: dict[str, Any] = {
+    "A text": {"prompt": "Hello", "return_token_strs": True},
+    "A chat": {"messages": [{"role": "user", "content": "Hello!"}]},
+}
+TO_DETOKENIZE: dict[str, Any] = {"A text's tokens": {"tokens": [1, 306, 512]}}
 
 
 class TokenizeText(ApiModel):

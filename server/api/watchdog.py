@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from server.api.state import ServerState
+from server.api.server_state import ServerState
 
 CHECK_SECONDS = 5.0
 

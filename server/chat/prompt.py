@@ -15,12 +15,10 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from server.chat.call_text import render_call
-from server.chat.markers import CALL_END, CALL_START
-from server.chat.reasoning import THINK_END, THINK_START
-from server.chat.thoughts import Thoughts
+from server.chat.markers import CALL_END, CALL_START, THINK_END, THINK_START
 from server.chat.tokenizer import Tokenizer
-from server.chat.types import Message, TemplateOptions, Tool, ToolCall
+from server.chat.tool_calls.call_syntax import render_call
+from server.chat.types import Message, TemplateOptions, Thoughts, Tool, ToolCall
 from server.errors import InvalidRequestError, ModelFolderError
 
 OWN_MARKERS = (CALL_START, CALL_END, THINK_START, THINK_END)

@@ -10,19 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from server.chat.answers import Answers
-from server.chat.call_stream import CallStream, FormReader
-from server.chat.constraint import COMPILED_AT_ONCE, CompiledGrammar, GrammarCompiler, WantedGrammar
-from server.chat.generation import VISIBLE, CallReader, Choice
-from server.chat.grammar import CallMode, Grammar, call_grammar, text_grammar
+from server.chat.completion import Answers
+from server.chat.constrained.compiler import COMPILED_AT_ONCE, CompiledGrammar, GrammarCompiler, WantedGrammar
+from server.chat.constrained.grammar import CallMode, Grammar, call_grammar, text_grammar
 from server.chat.markers import CALL_START
+from server.chat.output.chat_choice import VISIBLE, CallReader, Choice
+from server.chat.output.reasoning import ReasoningSplitter
 from server.chat.prompt import ChatPrompt
-from server.chat.reasoning import ReasoningSplitter
 from server.chat.sequences import check_token_ids, merged, sampling_of_choice
-from server.chat.thoughts import Thoughts
 from server.chat.tokenizer import Tokenizer
-from server.chat.tool_parser import ToolCallParser, ToolSignature
-from server.chat.types import ChatRequest, Delta
+from server.chat.tool_calls.constrained_parser import CallStream, FormReader
+from server.chat.tool_calls.free_parser import ToolCallParser, ToolSignature
+from server.chat.types import ChatRequest, Delta, Thoughts
 from server.engine.engine import Engine
 from server.engine.stream import TokenStream
 from server.engine.types import GenerationRequest, PromptProgress, SamplingParams

@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from server.chat.answers import Answers
-from server.chat.detokenizer import whole_text
+from server.chat.completion import Answers
+from server.chat.output.detokenizer import whole_text
+from server.chat.output.text_choice import Prompt, TextChoice, TextDelta
 from server.chat.sequences import check_token_ids, merged, sampling_of_choice
-from server.chat.text_choice import Prompt, TextChoice, TextDelta
 from server.chat.tokenizer import Tokenizer
 from server.engine.engine import Engine
 from server.engine.stream import TokenStream

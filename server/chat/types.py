@@ -118,6 +118,14 @@ class ChatRequest:
     name: str = ""
 
 
+class Thoughts(StrEnum):
+    """NONE: the answer begins at once. OPEN: the prompt has opened thoughts. POSSIBLE: the model may open them."""
+
+    NONE = "none"
+    OPEN = "open"
+    POSSIBLE = "possible"
+
+
 class ChoiceEnd(StrEnum):
     """OpenAI's finish_reason."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from server.engine.records import StepKind
+from server.engine.observations import StepKind
 
 MEMORY = 0.95
 """How much a step still counts when the next of its kind has been seen: some twenty steps make the estimate."""

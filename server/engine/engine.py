@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from server.engine.completion_rate import CompletionRate
+from server.engine.engine_state import EngineState
+from server.engine.observations import EngineStats, StepKind, StepRecord
 from server.engine.prefix_cache import PrefixCache
-from server.engine.records import EngineStats, StepKind, StepRecord
 from server.engine.schedule import Policy, Width
 from server.engine.sequence import Sequence, is_last
-from server.engine.state import EngineState
+from server.engine.step import Outcome
 from server.engine.stream import TokenStream
 from server.engine.types import GenerationRequest
-from server.engine.work import Outcome
 from server.engine.worker import Shared, Worker
 from server.errors import ModelNotReadyError, QueueFullError, engine_failed
 from server.runtime.session import ModelSession

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from server.engine.engine_state import EngineState
 from server.engine.prefix_cache import PrefixCache
-from server.engine.state import EngineState
 
 
 def check(state: EngineState) -> None:

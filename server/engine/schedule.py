@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from server.engine.cost_model import CostModel
-from server.engine.records import StepKind
+from server.engine.observations import StepKind
 
 MIN_CHUNK = 16
 """Tokens: shorter chunks take hardly less time than these."""

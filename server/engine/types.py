@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
-from server.engine.constraint import Constraint
+from server.engine.sampling.constraint import Constraint
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from server.engine.drawing import draw
-from server.engine.logprobs import score
-from server.engine.records import StepKind, StepRecord
+from server.engine.engine_state import EngineState
+from server.engine.observations import StepKind, StepRecord
+from server.engine.sampling.draw import draw
+from server.engine.sampling.logprobs import score
 from server.engine.schedule import Width, next_step
 from server.engine.sequence import Sequence, is_last
-from server.engine.state import EngineState
-from server.engine.work import (
+from server.engine.step import (
     Outcome,
     Result,
     Work,

@@ -13,9 +13,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from server.api.journal import Exchange
-from server.chat.answers import Answers
-from server.engine.records import EngineStats
+from server.api.http.request_log import Exchange
+from server.chat.completion import Answers
+from server.engine.observations import EngineStats
 
 GAUGES = {
     "running": ("lfm_requests_running", "Sequences that hold a slot: prefilling or decoding."),

@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from pydantic_core import to_jsonable_python
 
-from server.api.journal import RequestRecord
-from server.api.request_id import current_request_id
-from server.chat.answers import Answers
+from server.api.http.request_id import current_request_id
+from server.api.http.request_log import RequestRecord
+from server.chat.completion import Answers
 
 trace_context: ContextVar[Mapping[str, str]] = ContextVar("trace_context", default=MappingProxyType({}))
 """The `trace_id` and `span_id` of the request that the code at hand works for, where it is traced."""

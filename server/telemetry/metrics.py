@@ -14,9 +14,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Info
 from prometheus_client.exposition import choose_encoder
 
 from server import __version__
-from server.api.journal import Journal, RequestRecord
-from server.chat.answers import Answers
-from server.engine.records import EngineStats, StepRecord
+from server.api.http.request_log import Journal, RequestRecord
+from server.chat.completion import Answers
+from server.engine.observations import EngineStats, StepRecord
 from server.telemetry.collectors import EngineCollector, IntervalCollector, TokenCollector
 
 # Buckets for a CPU: from a small model's milliseconds to minutes.

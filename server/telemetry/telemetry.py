@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from fastapi import FastAPI
 
-from server.api.journal import Journal, Journaled
+from server.api.http.request_log import Journal, Journaled
 from server.telemetry.endpoint import metrics_route
 from server.telemetry.logs import RequestLog
 from server.telemetry.metrics import Metrics

@@ -29,8 +29,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server import __version__
-from server.api.journal import PROBES, UNKNOWN_ROUTE, RequestRecord
-from server.chat.answers import Answers
+from server.api.http.request_log import PROBES, UNKNOWN_ROUTE, RequestRecord
+from server.chat.completion import Answers
 from server.telemetry.logs import trace_context
 
 OPERATIONS = {"/v1/chat/completions": "chat", "/v1/completions": "text_completion"}

@@ -10,8 +10,8 @@ import pytest
 
 from server.engine import invariants
 from server.engine.engine import Engine, EngineConfig
-from server.engine.records import StepRecord
-from server.engine.state import EngineState
+from server.engine.engine_state import EngineState
+from server.engine.observations import StepRecord
 from server.loading import BUILT_IN
 from server.runtime.graph import Precision, load
 from server.runtime.model_folder import open_model_folder

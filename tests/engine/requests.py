@@ -7,10 +7,10 @@ import asyncio
 import numpy as np
 import numpy.typing as npt
 
-from server.engine.constraint import Bitmask
 from server.engine.cost_model import CostModel
 from server.engine.engine import Engine
-from server.engine.records import StepKind
+from server.engine.observations import StepKind
+from server.engine.sampling.constraint import Bitmask
 from server.engine.stream import TokenStream
 from server.engine.types import GenerationRequest, SamplingParams
 

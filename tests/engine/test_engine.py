@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from server.engine.engine import Engine, EngineConfig
-from server.engine.records import StepKind
+from server.engine.observations import StepKind
 from server.engine.stream import TokenStream
 from server.engine.types import FinishReason, GenerationRequest, SamplingParams, TokenEvent
 from server.errors import LfmServeError, ModelNotReadyError, QueueFullError, StepFailedError

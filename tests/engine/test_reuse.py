@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from server.engine.engine import Engine
-from server.engine.records import StepKind, StepRecord
+from server.engine.observations import StepKind, StepRecord
 from server.engine.types import GenerationRequest, PromptProgress, SamplingParams
 from tests.engine.conftest import StartEngine
 from tests.engine.requests import GREEDY, Grammar, make_chunks_cheap, request, run, tokens_of, until_idle

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from server.engine.cost_model import CostModel
-from server.engine.records import StepKind
+from server.engine.observations import StepKind
 from server.engine.schedule import Flight, Load, Policy, Prompt, Step, Width, next_step
 
 DECODE = Step(StepKind.DECODE)

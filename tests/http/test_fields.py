@@ -15,8 +15,8 @@ import pytest
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from server.api.completion_schemas import CompletionRequest
-from server.api.schemas import ChatCompletionRequest
+from server.api.chat_completions.fields import ChatCompletionRequest
+from server.api.completions.fields import CompletionRequest
 from server.api.tokenize import DetokenizeRequest, TokenizeChat, TokenizeText
 from server.engine.types import GenerationRequest
 from server.settings import Settings
@@ -383,8 +383,8 @@ def test_fields_that_nobody_knows_are_ignored_and_logged_for_who_wonders(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     route = route_of(server, "chat")
-    with caplog.at_level(logging.DEBUG, "server.api.schemas"):
+    with caplog.at_level(logging.DEBUG, "server.api.chat_completions.fields"):
         assert route.said(nobody_knows=1) == route.said()
-    assert [record.getMessage() for record in caplog.records if record.name == "server.api.schemas"] == [
-        'Fields that nobody knows are ignored: ["nobody_knows"].'
-    ]
+    assert [
+        record.getMessage() for record in caplog.records if record.name == "server.api.chat_completions.fields"
+    ] == ['Fields that nobody knows are ignored: ["nobody_knows"].']

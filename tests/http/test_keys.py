@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from server.api.keys import read_keys
+from server.api.access.api_keys import read_keys
 from server.errors import StartupError
 from tests.http.test_errors import error_of
 from tests.serving import Server, StartServer

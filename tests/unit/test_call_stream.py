@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.chat.call_stream import ArgumentsPiece, CallOpened, CallStream, FormReader, StreamPiece
-from server.chat.call_text import render_call
+from server.chat.tool_calls.call_syntax import render_call
+from server.chat.tool_calls.constrained_parser import ArgumentsPiece, CallOpened, CallStream, FormReader, StreamPiece
 
 START, END = "<|tool_call_start|>", "<|tool_call_end|>"
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.chat.detokenizer import Detokenizer
-from server.chat.stop import StopStrings
+from server.chat.output.detokenizer import Detokenizer
+from server.chat.output.stop_strings import StopStrings
 from server.chat.tokenizer import Tokenizer
 from server.export.tokenizer import BUILT_IN_TOKENIZER
 

@@ -15,13 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.chat.constraint import ConstraintError, GrammarCompiler, WantedGrammar
-from server.chat.grammar import CallMode, Grammar, call_grammar, text_grammar
-from server.chat.thoughts import Thoughts
+from server.chat.constrained.compiler import ConstraintError, GrammarCompiler, WantedGrammar
+from server.chat.constrained.grammar import CallMode, Grammar, call_grammar, text_grammar
 from server.chat.tokenizer import Tokenizer
-from server.chat.tool_parser import ParsedCall, ToolCallParser, ToolSignature
-from server.chat.types import TextForm, Tool
-from server.engine.constraint import Constraint, mask_words
+from server.chat.tool_calls.free_parser import ParsedCall, ToolCallParser, ToolSignature
+from server.chat.types import TextForm, Thoughts, Tool
+from server.engine.sampling.constraint import Constraint, mask_words
 from server.errors import InvalidRequestError
 
 TOKENIZER = Tokenizer.load(Path(__file__).parents[2] / "server" / "demo")

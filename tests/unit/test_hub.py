@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from server.errors import HubError
+from server.hub.locate import is_repo_id, locate
 from server.runtime.graph import Precision, load
-from server.runtime.hub import is_repo_id, locate
 from server.runtime.model_folder import open_model_folder
 from server.runtime.session import ModelSession, SessionOptions
 from tests import models
@@ -27,11 +27,12 @@ REPO = "org/tiny-ONNX"
 PROGRAM = """
 import json, sys
 from server.errors import HubError
-from server.runtime import hub, hub_cache
-hub_cache.RETRY_DELAYS = (0, 0)
+from server.hub import cache
+from server.hub.locate import locate
+cache.RETRY_DELAYS = (0, 0)
 said = []
 try:
-    folder, error = str(hub.locate(*json.loads(sys.argv[1]), said.append)), None
+    folder, error = str(locate(*json.loads(sys.argv[1]), said.append)), None
 except HubError as problem:
     folder, error = None, str(problem)
 print(json.dumps([folder, error, said]))

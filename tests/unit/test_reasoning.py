@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.chat.reasoning import ReasoningSplitter
+from server.chat.output.reasoning import ReasoningSplitter
 
 
 def split(text: str, thinking: bool, sizes: list[int]) -> tuple[str, str]:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.chat.call_text import render_call
-from server.chat.tool_parser import ParsedCall, Piece, ToolCallParser, ToolSignature
+from server.chat.tool_calls.call_syntax import render_call
+from server.chat.tool_calls.free_parser import ParsedCall, Piece, ToolCallParser, ToolSignature
 
 START, END = "<|tool_call_start|>", "<|tool_call_end|>"
 TOOLS = (

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from server.chat.trial import SECONDS, Trial
+from server.chat.constrained.sandbox import SECONDS, Trial
 
 FINE = 'start: <mark> "x"'
 TOO_DEEP = "start: r0\n" + "".join(f"r{i}: r{i + 1}\n" for i in range(20_000)) + 'r20000: "x"'

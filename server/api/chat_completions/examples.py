@@ -1,0 +1,66 @@
+"""Chat requests and a stream as /docs shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_QUESTION = [{"role": "user", "content": "What is the weather in Bern?"}]
+_CITY = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "unit": {"enum": ["celsius", "fahrenheit"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+_PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer", "minimum": 0}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+_WEATHER = {"name": "get_weather", "description": "Tells the weather of a city.", "parameters": _CITY, "strict": True}
+
+CHATS: dict[str, Any] = {
+    "A question": {"messages": [{"role": "user", "content": "Hello!"}], "max_completion_tokens": 100},
+    "A stream": {
+        "messages": [{"role": "user", "content": "Hello!"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_completion_tokens": 100,
+    },
+    "A tool to call": {
+        "messages": _QUESTION,
+        "tools": [{"type": "function", "function": _WEATHER}],
+        "tool_choice": "required",
+        "max_completion_tokens": 200,
+    },
+    "A tool's result": {
+        "messages": [
+            *_QUESTION,
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [
+                    {
+                        "id": "call_5f2c",
+                        "type": "function",
+                        "function": {"name": "get_weather", "arguments": '{"city": "Bern"}'},
+                    }
+                ],
+            },
+            {"role": "tool", "tool_call_id": "call_5f2c", "content": "12 degrees, rain"},
+        ],
+        "max_completion_tokens": 100,
+    },
+    "Structured output": {
+        "messages": [{"role": "user", "content": "Ann is 31 years old."}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "person", "schema": _PERSON}},
+        "max_completion_tokens": 200,
+    },
+}
+
+_CHUNK = '{"id": "chatcmpl-0f3a", "object": "chat.completion.chunk", "created": 1767225600, "model": "lfm2-demo", '
+CHUNKS = (
+    f'data: {_CHUNK}"system_fingerprint": "fp_1c0ffee", "choices": '
+    '[{"index": 0, "delta": {"content": "Hello"}, "logprobs": null, "finish_reason": null}]}\n\n'
+    "data: [DONE]\n\n"
+)

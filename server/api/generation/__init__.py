@@ -1,0 +1,1 @@
+"""Request fields and response parts that all generating protocols share."""

@@ -1,0 +1,158 @@
+"""The one table from what went wrong to status and body, for plain answers and streams alike."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from server.api.http.request_id import HEADER as REQUEST_ID
+from server.api.http.request_log import CLIENT_CLOSED_REQUEST, exchange_of
+from server.errors import (
+    InvalidApiKeyError,
+    InvalidRequestError,
+    LfmServeError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+    QueueFullError,
+    RateLimitError,
+    RequestTimeoutError,
+    RequestTooLargeError,
+    SlowClientError,
+)
+
+logger = logging.getLogger(__name__)
+
+SHOWN_INPUT = 60  # characters of a wrong value that its error repeats
+
+
+@dataclass(frozen=True, slots=True)
+class ApiError:
+    """An error as the client sees it."""
+
+    status: int
+    message: str
+    type: str
+    code: str | None = None
+    param: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """A word for it: its code, or its status where it has none."""
+        return self.code or str(self.status)
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+
+def describe(error: Exception, request_id: str) -> ApiError:
+    """What a client is told about `error`; the unforeseen is logged and told as an internal error."""
+    message = str(error)
+    match error:
+        case InvalidRequestError():
+            return ApiError(400, message, "invalid_request_error", error.code, error.param)
+        case ValidationError():
+            return describe(_invalid_field(error), request_id)
+        case InvalidApiKeyError():
+            headers = {"WWW-Authenticate": "Bearer"}
+            return ApiError(401, message, "authentication_error", "invalid_api_key", headers=headers)
+        case ModelNotFoundError():
+            return ApiError(404, message, "invalid_request_error", "model_not_found", "model")
+        case RequestTooLargeError():
+            return ApiError(413, message, "invalid_request_error", "request_too_large")
+        case SlowClientError():
+            headers = {"Connection": "close"}
+            return ApiError(408, message, "invalid_request_error", "request_too_slow", headers=headers)
+        case RequestTimeoutError():
+            headers = {"x-should-retry": "false"}  # it would take as long again
+            return ApiError(504, message, "timeout_error", "request_timeout", headers=headers)
+        case RateLimitError():
+            headers = _retry(error.retry_after)
+            return ApiError(429, message, "rate_limit_error", "rate_limit_exceeded", headers=headers)
+        case QueueFullError():
+            return ApiError(429, message, "rate_limit_error", "overloaded", headers=_retry(error.retry_after))
+        case ModelNotReadyError():
+            return ApiError(503, message, "server_error", error.code, headers=_retry(error.retry_after))
+        case LfmServeError():
+            logger.error("Request %s failed: %s", request_id, message)
+            return ApiError(500, message, "server_error", "internal_error")
+    logger.error("Request %s failed.", request_id, exc_info=error)
+    message = f"The server failed on this request. Its log says more about request {request_id}."
+    return ApiError(500, message, "server_error", "internal_error")
+
+
+def respond(error: Exception, request: Request) -> JSONResponse:
+    """The plain answer to `error`."""
+    request_id: str = request.state.request_id
+    told = describe(error, request_id)
+    exchange_of(request).error_code = told.label
+    return JSONResponse(told.body, told.status, {**told.headers, REQUEST_ID: request_id})
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of `app` an OpenAI-shaped one: ours, wrong routes and methods, and the unforeseen."""
+    app.add_exception_handler(LfmServeError, _answer)
+    app.add_exception_handler(ValidationError, _answer)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+    app.add_exception_handler(Exception, _answer)
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    return respond(error, request)
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    where = f"{request.method} {request.url.path}"
+    if error.status_code == 404:
+        told = ApiError(404, f"There is no {where} here; see /docs.", "invalid_request_error", "unknown_url")
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "nothing")
+        message = f"{where} is not allowed here; allowed: {allowed}."
+        told = ApiError(405, message, "invalid_request_error", "method_not_allowed")
+    else:
+        told = ApiError(error.status_code, str(error.detail), "invalid_request_error")
+    exchange_of(request).error_code = told.label
+    return JSONResponse(told.body, told.status, {**(error.headers or {}), REQUEST_ID: request.state.request_id})
+
+
+async def _answer_nobody(request: Request, error: Exception) -> Response:
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+def _retry(seconds: float) -> dict[str, str]:
+    return {"Retry-After": str(math.ceil(seconds)), "retry-after-ms": str(math.ceil(seconds * 1000))}
+
+
+def _invalid_field(error: ValidationError) -> InvalidRequestError:
+    """The first complaint, in OpenAI's words."""
+    first = error.errors(include_url=False)[0]
+    details = first.get("ctx", {})
+    param = _path(first["loc"]) + details.get("field", "")
+    if first["type"] == "missing":
+        return InvalidRequestError(f"`{param}` is required.", param, "missing_required_parameter")
+    if "field" in details:
+        return InvalidRequestError(first["msg"], param.removeprefix("."), first["type"])
+    shown = repr(first["input"])
+    shown = shown if len(shown) <= SHOWN_INPUT else shown[: SHOWN_INPUT - 3] + "..."
+    code = "invalid_type" if first["type"].endswith("_type") else "invalid_value"
+    if not param:
+        return InvalidRequestError(f"The request's body must be a JSON object; got {shown}.", None, code)
+    return InvalidRequestError(f"Invalid value for `{param}`: {shown}. {first['msg']}.", param, code)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """`messages[2].content` of ("messages", 2, "content")."""
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+    return path.removeprefix(".")

@@ -1,0 +1,60 @@
+"""Reading a request's body: JSON of a bounded size that comes in a bounded time, whatever its content type says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pydantic_core
+from fastapi import Request
+
+from server.api.server_state import Limits, server_state
+from server.errors import InvalidRequestError, RequestTooLargeError, SlowClientError
+
+T = TypeVar("T")
+
+LARGE = 64 * 2**10  # bytes: what takes longer than a millisecond or so is read off the loop
+MOST = {"messages": 5_000, "tools": 1_000, "functions": 1_000, "stop_token_ids": 10_000}
+"""More items than a client has a use for, turned away before each is looked at."""
+
+
+async def read_json(request: Request, parse: Callable[[Any], T]) -> T:
+    """What `parse` makes of the body's value.
+
+    Raises RequestTooLargeError, SlowClientError, InvalidRequestError for what is not JSON, and what `parse` does.
+    """
+    server = server_state(request)
+    body = await _read(request, server.limits)
+    if len(body) < LARGE:
+        return _parsed(body, parse)
+    async with server.reading_large:  # several at once would keep the GIL from the loop
+        return await asyncio.to_thread(_parsed, body, parse)
+
+
+async def _read(request: Request, limits: Limits) -> bytes:
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and (len(length) > 18 or int(length) > limits.max_body):
+        raise RequestTooLargeError(limits.max_body)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limits.read_timeout):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > limits.max_body:
+                    raise RequestTooLargeError(limits.max_body)
+    except TimeoutError:
+        raise SlowClientError(limits.read_timeout) from None
+    return bytes(body)
+
+
+def _parsed(body: bytes, parse: Callable[[Any], T]) -> T:
+    try:
+        value = pydantic_core.from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise InvalidRequestError(f"The request's body is not valid JSON: {error}.", code="invalid_json") from None
+    if isinstance(value, dict):
+        for name, most in MOST.items():
+            if isinstance(value.get(name), list) and (count := len(value[name])) > most:
+                raise InvalidRequestError(f"{name} may have at most {most:,} items; got {count:,}.", name)
+    return parse(value)

@@ -1,0 +1,1 @@
+"""Constrained generation: schemas and grammars that mask the next token."""

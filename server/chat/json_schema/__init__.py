@@ -1,0 +1,1 @@
+"""JSON schemas, normalized to what the grammar compiler enforces exactly."""

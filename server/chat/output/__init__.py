@@ -1,0 +1,1 @@
+"""Generated tokens to text, reasoning and tool calls."""

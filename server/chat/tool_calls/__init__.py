@@ -1,0 +1,1 @@
+"""Tool calls in the model's own syntax: markers, literals, parsers."""

@@ -1,0 +1,216 @@
+"""Literals of JSON and Python, read as JSON text. Nothing is evaluated, and a number keeps its spelling.
+
+Knows no calls and no markers: `server.chat.tool_calls.call_syntax` reads calls with it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+import unicodedata
+from collections.abc import Mapping
+
+MAX_DEPTH = 100
+
+_NOT_SPACE = re.compile(r"\S")
+_WORD = re.compile(r"\w+")
+_CONSTANTS = {"True": "true", "False": "false", "None": "null", "true": "true", "false": "false", "null": "null"}
+
+_DIGITS = r"[0-9](?:_?[0-9])*+"
+_NUMBER = re.compile(
+    r"(?P<sign>[+-]?)(?:"
+    r"(?P<radix>0[xX](?:_?[0-9a-fA-F])++|0[oO](?:_?[0-7])++|0[bB](?:_?[01])++)"
+    rf"|(?=\.?[0-9])(?P<whole>(?:{_DIGITS})?)(?P<fraction>(?:\.(?:{_DIGITS})?)?)(?P<exponent>(?:[eE][+-]?{_DIGITS})?))"
+)
+
+_OPENING = re.compile(r"""([rRuU]?)(\"""|'''|"|')""")
+_ESCAPED = r"\\(?:\r\n|.)"
+_REST_OF_STRING = {
+    '"': re.compile(rf'((?:[^"\\\r\n]++|{_ESCAPED})*+)"', re.DOTALL),
+    "'": re.compile(rf"((?:[^'\\\r\n]++|{_ESCAPED})*+)'", re.DOTALL),
+    '"""': re.compile(rf'((?:[^"\\]++|{_ESCAPED}|"(?!""))*+)"""', re.DOTALL),
+    "'''": re.compile(rf"((?:[^'\\]++|{_ESCAPED}|'(?!''))*+)'''", re.DOTALL),
+}
+_ESCAPE = re.compile(
+    r"\\(?:(?P<octal>[0-7]{1,3})|x(?P<x>[0-9a-fA-F]{2})|u(?P<u>[0-9a-fA-F]{4})|U(?P<U>[0-9a-fA-F]{8})"
+    r"|N\{(?P<name>[^}]*)\}|(?P<other>\r\n|.))",
+    re.DOTALL,
+)
+_ESCAPED_CHARACTERS = dict(zip("\\'\"abfnrtv", "\\'\"\a\b\f\n\r\t\v", strict=True)) | {"\n": "", "\r": "", "\r\n": ""}
+
+
+def string_text(value: str) -> str:
+    """A string as JSON text that UTF-8 can encode: surrogates become the character they pair up to, or U+FFFD."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        value = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return json.dumps(value, ensure_ascii=False)
+
+
+def object_text(members: Mapping[str, str]) -> str:
+    """A JSON object, of names and the JSON texts of their values."""
+    return "{" + ", ".join(f"{string_text(name)}: {value}" for name, value in members.items()) + "}"
+
+
+class LiteralReader:
+    """Reads a text from left to right and passes over whitespace. A ValueError says what is not as it should be."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+        self._depth = 0
+
+    def match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        """What `pattern` matches here, if it does."""
+        self._skip_space()
+        found = pattern.match(self._text, self._at)
+        if found:
+            self._at = found.end()
+        return found
+
+    def accept(self, symbol: str) -> bool:
+        """Whether `symbol` was here."""
+        self._skip_space()
+        if not self._text.startswith(symbol, self._at):
+            return False
+        self._at += len(symbol)
+        return True
+
+    def expect(self, symbol: str) -> None:
+        if not self.accept(symbol):
+            raise self.error(f"expected {symbol!r}")
+
+    def expect_end(self) -> None:
+        self._skip_space()
+        if self._at < len(self._text):
+            raise self.error("expected the end")
+
+    def error(self, what: str) -> ValueError:
+        return ValueError(f"{what} at character {self._at}")
+
+    def value(self) -> str:
+        """The JSON text of any literal; tuples are arrays."""
+        self._skip_space()
+        if self._text.startswith("{", self._at):
+            return object_text(self.members())
+        if self.accept("["):
+            return "[" + ", ".join(self._items("]")[0]) + "]"
+        if self.accept("("):
+            items, is_tuple = self._items(")")
+            return "[" + ", ".join(items) + "]" if is_tuple else items[0]
+        if (string := self._string()) is not None:
+            return string_text(string)
+        if number := self.match(_NUMBER):
+            return _number_text(number)
+        word = self.match(_WORD)
+        if word is None or word.group() not in _CONSTANTS:
+            raise self.error("expected a literal")
+        return _CONSTANTS[word.group()]
+
+    def members(self) -> dict[str, str]:
+        """The names in an object (the last of equal ones counts) and the JSON texts of their values."""
+        self.expect("{")
+        self._enter()
+        members: dict[str, str] = {}
+        while not self.accept("}"):
+            name = self._key()
+            self.expect(":")
+            members[name] = self.value()
+            if not self.accept(","):
+                self.expect("}")
+                break
+        self._depth -= 1
+        return members
+
+    def _items(self, closing: str) -> tuple[list[str], bool]:
+        """The values up to `closing`, and whether in parentheses they are a tuple."""
+        self._enter()
+        items: list[str] = []
+        comma = False
+        while not self.accept(closing):
+            items.append(self.value())
+            comma = self.accept(",")
+            if not comma:
+                self.expect(closing)
+                break
+        self._depth -= 1
+        return items, comma or len(items) != 1
+
+    def _key(self) -> str:
+        """An object's key; a scalar is spelled as json.dumps would."""
+        if (string := self._string()) is not None:
+            return string
+        key = self.value()
+        if key[0] in '"[{':
+            raise self.error("expected a key")
+        is_float = key[-1].isdigit() and not key.removeprefix("-").isdigit()
+        return repr(float(key)) if is_float else "0" if key == "-0" else key
+
+    def _string(self) -> str | None:
+        """Adjacent string literals as one, None if there is none."""
+        parts: list[str] = []
+        while opening := self.match(_OPENING):
+            prefix, quote = opening.groups()
+            rest = _REST_OF_STRING[quote].match(self._text, self._at)
+            if rest is None:
+                raise self.error("a string without an end")
+            self._at = rest.end()
+            parts.append(_string_value(prefix, quote, rest[1]))
+        return "".join(parts) if parts else None
+
+    def _enter(self) -> None:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise self.error(f"nested more than {MAX_DEPTH} deep")
+
+    def _skip_space(self) -> None:
+        found = _NOT_SPACE.search(self._text, self._at)
+        self._at = found.start() if found else len(self._text)
+
+
+def _number_text(number: re.Match[str]) -> str:
+    sign = "-" if number["sign"] == "-" else ""
+    if number["radix"]:
+        return f"{sign}{int(number['radix'].replace('_', ''), 0)}"
+    whole, fraction, exponent = (number[part].replace("_", "") for part in ("whole", "fraction", "exponent"))
+    significant = whole.lstrip("0")
+    if not fraction and not exponent:
+        if significant and significant != whole:
+            raise ValueError(f"{whole} is neither decimal nor octal")
+        return sign + (significant or "0")
+    text = sign + (significant or "0") + (fraction + "0" if fraction == "." else fraction) + exponent
+    if math.isinf(float(text)):
+        raise ValueError(f"{text} is more than a number can be")
+    return text
+
+
+def _string_value(prefix: str, quote: str, body: str) -> str:
+    if "\\" not in body or prefix in ("r", "R"):
+        return body
+    if quote == '"' and not prefix:
+        try:
+            return str(json.loads(f'"{body}"'))
+        except ValueError:
+            pass  # the escapes are Python's
+    return _ESCAPE.sub(_escaped_character, body)
+
+
+def _escaped_character(escape: re.Match[str]) -> str:
+    kind, code = escape.lastgroup, escape[escape.lastgroup or 0]
+    if kind == "octal":
+        return chr(int(code, 8))
+    if kind == "name":
+        try:
+            return unicodedata.lookup(code)
+        except KeyError:
+            raise ValueError(f"no character is named {code}") from None
+    if kind != "other":
+        if int(code, 16) > sys.maxunicode:
+            raise ValueError(f"no character has the number {code}")
+        return chr(int(code, 16))
+    if code in "xuUN":
+        raise ValueError(f"\\{code} without its digits")
+    return _ESCAPED_CHARACTERS.get(code, "\\" + code)

@@ -1,0 +1,1 @@
+"""The next token: constraint masks, penalties, sampling filters, log-probabilities."""

@@ -1,0 +1,218 @@
+"""Models from the Hugging Face hub: what is needed of a repository, brought into the hub's own cache.
+
+huggingface_hub does the talking and lays out the cache, so its environment variables hold here too. Knows nothing of
+what the files say.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, constants, hf_hub_url, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
+
+from server.errors import HubError, ModelFolderError
+from server.hub.cache import HubCache, HubFile, TransportError, first_line, size_text
+from server.runtime.model_folder import choose_dtype, graphs_by_dtype, read_graph
+
+Progress = Callable[[str], None]
+
+REPO_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
+COMPANIONS = (
+    "config.json",
+    "generation_config.json",
+    "genai_config.json",
+    "tokenizer*.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "chat_template.*",
+    "vocab.*",
+    "merges.txt",
+)
+
+
+def locate(model: str, revision: str | None, dtype: str, progress: Progress | None = None) -> Path:
+    """The folder of `model`, a repository on the hub, which is downloaded.
+
+    Raises HubError where its name cannot be one, and as `download` does.
+    """
+    if not is_repo_id(model):
+        raise HubError(f"{model} is neither a folder here nor the name of a model on the hub (organization/name).")
+    return download(model, revision, dtype, progress)
+
+
+def is_repo_id(text: str) -> bool:
+    """Whether `text` may name a repository: `organization/name`."""
+    return REPO_ID.fullmatch(text) is not None
+
+
+def download(repo_id: str, revision: str | None, dtype: str, progress: Progress | None = None) -> Path:
+    """Bring a model's graph of `dtype`, its weights, configs and tokenizer into the cache; returns their folder.
+
+    `revision` is a branch, tag or commit, "main" if None. What is cached is not asked for again, and where the hub
+    does not answer, the cache is all there is. `progress` is told what is being done. Raises HubError, saying what to
+    do about it.
+    """
+    say = progress or (lambda _: None)
+    try:
+        with _explained(repo_id, revision):
+            listing = _list(repo_id, revision)
+    except HubError as error:
+        folder = _cached(repo_id, revision, dtype, error)
+        if not constants.HF_HUB_OFFLINE:
+            say(f"{error} Serving {repo_id} from the cache.")
+        return folder
+    files = _choose(repo_id, listing.files, dtype)
+    cache = HubCache(Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repo_id, repo_type="model")))
+    missing = [file for file in files if not cache.has(file, listing.commit)]
+    if missing:
+        size = cache.bytes_to_fetch(missing)
+        _check_space(repo_id, size, cache.folder)
+        say(f"Downloading {len(missing)} files of {repo_id}, {size_text(size)}, to {cache.folder}.")
+    with _explained(repo_id, revision):
+        for file in missing:
+            if file.sha256 is not None:
+                say(f"Downloading {file.path}, {size_text(file.size)}.")
+                cache.fetch(file, hf_hub_url(repo_id, file.path, revision=listing.commit))
+        paths = [file.path for file in files]
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=paths, tqdm_class=_NoBar))
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    commit: str
+    files: tuple[HubFile, ...]
+
+
+def _check_space(repo_id: str, needed: int, folder: Path) -> None:
+    disk = next(parent for parent in folder.parents if parent.exists())
+    if needed > (free := shutil.disk_usage(disk).free):
+        raise HubError(
+            f"{repo_id} needs {size_text(needed)} more and {disk} has {size_text(free)} free: make room, choose a "
+            "smaller dtype, or set HF_HOME to a folder on another disk."
+        )
+
+
+class _NoBar(tqdm):
+    """For small files and links to large ones: a bar would come and go in every log."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options | {"disable": True})  # type: ignore[no-untyped-call]
+
+
+def _list(repo_id: str, revision: str | None) -> _Listing:
+    info = HfApi().model_info(repo_id, revision=revision, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    files = (
+        HubFile(file.rfilename, file.size or 0, file.blob_id, file.lfs.sha256 if file.lfs else None)
+        for file in info.siblings or ()
+    )
+    return _Listing(str(info.sha), tuple(files))
+
+
+def _choose(repo_id: str, files: Iterable[HubFile], dtype: str) -> list[HubFile]:
+    """The graph of `dtype`, the files its weights are in, and what belongs beside them."""
+    paths = [file.path for file in files]
+    graphs = graphs_by_dtype(paths)
+    if not graphs:
+        raise HubError(_no_graph(repo_id, paths))
+    try:
+        graph = graphs[choose_dtype(graphs, dtype, repo_id)]
+    except ModelFolderError as error:
+        raise HubError(str(error)) from None
+    weights = (f"{graph}_data", f"{graph}.data")
+    return [
+        file
+        for file in files
+        if file.path == graph
+        or file.path.startswith(weights)
+        or ("/" not in file.path and any(fnmatch(file.path, pattern) for pattern in COMPANIONS))
+    ]
+
+
+def _no_graph(repo_id: str, paths: list[str]) -> str:
+    name = repo_id.split("/")[1]
+    hints = [] if name.endswith("-ONNX") else [f"try onnx-community/{name}-ONNX"]
+    if any(path.endswith(".safetensors") for path in paths):
+        hints.append("download the checkpoint and export it with `lfm-serve export`")
+    return f"{repo_id} has no ONNX graph (onnx/model*.onnx){': ' if hints else ''}{', or '.join(hints)}."
+
+
+def _cached(repo_id: str, revision: str | None, dtype: str, error: HubError) -> Path:
+    """The cache's folder of a model, where it is complete for `dtype`; raises `error` where there is none."""
+    try:
+        folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True, allow_patterns=[]))
+    except (LocalEntryNotFoundError, HFValidationError):
+        raise error from None
+    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*.onnx"))
+    complete = [name for name, path in graphs_by_dtype(files).items() if _is_complete(folder / path)]
+    if not complete:
+        raise error
+    try:
+        choose_dtype(complete, dtype, f"{repo_id} in the cache")
+    except ModelFolderError as lacking:
+        raise HubError(f"{lacking} {error}") from error
+    return folder
+
+
+def _is_complete(graph: Path) -> bool:
+    try:
+        read_graph(graph)
+    except ModelFolderError:
+        return False
+    return True
+
+
+@contextmanager
+def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
+    """Turn whatever goes wrong between here and the hub into a HubError that says what to do about it."""
+    hub, cache = constants.ENDPOINT, constants.HF_HUB_CACHE
+    try:
+        yield
+    except OfflineModeIsEnabled as error:
+        raise HubError(
+            f"HF_HUB_OFFLINE is set, so only what is in the cache ({cache}) can be served: unset it to download "
+            f"{repo_id}."
+        ) from error
+    except GatedRepoError as error:
+        raise HubError(
+            f"{repo_id} is gated: accept its terms at {hub}/{repo_id} and set HF_TOKEN to a token of that account."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise HubError(
+            f"{repo_id} is neither a folder here nor a model at {hub}; if it is private, set HF_TOKEN to a token that "
+            "may read it."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise HubError(f"{repo_id} has no revision {revision!r}: name a branch, a tag or a commit.") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        hint = "check HF_TOKEN" if status in (401, 403) else "try again later"
+        raise HubError(f"{hub} refused {repo_id} with status {status}: {hint}.") from error
+    except (TransportError, LocalEntryNotFoundError) as error:
+        raise HubError(
+            f"The hub at {hub} cannot be reached ({first_line(error.__cause__ or error)}): check the network, or set "
+            f"HF_ENDPOINT to a mirror; without a hub, only a folder or what is in the cache ({cache}) can be served."
+        ) from error
+    except HFValidationError as error:
+        raise HubError(f"{repo_id} is not the name of a model on the hub: {first_line(error)}") from error
+    except OSError as error:
+        raise HubError(f"{repo_id} cannot be downloaded to {cache}: {first_line(error)}.") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise HubError(f"{hub} does not answer as a Hugging Face hub does: check HF_ENDPOINT.") from error
