@@ -22,7 +22,7 @@ from benchmarks.random_schemas import tools_of_file
 from server.chat.service import ChatService
 from server.chat.types import Calling, ChatRequest, Message, Tool
 from server.engine.observations import StepRecord
-from server.engine.types import SamplingParams
+from server.engine.types import RequestContext, SamplingParams
 from server.loading import load_model
 from server.runtime.session import ModelSession
 from server.settings import Settings
@@ -123,7 +123,7 @@ class Bench:
 
     async def _answer(self, request: ChatRequest) -> int:
         """How many tokens it has."""
-        completion = await self._service.start(request)
+        completion = await self._service.chat(request, RequestContext())
         async with aclosing(completion.deltas()) as deltas:
             async for _ in deltas:
                 pass

@@ -20,7 +20,7 @@ from server import __version__
 from server.api import health, models, tokenize
 from server.api.access.api_keys import Keyring, plain_key, read_keys
 from server.api.access.auth import require_key
-from server.api.access.rate_limit import QuotaHeaders
+from server.api.access.rate_limit import RateLimitHeaders
 from server.api.chat_completions import route as chat_completions
 from server.api.completions import route as completions
 from server.api.http import errors, openapi
@@ -93,13 +93,13 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
         await telemetry.close()
 
     app = FastAPI(title="lfm-serve", version=__version__, lifespan=lifespan)
-    app.state.server = ServerState(_limits(settings), _keyring(settings))
-    telemetry = app.state.telemetry = Telemetry(app.state.server.is_ready, settings.log_prompts)
+    server = app.state.server = ServerState(_limits(settings), _keyring(settings))
+    telemetry = app.state.telemetry = Telemetry(server.request_log, server.is_ready, settings.log_prompts)
     app.state.failure = None
     app.state.give_up = lambda: None
     telemetry.install(app)
     if settings.api_keys_file:
-        app.add_middleware(QuotaHeaders)
+        app.add_middleware(RateLimitHeaders)
     app.add_middleware(RequestId)
     if settings.cors_origin:
         app.add_middleware(

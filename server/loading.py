@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server import __version__
-from server.api.server_state import ServedModel
 from server.background import in_background
 from server.chat.constrained.compiler import GrammarCompiler
 from server.chat.prompt import ChatPrompt
 from server.chat.sampling_defaults import KEYS, sampling_defaults
-from server.chat.service import ChatModel, ChatService
+from server.chat.served_model import ServedModel
+from server.chat.service import AnswerLimits, ChatModel, ChatService
 from server.chat.tokenizer import Tokenizer, template_source, template_variables
 from server.engine.budget import Budget, share_memory
 from server.engine.engine import Engine, EngineConfig
@@ -97,7 +97,7 @@ def load_model(
     except Exception as error:
         raise StartupError(f"The model fails on a trial step: {error}") from error
     served = ServedModel(
-        service=ChatService(engine, chat),
+        service=ChatService(engine, chat, AnswerLimits(settings.max_n, settings.max_output_tokens)),
         names=settings.served_model_name or (_name(settings, folder),),
         fingerprint=_fingerprint(folder, config),
         sampling={key: getattr(chat.defaults, key) for key in KEYS},

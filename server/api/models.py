@@ -8,7 +8,8 @@ from fastapi import APIRouter, Path
 
 from server.api.http.openapi import answers
 from server.api.response_schemas import ModelDetails, ModelList
-from server.api.server_state import Model, ServedModel
+from server.api.server_state import Model
+from server.chat.served_model import ServedModel
 
 router = APIRouter(tags=["models"])
 
@@ -33,5 +34,5 @@ def _entry(model: ServedModel, name: str) -> dict[str, Any]:
         "object": "model",
         "created": model.created,
         "owned_by": "lfm-serve",
-        "max_model_len": model.service.engine.max_model_len,
+        "max_model_len": model.service.max_model_len,
     }

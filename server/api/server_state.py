@@ -1,32 +1,29 @@
-"""What the routes work with: the served model once it is loaded, the limits, and whether the server is stopping."""
+"""What the routes share: the served model once it is loaded, the limits, and whether the server is stopping."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from server.api.access.api_keys import Key, Keyring
-from server.api.access.rate_limit import Quota
-from server.chat.completion import Answers
-from server.chat.service import ChatService
-from server.errors import ModelNotFoundError, ModelNotReadyError, engine_failed
+from server.api.access.rate_limit import RateLimit
+from server.api.http.request_log import RequestLog
+from server.chat.served_model import ServedModel
+from server.errors import ModelNotReadyError, engine_failed
 
 RETRY_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much there may be, a body in bytes, an answer in tokens, and how long things may take, in seconds."""
+    """The server's limits: bodies in bytes, times in seconds."""
 
     max_body: int = 2 * 2**20
     max_connections: int = 4096
-    max_n: int = 8
-    max_output_tokens: int | None = None
     max_queue_time: float = 300
     request_timeout: float = 1800
     read_timeout: float = 60
@@ -34,29 +31,12 @@ class Limits:
     sse_ping: float = 15
 
 
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """A loaded model under the names that requests may use; `fingerprint` changes with its files and settings."""
-
-    service: ChatService
-    names: tuple[str, ...]
-    fingerprint: str
-    sampling: Mapping[str, float]
-    created: int = field(default_factory=lambda: int(time.time()))
-
-    def name_for(self, asked: str | None) -> str:
-        """The served name for a request's `model`; raises ModelNotFoundError."""
-        if asked is not None and asked not in self.names:
-            raise ModelNotFoundError(asked, self.names)
-        return asked or self.names[0]
-
-
 @dataclass(slots=True)
 class ServerState:
-    """`model` is None while it loads, `loading` then says how far that is; `running` are the answers under way.
+    """The server's life: loading, ready, draining (not ready but still answering), stopping (refusing requests).
 
-    A server that drains is not ready any more, but still takes requests until it stops. `reading_large` is held while a
-    large body is read.
+    model: None while it loads; `loading` then says how far that is.
+    reading_large: held while a large body is parsed.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -65,12 +45,12 @@ class ServerState:
     loading: str = "starting"
     draining: bool = False
     stopping: bool = False
-    running: set[Answers] = field(default_factory=set)
+    request_log: RequestLog = field(default_factory=RequestLog)
     reading_large: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _quotas: dict[str, Quota] = field(default_factory=dict)
+    _rate_limits: dict[str, RateLimit] = field(default_factory=dict)
 
     def ready_model(self) -> ServedModel:
-        """The model, or ModelNotReadyError where it would not answer."""
+        """Return the model. Raises ModelNotReadyError if it would not answer."""
         if self.stopping:
             raise _stopping()
         if self.model is None:
@@ -83,51 +63,55 @@ class ServerState:
         return self.model
 
     def check_ready(self) -> None:
-        """Raises ModelNotReadyError, which says why, where new requests had better go elsewhere."""
+        """Raise ModelNotReadyError, with the reason, if new requests should go to another server."""
         self.ready_model()
         if self.draining:
             raise _stopping()
 
     @property
     def has_failed(self) -> bool:
-        """Whether the engine can do no more, and the process has to be started again."""
+        """Whether the engine cannot go on, so that the process must be restarted."""
         return self.model is not None and self.model.service.engine.failed
 
     def hanging_seconds(self) -> float | None:
-        """For how long a step of the engine has been running, if that is longer than any should take."""
+        """Return how long an engine step has been running if that exceeds `step_timeout`, else None."""
         since = self.model.service.engine.stats().oldest_step_since if self.model is not None else None
         seconds = 0 if since is None else time.monotonic() - since
         return seconds if seconds > self.limits.step_timeout else None
 
     def is_ready(self) -> bool:
-        """Whether new requests are welcome."""
+        """Return whether new requests are welcome."""
         try:
             self.check_ready()
         except ModelNotReadyError:
             return False
         return True
 
-    def quota(self, key: Key) -> Quota:
-        """What a key uses now; its limits are those of `key`."""
-        quota = self._quotas.setdefault(key.name, Quota(key))
-        quota.key = key
-        return quota
+    def retry_after(self) -> float:
+        """Return the seconds until an overloaded server is likely to have room again."""
+        return RETRY_SECONDS if self.model is None else self.model.service.engine.retry_after()
+
+    def rate_limit(self, key: Key) -> RateLimit:
+        """Return the state of a key's limits; the limits themselves are those of `key`."""
+        rate_limit = self._rate_limits.setdefault(key.name, RateLimit(key))
+        rate_limit.key = key
+        return rate_limit
 
     def drain(self) -> None:
-        """Say that the server is about to stop."""
+        """Announce that the server is about to stop."""
         self.draining = True
 
     def stop(self) -> None:
-        """Take no more requests, and send away those that wait for their turn."""
+        """Refuse new requests, and end those that still wait for a slot."""
         self.draining = self.stopping = True
-        for answer in self.running:
-            if answer.started is None:
-                answer.fail(_stopping())
+        for completion in self.request_log.completions():
+            if completion.started is None:
+                completion.fail(_stopping())
 
     def abandon(self) -> None:
-        """End what still runs."""
-        for answer in self.running:
-            answer.fail(_stopping())
+        """End the requests that still run."""
+        for completion in self.request_log.completions():
+            completion.fail(_stopping())
 
 
 def _stopping() -> ModelNotReadyError:
@@ -135,6 +119,7 @@ def _stopping() -> ModelNotReadyError:
 
 
 def server_state(request: Request) -> ServerState:
+    """Return the state of the server that answers `request`."""
     state: ServerState = request.app.state.server
     return state
 

@@ -8,16 +8,14 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from server.api.chat_completions.fields import ChatCompletionRequest
-from server.api.chat_completions.to_chat_request import chat_request
+from server.api.chat_completions.to_chat_request import to_chat_request
 from server.api.http.base_model import ApiModel
 from server.api.http.json_response import json_response
 from server.api.http.openapi import answers, request_body
 from server.api.http.request_body import read_json
 from server.api.response_schemas import Text, Tokens
-from server.api.server_state import Model, ServedModel
-from server.chat.output.detokenizer import whole_text
-from server.chat.sequences import check_token_ids
-from server.chat.service import ChatModel
+from server.api.server_state import Model
+from server.chat.served_model import ServedModel
 from server.errors import InvalidRequestError
 
 router = APIRouter(tags=["tokens"])
@@ -61,9 +59,9 @@ class DetokenizeRequest(ApiModel):
 )
 async def tokenize(request: Request, model: Model) -> Response:
     """The tokens of a `prompt`, or of what the model's template makes of `messages` and `tools`."""
-    asked = await read_json(request, _asked)
-    model.name_for(asked.model)
-    return await json_response(lambda: _answer(asked, model))
+    body = await read_json(request, _parse)
+    model.name_for(body.model)
+    return await json_response(lambda: _answer(body, model))
 
 
 @router.post(
@@ -74,31 +72,24 @@ async def tokenize(request: Request, model: Model) -> Response:
 )
 async def detokenize(request: Request, model: Model) -> Response:
     """The text of `tokens`, special ones written out."""
-    asked = await read_json(request, DetokenizeRequest.model_validate)
-    model.name_for(asked.model)
-    check_token_ids(asked.tokens, model.service.engine.vocab_size, "tokens")
-    return await json_response(lambda: {"prompt": whole_text(model.service.model.tokenizer, asked.tokens)})
+    body = await read_json(request, DetokenizeRequest.model_validate)
+    model.name_for(body.model)
+    return await json_response(lambda: {"prompt": model.service.detokenize(body.tokens)})
 
 
-def _asked(body: Any) -> TokenizeText | TokenizeChat:
-    given = {field for field in ("prompt", "messages") if isinstance(body, dict) and body.get(field) is not None}
-    if isinstance(body, dict) and len(given) != 1:
+def _parse(value: Any) -> TokenizeText | TokenizeChat:
+    given = {field for field in ("prompt", "messages") if isinstance(value, dict) and value.get(field) is not None}
+    if isinstance(value, dict) and len(given) != 1:
         raise InvalidRequestError(f"Send either a prompt or messages; got {'both' if given else 'neither'}.", "prompt")
-    return TokenizeChat.model_validate(body) if "messages" in given else TokenizeText.model_validate(body)
+    return TokenizeChat.model_validate(value) if "messages" in given else TokenizeText.model_validate(value)
 
 
-def _answer(asked: TokenizeText | TokenizeChat, model: ServedModel) -> dict[str, Any]:
-    tokens = _tokens(asked, model.service.model)
-    answer = {"count": len(tokens), "max_model_len": model.service.engine.max_model_len, "tokens": tokens}
-    if asked.return_token_strs:
-        token_bytes = model.service.model.tokenizer.token_bytes
-        answer["token_strs"] = [token_bytes(token).decode("utf-8", "replace") for token in tokens]
+def _answer(body: TokenizeText | TokenizeChat, model: ServedModel) -> dict[str, Any]:
+    if isinstance(body, TokenizeChat):
+        tokens = model.service.tokenize_chat(to_chat_request(body, model.service.defaults))
+    else:
+        tokens = model.service.tokenize(body.prompt, add_special_tokens=body.add_special_tokens is not False)
+    answer = {"count": len(tokens), "max_model_len": model.service.max_model_len, "tokens": tokens}
+    if body.return_token_strs:
+        answer["token_strs"] = [model.service.token_text(token) for token in tokens]
     return answer
-
-
-def _tokens(asked: TokenizeText | TokenizeChat, model: ChatModel) -> list[int]:
-    if isinstance(asked, TokenizeChat):
-        chat = chat_request(asked, model.defaults)
-        return model.prompt.tokens(chat.messages, chat.tools, chat.template)
-    tokens = model.tokenizer.encode(asked.prompt)
-    return tokens if asked.add_special_tokens is False else model.tokenizer.beginning(tokens) + tokens

@@ -1,38 +1,39 @@
-"""Answers chats: prompt in, deltas out, with the engine in between. The front that the API talks to."""
+"""The front of the chat layer: chats and texts in, completions out, with the engine in between."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-from collections.abc import AsyncGenerator
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from server.chat.completion import Answers
+from server.chat.completion import Completion
 from server.chat.constrained.compiler import COMPILED_AT_ONCE, CompiledGrammar, GrammarCompiler, WantedGrammar
-from server.chat.constrained.grammar import CallMode, Grammar, call_grammar, text_grammar
+from server.chat.constrained.source import wanted_grammar
 from server.chat.markers import CALL_START
 from server.chat.output.chat_choice import VISIBLE, CallReader, Choice
+from server.chat.output.detokenizer import whole_text
 from server.chat.output.reasoning import ReasoningSplitter
+from server.chat.output.text_choice import Prompt, TextChoice, TextDelta
 from server.chat.prompt import ChatPrompt
-from server.chat.sequences import check_token_ids, merged, sampling_of_choice
 from server.chat.tokenizer import Tokenizer
 from server.chat.tool_calls.constrained_parser import CallStream, FormReader
 from server.chat.tool_calls.free_parser import ToolCallParser, ToolSignature
-from server.chat.types import ChatRequest, Delta, Thoughts
+from server.chat.types import ChatRequest, Delta, TextRequest, Thoughts
 from server.engine.engine import Engine
-from server.engine.stream import TokenStream
-from server.engine.types import GenerationRequest, PromptProgress, SamplingParams
+from server.engine.types import GenerationRequest, RequestContext, SamplingParams
 from server.errors import ContextLengthError, InvalidRequestError
+
+SEEDS = 2**64
 
 
 @dataclass(frozen=True, slots=True)
 class ChatModel:
-    """What belongs to the served model besides its graph; a sequence ends at one of `stop_token_ids`.
+    """What belongs to the served model besides its graph.
 
-    `constrain_always`: tools are enforced under tool_choice auto too, not only where that was asked for.
+    defaults: the sampling parameters in force if a request sets none.
+    stop_token_ids: a sequence ends at any of these.
+    constrain_always: enforce tool schemas under `tool_choice` auto, too.
     """
 
     tokenizer: Tokenizer
@@ -44,84 +45,133 @@ class ChatModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A request's prompt in tokens, what of thoughts comes behind it, and the grammar, if it needs one."""
+class AnswerLimits:
+    """The server's limits on one request: choices (`--max-n`) and tokens of each answer (`--max-output-tokens`)."""
+
+    max_n: int = 8
+    max_output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedChat:
+    """A chat as tokens, with the positions worth caching and the grammar, if the answer needs one."""
 
     prompt: tuple[int, ...]
     checkpoints: tuple[int, ...]
     thoughts: Thoughts
-    wanted: WantedGrammar | None
-
-
-class Completion(Answers):
-    """The answers to one chat while they are generated; `loosened` says what of the tools' schemas is not enforced."""
-
-    def __init__(
-        self, prompt_tokens: int, streams: list[TokenStream], choices: list[Choice], loosened: tuple[str, ...] = ()
-    ) -> None:
-        super().__init__(prompt_tokens, streams, n=len(streams))
-        self.loosened = loosened
-        self._choices = choices
-
-    async def deltas(self) -> AsyncGenerator[tuple[int, Delta]]:
-        """(choice, delta) as they come. Raises what made a sequence fail; cancels all of them when it is closed."""
-        try:
-            async with aclosing(merged(self._streams)) as events:
-                async for i, event in events:
-                    if isinstance(event, PromptProgress):
-                        yield i, Delta(progress=event)
-                        continue
-                    self.completion_tokens += 1
-                    self.times.token()
-                    gained = list(self._choices[i].feed(event))
-                    if self._choices[i].ended:
-                        self._streams[i].cancel()  # before anybody waits: another token may have come by then
-                        self.end(i, gained[-1].end)
-                    for delta in gained:
-                        yield i, delta
-        finally:
-            self.cancel()
+    grammar: WantedGrammar | None
 
 
 class ChatService:
-    """Starts completions on one engine."""
+    """Starts completions on one engine. Methods belong to the event loop's thread unless they say otherwise."""
 
-    def __init__(self, engine: Engine, model: ChatModel) -> None:
+    def __init__(self, engine: Engine, model: ChatModel, limits: AnswerLimits = AnswerLimits()) -> None:
         self.engine = engine
         self.model = model
+        self._limits = limits
         self._compiling = ThreadPoolExecutor(COMPILED_AT_ONCE, thread_name_prefix="grammars")
 
-    async def start(self, request: ChatRequest) -> Completion:
-        """Render, tokenize and queue `request`.
+    @property
+    def defaults(self) -> SamplingParams:
+        """The sampling parameters in force if a request sets none."""
+        return self.model.defaults
 
-        Raises InvalidRequestError (ContextLengthError where the prompt leaves no room), QueueFullError or
+    @property
+    def max_model_len(self) -> int:
+        """Tokens of the longest prompt and answer together."""
+        return self.engine.max_model_len
+
+    async def chat(self, request: ChatRequest, context: RequestContext) -> Completion[Delta]:
+        """Render, tokenize and queue a chat.
+
+        Raises InvalidRequestError (ContextLengthError if the prompt leaves no room), QueueFullError or
         ModelNotReadyError.
         """
-        check_token_ids(request.sampling.logit_bias, self.engine.vocab_size, "logit_bias")
-        check_token_ids(request.stop_token_ids, self.engine.vocab_size, "stop_token_ids")
-        if request.n > (most := self.engine.most_at_once):
+        self._check(request)
+        most = self.engine.most_at_once
+        if request.n > most:
             raise InvalidRequestError(f"This server takes at most {most} choices at once; got n = {request.n}.", "n")
-        self.engine.check_room(request.tenant, request.n)  # here too, so that what is refused costs nothing
-        # Off the loop: long prompts take long, and grammars that are new longer. These wait in a line of their own.
-        prepared = await asyncio.to_thread(self._prepare, request)
-        grammar = await self._compiled(prepared.wanted) if prepared.wanted else None
-        room = self.engine.max_model_len - len(prepared.prompt)
-        max_tokens = room if request.max_tokens is None else min(request.max_tokens, room)
-        streams = self.engine.submit(
-            [self._sequence(request, prepared, grammar, max_tokens, choice) for choice in range(request.n)]
-        )
-        choices = [self._choice(request, prepared) for _ in streams]
-        return Completion(len(prepared.prompt), streams, choices, grammar.loosened if grammar else ())
+        with self.engine.reserve(context.tenant, request.n) as places:
+            # Off the loop: long prompts take long, and new grammars longer; those have a pool of their own.
+            chat = await asyncio.to_thread(self._render, request)
+            grammar = await self._compiled(chat.grammar) if chat.grammar else None
+            streams = places.submit([self._sequence(request, context, chat, grammar, i) for i in range(request.n)])
+        choices = [self._chat_choice(request, chat) for _ in streams]
+        return Completion([chat.prompt], streams, choices, grammar.loosened if grammar else ())
 
-    def _prepare(self, request: ChatRequest) -> Prepared:
-        prompt = self.model.prompt.tokens(request.messages, request.tools, request.template)
-        if len(prompt) >= self.engine.max_model_len:
-            raise ContextLengthError(len(prompt), self.engine.max_model_len)
-        return Prepared(
+    async def complete(self, request: TextRequest, context: RequestContext) -> Completion[TextDelta]:
+        """Tokenize and queue texts to continue, without the chat template.
+
+        Raises InvalidRequestError (ContextLengthError if a prompt leaves no room), QueueFullError or
+        ModelNotReadyError.
+        """
+        self._check(request)
+        self._check_prompts(request)
+        with self.engine.reserve(context.tenant, len(request.prompts) * request.n) as places:
+            # Off the loop: long prompts take long to tokenize.
+            prompts = await asyncio.to_thread(lambda: [self._text_prompt(request, one) for one in request.prompts])
+            streams = places.submit(
+                [self._continuation(request, context, prompt, i) for prompt in prompts for i in range(request.n)]
+            )
+        choices = [self._text_choice(request, prompt) for prompt in prompts for _ in range(request.n)]
+        return Completion([prompt.tokens for prompt in prompts], streams, choices)
+
+    def tokenize(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Return a text's tokens, with the model's BOS first if `add_special_tokens`. May run on any thread."""
+        tokens = self.model.tokenizer.encode(text)
+        return [*self.model.tokenizer.beginning(tokens), *tokens] if add_special_tokens else tokens
+
+    def tokenize_chat(self, request: ChatRequest) -> list[int]:
+        """Return the tokens of a chat's prompt. May run on any thread. Raises InvalidRequestError."""
+        return self.model.prompt.tokens(request.messages, request.tools, request.template)
+
+    def token_text(self, token: int) -> str:
+        """Return one token's text, with U+FFFD for parts of characters."""
+        return self.model.tokenizer.token_bytes(token).decode("utf-8", "replace")
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens, special ones written out. May run on any thread. Raises InvalidRequestError."""
+        self._check_token_ids(tokens, "tokens")
+        return whole_text(self.model.tokenizer, tokens)
+
+    def _check(self, request: ChatRequest | TextRequest) -> None:
+        if request.n > (most := self._limits.max_n):
+            raise InvalidRequestError(f"n is at most {most} on this server (--max-n); got {request.n}.", "n")
+        self._check_token_ids(request.sampling.logit_bias, "logit_bias")
+        self._check_token_ids(request.stop_token_ids, "stop_token_ids")
+
+    def _check_prompts(self, request: TextRequest) -> None:
+        for prompt in request.prompts:
+            if not isinstance(prompt, str):
+                self._check_token_ids(prompt, "prompt")
+        count, most = len(request.prompts) * request.n, self.engine.most_at_once
+        if count > most:
+            raise InvalidRequestError(
+                f"{len(request.prompts)} prompts times n = {request.n} are {count} choices; this server takes at most "
+                f"{most} at once. Please send them in several requests.",
+                "prompt",
+            )
+
+    def _check_token_ids(self, tokens: Iterable[int], field: str) -> None:
+        last = self.engine.vocab_size - 1
+        for token in tokens:
+            if not 0 <= token <= last:
+                raise InvalidRequestError(f"{token} is no token of this model: ids go from 0 to {last}.", field)
+
+    def _render(self, request: ChatRequest) -> RenderedChat:
+        prompt = self.tokenize_chat(request)
+        if len(prompt) >= self.max_model_len:
+            raise ContextLengthError(len(prompt), self.max_model_len)
+        return RenderedChat(
             prompt=tuple(prompt),
             checkpoints=self.model.prompt.checkpoints(prompt),
             thoughts=self.model.prompt.thoughts(prompt),
-            wanted=self._grammar(request),
+            grammar=wanted_grammar(
+                request.calling,
+                request.text_form,
+                has_call_marker=CALL_START in self.model.tokenizer.special,
+                constrain_always=self.model.constrain_always,
+            ),
         )
 
     async def _compiled(self, wanted: WantedGrammar) -> CompiledGrammar:
@@ -130,66 +180,88 @@ class ChatService:
             return known
         return await asyncio.get_running_loop().run_in_executor(self._compiling, grammars.cached, wanted)
 
-    def _grammar(self, request: ChatRequest) -> WantedGrammar | None:
-        """What holds the answer to its form; None leaves it free."""
-        calling, form = request.calling, request.text_form
-        enforced = calling.required or form is not None or any(tool.strict for tool in calling.tools)
-        if calling.tools and CALL_START not in self.model.tokenizer.special:
-            if not enforced:
-                return None
-            raise InvalidRequestError("This model has no form of tool calls that could be enforced.", "tool_choice")
-        tools = calling.tools if enforced or self.model.constrain_always else ()
-        if not tools and form is None:
-            return None
-
-        def build() -> Grammar:
-            if form is not None and not tools:
-                return text_grammar(form)
-            mode = CallMode.REQUIRED if calling.required else CallMode.AUTO
-            return call_grammar(tools, mode, parallel=calling.parallel, text_form=form)
-
-        told = [[tool.name, tool.parameters, tool.strict, tool.field] for tool in tools]
-        asked = [told, calling.required, calling.parallel, form and [form.kind, form.value, form.field]]
-        return WantedGrammar(hashlib.sha256(json.dumps(asked).encode()).hexdigest(), build)
-
     def _sequence(
         self,
         request: ChatRequest,
-        prepared: Prepared,
+        context: RequestContext,
+        chat: RenderedChat,
         grammar: CompiledGrammar | None,
-        max_tokens: int,
         choice: int,
     ) -> GenerationRequest:
         ends = frozenset() if request.ignore_eos and grammar is None else self.model.stop_token_ids
         return GenerationRequest(
-            prompt=prepared.prompt,
-            max_tokens=max_tokens,
-            sampling=sampling_of_choice(request.sampling, choice),
+            prompt=chat.prompt,
+            max_tokens=self._max_tokens(request.max_tokens, chat.prompt),
+            sampling=_sampling_of_choice(request.sampling, choice),
             stop_token_ids=ends | request.stop_token_ids,
             min_tokens=request.min_tokens,
-            constraint=grammar.start(prepared.thoughts) if grammar else None,
-            tenant=request.tenant,
-            priority=request.priority,
-            cache_salt=request.cache_salt,
-            name=request.name,
-            checkpoints=prepared.checkpoints,
+            constraint=grammar.start(chat.thoughts) if grammar else None,
+            checkpoints=chat.checkpoints,
             report_progress=request.report_progress,
+            context=context,
         )
 
-    def _choice(self, request: ChatRequest, prepared: Prepared) -> Choice:
-        visible = frozenset(self.model.tokenizer.special) if request.show_special_tokens else VISIBLE
+    def _chat_choice(self, request: ChatRequest, chat: RenderedChat) -> Choice:
+        special = frozenset(self.model.tokenizer.special)
         return Choice(
             tokenizer=self.model.tokenizer,
             stop=request.stop,
-            calls=_reader(request, held=prepared.wanted is not None),
-            reasoning=ReasoningSplitter(prepared.thoughts is Thoughts.OPEN) if self.model.prompt.thinks else None,
-            visible=visible,
+            calls=_call_reader(request, constrained=chat.grammar is not None),
+            reasoning=ReasoningSplitter(chat.thoughts is Thoughts.OPEN) if self.model.prompt.thinks else None,
+            visible=special if request.show_special_tokens else VISIBLE,
         )
 
+    def _text_prompt(self, request: TextRequest, prompt: str | tuple[int, ...]) -> Prompt:
+        if not isinstance(prompt, str):
+            return Prompt(whole_text(self.model.tokenizer, prompt), prompt)
+        tokens = self.model.tokenizer.encode(prompt)
+        beginning = self.model.tokenizer.beginning(tokens) if request.add_special_tokens else []
+        if not beginning + tokens:
+            raise InvalidRequestError("An empty prompt is no token of this model: send some text.", "prompt")
+        return Prompt(prompt, (*beginning, *tokens), implicit=len(beginning))
 
-def _reader(request: ChatRequest, *, held: bool) -> CallReader:
-    """Calls are read as they are written where a grammar holds them to their form, else once they are closed."""
+    def _continuation(
+        self, request: TextRequest, context: RequestContext, prompt: Prompt, choice: int
+    ) -> GenerationRequest:
+        if self.max_model_len - len(prompt.tokens) < min(request.max_tokens, 1):
+            raise ContextLengthError(len(prompt.tokens), self.max_model_len, "prompt")
+        scored = request.echo and request.sampling.top_logprobs is not None
+        ends = frozenset() if request.ignore_eos else self.model.stop_token_ids
+        return GenerationRequest(
+            prompt=prompt.tokens,
+            max_tokens=self._max_tokens(request.max_tokens, prompt.tokens),
+            sampling=_sampling_of_choice(request.sampling, choice),
+            stop_token_ids=ends | request.stop_token_ids,
+            min_tokens=request.min_tokens,
+            prompt_logprobs=request.sampling.top_logprobs if scored else None if request.max_tokens else 0,
+            context=context,
+        )
+
+    def _text_choice(self, request: TextRequest, prompt: Prompt) -> TextChoice:
+        return TextChoice(
+            tokenizer=self.model.tokenizer,
+            stop=request.stop,
+            echo=prompt if request.echo else None,
+            scored=request.sampling.top_logprobs is not None,
+            visible=frozenset(self.model.tokenizer.special if request.show_special_tokens else ()),
+        )
+
+    def _max_tokens(self, requested: int | None, prompt: tuple[int, ...]) -> int:
+        """Return the answer's limit: the request's, the server's or the rest of the context, whichever is lowest."""
+        limits = (requested, self._limits.max_output_tokens, self.max_model_len - len(prompt))
+        return min(limit for limit in limits if limit is not None)
+
+
+def _sampling_of_choice(sampling: SamplingParams, choice: int) -> SamplingParams:
+    """Choice i samples with the request's seed + i."""
+    return sampling if sampling.seed is None else replace(sampling, seed=(sampling.seed + choice) % SEEDS)
+
+
+def _call_reader(request: ChatRequest, *, constrained: bool) -> CallReader:
+    """Constrained calls are read while they are written, free ones once they are closed."""
     tools = request.calling.tools
     if request.text_form is not None or (request.show_special_tokens and not tools):
         return FormReader(calls=bool(tools))
-    return CallStream() if held else ToolCallParser(tuple(ToolSignature(tool.name, tool.properties) for tool in tools))
+    if constrained:
+        return CallStream()
+    return ToolCallParser(tuple(ToolSignature(tool.name, tool.properties) for tool in tools))

@@ -90,12 +90,13 @@ class TemplateOptions:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A chat to answer `n` times.
+    """A chat to answer `n` times; choice i samples with `seed` + i.
 
-    `tools` are listed for the model. `max_tokens` None is up to
-    the context's end; choice i is drawn with `seed` + i. `stop_token_ids` are added to the model's own, which
-    `ignore_eos` leaves out. `show_special_tokens` keeps special tokens in the text. `report_progress` asks for deltas
-    with `progress`; `tenant`, `priority`, `cache_salt` and `name` are GenerationRequest's.
+    tools: listed for the model in the prompt.
+    max_tokens: None means up to the end of the context.
+    stop_token_ids: added to the model's own, which `ignore_eos` leaves out.
+    show_special_tokens: keep special tokens in the text.
+    report_progress: send deltas with `progress` during prefill.
     """
 
     messages: tuple[Message, ...]
@@ -112,10 +113,30 @@ class ChatRequest:
     template: TemplateOptions = TemplateOptions()
     show_special_tokens: bool = False
     report_progress: bool = False
-    tenant: str = ""
-    priority: int = 0
-    cache_salt: str = ""
-    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TextRequest:
+    """Prompts, each a text or token ids, to continue `n` times each; choice i of a prompt samples with `seed` + i.
+
+    max_tokens: may be 0 with `echo`.
+    stop_token_ids: added to the model's own, which `ignore_eos` leaves out.
+    echo: repeat the prompt before the answer, with its tokens' log-probabilities if `sampling` requests them.
+    add_special_tokens: put the model's BOS before prompts that are text.
+    show_special_tokens: keep special tokens in the answer.
+    """
+
+    prompts: tuple[str | tuple[int, ...], ...]
+    sampling: SamplingParams
+    max_tokens: int
+    min_tokens: int = 0
+    stop: tuple[str, ...] = ()
+    stop_token_ids: frozenset[int] = frozenset()
+    ignore_eos: bool = False
+    n: int = 1
+    echo: bool = False
+    add_special_tokens: bool = True
+    show_special_tokens: bool = False
 
 
 class Thoughts(StrEnum):

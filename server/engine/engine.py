@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Requests
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from server.engine.completion_rate import CompletionRate
 from server.engine.engine_state import EngineState
 from server.engine.observations import EngineStats, StepKind, StepRecord
 from server.engine.prefix_cache import PrefixCache
+from server.engine.queue_room import QueueLoad, has_places, has_tokens
 from server.engine.schedule import Policy, Width
 from server.engine.sequence import Sequence, is_last
 from server.engine.step import Outcome
@@ -79,6 +81,7 @@ class Engine:
         self._wake = threading.Condition()
         self._closing = threading.Event()
         self._rate = CompletionRate()
+        self._reserved: set[QueuePlaces] = set()
         self._shared = Shared(self.state, self._wake, self._closing, config.unknown_ids, self._hand_over, observe)
         widths = [Width.WIDE] + [Width.NARROW] * (len(sessions) - 1)
         self._sessions = sessions
@@ -173,14 +176,42 @@ class Engine:
             sequence.deliver(error)
 
     def submit(self, requests: Requests[GenerationRequest]) -> list[TokenStream]:
-        """Queue all of `requests` or none. Raises QueueFullError, or ModelNotReadyError once the engine stops."""
+        """Queue all of `requests`, which share a context, or none.
+
+        Raises QueueFullError if the queue is full, ModelNotReadyError once the engine stops.
+        """
+        with self.reserve(requests[0].context.tenant, len(requests)) as places:
+            return places.submit(requests)
+
+    @contextmanager
+    def reserve(self, tenant: str, count: int) -> Iterator[QueuePlaces]:
+        """Hold `count` places in the queue while their prompts are tokenized.
+
+        Raises QueueFullError, before any work is done, if the tenant may not queue that many.
+        """
+        config = self.config
+        if not has_places(self._queue_load(tenant), count, config.max_waiting):
+            raise QueueFullError(f"{config.max_waiting} requests", self.retry_after())
+        places = QueuePlaces(self, tenant, count)
+        self._reserved.add(places)
+        try:
+            yield places
+        finally:
+            self._reserved.discard(places)
+
+    def _submit(self, places: QueuePlaces, requests: Requests[GenerationRequest]) -> list[TokenStream]:
+        """Turn reserved places into queued sequences."""
+        assert len(requests) <= places.count
+        self._reserved.discard(places)
         streams = [TokenStream(request, self.cancel) for request in requests]
         with self._wake:
             if self.failed:
                 raise engine_failed()
             if self._closing.is_set():
                 raise ModelNotReadyError("The server is stopping.", code="draining", retry_after=5)
-            self.check_room(requests[0].tenant, len(requests), sum(len(request.prompt) for request in requests))
+            load, tokens, config = self._queue_load(places.tenant), sum(len(r.prompt) for r in requests), self.config
+            if not has_tokens(load, len(requests), tokens, config.max_waiting, config.max_waiting_tokens):
+                raise QueueFullError(f"prompts of {config.max_waiting_tokens:,} tokens", self.retry_after())
             if not self.state.running:
                 self._rate.begin()
             for stream in streams:
@@ -188,25 +219,16 @@ class Engine:
             self._wake.notify_all()
         return streams
 
-    def check_room(self, tenant: str, count: int, tokens: int = 0) -> None:
-        """Raises QueueFullError where so many more requests, with so many tokens in their prompts, may not wait.
-
-        A prompt that is longer than may wait is taken where nothing else waits. A queue that others have filled keeps
-        nobody out who has less waiting than an equal share, up to twice of what may wait otherwise.
-        """
+    def _queue_load(self, tenant: str) -> QueueLoad:
         with self._wake:
-            waiting, config = self.state.waiting, self.config
-            free = self.state.free_slots - len(waiting)
-            tenants = waiting.tenants_with(tenant)
-            is_modest = tenants > 1 and waiting.of(tenant) + count <= config.max_waiting // tenants
-            if is_modest and count <= 2 * config.max_waiting + free:
-                return
-            if count > config.max_waiting + free:
-                raise QueueFullError(f"{config.max_waiting} requests", self.retry_after())
-            if config.max_waiting_tokens is None or not waiting or count <= free:
-                return
-            if sum(s.prompt_length for s in waiting) + tokens > config.max_waiting_tokens:
-                raise QueueFullError(f"prompts of {config.max_waiting_tokens:,} tokens", self.retry_after())
+            waiting, reserved = self.state.waiting, self._reserved
+            return QueueLoad(
+                waiting=len(waiting) + sum(places.count for places in reserved),
+                own=waiting.of(tenant) + sum(places.count for places in reserved if places.tenant == tenant),
+                tenants=len({tenant, *waiting.tenants, *(places.tenant for places in reserved)}),
+                tokens=sum(sequence.prompt_length for sequence in waiting),
+                free_slots=self.state.free_slots,
+            )
 
     def retry_after(self) -> float:
         """Seconds until about all that wait now have made room, at the pace of late."""
@@ -231,6 +253,22 @@ class Engine:
         # A loop that is closed has nobody left to tell.
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(_deliver, outcomes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QueuePlaces:
+    """`count` places in an engine's queue, reserved for one tenant until they are used or released."""
+
+    engine: Engine
+    tenant: str
+    count: int
+
+    def submit(self, requests: Requests[GenerationRequest]) -> list[TokenStream]:
+        """Queue all of `requests`, at most `count` of them, or none.
+
+        Raises QueueFullError if their prompts have too many tokens, ModelNotReadyError once the engine stops.
+        """
+        return self.engine._submit(self, requests)
 
 
 def _deliver(outcomes: list[Outcome]) -> None:

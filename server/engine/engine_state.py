@@ -110,7 +110,7 @@ class EngineState:
     def keep(self, sequence: Sequence, end: int, snapshot: Snapshot) -> None:
         """Bring the state of a sequence's tokens up to `end` into the cache."""
         try:
-            self.cache.insert(sequence.tokens[:end], sequence.request.cache_salt, snapshot)
+            self.cache.insert(sequence.tokens[:end], sequence.request.context.cache_salt, snapshot)
         except MemoryError:
             log.warning(UNCACHED)
         sequence.saved = end
@@ -187,7 +187,7 @@ class EngineState:
     def _look_up(self, sequence: Sequence) -> int:
         if sequence.request.prompt_logprobs is not None:
             return 0
-        return self.cache.known(sequence.tokens[: sequence.length - 1], sequence.request.cache_salt)
+        return self.cache.known(sequence.tokens[: sequence.length - 1], sequence.request.context.cache_salt)
 
     def _join_decode_batch(self) -> None:
         """Move sequences whose prompt is done to the end of the batch, unless a session works in that place."""

@@ -139,7 +139,7 @@ def _begin_prompt(state: EngineState, sequence: Sequence, now: float) -> Match:
     """Look the prompt up in the cache; at least its last token is computed, for its logits."""
     match = Match((), 0, 0)
     if sequence.request.prompt_logprobs is None:
-        match = state.cache.match(sequence.tokens[: sequence.length - 1], sequence.request.cache_salt)
+        match = state.cache.match(sequence.tokens[: sequence.length - 1], sequence.request.context.cache_salt)
     sequence.begun, sequence.known = True, 0
     sequence.computed = sequence.saved = match.length
     sequence.to_read = sequence.remaining

@@ -11,13 +11,15 @@ from server.engine.sequence import Event, Sequence, is_last
 from server.engine.types import GenerationRequest, PromptLogprobs, PromptProgress, TokenEvent
 from server.errors import LfmServeError
 
+StreamEvent = TokenEvent | PromptProgress | PromptLogprobs
+
 
 class TokenStream:
     """One sequence's tokens, in order; ends after the one with `finish`, raises the error that ended it.
 
-    Where the request asks for it, PromptProgress comes before the first token. `cached_tokens` of the prompt were found
-    in the prefix cache; `queued_at` and `started_at` (None before the prompt is begun) are of the monotonic clock, in
-    seconds.
+    PromptProgress and PromptLogprobs come before the first token, if the request asks for them. `cached_tokens` of the
+    prompt came from the prefix cache. `queued_at` and `started_at` (None until prefill starts) are times of the
+    monotonic clock, in seconds.
     """
 
     def __init__(self, request: GenerationRequest, cancel: Callable[[Sequence], None]) -> None:
@@ -27,44 +29,20 @@ class TokenStream:
         self._cancel = cancel
         self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
-        self._started = asyncio.Event()
         self._ended = False
         self.sequence = Sequence(request, self._deliver, self.queued_at)
 
     def __aiter__(self) -> TokenStream:
         return self
 
-    async def __anext__(self) -> TokenEvent | PromptProgress:
-        event = await self._next()
-        if event is None:
-            raise StopAsyncIteration
-        assert isinstance(event, TokenEvent | PromptProgress)
-        return event
-
-    async def started(self) -> None:
-        """Wait until the prompt is begun, or the stream has ended without that."""
-        await self._started.wait()
-
-    async def prompt_logprobs(self) -> PromptLogprobs | None:
-        """What the request asks for of its prompt: to be awaited once, before the first token.
-
-        None where it asks for nothing, or where the stream has been cancelled.
-        """
-        if self.sequence.request.prompt_logprobs is None:
-            return None
-        event = await self._next()
-        assert event is None or isinstance(event, PromptLogprobs)
-        return event
-
-    async def _next(self) -> TokenEvent | PromptProgress | PromptLogprobs | None:
-        """The next event; None where there is none any more."""
+    async def __anext__(self) -> StreamEvent:
         if self._ended:
-            return None
+            raise StopAsyncIteration
         while not self._events:
             self._arrived.clear()
             await self._arrived.wait()
             if self._ended:
-                return None
+                raise StopAsyncIteration
         event = self._events.popleft()
         if isinstance(event, LfmServeError):
             self._ended = True
@@ -76,7 +54,6 @@ class TokenStream:
         """Stop generating: the slot is free within one step. May be called at any time, any number of times."""
         self._ended = True
         self._arrived.set()
-        self._started.set()
         self._cancel(self.sequence)
 
     def fail(self, error: LfmServeError) -> None:
@@ -85,7 +62,6 @@ class TokenStream:
         self._deliver(error)
 
     def _deliver(self, event: Event) -> None:
-        self._started.set()
         if isinstance(event, PromptProgress):
             if self.started_at is None:
                 self.started_at = self.sequence.started_at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -32,6 +33,24 @@ class SamplingParams:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestContext:
+    """Whose request it is and how to schedule it; travels unchanged from admission to the engine.
+
+    id: names the request in the log.
+    tenant: tenants take turns in the queue, however many requests each has.
+    priority: among one tenant's requests, the lowest goes first.
+    cache_salt: only requests with the same salt share cached prefixes.
+    deadline: when the request must have finished (monotonic clock, seconds).
+    """
+
+    id: str = ""
+    tenant: str = ""
+    priority: int = 0
+    cache_salt: str = ""
+    deadline: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One sequence to generate. `len(prompt) + max_tokens` is at most the engine's `max_model_len`, both at least 1.
 
@@ -41,10 +60,8 @@ class GenerationRequest:
     Before `min_tokens` are generated none of `stop_token_ids` is drawn, unless the `constraint`, which is this
     sequence's alone, says when to end.
 
-    Tenants take turns, whatever the number of their requests; of one `tenant`'s a lower `priority` goes first. Only
-    requests with the same `cache_salt` share cached prefixes. `checkpoints` are numbers of prompt tokens after
-    which another request is likely to go on differently. `report_progress` asks for PromptProgress events. The log
-    calls the request by its `name`.
+    `checkpoints` are positions in the prompt, in tokens, after which another request is likely to differ.
+    `report_progress` requests PromptProgress events.
     """
 
     prompt: tuple[int, ...]
@@ -54,12 +71,9 @@ class GenerationRequest:
     min_tokens: int = 0
     constraint: Constraint | None = None
     prompt_logprobs: int | None = None
-    tenant: str = ""
-    priority: int = 0
-    cache_salt: str = ""
     checkpoints: tuple[int, ...] = ()
     report_progress: bool = False
-    name: str = ""
+    context: RequestContext = RequestContext()
 
 
 class FinishReason(StrEnum):

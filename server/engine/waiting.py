@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import count
 
 from server.engine.sequence import Sequence
@@ -32,9 +32,10 @@ class WaitingQueue:
         """How many of a tenant's wait."""
         return len(self._tenants.get(tenant, ()))
 
-    def tenants_with(self, tenant: str) -> int:
-        """How many tenants wait, with this one."""
-        return len(self._tenants) + (tenant not in self._tenants)
+    @property
+    def tenants(self) -> Collection[str]:
+        """The tenants that have sequences waiting."""
+        return self._tenants.keys()
 
     def add(self, sequence: Sequence, due: float) -> None:
         """`due` (monotonic seconds): when its prompt would have been read, had that begun when it came."""
@@ -43,7 +44,7 @@ class WaitingQueue:
     def give_back(self, sequence: Sequence) -> None:
         """Put a sequence that was set aside before its tenant's others of that priority; its tenant is next."""
         self._push(sequence, -math.inf, -next(self._arrivals))
-        self._tenants.move_to_end(sequence.request.tenant, last=False)
+        self._tenants.move_to_end(sequence.request.context.tenant, last=False)
 
     def first(self) -> Sequence | None:
         """Whose turn it is."""
@@ -68,5 +69,5 @@ class WaitingQueue:
                 del self._tenants[tenant]
 
     def _push(self, sequence: Sequence, due: float, order: int) -> None:
-        entries = self._tenants.setdefault(sequence.request.tenant, [])
-        heapq.heappush(entries, (sequence.request.priority, due, order, sequence))
+        entries = self._tenants.setdefault(sequence.request.context.tenant, [])
+        heapq.heappush(entries, (sequence.request.context.priority, due, order, sequence))

@@ -132,7 +132,7 @@ class Worker:
         try:
             return self._act(work)
         except Exception:
-            names = ", ".join(sorted({s.request.name for s in work.sequences}))
+            names = ", ".join(sorted({s.request.context.id for s in work.sequences}))
             log.exception("A %s step of %d sequences failed, of: %s", work.kind, len(work.sequences), names)
             return None
 

@@ -13,8 +13,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from server.api.http.request_log import Exchange
-from server.chat.completion import Answers
+from server.api.http.request_log import RequestLogEntry
+from server.chat.completion import AnyCompletion
 from server.engine.observations import EngineStats
 
 GAUGES = {
@@ -93,18 +93,18 @@ class IntervalCollector(Collector):
 class TokenCollector(Collector):
     """Tokens in and out, of the requests that are over and of those that are `open`: none is counted on its own."""
 
-    def __init__(self, open: Collection[Exchange]) -> None:
+    def __init__(self, open: Collection[RequestLogEntry]) -> None:
         self._open = open
         self._prompt = 0
         self._generated = 0
 
-    def over(self, answers: Answers) -> None:
+    def over(self, completion: AnyCompletion) -> None:
         """A request is open no more."""
-        self._prompt += _prompt_tokens(answers)
-        self._generated += answers.completion_tokens
+        self._prompt += _prompt_tokens(completion)
+        self._generated += completion.completion_tokens
 
     def collect(self) -> Iterator[Metric]:
-        running = [exchange.answers for exchange in self._open if exchange.answers is not None]
+        running = [entry.completion for entry in self._open if entry.completion is not None]
         yield CounterMetricFamily(
             "lfm_prompt_tokens",
             "Prompt tokens, cached ones too, of the requests that something was answered to: usage.prompt_tokens of "
@@ -115,9 +115,9 @@ class TokenCollector(Collector):
             "lfm_generation_tokens",
             "Tokens generated, as usage.completion_tokens counts them; of requests that failed or were left by their "
             "client those that came before that.",
-            value=self._generated + sum(answers.completion_tokens for answers in running),
+            value=self._generated + sum(completion.completion_tokens for completion in running),
         )
 
 
-def _prompt_tokens(answers: Answers) -> int:
-    return answers.prompt_tokens if answers.answered else 0
+def _prompt_tokens(completion: AnyCompletion) -> int:
+    return completion.prompt_tokens if completion.answered else 0

@@ -18,7 +18,7 @@ from pydantic_core import to_jsonable_python
 
 from server.api.http.request_id import current_request_id
 from server.api.http.request_log import RequestRecord
-from server.chat.completion import Answers
+from server.chat.completion import AnyCompletion
 
 trace_context: ContextVar[Mapping[str, str]] = ContextVar("trace_context", default=MappingProxyType({}))
 """The `trace_id` and `span_id` of the request that the code at hand works for, where it is traced."""
@@ -83,7 +83,7 @@ def _short(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-class RequestLog:
+class RequestLogWriter:
     """Writes a line for each request that is over: what it took and how it ended; with `prompts` what was asked."""
 
     def __init__(self, prompts: bool) -> None:
@@ -95,7 +95,7 @@ class RequestLog:
             "error": record.error_code,
             "model": record.model,
             "key": record.key,
-            **(_tokens_and_times(record, record.answers) if record.answers is not None else {}),
+            **(_tokens_and_times(record, record.completion) if record.completion is not None else {}),
             "total_seconds": round(record.ended - record.received, 6),
         }
         if self._prompts and record.prompt is not None:
@@ -104,14 +104,14 @@ class RequestLog:
         request_log.info("%s %s %d", *told.values(), extra={"fields": told | fields})
 
 
-def _tokens_and_times(record: RequestRecord, answers: Answers) -> Mapping[str, Any]:
+def _tokens_and_times(record: RequestRecord, completion: AnyCompletion) -> Mapping[str, Any]:
     def since(begin: float, end: float | None) -> float | None:
         return None if end is None else round(end - begin, 6)
 
     return {
-        "prompt_tokens": answers.prompt_tokens,
-        "cached_tokens": answers.cached_tokens,
-        "completion_tokens": answers.completion_tokens,
-        "queue_seconds": since(answers.times.queued, answers.started),
-        "ttft_seconds": since(record.received, answers.times.first_token),
+        "prompt_tokens": completion.prompt_tokens,
+        "cached_tokens": completion.cached_tokens,
+        "completion_tokens": completion.completion_tokens,
+        "queue_seconds": since(completion.times.queued, completion.started),
+        "ttft_seconds": since(record.received, completion.times.first_token),
     }

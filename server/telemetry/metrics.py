@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Info
 from prometheus_client.exposition import choose_encoder
 
 from server import __version__
-from server.api.http.request_log import Journal, RequestRecord
-from server.chat.completion import Answers
+from server.api.http.request_log import RequestLog, RequestRecord
+from server.chat.completion import AnyCompletion
 from server.engine.observations import EngineStats, StepRecord
 from server.telemetry.collectors import EngineCollector, IntervalCollector, TokenCollector
 
@@ -32,10 +32,10 @@ prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 class Metrics:
     """Hand `step` to the engine and `request` to the journal, whose open requests' tokens count as they come."""
 
-    def __init__(self, journal: Journal, ready: Callable[[], bool]) -> None:
+    def __init__(self, request_log: RequestLog, ready: Callable[[], bool]) -> None:
         self.registry = CollectorRegistry()
         self._engine = EngineCollector(ready)
-        self._tokens = TokenCollector(journal.open)
+        self._tokens = TokenCollector(request_log.open)
         self.registry.register(self._engine)
         self.registry.register(self._tokens)
         self._requests = RequestMetrics(self.registry)
@@ -57,8 +57,8 @@ class Metrics:
 
     def request(self, record: RequestRecord) -> None:
         """A request is over."""
-        if record.answers is not None:
-            self._tokens.over(record.answers)
+        if record.completion is not None:
+            self._tokens.over(record.completion)
         self._requests.count(record)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
@@ -103,15 +103,15 @@ class RequestMetrics:
         self._requests.labels(record.route, record.finish).inc()
         if record.error_code is not None:
             self._errors.labels(record.route, record.error_code).inc()
-        if record.answers is not None:
-            self._count_answers(record, record.answers)
+        if record.completion is not None:
+            self._count_answers(record, record.completion)
 
-    def _count_answers(self, record: RequestRecord, answers: Answers) -> None:
+    def _count_answers(self, record: RequestRecord, completion: AnyCompletion) -> None:
         """Phases that a request did not come to are not counted for it."""
-        times, started = answers.times, answers.started
+        times, started = completion.times, completion.started
         self._total.observe(record.ended - record.received)
-        self._prompt.observe(answers.prompt_tokens)
-        self._generated.observe(answers.completion_tokens)
+        self._prompt.observe(completion.prompt_tokens)
+        self._generated.observe(completion.completion_tokens)
         if started is not None:
             self._queue.observe(started - times.queued)
         if times.first_token is None:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from fastapi import FastAPI
 
-from server.api.http.request_log import Journal, Journaled
+from server.api.http.request_log import RequestLog, RequestLogMiddleware
 from server.telemetry.endpoint import metrics_route
-from server.telemetry.logs import RequestLog
+from server.telemetry.logs import RequestLogWriter
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import wanted_traces
 
@@ -18,18 +18,18 @@ from server.telemetry.tracing import wanted_traces
 class Telemetry:
     """`ready` says whether requests are taken, `log_prompts` whether what they ask may be logged."""
 
-    def __init__(self, ready: Callable[[], bool], log_prompts: bool) -> None:
-        self._journal = Journal()
-        self.metrics = Metrics(self._journal, ready)
+    def __init__(self, request_log: RequestLog, ready: Callable[[], bool], log_prompts: bool) -> None:
+        self._request_log = request_log
+        self.metrics = Metrics(request_log, ready)
         self._traces = wanted_traces(os.environ)
-        self._journal.listeners += [self.metrics.request, RequestLog(log_prompts).request]
+        request_log.listeners += [self.metrics.request, RequestLogWriter(log_prompts).request]
         if self._traces is not None:
-            self._journal.listeners.append(self._traces.request)
+            request_log.listeners.append(self._traces.request)
 
     def install(self, app: FastAPI) -> None:
         """Give `app` /metrics, and middleware that is to be outside of all that answers, and inside of RequestId."""
         app.include_router(metrics_route(self.metrics))
-        app.add_middleware(Journaled, journal=self._journal)
+        app.add_middleware(RequestLogMiddleware, log=self._request_log)
         if self._traces is not None:
             app.add_middleware(self._traces.middleware)
 

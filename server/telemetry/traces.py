@@ -30,7 +30,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server import __version__
 from server.api.http.request_log import PROBES, UNKNOWN_ROUTE, RequestRecord
-from server.chat.completion import Answers
+from server.chat.completion import AnyCompletion
 from server.telemetry.logs import trace_context
 
 OPERATIONS = {"/v1/chat/completions": "chat", "/v1/completions": "text_completion"}
@@ -64,10 +64,10 @@ class Traces:
         span.set_attribute("http.response.status_code", record.status)
         span.set_attribute("http.response.header.x-request-id", [record.request_id])
         _tell_error(span, record)
-        if record.answers is not None:
-            self._generation(record, record.answers)
+        if record.completion is not None:
+            self._generation(record, record.completion)
 
-    def _generation(self, record: RequestRecord, answers: Answers) -> None:
+    def _generation(self, record: RequestRecord, completion: AnyCompletion) -> None:
         """The span of the generation and those of its phases, after the fact."""
         epoch = time.time() - time.monotonic()
 
@@ -75,11 +75,11 @@ class Traces:
             return int((epoch + when) * 1e9)
 
         name = f"{OPERATIONS[record.route]} {record.model}"
-        begin, end = nanoseconds(answers.times.queued), nanoseconds(record.ended)
-        generation = self._tracer.start_span(name, attributes=_attributes(record, answers), start_time=begin)
+        begin, end = nanoseconds(completion.times.queued), nanoseconds(record.ended)
+        generation = self._tracer.start_span(name, attributes=_attributes(record, completion), start_time=begin)
         _tell_error(generation, record)
         inside = set_span_in_context(generation)
-        for phase, begun, ended in _phases(answers, record.ended):
+        for phase, begun, ended in _phases(completion, record.ended):
             span = self._tracer.start_span(phase, inside, start_time=nanoseconds(begun))
             span.end(nanoseconds(ended))
         generation.end(end)
@@ -110,26 +110,26 @@ class Traced:
             await self._app(scope, receive, send)
 
 
-def _phases(answers: Answers, ended: float) -> Iterator[tuple[str, float, float]]:
+def _phases(completion: AnyCompletion, ended: float) -> Iterator[tuple[str, float, float]]:
     """(name, begin, end) of those that the generation came to; the last one may have been cut at `ended`."""
-    times = answers.times
-    borders = (times.queued, answers.started, times.first_token, times.last_token)
+    times = completion.times
+    borders = (times.queued, completion.started, times.first_token, times.last_token)
     for phase, (begin, end) in zip(("queue", "prefill", "decode"), pairwise(borders), strict=True):
         if begin is not None:
             yield phase, begin, ended if end is None else end
 
 
-def _attributes(record: RequestRecord, answers: Answers) -> Mapping[str, AttributeValue]:
+def _attributes(record: RequestRecord, completion: AnyCompletion) -> Mapping[str, AttributeValue]:
     model = record.model or ""
     return {
         "gen_ai.operation.name": OPERATIONS[record.route],
         "gen_ai.provider.name": "lfm-serve",
         "gen_ai.request.model": model,
         "gen_ai.response.model": model,
-        "gen_ai.response.finish_reasons": [str(end) for _, end in sorted(answers.ends.items())],
-        "gen_ai.usage.input_tokens": answers.prompt_tokens,
-        "gen_ai.usage.output_tokens": answers.completion_tokens,
-        "gen_ai.usage.cache_read.input_tokens": answers.cached_tokens,
+        "gen_ai.response.finish_reasons": [str(end) for _, end in sorted(completion.ends.items())],
+        "gen_ai.usage.input_tokens": completion.prompt_tokens,
+        "gen_ai.usage.output_tokens": completion.completion_tokens,
+        "gen_ai.usage.cache_read.input_tokens": completion.cached_tokens,
     }
 
 

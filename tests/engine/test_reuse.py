@@ -8,7 +8,7 @@ import pytest
 
 from server.engine.engine import Engine
 from server.engine.observations import StepKind, StepRecord
-from server.engine.types import GenerationRequest, PromptProgress, SamplingParams
+from server.engine.types import GenerationRequest, PromptProgress, RequestContext, SamplingParams
 from tests.engine.conftest import StartEngine
 from tests.engine.requests import GREEDY, Grammar, make_chunks_cheap, request, run, tokens_of, until_idle
 
@@ -75,7 +75,8 @@ async def test_choices_of_one_prompt_and_those_who_share_its_beginning_compute_i
 async def test_another_salt_finds_nothing(start_engine: StartEngine) -> None:
     async with start_engine("onnx-community") as engine:
         await run(engine, request(5, 100))
-        assert await cached(engine, dataclasses.replace(request(5, 100), cache_salt="other")) == 0
+        other = RequestContext(cache_salt="other")
+        assert await cached(engine, dataclasses.replace(request(5, 100), context=other)) == 0
         assert await cached(engine, request(5, 100)) > 0
 
 

@@ -37,7 +37,7 @@ async def leave_when(server: Server, phase: str, **body: Any) -> None:
 
 
 def reached(server: Server, phase: str) -> bool:
-    state = server.engine.engine_state
+    state = server.engine.state
     return {
         "waiting": len(state.waiting) > 0,
         "prefill": any(0 < s.computed < s.prompt_length for s in state.prefilling),

@@ -239,7 +239,7 @@ def guarded(start_server: StartServer) -> Server:
         (None, "No API key: send it as `Authorization: Bearer KEY`."),
         ("Basic abc", "No API key: send it as `Authorization: Bearer KEY`."),
         ("Bearer", "No API key: send it as `Authorization: Bearer KEY`."),
-        ("Bearer wrong", "Incorrect API key: it is none that this server was started with."),
+        ("Bearer wrong", "Incorrect API key: the server has no such key."),
     ],
 )
 def test_a_wrong_key_is_refused(guarded: Server, authorization: str | None, message: str) -> None:

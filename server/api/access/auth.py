@@ -1,4 +1,4 @@
-"""Who asks: the key, where there are keys, else the address."""
+"""Authentication: the API key if the server has keys, else the client's address."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from server.errors import InvalidApiKeyError
 async def require_key(
     request: Request, server: Server, authorization: Annotated[str | None, Header(include_in_schema=False)] = None
 ) -> None:
-    """Note in `request.state` who asks: `tenant`, and with keys `key_name` and `quota`.
+    """Set the tenant, key name and rate limit in `request.state`; the latter two are None without keys.
 
-    Raises InvalidApiKeyError unless the request brings one of the keys there are as `Authorization: Bearer KEY`.
+    Raises InvalidApiKeyError unless `Authorization: Bearer KEY` carries one of the server's keys, if it has any.
     """
     state = request.state
-    state.key_name, state.quota = None, None
+    state.key_name, state.rate_limit = None, None
     state.tenant = request.client.host if request.client else ""
     if not server.keys:
         return
@@ -27,6 +27,6 @@ async def require_key(
         raise InvalidApiKeyError("No API key: send it as `Authorization: Bearer KEY`.")
     key = server.keys.find(secret.strip().encode("latin-1"))
     if key is None:
-        raise InvalidApiKeyError("Incorrect API key: it is none that this server was started with.")
+        raise InvalidApiKeyError("Incorrect API key: the server has no such key.")
     state.key_name = state.tenant = key.name
-    state.quota = server.quota(key)
+    state.rate_limit = server.rate_limit(key)

@@ -10,7 +10,7 @@ from typing import Any
 from server.api.chat_completions.fields import ChatCompletionRequest
 from server.api.chat_completions.tool_call_response import CallForms
 from server.api.generation.envelope import LOWEST_LOGPROB, Envelope, usage
-from server.chat.service import Completion
+from server.chat.completion import AnyCompletion, Completion
 from server.chat.types import ChoiceEnd, Delta, TokenLogprob, TokenText
 from server.engine.types import PromptProgress
 
@@ -18,7 +18,7 @@ from server.engine.types import PromptProgress
 class Chunks:
     """One answer as chunks."""
 
-    def __init__(self, envelope: Envelope, completion: Completion, asked: ChatCompletionRequest) -> None:
+    def __init__(self, envelope: Envelope, completion: Completion[Delta], asked: ChatCompletionRequest) -> None:
         options = asked.stream_options
         self._envelope = envelope
         self._completion = completion
@@ -26,7 +26,7 @@ class Chunks:
         self.usage_at_end = bool(options and options.include_usage)
         self._token_ids = bool(asked.return_token_ids)
         self._untold: defaultdict[int, list[int]] = defaultdict(list)  # by choice, tokens that no chunk has told of
-        self._calls = [CallForms.of(asked) for _ in range(asked.n or 1)]
+        self._calls = [CallForms.of(asked) for _ in range(completion.n)]
 
     def opening(self, choice: int) -> dict[str, Any]:
         """The first chunk of a choice."""
@@ -77,6 +77,11 @@ class ChoiceBody:
     token_ids: list[int] = field(default_factory=list)
     end: ChoiceEnd | None = None
 
+    @classmethod
+    def of(cls, body: ChatCompletionRequest) -> ChoiceBody:
+        """Return an empty choice, with calls in the form the request uses."""
+        return cls(CallForms.of(body))
+
     def add(self, delta: Delta) -> None:
         """Take in what the choice has gained."""
         self.content.append(delta.content)
@@ -99,8 +104,8 @@ class ChoiceBody:
         return {"index": index, "message": message, "logprobs": _logprobs(self.logprobs), "finish_reason": end}
 
 
-def body(
-    envelope: Envelope, completion: Completion, choices: Sequence[ChoiceBody], *, token_ids: bool
+def chat_body(
+    envelope: Envelope, completion: Completion[Delta], choices: Sequence[ChoiceBody], *, token_ids: bool
 ) -> dict[str, Any]:
     """A plain answer, with the ids of its tokens if `token_ids`."""
     entries = [choice.to_json(i) for i, choice in enumerate(choices)]
@@ -121,7 +126,7 @@ def progress(progress: PromptProgress) -> dict[str, Any]:
     }
 
 
-def timings(completion: Completion) -> dict[str, Any]:
+def timings(completion: AnyCompletion) -> dict[str, Any]:
     """How long it took, by llama.cpp's names; the prompt's time counts from when it was begun to the first token."""
     times = completion.times
     begun = completion.started or times.queued

@@ -1,4 +1,4 @@
-"""A validated chat request in the chat layer's terms: old forms made new, defaults filled in."""
+"""Translates a chat completion request's body into the chat layer's terms, deprecated fields included."""
 
 from __future__ import annotations
 
@@ -13,49 +13,47 @@ from server.engine.types import SamplingParams
 
 ROLES: dict[str, Role] = {"developer": "system", "function": "tool"}
 CUSTOM_ARGUMENT = "input"
-"""A custom tool is a function of one text."""
+"""A custom tool is served as a function whose only argument is a text of this name."""
 
 
-def chat_request(asked: ChatCompletionRequest, defaults: SamplingParams) -> ChatRequest:
-    """The request to answer, with the model's sampling where it sets none."""
-    tools, calling = _tools(asked)
+def to_chat_request(body: ChatCompletionRequest, defaults: SamplingParams) -> ChatRequest:
+    """Return the chat to answer, with the model's `defaults` for sampling parameters that are absent."""
+    tools, calling = _tools(body)
     return ChatRequest(
-        messages=tuple(map(_message, asked.messages)),
-        sampling=sampling_params(asked, defaults, (asked.top_logprobs or 0) if asked.logprobs else None),
+        messages=tuple(map(_message, body.messages)),
+        sampling=sampling_params(body, defaults, (body.top_logprobs or 0) if body.logprobs else None),
         tools=tools,
         calling=calling,
-        text_form=asked.text_form,
-        max_tokens=asked.max_completion_tokens or asked.max_tokens,
-        min_tokens=asked.min_tokens or 0,
-        stop=tuple(asked.stop or ()),
-        stop_token_ids=frozenset(asked.stop_token_ids or ()),
-        ignore_eos=bool(asked.ignore_eos),
-        n=asked.n or 1,
+        text_form=body.text_form,
+        max_tokens=body.max_completion_tokens or body.max_tokens,
+        min_tokens=body.min_tokens or 0,
+        stop=tuple(body.stop or ()),
+        stop_token_ids=frozenset(body.stop_token_ids or ()),
+        ignore_eos=bool(body.ignore_eos),
+        n=body.n or 1,
         template=TemplateOptions(
-            variables=asked.chat_template_kwargs or {},
-            add_generation_prompt=asked.add_generation_prompt is not False,
-            continue_final_message=bool(asked.continue_final_message),
-            add_special_tokens=bool(asked.add_special_tokens),
+            variables=body.chat_template_kwargs or {},
+            add_generation_prompt=body.add_generation_prompt is not False,
+            continue_final_message=bool(body.continue_final_message),
+            add_special_tokens=bool(body.add_special_tokens),
         ),
-        show_special_tokens=asked.skip_special_tokens is False,
-        report_progress=bool(asked.stream and asked.return_progress),
-        priority=asked.priority or 0,
-        cache_salt=asked.cache_salt or "",
+        show_special_tokens=body.skip_special_tokens is False,
+        report_progress=bool(body.stream and body.return_progress),
     )
 
 
-def _tools(asked: ChatCompletionRequest) -> tuple[tuple[Tool, ...], Calling]:
-    """The tools to list, and how they may be called."""
-    if asked.functions:
-        tools = tuple(_function(f, f"functions[{i}]") for i, f in enumerate(asked.functions))
-        choice = asked.function_call
+def _tools(body: ChatCompletionRequest) -> tuple[tuple[Tool, ...], Calling]:
+    """Return the tools to list in the prompt, and how they may be called."""
+    if body.functions:
+        tools = tuple(_function(f, f"functions[{i}]") for i, f in enumerate(body.functions))
+        choice = body.function_call
         names = [choice.name] if choice and choice.name else None
         none, required, parallel = bool(choice and choice.type == "none"), names is not None, False
     else:
-        tools = tuple(_tool(tool, i) for i, tool in enumerate(asked.tools or ()))
-        wanted = asked.tool_choice
+        tools = tuple(_tool(tool, i) for i, tool in enumerate(body.tools or ()))
+        wanted = body.tool_choice
         names, required = (wanted.names, wanted.required) if wanted else (None, False)
-        none, parallel = bool(wanted and wanted.type == "none"), asked.parallel_tool_calls is not False
+        none, parallel = bool(wanted and wanted.type == "none"), body.parallel_tool_calls is not False
     if none:
         return (), Calling()
     callable_tools = tuple(tool for tool in tools if names is None or tool.name in names)

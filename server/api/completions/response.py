@@ -8,8 +8,8 @@ from typing import Any
 
 from server.api.completions.fields import CompletionRequest
 from server.api.generation.envelope import LOWEST_LOGPROB, Envelope, usage
+from server.chat.completion import Completion
 from server.chat.output.text_choice import PlacedToken, TextDelta
-from server.chat.text_service import TextCompletion
 from server.chat.types import ChoiceEnd, TokenText
 
 KIND = "text_completion"
@@ -18,14 +18,13 @@ KIND = "text_completion"
 class TextChunks:
     """One answer as chunks."""
 
-    def __init__(self, envelope: Envelope, completion: TextCompletion, asked: CompletionRequest) -> None:
+    def __init__(self, envelope: Envelope, completion: Completion[TextDelta], asked: CompletionRequest) -> None:
         options = asked.stream_options
         self._envelope = envelope
         self._completion = completion
         self._usage_in_each = bool(options and options.continuous_usage_stats)
         self.usage_at_end = bool(options and options.include_usage)
         self._token_ids = bool(asked.return_token_ids)
-        self._choices = asked.n or 1
         self._opened: set[int] = set()
 
     def delta(self, choice: int, delta: TextDelta) -> dict[str, Any]:
@@ -35,7 +34,7 @@ class TextChunks:
             entry["token_ids"] = delta.token_ids
             if choice not in self._opened:
                 self._opened.add(choice)
-                entry["prompt_token_ids"] = self._completion.prompts[choice // self._choices]
+                entry["prompt_token_ids"] = self._completion.prompts[choice // self._completion.n]
         chunk = self._envelope.wrap(KIND, [entry])
         if self._usage_in_each:
             chunk["usage"] = usage(self._completion)
@@ -66,13 +65,13 @@ class TextBody:
 
 
 def text_body(
-    envelope: Envelope, completion: TextCompletion, choices: Sequence[TextBody], asked: CompletionRequest
+    envelope: Envelope, completion: Completion[TextDelta], choices: Sequence[TextBody], *, token_ids: bool
 ) -> dict[str, Any]:
     """A plain answer."""
     entries = [_choice(i, "".join(choice.text), choice.tokens, choice.end) for i, choice in enumerate(choices)]
-    if asked.return_token_ids:
+    if token_ids:
         for i, (entry, choice) in enumerate(zip(entries, choices, strict=True)):
-            entry["prompt_token_ids"] = completion.prompts[i // (asked.n or 1)]
+            entry["prompt_token_ids"] = completion.prompts[i // completion.n]
             entry["token_ids"] = choice.token_ids
     return envelope.wrap(KIND, entries) | {"usage": usage(completion)}
 

@@ -1,4 +1,4 @@
-"""Stops work for clients that have gone away: Starlette does not cancel a plain handler by itself."""
+"""Cancels work for clients that have gone away: Starlette does not cancel a plain handler by itself."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 
 async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled when the client leaves: raises ClientDisconnect.
+    """Return the result of `work`, or cancel it and raise ClientDisconnect when the client leaves.
 
-    The request's body must have been read. Whoever waits here is the only one to listen to the connection.
+    The request's body must have been read, and nothing else may be receiving from the connection.
     """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))

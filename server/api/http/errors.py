@@ -15,7 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from server.api.http.request_id import HEADER as REQUEST_ID
-from server.api.http.request_log import CLIENT_CLOSED_REQUEST, exchange_of
+from server.api.http.request_log import CLIENT_CLOSED_REQUEST, log_entry
+from server.api.http.sse import data_event
 from server.errors import (
     InvalidApiKeyError,
     InvalidRequestError,
@@ -95,8 +96,15 @@ def respond(error: Exception, request: Request) -> JSONResponse:
     """The plain answer to `error`."""
     request_id: str = request.state.request_id
     told = describe(error, request_id)
-    exchange_of(request).error_code = told.label
+    log_entry(request).error_code = told.label
     return JSONResponse(told.body, told.status, {**told.headers, REQUEST_ID: request_id})
+
+
+def last_event(error: Exception, request: Request) -> bytes:
+    """Return the event that ends a stream with `error`."""
+    api_error = describe(error, request.state.request_id)
+    log_entry(request).error_code = api_error.label
+    return data_event(api_error.body)
 
 
 def install(app: FastAPI) -> None:
@@ -123,7 +131,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
         told = ApiError(405, message, "invalid_request_error", "method_not_allowed")
     else:
         told = ApiError(error.status_code, str(error.detail), "invalid_request_error")
-    exchange_of(request).error_code = told.label
+    log_entry(request).error_code = told.label
     return JSONResponse(told.body, told.status, {**(error.headers or {}), REQUEST_ID: request.state.request_id})
 
 

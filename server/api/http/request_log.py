@@ -1,6 +1,6 @@
-"""Each request from its arrival to its response's end: what is found out on the way, and who is told of it then.
+"""The request log: an entry for each request from its arrival to the end of its response.
 
-Knows no metrics, logs or traces: whoever listens gets a `RequestRecord` once a response is over, in whatever way.
+Knows no metrics, log lines or traces: listeners get a `RequestRecord` of each request once its response is over.
 """
 
 from __future__ import annotations
@@ -13,22 +13,25 @@ from typing import Any
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.chat.completion import Answers
+from server.chat.completion import AnyCompletion
 
-CLIENT_CLOSED_REQUEST = 499  # nginx's code for it; nobody is left to read it
+CLIENT_CLOSED_REQUEST = 499  # nginx's code for a client that left before its response was whole
 UNKNOWN_ROUTE = "unknown"
 PROBES = frozenset(("/health", "/ready", "/metrics"))
-"""Asked every few seconds by machines: nobody is told of these."""
+"""Paths that machines poll every few seconds; the log skips them."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """A request whose response is over. Times are of the monotonic clock, in seconds.
+    """A request whose response is over.
 
-    `route` is a path of the application's, or "unknown". `status` is what was sent, 499 where the client had left by
-    then. `finish` is the first choice's `stop`, `length` or `tool_calls`; `error` with an `error_code`, which may have
-    come after a status of 200; `cancelled` where the client left; `none` where nothing was to be generated. `key`
-    names the API key. `prompt` is what the client sent to be answered, None where it did not come to `answers`.
+    route: one of the application's paths, or "unknown".
+    status: what was sent, or 499 if the client had left by then.
+    finish: the first choice's `stop`, `length` or `tool_calls`; `error` with an `error_code`, even if that came after a
+        status of 200; `cancelled` if the client left; `none` if the request generates nothing.
+    received, ended: monotonic clock, seconds.
+    key: the name of the API key.
+    prompt: what the client sent to be answered; None if it never became a `completion`.
     """
 
     request_id: str
@@ -42,44 +45,40 @@ class RequestRecord:
     key: str | None
     model: str | None
     prompt: Any
-    answers: Answers | None
+    completion: AnyCompletion | None
 
 
 @dataclass(slots=True, eq=False)
-class Exchange:
-    """A request that is being answered. Its route notes what it finds out; `error_code` is what the client was told."""
+class RequestLogEntry:
+    """A request that is being answered; `error_code` is the code or status of the error sent to the client."""
 
     request_id: str
     method: str
     received: float = field(default_factory=time.monotonic)
     model: str | None = None
     prompt: Any = None
-    answers: Answers | None = None
+    completion: AnyCompletion | None = None
     error_code: str | None = None
     status: int | None = None
     complete: bool = False
 
-    def begin(self, model: str, prompt: Any, answers: Answers) -> None:
-        """`answers` to `prompt` are on their way."""
-        self.model, self.prompt, self.answers = model, prompt, answers
+    async def observe(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run `app` for this request and note how its response starts and ends."""
 
-    async def watch(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run `app` for this request and note how its response begins and ends."""
-
-        async def send_noted(message: Message) -> None:
+        async def send_observed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self.status = message["status"]
             await send(message)
             self.complete = message["type"] == "http.response.body" and not message.get("more_body", False)
 
         try:
-            await app(scope, receive, send_noted)
-        except Exception:  # the unforeseen: answered further out
+            await app(scope, receive, send_observed)
+        except Exception:  # unforeseen: the outermost error handler answers it
             self.status, self.error_code = self.status or 500, "internal_error"
             raise
 
     def record(self, route: str, key: str | None) -> RequestRecord:
-        """What is known at the end, which is now."""
+        """Return the record of a request that ends now."""
         finish = self._finish()
         return RequestRecord(
             request_id=self.request_id,
@@ -93,7 +92,7 @@ class Exchange:
             key=key,
             model=self.model,
             prompt=self.prompt,
-            answers=self.answers,
+            completion=self.completion,
         )
 
     def _finish(self) -> str:
@@ -101,50 +100,54 @@ class Exchange:
             return "error"
         if not self.complete or self.status == CLIENT_CLOSED_REQUEST:
             return "cancelled"
-        return "none" if self.answers is None else str(self.answers.ends.get(0, "cancelled"))
+        return "none" if self.completion is None else str(self.completion.ends.get(0, "cancelled"))
 
 
-class Journal:
-    """The requests that are being answered, `open`, and the `listeners` that are told of each that is over.
+class RequestLog:
+    """The `open` entries, and the `listeners` to call with each request's record.
 
-    Listeners are called on the event loop, in the request's context, and must not wait or raise.
+    Listeners run on the event loop, in the request's context, and must neither wait nor raise.
     """
 
     def __init__(self) -> None:
-        self.open: set[Exchange] = set()
+        self.open: set[RequestLogEntry] = set()
         self.listeners: list[Callable[[RequestRecord], None]] = []
 
+    def completions(self) -> list[AnyCompletion]:
+        """Return the completions of all open entries."""
+        return [entry.completion for entry in self.open if entry.completion is not None]
 
-class Journaled:
-    """Middleware: enters each request but probes into `journal`; `request.state.exchange` is for its route to note in.
 
-    Goes right inside of RequestId, so that nothing that answers is further out.
+class RequestLogMiddleware:
+    """Middleware: enters each request except probes into `log`, as `request.state.log_entry`.
+
+    Must be directly inside RequestId, so that it sees every answer.
     """
 
-    def __init__(self, app: ASGIApp, journal: Journal) -> None:
+    def __init__(self, app: ASGIApp, log: RequestLog) -> None:
         self._app = app
-        self._journal = journal
+        self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         state = scope["state"]
-        exchange = state["exchange"] = Exchange(state["request_id"], scope["method"])
+        entry = state["log_entry"] = RequestLogEntry(state["request_id"], scope["method"])
         if scope["path"] in PROBES:
-            await exchange.watch(self._app, scope, receive, send)
+            await entry.observe(self._app, scope, receive, send)
             return
-        self._journal.open.add(exchange)
+        self._log.open.add(entry)
         try:
-            await exchange.watch(self._app, scope, receive, send)
+            await entry.observe(self._app, scope, receive, send)
         finally:
-            self._journal.open.remove(exchange)
-            record = exchange.record(getattr(scope.get("route"), "path", UNKNOWN_ROUTE), state.get("key_name"))
-            for listen in self._journal.listeners:
+            self._log.open.remove(entry)
+            record = entry.record(getattr(scope.get("route"), "path", UNKNOWN_ROUTE), state.get("key_name"))
+            for listen in self._log.listeners:
                 listen(record)
 
 
-def exchange_of(request: Request) -> Exchange:
-    """Where `request`'s route notes what it finds out."""
-    exchange: Exchange = request.state.exchange
-    return exchange
+def log_entry(request: Request) -> RequestLogEntry:
+    """Return the entry of `request`."""
+    entry: RequestLogEntry = request.state.log_entry
+    return entry

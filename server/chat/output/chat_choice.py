@@ -15,7 +15,8 @@ from server.chat.tokenizer import Tokenizer
 from server.chat.tool_calls.constrained_parser import ArgumentsPiece, CallOpened, CallStream, FormReader, StreamPiece
 from server.chat.tool_calls.free_parser import ParsedCall, Piece, ToolCallParser
 from server.chat.types import ChoiceEnd, Delta, TokenLogprob, TokenText, ToolCallDelta
-from server.engine.types import FinishReason, TokenEvent, TokenLogprobs
+from server.engine.stream import StreamEvent
+from server.engine.types import FinishReason, PromptProgress, TokenEvent, TokenLogprobs
 
 VISIBLE = frozenset((CALL_START, CALL_END, THINK_START, THINK_END))
 CallReader = ToolCallParser | CallStream | FormReader
@@ -47,8 +48,12 @@ class Choice:
         self._untold: list[int] = []  # tokens since the last delta
         self.ended = False
 
-    def feed(self, event: TokenEvent) -> Iterator[Delta]:
+    def feed(self, event: StreamEvent) -> Iterator[Delta]:
         """The deltas that `event` makes certain, perhaps none."""
+        if isinstance(event, PromptProgress):
+            yield Delta(progress=event)
+            return
+        assert isinstance(event, TokenEvent)
         self._untold.append(event.token)
         for delta in self._deltas(event):
             yield replace(delta, token_ids=tuple(self._untold))

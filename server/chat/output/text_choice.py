@@ -10,7 +10,8 @@ from server.chat.output.detokenizer import Detokenizer
 from server.chat.output.stop_strings import StopStrings
 from server.chat.tokenizer import Tokenizer
 from server.chat.types import ChoiceEnd, TokenText
-from server.engine.types import FinishReason, PromptLogprobs, TokenEvent, TokenLogprobs
+from server.engine.stream import StreamEvent
+from server.engine.types import FinishReason, PromptLogprobs, PromptProgress, TokenEvent, TokenLogprobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +74,14 @@ class TextChoice:
         self._untold: list[int] = []  # tokens since the last delta that was something
         self.ended = False
 
-    def feed(self, event: TokenEvent | PromptLogprobs) -> TextDelta:
-        """What `event` makes certain, perhaps nothing."""
+    def feed(self, event: StreamEvent) -> Iterator[TextDelta]:
+        """The delta that `event` makes certain, if any."""
+        assert not isinstance(event, PromptProgress)
         if isinstance(event, TokenEvent):
             self._untold.append(event.token)
-        delta = self._delta(event)
-        if not delta:
-            return delta
-        told, self._untold = tuple(self._untold), []
-        return replace(delta, token_ids=told)
+        if delta := self._delta(event):
+            told, self._untold = tuple(self._untold), []
+            yield replace(delta, token_ids=told)
 
     def _delta(self, event: TokenEvent | PromptLogprobs) -> TextDelta:
         echo, self._echo = self._echo, None

@@ -1,0 +1,148 @@
+"""One request and its response: admission, log entry, deadline, disconnects, rate limits and cancellation.
+
+A route parses the body, starts a completion through the exchange, and responds through it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
+from fastapi.responses import Response
+
+from server.api.access.rate_limit import RateLimit
+from server.api.generation.fields import GenerationFields
+from server.api.http.disconnect import unless_disconnected
+from server.api.http.errors import last_event
+from server.api.http.request_log import log_entry
+from server.api.http.sse import Events, event_stream
+from server.api.server_state import Server, ServerState
+from server.chat.completion import AnyCompletion
+from server.engine.types import RequestContext
+from server.errors import InvalidRequestError, ModelNotReadyError, RequestTimeoutError
+
+TIMEOUT_HEADER = "X-Request-Timeout"
+
+C = TypeVar("C", bound=AnyCompletion)
+
+
+class Exchange:
+    """One request from its admission to the end of its response. Open it with the dependency `OpenExchange`."""
+
+    def __init__(self, request: Request, server: ServerState) -> None:
+        """Raises RateLimitError, or InvalidRequestError for a wrong X-Request-Timeout."""
+        self._request = request
+        self._server = server
+        self._log_entry = log_entry(request)
+        self._rate_limit: RateLimit | None = request.state.rate_limit
+        self._timeout = _timeout(request, server.limits.request_timeout)
+        self._loop = asyncio.get_running_loop()
+        self._opened = self._loop.time()
+        self._timers: list[asyncio.TimerHandle] = []
+        self._charged_tokens = 0
+        if self._rate_limit is not None:
+            self._rate_limit.begin()
+
+    def context(self, body: GenerationFields) -> RequestContext:
+        """Return the context of this request, for the layers below. Tenants with keys share no cached prefixes."""
+        state, salt = self._request.state, body.cache_salt or ""
+        return RequestContext(
+            id=self._log_entry.request_id,
+            tenant=state.tenant,
+            priority=body.priority or 0,
+            cache_salt=salt if state.key_name is None else f"{state.tenant}\0{salt}",
+            deadline=self._opened + self._timeout,
+        )
+
+    async def start(self, completion: Coroutine[Any, Any, C], model: str, prompt: Any) -> C:
+        """Return the started completion, and end it at the request's time limits or with the server.
+
+        model: the served model's name; prompt: what the client sent to be answered, both for the request log.
+        Raises what starting it raises, RequestTimeoutError at the deadline, and ClientDisconnect.
+        """
+        try:
+            async with asyncio.timeout_at(self._opened + self._timeout):
+                started = await unless_disconnected(self._request, completion)
+        except TimeoutError:
+            raise RequestTimeoutError(self._timeout) from None
+        self._log_entry.model, self._log_entry.prompt, self._log_entry.completion = model, prompt, started
+        self._call_after(self._timeout, started.fail, RequestTimeoutError(self._timeout))
+        if self._server.limits.max_queue_time < self._timeout:
+            self._call_after(self._server.limits.max_queue_time, self._end_waiting, started)
+        if self._rate_limit is not None:
+            self._rate_limit.spend(started.prompt_tokens)
+        return started
+
+    async def respond(self, response: Coroutine[Any, Any, Response]) -> Response:
+        """Return the plain answer once it is whole. Raises what `response` raises, and ClientDisconnect."""
+        answer = await unless_disconnected(self._request, response)
+        self._charge()  # before the headers that say how many tokens are left
+        return answer
+
+    async def stream(self, events: Events) -> Response:
+        """Return the response that streams `events`, once the first is there or has been awaited for one ping.
+
+        Raises what fails before the first event, and ClientDisconnect; a later failure is the stream's last event.
+        """
+        response = event_stream(events, ping=self._server.limits.sse_ping, last_event=self._last_event)
+        return await unless_disconnected(self._request, response)
+
+    def close(self) -> None:
+        """End the exchange, however it went: nothing generates for it any more."""
+        for timer in self._timers:
+            timer.cancel()
+        if self._log_entry.completion is not None:
+            self._log_entry.completion.cancel()
+        if self._rate_limit is not None:
+            self._rate_limit.end()
+            self._charge()
+
+    def _charge(self) -> None:
+        """Take the tokens generated since the last charge out of the key's rate limit."""
+        completion = self._log_entry.completion
+        if self._rate_limit is not None and completion is not None:
+            self._rate_limit.spend(completion.completion_tokens - self._charged_tokens)
+            self._charged_tokens = completion.completion_tokens
+
+    def _last_event(self, error: Exception) -> bytes:
+        return last_event(error, self._request)
+
+    def _call_after(self, seconds: float, action: Callable[..., None], *arguments: Any) -> None:
+        """Call `action` this long after the exchange was opened, unless it has been closed by then."""
+        self._timers.append(self._loop.call_at(self._opened + seconds, action, *arguments))
+
+    def _end_waiting(self, completion: AnyCompletion) -> None:
+        if completion.started is None:
+            limit = self._server.limits.max_queue_time
+            message = f"The server is overloaded: the request has waited {limit:g} seconds (--max-queue-time)."
+            completion.fail(ModelNotReadyError(message, "overloaded", self._server.retry_after()))
+
+
+def _timeout(request: Request, server_limit: float) -> float:
+    """Return the seconds this request may take: the server's limit, or the client's own if it is lower."""
+    sent = request.headers.get(TIMEOUT_HEADER)
+    if sent is None:
+        return server_limit
+    try:
+        seconds = float(sent)
+    except ValueError:
+        seconds = math.nan
+    if not seconds > 0:
+        message = f"The header {TIMEOUT_HEADER} must be a number of seconds above 0; got {sent[:40]!r}."
+        raise InvalidRequestError(message, TIMEOUT_HEADER)
+    return min(seconds, server_limit)
+
+
+async def _open(request: Request, server: Server) -> AsyncIterator[Exchange]:
+    exchange = Exchange(request, server)
+    try:
+        yield exchange
+    finally:
+        exchange.close()
+
+
+OpenExchange = Annotated[Exchange, Depends(_open)]
+"""The exchange of a route's request, open until the response has been sent."""
