@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import httpx
 import openai
 
 from server.app import create_app, create_server, listen
-from server.engine.engine import Engine
+from server.engine.engine import Engine, QueuePlaces
+from server.engine.stream import TokenStream
+from server.engine.types import GenerationRequest
 from server.settings import Settings
 
 START_SECONDS = 60
@@ -70,3 +73,18 @@ def serving(settings: Settings) -> Iterator[Server]:
 
 
 StartServer = Callable[..., Server]
+
+
+@contextlib.contextmanager
+def recorded_requests(server: Server) -> Iterator[list[GenerationRequest]]:
+    """Collect the requests that reach the engine in the meantime."""
+    requests: list[GenerationRequest] = []
+    submit = QueuePlaces.submit
+
+    def recording(places: QueuePlaces, submitted: Sequence[GenerationRequest]) -> list[TokenStream]:
+        if places.engine is server.engine:
+            requests.extend(submitted)
+        return submit(places, submitted)
+
+    with mock.patch.object(QueuePlaces, "submit", recording):
+        yield requests

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from server.api.chat_completions.fields import ChatCompletionRequest
 from server.api.completions.fields import CompletionRequest
 from server.api.tokenize import DetokenizeRequest, TokenizeChat, TokenizeText
-from server.engine.types import GenerationRequest
+from server.engine.types import GenerationRequest, RequestContext
 from server.settings import Settings
 from tests.http.test_errors import error_of
-from tests.serving import Server, serving
+from tests.serving import Server, recorded_requests, serving
 
 FIM, END, LETTER = 3, 7, 40
 HELLO = [{"role": "user", "content": "hello"}]
@@ -83,26 +82,13 @@ class Route:
 
     def requested(self, **fields: Any) -> GenerationRequest:
         """What the engine is asked for."""
-        with recorded(self.server) as requests:
+        with recorded_requests(self.server) as requests:
             self.ask(**fields)
         return requests[0]
 
-
-@contextmanager
-def recorded(server: Server) -> Iterator[list[GenerationRequest]]:
-    """The requests that reach the engine meanwhile."""
-    requests: list[GenerationRequest] = []
-    submit = server.engine.submit
-
-    def recording(asked: Sequence[GenerationRequest], *more: Any, **options: Any) -> Any:
-        requests.extend(asked)
-        return submit(asked, *more, **options)
-
-    server.engine.submit = recording  # type: ignore[method-assign]
-    try:
-        yield requests
-    finally:
-        del server.engine.submit  # type: ignore[method-assign]
+    def context(self, **fields: Any) -> RequestContext:
+        """Return the context that the engine gets."""
+        return self.requested(**fields).context
 
 
 @dataclass(frozen=True)
@@ -175,9 +161,9 @@ GENERATION = {
         BOOLEAN,
     ),
     "return_token_ids": Field(lambda r: tells_token_ids(r), 1, BOOLEAN),
-    "priority": Field(lambda r: (r.requested().priority, r.requested(priority=-7).priority) == (0, -7), 2**31, "less"),
+    "priority": Field(lambda r: (r.context().priority, r.context(priority=-7).priority) == (0, -7), 2**31, "less"),
     "cache_salt": Field(
-        lambda r: r.requested(cache_salt="a").cache_salt != r.requested().cache_salt, "", "at least 1 character"
+        lambda r: r.context(cache_salt="a").cache_salt != r.context().cache_salt, "", "at least 1 character"
     ),
     "stream": Field(lambda r: len(r.chunks()) > 2, "yes", BOOLEAN),
     "stream_options": Field(
@@ -383,8 +369,8 @@ def test_fields_that_nobody_knows_are_ignored_and_logged_for_who_wonders(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     route = route_of(server, "chat")
-    with caplog.at_level(logging.DEBUG, "server.api.chat_completions.fields"):
+    with caplog.at_level(logging.DEBUG, "server.api.generation.fields"):
         assert route.said(nobody_knows=1) == route.said()
-    assert [
-        record.getMessage() for record in caplog.records if record.name == "server.api.chat_completions.fields"
-    ] == ['Fields that nobody knows are ignored: ["nobody_knows"].']
+    assert [record.getMessage() for record in caplog.records if record.name == "server.api.generation.fields"] == [
+        'Fields that nobody knows are ignored: ["nobody_knows"].'
+    ]

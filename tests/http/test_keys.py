@@ -13,7 +13,7 @@ import pytest
 from server.api.access.api_keys import read_keys
 from server.errors import StartupError
 from tests.http.test_errors import error_of
-from tests.serving import Server, StartServer
+from tests.serving import Server, StartServer, recorded_requests
 
 HELLO = [{"role": "user", "content": "hello"}]
 ENDLESS: dict[str, Any] = {"messages": HELLO, "logit_bias": {"7": -100}}
@@ -99,26 +99,20 @@ def test_an_answer_tells_what_it_has_left_of_its_keys_tokens(
     assert int(answer.headers["x-ratelimit-remaining-tokens"]) < 600 - used + 190
 
 
-def test_a_request_carries_its_keys_name_and_shares_no_prefix_with_others(
-    guarded: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    submit, submitted = guarded.engine.submit, []
-    monkeypatch.setattr(guarded.engine, "submit", lambda requests: submitted.extend(requests) or submit(requests))
-    for key, salt in (("key-a", None), ("key-a", "x"), ("key-b", None)):
-        chat(guarded, key, max_tokens=1, cache_salt=salt)
-    assert [request.tenant for request in submitted] == ["alice", "alice", "bob"]
-    assert len({request.cache_salt for request in submitted}) == 3
+def test_a_request_carries_its_keys_name_and_shares_no_prefix_with_others(guarded: Server) -> None:
+    with recorded_requests(guarded) as requests:
+        for key, salt in (("key-a", None), ("key-a", "x"), ("key-b", None)):
+            chat(guarded, key, max_tokens=1, cache_salt=salt)
+    assert [request.context.tenant for request in requests] == ["alice", "alice", "bob"]
+    assert len({request.context.cache_salt for request in requests}) == 3
 
 
-def test_without_keys_the_tenant_is_the_address_that_a_trusted_proxy_names(
-    tiny: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    submit, submitted = tiny.engine.submit, []
-    monkeypatch.setattr(tiny.engine, "submit", lambda requests: submitted.extend(requests) or submit(requests))
-    for headers in ({}, {"X-Forwarded-For": "203.0.113.7"}):
-        body = ENDLESS | {"max_tokens": 1}
-        httpx.post(f"{tiny.url}/v1/chat/completions", json=body, headers=headers)
-    assert [request.tenant for request in submitted] == ["127.0.0.1", "203.0.113.7"]
+def test_without_keys_the_tenant_is_the_address_that_a_trusted_proxy_names(tiny: Server) -> None:
+    with recorded_requests(tiny) as requests:
+        for headers in ({}, {"X-Forwarded-For": "203.0.113.7"}):
+            body = ENDLESS | {"max_tokens": 1}
+            httpx.post(f"{tiny.url}/v1/chat/completions", json=body, headers=headers)
+    assert [request.context.tenant for request in requests] == ["127.0.0.1", "203.0.113.7"]
 
 
 @pytest.mark.parametrize(
