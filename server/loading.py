@@ -1,4 +1,4 @@
-"""Finds, downloads and opens the model that settings name, up to an engine that is ready to start."""
+"""From settings to a loaded model: finds, downloads and opens it, up to an engine that is ready to start."""
 
 from __future__ import annotations
 
@@ -37,13 +37,16 @@ logger = logging.getLogger(__name__)
 
 BUILT_IN = Path(__file__).with_name("demo")
 BUILT_IN_NAME = "lfm2-demo"
-PREFILL_CHUNK = 256  # tokens: longer chunks are hardly faster, and a client that leaves waits for one
-LEAST_TOKENS = 64  # with room for fewer, hardly a chat fits
+PREFILL_CHUNK = 256  # tokens: longer chunks are hardly faster, and cancelling waits for the chunk in flight
+LEAST_TOKENS = 64  # hardly any chat fits into fewer
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that is ready to be served, its engine not started yet."""
+    """A model that is ready to be served; its engine has not been started.
+
+    open_narrow: opens the narrow sessions that are to join later; None if there are none.
+    """
 
     served: ServedModel
     engine: Engine
@@ -55,8 +58,9 @@ class LoadedModel:
 def load_model(
     settings: Settings, observe: Callable[[StepRecord], None], say: Callable[[str], None] = logger.info
 ) -> LoadedModel:
-    """Find, download and open what `settings` name, and `say` what is being done; `observe` is told of each step.
+    """Find, download and open the model that `settings` name.
 
+    observe: called with each engine step, on the thread that carried it out. say: called with each line of progress.
     Raises StartupError.
     """
     folder = find_model(settings, say)
@@ -68,7 +72,7 @@ def load_model(
     renew(folder, original, precision, threads, prepared, say)
     graph = choose_graph(original, prepared, say)
     with nullcontext() if graph.weight_bytes < SMALL else kept_heap():
-        # onnxruntime packs weights for seconds, on one core.
+        # onnxruntime packs weights for seconds on one core; tokenizer and template load meanwhile.
         opening = in_background(lambda: open_sessions(graph, threads, max_tokens, folder.head_dim), "session")
         chat = _chat_model(settings, folder)
         pool = opening.result()
@@ -106,7 +110,7 @@ def load_model(
 
 
 def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFolder:
-    """The folder of the model that is named, downloaded where needed. Raises StartupError."""
+    """Return the folder of the model that `settings` name, downloading it if needed. Raises StartupError."""
     if settings.model is None:
         return open_model_folder(BUILT_IN, settings.dtype)
     path = Path(settings.model).expanduser()
@@ -165,14 +169,14 @@ def _budget(settings: Settings, contract: Contract, left: int, max_model_len: in
 
 
 def _name(settings: Settings, folder: ModelFolder) -> str:
-    """A hub repository's id or a folder's name."""
+    """Return the hub repository's id or the folder's name."""
     if settings.model is None:
         return BUILT_IN_NAME
     return Path(settings.model).resolve().name if Path(settings.model).exists() else settings.model
 
 
 def _fingerprint(folder: ModelFolder, config: EngineConfig) -> str:
-    """Changes with the graph, the sizes of its weights, this version, and what else decides the numbers."""
+    """Return a hash of everything that decides the numbers: graph, weight sizes, version, lengths."""
     files = sorted((file.name, file.stat().st_size) for file in folder.graph.parent.glob(f"{folder.graph.name}*"))
     facts = (__version__, files, config.max_model_len, config.prefill_chunk)
     return "fp_" + hashlib.sha256(folder.graph.read_bytes() + repr(facts).encode()).hexdigest()[:12]
