@@ -21,7 +21,7 @@ from benchmarks.machine import describe_machine, describe_model
 from benchmarks.report import Report, summarize
 from benchmarks.servers import Bench
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
 PARTS: dict[str, Callable[[Bench], Coroutine[Any, Any, Report]]] = {
     module.PART: module.measure for module in (clients, pace, chunks, prefixes, decode, forced, memory)
 }
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         help="clients without the raw session, which needs the weights again",
     )
     parser.add_argument("--redraw", action="store_true", help="measure nothing, draw what was measured before")
-    parser.add_argument("--out", type=Path, help="where results go (default: benchmarks/results/<model>)")
+    parser.add_argument("--out", type=Path, help="where results go (default: docs/results/<model>)")
     return parser
 
 
