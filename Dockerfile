@@ -1,4 +1,4 @@
-# Holds no weights: the built-in demo model is part of the package, others come from the hub or a folder into /models.
+# Contains no weights except the built-in model's; other models come from the hub or a folder in /models.
 ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim AS builder
@@ -16,7 +16,7 @@ FROM python:${PYTHON}-slim
 LABEL org.opencontainers.image.title="lfm-serve" \
       org.opencontainers.image.description="OpenAI-compatible server for LFM2 models in ONNX" \
       org.opencontainers.image.licenses="Apache-2.0"
-# HOME is where any user may write, also under a read-only root with a tmpfs on /tmp.
+# HOME must be writable for any user, also with a read-only root and a tmpfs on /tmp.
 ENV PATH=/opt/lfm-serve/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -25,7 +25,7 @@ ENV PATH=/opt/lfm-serve/bin:$PATH \
     LFM_PREPARED_FOLDER=/models/prepared \
     LFM_HOST=0.0.0.0 \
     LFM_PORT=8000
-# The server may run as any user (Kubernetes and OpenShift choose their own), so all of them may write to the volume.
+# The server may run as any user (Kubernetes and OpenShift choose one), so every user may write to the volume.
 RUN mkdir -m 1777 /models
 COPY --from=builder /opt/lfm-serve /opt/lfm-serve
 VOLUME /models
