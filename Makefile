@@ -1,10 +1,10 @@
 # make serve   start the server with its built-in model; options: make serve ARGS="--port 9000"
 # make test    the whole test suite; options: make test ARGS="-k tools"
-# make soak    the long tests (half an hour; needs nginx); some of them: make soak ARGS="replicas overload --scale 0.1"
+# make soak    the long tests (half an hour; needs nginx); a selection: make soak ARGS="replicas overload --scale 0.1"
 # make check   format, lint, types, import directions
 # make bench   how fast the server is; on another model: make bench ARGS="--model FOLDER --only clients"
-# make lock    pin the dependencies anew (needs uv); all of them to the newest: make lock ARGS=--upgrade
-# Each makes .venv first, with a Python from 3.11 on; PYTHON=/path/to/python3 chooses which.
+# make lock    pin the dependencies again (needs uv); newest versions: make lock ARGS=--upgrade
+# Each target creates .venv first, with Python 3.11 to 3.13; PYTHON=/path/to/python3 chooses one.
 
 VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -33,7 +33,7 @@ check: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-# Exactly what the lock says is installed, by hash; --no-deps then adds the project and nothing else.
+# Installs exactly the pinned versions, by hash; --no-deps then adds only the project.
 $(VENV)/.runtime: $(BIN)/python requirements/runtime.txt pyproject.toml
 	@echo "Installing lfm-serve into $(VENV), which takes a minute or two the first time ..."
 	@$(PIP) install --require-hashes -r requirements/runtime.txt
@@ -52,11 +52,11 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "On Debian and Ubuntu venv is a package of its own: apt install python3-venv" >&2; exit 1; }
 
-# One file for each purpose, for every supported Python and platform, from PyPI alone.
+# One lock file per purpose, for every supported Python and platform, from PyPI only.
 COMPILE := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --group build
 
-# The clients live in an environment apart and are held to nothing: one of them wants an older rich than the server has.
+# The clients have their own environment and lock: one of them needs an older rich than the server uses.
 lock:
 	@$(COMPILE) -o requirements/runtime.txt $(ARGS)
 	@$(COMPILE) -o requirements/container.txt -c requirements/runtime.txt --extra otel $(ARGS)
