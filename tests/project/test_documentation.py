@@ -268,5 +268,13 @@ def test_a_path_of_the_project_in_backticks_exists(page: str) -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("page", ["docs/architecture.md", "docs/request-lifecycle.md", "docs/scheduling.md"])
+def test_a_source_file_named_by_a_page_exists(page: str) -> None:
+    modules = [f"/{path.relative_to(ROOT)}" for path in (ROOT / "server").rglob("*.py")]
+    named = set(re.findall(r"(?<![\w.])[\w/]+\.py\b", PAGES[page]))
+    assert named
+    assert not [name for name in named if not any(module.endswith(f"/{name}") for module in modules)]
+
+
 def test_the_readme_is_short_enough_to_finish() -> None:
     assert len(README.splitlines()) < 200
