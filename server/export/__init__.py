@@ -1,4 +1,7 @@
-"""A checkpoint, or random weights, to an ONNX folder in the onnx-community layout. Used by the command line only."""
+"""Exports a checkpoint, or random weights, to an ONNX model folder.
+
+Used by the command line only.
+"""
 
 from __future__ import annotations
 

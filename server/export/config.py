@@ -1,4 +1,7 @@
-"""What an LFM2 `config.json` says about the architecture, old and new spellings alike. Knows no tensors."""
+"""Parses the architecture from an LFM2 `config.json`.
+
+Supports the field names of older and newer versions.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,11 @@ MODEL_TYPES = ("lfm2", "lfm2_moe")
 
 @dataclass(frozen=True, slots=True)
 class MoeConfig:
-    """The sparse layers: all from `num_dense_layers` on."""
+    """Sizes of the experts in the layers from `num_dense_layers` on.
+
+    `normalize`: whether the weights of the chosen experts are scaled to a sum of 1.
+    `scaling_factor`: factor applied to the weighted sum of the experts' outputs.
+    """
 
     num_dense_layers: int
     num_experts: int
@@ -26,7 +33,13 @@ class MoeConfig:
 
 @dataclass(frozen=True, slots=True)
 class Lfm2Config:
-    """Sizes of one LFM2 model; `attention_layers[i]` is False where layer i is a gated short convolution."""
+    """Sizes of one LFM2 model.
+
+    `attention_layers`: for each layer, True for attention and False for a gated short convolution.
+    `conv_length`: tokens in the convolution's window (L).
+    `tied_head`: whether the output matrix is the embedding matrix.
+    `moe`: None for a dense model.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -44,11 +57,15 @@ class Lfm2Config:
     moe: MoeConfig | None
 
     def is_sparse(self, layer: int) -> bool:
+        """Return whether a layer has experts instead of one feed-forward network."""
         return self.moe is not None and layer >= self.moe.num_dense_layers
 
     @classmethod
     def parse(cls, config: Mapping[str, Any]) -> Lfm2Config:
-        """Read the content of a `config.json`; raises ExportError for another architecture or a missing field."""
+        """Parse the content of a `config.json`.
+
+        Raises ExportError for another architecture or a missing field.
+        """
         model_type = config.get("model_type")
         if model_type not in MODEL_TYPES:
             raise ExportError(f"model_type is {model_type!r}; only {' and '.join(MODEL_TYPES)} can be exported.")
@@ -91,7 +108,10 @@ def _moe(config: Mapping[str, Any]) -> MoeConfig:
 
 
 def _dense_width(config: Mapping[str, Any]) -> int:
-    """A dense model's FFN width: two thirds of the nominal one, scaled, rounded up to a multiple (as in Llama 1)."""
+    """Return the width of a dense feed-forward network.
+
+    As in Llama 1: two thirds of the nominal width, scaled, and rounded up to a multiple.
+    """
     nominal: int = config["block_ff_dim"] if "block_ff_dim" in config else config["intermediate_size"]
     if not config.get("block_auto_adjust_ff_dim", True):
         return nominal

@@ -1,4 +1,4 @@
-"""The files beside an .onnx file that hold its large weights. Knows no graph."""
+"""Writes the external data files, which hold a graph's large weights."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from onnx import TensorProto
 
 SHARD_BYTES = 2_000_000_000
 ALIGNMENT = 4096
-"""Weights start on a page, so that a runtime can map them."""
+"""Bytes. Weights start on a page boundary, so that a runtime can map them."""
 
 
 class ExternalData:
-    """Appends arrays to `<graph>_data`, `<graph>_data_1`, ...: a new file where one would grow past `shard_bytes`."""
+    """Appends arrays to the files `<graph>_data`, `<graph>_data_1`, and so on.
+
+    A new file starts if the current one would exceed `shard_bytes`.
+    """
 
     def __init__(self, graph: Path, shard_bytes: int = SHARD_BYTES) -> None:
         self._graph, self._shard_bytes = graph, shard_bytes
@@ -32,7 +35,7 @@ class ExternalData:
             self._file.close()
 
     def write(self, tensor: TensorProto, array: NDArray[Any]) -> None:
-        """Write the array's bytes (C order) and make `tensor` point at them."""
+        """Write the bytes of `array` in C order and make `tensor` refer to them."""
         file = self._file_for(array.nbytes)
         offset = file.tell()
         file.write(array.data if array.flags.c_contiguous else array.tobytes())

@@ -1,4 +1,7 @@
-"""A model folder in the onnx-community layout: the graph under `onnx/`, config, tokenizer and template beside it."""
+"""Writes model folders in the onnx-community layout.
+
+The graph is under `onnx/`, next to the config and tokenizer files.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ Dtype = Literal["fp32", "q4"]
 Progress = Callable[[str], None]
 
 GRAPH_FILES: dict[Dtype, str] = {"fp32": "model.onnx", "q4": "model_q4.onnx"}
-COMPANIONS = (
+COMPANION_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -37,15 +40,21 @@ COMPANIONS = (
 def export_checkpoint(
     checkpoint: Path, out: Path, dtype: Dtype, store_fp16: bool = False, progress: Progress | None = None
 ) -> None:
-    """Write an LFM2's Hugging Face checkpoint (config.json, safetensors, tokenizer) to `out` as an ONNX model folder.
+    """Export a Hugging Face checkpoint of an LFM2 to an ONNX model folder.
 
-    `store_fp16` keeps the matrices of an fp32 export as float16 on disk; they are computed with in float32. Memory is
-    needed for one layer's experts, not for the model. `out` must not exist or be empty, and is left so on failure.
-    Raises ExportError for what is no checkpoint, another architecture, missing tensors or files, or a taken `out`.
+    The checkpoint has a config.json, safetensors and a tokenizer. Needs memory for the experts of one layer, not for
+    the whole model.
+
+    `out`: the folder to write. It must be empty or not exist, and stays so if the export fails.
+    `store_fp16`: store the matrices of an fp32 export as float16; the graph still computes in float32.
+    `progress`: called with a short text before each part of the model.
+
+    Raises ExportError if `checkpoint` is no checkpoint, has another architecture, or lacks tensors or files, or if
+    `out` is not empty.
     """
     raw = _read_config(checkpoint)
     if not (checkpoint / "tokenizer.json").is_file():
-        raise ExportError(f"{checkpoint} lacks tokenizer.json: save the tokenizer along with the model.")
+        raise ExportError(f"{checkpoint} lacks tokenizer.json. Save the tokenizer together with the model.")
     config = Lfm2Config.parse(raw)
     source = Checkpoint(checkpoint, tensor_shapes(config))
     with _new_folder(out) as folder:
@@ -61,14 +70,19 @@ def export_random(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> None:
-    """Write a model of random weights to `out`: noise for text, but the shapes, operators and costs of a real one.
+    """Export a model with random weights.
 
-    `shape` is a name of `SHAPES` or the content of a `config.json`. `tokenizer` is a folder whose tokenizer files are
-    copied; without it the built-in model's are, its vocabulary padded to the model's. Raises ExportError as
-    `export_checkpoint` does.
+    It generates noise, but has the shapes, operators and costs of a real model.
+
+    `shape`: a name in SHAPES, or the content of a `config.json`.
+    `out`, `progress`: as in `export_checkpoint`.
+    `tokenizer`: folder with the tokenizer files to copy. By default those of the built-in model are used, with the
+    vocabulary padded to the model's size.
+
+    Raises ExportError as `export_checkpoint` does.
     """
     if isinstance(shape, str) and shape not in SHAPES:
-        raise ExportError(f"There is no shape {shape!r}; known are {', '.join(SHAPES)}.")
+        raise ExportError(f"Unknown shape {shape!r}. Known shapes: {', '.join(SHAPES)}.")
     raw = SHAPES[shape] if isinstance(shape, str) else shape
     config = Lfm2Config.parse(raw)
     if tokenizer is not None and not (tokenizer / "tokenizer.json").is_file():
@@ -100,6 +114,7 @@ def _write_graph(
 
 
 def _check_blocks(config: Lfm2Config) -> None:
+    """Raise ExportError unless each matrix has a whole number of int4 blocks per row."""
     widths = {"hidden_size": config.hidden_size, "intermediate_size": config.intermediate_size}
     widths["num_attention_heads * head_dim"] = config.heads * config.head_dim
     if config.moe is not None:
@@ -110,8 +125,11 @@ def _check_blocks(config: Lfm2Config) -> None:
 
 
 def copy_companions(source: Path, folder: Path, config: Mapping[str, Any]) -> None:
-    """Put what belongs beside a graph into its folder: tokenizer, template and generation settings, and `config`."""
-    for name in COMPANIONS:
+    """Write config.json and copy the tokenizer's files.
+
+    Also copies the chat template and the generation settings, if there are any.
+    """
+    for name in COMPANION_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -120,21 +138,21 @@ def copy_companions(source: Path, folder: Path, config: Mapping[str, Any]) -> No
 def _read_config(checkpoint: Path) -> dict[str, Any]:
     path = checkpoint / "config.json"
     if not path.is_file():
-        raise ExportError(f"{checkpoint} is no checkpoint folder: there is no config.json in it.")
+        raise ExportError(f"{checkpoint} is not a checkpoint folder: it has no config.json.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ExportError(f"{path} is not JSON: {error}.") from None
     if not isinstance(config, dict):
-        raise ExportError(f"{path} holds no JSON object.")
+        raise ExportError(f"{path} does not hold a JSON object.")
     return config
 
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder that becomes `out` once all is written; nothing is left of it on failure."""
+    """Yield a temporary folder, renamed to `out` on success, else deleted."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ExportError(f"{out} exists and is not an empty folder: give a new one.")
+        raise ExportError(f"{out} exists and is not an empty folder. Choose a new folder.")
     partial = out.absolute().with_name(f".{out.absolute().name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

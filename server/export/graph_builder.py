@@ -1,4 +1,4 @@
-"""Writes an ONNX graph node by node, its large weights straight to disk. Knows no architecture."""
+"""Builds an ONNX graph node by node; writes large weights straight to disk."""
 
 from __future__ import annotations
 
@@ -17,18 +17,22 @@ from server.export.external_data import ExternalData
 MICROSOFT = "com.microsoft"
 OPSET, IR_VERSION = 21, 10
 INLINE_BYTES = 1024
-"""Weights up to this size stay in the .onnx file, where readers of shapes and constants expect them."""
+"""Weights up to this size stay in the .onnx file.
+
+Tools that infer shapes look for constants there.
+"""
 
 Shape = Sequence[int | str]
 
 
 class GraphBuilder:
-    """A graph in the making; values are named by scope, operator and number unless `out` names them.
+    """A graph under construction.
 
-    Owns nothing: large weights go to `data`, which the caller closes.
+    Values are named by scope, operator and number, unless `out` names them.
     """
 
     def __init__(self, data: ExternalData) -> None:
+        """Start an empty graph whose large weights go to `data`, which the caller closes."""
         self._data = data
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, TensorProto] = {}
@@ -38,44 +42,58 @@ class GraphBuilder:
 
     @contextmanager
     def scope(self, name: str) -> Iterator[None]:
-        """Values made inside are called `<name>/...`."""
+        """Prefix the names of all values created in the block with `<name>/`."""
         outer, self._scope = self._scope, f"{self._scope}{name}/"
         yield
         self._scope = outer
 
     def input(self, name: str, shape: Shape, dtype: int = TensorProto.FLOAT) -> str:
+        """Add an input of the graph and return its name.
+
+        Strings in `shape` are symbolic axes.
+        """
         self._inputs.append(helper.make_tensor_value_info(name, dtype, shape))
         return name
 
     def output(self, name: str, shape: Shape, dtype: int = TensorProto.FLOAT) -> str:
+        """Add an output of the graph and return its name.
+
+        Strings in `shape` are symbolic axes.
+        """
         self._outputs.append(helper.make_tensor_value_info(name, dtype, shape))
         return name
 
     def node(self, op: str, *inputs: str, out: str | None = None, domain: str = "", **attributes: Any) -> str:
-        """Add a node with one output and return that output's name; an input of "" is one left out."""
+        """Add a node with one output and return the output's name.
+
+        An input named "" is omitted.
+        """
         return self.nodes(op, *inputs, outs=(out,), domain=domain, **attributes)[0]
 
     def nodes(
         self, op: str, *inputs: str, outs: Sequence[str | None], domain: str = "", **attributes: Any
     ) -> tuple[str, ...]:
-        """Add a node with several outputs; None is one that needs no name of its own."""
+        """Add a node with several outputs and return their names.
+
+        None in `outs` generates a name.
+        """
         name = f"{self._scope}{op}_{len(self._nodes)}"
         names = tuple(out or f"{name}:{i}" for i, out in enumerate(outs))
         self._nodes.append(helper.make_node(op, inputs, names, name=name, domain=domain, **attributes))
         return names
 
     def tail(self, x: str, first: str, axis: int, out: str | None = None) -> str:
-        """x from index `first` ([1], int64) to the end of an axis."""
+        """Add a slice of `x` from index `first` ([1], int64) to the end of `axis`."""
         return self.node("Slice", x, first, self.constant([2**63 - 1]), self.constant([axis]), out=out)
 
     def constant(self, value: Any, dtype: DTypeLike = np.int64) -> str:
-        """A small constant; equal ones are kept once."""
+        """Add a small constant; equal constants share one initializer."""
         array = np.array(value, dtype)
         name = f"constant_{array.dtype}_{'x'.join(map(str, array.shape))}_{array.ravel().tolist()}"
         return name if name in self._initializers else self.weight(name, array)
 
     def weight(self, name: str, array: NDArray[Any]) -> str:
-        """An initializer, written out at once if it is large."""
+        """Add an initializer; arrays above INLINE_BYTES are written to disk at once."""
         tensor = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(array.dtype), dims=array.shape)
         if array.nbytes > INLINE_BYTES:
             self._data.write(tensor, array)
@@ -85,7 +103,7 @@ class GraphBuilder:
         return name
 
     def view(self, name: str, of: str, shape: Sequence[int]) -> str:
-        """The bytes of another initializer under another shape, stored once."""
+        """Add an initializer with the bytes of initializer `of` and another shape."""
         tensor = TensorProto()
         tensor.CopyFrom(self._initializers[of])
         tensor.name = name
@@ -95,6 +113,7 @@ class GraphBuilder:
         return name
 
     def save(self, path: Path, name: str) -> None:
+        """Write the .onnx file; `name` is the name of the graph."""
         graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, list(self._initializers.values()))
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
         onnx.save(

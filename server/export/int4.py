@@ -1,4 +1,7 @@
-"""Round-to-nearest 4-bit weights in the packing of MatMulNBits, QMoE and GatherBlockQuantized. Knows no graph."""
+"""Quantizes matrices to 4 bits by rounding to nearest.
+
+The packing is that of MatMulNBits, QMoE and GatherBlockQuantized.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,19 @@ FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]
 
 BLOCK = 32
-"""Columns that share a scale and a zero point."""
+"""Number of adjacent columns that share a scale and a zero point."""
 
 
 @dataclass(frozen=True, slots=True)
 class Int4:
-    """A matrix [rows, columns] as `(nibble - zero_point) * scale`, two nibbles a byte, the lower one first.
+    """A quantized matrix [rows, columns] with values `(nibble - zero_point) * scale`.
 
-    `packed` is [rows, columns / 2], `scales` [rows, blocks], `zero_points` [rows, ceil(blocks / 2)], where there are
-    columns / BLOCK blocks. A stack of matrices has one axis more in front.
+    Two nibbles share a byte, the first one in the low bits. There are columns / BLOCK blocks per row. A stack of
+    matrices has one more axis in front.
+
+    `packed`: uint8 [rows, columns / 2].
+    `scales`: float32 [rows, blocks].
+    `zero_points`: uint8 [rows, ceil(blocks / 2)].
     """
 
     packed: ByteArray
@@ -28,9 +35,10 @@ class Int4:
 
 
 def quantize(matrix: FloatArray) -> Int4:
-    """Quantize [rows, columns], columns a multiple of BLOCK; no weight moves by more than half its block's scale.
+    """Quantize a float32 matrix [rows, columns].
 
-    A block's 16 steps span its values and zero, so that zero stays exactly zero.
+    The number of columns must be a multiple of BLOCK. The 16 levels of a block span its values and zero, so zero is
+    represented exactly, and no weight changes by more than half its block's scale.
     """
     rows, columns = matrix.shape
     blocks = matrix.reshape(rows, columns // BLOCK, BLOCK)
@@ -46,7 +54,7 @@ def quantize(matrix: FloatArray) -> Int4:
 
 
 def _pack(nibbles: ByteArray) -> ByteArray:
-    """Two neighbours a byte; a last one without neighbour is paired with 0."""
+    """Pack pairs of adjacent nibbles into bytes; an odd last column is paired with 0."""
     if nibbles.shape[1] % 2:
         nibbles = np.pad(nibbles, ((0, 0), (0, 1)))
     return nibbles[:, ::2] | nibbles[:, 1::2] << np.uint8(4)

@@ -1,6 +1,7 @@
-"""The operators that hold an LFM2's large weights, in float32 or in 4 bits; the rest of the graph is the same for both.
+"""The operators that hold an LFM2's large weights, in float32 or int4.
 
-Values between operators are float32, `x` is [batch, length, features]; matrices are [out, in], as in the checkpoint.
+The rest of the graph is the same for both. Values between operators are float32. `x` is [batch, length, features];
+matrices are [out, in], as in the checkpoint.
 """
 
 from __future__ import annotations
@@ -23,30 +24,49 @@ SWIGLU: dict[str, Any] = {
     "swiglu_fusion": 1,
     "normalize_routing_weights": 1,
 }
-"""silu(gate) * up, gate and up in alternate rows of one matrix; the chosen experts' weights sum to one."""
+"""Attributes of MoE and QMoE: silu(gate) * up.
+
+Gate and up alternate in the rows of one matrix. The weights of the chosen experts are normalised to a sum of 1.
+"""
 
 
 class Layers(Protocol):
-    """What the graph asks of its weights, by their names in the checkpoint."""
+    """Adds operators with weights to a graph.
+
+    Weights are identified by their names in the checkpoint.
+    """
 
     def exact(self, name: str) -> str:
-        """A small weight, such as a norm, a bias or a router: float32 whatever the rest is."""
+        """Add a small weight, such as a norm, bias or router, in float32.
+
+        Returns its name.
+        """
 
     def embed(self, ids: str, name: str) -> str:
-        """The matrix's rows at `ids` [batch, length]."""
+        """Add a lookup of the matrix's rows at `ids`, int64 [batch, length]."""
 
     def linear(self, x: str, name: str, out: str | None = None) -> str:
-        """x times the matrix transposed; the matrix may be the one that embeds, and is then stored once."""
+        """Add the product of `x` and the transposed matrix.
+
+        A matrix also used by `embed` is stored once.
+        """
 
     def experts(self, x: str, routing: str, name: str, count: int, top_k: int) -> str:
-        """SwiGLU experts, those with the top_k of `routing` [tokens, count], weighted by the softmax over these.
+        """Add `count` SwiGLU experts.
 
-        `<name>.<i>.w1.weight` is an expert's gate, w3 the other way up, w2 the way down.
+        Each token uses the `top_k` experts with the largest `routing` values.
+
+        `routing`: [tokens, count]. The softmax over the chosen experts' values weights their outputs.
+        `name`: prefix of the weights. Of expert i, `<name>.<i>.w1.weight` is the gate projection, w3 the up projection
+        and w2 the down projection.
         """
 
 
 class Float32Layers:
-    """Weights in float32, or stored as float16 and cast back, which a runtime does once, when it loads the graph."""
+    """Layers with float32 weights.
+
+    With `store_fp16`, matrices are stored as float16 and cast to float32, which a runtime does once, on loading.
+    """
 
     def __init__(self, graph: GraphBuilder, source: TensorSource, store_fp16: bool) -> None:
         self._graph, self._source, self._store_fp16 = graph, source, store_fp16
@@ -83,7 +103,10 @@ class Float32Layers:
 
 
 class Int4Layers:
-    """Matrices in 4 bits, in blocks along their inputs; small weights stay float32."""
+    """Layers with int4 matrices, quantized in blocks along the input axis.
+
+    Small weights stay float32.
+    """
 
     def __init__(self, graph: GraphBuilder, source: TensorSource) -> None:
         self._graph, self._source = graph, source
@@ -132,13 +155,16 @@ class Int4Layers:
 
 
 def _alternate(gate_and_up: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """The rows of two matrices in turn: g0, u0, g1, u1, ..."""
+    """Interleave the rows of two matrices: g0, u0, g1, u1, ..."""
     gate, up = gate_and_up
     return np.stack([gate, up], axis=1).reshape(2 * len(gate), -1)
 
 
 def _combine(parts: Sequence[Int4], how: Callable[[Sequence[NDArray[Any]]], NDArray[Any]]) -> Int4:
-    """One 4-bit tensor of several, their arrays put together row by row (`how`) one after the other."""
+    """Combine int4 tensors into one.
+
+    `how`: combines their packed values, their scales, and their zero points.
+    """
     return Int4(
         packed=how([part.packed for part in parts]),
         scales=how([part.scales for part in parts]),

@@ -1,4 +1,7 @@
-"""The LFM2 architecture as an ONNX graph, dense and sparse. Knows no files and no bit widths."""
+"""Builds the ONNX graph of the LFM2 architecture, dense or with experts.
+
+Independent of the weights' precision.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ from server.export.tensors import EMBEDDING, FINAL_NORM, HEAD
 
 
 class Lfm2Graph:
-    """Adds a whole model to a graph, with the inputs and outputs of the onnx-community exports.
+    """Adds a model to a graph, with the inputs and outputs of onnx-community.
 
-    A layer's state is `past_conv.N` -> `present_conv.N` [batch, hidden, L], or `past_key_values.N.key` and `.value` ->
-    `present.N.key` and `.value` [batch, kv_heads, length, head_dim]. `num_logits_to_keep` (a scalar) says how many of
-    the last positions get logits.
+    The state of a convolution layer is `past_conv.N` -> `present_conv.N` [batch, hidden, L]. That of an attention layer
+    is `past_key_values.N.key` and `.value` -> `present.N.key` and `.value` [batch, kv_heads, length, head_dim]. The
+    scalar `num_logits_to_keep` is the number of last positions to compute logits for.
     """
 
     def __init__(self, graph: GraphBuilder, layers: Layers, config: Lfm2Config) -> None:
@@ -34,6 +37,10 @@ class Lfm2Graph:
         self._lengths = self._sequence_lengths()
 
     def build(self, progress: Callable[[str], None]) -> None:
+        """Add all layers and the head.
+
+        `progress` is called with a short text before each.
+        """
         g, config = self._g, self._config
         hidden = self._layers.embed(self._ids, EMBEDDING)
         for layer in range(len(config.attention_layers)):
@@ -55,7 +62,10 @@ class Lfm2Graph:
         return self._g.node("Add", hidden, fed)
 
     def _convolution(self, x: str, name: str, layer: int) -> str:
-        """The gated short convolution: C * conv(B * x), over the last L tokens' B * x, which are its state."""
+        """Add the gated short convolution C * conv(B * x).
+
+        Its state is B * x of the last L tokens.
+        """
         g, hidden, length = self._g, self._config.hidden_size, self._config.conv_length
         past = g.input(f"past_conv.{layer}", ["batch_size", hidden, length])
         projected = self._linear(x, f"{name}.conv.in_proj")
@@ -73,6 +83,7 @@ class Lfm2Graph:
         return self._linear(gated, f"{name}.conv.out_proj")
 
     def _attention(self, x: str, name: str, layer: int) -> str:
+        """Add grouped-query attention with rotary position embeddings."""
         g, config = self._g, self._config
         query, key = (self._head_norm(x, f"{name}.self_attn.{part}") for part in "qk")
         value = self._layers.linear(x, f"{name}.self_attn.v_proj.weight")
@@ -87,7 +98,7 @@ class Lfm2Graph:
         return self._layers.linear(attended, f"{name}.self_attn.out_proj.weight")
 
     def _head_norm(self, x: str, name: str) -> str:
-        """Queries or keys, each head normalised by itself."""
+        """Add the projection to queries or keys, with each head normalised separately."""
         g, config = self._g, self._config
         projected = self._layers.linear(x, f"{name}_proj.weight")
         heads = g.node("Reshape", projected, g.constant([0, 0, -1, config.head_dim]))
@@ -100,10 +111,12 @@ class Lfm2Graph:
         return self._layers.linear(g.node("Mul", activated, up), f"{name}.w2.weight")
 
     def _experts(self, x: str, name: str) -> str:
-        """The routed experts: chosen by sigmoid score plus bias, weighted by the scores alone.
+        """Add the experts.
 
-        MoE and QMoE choose by logits and weigh by their softmax over the chosen. Given the logs of the chosen scores,
-        and as good as minus infinity for the others, they choose and weigh as LFM2 does: softmax(log w) = w / sum(w).
+        LFM2 chooses them by sigmoid score plus bias, and weights them by the score alone. MoE and QMoE choose experts
+        by their routing values, and weight them by the softmax over the chosen values. Passing log(score) for the
+        experts that LFM2 chooses, and practically minus infinity for the others, gives the same choice and the same
+        weights, since softmax(log w) = w / sum(w).
         """
         g, moe = self._g, self._config.moe
         assert moe is not None
@@ -119,7 +132,10 @@ class Lfm2Graph:
         return self._scale(mixed, weights, moe)
 
     def _scale(self, mixed: str, weights: str, moe: MoeConfig) -> str:
-        """What the experts' normalised weights leave out: the weights' sum, if the model keeps it, and a factor."""
+        """Apply the factors that the experts' normalised weights lack.
+
+        These are the sum of the scores, unless the model normalises them too, and the scaling factor.
+        """
         g = self._g
         if not moe.normalize:
             mixed = g.node("Mul", mixed, g.node("ReduceSum", weights, g.constant([-1]), keepdims=1))
@@ -128,7 +144,7 @@ class Lfm2Graph:
         return mixed
 
     def _linear(self, x: str, name: str) -> str:
-        """A projection of the convolution, with its bias if the model has them."""
+        """Add a projection of the convolution, with a bias if the model has one."""
         y = self._layers.linear(x, f"{name}.weight")
         return self._g.node("Add", y, self._layers.exact(f"{name}.bias")) if self._config.conv_bias else y
 
@@ -137,7 +153,10 @@ class Lfm2Graph:
         return self._g.node("SimplifiedLayerNormalization", x, self._layers.exact(name), **attributes)
 
     def _sequence_lengths(self) -> tuple[str, str]:
-        """Each row's last position, and the longest row's length, as GroupQueryAttention counts (int32)."""
+        """Return the int32 length inputs of GroupQueryAttention.
+
+        These are the last position of each row, and the length of the longest row.
+        """
         g = self._g
         lengths = g.node("ReduceSum", "attention_mask", g.constant([1]), keepdims=0)
         last = g.node("Cast", g.node("Sub", lengths, g.constant([1])), to=TensorProto.INT32)
@@ -146,7 +165,10 @@ class Lfm2Graph:
 
 
 def rotary_tables(config: Lfm2Config) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Cosines and sines [positions, head_dim / 2], rounded at every step as transformers rounds them (float32)."""
+    """Return cosines and sines, float32 [positions, head_dim / 2].
+
+    They are rounded as in transformers.
+    """
     even = np.arange(0, config.head_dim, 2, dtype=np.float32)
     frequencies = np.float32(1) / np.float32(config.rope_theta) ** (even / np.float32(config.head_dim))
     angles = np.outer(np.arange(config.max_positions, dtype=np.float32), frequencies)

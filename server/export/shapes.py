@@ -1,4 +1,4 @@
-"""Architectures that can be had with random weights, as their `config.json` would state them."""
+"""Architectures for exports with random weights, in the format of `config.json`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Where an export's numbers come from: a checkpoint, or chance. Knows no graph.
+"""Sources of an export's weights: a checkpoint, or random numbers.
 
-Tensors are handed out one at a time, by the names of `server.export.tensors`, so that no model has to fit into memory.
+A source reads or generates one tensor at a time, so that the model need not fit into memory. The names of tensors are
+those of `server.export.tensors`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import ml_dtypes  # noqa: F401  (registers the bfloat16 that safetensors gives numpy)
+import ml_dtypes  # noqa: F401  (registers bfloat16, which safetensors uses in numpy)
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
@@ -25,18 +26,26 @@ INDEX_FILE, SINGLE_FILE = "model.safetensors.index.json", "model.safetensors"
 
 
 class TensorSource(Protocol):
-    """Gives a named tensor as float32, or a matrix [rows, columns] in 4 bits."""
+    """Provides tensors by name."""
 
-    def shape(self, name: str) -> tuple[int, ...]: ...
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor."""
 
-    def float32(self, name: str) -> FloatArray: ...
+    def float32(self, name: str) -> FloatArray:
+        """Return a tensor in float32."""
 
-    def int4(self, name: str) -> Int4: ...
+    def int4(self, name: str) -> Int4:
+        """Return a matrix [rows, columns] in int4."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a tensor lies: the whole of a stored one, or one expert's rows of a fused one [experts, rows, columns]."""
+    """The stored tensor that contains a tensor.
+
+    `stored`: name of the stored tensor.
+    `expert`: index of the expert in a fused tensor [experts, rows, columns]; None if the stored tensor is not fused.
+    `half`: which half of the expert's rows, 0 or 1; None for all of them.
+    """
 
     stored: str
     expert: int | None = None
@@ -44,13 +53,17 @@ class _Place:
 
 
 class Checkpoint:
-    """The safetensors files of a folder, one or many, holding (at least) the tensors of `shapes`.
+    """The tensors of a checkpoint folder, in one or more safetensors files.
 
-    A file is opened anew for each tensor: a mapping that stays open keeps every page it has read resident. Raises
-    ExportError at once where there is no checkpoint or tensors are missing, later where one has another shape.
+    Opens a file again for each tensor, because an open mapping keeps every page that was read in memory. Reading raises
+    ExportError if a tensor has another shape or dtype than expected.
     """
 
     def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Locate all tensors of `shapes`.
+
+        Raises ExportError if there is no checkpoint or tensors are missing.
+        """
         self._files, self._shapes = _files_by_tensor(folder), shapes
         self._places = {name: _place(name, self._files) for name in shapes}
         missing = [name for name, place in self._places.items() if place.stored not in self._files]
@@ -76,7 +89,7 @@ class Checkpoint:
         tensor = np.asarray(stored, dtype=np.float32)
         if tensor.shape != self._shapes[name]:
             expected = list(self._shapes[name])
-            raise ExportError(f"{name} has shape {list(tensor.shape)} in {path}; config.json asks for {expected}.")
+            raise ExportError(f"{name} has shape {list(tensor.shape)} in {path}; config.json requires {expected}.")
         return tensor
 
     def int4(self, name: str) -> Int4:
@@ -84,9 +97,10 @@ class Checkpoint:
 
 
 class RandomWeights:
-    """Random numbers that keep activations near unit scale; a tensor depends on its name and the seed alone.
+    """Random weights that keep activations near unit scale.
 
-    4-bit matrices are drawn in 4 bits: their text is noise all the same, and 8 billion of them take seconds.
+    A tensor depends only on its name, its shape and the seed. Int4 matrices are drawn directly as nibbles, so that 8
+    billion weights take seconds.
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], seed: int) -> None:
@@ -116,20 +130,23 @@ class RandomWeights:
 
 
 def _files_by_tensor(folder: Path) -> dict[str, Path]:
-    """Which file each stored tensor is in, by the index of a sharded checkpoint or the one file's own header."""
+    """Map each stored tensor to its file.
+
+    Reads the index of a sharded checkpoint, or the header of a single file.
+    """
     if (index := folder / INDEX_FILE).is_file():
         try:
             files = {name: folder / file for name, file in json.loads(index.read_text())["weight_map"].items()}
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ExportError(
-                f'{index} is no index: it must be JSON with a "weight_map" of tensors to files.'
+                f'{index} is invalid: it must be JSON with a "weight_map" from tensors to files.'
             ) from None
         if absent := sorted({path.name for path in files.values() if not path.is_file()}):
             raise ExportError(f"{folder} lacks {', '.join(absent)}, which {INDEX_FILE} names.")
         return files
     single = folder / SINGLE_FILE
     if not single.is_file():
-        raise ExportError(f"{folder} is no checkpoint: there is neither {SINGLE_FILE} nor {INDEX_FILE} in it.")
+        raise ExportError(f"{folder} is not a checkpoint: it has neither {SINGLE_FILE} nor {INDEX_FILE}.")
     try:
         with safe_open(single, framework="np") as file:
             return dict.fromkeys(file.keys(), single)
@@ -138,9 +155,10 @@ def _files_by_tensor(folder: Path) -> dict[str, Path]:
 
 
 def _place(name: str, stored: Mapping[str, Path]) -> _Place:
-    """A tensor under its own name, or an expert's in the fused form transformers computes with.
+    """Locate a tensor in the checkpoint.
 
-    There w1 and w3 are the halves of `experts.gate_up_proj` [experts, 2 * width, hidden]; w2 is `experts.down_proj`.
+    It is stored under its own name or, for an expert, in transformers' fused form. In the fused form, w1 and w3 are the
+    halves of `experts.gate_up_proj` [experts, 2 * width, hidden], and w2 is `experts.down_proj`.
     """
     head, marker, tail = name.partition(".experts.")
     if name in stored or not marker:

@@ -1,4 +1,4 @@
-"""The tensors of an LFM2 checkpoint: every name with its shape, as Hugging Face checkpoints spell them."""
+"""Names and shapes of an LFM2 checkpoint's tensors, as transformers saves them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def tensor_shapes(config: Lfm2Config) -> Shapes:
-    """All tensors of a model, layer by layer; matrices are [out, in], the depthwise kernel [hidden, 1, L]."""
+    """Return the shape of each tensor of a model.
+
+    Matrices are [out, in], the depthwise kernel is [hidden, 1, L].
+    """
     shapes: Shapes = {EMBEDDING: (config.vocab_size, config.hidden_size)}
     for layer in range(len(config.attention_layers)):
         prefix = f"model.layers.{layer}"

@@ -1,4 +1,4 @@
-"""The tokenizer that random weights get when they are given none. Knows no graph."""
+"""The default tokenizer of exports with random weights."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 BUILT_IN_TOKENIZER = Path(__file__).resolve().parent.parent / "demo"
-"""The built-in model's folder, for its tokenizer, template and generation settings."""
+"""The folder of the built-in model, with its tokenizer and template."""
 
 
 def pad_vocabulary(path: Path, size: int) -> None:
-    """Give every id below `size` that a tokenizer.json lacks a text of its own, so that it can be shown."""
+    """Add a token `<id>` to a tokenizer.json for each unused id below `size`.
+
+    Every id then has a text.
+    """
     tokenizer = json.loads(path.read_text(encoding="utf-8"))
     vocabulary: dict[str, int] = tokenizer["model"]["vocab"]
     known = set(vocabulary.values()) | {token["id"] for token in tokenizer["added_tokens"]}

@@ -274,10 +274,10 @@ def test_an_export_tells_how_it_goes_on_and_at_the_end_what_to_do_next(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["absent", "out"], "absent is no checkpoint folder: there is no config.json in it."),
-        (["checkpoint", "checkpoint"], "checkpoint exists and is not an empty folder: give a new one."),
+        (["absent", "out"], "absent is not a checkpoint folder: it has no config.json."),
+        (["checkpoint", "checkpoint"], "checkpoint exists and is not an empty folder. Choose a new folder."),
         (["checkpoint", "template.jinja/out"], "[Errno 20] Not a directory: "),
-        (["--random", "lfm3", "out"], "There is no shape 'lfm3'; known are lfm2-8b-a1b."),
+        (["--random", "lfm3", "out"], "Unknown shape 'lfm3'. Known shapes: lfm2-8b-a1b."),
         (["--random", "lfm2-8b-a1b", "out", "--tokenizer", "absent"], "absent lacks tokenizer.json."),
     ],
 )

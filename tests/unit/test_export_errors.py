@@ -33,8 +33,8 @@ def refuse(checkpoint: Path, dtype: Any = "fp32") -> str:
 
 def test_a_folder_without_config(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert refuse(tmp_path / "empty") == f"{tmp_path}/empty is no checkpoint folder: there is no config.json in it."
-    assert refuse(tmp_path / "absent") == f"{tmp_path}/absent is no checkpoint folder: there is no config.json in it."
+    assert refuse(tmp_path / "empty") == f"{tmp_path}/empty is not a checkpoint folder: it has no config.json."
+    assert refuse(tmp_path / "absent") == f"{tmp_path}/absent is not a checkpoint folder: it has no config.json."
 
 
 def test_a_config_that_is_not_json(tmp_path: Path, tensors: Tensors) -> None:
@@ -42,7 +42,7 @@ def test_a_config_that_is_not_json(tmp_path: Path, tensors: Tensors) -> None:
     (checkpoint / "config.json").write_text("{")
     assert "config.json is not JSON" in refuse(checkpoint)
     (checkpoint / "config.json").write_text("[]")
-    assert "config.json holds no JSON object" in refuse(checkpoint)
+    assert "config.json does not hold a JSON object" in refuse(checkpoint)
 
 
 @pytest.mark.parametrize("found", ["llama", None])
@@ -68,13 +68,13 @@ def test_rotary_positions_of_another_kind(tmp_path: Path, tensors: Tensors) -> N
 def test_no_weights(tmp_path: Path, tensors: Tensors) -> None:
     checkpoint = write_checkpoint(tmp_path / "a", MOE, tensors)
     (checkpoint / "model.safetensors").unlink()
-    assert refuse(checkpoint).endswith("neither model.safetensors nor model.safetensors.index.json in it.")
+    assert refuse(checkpoint).endswith("neither model.safetensors nor model.safetensors.index.json.")
 
 
 def test_no_tokenizer(tmp_path: Path, tensors: Tensors) -> None:
     checkpoint = write_checkpoint(tmp_path / "a", MOE, tensors)
     (checkpoint / "tokenizer.json").unlink()
-    assert refuse(checkpoint) == f"{checkpoint} lacks tokenizer.json: save the tokenizer along with the model."
+    assert refuse(checkpoint) == f"{checkpoint} lacks tokenizer.json. Save the tokenizer together with the model."
 
 
 def test_a_missing_shard(tmp_path: Path, tensors: Tensors) -> None:
@@ -87,7 +87,7 @@ def test_a_missing_shard(tmp_path: Path, tensors: Tensors) -> None:
 def test_an_index_that_is_none(tmp_path: Path, tensors: Tensors, text: str) -> None:
     checkpoint = write_checkpoint(tmp_path / "a", MOE, tensors, shards=2)
     (checkpoint / "model.safetensors.index.json").write_text(text)
-    assert 'it must be JSON with a "weight_map" of tensors to files' in refuse(checkpoint)
+    assert 'it must be JSON with a "weight_map" from tensors to files' in refuse(checkpoint)
 
 
 def test_weights_that_are_quantized_already(tmp_path: Path, tensors: Tensors) -> None:
@@ -115,7 +115,7 @@ def test_a_tensor_of_another_shape(tmp_path: Path, tensors: Tensors) -> None:
     tensors["model.layers.1.self_attn.k_proj.weight"] = np.zeros((64, 64), np.float32)
     message = refuse(write_checkpoint(tmp_path / "a", MOE, tensors))
     assert message.startswith("model.layers.1.self_attn.k_proj.weight has shape [64, 64] in ")
-    assert message.endswith("config.json asks for [32, 64].")
+    assert message.endswith("config.json requires [32, 64].")
 
 
 def test_a_file_that_is_cut_off(tmp_path: Path, tensors: Tensors) -> None:
@@ -136,13 +136,13 @@ def test_a_folder_that_is_taken_is_left_alone(tmp_path: Path, tensors: Tensors) 
     out.mkdir()
     export_checkpoint(checkpoint, out, "fp32")
     before = sorted(path.name for path in out.rglob("*"))
-    with pytest.raises(ExportError, match="is not an empty folder: give a new one"):
+    with pytest.raises(ExportError, match=r"is not an empty folder\. Choose a new folder"):
         export_checkpoint(checkpoint, out, "q4")
     assert sorted(path.name for path in out.rglob("*")) == before
 
 
 def test_an_unknown_shape_for_random_weights(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="There is no shape 'lfm3'; known are lfm2-8b-a1b"):
+    with pytest.raises(ExportError, match=r"Unknown shape 'lfm3'\. Known shapes: lfm2-8b-a1b"):
         export_random("lfm3", tmp_path / "out", "q4")
 
 
