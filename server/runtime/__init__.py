@@ -1,1 +1,4 @@
-"""Tokens -> logits: model files, the graph's contract, sessions and the state they work on."""
+"""Runs the model: turns tokens into logits.
+
+Model folders, graphs, sessions, and the state they work on.
+"""

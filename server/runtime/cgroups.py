@@ -1,4 +1,7 @@
-"""Which control groups the process is in, in versions 1 and 2 alike. Knows no limits."""
+"""Finds the control groups of this process, in versions 1 and 2.
+
+The callers read the limits.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,29 @@ from pathlib import Path, PurePosixPath
 
 
 def control_groups(root: Path, controller: str) -> Iterator[Path]:
-    """Folders that may hold the process's limits of a controller ("cpu", "memory"): its own group's and those above.
+    """Yield the folders of this process's control group and its parents.
 
-    `root` is where `proc` and `sys` are looked for; where there are none (not Linux), there are no groups.
+    All of them may hold limits.
+
+    `root`: folder that contains `proc` and `sys`. Yields nothing if there are none, as on other systems than Linux.
+    `controller`: "cpu" or "memory".
     """
     mounts = root / "sys" / "fs" / "cgroup"
     for line in read(root / "proc" / "self" / "cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
-        # In a container the path may be the host's, which is not there: then only the mount itself counts.
+        # In a container, this path may be the host's and not exist; then only the mount's root has files.
         group = PurePosixPath(*(name for name in path.split("/") if name != ".."))
         for mount in {mounts / controllers, mounts / controller} if controllers else {mounts}:
             yield from (mount / folder for folder in (group, *group.parents))
 
 
 def read(path: Path) -> str:
-    """A file's text without the line's end, empty where it cannot be read."""
+    """Return a file's text without surrounding whitespace.
+
+    Returns an empty text if it cannot be read.
+    """
     try:
         return path.read_text(encoding="utf-8").strip()
     except OSError:

@@ -1,7 +1,7 @@
-"""What a decoder graph takes and gives: which inputs are tokens, which are state, found out from the session itself.
+"""Derives the role of a decoder graph's inputs and outputs.
 
-Nothing here hangs on layer lists or model names: a `past*` input is paired with the `present*` output of the same
-layer, a state of four axes is a KV cache and one of three a convolution's. Knows nothing of weights or slots.
+Names and shapes tell tokens from state; no model names or lists of layers are needed. A `past*` input belongs to the
+`present*` output of the same layer; state with four axes is a KV cache, state with three a convolution window.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from server.errors import UnsupportedModelError
 
-NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {
+NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {  # by onnxruntime's name
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
     "tensor(int64)": np.dtype(np.int64),
@@ -35,7 +35,7 @@ class TensorInfo(Protocol):
 
 
 class StateKind(StrEnum):
-    """KV grows by a position a token; a convolution's window keeps its size."""
+    """KV grows by one position per token; a convolution window has a fixed size."""
 
     KV = "kv"
     CONV = "conv"
@@ -45,10 +45,12 @@ class StateKind(StrEnum):
 class StateTensor:
     """One state tensor of one layer.
 
-    `shape` is that of one sequence: (kv_heads, head_dim) for KV, whose length axis lies between the two, and
-    (hidden, L) for a convolution. `trace`, if the graph has one, is the output [batch, L + S, hidden] that holds a
-    convolution's past state and the S new values, in time's order: the state after the run's token p (from 0) is
-    its rows p + 1 .. p + L, turned to [hidden, L]. It costs nothing where it is not bound.
+    `past`, `present`: names of the input and the output.
+    `shape`: shape for one sequence, (kv_heads, head_dim) for KV, whose length axis lies between the two, and
+    (hidden, L) for a convolution.
+    `trace`: name of the output [batch, L + S, hidden] with a convolution's past window followed by its S new values;
+    None if the graph has no such output. The window after the run's token p (from 0) is rows p + 1 .. p + L,
+    transposed to [hidden, L]. The output costs nothing unless it is bound.
     """
 
     past: str
@@ -60,15 +62,18 @@ class StateTensor:
 
     @property
     def bytes_per_token(self) -> int:
+        """Bytes that each token adds to the state of a sequence; 0 for a convolution."""
         return int(np.prod(self.shape)) * self.dtype.itemsize if self.kind is StateKind.KV else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """The inputs and outputs a step binds.
+    """The inputs and outputs that a step binds.
 
-    `logits_dtype` is float32 or float16; `vocab_size` the logits' last axis. `token_dtypes` holds the dtype of each
-    token input the graph has.
+    `states`: the state tensors, in the order of the graph's inputs.
+    `token_dtypes`: dtype of each input that is not state, by name; the keys are a subset of TOKEN_INPUTS.
+    `vocab_size`: size of the last axis of the logits.
+    `logits_dtype`: float32 or float16.
     """
 
     states: tuple[StateTensor, ...]
@@ -78,20 +83,21 @@ class Contract:
 
     @property
     def is_traceable(self) -> bool:
-        """Whether one run tells the convolutions' windows after each of its tokens."""
+        """Whether one run can return the convolution windows after each of its tokens."""
         return all(state.trace is not None for state in self.states if state.kind is StateKind.CONV)
 
     @property
     def keeps_logits(self) -> bool:
-        """Whether the graph can be asked for the last positions' logits only."""
+        """Whether the graph can return logits for the last positions only."""
         return "num_logits_to_keep" in self.token_dtypes
 
 
 def discover(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], head_dim: int | None = None) -> Contract:
-    """Read the contract off a session's inputs and outputs.
+    """Derive the contract from a session's inputs and outputs.
 
-    `head_dim` fills in for graphs that leave the KV cache's last axis symbolic. Raises UnsupportedModelError, saying
-    what was found and what was expected.
+    `head_dim`: last axis of the KV cache, for graphs in which it is symbolic.
+
+    Raises UnsupportedModelError, with what was found and what was expected, if the graph does not fit.
     """
     past = [i for i in inputs if i.name.startswith("past")]
     tokens = [i for i in inputs if not i.name.startswith("past")]
@@ -120,7 +126,7 @@ def _state(
 ) -> StateTensor:
     present = presents.get(_layer_key(past.name))
     if present is None:
-        raise UnsupportedModelError(f"Input {past.name} has no present output to pair with; found {_names(presents)}.")
+        raise UnsupportedModelError(f"Input {past.name} has no matching present output; found {_names(presents)}.")
     if isinstance(past.shape[0], int):
         raise UnsupportedModelError(f"Input {past.name} has a fixed batch size, {past.shape[0]}; it must be symbolic.")
     if len(past.shape) == 4:
@@ -139,7 +145,10 @@ def _state(
 
 
 def _layer_key(name: str) -> tuple[str, ...]:
-    """What is left of a state's name once past/present is gone: `past_conv.3` and `present_conv.3` agree."""
+    """Return the parts of a state's name other than past/present.
+
+    They are equal for `past_conv.3` and `present_conv.3`.
+    """
     return tuple(sorted(re.findall(r"[^._]+", re.sub(r"^(past_key_values|past|present)", "", name))))
 
 
@@ -161,13 +170,11 @@ def _mismatch(
     has_past: bool,
 ) -> str:
     problems = [f"input {name} is missing" for name in missing]
-    problems += [f"input {name} is not known" for name in unknown]
+    problems += [f"input {name} is unknown" for name in unknown]
     if not has_past:
-        problems.append(
-            "there is no past state among the inputs (an encoder, or a decoder exported without its cache?)"
-        )
+        problems.append("no input is past state (an encoder, or a decoder exported without its cache?)")
     if not any(o.name == "logits" for o in outputs):
-        problems.append("there is no output called logits")
+        problems.append("there is no output named logits")
     return (
         f"This graph cannot be served: {'; '.join(problems)}. Found inputs {', '.join(i.name for i in inputs)} and "
         f"outputs {', '.join(o.name for o in outputs)}; expected a decoder with input_ids, attention_mask, past state "

@@ -1,7 +1,4 @@
-"""How many threads may compute: what the machine has, less what affinity and control groups take away.
-
-Knows nothing of what the threads are for.
-"""
+"""Counts the cores this process may use, by CPU affinity and quotas."""
 
 from __future__ import annotations
 
@@ -14,9 +11,11 @@ from server.runtime.cgroups import control_groups, read
 
 
 def available_threads(root: Path = Path("/")) -> int:
-    """Cores the process may use, at least 1: those of its affinity, or fewer where a CPU quota (rounded up) is lower.
+    """Return the number of cores this process may use, at least 1.
 
-    `root` is where `proc` and `sys` are looked for; where there are none (not Linux), there is no quota.
+    This is the number of cores in its affinity or, if lower, its quota, rounded up.
+
+    `root`: folder that contains `proc` and `sys`. There is no quota without them, as on other systems than Linux.
     """
     quota = min(_quotas(root), default=math.inf)
     return max(1, math.ceil(min(_cores(), quota)))
@@ -29,11 +28,14 @@ def _cores() -> int:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Each limit on the process, in cores: a group's own and those of the groups above it all hold."""
+    """Yield the quota of each control group of this process, in cores.
+
+    All of them apply.
+    """
     for group in control_groups(root, "cpu"):
         limit = read(group / "cpu.max").split()
         if not limit:
             limit = [read(group / "cpu.cfs_quota_us"), read(group / "cpu.cfs_period_us")]
         quota, period = limit
-        if quota.isdecimal() and period.isdecimal():  # no limit is "max" in version 2 and -1 in version 1
+        if quota.isdecimal() and period.isdecimal():  # without a limit, it is "max" in version 2 and -1 in version 1
             yield int(quota) / int(period)

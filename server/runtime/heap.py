@@ -1,8 +1,8 @@
-"""glibc's heap while a large model is loaded. Elsewhere than on Linux with glibc nothing is done.
+"""Tunes glibc's heap while a large model is loaded.
 
-onnxruntime packs a weight into a buffer of its own, finds the packed one in the prepared copy, and frees the buffer. By
-itself glibc gives each of them back to the system, which hands out and clears the same pages for the next: a fifth of
-the time that it takes to create a session.
+Does nothing on systems without glibc. For each weight, onnxruntime packs the weight into a new buffer, finds the same
+packed weight in the prepared copy, and frees the buffer. By default glibc returns each buffer to the system, which
+clears the pages before it hands them out for the next one. That takes a fifth of the time to create a session.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# mallopt(3), and where glibc's own adjustment of the two thresholds ends.
+# Parameters of mallopt(3), its default of M_MMAP_MAX, and the values up to which glibc raises the two thresholds.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8
 LARGEST_TRIM_THRESHOLD, LARGEST_MMAP_THRESHOLD, USUAL_MMAP_MAX = 64 << 20, 32 << 20, 65536
 NEVER = 2**31 - 1
@@ -19,9 +19,9 @@ NEVER = 2**31 - 1
 
 @contextmanager
 def kept_heap() -> Iterator[None]:
-    """Keep what is freed, until the end of the block, when all of it goes back to the system.
+    """Keep freed memory in the heap until the end of the block.
 
-    Threads that begin in the block or later share one arena: others cannot hold large buffers.
+    All threads started in or after the block share one arena, since other arenas cannot hold large buffers.
     """
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):

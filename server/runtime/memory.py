@@ -1,6 +1,6 @@
-"""How much memory is left: what the machine has, less what control groups take away.
+"""Measures the memory that the machine and the control groups leave.
 
-Pages of mapped files count as free here, since the system can drop them. Knows nothing of what memory is for.
+Pages of mapped files count as free, since the system can drop them.
 """
 
 from __future__ import annotations
@@ -12,23 +12,29 @@ from pathlib import Path
 from server.runtime.cgroups import control_groups, read
 
 CHARGES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
-"""A control group's limit and what counts towards it, in version 2 and 1."""
+"""File names of a control group's memory limit and usage, in versions 2 and 1."""
 
 MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs", "hugetlbfs")
 
 
 def memory_left(resident: int = 0, root: Path = Path("/")) -> int:
-    """Bytes that can still be taken without anything being swapped or killed, at least 0.
+    """Return the bytes that can be allocated without swapping, at least 0.
 
-    `resident` bytes of mapped files are to stay in memory (the weights) and are subtracted. `root` is where `proc` and
-    `sys` are looked for; without them (not Linux) half of the machine's memory counts as free.
+    Respects the limits of control groups.
+
+    `resident`: bytes of mapped files that must stay in memory (the weights); they are subtracted.
+    `root`: folder that contains `proc` and `sys`. Without them, as on other systems than Linux, half of the machine's
+    memory counts as free.
     """
     left = min((_available(root), *_left_in_groups(root)))
     return max(0, left - resident)
 
 
 def lies_in_memory(path: Path, root: Path = Path("/")) -> bool:
-    """Whether a file's pages are memory that is taken already, as in a tmpfs, and not copies of what a disk has."""
+    """Return whether a file is stored in memory, as in a tmpfs.
+
+    The system cannot drop the pages of such a file.
+    """
     mounts = {}
     for line in read(root / "proc" / "self" / "mountinfo").splitlines():
         fields, _, device = line.partition(" - ")
@@ -38,6 +44,7 @@ def lies_in_memory(path: Path, root: Path = Path("/")) -> bool:
 
 
 def _available(root: Path) -> int:
+    """Return the machine's available memory in bytes."""
     for line in read(root / "proc" / "meminfo").splitlines():
         name, _, value = line.partition(":")
         if name == "MemAvailable":
@@ -46,15 +53,19 @@ def _available(root: Path) -> int:
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:
+    """Yield the bytes left in each control group that has a memory limit."""
     for group in control_groups(root, "memory"):
         for limit, charged in CHARGES:
             allowed, used = read(group / limit), read(group / charged)
-            if allowed.isdecimal() and used.isdecimal():  # no limit is "max" in version 2
+            if allowed.isdecimal() and used.isdecimal():  # without a limit, it is "max" in version 2
                 yield int(allowed) - (int(used) - _file_pages(group))
 
 
 def _file_pages(group: Path) -> int:
-    """Bytes of the group's charge that are copies of files; those of version 1's `total_` cover the groups below."""
+    """Return the bytes of cached file pages in a group's usage.
+
+    Includes those of subgroups, which version 1 counts under names with the prefix `total_`.
+    """
     lines = read(group / "memory.stat").splitlines()
     counts = {name: int(value) for name, _, value in (line.partition(" ") for line in lines)}
     return sum(counts.get(f"total_{name}", counts.get(name, 0)) for name in ("active_file", "inactive_file"))

@@ -1,6 +1,7 @@
-"""A model folder on disk: which graph is served, and what the files beside it say about the model.
+"""Reads a model folder.
 
-Reads the layouts of onnx-community, of Liquid's exporter and of onnxruntime-genai. Knows no tokens, opens no session.
+Chooses the graph to serve, and collects the facts about the model from its config files. Supports the layouts of
+onnx-community, Liquid's exporter and onnxruntime-genai. Opens no session.
 """
 
 from __future__ import annotations
@@ -20,22 +21,32 @@ from server.errors import ModelFolderError
 PREFERRED_DTYPES = ("q4", "q4f16", "fp16", "fp32")
 SLOW_ON_CPU = frozenset({"q4f16"})
 LFM2_CONTEXT = 32_768
-"""What LFM2's model cards promise in tokens; their configs say more, and LFM2.5 may be asked for it."""
+"""Default context length of the LFM2 family in tokens.
+
+From LFM2's model cards; the configs allow more.
+"""
 
 GRAPH_FILE = re.compile(r"(onnx/)?model(_(?P<suffix>\w+))?\.onnx")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 ROTARY_INPUTS = {"GroupQueryAttention": 7, "RotaryEmbedding": 2}
-"""Which input of these com.microsoft operators is the table of cosines [positions, half of head_dim]."""
+"""Index of the cosine table among the inputs of com.microsoft operators.
+
+The table is [positions, head_dim / 2].
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A folder that was looked through and lacks nothing.
+    """A checked model folder.
 
-    `dtype` is that of `graph`, `dtypes` are all there are, the preferred ones first. `config` is config.json over
-    what genai_config.json says, both by Hugging Face's names; `generation_config` is None where there is none.
-    `positions` is how many tokens the model has positions for, prompt and answer together; `vocab_size` how many
-    tokens it tells apart.
+    `path`: the folder.
+    `graph`: the ONNX file to serve.
+    `dtype`: dtype of `graph`.
+    `dtypes`: all dtypes in the folder, the preferred ones first.
+    `config`: fields of config.json and, for those it lacks, of genai_config.json under Hugging Face's names.
+    `generation_config`: content of generation_config.json; None if there is no such file.
+    `positions`: most tokens of prompt and answer together that the model has positions for.
+    `vocab_size`: number of tokens in the model's vocabulary.
     """
 
     path: Path
@@ -49,23 +60,26 @@ class ModelFolder:
 
     @property
     def is_lfm2(self) -> bool:
-        """Whether the model is of the LFM2 family: dense or MoE, 2 or 2.5."""
+        """Whether the model is of the LFM2 family: LFM2 or LFM2.5, dense or MoE."""
         return str(self.config.get("model_type")).startswith("lfm2")
 
     @property
     def max_model_len(self) -> int:
-        """How long a prompt and its answer are unless told otherwise, in tokens."""
+        """Default for the most tokens of a prompt and its answer together."""
         return min(self.positions, LFM2_CONTEXT) if self.is_lfm2 else self.positions
 
     @property
     def head_dim(self) -> int | None:
-        """Width of an attention head, for graphs that leave it symbolic; None where no config says it."""
+        """Width of an attention head, for graphs in which it is symbolic.
+
+        None if the config does not have it.
+        """
         hidden, heads = self.config.get("hidden_size"), self.config.get("num_attention_heads")
         return self.config.get("head_dim") or (hidden // heads if hidden and heads else None)
 
     @property
     def eos_token_ids(self) -> frozenset[int]:
-        """The tokens that end an answer; empty where no config names one."""
+        """Tokens that end an answer; empty if no config file names any."""
         for source in (self.generation_config or {}, self.config):
             if (ids := source.get("eos_token_id")) is not None:
                 return frozenset(ids if isinstance(ids, list) else [ids])
@@ -73,9 +87,12 @@ class ModelFolder:
 
 
 def open_model_folder(folder: Path, dtype: str = "auto") -> ModelFolder:
-    """Look through `folder` and choose the graph of `dtype` ("auto" is the first of PREFERRED_DTYPES there is).
+    """Check a model folder and choose the graph of `dtype`.
 
-    Raises ModelFolderError for what is no model folder, and for files that are missing, cut short or unreadable.
+    "auto" takes the most preferred dtype it has.
+
+    Raises ModelFolderError if `folder` is no model folder, lacks that dtype, or has missing, truncated or unreadable
+    files.
     """
     if not folder.is_dir():
         problem = "is a file, not a model folder" if folder.exists() else "does not exist"
@@ -88,7 +105,7 @@ def open_model_folder(folder: Path, dtype: str = "auto") -> ModelFolder:
     if not config:
         raise ModelFolderError(f"{folder} lacks config.json.")
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise ModelFolderError(f"{folder} lacks a tokenizer: none of {', '.join(TOKENIZER_FILES)} is there.")
+        raise ModelFolderError(f"{folder} lacks a tokenizer: it has none of {', '.join(TOKENIZER_FILES)}.")
     graph = folder / graphs[chosen]
     model = read_graph(graph)
     return ModelFolder(
@@ -104,7 +121,10 @@ def open_model_folder(folder: Path, dtype: str = "auto") -> ModelFolder:
 
 
 def graph_dtype(file: str) -> str | None:
-    """The dtype of a graph by its path in the folder: "onnx/model_q4.onnx" is q4. None for what is no such graph."""
+    """Return the dtype that a graph's path in the folder stands for.
+
+    Returns None for other paths. "onnx/model_q4.onnx" is q4, "model.onnx" is fp32.
+    """
     match = GRAPH_FILE.fullmatch(file)
     if match is None:
         return None
@@ -113,7 +133,10 @@ def graph_dtype(file: str) -> str | None:
 
 
 def graphs_by_dtype(files: Iterable[str]) -> dict[str, str]:
-    """The graphs among `files` (paths in the folder); where a dtype is there twice, the one under `onnx/`."""
+    """Return the graphs among `files`, paths in the folder, by dtype.
+
+    Graphs under `onnx/` take precedence.
+    """
     graphs: dict[str, str] = {}
     for file in sorted(files):
         dtype = graph_dtype(file)
@@ -123,14 +146,17 @@ def graphs_by_dtype(files: Iterable[str]) -> dict[str, str]:
 
 
 def by_preference(dtypes: Iterable[str]) -> tuple[str, ...]:
-    """PREFERRED_DTYPES first, in their order, then the others by name."""
+    """Sort dtypes: PREFERRED_DTYPES first, in their order, then the others by name."""
     there = set(dtypes)
     preferred = [dtype for dtype in PREFERRED_DTYPES if dtype in there]
     return (*preferred, *sorted(there.difference(preferred)))
 
 
 def choose_dtype(available: Iterable[str], wanted: str, where: str) -> str:
-    """`wanted`, or for "auto" the most preferred; raises ModelFolderError where `where` has no such dtype."""
+    """Return `wanted`, or the most preferred dtype for "auto".
+
+    Raises ModelFolderError, which names `where`, if `wanted` is not available.
+    """
     dtypes = by_preference(available)
     if wanted == "auto" and dtypes:
         return dtypes[0]
@@ -140,26 +166,32 @@ def choose_dtype(available: Iterable[str], wanted: str, where: str) -> str:
 
 
 def read_graph(path: Path) -> onnx.ModelProto:
-    """Read a graph without its external data; raises ModelFolderError where either is missing or damaged."""
+    """Read a graph without its external data.
+
+    Raises ModelFolderError if either is missing or damaged.
+    """
     try:
         model = onnx.load(path, load_external_data=False)
-    except Exception:  # whatever protobuf raises for bytes it cannot read
+    except Exception:  # protobuf raises various exceptions for invalid bytes
         model = onnx.ModelProto()
     if not model.graph.node:
         pointer = path.is_file() and path.read_bytes()[:32].startswith(b"version https://git-lfs")
-        hint = " but a Git LFS pointer: run `git lfs pull`" if pointer else ""
-        raise ModelFolderError(f"{path} is no ONNX graph{hint}.")
+        hint = ", but a Git LFS pointer: run `git lfs pull`" if pointer else ""
+        raise ModelFolderError(f"{path} is not an ONNX graph{hint}.")
     for name, size in _external_data(model).items():
         data = path.parent / name
         if not data.is_file():
-            raise ModelFolderError(f"{data} is missing: {path.name} keeps weights in it.")
+            raise ModelFolderError(f"{data} is missing; it holds weights of {path.name}.")
         if data.stat().st_size < size:
-            raise ModelFolderError(f"{data} is cut short: {data.stat().st_size} of {size} bytes are there.")
+            raise ModelFolderError(f"{data} is truncated: it has {data.stat().st_size} of {size} bytes.")
     return model
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
-    """A JSON file's object, None where there is no such file; raises ModelFolderError where it holds none."""
+    """Read the JSON object in a file; return None if the file does not exist.
+
+    Raises ModelFolderError if it holds anything else.
+    """
     if not path.is_file():
         return None
     try:
@@ -167,12 +199,15 @@ def read_object(path: Path) -> dict[str, Any] | None:
     except ValueError as error:
         raise ModelFolderError(f"{path} is not JSON: {error}.") from None
     if not isinstance(content, dict):
-        raise ModelFolderError(f"{path} holds no JSON object.")
+        raise ModelFolderError(f"{path} does not hold a JSON object.")
     return content
 
 
 def _graphs(folder: Path, genai: Mapping[str, Any]) -> dict[str, str]:
-    """The graphs by dtype, as paths in the folder; that of genai_config.json may have any name."""
+    """Return the graphs by dtype, as paths in the folder.
+
+    The one that genai_config.json names may have any name.
+    """
     files = [path.relative_to(folder).as_posix() for path in (*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx"))]
     graphs = graphs_by_dtype(files)
     named = genai.get("model", {}).get("decoder", {}).get("filename")
@@ -181,15 +216,16 @@ def _graphs(folder: Path, genai: Mapping[str, Any]) -> dict[str, str]:
     if graphs:
         return graphs
     if any(folder.glob("*.safetensors")):
-        raise ModelFolderError(
-            f"{folder} is a checkpoint: export it first with `lfm-serve export {folder} NEW_FOLDER`."
-        )
-    found = f" among {', '.join(sorted(files))}" if files else ""
-    raise ModelFolderError(f"{folder} has no ONNX graph: there is no onnx/model*.onnx and no model*.onnx{found}.")
+        raise ModelFolderError(f"{folder} is a checkpoint. Export it first: `lfm-serve export {folder} NEW_FOLDER`.")
+    found = f"; found {', '.join(sorted(files))}" if files else ""
+    raise ModelFolderError(f"{folder} has no ONNX graph: no file matches onnx/model*.onnx or model*.onnx{found}.")
 
 
 def _hugging_face_names(genai: Mapping[str, Any]) -> dict[str, Any]:
-    """What a genai_config.json says that a config.json says too, under the latter's names."""
+    """Return the fields of a genai_config.json by their names in config.json.
+
+    Fields without an equivalent are left out.
+    """
     model = genai.get("model", {})
     decoder = model.get("decoder", {})
     renamed = {
@@ -204,15 +240,21 @@ def _hugging_face_names(genai: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _positions(folder: Path, config: Mapping[str, Any], rotary_positions: int | None) -> int:
+    """Return the lower of the config's and the graph's number of positions."""
     limits = (config.get("max_position_embeddings"), rotary_positions)
     known = [limit for limit in limits if limit is not None]
     if not known:
-        raise ModelFolderError(f"config.json in {folder} lacks max_position_embeddings, the longest context in tokens.")
+        raise ModelFolderError(
+            f"config.json in {folder} lacks max_position_embeddings, the maximum context length in tokens."
+        )
     return min(known)
 
 
 def _rotary_positions(model: onnx.ModelProto) -> int | None:
-    """How many positions the graph's rotary tables have; None where they are not constants."""
+    """Return how many positions the graph's rotary tables have.
+
+    Returns None if they are not constants.
+    """
     tables = set()
     for node in model.graph.node:
         index = ROTARY_INPUTS.get(node.op_type) if node.domain == "com.microsoft" else None
@@ -222,16 +264,19 @@ def _rotary_positions(model: onnx.ModelProto) -> int | None:
 
 
 def _vocab_size(folder: Path, config: Mapping[str, Any], model: onnx.ModelProto) -> int:
-    """The last axis of the logits; where the graph does not say it, what the config says."""
+    """Return the last axis of the logits; if symbolic, the config's vocab_size."""
     axes = [output.type.tensor_type.shape.dim for output in model.graph.output if output.name == "logits"]
     size: int | None = next((axis[-1].dim_value for axis in axes if axis), 0) or config.get("vocab_size")
     if size is None:
-        raise ModelFolderError(f"config.json in {folder} lacks vocab_size, and the graph does not say it.")
+        raise ModelFolderError(f"config.json in {folder} lacks vocab_size, and the graph does not specify it.")
     return size
 
 
 def _external_data(model: onnx.ModelProto) -> dict[str, int]:
-    """The files that the graph's weights are in, relative to it, and how many bytes of each are used."""
+    """Return the files that hold the graph's weights, and their least sizes.
+
+    The paths are relative to the graph, the sizes in bytes.
+    """
     sizes: dict[str, int] = {}
     for tensor in model.graph.initializer:
         if uses_external_data(tensor):

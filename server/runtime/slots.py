@@ -1,7 +1,7 @@
-"""Where the state of running sequences lives: one mapping per state tensor, a slot per sequence.
+"""The memory of running sequences, divided into slots.
 
-Memory is mapped for the longest sequence but only touched pages cost anything; a released slot gives them back.
-Knows nothing of sequences: who owns which slot is the engine's business.
+There is one mapping per state tensor, with one slot per sequence. Each slot has address space for the longest sequence,
+but only touched pages take memory; releasing a slot returns them. The engine decides which sequence has which slot.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from server.runtime.contract import StateKind, StateTensor
 from server.runtime.snapshots import Array, Snapshot, anonymous_mapping
 
 Windows = Mapping[str, Array]
-"""The convolutions' windows of one sequence, [hidden, L] each, by the names of their past inputs."""
+"""Convolution windows of one sequence, [hidden, L] each, by past input."""
 
 
 class SlotPool:
     """State for `n_slots` sequences of at most `max_len` tokens.
 
-    `arrays[past name]` is [n_slots, kv_heads, max_len, head_dim] for KV and [n_slots, hidden, L] for a convolution;
-    the first n slots of each are one contiguous block, so a decode batch is a view of the front.
+    Different slots may be used by different threads.
+
+    `states`: the model's state tensors.
+    `arrays`: by past input, [n_slots, kv_heads, max_len, head_dim] for KV and [n_slots, hidden, L] for a convolution.
+    Their first n slots are contiguous, so a decode batch is a view of the front.
     """
 
     def __init__(self, states: Sequence[StateTensor], n_slots: int, max_len: int) -> None:
@@ -35,14 +38,16 @@ class SlotPool:
             self._map(state)
 
     def clear(self, slot: int) -> None:
-        """Make a slot ready for a new sequence: convolutions start from zeros, KV is covered by the attention mask."""
+        """Reset a slot for a new sequence: zero the convolution windows.
+
+        The attention mask hides old KV.
+        """
         for state in self.states:
             if state.kind is StateKind.CONV:
                 self.arrays[state.past][slot] = 0
 
     def move(self, source: int, target: int, length: int) -> None:
-        """Copy the state of a sequence of `length` tokens to another slot, which holds no more then, and release its
-        old one."""
+        """Move the first `length` tokens' state to another slot; release the old one."""
         for state in self.states:
             array = self.arrays[state.past]
             if state.kind is StateKind.KV:
@@ -52,24 +57,30 @@ class SlotPool:
         self._trim(target, length)
         self.release(source)
 
-    def swap(self, long: int, short: int, length: int, least: int) -> None:
-        """Exchange two slots whose sequences have `length` tokens and `least`, which are no more."""
+    def swap(self, long: int, short: int, long_length: int, short_length: int) -> None:
+        """Exchange the state of two slots.
+
+        `long_length` and `short_length` are their tokens; the former must not be smaller.
+        """
         for state in self.states:
             array = self.arrays[state.past]
             if state.kind is StateKind.KV:
-                array[short, :, least:length] = array[long, :, least:length]
-                array = array[:, :, :least]
+                array[short, :, short_length:long_length] = array[long, :, short_length:long_length]
+                array = array[:, :, :short_length]
             array[[long, short]] = array[[short, long]]
-        self._trim(long, least)
+        self._trim(long, short_length)
 
     def release(self, slot: int) -> None:
-        """Give a slot's pages back to the system (where it takes them at once: Linux)."""
+        """Return a slot's memory to the system. Has an effect on Linux only."""
         for state in self.states:
             stride = self.arrays[state.past].strides[0]
-            self._give_back(state, slot * stride, (slot + 1) * stride)
+            self._drop_pages(state, slot * stride, (slot + 1) * stride)
 
     def save(self, slot: int, begin: int, end: int, windows: Windows | None = None) -> Snapshot:
-        """A copy of the state of tokens `begin` .. `end` - 1; `windows` if the convolutions have gone on since."""
+        """Return a copy of the state of tokens `begin` .. `end` - 1.
+
+        `windows`: convolution windows after token `end` - 1; by default the slot's, if `end` is its length.
+        """
         snapshot = Snapshot(self.states, end - begin)
         for name, array in snapshot.kv.items():
             array[:] = self.arrays[name][slot, :, begin:end]
@@ -78,7 +89,7 @@ class SlotPool:
         return snapshot
 
     def load(self, slot: int, snapshots: Sequence[Snapshot]) -> None:
-        """Put consecutive snapshots, the first of which begins at token 0, into a slot."""
+        """Restore consecutive snapshots, starting at token 0, into a slot."""
         begin = 0
         for snapshot in snapshots:
             for name, array in snapshot.kv.items():
@@ -88,17 +99,17 @@ class SlotPool:
             self.arrays[name][slot] = window
 
     def _trim(self, slot: int, length: int) -> None:
-        """Give back the pages of what lies in a slot behind its first `length` tokens."""
+        """Return the KV memory of a slot beyond its first `length` tokens to the system."""
         for state in self.states:
             if state.kind is not StateKind.KV:
                 continue
             array = self.arrays[state.past]
             for head in range(array.shape[1]):
                 begin = slot * array.strides[0] + head * array.strides[1]
-                self._give_back(state, begin + length * array.strides[2], begin + array.strides[1])
+                self._drop_pages(state, begin + length * array.strides[2], begin + array.strides[1])
 
-    def _give_back(self, state: StateTensor, begin: int, end: int) -> None:
-        """Drop the whole pages between two bytes of a state's mapping."""
+    def _drop_pages(self, state: StateTensor, begin: int, end: int) -> None:
+        """Drop the pages entirely within bytes `begin` .. `end` - 1 of a mapping."""
         begin, end = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
         if end > begin and hasattr(mmap, "MADV_DONTNEED"):
             self._mappings[state.past].madvise(mmap.MADV_DONTNEED, begin, end - begin)

@@ -1,6 +1,6 @@
-"""Copies of state that outlive their slot: the KV of some tokens, and the convolutions' windows after the last of them.
+"""Copies of state that outlive their slot.
 
-Knows nothing of tokens' values or of who wants a copy.
+A copy has the KV of some tokens, and the convolution windows after the last one.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ Array = npt.NDArray[np.generic]
 
 
 class Snapshot:
-    """The state of `length` consecutive tokens, in one mapping of its own that goes with the last reference.
+    """State of `length` consecutive tokens.
 
-    `kv[past name]` is [kv_heads, length, head_dim], `windows[past name]` [hidden, L]: what the convolutions have seen
-    when the last of the tokens is done. `nbytes` is what it takes of memory, `window_bytes` that of the windows.
+    It is stored in one memory mapping, which is freed with the last reference.
+
+    `kv`: by past input, [kv_heads, length, head_dim].
+    `windows`: by past input, [hidden, L], the convolution windows after the last token.
+    `nbytes`: memory taken, a whole number of pages.
+    `window_bytes`: size of the windows.
     """
 
     def __init__(self, states: Sequence[StateTensor], length: int) -> None:
@@ -28,7 +32,7 @@ class Snapshot:
         self._states = states
         sizes = [_shape(state, length) for state in states]
         counts = [int(np.prod(shape)) * state.dtype.itemsize for state, shape in zip(states, sizes, strict=True)]
-        # A mapping, not the heap: what is evicted goes back to the system at once.
+        # A mapping instead of heap memory, so that freeing it returns the memory to the system at once.
         self.nbytes = -(-max(1, sum(counts)) // mmap.PAGESIZE) * mmap.PAGESIZE
         mapping = anonymous_mapping(self.nbytes)
         self.kv: dict[str, Array] = {}
@@ -41,7 +45,10 @@ class Snapshot:
         self.window_bytes = sum(window.nbytes for window in self.windows.values())
 
     def split(self, at: int, windows: Mapping[str, Array]) -> tuple[Snapshot, Snapshot]:
-        """The first `at` tokens, after which the convolutions' windows were `windows`, and the rest."""
+        """Return copies of the first `at` tokens and of the rest.
+
+        `windows` are the windows after token `at` - 1.
+        """
         head, tail = Snapshot(self._states, at), Snapshot(self._states, self.length - at)
         for name, array in self.kv.items():
             head.kv[name][:] = array[:, :at]
@@ -53,15 +60,18 @@ class Snapshot:
 
 
 def anonymous_mapping(size: int) -> mmap.mmap:
-    """Zeroed private memory of `size` bytes that costs nothing before it is touched; raises MemoryError."""
-    # Private, or dropped pages would stay in the shared memory file behind the mapping.
+    """Map `size` bytes of zeroed private memory, which takes no memory until touched.
+
+    Raises MemoryError.
+    """
+    # In a shared mapping, dropped pages would stay in the file that backs it.
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
     try:
         mapping = mmap.mmap(-1, size, flags=flags)
     except (OSError, OverflowError):
         raise MemoryError(f"{size:,} bytes cannot be mapped") from None
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
-        # With huge pages every (slot, head) would touch 2 MB at its first token.
+        # With huge pages, the first token of each (slot, head) would take 2 MB.
         mapping.madvise(mmap.MADV_NOHUGEPAGE)
     return mapping
 

@@ -101,7 +101,7 @@ def test_a_graph_that_genai_config_names_may_be_called_anything(tmp_path: Path) 
     folder = models.build("genai", tmp_path / "model")
     (folder / "model.onnx").rename(folder / "decoder.onnx")
     assert refuse(folder) == (
-        "FOLDER has no ONNX graph: there is no onnx/model*.onnx and no model*.onnx among decoder.onnx."
+        "FOLDER has no ONNX graph: no file matches onnx/model*.onnx or model*.onnx; found decoder.onnx."
     )
     genai = json.loads((folder / "genai_config.json").read_text())
     genai["model"]["decoder"]["filename"] = "decoder.onnx"
@@ -160,13 +160,13 @@ def test_a_path_that_is_no_folder(folder: Path) -> None:
 
 def test_a_folder_without_a_graph(folder: Path) -> None:
     shutil.rmtree(folder / "onnx")
-    assert refuse(folder) == "FOLDER has no ONNX graph: there is no onnx/model*.onnx and no model*.onnx."
+    assert refuse(folder) == "FOLDER has no ONNX graph: no file matches onnx/model*.onnx or model*.onnx."
 
 
 def test_a_checkpoint_must_be_exported_first(folder: Path) -> None:
     shutil.rmtree(folder / "onnx")
     (folder / "model.safetensors").touch()
-    assert refuse(folder) == ("FOLDER is a checkpoint: export it first with `lfm-serve export FOLDER NEW_FOLDER`.")
+    assert refuse(folder) == ("FOLDER is a checkpoint. Export it first: `lfm-serve export FOLDER NEW_FOLDER`.")
 
 
 @pytest.mark.parametrize("name", ["config.json", "generation_config.json", "genai_config.json"])
@@ -174,7 +174,7 @@ def test_a_config_that_cannot_be_read(folder: Path, name: str) -> None:
     (folder / name).write_text("{")
     assert refuse(folder).startswith(f"FOLDER/{name} is not JSON: ")
     (folder / name).write_text("[]")
-    assert refuse(folder) == f"FOLDER/{name} holds no JSON object."
+    assert refuse(folder) == f"FOLDER/{name} does not hold a JSON object."
 
 
 def test_a_folder_without_config(folder: Path) -> None:
@@ -191,14 +191,16 @@ def test_a_context_that_nothing_limits(tmp_path: Path) -> None:
         if node.op_type == "GroupQueryAttention":
             del node.input[7:]
     onnx.save(model, graph)
-    assert refuse(folder) == ("config.json in FOLDER lacks max_position_embeddings, the longest context in tokens.")
+    assert refuse(folder) == (
+        "config.json in FOLDER lacks max_position_embeddings, the maximum context length in tokens."
+    )
 
 
 def test_the_graph_says_how_many_tokens_there_are_or_else_the_config(folder: Path) -> None:
     change(folder / "config.json", vocab_size=None)
     assert open_model_folder(folder).vocab_size == 1024
     models.leave_vocabulary_open(folder / "onnx" / "model_q4.onnx")
-    assert refuse(folder) == "config.json in FOLDER lacks vocab_size, and the graph does not say it."
+    assert refuse(folder) == "config.json in FOLDER lacks vocab_size, and the graph does not specify it."
     change(folder / "config.json", vocab_size=1024)
     assert open_model_folder(folder).vocab_size == 1024
 
@@ -208,7 +210,7 @@ def test_a_folder_without_a_tokenizer(folder: Path) -> None:
     assert open_model_folder(folder)
     (folder / "tokenizer_config.json").unlink()
     assert refuse(folder) == (
-        "FOLDER lacks a tokenizer: none of tokenizer.json, tokenizer_config.json, tokenizer.model is there."
+        "FOLDER lacks a tokenizer: it has none of tokenizer.json, tokenizer_config.json, tokenizer.model."
     )
 
 
@@ -216,18 +218,20 @@ def test_weights_that_are_missing_or_cut_short(folder: Path) -> None:
     data = folder / "onnx" / "model_q4.onnx_data"
     size = data.stat().st_size
     data.write_bytes(data.read_bytes()[:1000])
-    assert refuse(folder) == f"FOLDER/onnx/{data.name} is cut short: 1000 of {size} bytes are there."
+    assert refuse(folder) == f"FOLDER/onnx/{data.name} is truncated: it has 1000 of {size} bytes."
     data.unlink()
-    assert refuse(folder) == f"FOLDER/onnx/{data.name} is missing: model_q4.onnx keeps weights in it."
+    assert refuse(folder) == f"FOLDER/onnx/{data.name} is missing; it holds weights of model_q4.onnx."
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>"])
 def test_a_graph_that_is_no_graph(folder: Path, content: bytes) -> None:
     (folder / "onnx" / "model_q4.onnx").write_bytes(content)
-    assert refuse(folder) == "FOLDER/onnx/model_q4.onnx is no ONNX graph."
+    assert refuse(folder) == "FOLDER/onnx/model_q4.onnx is not an ONNX graph."
 
 
 def test_a_graph_that_git_lfs_has_not_fetched(folder: Path) -> None:
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 1000\n"
     (folder / "onnx" / "model_q4.onnx").write_bytes(pointer)
-    assert refuse(folder) == ("FOLDER/onnx/model_q4.onnx is no ONNX graph but a Git LFS pointer: run `git lfs pull`.")
+    assert refuse(folder) == (
+        "FOLDER/onnx/model_q4.onnx is not an ONNX graph, but a Git LFS pointer: run `git lfs pull`."
+    )
