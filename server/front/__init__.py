@@ -1,1 +1,4 @@
-"""The sockets' side: connections, their limits, and the server's end. Knows ASGI and uvicorn, no chat."""
+"""Connections, their limits, and the shutdown of the server.
+
+Builds on uvicorn; knows nothing of chat.
+"""

@@ -1,4 +1,7 @@
-"""One client's connection: uvicorn's protocol, held to times and sizes, with errors in OpenAI's shape."""
+"""Client connections: uvicorn's HTTP protocol with timeouts and limits.
+
+Sends its own errors in OpenAI's format.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,29 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-MAX_HEAD = 64 * 2**10  # bytes of a request line with its headers, as long as they are not complete
-SEND_BUFFER = 256 * 2**10  # bytes; of larger ones the system tells only after megabytes that the client reads
-CROWDED_SECONDS = 1.0  # for the first request of a connection that is one too many
+MAX_HEAD = 64 * 2**10
+"""Most bytes of a request line with its headers."""
+
+SEND_BUFFER = 256 * 2**10
+"""Bytes of the socket's send buffer.
+
+With a larger one, a client that reads slowly is noticed only after megabytes.
+"""
+
+CROWDED_SECONDS = 1.0
+"""Time that a connection above the limit has to send its first request."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """How many connections there may be, and for how many seconds a client may take to send a request's head, or to
-    read nothing of its answer."""
+    """Limits of client connections; times are in seconds.
+
+    `max_connections`: most connections that are served; requests on others are refused.
+    `read_timeout`: time to send the head of a request.
+    `client_idle_timeout`: how long a client may read nothing of its response.
+    """
 
     max_connections: int = 4096
     read_timeout: float = 60
@@ -29,9 +44,10 @@ class ConnectionLimits:
 
 
 class Connection(HttpToolsProtocol):
-    """Cuts clients that are slow to send a request's head, or the rest of a body that nobody wants, or to read.
+    """A connection that aborts slow clients.
 
-    Notes in `scope["state"]["crowded"]` that there are more connections than may be.
+    A client is slow if it takes too long to send a request's head, or the rest of a body that was already answered, or
+    to read its response. Sets `scope["state"]["crowded"]` to whether there are more than `max_connections`.
     """
 
     def __init__(self, config: Any, *arguments: Any, **options: Any) -> None:
@@ -39,8 +55,8 @@ class Connection(HttpToolsProtocol):
         self._limits: ConnectionLimits = config.limits
         self._in_head, self._in_message = True, False
         self._head_bytes = 0
-        self._sender_timer: asyncio.TimerHandle | None = None
-        self._reader_timer: asyncio.TimerHandle | None = None
+        self._read_timer: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
 
     @property
     def _crowded(self) -> bool:
@@ -48,25 +64,25 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # asyncio does it for sockets that say they are TCP, and accepted ones do not. Without it what follows a first
-        # packet waits until the client has acknowledged that, which it puts off for 40 ms.
+        # asyncio sets TCP_NODELAY only if the socket's `proto` is IPPROTO_TCP; that of accepted ones is 0. Without it,
+        # a second packet waits until the client acknowledges the first, which clients delay by 40 ms.
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        self._await_sender(CROWDED_SECONDS if self._crowded else self._limits.read_timeout)
+        self._start_read_timer(CROWDED_SECONDS if self._crowded else self._limits.read_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._sender_done()
-        self._reader_reads()
+        self._stop_read_timer()
+        self._stop_idle_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
-            self._await_sender(self._limits.read_timeout)
+            self._start_read_timer(self._limits.read_timeout)
             self._head_bytes += len(data)
         super().data_received(data)
         if self._in_head and self._head_bytes > MAX_HEAD:
-            self._refuse(431, f"The request's headers are too large: at most {MAX_HEAD:,} bytes are taken.")
+            self._refuse(431, f"The request's headers are too large: the limit is {MAX_HEAD:,} bytes.")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -74,7 +90,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head, self._in_message = False, True
-        self._sender_done()
+        self._stop_read_timer()
         super().on_headers_complete()
         if self._crowded:
             self.cycle.keep_alive = False
@@ -82,55 +98,58 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._in_head, self._in_message = True, False
         self._head_bytes = 0
-        self._sender_done()
+        self._stop_read_timer()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self._in_message:
-            self._await_sender(self._limits.read_timeout)
+            self._start_read_timer(self._limits.read_timeout)
 
     def send_400_response(self, msg: str) -> None:
-        """Uvicorn's name for refusing what is not HTTP."""
+        """Refuse a request that is not valid HTTP.
+
+        Overrides uvicorn's method of that name.
+        """
         self._refuse(400, msg)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self._reader_timer is None:
-            self._await_reader()
+        if self._idle_timer is None:
+            self._start_idle_timer()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._reader_reads()
+        self._stop_idle_timer()
 
-    def _await_sender(self, seconds: float) -> None:
-        if self._sender_timer is None:
-            self._sender_timer = self.loop.call_later(seconds, self.transport.abort)
+    def _start_read_timer(self, seconds: float) -> None:
+        if self._read_timer is None:
+            self._read_timer = self.loop.call_later(seconds, self.transport.abort)
 
-    def _sender_done(self) -> None:
-        if self._sender_timer is not None:
-            self._sender_timer.cancel()
-            self._sender_timer = None
+    def _stop_read_timer(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
 
-    def _await_reader(self) -> None:
+    def _start_idle_timer(self) -> None:
         unread = self.transport.get_write_buffer_size()
-        self._reader_timer = self.loop.call_later(self._limits.client_idle_timeout, self._check_reader, unread)
+        self._idle_timer = self.loop.call_later(self._limits.client_idle_timeout, self._check_idle, unread)
 
-    def _check_reader(self, unread: int) -> None:
-        """Cut a client that has read nothing since `unread` bytes were left for it."""
+    def _check_idle(self, unread: int) -> None:
+        """Abort the connection if the client has read none of `unread` bytes."""
         if self.transport.get_write_buffer_size() < unread:
-            self._await_reader()
+            self._start_idle_timer()
         else:
             self.transport.abort()
 
-    def _reader_reads(self) -> None:
-        if self._reader_timer is not None:
-            self._reader_timer.cancel()
-            self._reader_timer = None
+    def _stop_idle_timer(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answer in the application's place, unless it is answering already, and hang up."""
-        logger.info("Refused with %d what %s sent: %s", status, self.client and self.client[0], message)
+        """Send an error unless a response has started; close the connection."""
+        logger.info("Refused a request from %s with status %d: %s", self.client and self.client[0], status, message)
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
             body = json.dumps({"error": error}).encode()

@@ -1,7 +1,8 @@
-"""Runs the application on its sockets, and ends it in order: it drains on the first signal, and is gone on the second.
+"""Runs the application on its sockets and shuts it down in order.
 
-What happens then: the application is told to `drain` and still takes requests for `drain_delay` seconds; it is told to
-`stop` taking them, listeners close, what runs has `drain_timeout` seconds to finish; what runs still is `abandon`ed.
+The first signal starts the shutdown, the second one kills the process. The shutdown calls the application's `drain`
+and keeps accepting requests for `drain_delay` seconds. It then calls `stop`, after which requests are refused, closes
+the listeners, and gives running requests `drain_timeout` seconds to finish. Finally it calls `abandon` to end the rest.
 """
 
 from __future__ import annotations
@@ -24,14 +25,20 @@ from uvicorn.server import HANDLED_SIGNALS
 from server.errors import StartupError
 from server.front.connection import Connection, ConnectionLimits
 
-LAST_WORDS_SECONDS = 5.0  # to tell the clients of what was abandoned, and to end the engine
+ABANDON_SECONDS = 5.0
+"""Time to report errors for abandoned requests, and to stop the engine."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrontConfig:
-    """How to serve; times are in seconds. Without `ssl_certfile` it is HTTP.
+    """How to serve; times are in seconds.
 
-    `keep_alive` is for idle connections; `forwarded_allow_ips` are the proxies whose X-Forwarded-For is believed.
+    `limits`: limits of client connections.
+    `keep_alive`: how long an idle connection stays open.
+    `drain_delay`: time between the first signal and refusing new requests.
+    `drain_timeout`: time for running requests to finish after that.
+    `forwarded_allow_ips`: proxies whose X-Forwarded-For header is trusted, separated by commas.
+    `ssl_certfile`, `ssl_keyfile`: certificate and key for HTTPS; the server speaks HTTP without a certificate.
     """
 
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
@@ -44,7 +51,7 @@ class FrontConfig:
 
 
 class Drainable(Protocol):
-    """What is told how the server's end goes on."""
+    """Receives the stages of a shutdown, in the order of its methods."""
 
     def drain(self) -> None: ...
     def stop(self) -> None: ...
@@ -52,7 +59,7 @@ class Drainable(Protocol):
 
 
 class UvicornConfig(uvicorn.Config):
-    """Uvicorn's own, with `limits` for the connections."""
+    """Uvicorn's configuration, with the `limits` of connections."""
 
     def __init__(self, app: FastAPI, config: FrontConfig) -> None:
         super().__init__(
@@ -72,10 +79,13 @@ class UvicornConfig(uvicorn.Config):
 
 
 class FrontServer(uvicorn.Server):
-    """Serves `app`, and tells `state` of its end."""
+    """Uvicorn's server with an orderly shutdown."""
 
     def __init__(self, app: FastAPI, state: Drainable, config: FrontConfig) -> None:
-        """Raises StartupError where the certificate cannot be used."""
+        """Create a server for `app` that reports its shutdown to `state`.
+
+        Raises StartupError for a bad certificate.
+        """
         settings = UvicornConfig(app, config)
         try:
             settings.load()
@@ -86,31 +96,31 @@ class FrontServer(uvicorn.Server):
         self._front = config
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal asks; the next one finds nobody who could put it off."""
+        """Start the shutdown on the first signal; let the next kill the process."""
         for handled in HANDLED_SIGNALS:
             signal.signal(handled, signal.SIG_DFL)
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, stop, and abandon what does not end in time."""
+        """Drain, stop, and abandon the requests that do not finish in time."""
         self._state.drain()
         await asyncio.sleep(self._front.drain_delay)
         self._state.stop()
         timeout, loop = self._front.drain_timeout, asyncio.get_running_loop()
         timers = (
             loop.call_later(timeout, self._state.abandon),
-            loop.call_later(timeout + LAST_WORDS_SECONDS, self._cut),
+            loop.call_later(timeout + ABANDON_SECONDS, self._abort_connections),
         )
-        # An engine that hangs would hold up the end for ever.
-        last_resort = threading.Timer(timeout + 2 * LAST_WORDS_SECONDS, os._exit, (1,))
+        # An engine that hangs would block the shutdown forever.
+        last_resort = threading.Timer(timeout + 2 * ABANDON_SECONDS, os._exit, (1,))
         last_resort.daemon = True
         last_resort.start()
         await super().shutdown(sockets)
         for timer in (*timers, last_resort):
             timer.cancel()
 
-    def _cut(self) -> None:
-        """Hang up on the clients that are left."""
+    def _abort_connections(self) -> None:
+        """Abort the remaining connections."""
         for connection in list(self.server_state.connections):
             assert isinstance(connection, Connection)
             connection.transport.abort()

@@ -86,8 +86,8 @@ def test_a_head_that_grows_too_large_is_refused(tiny: Server, caplog: pytest.Log
         client.send(b"POST /v1/chat/completions HTTP/1.1\r\nX-Long: " + b"a" * 70_000)
         answer = client.answer()
     assert answer.status == 431
-    assert answer.error["message"] == "The request's headers are too large: at most 65,536 bytes are taken."
-    assert "Refused with 431 what 127.0.0.1 sent: The request's headers are too large" in caplog.text
+    assert answer.error["message"] == "The request's headers are too large: the limit is 65,536 bytes."
+    assert "Refused a request from 127.0.0.1 with status 431: The request's headers are too large" in caplog.text
 
 
 @pytest.mark.parametrize(
