@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.random_schemas import tools_of_file
 from server.chat.service import ChatService
 from server.chat.types import Calling, ChatRequest, Message, Tool
-from server.engine.observations import StepRecord
+from server.engine.observations import StepObservation
 from server.engine.types import RequestContext, SamplingParams
 from server.loading import load_model
 from server.runtime.session import ModelSession
@@ -69,7 +69,7 @@ class Clock:
 
         ModelSession.run = timed  # type: ignore[method-assign]
 
-    def observe(self, step: StepRecord) -> None:
+    def observe(self, step: StepObservation) -> None:
         if step.kind == "decode":
             self.steps.append(step.seconds)
 

@@ -18,8 +18,9 @@ from server.chat.served_model import ServedModel
 from server.chat.service import AnswerLimits, ChatModel, ChatService
 from server.chat.tokenizer import Tokenizer, template_source, template_variables
 from server.engine.budget import Budget, share_memory
-from server.engine.engine import Engine, EngineConfig
-from server.engine.observations import StepRecord
+from server.engine.config import EngineConfig
+from server.engine.engine import Engine
+from server.engine.observations import StepObservation
 from server.errors import ModelFolderError, StartupError
 from server.prepare import renew
 from server.runtime.contract import Contract
@@ -56,7 +57,7 @@ class LoadedModel:
 
 
 def load_model(
-    settings: Settings, observe: Callable[[StepRecord], None], say: Callable[[str], None] = logger.info
+    settings: Settings, observe: Callable[[StepObservation], None], say: Callable[[str], None] = logger.info
 ) -> LoadedModel:
     """Find, download and open the model that `settings` name.
 

@@ -88,7 +88,7 @@ class ChatService:
         ModelNotReadyError.
         """
         self._check(request)
-        most = self.engine.most_at_once
+        most = self.engine.max_sequences_per_request
         if request.n > most:
             raise InvalidRequestError(f"This server takes at most {most} choices at once; got n = {request.n}.", "n")
         with self.engine.reserve(context.tenant, request.n) as places:
@@ -144,7 +144,7 @@ class ChatService:
         for prompt in request.prompts:
             if not isinstance(prompt, str):
                 self._check_token_ids(prompt, "prompt")
-        count, most = len(request.prompts) * request.n, self.engine.most_at_once
+        count, most = len(request.prompts) * request.n, self.engine.max_sequences_per_request
         if count > most:
             raise InvalidRequestError(
                 f"{len(request.prompts)} prompts times n = {request.n} are {count} choices; this server takes at most "

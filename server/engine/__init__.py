@@ -1,1 +1,1 @@
-"""Requests -> tokens: continuous batching over the runtime's sessions and slots."""
+"""Continuous batching: turns token requests into steps, and steps into streams."""

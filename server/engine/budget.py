@@ -1,30 +1,42 @@
-"""How many tokens of state fit into the memory that is left. Plain numbers in and out."""
+"""Divides the available memory between slots and the prefix cache.
+
+Plain numbers in and out.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 USABLE = 0.8
-"""The part of what is left that state may take; the rest is for activations, requests and the unforeseen."""
+"""Share of the available memory that state may take.
+
+Activations, requests and a reserve need the rest.
+"""
 
 CACHE_BYTES = 4 << 30
-"""The prefix cache's size where there is room for it and no other is asked for."""
+"""Default size of the prefix cache if memory allows it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """`slot_tokens` of all running sequences together, `cache_bytes` of the prefix cache."""
+    """How much state the engine may keep.
+
+    `slot_tokens`: most tokens that all running sequences may hold together.
+    `cache_bytes`: size of the prefix cache.
+    """
 
     slot_tokens: int
     cache_bytes: int
 
 
-def share_memory(left: int, bytes_per_token: int, most_tokens: int, cache_bytes: int | None) -> Budget:
-    """Share `left` bytes among slots, which never need more than `most_tokens`, and the prefix cache.
+def share_memory(available: int, bytes_per_token: int, max_slot_tokens: int, cache_bytes: int | None) -> Budget:
+    """Divide `available` bytes between the slots and the prefix cache.
 
-    `cache_bytes` are given to the cache if they are there, half of what there is at the most where None asks for them.
+    The slots get at most `max_slot_tokens` tokens of `bytes_per_token` each. The cache gets `cache_bytes`, or all
+    usable memory if that is less. If `cache_bytes` is None, it gets CACHE_BYTES, or half of the usable memory if that
+    is less.
     """
-    usable = int(left * USABLE)
+    usable = int(available * USABLE)
     cache = min(CACHE_BYTES, usable // 2) if cache_bytes is None else min(cache_bytes, usable)
-    slot_tokens = min(most_tokens, (usable - cache) // max(1, bytes_per_token))
+    slot_tokens = min(max_slot_tokens, (usable - cache) // max(1, bytes_per_token))
     return Budget(slot_tokens, cache)

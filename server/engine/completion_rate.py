@@ -1,4 +1,4 @@
-"""How soon there will be room again, by how fast sequences have ended of late."""
+"""Estimates when the queue will have room, from recent completions."""
 
 from __future__ import annotations
 
@@ -8,23 +8,33 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class CompletionRate:
-    """How long a sequence takes to make room for the next, as a moving average over recent completions (seconds)."""
+    """Moving average of the time between completions.
+
+    `interval`: average seconds between two completions.
+    `last`: time of the latest completion, or of the start of work after idling (monotonic clock, in seconds).
+    """
 
     interval: float = 1.0
     last: float = 0.0
 
-    def begin(self) -> None:
-        """Nothing has run until now: this time tells nothing of how long anything takes."""
+    def restart(self) -> None:
+        """Start measuring from now.
+
+        Called when work arrives at an idle engine, since idle time would distort the average.
+        """
         self.last = time.monotonic()
 
-    def count(self, finished: int) -> None:
-        """So many sequences have ended just now."""
-        if not finished:
+    def record(self, completions: int) -> None:
+        """Record that `completions` sequences have just ended."""
+        if not completions:
             return
         now = time.monotonic()
-        self.interval += 0.1 * ((now - self.last) / finished - self.interval)
+        self.interval += 0.1 * ((now - self.last) / completions - self.interval)
         self.last = now
 
     def seconds_for(self, completions: int) -> float:
-        """Seconds until about `completions` more sequences have ended, within the bounds a client will wait."""
+        """Return the expected seconds until `completions` more sequences end.
+
+        The result is limited to 1 .. 120.
+        """
         return min(max(1.0, completions * self.interval), 120.0)

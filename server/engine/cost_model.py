@@ -1,4 +1,7 @@
-"""How long steps take on this machine, fitted to those seen so far. Knows no sequences: plain numbers in and out."""
+"""Predicts how long steps take on this machine, from the steps timed so far.
+
+Plain numbers in and out.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,19 @@ from dataclasses import dataclass, field
 
 from server.engine.observations import StepKind
 
-MEMORY = 0.95
-"""How much a step still counts when the next of its kind has been seen: some twenty steps make the estimate."""
+DECAY = 0.95
+"""Factor on the weight of past steps at each new step of the same kind.
+
+About twenty steps make the estimate.
+"""
 
 
 @dataclass(slots=True)
-class Line:
-    """seconds = fixed + each * n, by least squares of the relative error over recent steps.
+class LinearFit:
+    """Least-squares fit of seconds = fixed + per_item * n to recent steps.
 
-    Sums of 1, x, xx, y and xy, with x = 1 / n and y = seconds / n, so that y = each + fixed * x.
+    It minimises the relative error. With x = 1 / n and y = seconds / n, the model is y = per_item + fixed * x. The
+    fields are the weighted sums over steps of 1, x, x², y and xy.
     """
 
     one: float = 0.0
@@ -24,55 +31,66 @@ class Line:
     xy: float = 0.0
 
     def add(self, n: int, seconds: float) -> None:
+        """Add a step of `n` rows or tokens, and decay the weight of earlier steps."""
         x, y = 1 / n, seconds / n
         new = (1.0, x, x * x, y, x * y)
         old = (self.one, self.x, self.xx, self.y, self.xy)
-        self.one, self.x, self.xx, self.y, self.xy = (MEMORY * a + b for a, b in zip(old, new, strict=True))
+        self.one, self.x, self.xx, self.y, self.xy = (DECAY * a + b for a, b in zip(old, new, strict=True))
 
-    def fit(self) -> tuple[float, float]:
-        """(fixed, each), neither below 0."""
+    def solve(self) -> tuple[float, float]:
+        """Return (fixed, per_item) in seconds, both at least 0."""
         spread = self.one * self.xx - self.x * self.x
         if spread <= 1e-9 * self.one * self.xx:
-            return 0.0, self.y / self.one  # all steps were alike, so only their mean is known
+            return 0.0, self.y / self.one  # all steps had the same n, so only their mean is known
         fixed = max(0.0, (self.one * self.xy - self.x * self.y) / spread)
-        each = (self.y - fixed * self.x) / self.one
-        return (fixed, each) if each > 0 else (self.xy / self.xx, 0.0)
+        per_item = (self.y - fixed * self.x) / self.one
+        return (fixed, per_item) if per_item > 0 else (self.xy / self.xx, 0.0)
 
 
 @dataclass(slots=True)
 class CostModel:
-    """Lines for each kind of step and number of threads: over rows for decode, over tokens for prefill."""
+    """A fit for each step kind and thread count.
 
-    lines: dict[tuple[StepKind, int], Line] = field(default_factory=dict)
+    The fit is over rows for decode and over tokens for prefill.
+    """
+
+    fits: dict[tuple[StepKind, int], LinearFit] = field(default_factory=dict)
 
     def observe(self, kind: StepKind, threads: int, n: int, seconds: float) -> None:
-        """Take a step of `n` rows or tokens into account."""
-        self.lines.setdefault((kind, threads), Line()).add(n, seconds)
+        """Add the duration of a step of `n` rows or tokens."""
+        self.fits.setdefault((kind, threads), LinearFit()).add(n, seconds)
 
     def seconds(self, kind: StepKind, threads: int, n: int) -> float:
-        """What a step of `n` rows or tokens will take; 0 where none like it has been seen."""
-        line = self.lines.get((kind, threads))
-        if line is None or n == 0:
-            return 0.0
-        fixed, each = line.fit()
-        return fixed + each * n
+        """Return the predicted seconds of a step of `n` rows or tokens.
 
-    def most(self, kind: StepKind, threads: int, seconds: float) -> int | None:
-        """How many rows or tokens a step may have to take `seconds`; None where none like it has been seen."""
-        line = self.lines.get((kind, threads))
-        if line is None:
-            return None
-        fixed, each = line.fit()
-        return int(max(0.0, seconds - fixed) / max(each, 1e-9))
-
-    def least_forced(self, threads: int, rows: int) -> float:
-        """How many tokens must be known ahead for one chunk of them to cost less than decoding them; inf if never.
-
-        A chunk holds up the other `rows` - 1 sequences; decoded one by one, each token costs a row's share of a batch.
+        Returns 0 if no such step was timed yet.
         """
-        prefill = self.lines.get((StepKind.PREFILL, threads))
-        if prefill is None or (StepKind.DECODE, threads) not in self.lines:
+        fit = self.fits.get((kind, threads))
+        if fit is None or n == 0:
+            return 0.0
+        fixed, per_item = fit.solve()
+        return fixed + per_item * n
+
+    def max_count(self, kind: StepKind, threads: int, seconds: float) -> int | None:
+        """Return the most rows or tokens a step can have within `seconds`.
+
+        Returns None if no such step was timed yet.
+        """
+        fit = self.fits.get((kind, threads))
+        if fit is None:
+            return None
+        fixed, per_item = fit.solve()
+        return int(max(0.0, seconds - fixed) / max(per_item, 1e-9))
+
+    def min_forced_tokens(self, threads: int, rows: int) -> float:
+        """Return how many forced tokens make a prefill chunk cheaper than decoding.
+
+        A chunk delays the other `rows` - 1 sequences by its whole duration. If decoded, each token costs one row's
+        share of a decode step. Returns inf if a chunk is never cheaper.
+        """
+        prefill = self.fits.get((StepKind.PREFILL, threads))
+        if prefill is None or (StepKind.DECODE, threads) not in self.fits:
             return float("inf")
-        fixed, each = prefill.fit()
-        share = self.seconds(StepKind.DECODE, threads, rows) - self.seconds(StepKind.DECODE, threads, rows - 1)
-        return fixed / (share - each) if share > each else float("inf")
+        fixed, per_token = prefill.solve()
+        row_cost = self.seconds(StepKind.DECODE, threads, rows) - self.seconds(StepKind.DECODE, threads, rows - 1)
+        return fixed / (row_cost - per_token) if row_cost > per_token else float("inf")

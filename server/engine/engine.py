@@ -1,6 +1,7 @@
-"""The engine's async front: requests in on the event loop, tokens out on it, threads in between.
+"""Connects the event loop and the worker threads.
 
-Between the worker threads and the loop there is one hand-over for each step. Knows no text, no HTTP.
+Queues requests, owns the workers, and delivers their events. Worker threads hand events to the loop once per step. The
+engine deals in tokens only, not in text or HTTP.
 """
 
 from __future__ import annotations
@@ -11,19 +12,19 @@ import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Requests
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from server.engine.completion_rate import CompletionRate
+from server.engine.config import EngineConfig
 from server.engine.engine_state import EngineState
-from server.engine.observations import EngineStats, StepKind, StepRecord
+from server.engine.observations import EngineStats, StepKind, StepObservation
 from server.engine.prefix_cache import PrefixCache
 from server.engine.queue_room import QueueLoad, has_places, has_tokens
 from server.engine.schedule import Policy, Width
 from server.engine.sequence import Sequence, is_last
-from server.engine.step import Outcome
+from server.engine.step import SequenceEvent
 from server.engine.stream import TokenStream
 from server.engine.types import GenerationRequest
 from server.engine.worker import Shared, Worker
@@ -32,42 +33,29 @@ from server.runtime.session import ModelSession
 from server.runtime.slots import SlotPool
 
 WARM_UP_CHUNKS = (2, 8)
-"""Tokens: enough to tell what a step costs from what a token costs."""
+"""Tokens per warm-up chunk.
 
-
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
-    """`max_seqs` run at once, `max_waiting` wait for a slot, with prompts of `max_waiting_tokens` together.
-
-    `max_model_len` (prompt and answer) and `prefill_chunk` (the most of a prompt in one step) are in tokens. Running
-    sequences hold at most `slot_tokens` tokens together, the prefix cache at most `cache_bytes`. A stream waits about
-    `itl_target` seconds at most between two tokens. `unknown_ids` are never drawn.
-    """
-
-    max_seqs: int
-    max_waiting: int
-    max_model_len: int
-    prefill_chunk: int
-    slot_tokens: int
-    cache_bytes: int
-    itl_target: float
-    unknown_ids: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    max_waiting_tokens: int | None = None
+Two lengths, so that the cost model can tell the fixed cost from the cost per token.
+"""
 
 
 class Engine:
-    """Continuous batching over `sessions`, one thread each, with `config.max_seqs` slots of state.
+    """Continuous batching over one or more sessions, each with a thread of its own.
 
-    `start` and every method but `stop` and `join` belong to the event loop's thread.
+    Call all methods from the event loop's thread, except `stats` and `join`, which any thread may call.
     """
 
     def __init__(
         self,
         sessions: Requests[ModelSession],
         config: EngineConfig,
-        observe: Callable[[StepRecord], None] = lambda _: None,
+        observe: Callable[[StepObservation], None] = lambda _: None,
     ) -> None:
-        """`observe` is told of each step, on the thread that carried it out."""
+        """Create the engine without starting it.
+
+        `sessions`: the wide session, optionally followed by two narrow ones.
+        `observe`: called after each step, on the thread that executed it.
+        """
         self.config = config
         self.vocab_size = sessions[0].contract.vocab_size
         self.traceable = sessions[0].traceable
@@ -90,29 +78,34 @@ class Engine:
 
     @property
     def max_model_len(self) -> int:
-        """Tokens of the longest prompt and answer together, which must fit into the slots alone."""
+        """Most tokens of a prompt and its answer together.
+
+        One sequence alone must fit into the slots.
+        """
         return min(self.config.max_model_len, self.config.slot_tokens)
 
     @property
-    def most_at_once(self) -> int:
-        """How many sequences one request may have."""
+    def max_sequences_per_request(self) -> int:
+        """Most sequences one request may have: all slots and the whole queue."""
         return self.config.max_seqs + self.config.max_waiting
 
     @property
     def failed(self) -> bool:
-        """Whether it can do no more: the process has to be started again."""
+        """Whether a worker has failed, so that the process must be restarted."""
         return self._shared.failed.is_set()
 
     @property
     def running(self) -> int:
+        """Number of sequences that have a slot."""
         return self.state.running
 
     @property
     def waiting(self) -> int:
+        """Number of sequences in the queue."""
         return len(self.state.waiting)
 
     def stats(self) -> EngineStats:
-        """What the engine holds now. May be called on any thread."""
+        """Return current statistics. Any thread may call this."""
         with self._wake:
             state, cache = self.state, self.state.cache
             running = (*state.prefilling, *state.decoding)
@@ -131,30 +124,36 @@ class Engine:
                 cache_hit_tokens=cache.hit_tokens,
                 cache_evicted_tokens=cache.evicted_tokens,
                 preemptions=state.preemptions,
-                oldest_step_since=min((flight.begun for flight in state.flights), default=None),
+                oldest_step_since=min((step.started_at for step in state.running_steps), default=None),
             )
 
     def warm_up(self) -> None:
-        """Run each session once for each kind of step, so that the first request finds it warm and its cost known.
+        """Run a few steps on each session, to warm it up and to measure its speed.
 
-        Before `start` only.
+        Call before `start`. Raises whatever the model's run raises.
         """
         chunks = [n for n in WARM_UP_CHUNKS if n <= min(self.config.prefill_chunk, self.max_model_len - 1)]
         for session in self._sessions:
             for kind, n in [(StepKind.DECODE, 1), *((StepKind.PREFILL, chunk) for chunk in chunks)]:
-                begun = time.monotonic()
+                started_at = time.monotonic()
                 session.run(self.state.slots, 0, np.zeros((1, n), np.int64), np.array([1]))
-                self.state.costs.observe(kind, session.threads, n, time.monotonic() - begun)
+                self.state.costs.observe(kind, session.threads, n, time.monotonic() - started_at)
         self.state.slots.release(0)
 
     def start(self) -> None:
-        """Start the worker threads; tokens are delivered on the event loop that is running now."""
+        """Start the worker threads.
+
+        Events are delivered on the event loop that is running now.
+        """
         self._loop = asyncio.get_running_loop()
         for thread in self._threads:
             thread.start()
 
     def join(self, narrow: Requests[ModelSession]) -> None:
-        """Let two narrow sessions in on the work of an engine that was started with a wide one. On any thread."""
+        """Add two narrow sessions to a started engine that has only the wide one.
+
+        Any thread may call this. Does nothing if the engine is stopping.
+        """
         threads = [self._thread(session, Width.NARROW) for session in narrow]
         with self._wake:
             if self._closing.is_set():
@@ -165,7 +164,7 @@ class Engine:
                 thread.start()
 
     async def stop(self) -> None:
-        """End after the steps in flight; whatever has not finished fails with ModelNotReadyError."""
+        """Stop after the running steps; unfinished sequences end with ModelNotReadyError."""
         with self._wake:
             self._closing.set()
             self._wake.notify_all()
@@ -176,9 +175,9 @@ class Engine:
             sequence.deliver(error)
 
     def submit(self, requests: Requests[GenerationRequest]) -> list[TokenStream]:
-        """Queue all of `requests`, which share a context, or none.
+        """Queue all of `requests`, which share a context, or none of them.
 
-        Raises QueueFullError if the queue is full, ModelNotReadyError once the engine stops.
+        Raises QueueFullError if there is no room, and ModelNotReadyError if the engine is stopping or has failed.
         """
         with self.reserve(requests[0].context.tenant, len(requests)) as places:
             return places.submit(requests)
@@ -187,7 +186,7 @@ class Engine:
     def reserve(self, tenant: str, count: int) -> Iterator[QueuePlaces]:
         """Hold `count` places in the queue while their prompts are tokenized.
 
-        Raises QueueFullError, before any work is done, if the tenant may not queue that many.
+        Raises QueueFullError at once if the tenant may not queue that many sequences.
         """
         config = self.config
         if not has_places(self._queue_load(tenant), count, config.max_waiting):
@@ -200,7 +199,7 @@ class Engine:
             self._reserved.discard(places)
 
     def _submit(self, places: QueuePlaces, requests: Requests[GenerationRequest]) -> list[TokenStream]:
-        """Turn reserved places into queued sequences."""
+        """Queue `requests` in reserved places. See QueuePlaces.submit."""
         assert len(requests) <= places.count
         self._reserved.discard(places)
         streams = [TokenStream(request, self.cancel) for request in requests]
@@ -213,51 +212,61 @@ class Engine:
             if not has_tokens(load, len(requests), tokens, config.max_waiting, config.max_waiting_tokens):
                 raise QueueFullError(f"prompts of {config.max_waiting_tokens:,} tokens", self.retry_after())
             if not self.state.running:
-                self._rate.begin()
+                self._rate.restart()
             for stream in streams:
                 self.state.queue(stream.sequence)
             self._wake.notify_all()
         return streams
 
     def _queue_load(self, tenant: str) -> QueueLoad:
+        """Return the load of the queue, with reserved places, as seen by `tenant`."""
         with self._wake:
             waiting, reserved = self.state.waiting, self._reserved
             return QueueLoad(
                 waiting=len(waiting) + sum(places.count for places in reserved),
-                own=waiting.of(tenant) + sum(places.count for places in reserved if places.tenant == tenant),
+                own=waiting.count_of(tenant) + sum(places.count for places in reserved if places.tenant == tenant),
                 tenants=len({tenant, *waiting.tenants, *(places.tenant for places in reserved)}),
                 tokens=sum(sequence.prompt_length for sequence in waiting),
                 free_slots=self.state.free_slots,
             )
 
     def retry_after(self) -> float:
-        """Seconds until about all that wait now have made room, at the pace of late."""
+        """Return the expected seconds until the current queue has been admitted."""
         return self._rate.seconds_for(len(self.state.waiting) + 1)
 
     def cancel(self, sequence: Sequence) -> None:
-        """Mark a sequence; it leaves as soon as no step carries it."""
+        """Cancel a sequence.
+
+        It leaves the queue at once, or its slot as soon as no running step has it.
+        """
         with self._wake:
             if sequence.slot is not None and not sequence.cancelled:
-                self._rate.count(1)
+                self._rate.record(1)
             sequence.cancelled = True
-            self.state.waiting.drop_cancelled()  # who waits leaves at once, the others when a worker settles
+            self.state.waiting.drop_cancelled()  # running sequences leave when a worker settles the state
             self._wake.notify_all()
 
     def _thread(self, session: ModelSession, width: Width) -> threading.Thread:
-        work = Worker(session, width, self._shared).run
-        return threading.Thread(target=work, name=f"engine-{width.value}", daemon=True)
+        run = Worker(session, width, self._shared).run
+        return threading.Thread(target=run, name=f"engine-{width.value}", daemon=True)
 
-    def _hand_over(self, outcomes: list[Outcome]) -> None:
+    def _hand_over(self, events: list[SequenceEvent]) -> None:
+        """Schedule the delivery of `events` on the event loop. Called on worker threads."""
         assert self._loop is not None
-        self._rate.count(sum(is_last(event) for _, event in outcomes))
-        # A loop that is closed has nobody left to tell.
+        self._rate.record(sum(is_last(event) for _, event in events))
+        # If the loop is closed, nothing consumes the streams any more.
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_deliver, outcomes)
+            self._loop.call_soon_threadsafe(_deliver, events)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QueuePlaces:
-    """`count` places in an engine's queue, reserved for one tenant until they are used or released."""
+    """Places in an engine's queue that are reserved for one tenant.
+
+    They are reserved until they are used or released.
+
+    `count`: number of places.
+    """
 
     engine: Engine
     tenant: str
@@ -266,11 +275,12 @@ class QueuePlaces:
     def submit(self, requests: Requests[GenerationRequest]) -> list[TokenStream]:
         """Queue all of `requests`, at most `count` of them, or none.
 
-        Raises QueueFullError if their prompts have too many tokens, ModelNotReadyError once the engine stops.
+        Raises QueueFullError if their prompts have too many tokens, and ModelNotReadyError if the engine is stopping or
+        has failed.
         """
         return self.engine._submit(self, requests)
 
 
-def _deliver(outcomes: list[Outcome]) -> None:
-    for sequence, event in outcomes:
+def _deliver(events: list[SequenceEvent]) -> None:
+    for sequence, event in events:
         sequence.deliver(event)

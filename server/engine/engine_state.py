@@ -1,7 +1,8 @@
-"""Who waits, who prefills, who decodes, and which slot is whose. Changed only under the engine's lock.
+"""The engine's sequences: waiting, prefilling or decoding, and their slots.
 
-Decoding sequences occupy slots 0..n-1 in order, so that a decode batch is a view of the front; prefilling ones sit
-behind them. Between steps a leaver's place is taken by the last of the batch, and a finished prompt moves to its end.
+Changed only under the engine's lock. Decoding sequences have slots 0 .. n-1 in order, so a decode batch is a view of
+the front of the slots; prefilling sequences have slots further back. Between steps, the last sequence of the batch
+takes the slot of one that leaves, and a sequence whose prefill is done moves to the end of the batch.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from server.engine.cost_model import CostModel
 from server.engine.observations import StepKind
 from server.engine.prefix_cache import PrefixCache
-from server.engine.schedule import Flight, Load, Policy, Prompt
+from server.engine.schedule import Load, PendingPrompt, Policy, RunningStep
 from server.engine.sequence import Sequence
 from server.engine.waiting import WaitingQueue
 from server.runtime.slots import SlotPool
@@ -21,20 +22,31 @@ from server.runtime.snapshots import Snapshot
 log = logging.getLogger(__name__)
 
 HEADROOM = 16
-"""Tokens each running sequence may grow by before another one is let in, or it might soon have to leave again."""
+"""Tokens of growth reserved for each running sequence on admission.
 
-UNCACHED = "There is no memory to keep a request's state for the prefix cache."
+Without the reserve, a sequence might be preempted right after another was admitted.
+"""
 
-AHEAD = 4
-"""So many prompts with a slot that nobody has begun to read let in only those that are to be read before them."""
+CACHE_OUT_OF_MEMORY = "There is no memory to keep a request's state in the prefix cache."
+
+MAX_UNSTARTED_PROMPTS = 4
+"""Most prompts that hold a slot before their prefill has started.
+
+Beyond that, only prompts more urgent than these are admitted.
+"""
 
 
 @dataclass(slots=True)
 class EngineState:
-    """Every sequence is in exactly one of `waiting`, `prefilling`, `decoding`; `decoding[i]` has slot i.
+    """All sequences, their slots, and what the scheduler knows about steps.
 
-    The slots hold at most `slot_tokens` tokens in all, unless a single sequence needs more; `preemptions` counts
-    sequences set aside for that. `flights` are the steps being carried out, `last` the kind of the one begun last.
+    `slots`, `cache`: the state of running sequences, and the prefix cache.
+    `slot_tokens`: most tokens in the slots altogether; a sequence that runs alone may hold more.
+    `waiting`, `prefilling`, `decoding`: each sequence is in exactly one; `decoding[i]` has slot i.
+    `costs`: predicted durations of steps.
+    `running_steps`: steps that sessions are executing.
+    `last_kind`: kind of the step started most recently.
+    `preemptions`: number of sequences preempted so far because the slots held too many tokens.
     """
 
     slots: SlotPool
@@ -45,78 +57,95 @@ class EngineState:
     prefilling: list[Sequence] = field(default_factory=list)
     decoding: list[Sequence] = field(default_factory=list)
     costs: CostModel = field(default_factory=CostModel)
-    flights: list[Flight] = field(default_factory=list)
-    last: StepKind | None = None
+    running_steps: list[RunningStep] = field(default_factory=list)
+    last_kind: StepKind | None = None
     preemptions: int = 0
 
     @property
     def running(self) -> int:
+        """Number of sequences that have a slot."""
         return len(self.prefilling) + len(self.decoding)
 
     @property
     def free_slots(self) -> int:
+        """Number of slots without a sequence."""
         return self.slots.n_slots - self.running
 
     @property
     def held_tokens(self) -> int:
-        """What the running sequences' slots hold, or will once their prompts are read."""
+        """Tokens of all running sequences, including those not prefilled yet."""
         return sum(s.length for s in (*self.prefilling, *self.decoding))
 
     @property
-    def decodes(self) -> bool:
-        """Whether the decode batch is in flight."""
-        return any(flight.kind is StepKind.DECODE for flight in self.flights)
+    def decode_is_running(self) -> bool:
+        """Whether a session is executing a decode step."""
+        return any(step.kind is StepKind.DECODE for step in self.running_steps)
 
     def queue(self, sequence: Sequence) -> None:
-        """Let a new sequence wait for a slot."""
-        self.waiting.add(sequence, self._due(sequence))
+        """Add a new sequence to the queue for slots."""
+        self.waiting.add(sequence, self._estimated_finish(sequence))
 
     def settle(self) -> None:
-        """Bring all that is not in flight in order: the cancelled leave, the waiting enter, the ready join."""
-        self._drop_cancelled()
+        """Update all sequences that are in no step.
+
+        Removes the cancelled ones, moves those ready to decode into the batch, preempts, and admits.
+        """
+        self._remove_cancelled()
         self._join_decode_batch()
-        self._set_aside()
+        self._preempt()
         self._admit()
 
     def load(self) -> Load:
-        """What the scheduler is to choose from; `Load.prompts` goes with `prompts()`."""
+        """Return the scheduler's view of the state.
+
+        `Load.prompts[i]` describes `pending_prompts()[i]`.
+        """
         return Load(
-            decoding=0 if self.decodes else len(self.decoding),
-            prompts=tuple(Prompt(s.remaining, max(s.to_read, s.remaining)) for s in self.prompts()),
-            flights=tuple(self.flights),
-            last=self.last,
+            decoding=0 if self.decode_is_running else len(self.decoding),
+            prompts=tuple(
+                PendingPrompt(s.remaining, max(s.prefill_total, s.remaining)) for s in self.pending_prompts()
+            ),
+            running_steps=tuple(self.running_steps),
+            last_kind=self.last_kind,
         )
 
-    def prompts(self) -> list[Sequence]:
-        """Sequences with tokens left to read that no session works on, the most urgent first.
+    def pending_prompts(self) -> list[Sequence]:
+        """Return the sequences to prefill that are in no step, most urgent first.
 
-        That is who would be done first if all had begun when they came: a short prompt passes a long one, and no
-        number of short ones keeps a long one waiting forever.
+        The most urgent prompt is the one with the earliest estimated finish: a short prompt overtakes a long one, yet
+        a stream of short prompts cannot delay a long one forever.
         """
-        unread = [s for s in self.prefilling if not s.in_flight and not s.is_ready]
-        return sorted(unread, key=self._due)
+        pending = [s for s in self.prefilling if not s.in_step and not s.is_ready_to_decode]
+        return sorted(pending, key=self._estimated_finish)
 
     def save(self, sequence: Sequence) -> None:
-        """Bring what is computed of a sequence that is not in flight, or of the caller's own, into the cache."""
-        if self.cache.budget and sequence.begun and sequence.computed > sequence.saved:
+        """Copy the state of a sequence from its slot into the cache.
+
+        No running step other than the caller's may have the sequence. If memory runs out, logs a warning and keeps
+        nothing.
+        """
+        if self.cache.budget and sequence.prefill_started and sequence.computed > sequence.saved:
             assert sequence.slot is not None
             try:
                 snapshot = self.slots.save(sequence.slot, sequence.saved, sequence.computed)
             except MemoryError:
-                log.warning(UNCACHED)
+                log.warning(CACHE_OUT_OF_MEMORY)
             else:
-                self.keep(sequence, sequence.computed, snapshot)
+                self.add_to_cache(sequence, sequence.computed, snapshot)
 
-    def keep(self, sequence: Sequence, end: int, snapshot: Snapshot) -> None:
-        """Bring the state of a sequence's tokens up to `end` into the cache."""
+    def add_to_cache(self, sequence: Sequence, end: int, snapshot: Snapshot) -> None:
+        """Add the state of a sequence's tokens `saved` .. `end` - 1 to the cache.
+
+        Logs a warning if memory runs out.
+        """
         try:
             self.cache.insert(sequence.tokens[:end], sequence.request.context.cache_salt, snapshot)
         except MemoryError:
-            log.warning(UNCACHED)
+            log.warning(CACHE_OUT_OF_MEMORY)
         sequence.saved = end
 
-    def leave(self, sequence: Sequence) -> None:
-        """Take out a sequence that is not in flight and free its slot."""
+    def remove(self, sequence: Sequence) -> None:
+        """Remove a running sequence that is in no step, and free its slot."""
         assert sequence.slot is not None
         if sequence in self.prefilling:
             self.prefilling.remove(sequence)
@@ -125,19 +154,22 @@ class EngineState:
             self._close_gap(sequence, sequence.slot)
         sequence.slot = None
 
-    def read_ahead(self, sequence: Sequence) -> None:
-        """Take a sequence out of the decode batch, which is not in flight, to read tokens that are known already."""
+    def return_to_prefill(self, sequence: Sequence) -> None:
+        """Move a sequence out of the decode batch to prefill its forced tokens.
+
+        No decode step may be running.
+        """
         assert sequence.slot is not None
         last = self.decoding.pop()
         if last is not sequence:
             assert last.slot is not None
             self.decoding[sequence.slot] = last
-            self._swap(sequence, last)
-        sequence.to_read = sequence.remaining
+            self._swap_slots(sequence, last)
+        sequence.prefill_total = sequence.remaining
         self.prefilling.append(sequence)
 
     def _close_gap(self, leaver: Sequence, slot: int) -> None:
-        """The last of the decode batch takes the leaver's place."""
+        """Remove `leaver` from the decode batch; its last sequence takes the slot."""
         last = self.decoding.pop()
         if last is leaver:
             self.slots.release(slot)
@@ -146,71 +178,87 @@ class EngineState:
         self.decoding[slot] = last
         last.slot = slot
 
-    def _due(self, sequence: Sequence) -> float:
-        """When a prompt would have been read, had that begun when it came (monotonic seconds)."""
+    def _estimated_finish(self, sequence: Sequence) -> float:
+        """Estimate when prefill would end if it had started on arrival.
+
+        Returns seconds of the monotonic clock.
+        """
         return sequence.queued_at + self.costs.seconds(StepKind.PREFILL, self.policy.wide, sequence.remaining)
 
-    def _drop_cancelled(self) -> None:
-        for sequence in [s for s in (*self.prefilling, *self.decoding) if s.cancelled and not s.in_flight]:
+    def _remove_cancelled(self) -> None:
+        for sequence in [s for s in (*self.prefilling, *self.decoding) if s.cancelled and not s.in_step]:
             self.save(sequence)
-            self.leave(sequence)
+            self.remove(sequence)
 
-    def _set_aside(self) -> None:
-        """Where the slots hold too much, the youngest waits again; it goes on from what the cache keeps of it."""
+    def _preempt(self) -> None:
+        """Preempt the youngest sequences until the slots are within `slot_tokens`.
+
+        Their state goes to the prefix cache, from which they resume.
+        """
         while self.held_tokens > self.slot_tokens and self.running > 1:
-            resting = [s for s in (*self.prefilling, *self.decoding) if not s.in_flight]
-            if not resting:
+            candidates = [s for s in (*self.prefilling, *self.decoding) if not s.in_step]
+            if not candidates:
                 return
-            youngest = max(resting, key=lambda s: s.queued_at)
+            youngest = max(candidates, key=lambda s: s.queued_at)
             self.save(youngest)
-            self.leave(youngest)
-            youngest.begin_again()
-            self.waiting.give_back(youngest)
+            self.remove(youngest)
+            youngest.reset_after_preemption()
+            self.waiting.requeue(youngest)
             self.preemptions += 1
 
     def _admit(self) -> None:
-        while (sequence := self.waiting.first()) is not None and self.free_slots and self._has_room(sequence):
+        """Give free slots to waiting sequences, in the order of the queue."""
+        while (sequence := self.waiting.peek()) is not None and self.free_slots and self._has_room(sequence):
             taken = {s.slot for s in self.prefilling}
-            self.waiting.take()
-            # From the back: the front is where the decode batch grows.
+            self.waiting.pop()
+            # Take the last free slot: the decode batch grows from the front.
             sequence.slot = next(i for i in reversed(range(self.slots.n_slots)) if i not in taken)
-            sequence.known = self._look_up(sequence)
+            sequence.expected_cached = self._count_cached(sequence)
             self.prefilling.append(sequence)
 
     def _has_room(self, sequence: Sequence) -> bool:
-        due = self._due(sequence)
-        if sum(not s.begun and self._due(s) <= due for s in self.prefilling) >= AHEAD:
+        """Return whether a waiting sequence may take a free slot now."""
+        finish = self._estimated_finish(sequence)
+        more_urgent = sum(not s.prefill_started and self._estimated_finish(s) <= finish for s in self.prefilling)
+        if more_urgent >= MAX_UNSTARTED_PROMPTS:
             return False
         tokens = self.held_tokens + sequence.length + HEADROOM * self.running
         return tokens <= self.slot_tokens or not self.running
 
-    def _look_up(self, sequence: Sequence) -> int:
+    def _count_cached(self, sequence: Sequence) -> int:
+        """Return how many tokens of a sequence the cache holds.
+
+        Returns 0 if the request wants log-probabilities of its prompt, for which every token is computed.
+        """
         if sequence.request.prompt_logprobs is not None:
             return 0
-        return self.cache.known(sequence.tokens[: sequence.length - 1], sequence.request.context.cache_salt)
+        return self.cache.count_cached(sequence.tokens[: sequence.length - 1], sequence.request.context.cache_salt)
 
     def _join_decode_batch(self) -> None:
-        """Move sequences whose prompt is done to the end of the batch, unless a session works in that place."""
-        if self.decodes:
+        """Move sequences that are ready to decode to the end of the batch.
+
+        Stops at a slot whose sequence is in a running step.
+        """
+        if self.decode_is_running:
             return
-        for sequence in [s for s in self.prefilling if s.is_ready and not s.in_flight]:
+        for sequence in [s for s in self.prefilling if s.is_ready_to_decode and not s.in_step]:
             target = len(self.decoding)
             occupant = next((s for s in self.prefilling if s.slot == target), None)
-            if occupant is not None and occupant is not sequence and occupant.in_flight:
+            if occupant is not None and occupant is not sequence and occupant.in_step:
                 return
-            self._place(sequence, target, occupant)
+            self._move_to_slot(sequence, target, occupant)
             self.prefilling.remove(sequence)
             self.decoding.append(sequence)
 
-    def _place(self, sequence: Sequence, target: int, occupant: Sequence | None) -> None:
+    def _move_to_slot(self, sequence: Sequence, target: int, occupant: Sequence | None) -> None:
         assert sequence.slot is not None
         if occupant is None:
             self.slots.move(sequence.slot, target, sequence.computed)
             sequence.slot = target
         elif occupant is not sequence:
-            self._swap(sequence, occupant)
+            self._swap_slots(sequence, occupant)
 
-    def _swap(self, a: Sequence, b: Sequence) -> None:
+    def _swap_slots(self, a: Sequence, b: Sequence) -> None:
         long, short = (a, b) if a.computed >= b.computed else (b, a)
         assert long.slot is not None
         assert short.slot is not None

@@ -1,4 +1,7 @@
-"""What must hold of the engine's state between steps; the tests check it after each step."""
+"""Consistency checks of the engine's state, valid between steps.
+
+Tests run them after every step.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from server.engine.prefix_cache import PrefixCache
 
 
 def check(state: EngineState) -> None:
-    """Raise AssertionError, with the numbers, where the state contradicts itself."""
+    """Raise AssertionError, with the values involved, if the state is inconsistent."""
     sequences = [*state.prefilling, *state.decoding]
     owned = [s.slot for s in sequences]
     assert len(set(owned)) == len(owned), f"a slot has two owners: {owned}"
@@ -15,29 +18,29 @@ def check(state: EngineState) -> None:
     assert [s.slot for s in state.decoding] == list(range(len(state.decoding))), "the decode batch is not the front"
     assert all(s.slot is None for s in state.waiting), "a waiting sequence has a slot"
     everyone = [*state.waiting, *sequences]
-    assert len({id(s) for s in everyone}) == len(everyone), "a sequence is in two places"
-    assert state.held_tokens <= state.slot_tokens or state.flights or state.running == 1, "the slots hold too much"
+    assert len({id(s) for s in everyone}) == len(everyone), "a sequence is in two lists"
+    assert state.held_tokens <= state.slot_tokens or state.running_steps or state.running == 1, (
+        f"the slots hold {state.held_tokens} tokens, more than {state.slot_tokens}"
+    )
     for s in sequences:
-        assert 0 <= s.computed < s.length <= len(s.tokens), f"tokens do not add up: {s.computed} of {s.length}"
+        assert 0 <= s.computed < s.length <= len(s.tokens), f"{s.computed} computed of {s.length} tokens"
     for s in state.decoding:
         assert s.remaining == 1, f"a decoding sequence has {s.remaining} tokens to compute"
-        assert s.generated > 0, "a decoding sequence has drawn no token"
-    flying = [s for s in state.decoding if s.in_flight]
-    assert not flying or state.decodes, "sequences in flight without a step"
+        assert s.generated > 0, "a decoding sequence has no generated token"
+    in_step = [s for s in state.decoding if s.in_step]
+    assert not in_step or state.decode_is_running, "decoding sequences are in a step, but no decode step is running"
     check_cache(state.cache)
 
 
 def check_cache(cache: PrefixCache) -> None:
-    """As `check`, for the prefix cache."""
+    """Raise AssertionError if the prefix cache is inconsistent."""
     nodes = list(cache)
-    assert sum(len(node.tokens) for node in nodes) == cache.tokens, "the cache's tokens do not add up"
-    assert sum(node.snapshot.nbytes for node in nodes) == cache.nbytes <= cache.budget, (
-        "the cache's bytes do not add up"
-    )
-    assert sum(node.snapshot.window_bytes for node in nodes) == cache.window_bytes, "its windows' do not"
-    used = {id(node): i for i, node in enumerate(nodes)}
+    assert sum(len(node.tokens) for node in nodes) == cache.tokens, "the cache's token count is wrong"
+    assert sum(node.snapshot.nbytes for node in nodes) == cache.nbytes <= cache.budget, "the cache's size is wrong"
+    assert sum(node.snapshot.window_bytes for node in nodes) == cache.window_bytes, "the size of its windows is wrong"
+    last_use = {id(node): i for i, node in enumerate(nodes)}
     for node in nodes:
-        assert len(node.tokens) == node.snapshot.length, "a node's tokens are not those of its state"
-        assert used.get(id(node.parent), len(nodes)) > used[id(node)], (
-            "a prefix would be evicted before what follows it"
+        assert len(node.tokens) == node.snapshot.length, "a node's tokens and its snapshot differ in length"
+        assert last_use.get(id(node.parent), len(nodes)) > last_use[id(node)], (
+            "a prefix would be evicted before its continuation"
         )

@@ -1,4 +1,4 @@
-"""What the engine tells whoever watches it: a record of each step, and counts at any moment. Knows no metrics."""
+"""The observation of each step, and the engine's statistics."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from enum import StrEnum
 
 
 class StepKind(StrEnum):
+    """One token of every decoding sequence, or one chunk of a prompt."""
+
     DECODE = "decode"
     PREFILL = "prefill"
 
 
 @dataclass(frozen=True, slots=True)
-class StepRecord:
-    """One step that was carried out. `seconds` is all of it, `run_seconds` the model's part.
+class StepObservation:
+    """Facts about one executed step.
 
-    `sequences` rows, `tokens` computed in all, `threads` of the session it ran on.
-    `intervals`: for each token that was drawn and was not its sequence's first, the seconds since the one before it.
+    `threads`: threads of the session that ran it.
+    `sequences`: number of sequences in the batch.
+    `tokens`: tokens computed, summed over the batch.
+    `seconds`: duration of the whole step.
+    `run_seconds`: duration of the model's run within it; 0 if the step failed.
+    `intervals`: in a decode step, seconds since the previous token of each sequence.
+    `failed`: whether the step raised an error, which ends its sequences.
     """
 
     kind: StepKind
@@ -31,14 +38,20 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """The engine at one moment. All but the running, waiting, used and budget figures only ever grow.
+    """Statistics of the engine at one moment.
 
-    `slot_tokens` are held by running sequences, of at most `slot_tokens_budget`; `cache_tokens` and `cache_bytes` by
-    the prefix cache, of at most `cache_bytes_budget`, and `cache_window_bytes` of them are its checkpoints' convolution
-    windows. Of `cache_queried_tokens` prompt tokens looked up,
-    `cache_hit_tokens` were found; `cache_evicted_tokens` had to go. `preemptions` counts sequences set aside for want
-    of memory. `oldest_step_since` (seconds of the monotonic clock) says when the longest of the steps in flight began,
-    None where there is none.
+    Queried, hit and evicted tokens and preemptions count from the start of the engine; the rest are current values.
+
+    `running`, `waiting`: sequences with a slot, and sequences in the queue.
+    `waiting_tokens`: tokens of the sequences in the queue.
+    `slots`: most sequences that can run at once.
+    `slot_tokens`, `slot_tokens_budget`: tokens that running sequences hold in their slots, and the limit.
+    `cache_tokens`, `cache_bytes`, `cache_bytes_budget`: tokens and bytes in the prefix cache, and the limit in bytes.
+    `cache_window_bytes`: the part of `cache_bytes` that holds the convolution windows of checkpoints.
+    `cache_queried_tokens`, `cache_hit_tokens`: prompt tokens looked up in the prefix cache, and tokens found.
+    `cache_evicted_tokens`: tokens evicted from the prefix cache.
+    `preemptions`: sequences that lost their slot because memory ran out.
+    `oldest_step_since`: start of the longest-running step (monotonic clock, in seconds); None if no step is running.
     """
 
     running: int

@@ -1,8 +1,9 @@
-"""State of prompts and answers seen before, so that what begins like one of them need not be computed again.
+"""The prefix cache: state of earlier prompts and answers, for reuse.
 
-A radix tree over tokens. A node holds the state of its tokens and, since a convolution's window cannot be had from the
-KV, what the windows were after its last one: a prompt can go on from the end of any node, a checkpoint. A model without
-convolutions can go on from any token. Knows no requests, and no slots: it keeps and gives snapshots.
+A radix tree over tokens. Each node holds the state of its tokens. KV can be cut after any token, but the window of a
+convolution cannot be derived from it. A node therefore also holds the windows after its last token, which makes its end
+a checkpoint: a prompt can continue from there. Models without convolutions can continue from any token. The cache
+stores and returns snapshots; it knows neither requests nor slots.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +24,9 @@ Tokens = npt.NDArray[np.int64]
 
 @dataclass(slots=True, eq=False)
 class Root:
-    """Where the prefixes of one salt begin. `children` by their first token.
+    """The root of the tree of one salt.
 
-    Children may agree in more than that one: they are told apart before the end of either.
+    `children`: nodes by their first token. Several may share that token and more, but none is a prefix of another.
     """
 
     children: dict[int, list[Node]] = field(default_factory=dict)
@@ -32,7 +34,11 @@ class Root:
 
 @dataclass(slots=True, eq=False)
 class Node(Root):
-    """`tokens` after those of `parent`, and their state."""
+    """A run of tokens in the tree, ending at a checkpoint.
+
+    `tokens`: int64 [n], the tokens that follow those of `parent`.
+    `snapshot`: state of these n tokens.
+    """
 
     tokens: Tokens = field(kw_only=True)
     snapshot: Snapshot = field(kw_only=True)
@@ -41,9 +47,11 @@ class Node(Root):
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What is known of a prompt: consecutive `snapshots` of its first `length` tokens.
+    """The result of a lookup.
 
-    `branch` is where the prompt leaves what has been seen, which may lie behind the last checkpoint.
+    `snapshots`: consecutive state of the first `length` tokens.
+    `length`: number of tokens whose state was found.
+    `branch`: number of leading tokens in the tree; larger than `length` if no checkpoint lies at the branch.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -52,10 +60,14 @@ class Match:
 
 
 class PrefixCache:
-    """Snapshots of at most `budget` bytes in all; the least recently used go first. For one thread at a time.
+    """Snapshots of at most `budget` bytes, evicted least recently used first.
 
-    `tokens` and `nbytes` are held now, `window_bytes` of them for the checkpoints' convolution windows. The other
-    counts only grow: tokens looked up, found, and evicted.
+    Not thread-safe.
+
+    `budget`: most bytes to hold.
+    `tokens`, `nbytes`: tokens and bytes held now.
+    `window_bytes`: the part of `nbytes` that holds convolution windows.
+    `queried_tokens`, `hit_tokens`, `evicted_tokens`: totals of tokens looked up, found, and evicted.
     """
 
     def __init__(self, budget: int) -> None:
@@ -67,69 +79,81 @@ class PrefixCache:
         self.hit_tokens = 0
         self.evicted_tokens = 0
         self._roots: dict[str, Root] = {}
-        # The least recently used first. A node's ancestors are always used after it, so the first has no children.
+        # Least recently used first. Ancestors are always touched after their descendants, so the first is a leaf.
         self._by_use: OrderedDict[Node, None] = OrderedDict()
 
     def __iter__(self) -> Iterator[Node]:
-        """All nodes, the least recently used first."""
+        """Iterate over all nodes, least recently used first."""
         return iter(self._by_use)
 
     def match(self, tokens: Tokens, salt: str) -> Match:
-        """The longest known beginning of `tokens` under `salt`; it counts as looked up and as used."""
-        nodes, beside, branch = self._walk(tokens, salt)
+        """Return the state of the longest cached prefix of `tokens`.
+
+        Updates the counters and the order of use.
+        """
+        nodes, partial, branch = self._walk(tokens, salt)
         snapshots = [node.snapshot for node in nodes]
         length = sum(snapshot.length for snapshot in snapshots)
-        if beside is not None and not beside.snapshot.windows:
-            snapshots.append(beside.snapshot.split(branch - length, {})[0])
+        if partial is not None and not partial.snapshot.windows:
+            snapshots.append(partial.snapshot.split(branch - length, {})[0])
             length = branch
         if nodes:
-            self._use(nodes[-1])
+            self._touch(nodes[-1])
         self.queried_tokens += len(tokens)
         self.hit_tokens += length
         return Match(tuple(snapshots), length, branch)
 
-    def known(self, tokens: Tokens, salt: str) -> int:
-        """How many of `tokens` a match would find; does not count as one."""
+    def count_cached(self, tokens: Tokens, salt: str) -> int:
+        """Return about how many tokens a match would find.
+
+        Does not update the counters or the order of use.
+        """
         nodes, _, _ = self._walk(tokens, salt)
         return sum(len(node.tokens) for node in nodes)
 
     def insert(self, tokens: Tokens, salt: str, snapshot: Snapshot) -> None:
-        """Keep the state of the last `snapshot.length` of `tokens`.
+        """Add the state of the last `snapshot.length` of `tokens`.
 
-        What lies before must be in the tree; where it is not, as when it has been evicted meanwhile, nothing is kept.
+        The tokens before them must be in the tree. If they are not, for example because they were evicted in the
+        meantime, the snapshot is dropped.
         """
-        nodes, beside, branch = self._walk(tokens, salt)
+        nodes, partial, branch = self._walk(tokens, salt)
         end = sum(len(node.tokens) for node in nodes)
         missing = len(tokens) - end
         if missing == 0:
-            self._use(nodes[-1])
+            self._touch(nodes[-1])
             return
-        if beside is not None and branch == len(tokens):
-            self._use(self._cut(beside, missing, snapshot.windows))
+        if partial is not None and branch == len(tokens):
+            self._touch(self._split(partial, missing, snapshot.windows))
         elif missing <= snapshot.length and snapshot.nbytes <= self.budget:
             parent = nodes[-1] if nodes else self._roots.setdefault(salt, Root())
-            if beside is not None and not snapshot.windows:
-                parent = self._cut(beside, branch - end, {})
+            if partial is not None and not snapshot.windows:
+                parent = self._split(partial, branch - end, {})
                 missing = len(tokens) - branch
             if missing < snapshot.length:
                 snapshot = snapshot.split(snapshot.length - missing, snapshot.windows)[1]
-            self._use(self._add(parent, tokens[-missing:].copy(), snapshot))
-        self._shrink()
+            self._touch(self._add(parent, tokens[-missing:].copy(), snapshot))
+        self._evict()
 
     def _walk(self, tokens: Tokens, salt: str) -> tuple[list[Node], Node | None, int]:
-        """The nodes that `tokens` goes through whole, one it leaves or ends within, how many tokens agree in all."""
-        at: Root | None = self._roots.get(salt)
+        """Follow `tokens` down the tree.
+
+        Returns the nodes that match completely, the node that matches only in part (None if there is none), and the
+        number of tokens that match.
+        """
+        current: Root | None = self._roots.get(salt)
         nodes: list[Node] = []
         length = 0
-        while at is not None and length < len(tokens):
+        while current is not None and length < len(tokens):
             rest = tokens[length:]
-            children = at.children.get(int(rest[0]), ())
-            common, child = max(((_common(c.tokens, rest), c) for c in children), key=_first, default=(0, None))
+            children = current.children.get(int(rest[0]), ())
+            shared = ((_common_prefix(c.tokens, rest), c) for c in children)
+            common, child = max(shared, key=itemgetter(0), default=(0, None))
             length += common
             if child is None or common < len(child.tokens):
                 return nodes, child, length
             nodes.append(child)
-            at = child
+            current = child
         return nodes, None, length
 
     def _add(self, parent: Root, tokens: Tokens, snapshot: Snapshot) -> Node:
@@ -152,8 +176,11 @@ class PrefixCache:
         self.nbytes -= node.snapshot.nbytes
         self.window_bytes -= node.snapshot.window_bytes
 
-    def _cut(self, node: Node, at: int, windows: Windows) -> Node:
-        """Make a checkpoint after a node's first `at` tokens; returns the node that ends there."""
+    def _split(self, node: Node, at: int, windows: Windows) -> Node:
+        """Split a node after its first `at` tokens, where the windows are `windows`.
+
+        Returns the first part.
+        """
         before, after = node.snapshot.split(at, windows)
         self._remove(node)
         head = self._add(node.parent, node.tokens[:at], before)
@@ -162,33 +189,31 @@ class PrefixCache:
         for children in tail.children.values():
             for child in children:
                 child.parent = tail
-        self._use(tail)
+        self._touch(tail)
         return head
 
-    def _use(self, node: Node) -> None:
-        at: Root = node
-        while isinstance(at, Node):
-            self._by_use.move_to_end(at)
-            at = at.parent
+    def _touch(self, node: Node) -> None:
+        """Mark a node and its ancestors as used, the ancestors last."""
+        current: Root = node
+        while isinstance(current, Node):
+            self._by_use.move_to_end(current)
+            current = current.parent
 
-    def _shrink(self) -> None:
+    def _evict(self) -> None:
+        """Evict the least recently used nodes until the cache fits its budget."""
         if self.nbytes <= self.budget:
             return
         while self.nbytes > self.budget:
             oldest = next(iter(self._by_use))
             self.evicted_tokens += len(oldest.tokens)
             self._remove(oldest)
-        # Salts come from clients: one without prefixes is forgotten.
+        # Clients choose the salts, so drop those without nodes.
         for salt in [salt for salt, root in self._roots.items() if not root.children]:
             del self._roots[salt]
 
 
-def _first(pair: tuple[int, Node]) -> int:
-    return pair[0]
-
-
-def _common(a: Tokens, b: Tokens) -> int:
-    """How many tokens two texts have in common from their beginning."""
+def _common_prefix(a: Tokens, b: Tokens) -> int:
+    """Return the length of the longest common prefix of `a` and `b`."""
     n = min(len(a), len(b))
     agree = a[:n] == b[:n]
     return n if agree.all() else int(agree.argmin())

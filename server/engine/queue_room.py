@@ -1,4 +1,4 @@
-"""Decides whether the queue has room for more sequences: pure functions over plain numbers."""
+"""Decides whether the queue has room. Pure functions over plain numbers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class QueueLoad:
-    """The queue as one tenant finds it: what waits, and the places reserved for prompts being tokenized.
+    """The queue from the point of view of one tenant.
 
-    waiting: sequences of all tenants. own: this tenant's. tenants: how many have any, this one included.
-    tokens: of the prompts that wait. free_slots: slots that waiting sequences will take first.
+    Places are reserved for prompts while they are tokenized.
+
+    `waiting`: waiting sequences and reserved places of all tenants.
+    `own`: waiting sequences and reserved places of this tenant.
+    `tenants`: number of tenants that have any, counting this one in any case.
+    `tokens`: prompt tokens of the waiting sequences.
+    `free_slots`: slots without a sequence, which waiting sequences will take first.
     """
 
     waiting: int
@@ -21,14 +26,15 @@ class QueueLoad:
 
     @property
     def spare_slots(self) -> int:
-        """Slots left once everything that waits has one; negative if there are too few."""
+        """Slots left once every waiting sequence has one; negative if there are too few."""
         return self.free_slots - self.waiting
 
 
 def is_below_fair_share(load: QueueLoad, count: int, max_waiting: int) -> bool:
-    """Return whether `count` more leave the tenant within an equal share of a queue that others use too.
+    """Return whether `count` more sequences keep the tenant within its fair share.
 
-    Such a tenant is admitted even if others have filled the queue, up to twice `max_waiting` in total.
+    The fair share is an equal part of `max_waiting`, if other tenants use the queue too. A tenant within it is admitted
+    even if others have filled the queue, until the queue is twice as long as `max_waiting`.
     """
     fair = load.tenants > 1 and load.own + count <= max_waiting // load.tenants
     return fair and count <= 2 * max_waiting + load.spare_slots
@@ -40,7 +46,9 @@ def has_places(load: QueueLoad, count: int, max_waiting: int) -> bool:
 
 
 def has_tokens(load: QueueLoad, count: int, tokens: int, max_waiting: int, max_waiting_tokens: int | None) -> bool:
-    """Return whether `count` more sequences with prompts of `tokens` tokens may be queued.
+    """Return whether `count` more sequences may be queued, given their prompts.
+
+    `tokens`: length of their prompts together.
 
     A prompt longer than `max_waiting_tokens` is admitted if nothing else waits.
     """

@@ -1,9 +1,11 @@
-"""Decides what a free session does next: pure functions over plain numbers, so that they can be tested without a model.
+"""Chooses the next step of a free session.
 
-Decode batches and prefill chunks take turns on the wide session, which has all cores: a chunk is as long as running
-streams may wait between two tokens. A prompt of many chunks is read beside the streams instead, each on a narrow
-session with half the cores: then they lose some pace for a while, and never stand still. Two narrow sessions do as much
-as a wide one or more while both have work, and half as much while one has none, so only then are they used.
+All functions are pure and take plain numbers, so tests need no model.
+
+The wide session uses all cores and alternates between decode batches and prefill chunks. A chunk is only as long as
+streams may wait between two tokens. If a prompt needs many such chunks, one narrow session prefills it while the other
+one decodes, each with half of the cores: streams slow down for a while but never stop. Two busy narrow sessions do at
+least as much work as the wide one, but a single one only half of it, so they run only if there is work for both.
 """
 
 from __future__ import annotations
@@ -15,64 +17,82 @@ from server.engine.cost_model import CostModel
 from server.engine.observations import StepKind
 
 MIN_CHUNK = 16
-"""Tokens: shorter chunks take hardly less time than these."""
+"""Tokens. Shorter chunks take hardly less time than this."""
 
-LONG = 8
-"""Chunks from which on a prompt is read beside the streams."""
+LONG_PROMPT_CHUNKS = 8
+"""Prompts of more chunks than this are prefilled on a narrow session."""
 
 UNMEASURED_CHUNK = 64
-"""Tokens of a chunk before any was timed."""
+"""Tokens in a chunk while no prefill step has been timed yet."""
 
 
 class Width(Enum):
-    """WIDE sessions run alone, with all threads; NARROW ones side by side."""
+    """A WIDE session has all threads and runs alone.
+
+    NARROW sessions have half of them and run in parallel.
+    """
 
     WIDE = "wide"
     NARROW = "narrow"
 
 
 @dataclass(frozen=True, slots=True)
-class Flight:
-    """A step that a session is carrying out."""
+class RunningStep:
+    """A step that a session is executing now.
+
+    `rows`: number of sequences in the step.
+    `started_at`: monotonic clock, in seconds.
+    """
 
     kind: StepKind
     width: Width
     rows: int
-    begun: float
+    started_at: float
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """`left` tokens to read of a `whole`, which the cache did not have; both are estimates before it is begun."""
+class PendingPrompt:
+    """Lengths, in tokens, of a prompt that is not fully prefilled.
 
-    left: int
-    whole: int
+    Both are estimates until its prefill starts.
+
+    `remaining`: tokens still to prefill.
+    `total`: tokens that were left to prefill at the start, after the lookup in the prefix cache.
+    """
+
+    remaining: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What there is to do besides what is in flight.
+    """The work to choose from, and the steps that are already running.
 
-    `decoding`: sequences that wait for their next token (0 while a decode batch is in flight: it is one batch).
-    `prompts`: those that are not done, the most urgent first. `last`: the kind of the step begun before this one.
+    `decoding`: sequences waiting for their next token; 0 while a decode step runs, since all share one batch.
+    `prompts`: prompts that are not fully prefilled and in no running step, the most urgent first.
+    `running_steps`: steps that other sessions are executing.
+    `last_kind`: kind of the step started most recently.
     """
 
     decoding: int = 0
-    prompts: tuple[Prompt, ...] = ()
-    flights: tuple[Flight, ...] = ()
-    last: StepKind | None = None
+    prompts: tuple[PendingPrompt, ...] = ()
+    running_steps: tuple[RunningStep, ...] = ()
+    last_kind: StepKind | None = None
 
     @property
     def streams(self) -> int:
-        """Sequences that decode, in flight or not."""
-        return self.decoding + sum(flight.rows for flight in self.flights if flight.kind is StepKind.DECODE)
+        """Number of decoding sequences, including those in a running step."""
+        return self.decoding + sum(step.rows for step in self.running_steps if step.kind is StepKind.DECODE)
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`wide` and `narrow` are the sessions' threads, `narrow` None where there are no two such sessions.
+    """Fixed parameters of the scheduler.
 
-    Chunks are at most `max_chunk` tokens; streams wait at most about `itl_target` seconds between two tokens.
+    `wide`: threads of the wide session.
+    `narrow`: threads of each narrow session; None if there are no narrow sessions.
+    `max_chunk`: most tokens in a prefill chunk.
+    `itl_target`: seconds that a stream should wait at most between two tokens.
     """
 
     wide: int
@@ -82,58 +102,69 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One decode of the whole batch, or `tokens` more of the prompt at `index` of `Load.prompts`."""
+class StepPlan:
+    """The scheduler's decision: decode the whole batch, or prefill one chunk.
+
+    `prompt_index`: position in `Load.prompts` of the prompt to prefill.
+    `tokens`: length of the chunk.
+    """
 
     kind: StepKind
-    index: int = 0
+    prompt_index: int = 0
     tokens: int = 0
 
 
-def next_step(load: Load, width: Width, policy: Policy, costs: CostModel) -> Step | None:
-    """The next step for a free session of `width`, or None when there is nothing for it to do."""
-    beside = reads_beside(load, policy, costs)
+def next_step(load: Load, width: Width, policy: Policy, costs: CostModel) -> StepPlan | None:
+    """Return the next step for a free session of `width`; None if there is none."""
+    use_narrow = uses_narrow_sessions(load, policy, costs)
     if width is Width.WIDE:
-        return None if load.flights or beside else _step_alone(load, policy, costs)
-    if not beside or any(flight.width is Width.WIDE for flight in load.flights):
+        return None if load.running_steps or use_narrow else _plan_wide(load, policy, costs)
+    if not use_narrow or any(step.width is Width.WIDE for step in load.running_steps):
         return None
-    return _step_beside(load, policy, costs)
+    return _plan_narrow(load, policy, costs)
 
 
-def reads_beside(load: Load, policy: Policy, costs: CostModel) -> bool:
-    """Whether the next prompt is to be read on one narrow session while the streams decode on the other."""
+def uses_narrow_sessions(load: Load, policy: Policy, costs: CostModel) -> bool:
+    """Return whether to prefill and decode in parallel on the narrow sessions."""
     if policy.narrow is None or not load.streams:
         return False
-    if any(flight.kind is StepKind.PREFILL and flight.width is Width.NARROW for flight in load.flights):
+    if any(step.kind is StepKind.PREFILL and step.width is Width.NARROW for step in load.running_steps):
         return True
-    # By the whole of it: its last chunks would hold up the streams like any others.
-    return bool(load.prompts) and load.prompts[0].whole > LONG * _chunk_between(load.streams, policy, costs)
+    # Compare the total, not the rest: on the wide session the last chunks would delay the streams as much as the first.
+    return bool(load.prompts) and load.prompts[0].total > LONG_PROMPT_CHUNKS * _itl_chunk(load.streams, policy, costs)
 
 
-def _step_alone(load: Load, policy: Policy, costs: CostModel) -> Step | None:
-    if load.prompts and not (load.decoding and load.last is StepKind.PREFILL):
-        chunk = _chunk_between(load.decoding, policy, costs) if load.decoding else policy.max_chunk
-        return Step(StepKind.PREFILL, 0, min(chunk, load.prompts[0].left))
-    return Step(StepKind.DECODE) if load.decoding else None
+def _plan_wide(load: Load, policy: Policy, costs: CostModel) -> StepPlan | None:
+    if load.prompts and not (load.decoding and load.last_kind is StepKind.PREFILL):
+        chunk = _itl_chunk(load.decoding, policy, costs) if load.decoding else policy.max_chunk
+        return StepPlan(StepKind.PREFILL, 0, min(chunk, load.prompts[0].remaining))
+    return StepPlan(StepKind.DECODE) if load.decoding else None
 
 
-def _step_beside(load: Load, policy: Policy, costs: CostModel) -> Step | None:
-    flying = {flight.kind for flight in load.flights}
-    if load.decoding and StepKind.DECODE not in flying:
-        return Step(StepKind.DECODE)
-    if load.prompts and StepKind.PREFILL not in flying:
+def _plan_narrow(load: Load, policy: Policy, costs: CostModel) -> StepPlan | None:
+    running_kinds = {step.kind for step in load.running_steps}
+    if load.decoding and StepKind.DECODE not in running_kinds:
+        return StepPlan(StepKind.DECODE)
+    if load.prompts and StepKind.PREFILL not in running_kinds:
         assert policy.narrow is not None
-        # Nobody waits for it but a shorter prompt.
-        chunk = _bounded(costs.most(StepKind.PREFILL, policy.narrow, 2 * policy.itl_target), policy)
-        return Step(StepKind.PREFILL, 0, min(chunk, load.prompts[0].left))
+        # Streams do not wait for this chunk, only more urgent prompts do, so it may take longer than the ITL target.
+        chunk = _clamp_chunk(costs.max_count(StepKind.PREFILL, policy.narrow, 2 * policy.itl_target), policy)
+        return StepPlan(StepKind.PREFILL, 0, min(chunk, load.prompts[0].remaining))
     return None
 
 
-def _chunk_between(streams: int, policy: Policy, costs: CostModel) -> int:
-    """Tokens of a prompt that fit between two tokens of so many streams."""
-    left = policy.itl_target - costs.seconds(StepKind.DECODE, policy.wide, streams)
-    return _bounded(costs.most(StepKind.PREFILL, policy.wide, left), policy)
+def _itl_chunk(streams: int, policy: Policy, costs: CostModel) -> int:
+    """Return the tokens of the longest chunk that keeps the ITL target.
+
+    `streams`: number of decoding sequences, which wait for the chunk.
+    """
+    seconds = policy.itl_target - costs.seconds(StepKind.DECODE, policy.wide, streams)
+    return _clamp_chunk(costs.max_count(StepKind.PREFILL, policy.wide, seconds), policy)
 
 
-def _bounded(tokens: int | None, policy: Policy) -> int:
+def _clamp_chunk(tokens: int | None, policy: Policy) -> int:
+    """Limit a chunk to MIN_CHUNK .. `policy.max_chunk` tokens.
+
+    None stands for an unmeasured cost.
+    """
     return min(max(UNMEASURED_CHUNK if tokens is None else tokens, MIN_CHUNK), policy.max_chunk)

@@ -1,4 +1,4 @@
-"""A sequence: one request's tokens, how far the model has computed them, and what its sampling remembers."""
+"""A sequence inside the engine: its tokens, progress and sampling state."""
 
 from __future__ import annotations
 
@@ -22,22 +22,43 @@ Event = TokenEvent | PromptProgress | PromptLogprobs | LfmServeError
 Deliver = Callable[[Event], None]
 
 CHECKPOINT_INTERVAL = 64
-"""Tokens between checkpoints in the prefix cache, so that few are computed again behind any branch."""
+"""Tokens between regular checkpoints in the prefix cache.
 
-HINT_DISTANCE = 16
-"""Tokens between checkpoints that are only likely to be of use: one takes as much memory as some KV."""
+After a branch anywhere, at most this many are computed again.
+"""
+
+MIN_HINT_SPACING = 16
+"""Tokens between checkpoints at hints.
+
+A checkpoint takes as much memory as the KV of several tokens.
+"""
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """State of one request inside the engine; touched only under the engine's lock or by the step that carries it.
+    """State of one sequence.
 
-    `tokens[:length]` are prompt and answer; the first `computed` of them are in the slot's state once it is `begun`,
-    the first `saved` in the prefix cache. `known` is how many a look into the cache has found, before it is begun;
-    `to_read` were left when its reading was begun last. `cached` prompt tokens did not have to be computed. `deliver`
-    is called on the event loop: once for each token, before them once with the prompt's log-probabilities if they are
-    asked for, and once with an error if it fails. `prompt_logprobs` are those of `tokens[1 : computed + 1]` until then.
-    Times are of the monotonic clock, in seconds.
+    Accessed only under the engine's lock, or by the running step that has the sequence. Times are in seconds of the
+    monotonic clock.
+
+    `deliver`: called on the event loop with each event.
+    `queued_at`: when the request was submitted.
+    `tokens`: int64 [prompt length + max_tokens]; `tokens[:length]` are the prompt and the answer so far.
+    `computed`: number of leading tokens whose state is in the slot, once `prefill_started`.
+    `expected_cached`: tokens the prefix cache had when the sequence got its slot; 0 once `prefill_started`.
+    `prefill_total`: tokens that were left to compute when prefill last started.
+    `saved`: number of leading tokens whose state is in the prefix cache.
+    `cached`: prompt tokens found in the prefix cache when prefill first started.
+    `slot`: index of the slot; None while the sequence waits and after it has left.
+    `prefill_started`: whether the slot holds state of this sequence; False again after a preemption.
+    `in_step`: whether a running step has the sequence.
+    `cancelled`: whether the sequence leaves as soon as no step has it.
+    `started_at`: when prefill first started; 0 before that.
+    `last_token_at`: when the last token was drawn; 0 before the first.
+    `rng`: random numbers for sampling, which depend on the seed alone.
+    `counts`: how often each token occurs in the answer.
+    `prompt_logprobs`: log-probabilities of `tokens[1 : computed + 1]`, if the request wants those of the prompt.
+    `branch_points`: numbers of tokens after which other prompts are likely to differ, so a checkpoint is useful.
     """
 
     request: GenerationRequest
@@ -46,13 +67,13 @@ class Sequence:
     tokens: npt.NDArray[np.int64] = field(init=False)
     length: int = field(init=False)
     computed: int = 0
-    known: int = 0
-    to_read: int = 0
+    expected_cached: int = 0
+    prefill_total: int = 0
     saved: int = 0
     cached: int = 0
     slot: int | None = None
-    begun: bool = False
-    in_flight: bool = False
+    prefill_started: bool = False
+    in_step: bool = False
     cancelled: bool = False
     started_at: float = 0.0
     last_token_at: float = 0.0
@@ -61,58 +82,70 @@ class Sequence:
     _seen: npt.NDArray[np.int64] = field(init=False)
     _seen_set: set[int] = field(init=False)
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
-    branches: set[int] = field(init=False)
+    branch_points: set[int] = field(init=False)
 
     def __post_init__(self) -> None:
         prompt = np.array(self.request.prompt, np.int64)
         self.length = len(prompt)
         self.tokens = np.concatenate([prompt, np.empty(self.request.max_tokens, np.int64)])
-        # Counter-based and its own: what else is running does not change what a seed draws.
+        # One counter-based generator per sequence: other sequences do not change what a seed draws.
         seed = self.request.sampling.seed
         self.rng = np.random.Generator(np.random.Philox(None if seed is None else seed % 2**64))
         self._seen_set = set(self.request.prompt)
         self._seen = np.empty(len(self._seen_set) + self.request.max_tokens, np.int64)
         self._seen[: len(self._seen_set)] = sorted(self._seen_set)
-        # One token before the prompt's end: the same prompt again needs the logits after its last.
-        self.branches = {*_spaced(self.request.checkpoints), len(prompt) - 1}
+        # One token before the end of the prompt: if the same prompt comes again, its last token must be computed to
+        # get logits.
+        self.branch_points = {*_space_out(self.request.checkpoints), len(prompt) - 1}
 
     @property
     def prompt_length(self) -> int:
+        """Number of tokens in the prompt."""
         return len(self.request.prompt)
 
     @property
     def seen(self) -> npt.NDArray[np.int64]:
-        """The different tokens of prompt and answer."""
+        """Distinct tokens of the prompt and the answer, int64 [distinct tokens]."""
         return self._seen[: len(self._seen_set)]
 
     @property
     def generated(self) -> int:
+        """Number of tokens in the answer so far."""
         return self.length - self.prompt_length
 
     @property
     def remaining(self) -> int:
-        """Tokens whose state is still to be computed: the rest of the prompt, or the one drawn last."""
-        return self.length - max(self.computed, self.known)
+        """Number of tokens still to compute.
+
+        These are the rest of the prompt, then the tokens drawn since the last step.
+        """
+        return self.length - max(self.computed, self.expected_cached)
 
     @property
-    def is_ready(self) -> bool:
-        """Whether all is computed but the token drawn last, so that it can decode."""
-        return self.begun and self.generated > 0 and self.remaining == 1
+    def is_ready_to_decode(self) -> bool:
+        """Whether the only token still to compute is the one drawn last."""
+        return self.prefill_started and self.generated > 0 and self.remaining == 1
 
     def checkpoints(self, begin: int, end: int) -> list[int]:
-        """The numbers of tokens, more than `begin` and at most `end`, whose state is worth keeping."""
+        """Return the numbers of tokens after which state is worth caching.
+
+        They are more than `begin`, at most `end`, and ascending.
+        """
         first = begin // CHECKPOINT_INTERVAL + 1
         regular = range(first * CHECKPOINT_INTERVAL, end + 1, CHECKPOINT_INTERVAL)
-        return sorted({*regular, *(at for at in self.branches if begin < at <= end)})
+        return sorted({*regular, *(at for at in self.branch_points if begin < at <= end)})
 
-    def begin_again(self) -> None:
-        """It has lost its slot: what was computed is to be found in the cache, or computed again."""
-        self.begun, self.computed, self.saved = False, 0, 0
+    def reset_after_preemption(self) -> None:
+        """Forget the state lost with the slot.
+
+        It is restored from the prefix cache or computed again.
+        """
+        self.prefill_started, self.computed, self.saved = False, 0, 0
         if not self.generated:
             self.prompt_logprobs.clear()
 
     def append(self, token: int) -> FinishReason | None:
-        """Take a drawn token; says whether the sequence ends with it."""
+        """Add a drawn token; return the finish reason if it ends the sequence."""
         self.tokens[self.length] = token
         self.length += 1
         if token not in self._seen_set:
@@ -125,16 +158,16 @@ class Sequence:
 
 
 def is_last(event: Event) -> bool:
-    """Whether nothing comes after `event`."""
+    """Return whether `event` is the last one of its sequence."""
     if isinstance(event, PromptProgress):
         return False
     return isinstance(event, LfmServeError) or event.finish is not None
 
 
-def _spaced(hints: tuple[int, ...]) -> list[int]:
-    """`hints` without those close before another."""
+def _space_out(hints: tuple[int, ...]) -> list[int]:
+    """Drop the hints that are too close before another one that is kept."""
     kept: list[int] = []
     for hint in sorted(hints, reverse=True):
-        if not kept or kept[-1] - hint >= HINT_DISTANCE:
+        if not kept or kept[-1] - hint >= MIN_HINT_SPACING:
             kept.append(hint)
     return kept

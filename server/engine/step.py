@@ -1,10 +1,14 @@
-"""A step with all it needs: begun under the engine's lock, carried out without it, and what came of it."""
+"""The inputs and results of a step, and how it starts and ends.
+
+The functions that take an EngineState are called under the engine's lock; the step itself runs without it.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,26 +17,36 @@ from server.engine.engine_state import EngineState
 from server.engine.observations import StepKind
 from server.engine.prefix_cache import Match
 from server.engine.sampling.draw import Draw
-from server.engine.schedule import Flight, Width
+from server.engine.schedule import RunningStep, Width
 from server.engine.sequence import CHECKPOINT_INTERVAL, Event, Sequence
 from server.engine.types import FinishReason, PromptLogprobs, PromptProgress, TokenEvent
 from server.errors import LfmServeError
 from server.runtime.snapshots import Snapshot
 
-Outcome = tuple[Sequence, Event]
+
+class SequenceEvent(NamedTuple):
+    """An event, and the sequence to deliver it to."""
+
+    sequence: Sequence
+    event: Event
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """`tokens` [B, S] of `sequences` and how much is `past` [B], in slots `first` .. first+B-1.
+class Step:
+    """The inputs of a step: one token each of B sequences, or S tokens of one prompt.
 
-    `restore` is what the cache has of a prompt that is begun with this step, None for a later step. After one that
-    `reaches_end` nothing that is known is left to compute.
+    `running`: the entry in `EngineState.running_steps`.
+    `sequences`: the B sequences.
+    `first_slot`: slot of the first sequence; the others follow in order.
+    `tokens`: int64 [B, S], the tokens to compute.
+    `past`: int64 [B], number of tokens already computed.
+    `reaches_end`: whether no known token of the sequences is left to compute after this step.
+    `restore`: cached state to load first, in the first step after the sequence got its slot; None in later steps.
     """
 
-    flight: Flight
+    running: RunningStep
     sequences: list[Sequence]
-    first: int
+    first_slot: int
     tokens: npt.NDArray[np.int64]
     past: npt.NDArray[np.int64]
     reaches_end: bool = True
@@ -40,30 +54,36 @@ class Work:
 
     @property
     def kind(self) -> StepKind:
-        return self.flight.kind
+        """Decode or prefill."""
+        return self.running.kind
 
     @property
-    def draws(self) -> bool:
-        """Whether a token is to be drawn at the end."""
+    def draws_tokens(self) -> bool:
+        """Whether the step ends with drawing a token for each sequence."""
         return self.reaches_end and self.sequences[0].request.max_tokens > 0
 
     @property
-    def scores(self) -> bool:
-        """Whether the log-probabilities of the prompt's tokens are asked for."""
+    def scores_prompt(self) -> bool:
+        """Whether the step scores prompt tokens, which takes logits at every position."""
         first = self.sequences[0]
         return first.request.prompt_logprobs is not None and not first.generated
 
     @property
-    def starts(self) -> bool:
-        """Whether nothing of its sequence has been computed before."""
-        return self.restore is not None and self.flight.begun == self.sequences[0].started_at
+    def is_first(self) -> bool:
+        """Whether this is the first step of its sequence.
+
+        The first one after a preemption does not count.
+        """
+        return self.restore is not None and self.running.started_at == self.sequences[0].started_at
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What a step brought: `draws` for each of its sequences if it draws, and state worth keeping.
+class StepResult:
+    """The results of a step that ran.
 
-    `snapshots`: a sequence, its number of tokens, and the state of those since the one before.
+    `draws`: for each sequence its tokens, or the error that ends it; empty unless the step draws tokens.
+    `snapshots`: (sequence, n, state of its tokens from the previous snapshot up to token n) to add to the cache.
+    `run_seconds`: duration of the model's run.
     """
 
     draws: list[list[Draw] | LfmServeError]
@@ -71,80 +91,90 @@ class Result:
     run_seconds: float
 
 
-def begin_decode(state: EngineState, width: Width) -> Work:
-    """All sequences of the decode batch go on by a token."""
+def start_decode(state: EngineState, width: Width) -> Step:
+    """Start a step that computes one token of every sequence in the decode batch."""
     sequences = list(state.decoding)
     tokens = np.array([[s.tokens[s.computed]] for s in sequences], np.int64)
     past = np.array([s.computed for s in sequences], np.int64)
-    return Work(_take_off(state, StepKind.DECODE, width, sequences), sequences, 0, tokens, past)
+    return Step(_register(state, StepKind.DECODE, width, sequences), sequences, 0, tokens, past)
 
 
-def begin_prefill(state: EngineState, width: Width, sequence: Sequence, count: int) -> Work:
-    """At most `count` more tokens of a prompt are read."""
-    flight = _take_off(state, StepKind.PREFILL, width, [sequence])
-    restore = None if sequence.begun else _begin_prompt(state, sequence, flight.begun)
-    count = min(count, sequence.remaining)
+def start_prefill(state: EngineState, width: Width, sequence: Sequence, max_tokens: int) -> Step:
+    """Start a step for the next chunk of a prompt, of at most `max_tokens`."""
+    running = _register(state, StepKind.PREFILL, width, [sequence])
+    restore = None if sequence.prefill_started else _start_prompt(state, sequence, running.started_at)
+    count = min(max_tokens, sequence.remaining)
     assert sequence.slot is not None
     tokens = sequence.tokens[None, sequence.computed : sequence.computed + count]
     past = np.array([sequence.computed], np.int64)
-    return Work(flight, [sequence], sequence.slot, tokens, past, sequence.remaining == count, restore)
+    return Step(running, [sequence], sequence.slot, tokens, past, sequence.remaining == count, restore)
 
 
-def decoded_checkpoints(work: Work) -> Iterator[tuple[Sequence, int]]:
-    """The sequences of a decode step whose state after it, of so many tokens, is worth keeping."""
-    for sequence, past in zip(work.sequences, work.past.tolist(), strict=True):
+def decode_checkpoints(step: Step) -> Iterator[tuple[Sequence, int]]:
+    """Yield the sequences at a regular checkpoint after this decode step.
+
+    Each comes with its number of tokens.
+    """
+    for sequence, past in zip(step.sequences, step.past.tolist(), strict=True):
         if (past + 1) % CHECKPOINT_INTERVAL == 0:
             yield sequence, past + 1
 
 
-def outcomes(work: Work, result: Result) -> Iterator[Outcome]:
-    """What the step's sequences get, but for those cancelled meanwhile. Takes the drawn tokens into them."""
-    first = work.sequences[0]
+def sequence_events(step: Step, result: StepResult) -> Iterator[SequenceEvent]:
+    """Append the drawn tokens to their sequences and yield the events.
+
+    Cancelled sequences are skipped.
+    """
+    first = step.sequences[0]
     now = time.monotonic()
-    if work.kind is StepKind.PREFILL and first.request.report_progress and not first.cancelled and not first.generated:
-        yield first, progress(first, now)
-    if work.scores and work.reaches_end and not first.cancelled:
-        finish = None if work.draws else FinishReason.LENGTH
-        yield first, PromptLogprobs(tuple(first.prompt_logprobs), finish)
-    for sequence, draws in zip(work.sequences, result.draws, strict=False):
+    if step.kind is StepKind.PREFILL and first.request.report_progress and not first.cancelled and not first.generated:
+        yield SequenceEvent(first, prompt_progress(first, now))
+    if step.scores_prompt and step.reaches_end and not first.cancelled:
+        finish = None if step.draws_tokens else FinishReason.LENGTH
+        yield SequenceEvent(first, PromptLogprobs(tuple(first.prompt_logprobs), finish))
+    for sequence, draws in zip(step.sequences, result.draws, strict=False):
         if sequence.cancelled:
             continue
         if isinstance(draws, LfmServeError):
-            yield sequence, draws
+            yield SequenceEvent(sequence, draws)
             continue
         sequence.last_token_at = now
         for token, logprobs in draws:
             finish = sequence.append(token)
-            yield sequence, TokenEvent(token, logprobs, finish)
+            yield SequenceEvent(sequence, TokenEvent(token, logprobs, finish))
             if finish is not None:
                 break
 
 
-def progress(sequence: Sequence, now: float) -> PromptProgress:
-    """How far the prompt is."""
+def prompt_progress(sequence: Sequence, now: float) -> PromptProgress:
+    """Return the progress of the prompt at time `now` (monotonic clock, in seconds)."""
     processed = min(sequence.computed, sequence.prompt_length)
     return PromptProgress(sequence.prompt_length, sequence.cached, processed, now - sequence.started_at)
 
 
-def _take_off(state: EngineState, kind: StepKind, width: Width, sequences: list[Sequence]) -> Flight:
+def _register(state: EngineState, kind: StepKind, width: Width, sequences: list[Sequence]) -> RunningStep:
+    """Mark `sequences` as part of a running step and add that step to the state."""
     for sequence in sequences:
-        sequence.in_flight = True
-    flight = Flight(kind, width, len(sequences), time.monotonic())
-    state.flights.append(flight)
-    state.last = kind
-    return flight
+        sequence.in_step = True
+    running = RunningStep(kind, width, len(sequences), time.monotonic())
+    state.running_steps.append(running)
+    state.last_kind = kind
+    return running
 
 
-def _begin_prompt(state: EngineState, sequence: Sequence, now: float) -> Match:
-    """Look the prompt up in the cache; at least its last token is computed, for its logits."""
+def _start_prompt(state: EngineState, sequence: Sequence, now: float) -> Match:
+    """Look the prompt up in the prefix cache.
+
+    Excludes its last token, which is always computed for its logits.
+    """
     match = Match((), 0, 0)
     if sequence.request.prompt_logprobs is None:
         match = state.cache.match(sequence.tokens[: sequence.length - 1], sequence.request.context.cache_salt)
-    sequence.begun, sequence.known = True, 0
+    sequence.prefill_started, sequence.expected_cached = True, 0
     sequence.computed = sequence.saved = match.length
-    sequence.to_read = sequence.remaining
+    sequence.prefill_total = sequence.remaining
     if match.branch > match.length:
-        sequence.branches.add(match.branch)  # others have left it here, so more may
+        sequence.branch_points.add(match.branch)  # another prompt differed from here on, so more may
     if not sequence.started_at:
         sequence.started_at, sequence.cached = now, match.length
     return match

@@ -1,4 +1,7 @@
-"""What a request gets of the engine: its sequence's events, on the event loop. Knows no threads."""
+"""The stream of one sequence's events, consumed on the event loop.
+
+Used by one thread, so it needs no locks.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,15 @@ StreamEvent = TokenEvent | PromptProgress | PromptLogprobs
 
 
 class TokenStream:
-    """One sequence's tokens, in order; ends after the one with `finish`, raises the error that ended it.
+    """Async iterator over one sequence's events.
 
-    PromptProgress and PromptLogprobs come before the first token, if the request asks for them. `cached_tokens` of the
-    prompt came from the prefix cache. `queued_at` and `started_at` (None until prefill starts) are times of the
-    monotonic clock, in seconds.
+    Ends after the event with `finish`; raises the error that ends it. PromptProgress and PromptLogprobs
+    events, if requested, come before the first token. Times are in seconds of the monotonic clock.
+
+    `queued_at`: when the request was submitted.
+    `started_at`: when prefill started; None before that.
+    `cached_tokens`: prompt tokens found in the prefix cache.
+    `sequence`: the sequence inside the engine.
     """
 
     def __init__(self, request: GenerationRequest, cancel: Callable[[Sequence], None]) -> None:
@@ -51,13 +58,16 @@ class TokenStream:
         return event
 
     def cancel(self) -> None:
-        """Stop generating: the slot is free within one step. May be called at any time, any number of times."""
+        """End the stream and free the slot within one step.
+
+        May be called at any time, and more than once.
+        """
         self._ended = True
         self._arrived.set()
         self._cancel(self.sequence)
 
     def fail(self, error: LfmServeError) -> None:
-        """Stop generating and end the stream with `error`, after the tokens that have come by now."""
+        """Stop generating; end the stream with `error` after the tokens so far."""
         self._cancel(self.sequence)
         self._deliver(error)
 

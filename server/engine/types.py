@@ -1,4 +1,4 @@
-"""The few values everything above the engine speaks in: what to generate, and the tokens that come back."""
+"""The engine's inputs and outputs: generation requests and events."""
 
 from __future__ import annotations
 
@@ -13,11 +13,21 @@ from server.engine.sampling.constraint import Constraint
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How the next token is drawn; the defaults change nothing (a draw from the model's own distribution).
+    """How to draw the next token.
 
-    `temperature` 0 is greedy. `top_k` 0, `top_p` 1, `min_p` 0 and a penalty of 1 (repetition) or 0 (frequency,
-    presence) are off. `logit_bias` is added to the logits of the token ids it names. `seed` None draws one.
-    `top_logprobs` None gives no logprobs, 0 only the chosen token's.
+    The defaults draw from the model's own distribution.
+
+    `temperature`: divides the logits; 0 draws greedily.
+    `top_k`: keep the k likeliest tokens; 0 keeps all.
+    `top_p`: keep the smallest set of likeliest tokens with this probability; 1 keeps all.
+    `min_p`: keep tokens with at least this fraction of the likeliest token's probability; 0 keeps all.
+    `repetition_penalty`: divides (or multiplies, if negative) the logits of tokens that occurred; 1 is off.
+    `frequency_penalty`: subtracted from a token's logit for each time it occurs in the answer; 0 is off.
+    `presence_penalty`: subtracted once from the logit of each token that occurs in the answer; 0 is off.
+    `logit_bias`: added to logits, by token id.
+    `seed`: seed of the draws; None picks a random one.
+    `top_logprobs`: number of alternatives whose log-probabilities are returned besides the drawn token's; None
+    returns no log-probabilities.
     """
 
     temperature: float = 1.0
@@ -34,13 +44,15 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """Whose request it is and how to schedule it; travels unchanged from admission to the engine.
+    """The identity of a request and how to schedule it.
 
-    id: names the request in the log.
-    tenant: tenants take turns in the queue, however many requests each has.
-    priority: among one tenant's requests, the lowest goes first.
-    cache_salt: only requests with the same salt share cached prefixes.
-    deadline: when the request must have finished (monotonic clock, seconds).
+    It stays unchanged from admission to the engine.
+
+    `id`: identifies the request in the log.
+    `tenant`: tenants take turns for slots, regardless of how many requests each has.
+    `priority`: within a tenant, lower values go first.
+    `cache_salt`: only requests with the same salt share cached prefixes.
+    `deadline`: when the request must have finished (monotonic clock, in seconds).
     """
 
     id: str = ""
@@ -52,16 +64,20 @@ class RequestContext:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One sequence to generate. `len(prompt) + max_tokens` is at most the engine's `max_model_len`, both at least 1.
+    """One sequence to generate.
 
-    `prompt_logprobs` asks for the log-probabilities of the prompt's own tokens with that many alternatives to each;
-    `max_tokens` may then be 0.
+    `len(prompt) + max_tokens` must not exceed the engine's `max_model_len`.
 
-    Before `min_tokens` are generated none of `stop_token_ids` is drawn, unless the `constraint`, which is this
-    sequence's alone, says when to end.
-
-    `checkpoints` are positions in the prompt, in tokens, after which another request is likely to differ.
-    `report_progress` requests PromptProgress events.
+    `prompt`: token ids, at least one.
+    `max_tokens`: most tokens to generate; at least 1, or 0 if `prompt_logprobs` is set.
+    `stop_token_ids`: tokens that end the answer.
+    `min_tokens`: no stop token is drawn before this many tokens, unless the `constraint` sets a mask.
+    `constraint`: masks the next tokens; must not be shared with other sequences.
+    `prompt_logprobs`: number of alternatives to return with the log-probability of each prompt token; None returns
+    no log-probabilities of the prompt.
+    `checkpoints`: numbers of prompt tokens after which other requests are likely to differ.
+    `report_progress`: whether to send PromptProgress events.
+    `context`: tenant, priority and cache salt of the request.
     """
 
     prompt: tuple[int, ...]
@@ -77,7 +93,10 @@ class GenerationRequest:
 
 
 class FinishReason(StrEnum):
-    """Why a sequence ended by itself."""
+    """Why a sequence ended without an error.
+
+    STOP: it drew a stop token. LENGTH: it has `max_tokens` tokens.
+    """
 
     STOP = "stop"
     LENGTH = "length"
@@ -85,7 +104,11 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprobs:
-    """Natural-log probabilities from the unmodified logits: the token's own, and the most likely ones with theirs."""
+    """Natural log-probabilities at one position, computed from the unmodified logits.
+
+    `logprob`: that of the token itself.
+    `top`: (token id, log-probability) of the likeliest tokens, the likeliest first.
+    """
 
     logprob: float
     top: tuple[tuple[int, float], ...]
@@ -93,9 +116,10 @@ class TokenLogprobs:
 
 @dataclass(frozen=True, slots=True)
 class PromptLogprobs:
-    """Those of the prompt's tokens from the second on: nothing says how likely the first is.
+    """Log-probabilities of a prompt's own tokens.
 
-    `finish` is set where nothing else was asked for (`max_tokens` 0).
+    `tokens`: one entry per prompt token from the second on; no logits precede the first.
+    `finish`: set if the sequence ends with this event, because `max_tokens` is 0.
     """
 
     tokens: tuple[TokenLogprobs, ...]
@@ -104,7 +128,13 @@ class PromptLogprobs:
 
 @dataclass(frozen=True, slots=True)
 class PromptProgress:
-    """How far a prompt of `total` tokens is: `processed`, of which `cached` were found; `seconds` since its start."""
+    """Progress of a prefill.
+
+    `total`: tokens in the prompt.
+    `cached`: prompt tokens found in the prefix cache.
+    `processed`: prompt tokens whose state is available, including the cached ones.
+    `seconds`: time since prefill started.
+    """
 
     total: int
     cached: int
@@ -114,7 +144,11 @@ class PromptProgress:
 
 @dataclass(frozen=True, slots=True)
 class TokenEvent:
-    """One generated token. A sequence's last event has `finish`; with STOP, `token` is the stop token (no text)."""
+    """One generated token.
+
+    `logprobs`: None unless the request wants log-probabilities.
+    `finish`: set on the last event of a sequence. With STOP, `token` is the stop token, which is not part of the text.
+    """
 
     token: int
     logprobs: TokenLogprobs | None = None

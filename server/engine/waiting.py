@@ -1,4 +1,7 @@
-"""Who waits, and who is next: tenants take turns, so that one with many requests does not hold up one with few."""
+"""The queue for slots.
+
+Tenants take turns, so a tenant with many requests does not delay one with few.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,20 @@ from itertools import count
 from server.engine.sequence import Sequence
 
 Entry = tuple[int, float, int, Sequence]
-"""Priority, when it would be done, order of arrival, and who waits."""
+"""(priority, estimated finish time, order of arrival, sequence).
+
+Entries sort in the order in which a tenant's sequences leave the queue.
+"""
 
 
 class WaitingQueue:
-    """Sequences that have no slot. Among one tenant's a lower priority goes first, then who would be done first."""
+    """Sequences that wait for a slot.
+
+    Tenants take turns. Within a tenant, the lowest `priority` goes first, then the earliest estimated finish time.
+    """
 
     def __init__(self) -> None:
-        # The tenant whose turn it is comes first; who has none waiting is not there.
+        # The tenant whose turn is next comes first. Tenants without waiting sequences have no entry.
         self._tenants: OrderedDict[str, list[Entry]] = OrderedDict()
         self._arrivals = count()
 
@@ -28,30 +37,39 @@ class WaitingQueue:
     def __iter__(self) -> Iterator[Sequence]:
         return (entry[-1] for entries in self._tenants.values() for entry in entries)
 
-    def of(self, tenant: str) -> int:
-        """How many of a tenant's wait."""
+    def count_of(self, tenant: str) -> int:
+        """Return how many sequences of `tenant` wait."""
         return len(self._tenants.get(tenant, ()))
 
     @property
     def tenants(self) -> Collection[str]:
-        """The tenants that have sequences waiting."""
+        """The tenants with sequences in the queue."""
         return self._tenants.keys()
 
-    def add(self, sequence: Sequence, due: float) -> None:
-        """`due` (monotonic seconds): when its prompt would have been read, had that begun when it came."""
-        self._push(sequence, due, next(self._arrivals))
+    def add(self, sequence: Sequence, estimated_finish: float) -> None:
+        """Queue a new sequence.
 
-    def give_back(self, sequence: Sequence) -> None:
-        """Put a sequence that was set aside before its tenant's others of that priority; its tenant is next."""
+        `estimated_finish`: when its prefill would end if it had started on arrival (monotonic clock, in seconds).
+        """
+        self._push(sequence, estimated_finish, next(self._arrivals))
+
+    def requeue(self, sequence: Sequence) -> None:
+        """Return a preempted sequence to the queue, with its tenant next in turn.
+
+        It goes first among its tenant's sequences of equal priority.
+        """
         self._push(sequence, -math.inf, -next(self._arrivals))
         self._tenants.move_to_end(sequence.request.context.tenant, last=False)
 
-    def first(self) -> Sequence | None:
-        """Whose turn it is."""
+    def peek(self) -> Sequence | None:
+        """Return the sequence whose turn is next, or None if the queue is empty."""
         return next(iter(self._tenants.values()))[0][-1] if self._tenants else None
 
-    def take(self) -> Sequence:
-        """Take out the first; its tenant's next turn comes after everybody else's."""
+    def pop(self) -> Sequence:
+        """Remove and return the sequence whose turn is next.
+
+        Its tenant's next turn comes after all other tenants'.
+        """
         tenant, entries = next(iter(self._tenants.items()))
         sequence = heapq.heappop(entries)[-1]
         self._tenants.move_to_end(tenant)
@@ -60,6 +78,7 @@ class WaitingQueue:
         return sequence
 
     def drop_cancelled(self) -> None:
+        """Remove all cancelled sequences."""
         for tenant, entries in list(self._tenants.items()):
             kept = [entry for entry in entries if not entry[-1].cancelled]
             if len(kept) < len(entries):
@@ -68,6 +87,6 @@ class WaitingQueue:
             if not kept:
                 del self._tenants[tenant]
 
-    def _push(self, sequence: Sequence, due: float, order: int) -> None:
+    def _push(self, sequence: Sequence, estimated_finish: float, order: int) -> None:
         entries = self._tenants.setdefault(sequence.request.context.tenant, [])
-        heapq.heappush(entries, (sequence.request.context.priority, due, order, sequence))
+        heapq.heappush(entries, (sequence.request.context.priority, estimated_finish, order, sequence))

@@ -1,7 +1,8 @@
-"""Carries steps out: one thread for each session, all on one state. Decide, act, commit.
+"""Executes steps: one worker thread per session, all on one EngineState.
 
-Deciding and committing happen under the lock and take microseconds; acting, the model's run and the draw, does not hold
-it. A step touches only the sequences and slots that are in flight in it, and commits whole or not at all.
+A worker plans, executes and commits one step at a time. It plans and commits under the engine's lock, which takes
+microseconds. It executes without the lock: it restores cached state, runs the model, and draws tokens. A step touches
+only its own sequences and their slots, and either all of its results are committed or none.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ import numpy as np
 import numpy.typing as npt
 
 from server.engine.engine_state import EngineState
-from server.engine.observations import StepKind, StepRecord
+from server.engine.observations import StepKind, StepObservation
 from server.engine.sampling.draw import draw
 from server.engine.sampling.logprobs import score
 from server.engine.schedule import Width, next_step
-from server.engine.sequence import Sequence, is_last
+from server.engine.sequence import Event, Sequence, is_last
 from server.engine.step import (
-    Outcome,
-    Result,
-    Work,
-    begin_decode,
-    begin_prefill,
-    decoded_checkpoints,
-    outcomes,
-    progress,
+    SequenceEvent,
+    Step,
+    StepResult,
+    decode_checkpoints,
+    prompt_progress,
+    sequence_events,
+    start_decode,
+    start_prefill,
 )
 from server.errors import LfmServeError, StepFailedError, engine_failed
 from server.runtime.session import ModelSession
@@ -37,16 +38,21 @@ from server.runtime.snapshots import Snapshot
 
 log = logging.getLogger(__name__)
 
-HandOver = Callable[[list[Outcome]], None]
-Observe = Callable[[StepRecord], None]
+HandOver = Callable[[list[SequenceEvent]], None]
+Observe = Callable[[StepObservation], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all workers of an engine have in common; `state` is changed under `wake` only.
+    """What all workers of an engine share.
 
-    `hand_over` gets what each step produced, `observe` how it went; `unknown_ids` are never drawn. `failed` is set, and
-    the engine closes, where a worker cannot go on.
+    `state`: the engine's state; changed only under `wake`.
+    `wake`: the engine's lock, and the condition that workers wait on for work.
+    `closing`: set when workers must end.
+    `unknown_ids`: int64 token ids that are never drawn.
+    `hand_over`: called with the events of each step, on the worker's thread.
+    `observe`: called with an observation of each step, on the worker's thread.
+    `failed`: set, together with `closing`, when a worker fails outside a step's execution.
     """
 
     state: EngineState
@@ -68,59 +74,74 @@ class Worker:
         self._state = shared.state
 
     def run(self) -> None:
-        """The worker's thread: a fault outside the model's run leaves no state to go on from, and closes the engine."""
-        work: Work | None = None
+        """Run steps until the engine closes. The body of the worker's thread.
+
+        An error outside a step's execution may have left the state inconsistent, so it closes the engine.
+        """
+        step: Step | None = None
         try:
-            while (work := self._decide()) is not None:
-                self._carry_out(work)
+            while (step := self._wait_for_step()) is not None:
+                self._run_step(step)
         except Exception:
-            log.critical("The engine has failed and takes nothing until the server is started again.", exc_info=True)
-            self._fail(work.sequences if work is not None else ())
+            log.critical("The engine has failed and refuses all requests until the server is restarted.", exc_info=True)
+            self._fail_engine(step.sequences if step is not None else ())
 
-    def _carry_out(self, work: Work) -> None:
-        if work.starts:
-            self._shared.hand_over([(work.sequences[0], progress(work.sequences[0], work.flight.begun))])
-        last_tokens_at = [sequence.last_token_at for sequence in work.sequences]
-        result = self._try(work)
-        produced = self._abandon(work) if result is None else self._commit(work, result)
-        if produced:
-            self._shared.hand_over(produced)
-        self._shared.observe(self._record(work, result, last_tokens_at))
+    def _run_step(self, step: Step) -> None:
+        if step.is_first:
+            sequence = step.sequences[0]
+            self._shared.hand_over([SequenceEvent(sequence, prompt_progress(sequence, step.running.started_at))])
+        last_tokens_at = [sequence.last_token_at for sequence in step.sequences]
+        result = self._execute_or_log(step)
+        events = self._drop_failed(step) if result is None else self._commit(step, result)
+        if events:
+            self._shared.hand_over(events)
+        self._shared.observe(self._observation(step, result, last_tokens_at))
 
-    def _fail(self, carried: Iterable[Sequence]) -> None:
-        """Close the engine; `carried` and all others end with an error."""
+    def _fail_engine(self, in_step: Iterable[Sequence]) -> None:
+        """Close the engine and end all sequences with an error.
+
+        `in_step`: sequences of the step in which this worker failed.
+        """
         with self._shared.wake:
             self._shared.failed.set()
             self._shared.closing.set()
             self._shared.wake.notify_all()
             others = [*self._state.waiting, *self._state.prefilling, *self._state.decoding]
-        self._shared.hand_over([(sequence, engine_failed()) for sequence in (*carried, *others)])
+        self._shared.hand_over([SequenceEvent(sequence, engine_failed()) for sequence in (*in_step, *others)])
 
-    def _decide(self) -> Work | None:
-        """Wait for something to do and take it; None when the engine closes."""
+    def _wait_for_step(self) -> Step | None:
+        """Wait until there is a step for this session and start it.
+
+        Returns None when the engine closes.
+        """
         with self._shared.wake:
-            work = self._next()
-            self._wake_others()  # for what the step before, or this one, has made possible
-            while work is None and not self._shared.closing.is_set():
+            step = self._start_step()
+            self._wake_others()  # both the previous step and this one may have made work for them
+            while step is None and not self._shared.closing.is_set():
                 self._shared.wake.wait()
-                work = self._next()
-                if work is not None:
+                step = self._start_step()
+                if step is not None:
                     self._wake_others()
-            return work
+            return step
 
-    def _next(self) -> Work | None:
+    def _start_step(self) -> Step | None:
+        """Settle the state and start the step that the scheduler plans.
+
+        Returns None if it plans none.
+        """
         if self._shared.closing.is_set():
             return None
         state = self._state
         state.settle()
-        step = next_step(state.load(), self._width, state.policy, state.costs)
-        if step is None:
+        plan = next_step(state.load(), self._width, state.policy, state.costs)
+        if plan is None:
             return None
-        if step.kind is StepKind.DECODE:
-            return begin_decode(state, self._width)
-        return begin_prefill(state, self._width, state.prompts()[step.index], step.tokens)
+        if plan.kind is StepKind.DECODE:
+            return start_decode(state, self._width)
+        return start_prefill(state, self._width, state.pending_prompts()[plan.prompt_index], plan.tokens)
 
     def _wake_others(self) -> None:
+        """Wake the other workers if the scheduler has a step for any session."""
         state = self._state
         if state.policy.narrow is None:
             return
@@ -128,109 +149,131 @@ class Worker:
         if any(next_step(load, width, state.policy, state.costs) is not None for width in Width):
             self._shared.wake.notify_all()
 
-    def _try(self, work: Work) -> Result | None:
+    def _execute_or_log(self, step: Step) -> StepResult | None:
+        """Execute a step; log any error and return None for it."""
         try:
-            return self._act(work)
+            return self._execute(step)
         except Exception:
-            names = ", ".join(sorted({s.request.context.id for s in work.sequences}))
-            log.exception("A %s step of %d sequences failed, of: %s", work.kind, len(work.sequences), names)
+            ids = ", ".join(sorted({s.request.context.id for s in step.sequences}))
+            log.exception("A %s step of %d sequences failed. Requests: %s", step.kind, len(step.sequences), ids)
             return None
 
-    def _act(self, work: Work) -> Result:
+    def _execute(self, step: Step) -> StepResult:
+        """Restore cached state, run the model, take snapshots, and draw tokens.
+
+        Runs without the engine's lock.
+        """
         slots = self._state.slots
-        if work.restore is not None:
-            if work.restore.snapshots:
-                slots.load(work.first, work.restore.snapshots)
+        if step.restore is not None:
+            if step.restore.snapshots:
+                slots.load(step.first_slot, step.restore.snapshots)
             else:
-                slots.clear(work.first)
-        checkpoints = self._checkpoints(work)
+                slots.clear(step.first_slot)
+        checkpoints = self._prefill_checkpoints(step)
         before = time.monotonic()
-        logits = self._session.run(slots, work.first, work.tokens, work.past, work.scores, bool(checkpoints))
+        logits = self._session.run(
+            slots, step.first_slot, step.tokens, step.past, step.scores_prompt, bool(checkpoints)
+        )
         run_seconds = time.monotonic() - before
-        snapshots = self._snapshots(work, checkpoints)
-        if work.scores:
-            _score(work.sequences[0], logits)
+        snapshots = self._snapshots(step, checkpoints)
+        if step.scores_prompt:
+            _score_prompt(step.sequences[0], logits)
             logits = logits[-1:]
-        least_ahead = self._state.costs.least_forced(self._state.policy.wide, max(1, len(self._state.decoding)))
-        draws = draw(logits, work.sequences, self._shared.unknown_ids, least_ahead) if work.draws else []
-        return Result(draws, snapshots, run_seconds)
+        decoding = max(1, len(self._state.decoding))
+        min_forced = self._state.costs.min_forced_tokens(self._state.policy.wide, decoding)
+        draws = draw(logits, step.sequences, self._shared.unknown_ids, min_forced) if step.draws_tokens else []
+        return StepResult(draws, snapshots, run_seconds)
 
-    def _checkpoints(self, work: Work) -> list[int]:
-        """The numbers of tokens in a chunk after which the prompt's state is worth keeping."""
-        if work.kind is StepKind.DECODE or not self._state.cache.budget:
+    def _prefill_checkpoints(self, step: Step) -> list[int]:
+        """Return the numbers of tokens after which to snapshot the state.
+
+        They lie within the chunk of a prefill step.
+        """
+        if step.kind is StepKind.DECODE or not self._state.cache.budget:
             return []
-        begin = int(work.past[0])
-        end = begin + work.tokens.shape[1]
-        return work.sequences[0].checkpoints(begin, end) if self._session.traceable else [end]
+        begin = int(step.past[0])
+        end = begin + step.tokens.shape[1]
+        return step.sequences[0].checkpoints(begin, end) if self._session.traceable else [end]
 
-    def _snapshots(self, work: Work, checkpoints: list[int]) -> list[tuple[Sequence, int, Snapshot]]:
+    def _snapshots(self, step: Step, checkpoints: list[int]) -> list[tuple[Sequence, int, Snapshot]]:
+        """Copy from the slots the state at the step's checkpoints."""
         slots = self._state.slots
-        if work.kind is StepKind.DECODE:
-            kept = decoded_checkpoints(work) if self._state.cache.budget else ()
+        if step.kind is StepKind.DECODE:
+            kept = decode_checkpoints(step) if self._state.cache.budget else ()
             return [(s, end, slots.save(s.slot, s.saved, end)) for s, end in kept if s.slot is not None]
         snapshots = []
-        sequence, begin = work.sequences[0], work.sequences[0].saved
+        sequence, begin = step.sequences[0], step.sequences[0].saved
         for end in checkpoints:
-            windows = self._session.windows_after(end - int(work.past[0])) if self._session.traceable else None
-            snapshots.append((sequence, end, slots.save(work.first, begin, end, windows)))
+            windows = self._session.windows_after(end - int(step.past[0])) if self._session.traceable else None
+            snapshots.append((sequence, end, slots.save(step.first_slot, begin, end, windows)))
             begin = end
         return snapshots
 
-    def _commit(self, work: Work, result: Result) -> list[Outcome]:
-        """Take the step's tokens into the state; sequences that end leave."""
+    def _commit(self, step: Step, result: StepResult) -> list[SequenceEvent]:
+        """Apply the results of a step and return its events.
+
+        Sequences that end are removed.
+        """
         with self._shared.wake:
-            self._land(work)
-            n = len(work.sequences) if work.kind is StepKind.DECODE else work.tokens.size
-            self._state.costs.observe(work.kind, self._session.threads, n, result.run_seconds)
-            for sequence in work.sequences:
-                sequence.computed += work.tokens.shape[1]
+            self._unregister(step)
+            n = len(step.sequences) if step.kind is StepKind.DECODE else step.tokens.size
+            self._state.costs.observe(step.kind, self._session.threads, n, result.run_seconds)
+            for sequence in step.sequences:
+                sequence.computed += step.tokens.shape[1]
             for sequence, end, snapshot in result.snapshots:
-                self._state.keep(sequence, end, snapshot)
-            produced = list(outcomes(work, result))
-            for sequence, event in produced:
+                self._state.add_to_cache(sequence, end, snapshot)
+            events = list(sequence_events(step, result))
+            for sequence, event in events:
                 if is_last(event):
-                    self._leave(sequence, event)
-            if work.kind is StepKind.DECODE:
-                for sequence in [s for s in work.sequences if s.slot is not None and s.remaining > 1]:
-                    self._state.read_ahead(sequence)
-        return produced
+                    self._remove(sequence, event)
+            if step.kind is StepKind.DECODE:
+                for sequence in [s for s in step.sequences if s.slot is not None and s.remaining > 1]:
+                    self._state.return_to_prefill(sequence)
+        return events
 
-    def _leave(self, sequence: Sequence, event: object) -> None:
-        if not isinstance(event, LfmServeError):
+    def _remove(self, sequence: Sequence, last_event: Event) -> None:
+        """Remove a sequence that has ended.
+
+        Keeps its state in the cache unless an error ended it.
+        """
+        if not isinstance(last_event, LfmServeError):
             self._state.save(sequence)
-        self._state.leave(sequence)
+        self._state.remove(sequence)
 
-    def _abandon(self, work: Work) -> list[Outcome]:
-        """A failed step takes its own sequences with it; nobody else's state was touched."""
+    def _drop_failed(self, step: Step) -> list[SequenceEvent]:
+        """Remove the sequences of a failed step, and return their error events.
+
+        Other sequences are unaffected.
+        """
         error = StepFailedError("The model failed on this request; the server's log has the cause.")
         with self._shared.wake:
-            self._land(work)
-            for sequence in work.sequences:
-                self._state.leave(sequence)
-        return [(s, error) for s in work.sequences if not s.cancelled]
+            self._unregister(step)
+            for sequence in step.sequences:
+                self._state.remove(sequence)
+        return [SequenceEvent(s, error) for s in step.sequences if not s.cancelled]
 
-    def _land(self, work: Work) -> None:
-        self._state.flights.remove(work.flight)
-        for sequence in work.sequences:
-            sequence.in_flight = False
+    def _unregister(self, step: Step) -> None:
+        self._state.running_steps.remove(step.running)
+        for sequence in step.sequences:
+            sequence.in_step = False
 
-    def _record(self, work: Work, result: Result | None, last_tokens_at: list[float]) -> StepRecord:
+    def _observation(self, step: Step, result: StepResult | None, last_tokens_at: list[float]) -> StepObservation:
         now = time.monotonic()
-        drawn = work.kind is StepKind.DECODE and result is not None
-        return StepRecord(
-            kind=work.kind,
+        decoded = step.kind is StepKind.DECODE and result is not None
+        return StepObservation(
+            kind=step.kind,
             threads=self._session.threads,
-            sequences=len(work.sequences),
-            tokens=work.tokens.size,
-            seconds=now - work.flight.begun,
+            sequences=len(step.sequences),
+            tokens=step.tokens.size,
+            seconds=now - step.running.started_at,
             run_seconds=0.0 if result is None else result.run_seconds,
-            intervals=tuple(now - at for at in last_tokens_at) if drawn else (),
+            intervals=tuple(now - at for at in last_tokens_at) if decoded else (),
             failed=result is None,
         )
 
 
-def _score(sequence: Sequence, logits: npt.NDArray[np.float32]) -> None:
-    """Note how likely the prompt's next tokens are by the logits [S, vocab] before each of them."""
+def _score_prompt(sequence: Sequence, logits: npt.NDArray[np.float32]) -> None:
+    """Score the prompt tokens that follow each row of `logits` [S, vocab]."""
     assert sequence.request.prompt_logprobs is not None
     begin = sequence.computed + 1
     following = sequence.tokens[begin : min(begin + len(logits), sequence.prompt_length)]

@@ -1,1 +1,4 @@
-"""What an operator sees: metrics, logs and traces. Listens to the layers below, which know nothing of it."""
+"""Metrics, logs and traces for operators.
+
+Observes the layers below, which do not import it.
+"""

@@ -1,4 +1,7 @@
-"""Metrics of our own making, put together when they are scraped: from the engine, its steps and the open requests."""
+"""Metrics that are computed on each scrape.
+
+These are engine statistics, inter-token latencies, and the tokens of open requests.
+"""
 
 from __future__ import annotations
 
@@ -18,33 +21,36 @@ from server.chat.completion import AnyCompletion
 from server.engine.observations import EngineStats
 
 GAUGES = {
-    "running": ("lfm_requests_running", "Sequences that hold a slot: prefilling or decoding."),
-    "waiting": ("lfm_requests_waiting", "Sequences that wait for a slot."),
-    "waiting_tokens": ("lfm_waiting_tokens", "Tokens of the sequences that wait for a slot."),
-    "slots": ("lfm_slots", "How many sequences can run at once."),
-    "slot_tokens": ("lfm_slot_tokens", "Tokens whose state the running sequences hold."),
-    "slot_tokens_budget": ("lfm_slot_tokens_budget", "How many tokens' state the running sequences may hold."),
+    "running": ("lfm_requests_running", "Sequences that have a slot, in prefill or decode."),
+    "waiting": ("lfm_requests_waiting", "Sequences waiting for a slot."),
+    "waiting_tokens": ("lfm_waiting_tokens", "Tokens of the sequences waiting for a slot."),
+    "slots": ("lfm_slots", "Most sequences that can run at once."),
+    "slot_tokens": ("lfm_slot_tokens", "Tokens whose state is held in the slots."),
+    "slot_tokens_budget": ("lfm_slot_tokens_budget", "Most tokens whose state the slots may hold."),
     "cache_tokens": ("lfm_prefix_cache_tokens", "Tokens whose state the prefix cache holds."),
-    "cache_bytes": ("lfm_prefix_cache_bytes", "Memory that the prefix cache holds."),
+    "cache_bytes": ("lfm_prefix_cache_bytes", "Size of the prefix cache in bytes."),
     "cache_window_bytes": (
         "lfm_prefix_cache_window_bytes",
-        "Of the memory that the prefix cache holds, that of its checkpoints: the convolutions' windows.",
+        "Bytes of the prefix cache taken by the convolution windows of its checkpoints.",
     ),
-    "cache_bytes_budget": ("lfm_prefix_cache_bytes_budget", "Memory that the prefix cache may hold."),
+    "cache_bytes_budget": ("lfm_prefix_cache_bytes_budget", "Maximum size of the prefix cache in bytes."),
 }
+"""Name and help text of each gauge, by its field in EngineStats."""
+
 COUNTERS = {
-    "cache_queried_tokens": (
-        "lfm_prefix_cache_queried_tokens",
-        "Prompt tokens that were looked up in the prefix cache.",
-    ),
-    "cache_hit_tokens": ("lfm_prefix_cache_hit_tokens", "Of the tokens looked up, those found and not computed again."),
-    "cache_evicted_tokens": ("lfm_prefix_cache_evicted_tokens", "Tokens that left the prefix cache for want of room."),
-    "preemptions": ("lfm_preemptions", "Running sequences that were set aside for want of memory, to go on later."),
+    "cache_queried_tokens": ("lfm_prefix_cache_queried_tokens", "Prompt tokens looked up in the prefix cache."),
+    "cache_hit_tokens": ("lfm_prefix_cache_hit_tokens", "Prompt tokens found in the prefix cache, not computed again."),
+    "cache_evicted_tokens": ("lfm_prefix_cache_evicted_tokens", "Tokens evicted from the prefix cache to make room."),
+    "preemptions": ("lfm_preemptions", "Running sequences preempted because memory ran out, to be resumed later."),
 }
+"""Name and help text of each counter, by its field in EngineStats."""
 
 
 class EngineCollector(Collector):
-    """What the engine holds. Nothing before `stats` is set, which is while the model loads."""
+    """Whether the server is ready, and the engine's statistics.
+
+    `stats`: returns current statistics; None while the model loads, when only `lfm_ready` is reported.
+    """
 
     def __init__(self, ready: Callable[[], bool]) -> None:
         self.stats: Callable[[], EngineStats] | None = None
@@ -52,7 +58,9 @@ class EngineCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         ready = self._ready()
-        yield GaugeMetricFamily("lfm_ready", "Whether requests are taken, as /ready says: 1 or 0.", value=ready)
+        yield GaugeMetricFamily(
+            "lfm_ready", "1 if the server accepts requests, as /ready reports; otherwise 0.", value=ready
+        )
         if self.stats is None:
             return
         stats = self.stats()
@@ -63,7 +71,12 @@ class EngineCollector(Collector):
 
 
 class IntervalCollector(Collector):
-    """A histogram that takes a whole batch's times at once, most of which are the same; `bounds` are its buckets'."""
+    """Histogram of inter-token latencies.
+
+    Observing a whole batch at once is cheap if most of its values are equal.
+
+    `bounds`: upper bounds of the buckets, in seconds.
+    """
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
@@ -72,7 +85,7 @@ class IntervalCollector(Collector):
         self._lock = threading.Lock()
 
     def observe(self, intervals: Iterable[float]) -> None:
-        """On any thread; in seconds."""
+        """Add latencies, in seconds. Thread-safe."""
         with self._lock:
             for interval, count in Counter(intervals).items():
                 self._counts[bisect_left(self._bounds, interval)] += count
@@ -84,22 +97,25 @@ class IntervalCollector(Collector):
         bounds = [*map(floatToGoString, self._bounds), "+Inf"]
         yield HistogramMetricFamily(
             "lfm_inter_token_latency_seconds",
-            "Between a sequence's tokens, for each but its first.",
+            "Seconds between two consecutive tokens of a sequence.",
             buckets=list(zip(bounds, counts, strict=True)),
             sum_value=total,
         )
 
 
 class TokenCollector(Collector):
-    """Tokens in and out, of the requests that are over and of those that are `open`: none is counted on its own."""
+    """Counters of prompt and generated tokens.
+
+    Adds up finished and `open` requests on each scrape, so that generating a token costs nothing here.
+    """
 
     def __init__(self, open: Collection[RequestLogEntry]) -> None:
         self._open = open
         self._prompt = 0
         self._generated = 0
 
-    def over(self, completion: AnyCompletion) -> None:
-        """A request is open no more."""
+    def finish(self, completion: AnyCompletion) -> None:
+        """Count a request that has just left `open`."""
         self._prompt += _prompt_tokens(completion)
         self._generated += completion.completion_tokens
 
@@ -107,14 +123,14 @@ class TokenCollector(Collector):
         running = [entry.completion for entry in self._open if entry.completion is not None]
         yield CounterMetricFamily(
             "lfm_prompt_tokens",
-            "Prompt tokens, cached ones too, of the requests that something was answered to: usage.prompt_tokens of "
-            "those that ended well, and of those that failed or were left by their client after the first token.",
+            "Prompt tokens (usage.prompt_tokens), including cached ones, of requests that produced any output, even if "
+            "they later failed or were cancelled.",
             value=self._prompt + sum(map(_prompt_tokens, running)),
         )
         yield CounterMetricFamily(
             "lfm_generation_tokens",
-            "Tokens generated, as usage.completion_tokens counts them; of requests that failed or were left by their "
-            "client those that came before that.",
+            "Generated tokens (usage.completion_tokens), including those of requests that later failed or were "
+            "cancelled.",
             value=self._generated + sum(completion.completion_tokens for completion in running),
         )
 

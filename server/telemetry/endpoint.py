@@ -1,4 +1,4 @@
-"""GET /metrics."""
+"""The /metrics endpoint."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from server.telemetry.metrics import Metrics
 
 
 def metrics_route(metrics: Metrics) -> APIRouter:
-    """The route that Prometheus scrapes."""
+    """Return a router with GET /metrics, which Prometheus scrapes."""
     router = APIRouter(tags=["health"])
 
     @router.get("/metrics", response_class=PlainTextResponse)
     async def exposition(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
-        """Metrics in Prometheus' text format, or OpenMetrics where that is asked for."""
+        """Metrics in Prometheus' text format, or in OpenMetrics if accepted."""
         content, content_type = metrics.exposition(accept)
         return Response(content, headers={"Content-Type": content_type})
 

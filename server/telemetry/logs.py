@@ -1,6 +1,6 @@
-"""Log lines: for people in a terminal, else JSON, one object a line; and the one line that tells of each request.
+"""Log formats for terminals and for machines, and the request log's lines.
 
-A line's `extra={"fields": {...}}` are facts beside its message. Lines of a request say its id, whoever writes them.
+Loggers pass structured values as `extra={"fields": {...}}`. Every line logged on behalf of a request carries its id.
 """
 
 from __future__ import annotations
@@ -21,49 +21,55 @@ from server.api.http.request_log import RequestRecord
 from server.chat.completion import AnyCompletion
 
 trace_context: ContextVar[Mapping[str, str]] = ContextVar("trace_context", default=MappingProxyType({}))
-"""The `trace_id` and `span_id` of the request that the code at hand works for, where it is traced."""
+"""The `trace_id` and `span_id` of the current request; empty if it is not traced."""
 
 request_log = logging.getLogger("server.requests")
 
 
 def resolved(log_format: Literal["auto", "text", "json"]) -> Literal["text", "json"]:
-    """`auto` is text where standard error is a terminal."""
+    """Resolve `auto` to text if standard error is a terminal, otherwise to JSON."""
     if log_format == "auto":
         return "text" if sys.stderr.isatty() else "json"
     return log_format
 
 
 def configure_logging(log_format: Literal["text", "json"], level: str) -> None:
-    """Send all lines from `level` on to standard error."""
+    """Write all log lines of `level` and above to standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     handler.addFilter(note_request)
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    for client in ("httpx", "httpx2"):  # the hub's
+    for client in ("httpx", "httpx2"):  # they log each request to the hub at INFO
         logging.getLogger(client).setLevel(logging.WARNING)
 
 
 def note_request(line: logging.LogRecord) -> bool:
-    """A filter that lets every line pass, and says to which request and trace it belongs."""
+    """Attach the current request's id and trace to `line`.
+
+    A logging filter that passes every line.
+    """
     request_id = current_request_id.get()
     line.context = {"request_id": request_id, **trace_context.get()} if request_id else {}
     return True
 
 
 class TextFormatter(logging.Formatter):
-    """`12:00:00 INFO     message name=value ...`, with a traceback below it."""
+    """Formats lines as `12:00:00 INFO     message name=value ...`.
+
+    A traceback, if any, follows.
+    """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-8s %(message)s", datefmt="%H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         facts = {**getattr(record, "fields", {}), **getattr(record, "context", {})}
-        told = [f"{name}={_short(value)}" for name, value in facts.items() if value is not None]
-        return " ".join((super().formatMessage(record), *told))
+        pairs = [f"{name}={_short(value)}" for name, value in facts.items() if value is not None]
+        return " ".join((super().formatMessage(record), *pairs))
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line, with the time in UTC."""
+    """Formats each line as one JSON object, with the time in UTC."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -84,12 +90,16 @@ def _short(value: object) -> str:
 
 
 class RequestLogWriter:
-    """Writes a line for each request that is over: what it took and how it ended; with `prompts` what was asked."""
+    """Logs one line per finished request: its outcome, tokens and times.
+
+    `prompts`: whether to include the prompt.
+    """
 
     def __init__(self, prompts: bool) -> None:
         self._prompts = prompts
 
     def request(self, record: RequestRecord) -> None:
+        """Log the line of a finished request."""
         fields = {
             "finish": record.finish,
             "error": record.error_code,
@@ -100,8 +110,8 @@ class RequestLogWriter:
         }
         if self._prompts and record.prompt is not None:
             fields["prompt"] = json.dumps(to_jsonable_python(record.prompt, exclude_none=True), ensure_ascii=False)
-        told = {"method": record.method, "route": record.route, "status": record.status}
-        request_log.info("%s %s %d", *told.values(), extra={"fields": told | fields})
+        summary = {"method": record.method, "route": record.route, "status": record.status}
+        request_log.info("%s %s %d", *summary.values(), extra={"fields": summary | fields})
 
 
 def _tokens_and_times(record: RequestRecord, completion: AnyCompletion) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""One server's metrics, request log and traces, put together and fastened to its application."""
+"""Creates and installs the metrics, request log and traces of a server."""
 
 from __future__ import annotations
 
@@ -16,9 +16,19 @@ from server.telemetry.tracing import wanted_traces
 
 
 class Telemetry:
-    """`ready` says whether requests are taken, `log_prompts` whether what they ask may be logged."""
+    """The telemetry of one server.
+
+    Traces are off unless OpenTelemetry's environment variables switch them on.
+
+    `metrics`: its metrics.
+    """
 
     def __init__(self, request_log: RequestLog, ready: Callable[[], bool], log_prompts: bool) -> None:
+        """Create everything, and listen for finished requests in `request_log`.
+
+        `ready`: returns whether the server accepts requests.
+        `log_prompts`: whether prompts are logged.
+        """
         self._request_log = request_log
         self.metrics = Metrics(request_log, ready)
         self._traces = wanted_traces(os.environ)
@@ -27,13 +37,16 @@ class Telemetry:
             request_log.listeners.append(self._traces.request)
 
     def install(self, app: FastAPI) -> None:
-        """Give `app` /metrics, and middleware that is to be outside of all that answers, and inside of RequestId."""
+        """Add /metrics and middleware to `app`.
+
+        Call this after adding all other middleware except RequestId.
+        """
         app.include_router(metrics_route(self.metrics))
         app.add_middleware(RequestLogMiddleware, log=self._request_log)
         if self._traces is not None:
             app.add_middleware(self._traces.middleware)
 
     async def close(self) -> None:
-        """Send what is still to be sent."""
+        """Send the remaining traces."""
         if self._traces is not None:
             await asyncio.to_thread(self._traces.close)

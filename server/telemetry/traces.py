@@ -1,7 +1,7 @@
-"""Each request as an OpenTelemetry trace: the HTTP request, the generation in it, and that one's phases.
+"""OpenTelemetry spans for requests, generations and their phases.
 
-Needs the extra `otel`; `server.telemetry.tracing` asks for this module only where traces are wanted. Spans of a
-generation are made when it is over, from its record: while it runs, tracing costs nothing.
+Needs the extra `otel`; `server.telemetry.tracing` imports this module only if traces are enabled. The spans of a
+generation are created from its record when it has finished, so tracing costs nothing while it runs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ OPERATIONS = {"/v1/chat/completions": "chat", "/v1/completions": "text_completio
 
 
 class Traces:
-    """Hand `request` to the journal, and `middleware` to the application, further out; `close` sends what is left."""
+    """Creates and exports the spans of all requests.
+
+    `request` listens to the request log; `middleware` wraps the application, including the middleware of that log.
+    """
 
     def __init__(self, exporters: list[SpanExporter]) -> None:
         self._provider = TracerProvider(resource=_resource())
@@ -46,15 +49,21 @@ class Traces:
         self._tracer = self._provider.get_tracer("lfm-serve", __version__)
 
     def middleware(self, app: ASGIApp) -> Traced:
-        """What `app` is to be wrapped in, outside of the journal."""
+        """Wrap `app` so that each request gets a span.
+
+        `app` must include the middleware of the request log.
+        """
         return Traced(app, self._tracer)
 
     def close(self) -> None:
-        """Waits for the network, for seconds if need be."""
+        """Export the remaining spans; may wait seconds for the network."""
         self._provider.shutdown()
 
     def request(self, record: RequestRecord) -> None:
-        """Finish what there is to say about the request whose span is the current one."""
+        """Complete the current span of a finished request.
+
+        Adds the facts of its record, and the spans of its generation.
+        """
         span = get_current_span()
         if not span.is_recording():
             return
@@ -63,30 +72,33 @@ class Traces:
             span.set_attribute("http.route", record.route)
         span.set_attribute("http.response.status_code", record.status)
         span.set_attribute("http.response.header.x-request-id", [record.request_id])
-        _tell_error(span, record)
+        _set_error(span, record)
         if record.completion is not None:
-            self._generation(record, record.completion)
+            self._add_generation(record, record.completion)
 
-    def _generation(self, record: RequestRecord, completion: AnyCompletion) -> None:
-        """The span of the generation and those of its phases, after the fact."""
+    def _add_generation(self, record: RequestRecord, completion: AnyCompletion) -> None:
+        """Create the span of a finished generation and, inside it, those of its phases."""
         epoch = time.time() - time.monotonic()
 
-        def nanoseconds(when: float) -> int:
+        def nanoseconds(when: float) -> int:  # since 1970, from seconds of the monotonic clock
             return int((epoch + when) * 1e9)
 
         name = f"{OPERATIONS[record.route]} {record.model}"
         begin, end = nanoseconds(completion.times.queued), nanoseconds(record.ended)
         generation = self._tracer.start_span(name, attributes=_attributes(record, completion), start_time=begin)
-        _tell_error(generation, record)
+        _set_error(generation, record)
         inside = set_span_in_context(generation)
-        for phase, begun, ended in _phases(completion, record.ended):
-            span = self._tracer.start_span(phase, inside, start_time=nanoseconds(begun))
+        for phase, started, ended in _phases(completion, record.ended):
+            span = self._tracer.start_span(phase, inside, start_time=nanoseconds(started))
             span.end(nanoseconds(ended))
         generation.end(end)
 
 
 class Traced:
-    """Middleware: each request but probes is a span, below the caller's where it sends a `traceparent`."""
+    """Middleware that opens a span for each request except probes.
+
+    If the client sends a `traceparent` header, the span is a child of the client's.
+    """
 
     def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
         self._app = app
@@ -111,7 +123,10 @@ class Traced:
 
 
 def _phases(completion: AnyCompletion, ended: float) -> Iterator[tuple[str, float, float]]:
-    """(name, begin, end) of those that the generation came to; the last one may have been cut at `ended`."""
+    """Yield (name, begin, end) of each phase that the generation reached.
+
+    An unfinished phase ends at `ended`.
+    """
     times = completion.times
     borders = (times.queued, completion.started, times.first_token, times.last_token)
     for phase, (begin, end) in zip(("queue", "prefill", "decode"), pairwise(borders), strict=True):
@@ -133,8 +148,11 @@ def _attributes(record: RequestRecord, completion: AnyCompletion) -> Mapping[str
     }
 
 
-def _tell_error(span: Span, record: RequestRecord) -> None:
-    """A client's mistake is told, but by the conventions it is no failure."""
+def _set_error(span: Span, record: RequestRecord) -> None:
+    """Set the error type.
+
+    By the semantic conventions, a 4xx response does not make a server span a failure.
+    """
     if record.error_code is None:
         return
     span.set_attribute("error.type", record.error_code)
@@ -143,6 +161,9 @@ def _tell_error(span: Span, record: RequestRecord) -> None:
 
 
 def _resource() -> Resource:
-    """By the standard variables, else in our name."""
+    """Describe this service.
+
+    OpenTelemetry's environment variables override the defaults.
+    """
     named = OTELResourceDetector().detect().attributes
     return Resource.create({"service.name": "lfm-serve", "service.version": __version__, **named})

@@ -1,4 +1,7 @@
-"""Whether traces are wanted, as OpenTelemetry's own environment variables say, and whether they can be had."""
+"""Enables traces as OpenTelemetry's environment variables request.
+
+Needs optional packages.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ if TYPE_CHECKING:
     from server.telemetry.traces import Traces
 
 EXPORTERS = "opentelemetry_traces_exporter"
-"""The group of entry points by which OpenTelemetry finds exporters."""
+"""The entry point group in which OpenTelemetry looks up exporters."""
 
 SWITCHES = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -20,16 +23,19 @@ logger = logging.getLogger(__name__)
 
 
 def wanted_traces(environment: Mapping[str, str]) -> Traces | None:
-    """Traces where `environment` switches them on. Where that is impossible there are none, and a warning says why."""
+    """Return Traces if `environment` enables them; None if it does not.
+
+    If OpenTelemetry or an exporter is missing, logs a warning that names it.
+    """
     names = _exporters(environment)
     if not names:
         return None
     try:
-        from server.telemetry.traces import Traces  # here, as it needs what may not be installed
+        from server.telemetry.traces import Traces  # imported here because opentelemetry is optional
     except ImportError:
         logger.warning(
-            "There are no traces, though %s asks for them: OpenTelemetry is not installed. "
-            "Get it with: pip install 'lfm-serve[otel]'",
+            "%s enables traces, but OpenTelemetry is not installed, so none are sent. "
+            "Install it with: pip install 'lfm-serve[otel]'",
             next(name for name in SWITCHES if environment.get(name)),
         )
         return None
@@ -38,7 +44,7 @@ def wanted_traces(environment: Mapping[str, str]) -> Traces | None:
 
 
 def _exporters(environment: Mapping[str, str]) -> list[str]:
-    """The names of the exporters to use."""
+    """Return the names of the exporters that `environment` selects."""
     if environment.get("OTEL_SDK_DISABLED", "").lower() == "true" or not any(map(environment.get, SWITCHES)):
         return []
     protocol = next(filter(None, map(environment.get, PROTOCOLS)), "http/protobuf")
@@ -48,9 +54,11 @@ def _exporters(environment: Mapping[str, str]) -> list[str]:
 
 
 def _exporter(name: str) -> Any:
-    """A new exporter; None, with a warning, where it is not installed."""
+    """Return a new exporter; None, with a warning, if it is not installed."""
     for found in entry_points(group=EXPORTERS, name=name):
         return found.load()()
     installed = ", ".join(sorted(entry_points(group=EXPORTERS).names))
-    logger.warning("There are no traces by %s: no such exporter is installed. Installed: %s.", name, installed)
+    logger.warning(
+        "The traces exporter %s is not installed, so it gets no traces. Installed exporters: %s.", name, installed
+    )
     return None

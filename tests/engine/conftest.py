@@ -1,4 +1,4 @@
-"""Engines on tiny models, and a watch over their state after every settling."""
+"""Engines on tiny models, with checks of their state before and after every step."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from server.engine import invariants
-from server.engine.engine import Engine, EngineConfig
+from server.engine.config import EngineConfig
+from server.engine.engine import Engine
 from server.engine.engine_state import EngineState
-from server.engine.observations import StepRecord
+from server.engine.observations import StepObservation
 from server.loading import BUILT_IN
 from server.runtime.graph import Precision, load
 from server.runtime.model_folder import open_model_folder
@@ -24,7 +25,7 @@ OpenSession = Callable[[str], ModelSession]
 
 @pytest.fixture(scope="session")
 def open_session(tmp_path_factory: pytest.TempPathFactory) -> OpenSession:
-    """A new session on the tiny model of a kind, or on the built-in one."""
+    """Open a new session on the tiny model of a kind, or on the built-in model."""
     folders = {"built-in": BUILT_IN}
 
     def open_(kind: str, max_tokens: int = 64) -> ModelSession:
@@ -39,11 +40,11 @@ def open_session(tmp_path_factory: pytest.TempPathFactory) -> OpenSession:
 
 @pytest.fixture
 def start_engine(open_session: OpenSession) -> StartEngine:
-    """Start an engine: `async with start_engine(kind, sessions=1, **config) as engine`."""
+    """Start an engine: `async with start_engine(kind, **config) as engine`."""
 
     @asynccontextmanager
     async def start(
-        kind: str, sessions: int = 1, observe: Callable[[StepRecord], None] = lambda _: None, **config: Any
+        kind: str, sessions: int = 1, observe: Callable[[StepObservation], None] = lambda _: None, **config: Any
     ) -> AsyncIterator[Engine]:
         defaults = {"max_seqs": 4, "max_waiting": 64, "max_model_len": 256, "prefill_chunk": 16}
         defaults |= {"slot_tokens": 1024, "cache_bytes": 1 << 24, "itl_target": 1.0}
@@ -60,7 +61,7 @@ def start_engine(open_session: OpenSession) -> StartEngine:
 
 @pytest.fixture(autouse=True)
 def _invariants_hold(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Check the engine's state each time it is brought in order, that is before and after every step."""
+    """Check the engine's state each time it settles, before and after every step."""
     broken: list[AssertionError] = []
     settle = EngineState.settle
 

@@ -1,4 +1,4 @@
-"""Requests to an engine, what comes of them, and grammars that force what comes."""
+"""Helpers to send requests to an engine, and constraints that force tokens."""
 
 from __future__ import annotations
 
@@ -32,40 +32,41 @@ async def run(engine: Engine, *requests: GenerationRequest) -> list[list[int]]:
 
 
 async def until_idle(engine: Engine) -> None:
+    """Wait until no sequence is running or waiting."""
     while engine.running or engine.waiting:
         await asyncio.sleep(0.005)
 
 
-class Spelling:
-    """Allows one sequence of tokens."""
+class ForcedTokens:
+    """Allows one fixed sequence of tokens only."""
 
     def __init__(self, tokens: list[int]) -> None:
-        self.left = tokens
+        self.pending = tokens
 
     def mask(self, out: npt.NDArray[np.int32]) -> bool:
         out.fill(0)
-        out.view(np.uint32)[self.left[0] // 32] = 1 << self.left[0] % 32
+        out.view(np.uint32)[self.pending[0] // 32] = 1 << self.pending[0] % 32
         return True
 
     def commit(self, token: int) -> None:
-        assert token == self.left.pop(0)
+        assert token == self.pending.pop(0)
 
     def forced_tokens(self) -> list[int]:
-        return list(self.left)
+        return list(self.pending)
 
 
-class Grammar(Spelling):
-    """Three tokens are free, then come those that it spells, then all are free again."""
+class ForcedAfterThree(ForcedTokens):
+    """Allows any three tokens, then forces `tokens`, then allows any again."""
 
     free = 3
 
     def mask(self, out: Bitmask) -> bool:
-        return bool(not self.free and self.left) and super().mask(out)
+        return bool(not self.free and self.pending) and super().mask(out)
 
     def commit(self, token: int) -> None:
         if self.free:
             self.free -= 1
-        elif self.left:
+        elif self.pending:
             super().commit(token)
 
     def forced_tokens(self) -> list[int]:
@@ -73,6 +74,7 @@ class Grammar(Spelling):
 
 
 def make_chunks_cheap(costs: CostModel) -> None:
+    """Record timings that make a prefill chunk much cheaper than decoding its tokens."""
     for n in (1, 64) * 20:
         costs.observe(StepKind.PREFILL, 1, n, 0.001)
         costs.observe(StepKind.DECODE, 1, n, 0.1 * n)

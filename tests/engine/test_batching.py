@@ -1,4 +1,7 @@
-"""The runtime alone: ragged batches, joins, leaves and chunks against each sequence computed whole and alone."""
+"""Batched runs of a session against a single run of each sequence.
+
+Sequences of different lengths join and leave the batch, and prompts are prefilled in chunks.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,11 @@ float16_kinds = pytest.mark.parametrize("kind", ["float16-state"])
 
 @dataclass
 class Row:
-    """A sequence of forced tokens and the logits seen after each step that ended at `computed` tokens."""
+    """A sequence of given tokens.
+
+    `join_at`: the step at which it joins the batch.
+    `seen`: logits after each step, by the number of computed tokens.
+    """
 
     tokens: npt.NDArray[np.int64]
     prompt_length: int
@@ -34,11 +41,11 @@ class Row:
 
 rows_strategy = st.lists(
     st.tuples(st.integers(1, 40), st.integers(1, 16), st.integers(0, 12)), min_size=1, max_size=16
-)  # prompt length, tokens to decode, the step at which the row joins
+)  # prompt length, tokens to decode, step at which the row joins
 
 
 def alone_logits(session: ModelSession, tokens: npt.NDArray[np.int64], ends: list[int]) -> dict[int, Logits]:
-    """Logits after the first `end` tokens, each computed in one run from nothing."""
+    """Return the logits after each of `ends` tokens, each computed in one run."""
     logits = {}
     for end in ends:
         slots = SlotPool(session.contract.states, 1, MAX_LEN)
@@ -47,7 +54,7 @@ def alone_logits(session: ModelSession, tokens: npt.NDArray[np.int64], ends: lis
 
 
 def play(session: ModelSession, rows: list[Row], chunks: list[int]) -> None:
-    """Decode all rows as a batch at the front of the slots; rows join when it is their step and leave when done."""
+    """Decode all rows in one batch; each joins at its step and leaves when done."""
     slots = SlotPool(session.contract.states, len(rows), MAX_LEN)
     waiting, batch = sorted(rows, key=lambda row: row.join_at), list[Row]()
     step = 0
@@ -89,7 +96,10 @@ def leave(slots: SlotPool, batch: list[Row], place: int) -> None:
 
 
 def differences(session: ModelSession, plan: list[tuple[int, int, int]], chunks: list[int], seed: int) -> list[float]:
-    """The largest logit difference to alone of every row of every step."""
+    """Compare the logits of each row and step with a run of that row alone.
+
+    Returns the largest difference in each of them.
+    """
     rng = np.random.default_rng(seed)
     vocab = min(session.contract.vocab_size, 1024)
     rows = [Row(rng.integers(0, vocab, prompt + decode), prompt, join) for prompt, decode, join in plan]
@@ -104,14 +114,14 @@ def differences(session: ModelSession, plan: list[tuple[int, int, int]], chunks:
 @float32_kinds
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plan=rows_strategy, chunks=st.lists(st.integers(1, 40), min_size=1, max_size=3), seed=st.integers(0, 2**16))
-def test_ragged_batches_and_chunks_give_the_logits_of_each_sequence_alone(
+def test_batches_and_chunks_do_not_change_logits(
     open_session: OpenSession, kind: str, plan: list[tuple[int, int, int]], chunks: list[int], seed: int
 ) -> None:
     assert max(differences(open_session(kind), plan, chunks, seed)) < 1e-4
 
 
 @float16_kinds
-def test_with_float16_state_logits_stay_close_to_each_sequence_alone(open_session: OpenSession, kind: str) -> None:
+def test_with_float16_state_batches_and_chunks_hardly_change_logits(open_session: OpenSession, kind: str) -> None:
     session = open_session(kind)
     rng = np.random.default_rng(0)
     found: list[float] = []
@@ -122,7 +132,7 @@ def test_with_float16_state_logits_stay_close_to_each_sequence_alone(open_sessio
     assert np.mean(np.array(found) > 0.05) <= 0.02  # a rounding step can flip an expert
 
 
-def test_a_failed_run_leaves_the_state_as_it_was(open_session: OpenSession) -> None:
+def test_a_failed_run_leaves_the_state_unchanged(open_session: OpenSession) -> None:
     session = open_session("onnx-community")
     slots = SlotPool(session.contract.states, 1, MAX_LEN)
     slots.clear(0)

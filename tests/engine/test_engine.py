@@ -1,4 +1,4 @@
-"""The engine on real (tiny) models: what a sequence gets does not depend on what else runs."""
+"""The engine on tiny models: sequences do not affect each other's tokens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from server.engine.engine import Engine, EngineConfig
+from server.engine.config import EngineConfig
+from server.engine.engine import Engine
 from server.engine.observations import StepKind
 from server.engine.stream import TokenStream
 from server.engine.types import FinishReason, GenerationRequest, SamplingParams, TokenEvent
@@ -17,10 +18,10 @@ from server.errors import LfmServeError, ModelNotReadyError, QueueFullError, Ste
 from server.runtime.session import ModelSession
 from server.runtime.slots import SlotPool
 from tests.engine.conftest import OpenSession, StartEngine
-from tests.engine.requests import GREEDY, Spelling, request, run, tokens_of, until_idle
+from tests.engine.requests import GREEDY, ForcedTokens, request, run, tokens_of, until_idle
 
 
-async def test_a_seed_repeats_its_draws_and_no_seed_does_not(start_engine: StartEngine) -> None:
+async def test_a_seed_makes_draws_repeatable(start_engine: StartEngine) -> None:
     async with start_engine("onnx-community") as engine:
         seeded = request(1, max_tokens=20, sampling=SamplingParams(temperature=1.5, seed=-3))
         free = request(1, max_tokens=20, sampling=SamplingParams(temperature=1.5))
@@ -29,7 +30,7 @@ async def test_a_seed_repeats_its_draws_and_no_seed_does_not(start_engine: Start
     assert one != other
 
 
-async def test_a_stop_token_ends_the_sequence_and_comes_with_the_last_event(start_engine: StartEngine) -> None:
+async def test_a_stop_token_ends_the_sequence_and_is_in_the_last_event(start_engine: StartEngine) -> None:
     async with start_engine("onnx-community") as engine:
         tokens = (await run(engine, request(2)))[0]
         stop = next(t for t in tokens if t != tokens[0])
@@ -39,26 +40,28 @@ async def test_a_stop_token_ends_the_sequence_and_comes_with_the_last_event(star
     assert [e.finish for e in events] == [None] * (len(events) - 1) + [FinishReason.STOP]
 
 
-async def test_a_constraint_decides_what_comes_next_in_its_own_sequence_only(start_engine: StartEngine) -> None:
+async def test_a_constraint_affects_only_its_own_sequence(start_engine: StartEngine) -> None:
     async with start_engine("onnx-community") as engine:
         free = request(1, 8, 6)
         (alone,) = await run(engine, free)
         spelled = [5, 31, 32, 1023, 7]
-        bound = dataclasses.replace(free, constraint=Spelling(list(spelled)), stop_token_ids=frozenset({7}))
-        hot = dataclasses.replace(bound, sampling=SamplingParams(temperature=2), constraint=Spelling(list(spelled)))
+        bound = dataclasses.replace(free, constraint=ForcedTokens(list(spelled)), stop_token_ids=frozenset({7}))
+        hot = dataclasses.replace(bound, sampling=SamplingParams(temperature=2), constraint=ForcedTokens(list(spelled)))
         assert await run(engine, free, bound, hot) == [alone, spelled, spelled]
 
 
-class Broken(Spelling):
+class FailingConstraint(ForcedTokens):
     def mask(self, out: npt.NDArray[np.int32]) -> bool:
-        raise StepFailedError("the grammar is at its end")
+        raise StepFailedError("the grammar has ended")
 
 
-async def test_a_constraint_that_fails_takes_nobody_with_it(start_engine: StartEngine) -> None:
+async def test_a_failing_constraint_ends_only_its_own_sequence(start_engine: StartEngine) -> None:
     async with start_engine("onnx-community") as engine:
         (alone,) = await run(engine, request(1, 8, 6))
-        free, bound = engine.submit([request(1, 8, 6), dataclasses.replace(request(2), constraint=Broken([]))])
-        with pytest.raises(StepFailedError, match="at its end"):
+        free, bound = engine.submit(
+            [request(1, 8, 6), dataclasses.replace(request(2), constraint=FailingConstraint([]))]
+        )
+        with pytest.raises(StepFailedError, match="grammar has ended"):
             await tokens_of(bound)
         assert await tokens_of(free) == alone
 
@@ -78,18 +81,16 @@ async def test_max_tokens_ends_a_sequence_with_length(start_engine: StartEngine)
     assert [e.finish for e in events] == [FinishReason.LENGTH]
 
 
-async def test_a_prompt_and_answer_may_fill_the_context_exactly(start_engine: StartEngine) -> None:
+async def test_prompt_and_answer_may_fill_the_context(start_engine: StartEngine) -> None:
     async with start_engine("onnx-community", max_model_len=32) as engine:
         assert len((await run(engine, request(4, prompt=20, max_tokens=12)))[0]) == 12
 
 
-async def test_logprobs_are_those_of_the_unmodified_logits(
-    start_engine: StartEngine, open_session: OpenSession
-) -> None:
-    asked = SamplingParams(temperature=0.3, repetition_penalty=1.5, logit_bias={5: 3.0}, seed=1, top_logprobs=4)
+async def test_logprobs_come_from_the_unmodified_logits(start_engine: StartEngine, open_session: OpenSession) -> None:
+    params = SamplingParams(temperature=0.3, repetition_penalty=1.5, logit_bias={5: 3.0}, seed=1, top_logprobs=4)
     session = open_session("onnx-community")
     async with start_engine("onnx-community") as engine:
-        req = request(5, sampling=asked)
+        req = request(5, sampling=params)
         events = [event async for event in engine.submit([req])[0]]
     slots = SlotPool(session.contract.states, 1, 64)
     logits = session.run(slots, 0, np.array([req.prompt]), np.array([0]))[0].astype(np.float64)
@@ -110,7 +111,7 @@ async def test_unknown_ids_are_never_drawn(open_session: OpenSession) -> None:
     await engine.stop()
 
 
-async def test_a_full_queue_refuses_all_of_a_request_or_none(start_engine: StartEngine) -> None:
+async def test_a_full_queue_refuses_a_request_as_a_whole(start_engine: StartEngine) -> None:
     async with start_engine("onnx-community", max_seqs=1, max_waiting=2) as engine:
         streams = engine.submit([request(7, max_tokens=200)] * 2)
         with pytest.raises(QueueFullError, match="at most 2 requests may wait") as refused:
@@ -122,11 +123,11 @@ async def test_a_full_queue_refuses_all_of_a_request_or_none(start_engine: Start
         await until_idle(engine)
 
 
-async def test_the_prompts_that_wait_have_a_limit_of_tokens(start_engine: StartEngine) -> None:
+async def test_prompts_in_the_queue_have_a_token_limit(start_engine: StartEngine) -> None:
     async with start_engine("onnx-community", max_seqs=1, max_waiting_tokens=30) as engine:
         streams = engine.submit([request(7, max_tokens=200)])
         await anext(streams[0])
-        streams += engine.submit([request(8, prompt=40)])  # alone it may wait
+        streams += engine.submit([request(8, prompt=40)])  # accepted, as nothing else waits
         with pytest.raises(QueueFullError, match="at most prompts of 30 tokens may wait"):
             engine.submit([request(9)])
         for stream in streams:
@@ -134,7 +135,7 @@ async def test_the_prompts_that_wait_have_a_limit_of_tokens(start_engine: StartE
         await until_idle(engine)
 
 
-async def test_a_stream_that_is_made_to_fail_gives_what_has_come_and_then_the_error(start_engine: StartEngine) -> None:
+async def test_a_failed_stream_yields_its_tokens_before_the_error(start_engine: StartEngine) -> None:
     async with start_engine("onnx-community", max_seqs=1) as engine:
         running, waiting = engine.submit([request(7, max_tokens=200)] * 2)
         await anext(running)
@@ -147,7 +148,7 @@ async def test_a_stream_that_is_made_to_fail_gives_what_has_come_and_then_the_er
         await until_idle(engine)
 
 
-async def test_cancelled_in_the_queue_in_prefill_or_in_decode_a_sequence_leaves(start_engine: StartEngine) -> None:
+async def test_a_cancelled_sequence_leaves_the_queue_prefill_or_decode(start_engine: StartEngine) -> None:
     async with start_engine("onnx-community", max_seqs=2, prefill_chunk=1) as engine:
         decoding, prefilling, waiting = engine.submit([request(9, 2, 200), request(10, 200, 20), request(11, 2, 20)])
         await anext(decoding)
@@ -162,7 +163,7 @@ async def test_cancelled_in_the_queue_in_prefill_or_in_decode_a_sequence_leaves(
             await anext(decoding)
 
 
-async def test_a_short_prompt_passes_long_ones_that_wait_too(start_engine: StartEngine) -> None:
+async def test_a_short_prompt_overtakes_long_ones_in_the_queue(start_engine: StartEngine) -> None:
     prompts = [250] * 10 + [4]
     ended: list[int] = []
 
@@ -178,7 +179,7 @@ async def test_a_short_prompt_passes_long_ones_that_wait_too(start_engine: Start
     assert ended.index(4) < 2
 
 
-async def test_a_short_prompt_is_answered_while_another_decodes(start_engine: StartEngine) -> None:
+async def test_a_short_prompt_is_answered_while_another_sequence_decodes(start_engine: StartEngine) -> None:
     async with start_engine("onnx-community") as engine:
         running = engine.submit([request(13, max_tokens=200)])[0]
         await anext(running)
@@ -188,7 +189,11 @@ async def test_a_short_prompt_is_answered_while_another_decodes(start_engine: St
 
 
 class FaultySession(ModelSession):
-    """A session that raises in every step in which a row has exactly `fatal` tokens behind it."""
+    """A session that fails on rows with a certain number of past tokens.
+
+    `fatal`: the step raises.
+    `poison`: the row's logits are NaN.
+    """
 
     fatal = -1
     poison = -1
@@ -218,7 +223,7 @@ def faulty_engine(open_session: OpenSession) -> tuple[Engine, FaultySession]:
     return Engine([session], config), session
 
 
-async def test_a_prompt_whose_prefill_fails_takes_nobody_with_it(
+async def test_a_failing_prefill_ends_only_its_own_sequence(
     faulty_engine: tuple[Engine, FaultySession],
 ) -> None:
     engine, session = faulty_engine
@@ -226,7 +231,7 @@ async def test_a_prompt_whose_prefill_fails_takes_nobody_with_it(
     expected = (await run(engine, request(15, 10, 20)))[0]
     running = engine.submit([request(15, 10, 20)])[0]
     first = (await anext(running)).token
-    session.fatal = 48  # the fourth chunk of a prompt of 64
+    session.fatal = 48  # where the fourth chunk of a prompt of 64 tokens starts
     with pytest.raises(StepFailedError):
         await run(engine, request(16, 64, 5))
     assert [first, *await tokens_of(running)] == expected
@@ -234,7 +239,7 @@ async def test_a_prompt_whose_prefill_fails_takes_nobody_with_it(
     await engine.stop()
 
 
-async def test_a_failing_decode_step_fails_its_sequences_and_later_ones_are_served(
+async def test_after_a_failing_decode_step_new_sequences_are_served(
     faulty_engine: tuple[Engine, FaultySession],
 ) -> None:
     engine, session = faulty_engine
@@ -248,7 +253,7 @@ async def test_a_failing_decode_step_fails_its_sequences_and_later_ones_are_serv
     await engine.stop()
 
 
-async def test_logits_that_are_not_finite_fail_their_own_row_only(faulty_engine: tuple[Engine, FaultySession]) -> None:
+async def test_logits_that_are_not_finite_fail_only_their_own_row(faulty_engine: tuple[Engine, FaultySession]) -> None:
     engine, session = faulty_engine
     engine.start()
     expected = (await run(engine, request(20, 5, 20)))[0]
@@ -260,7 +265,7 @@ async def test_logits_that_are_not_finite_fail_their_own_row_only(faulty_engine:
     await engine.stop()
 
 
-async def test_stopping_fails_what_is_left_and_refuses_what_comes(start_engine: StartEngine) -> None:
+async def test_stopping_fails_unfinished_sequences_and_refuses_new_ones(start_engine: StartEngine) -> None:
     async with start_engine("onnx-community", max_seqs=1) as engine:
         streams = engine.submit([request(22, max_tokens=200)] * 2)
         await anext(streams[0])

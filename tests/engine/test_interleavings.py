@@ -1,4 +1,4 @@
-"""Sequences that come and go at any step get the tokens that each of them gets alone."""
+"""Sequences that join and leave at any step get the tokens they get alone."""
 
 from __future__ import annotations
 
@@ -16,35 +16,45 @@ from server.engine.types import GenerationRequest, SamplingParams
 from server.runtime.session import ModelSession
 from server.runtime.slots import SlotPool
 from tests.engine.conftest import OpenSession, StartEngine
-from tests.engine.requests import Grammar, make_chunks_cheap, request, run, until_idle
+from tests.engine.requests import ForcedAfterThree, make_chunks_cheap, request, run, until_idle
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A request that comes when the first one has `after` tokens, and leaves again after `cancel_at` of its own.
+    """A request that joins, and may leave, while a leader decodes.
 
-    Three tokens are free, then come `spelled` ones that its grammar forces.
+    `forced`: number of tokens that a constraint forces after the first three; 0 for no constraint.
+    `after`: tokens of the leader after which it is submitted.
+    `cancel_at`: tokens of its own after which it is cancelled; None to let it finish.
     """
 
     prompt: int
     max_tokens: int
     seed: int
     temperature: float
-    spelled: int
+    forced: int
     after: int
     cancel_at: int | None
 
     def request(self, *, one_by_one: bool = False) -> GenerationRequest:
-        """Where logprobs are asked for each token is a step of its own. No filter: rounding moves ids over its edge."""
+        """Return the request.
+
+        With `one_by_one`, it wants logprobs, which makes each token a step of its own. It has no filters, since
+        rounding could move a token across their threshold.
+        """
         sampling = SamplingParams(self.temperature, seed=self.seed, top_logprobs=0 if one_by_one else None)
-        grammar = Grammar(list(range(20, 20 + self.spelled))) if self.spelled else None
+        grammar = ForcedAfterThree(list(range(20, 20 + self.forced))) if self.forced else None
         return dataclasses.replace(request(self.seed, self.prompt, self.max_tokens, sampling), constraint=grammar)
 
 
 def is_rounding(session: ModelSession, plan: Planned, got: list[int], expected: list[int]) -> bool:
-    """Whether `got` parts from `expected` in a draw that lay on the border: batches round unlike a sequence alone."""
+    """Return whether rounding explains the first difference of `got` and `expected`.
+
+    Batches round differently from a sequence that runs alone, so a draw close to the boundary between two tokens may
+    go either way.
+    """
     at = next(i for i, (a, b) in enumerate(zip(got, expected, strict=True)) if a != b)
-    if 3 <= at < 3 + plan.spelled:
+    if 3 <= at < 3 + plan.forced:
         return False
     tokens = np.array([[*plan.request().prompt, *expected[:at]]])
     logits = session.run(SlotPool(session.contract.states, 1, 256), 0, tokens, np.array([0]))[0].astype(np.float64)
@@ -62,7 +72,7 @@ planned = st.builds(
     max_tokens=st.integers(1, 20),
     seed=st.integers(0, 2**32),
     temperature=st.sampled_from([0.0, 0.8]),
-    spelled=st.sampled_from([0, 0, 6]),
+    forced=st.sampled_from([0, 0, 6]),
     after=st.integers(0, 20),
     cancel_at=st.one_of(st.none(), st.integers(0, 10)),
 )
@@ -84,7 +94,7 @@ planned = st.builds(
 )
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plans=st.lists(planned, min_size=1, max_size=16))
-async def test_joining_and_leaving_at_any_step_changes_nobodys_tokens(
+async def test_joining_and_leaving_at_any_step_changes_no_tokens(
     start_engine: StartEngine,
     open_session: OpenSession,
     kind: str,
@@ -92,8 +102,7 @@ async def test_joining_and_leaving_at_any_step_changes_nobodys_tokens(
     config: dict[str, Any],
     plans: list[Planned],
 ) -> None:
-    """Nor does what the cache knows, which session a step runs on, being set aside for want of memory, or computing
-    forced tokens in one chunk."""
+    """The cache, the session, preemption, and forced tokens change none either."""
     async with start_engine(kind, sessions=sessions, max_seqs=5, **config) as engine:
         alone = [(await run(engine, plan.request(one_by_one=True)))[0] for plan in plans]
         make_chunks_cheap(engine.state.costs)
@@ -125,7 +134,7 @@ async def test_joining_and_leaving_at_any_step_changes_nobodys_tokens(
 
 
 class Progress:
-    """Lets others wait until a count is reached, or until counting has ended."""
+    """A counter; others can wait until it reaches a value or ends."""
 
     def __init__(self) -> None:
         self.count, self.ended, self._changed = 0, False, asyncio.Condition()

@@ -1,4 +1,4 @@
-"""Sessions that are opened while the engine already runs."""
+"""Narrow sessions that are added to a running engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def tokens(stream: TokenStream) -> list[int]:
     return [event.token async for event in stream]
 
 
-async def test_narrow_sessions_that_join_read_prompts_beside_streams_and_change_no_token(
+async def test_added_narrow_sessions_prefill_next_to_streams_and_change_no_token(
     start_engine: StartEngine, open_session: OpenSession
 ) -> None:
     ran_on: set[str] = set()
@@ -34,7 +34,7 @@ async def test_narrow_sessions_that_join_read_prompts_beside_streams_and_change_
         assert ran_on == {"engine-wide"}
         engine.join([open_session("onnx-community"), open_session("onnx-community")])
         first = engine.submit([streaming])[0]
-        begun = (await anext(first)).token
-        rest, whole = await asyncio.gather(tokens(first), tokens(engine.submit([long])[0]))
-        assert [[begun, *rest], whole] == alone
+        first_token = (await anext(first)).token
+        rest, long_answer = await asyncio.gather(tokens(first), tokens(engine.submit([long])[0]))
+        assert [[first_token, *rest], long_answer] == alone
         assert "engine-narrow" in ran_on

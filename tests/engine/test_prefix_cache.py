@@ -1,4 +1,4 @@
-"""The tree of prefixes by itself: what it finds, what it cuts, what it lets go."""
+"""The prefix cache on its own: lookups, splits and evictions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ ROOM = 1 << 20
 
 
 def snapshot(tokens: Sequence[int], begin: int, states: tuple[StateTensor, ...] = HYBRID) -> Snapshot:
-    """A state that can be told: each token's KV is the token, a window the last token and how many there were."""
+    """Return a snapshot whose state identifies its tokens.
+
+    KV holds the tokens; windows hold the last token and the number of tokens.
+    """
     made = Snapshot(states, len(tokens) - begin)
     made.kv[KV.past][0, :, 0] = tokens[begin:]
     for window in made.windows.values():
@@ -34,7 +37,7 @@ def put(cache: PrefixCache, tokens: Sequence[int], begin: int = 0, states: tuple
 
 
 def found(cache: PrefixCache, tokens: Sequence[int], salt: str = "") -> int:
-    """How many tokens a match covers, whose state is looked at."""
+    """Return the length of a match, after checking its state."""
     match = cache.match(np.array(tokens, np.int64), salt)
     if match.snapshots:
         kv = np.concatenate([piece.kv[KV.past][0, :, 0] for piece in match.snapshots])
@@ -44,7 +47,7 @@ def found(cache: PrefixCache, tokens: Sequence[int], salt: str = "") -> int:
     return match.length
 
 
-def test_a_prompt_goes_on_from_the_last_checkpoint_it_shares() -> None:
+def test_a_prompt_continues_from_the_last_shared_checkpoint() -> None:
     cache = PrefixCache(ROOM)
     put(cache, [1, 2, 3])
     put(cache, [1, 2, 3, 4, 5], 3)
@@ -54,7 +57,7 @@ def test_a_prompt_goes_on_from_the_last_checkpoint_it_shares() -> None:
     assert found(cache, []) == 0
 
 
-def test_where_a_prompt_leaves_what_is_known_is_told_though_no_checkpoint_lies_there() -> None:
+def test_a_match_reports_a_branch_without_a_checkpoint() -> None:
     cache = PrefixCache(ROOM)
     put(cache, [1, 2, 3])
     put(cache, [1, 2, 3, 4, 5, 6], 3)
@@ -62,7 +65,7 @@ def test_where_a_prompt_leaves_what_is_known_is_told_though_no_checkpoint_lies_t
     assert (match.length, match.branch) == (3, 5)
 
 
-def test_a_checkpoint_within_a_node_cuts_it() -> None:
+def test_a_checkpoint_within_a_node_splits_it() -> None:
     cache = PrefixCache(ROOM)
     put(cache, [1, 2, 3, 4, 5])
     put(cache, [1, 2, 3])
@@ -71,7 +74,7 @@ def test_a_checkpoint_within_a_node_cuts_it() -> None:
     assert cache.tokens == 7
 
 
-def test_what_comes_after_state_that_is_gone_is_not_kept() -> None:
+def test_state_without_its_prefix_is_dropped() -> None:
     cache = PrefixCache(ROOM)
     put(cache, [1, 2, 3, 4], 2)
     assert (cache.tokens, cache.nbytes) == (0, 0)
@@ -86,7 +89,7 @@ def test_without_convolutions_any_token_is_a_checkpoint() -> None:
     assert cache.tokens == 5
 
 
-def test_the_least_recently_used_goes_first_and_never_before_what_follows_it() -> None:
+def test_the_least_recently_used_is_evicted_but_no_prefix_before_its_continuation() -> None:
     page = snapshot([1], 0).nbytes
     cache = PrefixCache(3 * page)
     put(cache, [1, 2])
@@ -98,13 +101,13 @@ def test_the_least_recently_used_goes_first_and_never_before_what_follows_it() -
     assert cache.evicted_tokens == 1
 
 
-def test_salts_share_nothing() -> None:
+def test_salts_share_no_prefixes() -> None:
     cache = PrefixCache(ROOM)
     put(cache, [1, 2, 3])
     assert found(cache, [1, 2, 3], "other") == 0
 
 
-def test_with_no_room_nothing_is_kept() -> None:
+def test_a_cache_without_room_keeps_nothing() -> None:
     cache = PrefixCache(0)
     put(cache, [1, 2, 3])
     assert cache.nbytes == 0
@@ -116,7 +119,7 @@ texts = st.lists(st.integers(1, 2), min_size=1, max_size=12)
 
 @pytest.mark.parametrize("states", [HYBRID, ATTENTION], ids=["hybrid", "attention"])
 @given(steps=st.lists(st.tuples(texts, st.sets(st.integers(1, 12))), max_size=12), pages=st.integers(0, 12))
-def test_whatever_is_found_is_the_state_of_just_those_tokens(
+def test_a_match_is_the_state_of_its_tokens(
     states: tuple[StateTensor, ...], steps: list[tuple[list[int], set[int]]], pages: int
 ) -> None:
     cache = PrefixCache(pages * 4096)

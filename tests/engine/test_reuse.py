@@ -1,4 +1,4 @@
-"""What the engine need not compute again, what it computes ahead, and what it sets aside."""
+"""Prefix reuse, forced tokens, and preemption in the engine."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import dataclasses
 import pytest
 
 from server.engine.engine import Engine
-from server.engine.observations import StepKind, StepRecord
+from server.engine.observations import StepKind, StepObservation
 from server.engine.types import GenerationRequest, PromptProgress, RequestContext, SamplingParams
 from tests.engine.conftest import StartEngine
-from tests.engine.requests import GREEDY, Grammar, make_chunks_cheap, request, run, tokens_of, until_idle
+from tests.engine.requests import GREEDY, ForcedAfterThree, make_chunks_cheap, request, run, tokens_of, until_idle
 
 HYBRIDS = pytest.mark.parametrize("kind", ["onnx-community", "liquid", "genai", "float16-state"])
 
 
 def after(first: GenerationRequest, answer: list[int], more: int) -> GenerationRequest:
-    """The next turn of a chat: all of the first one, its answer, and some more tokens."""
+    """Return the next turn of a chat: first prompt, answer, and `more` tokens."""
     return GenerationRequest((*first.prompt, *answer, *request(99, more).prompt), 8, GREEDY)
 
 
-async def cached(engine: Engine, asked: GenerationRequest) -> int:
-    """How many prompt tokens of a request, which is answered, were found."""
-    stream = engine.submit([asked])[0]
+async def cached(engine: Engine, req: GenerationRequest) -> int:
+    """Run a request and return how many of its prompt tokens were cached."""
+    stream = engine.submit([req])[0]
     await tokens_of(stream)
     return stream.cached_tokens
 
 
 @HYBRIDS
-async def test_the_next_turn_computes_only_what_is_new(start_engine: StartEngine, kind: str) -> None:
+async def test_the_next_turn_computes_only_new_tokens(start_engine: StartEngine, kind: str) -> None:
     async with start_engine(kind) as engine:
         first = request(1, 100, 20)
         (answer,) = await run(engine, first)
@@ -40,7 +40,7 @@ async def test_the_next_turn_computes_only_what_is_new(start_engine: StartEngine
 
 
 @HYBRIDS
-async def test_a_prompt_that_leaves_a_known_one_anywhere_computes_at_most_64_tokens_of_it_again(
+async def test_a_prompt_that_branches_off_recomputes_at_most_64_shared_tokens(
     start_engine: StartEngine, kind: str
 ) -> None:
     async with start_engine(kind, prefill_chunk=64) as engine:
@@ -49,13 +49,13 @@ async def test_a_prompt_that_leaves_a_known_one_anywhere_computes_at_most_64_tok
         for shared in (190, 150, 128, 70, 10):
             leaving = GenerationRequest((*known.prompt[:shared], *request(shared, 20).prompt), 4, GREEDY)
             assert shared - await cached(engine, leaving) <= 64
-            # From the second visit on there is a checkpoint right at the branch, where one run can make it.
+            # The second visit leaves a checkpoint at the branch, if the graph has traces.
             again = GenerationRequest((*known.prompt[:shared], *request(shared + 1, 20).prompt), 4, GREEDY)
             if engine.traceable:
                 assert await cached(engine, again) == shared
 
 
-async def test_choices_of_one_prompt_and_those_who_share_its_beginning_compute_it_once(
+async def test_a_shared_prefix_is_computed_once(
     start_engine: StartEngine,
 ) -> None:
     async with start_engine("onnx-community", max_seqs=8, slot_tokens=4096) as engine:
@@ -72,7 +72,7 @@ async def test_choices_of_one_prompt_and_those_who_share_its_beginning_compute_i
         assert [stream.cached_tokens for stream in others] == [0] + [128] * 7
 
 
-async def test_another_salt_finds_nothing(start_engine: StartEngine) -> None:
+async def test_another_salt_has_no_cached_prefix(start_engine: StartEngine) -> None:
     async with start_engine("onnx-community") as engine:
         await run(engine, request(5, 100))
         other = RequestContext(cache_salt="other")
@@ -80,45 +80,45 @@ async def test_another_salt_finds_nothing(start_engine: StartEngine) -> None:
         assert await cached(engine, request(5, 100)) > 0
 
 
-async def test_a_prompt_tells_how_far_it_is(start_engine: StartEngine) -> None:
+async def test_a_prompt_reports_its_progress(start_engine: StartEngine) -> None:
     async with start_engine("onnx-community", prefill_chunk=64) as engine:
-        asked = dataclasses.replace(request(6, 150), report_progress=True)
+        req = dataclasses.replace(request(6, 150), report_progress=True)
         for known in (0, 128):
-            events = [event async for event in engine.submit([asked])[0]]
-            told = [event for event in events if isinstance(event, PromptProgress)]
-            assert [(p.total, p.cached) for p in told] == [(150, told[0].cached)] * len(told)
-            assert told[0].cached == told[0].processed >= known
-            assert told[-1].processed == 150
-            assert events[: len(told)] == told
+            events = [event async for event in engine.submit([req])[0]]
+            progress = [event for event in events if isinstance(event, PromptProgress)]
+            assert [(p.total, p.cached) for p in progress] == [(150, progress[0].cached)] * len(progress)
+            assert progress[0].cached == progress[0].processed >= known
+            assert progress[-1].processed == 150
+            assert events[: len(progress)] == progress
 
 
-async def test_the_youngest_is_set_aside_when_memory_runs_out_and_loses_nothing(start_engine: StartEngine) -> None:
+async def test_a_preempted_sequence_resumes_with_the_same_tokens(start_engine: StartEngine) -> None:
     requests = [request(i, 20, 60) for i in range(4)]
     async with start_engine("onnx-community", slot_tokens=1024) as engine:
-        expected = [(await run(engine, asked))[0] for asked in requests]
+        expected = [(await run(engine, req))[0] for req in requests]
     async with start_engine("onnx-community", slot_tokens=160) as engine:
         assert await run(engine, *requests) == expected
         assert engine.stats().preemptions > 0
         await until_idle(engine)
 
 
-async def test_nobody_may_ask_for_more_tokens_than_the_slots_hold(start_engine: StartEngine) -> None:
+async def test_the_slots_bound_the_model_length(start_engine: StartEngine) -> None:
     async with start_engine("onnx-community", slot_tokens=160) as engine:
         assert engine.max_model_len == 160
 
 
-async def test_tokens_without_a_choice_are_computed_in_one_chunk_and_change_nothing(start_engine: StartEngine) -> None:
-    spelled = [5, 31, 32, 33, 34, 35, 36, 37, 38, 39, 1023]
+async def test_forced_tokens_are_prefilled_in_one_chunk_and_change_no_token(start_engine: StartEngine) -> None:
+    forced = [5, 31, 32, 33, 34, 35, 36, 37, 38, 39, 1023]
     ahead = SamplingParams(temperature=1.5, seed=3)
-    one_by_one = dataclasses.replace(ahead, top_logprobs=0)  # where each token's logprobs are asked for
-    steps: list[StepRecord] = []
+    one_by_one = dataclasses.replace(ahead, top_logprobs=0)  # logprobs make each token a step of its own
+    steps: list[StepObservation] = []
     answers = []
     async with start_engine("onnx-community", observe=steps.append) as engine:
         for sampling, chunks in ((ahead, 1), (one_by_one, 0)):
             steps.clear()
             make_chunks_cheap(engine.state.costs)
-            bound = GenerationRequest(request(8).prompt, 20, sampling, constraint=Grammar(list(spelled)))
+            bound = GenerationRequest(request(8).prompt, 20, sampling, constraint=ForcedAfterThree(list(forced)))
             answers.append(await run(engine, bound, request(9, 20, 20)))
-            assert len([s for s in steps if s.kind is StepKind.PREFILL and s.tokens == 1 + len(spelled)]) == chunks
+            assert len([s for s in steps if s.kind is StepKind.PREFILL and s.tokens == 1 + len(forced)]) == chunks
     assert answers[0] == answers[1]
-    assert answers[0][0][3 : 3 + len(spelled)] == spelled
+    assert answers[0][0][3 : 3 + len(forced)] == forced

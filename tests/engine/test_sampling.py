@@ -1,4 +1,4 @@
-"""Sampling against a plain reading of each rule, and the frequencies of many draws."""
+"""Sampling against a simple implementation, and frequencies of many draws."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def draw(logits: npt.NDArray[np.float32], *sequences: Sequence) -> list[int]:
 
 
 def allowed(logits: npt.NDArray[np.float32], params: SamplingParams) -> set[int]:
-    """The ids the filters leave, computed the slow and obvious way, with their order: top_k, top_p, min_p."""
+    """Return the ids left by the filters, in the order top_k, top_p, min_p."""
     scaled = logits.astype(np.float64) / params.temperature
     probabilities = np.exp(scaled - scaled.max())
     order = np.argsort(-probabilities, kind="stable")
@@ -67,7 +67,7 @@ def test_draws_have_the_frequencies_of_the_filtered_distribution(params: Samplin
     np.testing.assert_allclose(counts / 4000, expected / expected.sum(), atol=0.03)
 
 
-def test_temperature_zero_takes_the_likeliest_whatever_the_filters() -> None:
+def test_temperature_zero_draws_the_likeliest_with_any_filter() -> None:
     logits = np.random.default_rng(0).normal(size=(1, VOCAB)).astype(np.float32)
     params = SamplingParams(temperature=0, top_k=3, top_p=0.1, min_p=0.3)
     assert draw(logits, sequence(params)) == [int(logits.argmax())]
@@ -75,12 +75,12 @@ def test_temperature_zero_takes_the_likeliest_whatever_the_filters() -> None:
 
 @pytest.mark.parametrize("temperature", [1e-6, 1e-39, 5e-324])
 @pytest.mark.parametrize("filters", [{}, {"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.1, "top_p": 0.9}])
-def test_a_temperature_next_to_zero_is_zero(temperature: float, filters: dict[str, float]) -> None:
+def test_a_temperature_near_zero_draws_the_likeliest(temperature: float, filters: dict[str, float]) -> None:
     logits = np.random.default_rng(0).normal(size=(1, VOCAB)).astype(np.float32)
     assert draw(logits, sequence(SamplingParams(temperature, **filters))) == [int(logits.argmax())]
 
 
-def test_the_repetition_penalty_counts_the_prompt_and_both_signs() -> None:
+def test_the_repetition_penalty_covers_the_prompt_and_both_signs() -> None:
     logits = np.array([[3.0, 2.9, -1.0, 0.0]], np.float32)
     assert draw(logits, sequence(SamplingParams(0, repetition_penalty=1.1), prompt=(0,))) == [1]
     negative = np.array([[-1.0, -1.5]], np.float32)
@@ -98,7 +98,7 @@ def test_frequency_and_presence_penalties_count_the_answer_only() -> None:
     assert draw(logits, sequence(presence, answer=(0,))) == [1]
 
 
-def test_logit_bias_moves_the_ids_it_names() -> None:
+def test_logit_bias_changes_draws() -> None:
     logits = np.zeros((1, VOCAB), np.float32)
     assert draw(logits, sequence(SamplingParams(0, logit_bias={7: 5.0}))) == [7]
     assert draw(logits, sequence(SamplingParams(0, logit_bias={0: -100.0}))) == [1]
@@ -118,7 +118,7 @@ def test_ids_at_minus_infinity_are_never_drawn() -> None:
         assert draw(logits, sequence(params)) == [17]
 
 
-def test_the_nucleus_may_be_wider_than_the_few_hundred_likeliest() -> None:
+def test_the_nucleus_may_exceed_the_few_hundred_likeliest_ids() -> None:
     logits = np.zeros((1, VOCAB), np.float32)
     flat = sequence(SamplingParams(1, top_p=0.99, seed=0))
     assert len({draw(logits, flat)[0] for _ in range(3000)}) > 300

@@ -1,4 +1,4 @@
-"""What the scheduler decides, on plain numbers."""
+"""Decisions of the scheduler, on plain numbers."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import pytest
 
 from server.engine.cost_model import CostModel
 from server.engine.observations import StepKind
-from server.engine.schedule import Flight, Load, Policy, Prompt, Step, Width, next_step
+from server.engine.schedule import Load, PendingPrompt, Policy, RunningStep, StepPlan, Width, next_step
 
-DECODE = Step(StepKind.DECODE)
+DECODE = StepPlan(StepKind.DECODE)
 WIDE_ONLY = Policy(wide=2, narrow=None, max_chunk=256, itl_target=1.0)
 POOL = replace(WIDE_ONLY, narrow=1)
 
 
 @pytest.fixture
 def costs() -> CostModel:
-    """Decode takes 50 ms and 10 ms a row, prefill 50 ms and 10 ms a token; with one thread twice as much."""
+    """Steps take 50 ms plus 10 ms per row or token; with one thread, twice that."""
     model = CostModel()
     for threads, factor in ((2, 1), (1, 2)):
         for n in (1, 4, 16, 64):
@@ -26,80 +26,80 @@ def costs() -> CostModel:
     return model
 
 
-def prefill(tokens: int) -> Step:
-    return Step(StepKind.PREFILL, 0, tokens)
+def prefill(tokens: int) -> StepPlan:
+    return StepPlan(StepKind.PREFILL, 0, tokens)
 
 
-def whole(*tokens: int) -> tuple[Prompt, ...]:
-    """Prompts of which nothing is read."""
-    return tuple(Prompt(count, count) for count in tokens)
+def pending(*tokens: int) -> tuple[PendingPrompt, ...]:
+    """Prompts whose prefill has not started."""
+    return tuple(PendingPrompt(count, count) for count in tokens)
 
 
-def flight(kind: StepKind, width: Width, rows: int = 1) -> Flight:
-    return Flight(kind, width, rows, 0.0)
+def running(kind: StepKind, width: Width, rows: int = 1) -> RunningStep:
+    return RunningStep(kind, width, rows, 0.0)
 
 
-def test_nothing_waits_so_nothing_is_done(costs: CostModel) -> None:
+def test_no_step_without_work(costs: CostModel) -> None:
     assert next_step(Load(), Width.WIDE, WIDE_ONLY, costs) is None
 
 
-def test_a_prompt_with_no_streams_beside_it_is_taken_in_the_longest_chunks(costs: CostModel) -> None:
-    assert next_step(Load(prompts=whole(1000)), Width.WIDE, WIDE_ONLY, costs) == prefill(256)
-    assert next_step(Load(prompts=whole(100, 300)), Width.WIDE, WIDE_ONLY, costs) == prefill(100)
+def test_without_streams_a_prompt_is_prefilled_in_the_longest_chunks(costs: CostModel) -> None:
+    assert next_step(Load(prompts=pending(1000)), Width.WIDE, WIDE_ONLY, costs) == prefill(256)
+    assert next_step(Load(prompts=pending(100, 300)), Width.WIDE, WIDE_ONLY, costs) == prefill(100)
 
 
-def test_prompts_and_streams_take_turns(costs: CostModel) -> None:
-    after_decode, after_prefill = (Load(3, whole(20), last=kind) for kind in (StepKind.DECODE, StepKind.PREFILL))
+def test_prefill_and_decode_alternate(costs: CostModel) -> None:
+    after_decode, after_prefill = (Load(3, pending(20), last_kind=kind) for kind in (StepKind.DECODE, StepKind.PREFILL))
     assert next_step(after_decode, Width.WIDE, WIDE_ONLY, costs) == prefill(20)
     assert next_step(after_prefill, Width.WIDE, WIDE_ONLY, costs) == DECODE
 
 
-def test_a_chunk_between_two_tokens_takes_as_long_as_streams_may_wait(costs: CostModel) -> None:
-    assert next_step(Load(5, whole(1000)), Width.WIDE, WIDE_ONLY, costs) == prefill(85)  # 1 - 0.1 = 0.05 + 85 * 0.01
+def test_with_streams_a_chunk_fits_the_itl_target(costs: CostModel) -> None:
+    assert next_step(Load(5, pending(1000)), Width.WIDE, WIDE_ONLY, costs) == prefill(85)  # 1 - 0.1 = 0.05 + 85 * 0.01
     impatient = replace(WIDE_ONLY, itl_target=0.01)
-    assert next_step(Load(5, whole(1000)), Width.WIDE, impatient, costs) == prefill(16)
+    assert next_step(Load(5, pending(1000)), Width.WIDE, impatient, costs) == prefill(16)
 
 
-def test_before_anything_was_timed_chunks_are_of_moderate_size() -> None:
-    assert next_step(Load(5, whole(1000)), Width.WIDE, WIDE_ONLY, CostModel()) == prefill(64)
+def test_without_timings_chunks_have_the_default_size() -> None:
+    assert next_step(Load(5, pending(1000)), Width.WIDE, WIDE_ONLY, CostModel()) == prefill(64)
 
 
-def test_a_long_prompt_is_read_beside_the_streams(costs: CostModel) -> None:
-    load = Load(5, whole(1000))
+def test_a_long_prompt_is_prefilled_in_parallel_with_the_streams(costs: CostModel) -> None:
+    load = Load(5, pending(1000))
     assert next_step(load, Width.WIDE, POOL, costs) is None
     assert next_step(load, Width.NARROW, POOL, costs) == DECODE
-    decoding = Load(0, whole(1000), (flight(StepKind.DECODE, Width.NARROW, 5),))
+    decoding = Load(0, pending(1000), (running(StepKind.DECODE, Width.NARROW, 5),))
     assert next_step(decoding, Width.NARROW, POOL, costs) == prefill(95)  # 2 = 2 * (0.05 + 95 * 0.01)
-    both = replace(decoding, flights=(*decoding.flights, flight(StepKind.PREFILL, Width.NARROW)))
+    both = replace(decoding, running_steps=(*decoding.running_steps, running(StepKind.PREFILL, Width.NARROW)))
     assert next_step(both, Width.NARROW, POOL, costs) is None
 
 
-def test_the_rest_of_a_long_prompt_is_read_beside_the_streams_too(costs: CostModel) -> None:
-    load = Load(5, (Prompt(left=20, whole=1000),), (flight(StepKind.DECODE, Width.NARROW, 5),))
+def test_the_rest_of_a_long_prompt_stays_on_a_narrow_session(costs: CostModel) -> None:
+    load = Load(5, (PendingPrompt(remaining=20, total=1000),), (running(StepKind.DECODE, Width.NARROW, 5),))
     assert next_step(load, Width.NARROW, POOL, costs) == prefill(20)
 
 
-def test_a_short_prompt_is_read_between_two_tokens_with_all_cores(costs: CostModel) -> None:
-    load = Load(5, whole(500), last=StepKind.DECODE)
+def test_a_short_prompt_is_prefilled_between_two_tokens_on_the_wide_session(costs: CostModel) -> None:
+    load = Load(5, pending(500), last_kind=StepKind.DECODE)
     assert next_step(load, Width.NARROW, POOL, costs) is None
     assert next_step(load, Width.WIDE, POOL, costs) == prefill(85)
 
 
 def test_wide_and_narrow_sessions_never_run_at_once(costs: CostModel) -> None:
-    wide = Load(0, whole(1000), (flight(StepKind.DECODE, Width.WIDE, 5),))
+    wide = Load(0, pending(1000), (running(StepKind.DECODE, Width.WIDE, 5),))
     assert next_step(wide, Width.NARROW, POOL, costs) is None
-    narrow = Load(5, (), (flight(StepKind.PREFILL, Width.NARROW),))
+    narrow = Load(5, (), (running(StepKind.PREFILL, Width.NARROW),))
     assert next_step(narrow, Width.WIDE, POOL, costs) is None
     assert next_step(narrow, Width.NARROW, POOL, costs) == DECODE
 
 
-def test_a_prompt_alone_is_read_with_all_cores_however_long(costs: CostModel) -> None:
-    assert next_step(Load(prompts=whole(4000)), Width.WIDE, POOL, costs) == prefill(256)
-    assert next_step(Load(prompts=whole(4000)), Width.NARROW, POOL, costs) is None
+def test_without_streams_even_a_long_prompt_uses_the_wide_session(costs: CostModel) -> None:
+    assert next_step(Load(prompts=pending(4000)), Width.WIDE, POOL, costs) == prefill(256)
+    assert next_step(Load(prompts=pending(4000)), Width.NARROW, POOL, costs) is None
 
 
-def test_tokens_known_ahead_pay_where_few_others_wait(costs: CostModel) -> None:
-    alone, crowd = costs.least_forced(2, 1), costs.least_forced(2, 16)
+def test_forced_tokens_are_prefilled_only_if_few_sequences_decode(costs: CostModel) -> None:
+    alone, crowd = costs.min_forced_tokens(2, 1), costs.min_forced_tokens(2, 16)
     assert alone == pytest.approx(1)  # 0.05 / (0.06 - 0.01)
     assert crowd > 100
-    assert CostModel().least_forced(2, 1) == float("inf")
+    assert CostModel().min_forced_tokens(2, 1) == float("inf")

@@ -1,4 +1,4 @@
-"""Slots hold the memory of the sequences in them, wherever these came from and whoever was there before."""
+"""The state and the resident memory of slots after moves, swaps and releases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONG, SHORT, HEADS = 4000, 100, 4
 KV = StateTensor("past_key_values.0.key", "present.0.key", StateKind.KV, (HEADS, 64), np.dtype(np.float32))
 CONV = StateTensor("past_conv.0", "present_conv.0", StateKind.CONV, (32, 3), np.dtype(np.float32))
 
-pytestmark = pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="the system does not take pages back")
+pytestmark = pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="the system cannot drop pages")
 
 
 def fill(pool: SlotPool, slot: int, length: int, seed: int) -> None:
@@ -33,7 +33,7 @@ def holds(pool: SlotPool, slot: int, length: int, seed: int) -> bool:
 
 
 def resident_tokens(pool: SlotPool) -> float:
-    """Of how many tokens the KV lies in memory."""
+    """Return the number of tokens whose KV would fill the resident pages."""
     array = pool.arrays[KV.past]
     pages = (ctypes.c_ubyte * -(-array.nbytes // mmap.PAGESIZE))()
     libc = ctypes.CDLL(None, use_errno=True)
@@ -49,14 +49,14 @@ def pool() -> SlotPool:
     return pool
 
 
-def test_a_short_sequence_in_a_long_ones_place_holds_no_more_than_its_own(pool: SlotPool) -> None:
+def test_a_sequence_moved_into_a_longer_ones_slot_takes_only_its_own_memory(pool: SlotPool) -> None:
     pool.move(1, 0, SHORT)
     assert holds(pool, 0, SHORT, seed=2)
     assert resident_tokens(pool) < 1.5 * SHORT
 
 
 @pytest.mark.parametrize("turns", [1, 2])
-def test_sequences_that_change_places_hold_what_they_held(pool: SlotPool, turns: int) -> None:
+def test_swapped_sequences_keep_their_state(pool: SlotPool, turns: int) -> None:
     for turn in range(turns):
         long, short = (0, 1) if turn == 0 else (1, 0)
         pool.swap(long, short, LONG, SHORT)
@@ -65,6 +65,6 @@ def test_sequences_that_change_places_hold_what_they_held(pool: SlotPool, turns:
     assert resident_tokens(pool) < LONG + 1.5 * SHORT
 
 
-def test_a_released_slot_holds_nothing(pool: SlotPool) -> None:
+def test_a_released_slot_takes_no_memory(pool: SlotPool) -> None:
     pool.release(0)
     assert resident_tokens(pool) < 1.5 * SHORT

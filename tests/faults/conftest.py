@@ -1,4 +1,4 @@
-"""Servers as in tests/http."""
+"""Fixtures that start servers, from tests/http."""
 
 from tests.http.conftest import _no_settings_from_outside, start_server, tiny_model
 

@@ -1,4 +1,4 @@
-"""A fault in the engine's own bookkeeping, after which no state can be trusted: all is refused, and nothing hangs."""
+"""Errors in the engine's own state: requests are refused, and nothing hangs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def raising(error: Exception) -> Callable[..., None]:
     return call
 
 
-def test_without_memory_for_the_cache_a_request_is_answered_and_not_kept(
+def test_without_memory_for_the_cache_requests_are_answered_uncached(
     tiny_model: Path, start_server: StartServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = start_server(model=str(tiny_model), max_seqs=2, threads=1)
@@ -34,13 +34,13 @@ def test_without_memory_for_the_cache_a_request_is_answered_and_not_kept(
     assert "no memory to keep" in caplog.text
 
 
-def test_a_fault_outside_a_step_ends_the_engine_and_says_so(
+def test_an_error_outside_a_step_closes_the_engine_and_is_reported(
     tiny_model: Path, start_server: StartServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = start_server(model=str(tiny_model), max_seqs=2, threads=1)
 
     monkeypatch.setattr(PrefixCache, "insert", raising(RuntimeError("a fault")))
-    for _ in range(2):  # the one it happened to, and the next
+    for _ in range(2):  # the request during which it failed, and the next one
         answer = server.chat(messages=HELLO, max_tokens=4)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "failed")
     for path in ("/ready", "/health"):

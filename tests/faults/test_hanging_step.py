@@ -1,4 +1,4 @@
-"""A step of the engine that does not come back: /ready and the log say so, and say when it has."""
+"""A step that hangs: /ready and the log report it, and its end."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def test_a_step_that_hangs_makes_the_server_unready_until_it_ends(
 ) -> None:
     caplog.set_level(logging.INFO)
     server = start_server(model=str(tiny_model), max_seqs=1, threads=1, step_timeout=1, max_queue_time=2)
-    go_on, run = threading.Event(), ModelSession.run
+    resume, run = threading.Event(), ModelSession.run
 
     def hanging(self: ModelSession, *arguments: Any, **options: Any) -> Any:
-        go_on.wait(60)
+        resume.wait(60)
         return run(self, *arguments, **options)
 
     monkeypatch.setattr(ModelSession, "run", hanging)
@@ -32,10 +32,10 @@ def test_a_step_that_hangs_makes_the_server_unready_until_it_ends(
 
     assert ready().status_code == 200
     answers: list[httpx.Response] = []
-    asking = threading.Thread(
+    client = threading.Thread(
         target=lambda: answers.append(server.chat(messages=[{"role": "user", "content": "hello"}], max_tokens=1))
     )
-    asking.start()
+    client.start()
     server.wait_until(lambda: server.engine.running == 1)
     waiting = server.chat(messages=[{"role": "user", "content": "hello"}], max_tokens=1)
     assert (waiting.status_code, waiting.json()["error"]["code"]) == (503, "overloaded")
@@ -46,8 +46,8 @@ def test_a_step_that_hangs_makes_the_server_unready_until_it_ends(
     refused = server.chat(messages=[{"role": "user", "content": "hello"}], max_tokens=1)
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "stalled")
     server.wait_until(lambda: "the server is not ready until it ends" in caplog.text)
-    go_on.set()
+    resume.set()
     server.wait_until(lambda: ready().status_code == 200)
     server.wait_until(lambda: "the server is ready" in caplog.text)
-    asking.join()
+    client.join()
     assert answers[0].status_code == 200

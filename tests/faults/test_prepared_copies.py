@@ -1,4 +1,4 @@
-"""A server does not trust a prepared copy that is damaged or out of date: it makes it again, or does without."""
+"""A server replaces a damaged or outdated prepared copy, or runs without one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from server.runtime.graph import Precision, load
 from server.runtime.model_folder import open_model_folder
 from tests.http.conftest import StartServer
 
-ASKED = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8, "temperature": 0}
+BODY = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8, "temperature": 0}
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def change_the_model(model: Path, copy: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", [damage, change_the_model])
-def test_it_is_made_again_at_the_start(
+def test_a_bad_copy_is_replaced_at_the_start(
     fault: Callable[[Path, Path], None],
     own_model: Path,
     copy: Path,
@@ -52,10 +52,10 @@ def test_it_is_made_again_at_the_start(
         server = start_server(model=str(own_model), prepared_folder=copy.parent, threads=1)
     assert "is damaged or out of date and is made again" in caplog.text
     assert prepared.find(load(open_model_folder(own_model).graph, Precision.FAST), copy.parent, print) is not None
-    assert server.chat(**ASKED).json()["usage"]["completion_tokens"] == 8
+    assert server.chat(**BODY).json()["usage"]["completion_tokens"] == 8
 
 
-def test_where_it_cannot_be_made_again_the_model_is_served_without_it(
+def test_a_bad_copy_that_cannot_be_replaced_is_not_used(
     own_model: Path,
     copy: Path,
     start_server: StartServer,
@@ -68,11 +68,9 @@ def test_where_it_cannot_be_made_again_the_model_is_served_without_it(
     with caplog.at_level(logging.INFO):
         server = start_server(model=str(own_model), prepared_folder=copy.parent, threads=1)
     assert "There is no space" in caplog.text
-    assert server.chat(**ASKED).json()["usage"]["completion_tokens"] == 8
+    assert server.chat(**BODY).json()["usage"]["completion_tokens"] == 8
 
 
-def test_a_model_that_was_never_prepared_is_not_prepared_by_serving_it(
-    own_model: Path, tmp_path: Path, start_server: StartServer
-) -> None:
+def test_serving_an_unprepared_model_makes_no_copy(own_model: Path, tmp_path: Path, start_server: StartServer) -> None:
     start_server(model=str(own_model), prepared_folder=tmp_path / "prepared", threads=1)
     assert not (tmp_path / "prepared").exists()

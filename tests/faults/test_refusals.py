@@ -1,4 +1,4 @@
-"""What a server cannot start with ends it with one line that says what to change."""
+"""A server that cannot start exits with one line that says what to change."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def last_line(result: subprocess.CompletedProcess[str]) -> str:
 
 
 @pytest.mark.parametrize("file", ["onnx/model.onnx", "onnx/model.onnx_data", "tokenizer.json", "config.json"])
-def test_a_file_of_the_model_that_was_cut_short_is_named(tiny_model: Path, tmp_path: Path, file: str) -> None:
+def test_a_truncated_model_file_is_named(tiny_model: Path, tmp_path: Path, file: str) -> None:
     folder = shutil.copytree(tiny_model, tmp_path / "model")
     path = folder / file
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert Path(file).stem in last_line(start("--model", str(folder)))
 
 
-def test_state_that_no_memory_is_there_for_is_refused_with_what_to_lower(tiny_model: Path) -> None:
-    said = last_line(start("--model", str(tiny_model), "--max-seqs", "1000000000"))
-    assert "--max-seqs" in said
-    assert "memory" in said
+def test_too_little_memory_for_state_names_the_option_to_lower(tiny_model: Path) -> None:
+    message = last_line(start("--model", str(tiny_model), "--max-seqs", "1000000000"))
+    assert "--max-seqs" in message
+    assert "memory" in message
 
 
-def test_a_disk_that_fills_while_a_model_is_prepared(tiny_model: Path, tmp_path: Path) -> None:
-    """Writing fails beyond so many bytes of a file, as it does where there is no space."""
+def test_a_disk_that_fills_during_prepare(tiny_model: Path, tmp_path: Path) -> None:
+    """A limit on the size of files makes writing fail as a full disk would."""
     command = [sys.executable, "-m", "server", "prepare", "--model", str(tiny_model), "--prepared-folder", "prepared"]
     limit = (1 << 16, 1 << 16)
     result = subprocess.run(
@@ -57,8 +57,8 @@ def test_a_disk_that_fills_while_a_model_is_prepared(tiny_model: Path, tmp_path:
         timeout=60,
         check=False,
     )
-    said = last_line(result)
-    assert re.search(r"cannot prepare model\.onnx in prepared, where \S+ GB are free: .*Failed to write", said)
+    message = last_line(result)
+    assert re.search(r"cannot prepare model\.onnx in prepared, where \S+ GB are free: .*Failed to write", message)
     assert [path.suffix for path in (tmp_path / "prepared").iterdir()] == [".lock"]
 
 
@@ -67,17 +67,17 @@ def test_a_config_that_contradicts_the_graph(tiny_model: Path, tmp_path: Path) -
     models.leave_vocabulary_open(folder / "onnx" / "model.onnx")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 1000}))
-    said = last_line(start("--model", str(folder)))
-    assert said == "lfm-serve: model.onnx has logits for 1024 tokens, config.json says 1000."
+    message = last_line(start("--model", str(folder)))
+    assert message == "lfm-serve: model.onnx has logits for 1024 tokens, config.json says 1000."
 
 
-def test_a_certificate_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_certificate_is_refused(tmp_path: Path) -> None:
     certificate = tmp_path / "certificate.pem"
     certificate.write_text("nothing")
     assert last_line(start("--ssl-certfile", str(certificate))).startswith("lfm-serve: --ssl-certfile, --ssl-keyfile: ")
 
 
-def test_keys_that_cannot_be_read_are_refused_before_anything_else(tmp_path: Path) -> None:
+def test_invalid_api_keys_are_refused_before_loading(tmp_path: Path) -> None:
     keys = tmp_path / "keys.toml"
     keys.write_text("[a]")
     assert last_line(start("--api-keys-file", str(keys))) == (

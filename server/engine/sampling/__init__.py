@@ -1,1 +1,1 @@
-"""The next token: constraint masks, penalties, sampling filters, log-probabilities."""
+"""Chooses next tokens: masks, penalties, filters, draws, log-probabilities."""

@@ -1,4 +1,4 @@
-"""How likely tokens are by the logits as the model gives them: natural logs of the softmax."""
+"""Natural log-probabilities from the model's unmodified logits."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ Logits = npt.NDArray[np.float32]
 
 
 def score(logits: Logits, tokens: npt.NDArray[np.int64], alternatives: int) -> list[TokenLogprobs]:
-    """The log-probability of each of `tokens` [N] by its row of `logits` [N, vocab], with the likeliest ids.
+    """Return the log-probability of each of `tokens` [N].
 
-    Raises StepFailedError where a row is not finite.
+    `logits`: float32 [N, vocab]; row i predicts `tokens[i]`.
+    `alternatives`: number of likeliest tokens to return with each, with their log-probabilities.
+
+    Raises StepFailedError if a row is not finite.
     """
     if not np.isfinite(logits.max(axis=1)).all():
         raise StepFailedError("The model gave no finite logits for this request.")
@@ -25,17 +28,20 @@ def score(logits: Logits, tokens: npt.NDArray[np.int64], alternatives: int) -> l
 
 
 def token_logprobs(row: Logits, normalizer: float, token: int, top: npt.NDArray[np.int64]) -> TokenLogprobs:
-    """The log-probabilities of `token` and of the ids in `top`; `normalizer` is the row's `log_sum_exp`."""
+    """Return the log-probabilities of `token` and of the ids in `top`.
+
+    `normalizer`: `log_sum_exp(row)`.
+    """
     return TokenLogprobs(float(row[token] - normalizer), tuple((int(t), float(row[t] - normalizer)) for t in top))
 
 
 def log_sum_exp(row: Logits) -> float:
-    """The log of a row's partition function."""
+    """Return log(sum(exp(row))) of a row [vocab], summed in float64."""
     return float(np.log(np.exp(row - row.max(), dtype=np.float64).sum()) + row.max())
 
 
 def likeliest(row: Logits, count: int) -> npt.NDArray[np.int64]:
-    """The `count` most likely ids, the likeliest first."""
+    """Return the `count` likeliest ids of a row [vocab], the likeliest first."""
     if count == 0:
         return np.empty(0, np.int64)
     ids = np.argpartition(row, -count)[-count:]

@@ -1,8 +1,8 @@
 """Draws the next token of every row of a batch from its logits.
 
-In this order: logit_bias, penalties, what may not be drawn, temperature, top_k, top_p, min_p, one draw. Work over the
-whole vocabulary is done on all rows at once; what remains after the filters is small and done row by row. A row's draw
-never depends on the others. Knows nothing of slots or streams.
+Applies, in this order: logit_bias, penalties, masks, temperature, top_k, top_p, min_p, and one draw. Operations on the
+whole vocabulary run on all rows at once; the few candidates left by the filters are processed row by row. The other
+rows never affect what a row draws.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from server.engine.sampling.logprobs import Logits, likeliest, log_sum_exp, toke
 from server.engine.sequence import Sequence
 from server.engine.types import SamplingParams, TokenLogprobs
 
-GREEDY = 1e-5
-"""Up to this temperature the likeliest token is drawn: a logit that is 0.001 lower has a weight of e^-100 already."""
+GREEDY_TEMPERATURE = 1e-5
+"""Up to this temperature, draw the likeliest token.
+
+A logit only 0.001 lower has a weight of just e^-100 here.
+"""
 
 Ids = npt.NDArray[np.int64]
 LogWeights = npt.NDArray[np.floating]
@@ -28,22 +31,25 @@ LogWeights = npt.NDArray[np.floating]
 def sample(
     logits: Logits, sequences: Rows[Sequence], masks: Rows[Bitmask | None] = ()
 ) -> list[tuple[int, TokenLogprobs | None]]:
-    """Draw one token for each row of `logits` [B, vocab], which is changed in the process.
+    """Draw one token for each row of `logits`, float32 [B, vocab]. Modifies `logits`.
 
-    Ids that must not be drawn are -inf already, or not in the row's mask where `masks` has one for it. Logprobs come
-    from the logits as they are given.
+    A token is not drawn if its logit is -inf or the row's mask does not allow it; `masks` has a mask or None for each
+    row, or is empty. Log-probabilities are computed from the logits passed in.
     """
     scored = [i for i, s in enumerate(sequences) if s.request.sampling.top_logprobs is not None]
-    kept = {i: logits[i].copy() for i in scored}
-    _adjust(logits, sequences)
-    _restrict(logits, sequences, masks)
+    raw_rows = {i: logits[i].copy() for i in scored}
+    _apply_bias_and_penalties(logits, sequences)
+    _forbid_tokens(logits, sequences, masks)
     best = logits.argmax(axis=1)
     tokens: list[int] = best.tolist()
     peaks = logits[np.arange(len(best)), best].astype(np.float64)
     for i, ids, log_weights in _candidates(logits, [s.request.sampling for s in sequences], peaks):
         tokens[i] = _draw(ids, log_weights, sequences[i].rng.random())
     return [
-        (token, _logprobs(kept[i], token, sequences[i].request.sampling.top_logprobs or 0) if i in kept else None)
+        (
+            token,
+            _logprobs(raw_rows[i], token, sequences[i].request.sampling.top_logprobs or 0) if i in raw_rows else None,
+        )
         for i, token in enumerate(tokens)
     ]
 
@@ -52,8 +58,8 @@ def _logprobs(row: Logits, token: int, alternatives: int) -> TokenLogprobs:
     return token_logprobs(row, log_sum_exp(row), token, likeliest(row, alternatives))
 
 
-def _adjust(logits: Logits, sequences: Rows[Sequence]) -> None:
-    """Apply logit_bias and penalties in place."""
+def _apply_bias_and_penalties(logits: Logits, sequences: Rows[Sequence]) -> None:
+    """Apply logit_bias and the three penalties in place."""
     repeating: list[tuple[int, Sequence]] = []
     for i, sequence in enumerate(sequences):
         params = sequence.request.sampling
@@ -72,7 +78,10 @@ def _adjust(logits: Logits, sequences: Rows[Sequence]) -> None:
 
 
 def _penalize_repetition(logits: Logits, repeating: list[tuple[int, Sequence]]) -> None:
-    """Prompt and answer alike (Keskar et al. 2019, CTRL), as transformers computes it."""
+    """Apply the repetition penalty to prompt and answer tokens, in place.
+
+    From Keskar et al. 2019 (CTRL), computed as transformers does.
+    """
     ids = [sequence.seen for _, sequence in repeating]
     lengths = [len(seen) for seen in ids]
     at = np.repeat([i for i, _ in repeating], lengths), np.concatenate(ids)
@@ -82,8 +91,8 @@ def _penalize_repetition(logits: Logits, repeating: list[tuple[int, Sequence]]) 
     logits[at] = np.where(values > 0, values / penalty, values * penalty)
 
 
-def _restrict(logits: Logits, sequences: Rows[Sequence], masks: Rows[Bitmask | None]) -> None:
-    """Set what may not be drawn to -inf in place."""
+def _forbid_tokens(logits: Logits, sequences: Rows[Sequence], masks: Rows[Bitmask | None]) -> None:
+    """Set the logits of masked and too early stop tokens to -inf, in place."""
     for i, sequence in enumerate(sequences):
         mask = masks[i] if masks else None
         if mask is not None:
@@ -95,24 +104,29 @@ def _restrict(logits: Logits, sequences: Rows[Sequence], masks: Rows[Bitmask | N
 def _candidates(
     logits: Logits, params: Rows[SamplingParams], peaks: npt.NDArray[np.float64]
 ) -> Iterator[tuple[int, Ids, LogWeights]]:
-    """For each row that is not greedy the ids that may be drawn, ascending, and their log weights (the peak's is 0)."""
-    drawing = [i for i, p in enumerate(params) if p.temperature > GREEDY]
-    # With min_p hardly any id is left, so it is applied first; without top_k that comes to the same.
-    few = [i for i in drawing if params[i].min_p > 0 and params[i].top_k == 0]
-    for i, ids, log_weights in _above_floors(logits, params, peaks, few):
+    """Yield (row, ids, log weights) for each row that is not greedy.
+
+    `peaks`: float64 [B], the largest logit of each row.
+
+    The ids are the ones that may be drawn, ascending. Their log weights are relative to the peak, which has 0.
+    """
+    drawing = [i for i, p in enumerate(params) if p.temperature > GREEDY_TEMPERATURE]
+    # min_p leaves hardly any id, so apply it first; unless top_k is set, the order does not change the result.
+    with_min_p = [i for i in drawing if params[i].min_p > 0 and params[i].top_k == 0]
+    for i, ids, log_weights in _min_p_candidates(logits, params, peaks, with_min_p):
         if params[i].top_p < 1:
             total = _total_weight(logits[i], peaks[i], params[i].temperature)
             ids, log_weights = _nucleus(ids, log_weights, params[i].top_p * total)
         yield i, ids, log_weights
     for i in drawing:
         if params[i].min_p == 0 or params[i].top_k:
-            yield i, *_filtered(logits[i], params[i], peaks[i])
+            yield i, *_filter_row(logits[i], params[i], peaks[i])
 
 
-def _above_floors(
+def _min_p_candidates(
     logits: Logits, params: Rows[SamplingParams], peaks: npt.NDArray[np.float64], rows: list[int]
 ) -> Iterator[tuple[int, Ids, LogWeights]]:
-    """What min_p leaves of each of `rows`, found in one pass over them."""
+    """Yield the candidates that min_p leaves in each of `rows`, in one pass."""
     if not rows:
         return
     temperatures = np.array([params[i].temperature for i in rows])
@@ -127,8 +141,11 @@ def _above_floors(
         begin += count
 
 
-def _filtered(row: Logits, params: SamplingParams, peak: float) -> tuple[Ids, LogWeights]:
-    """What top_k, top_p and min_p leave of a row; all of it, those that may not be drawn included, without them."""
+def _filter_row(row: Logits, params: SamplingParams, peak: float) -> tuple[Ids, LogWeights]:
+    """Apply top_k, top_p and min_p to a row [vocab].
+
+    Returns the remaining ids and their log weights. If all three are off, returns every id, including those at -inf.
+    """
     if params.top_k == 0 and params.top_p == 1 and params.min_p == 0:
         return np.arange(len(row)), (row - np.float32(peak)) * np.float32(1 / params.temperature)
     ids = _top_k(row, params.top_k)
@@ -142,19 +159,26 @@ def _filtered(row: Logits, params: SamplingParams, peak: float) -> tuple[Ids, Lo
 
 
 def _top_k(row: Logits, k: int) -> Ids:
+    """Return the `k` likeliest ids (all if `k` is 0) that are not at -inf, ascending."""
     ids = np.arange(len(row)) if k == 0 or k >= len(row) else np.sort(np.argpartition(row, -k)[-k:])
     return ids[row[ids] > -np.inf]
 
 
 def _total_weight(row: Logits, peak: float, temperature: float) -> float:
-    """The sum of a row's weights; in float32, which is 1 part in 10 million of each."""
+    """Return the sum of a row's weights.
+
+    Each is computed in float32, with a relative error of 1e-7.
+    """
     return float(np.exp((row - np.float32(peak)) * np.float32(1 / temperature)).sum(dtype=np.float64))
 
 
 def _nucleus(ids: Ids, log_weights: LogWeights, needed: float) -> tuple[Ids, LogWeights]:
-    """The smallest set of likeliest ids whose weight reaches `needed` (Holtzman et al. 2020); all where none does."""
+    """Return the smallest set of likeliest ids with a weight of `needed`.
+
+    From Holtzman et al. 2020. Returns all ids if even their total weight is smaller.
+    """
     weights = np.exp(log_weights)
-    # The nucleus nearly always lies within the few hundred likeliest: sort those first, all only where it does not.
+    # The nucleus nearly always lies within the few hundred likeliest ids, so try to sort only those.
     count = min(256, len(ids))
     head = np.argpartition(-weights, count - 1)[:count]
     if weights[head].sum() < needed:
@@ -166,10 +190,10 @@ def _nucleus(ids: Ids, log_weights: LogWeights, needed: float) -> tuple[Ids, Log
 
 
 def _draw(ids: Ids, log_weights: LogWeights, uniform: float) -> int:
-    """One of `ids` by inverse transform of `uniform`, a number from 0 to below 1."""
+    """Draw one of `ids` by inverse transform sampling; `uniform` is in [0, 1)."""
     if len(ids) == 1:
         return int(ids[0])
     cumulative = np.exp(log_weights).cumsum(dtype=np.float64)
-    # Below the sum even where rounding says otherwise: the last ids may weigh nothing.
+    # Rounding must not push the target up to the sum: the last ids may have weight 0.
     target = min(uniform * cumulative[-1], np.nextafter(cumulative[-1], 0))
     return int(ids[int(cumulative.searchsorted(target, "right"))])

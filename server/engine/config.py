@@ -1,0 +1,34 @@
+"""Limits and settings of an engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Limits of an engine.
+
+    `max_seqs`: most sequences that run at once; the number of slots.
+    `max_waiting`: most sequences in the queue.
+    `max_model_len`: most tokens of a prompt and its answer together.
+    `prefill_chunk`: most tokens of a prompt in one step.
+    `slot_tokens`: most tokens that running sequences hold together.
+    `cache_bytes`: size of the prefix cache.
+    `itl_target`: seconds that a stream should wait at most between two tokens.
+    `unknown_ids`: int64 token ids that are never drawn.
+    `max_waiting_tokens`: most prompt tokens in the queue; None for no limit.
+    """
+
+    max_seqs: int
+    max_waiting: int
+    max_model_len: int
+    prefill_chunk: int
+    slot_tokens: int
+    cache_bytes: int
+    itl_target: float
+    unknown_ids: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    max_waiting_tokens: int | None = None
