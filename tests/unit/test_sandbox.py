@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from server.chat.constrained.sandbox import SECONDS, Trial
+from server.chat.constrained.sandbox import SECONDS, Sandbox
 
 FINE = 'start: <mark> "x"'
 TOO_DEEP = "start: r0\n" + "".join(f"r{i}: r{i + 1}\n" for i in range(20_000)) + 'r20000: "x"'
@@ -14,22 +14,22 @@ SLOW = "start: " + " | ".join(f"/{i}[a-z]*{i}/" for i in range(20_000))
 
 
 def test_what_can_be_compiled_may_be_and_what_is_wrong_too() -> None:
-    trial = Trial(["<mark>"])
-    assert [trial.run(lark) for lark in (FINE, "start: (", "", FINE)] == [None] * 4
+    sandbox = Sandbox(["<mark>"])
+    assert [sandbox.try_compile(lark) for lark in (FINE, "start: (", "", FINE)] == [None] * 4
 
 
 @pytest.mark.parametrize(
     ("lark", "seconds", "reason"),
     [
-        (TOO_DEEP, SECONDS, "the compiler cannot bear it: it is nested too deep, or needs too much memory"),
+        (TOO_DEEP, SECONDS, "it is nested too deeply, or needs too much memory to compile"),
         (SLOW, 0.05, "it takes more than 0.05 seconds to compile"),
     ],
 )
 def test_what_cannot_be_borne_is_told_and_the_next_is_tried(lark: str, seconds: float, reason: str) -> None:
-    trial = Trial(["<mark>"], seconds)
-    assert trial.run(lark) == reason
-    assert trial.run(FINE) is None
-    assert trial.run(lark) == reason
+    sandbox = Sandbox(["<mark>"], seconds)
+    assert sandbox.try_compile(lark) == reason
+    assert sandbox.try_compile(FINE) is None
+    assert sandbox.try_compile(lark) == reason
 
 
 def test_the_process_ends_with_its_trial(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,8 +41,8 @@ def test_the_process_ends_with_its_trial(monkeypatch: pytest.MonkeyPatch) -> Non
         return started[-1]
 
     monkeypatch.setattr(subprocess, "Popen", recorded)
-    trial = Trial([])
-    trial.run(FINE)
+    sandbox = Sandbox([])
+    sandbox.try_compile(FINE)
     assert started[0].poll() is None
-    del trial
+    del sandbox
     assert started[0].poll() == 0

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.chat.tool_calls.call_syntax import render_call
-from server.chat.tool_calls.free_parser import ParsedCall, Piece, ToolCallParser, ToolSignature
+from server.chat.tool_calls.free_parser import FreeCallParser, FreePiece, ParsedCall, ToolSignature
 
 START, END = "<|tool_call_start|>", "<|tool_call_end|>"
 TOOLS = (
@@ -36,21 +36,21 @@ def add(a: str) -> ParsedCall:
     return call("add", f'{{"a": {a}}}')
 
 
-def joined(pieces: list[Piece]) -> list[Piece]:
-    result: list[Piece] = []
+def joined(pieces: list[FreePiece]) -> list[FreePiece]:
+    result: list[FreePiece] = []
     for is_text, group in groupby(pieces, key=lambda piece: isinstance(piece, str)):
         run = list(group)
         result += ["".join(map(str, run))] if is_text else run
     return result
 
 
-def parse(*pieces: str, tools: tuple[ToolSignature, ...] = TOOLS) -> list[Piece]:
-    parser = ToolCallParser(tools)
+def parse(*pieces: str, tools: tuple[ToolSignature, ...] = TOOLS) -> list[FreePiece]:
+    parser = FreeCallParser(tools)
     result = [given for piece in pieces for given in parser.feed(piece)]
     return joined(result + parser.finish())
 
 
-def parse_block(block: str) -> list[Piece]:
+def parse_block(block: str) -> list[FreePiece]:
     return parse(START + block + END)
 
 
@@ -101,7 +101,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize(("block", "calls"), [case[1:] for case in CALLS], ids=[case[0] for case in CALLS])
-def test_calls_are_read_in_every_form_models_write_them(block: str, calls: list[Piece]) -> None:
+def test_calls_are_read_in_every_form_models_write_them(block: str, calls: list[FreePiece]) -> None:
     assert parse_block(block) == calls
     assert parse(f"Before. {START}{block}{END} After.") == ["Before. ", *calls, " After."]
 
@@ -187,7 +187,7 @@ MIXED = [
 
 
 @pytest.mark.parametrize(("text", "pieces"), [case[1:] for case in MIXED], ids=[case[0] for case in MIXED])
-def test_what_is_not_a_call_is_text_in_its_place(text: str, pieces: list[Piece]) -> None:
+def test_what_is_not_a_call_is_text_in_its_place(text: str, pieces: list[FreePiece]) -> None:
     assert parse(text) == pieces
     assert parse(*text) == pieces
 
@@ -247,7 +247,7 @@ def test_nesting_has_a_limit() -> None:
 
 
 def test_a_call_is_given_when_its_parenthesis_closes() -> None:
-    parser = ToolCallParser(TOOLS)
+    parser = FreeCallParser(TOOLS)
     assert parser.feed(START + "[add(a=(1)") == []
     assert parser.feed(")") == [add("1")]
     assert parser.feed(", now(") == []
@@ -257,7 +257,7 @@ def test_a_call_is_given_when_its_parenthesis_closes() -> None:
 
 
 def test_content_is_passed_on_at_once_but_for_what_may_become_a_marker() -> None:
-    parser = ToolCallParser(TOOLS)
+    parser = FreeCallParser(TOOLS)
     assert parser.feed("Is 1 <") == ["Is 1 "]
     assert parser.feed(" 2? <|tool_") == ["< 2? "]
     assert parser.feed("call_stop") == ["<|tool_call_stop"]

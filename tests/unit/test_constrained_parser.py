@@ -10,16 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.chat.tool_calls.call_syntax import render_call
-from server.chat.tool_calls.constrained_parser import ArgumentsPiece, CallOpened, CallStream, FormReader, StreamPiece
+from server.chat.tool_calls.constrained_parser import (
+    ArgumentsPiece,
+    CallOpened,
+    ConstrainedCallParser,
+    ConstrainedPiece,
+    TextOrCallsParser,
+)
 
 START, END = "<|tool_call_start|>", "<|tool_call_end|>"
 
 
 def read(
-    text: str, sizes: list[int], stream: CallStream | FormReader | None = None
-) -> tuple[str, list[tuple[str, str]], list[StreamPiece]]:
+    text: str, sizes: list[int], stream: ConstrainedCallParser | TextOrCallsParser | None = None
+) -> tuple[str, list[tuple[str, str]], list[ConstrainedPiece]]:
     """Content, calls and all pieces of `text` cut into `sizes`."""
-    stream, pieces = stream or CallStream(), []
+    stream, pieces = stream or ConstrainedCallParser(), []
     while text:
         size = sizes.pop() if sizes else len(text)
         pieces += stream.feed(text[:size])
@@ -85,7 +91,7 @@ def test_what_was_rendered_is_read_back_in_any_pieces(
 
 
 def test_a_long_argument_arrives_while_it_is_written() -> None:
-    stream = CallStream()
+    stream = ConstrainedCallParser()
     stream.feed(f"{START}[write(text=")
     pieces = [stream.feed("word ") for _ in stream.feed('"') for _ in range(400)]
     assert all(piece == [ArgumentsPiece("word ")] for piece in pieces)
@@ -109,5 +115,5 @@ def test_a_call_that_is_cut_leaves_a_beginning_of_json() -> None:
 def test_an_answer_of_a_form_is_calls_from_its_start_or_text(
     text: str, content: str, calls: list[tuple[str, str]], size: int
 ) -> None:
-    assert read(text, [size] * len(text), FormReader(calls=True))[:2] == (content, calls)
-    assert read(text, [size] * len(text), FormReader(calls=False))[:2] == (text, [])
+    assert read(text, [size] * len(text), TextOrCallsParser(may_call=True))[:2] == (content, calls)
+    assert read(text, [size] * len(text), TextOrCallsParser(may_call=False))[:2] == (text, [])
