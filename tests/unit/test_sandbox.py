@@ -1,4 +1,4 @@
-"""Grammars that take too long or break the compiler end a process of their own, and nothing else."""
+"""A grammar that takes too long or crashes the compiler ends only the sandbox's process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TOO_DEEP = "start: r0\n" + "".join(f"r{i}: r{i + 1}\n" for i in range(20_000)) +
 SLOW = "start: " + " | ".join(f"/{i}[a-z]*{i}/" for i in range(20_000))
 
 
-def test_what_can_be_compiled_may_be_and_what_is_wrong_too() -> None:
+def test_valid_and_invalid_grammars_may_be_compiled() -> None:
     sandbox = Sandbox(["<mark>"])
     assert [sandbox.try_compile(lark) for lark in (FINE, "start: (", "", FINE)] == [None] * 4
 
@@ -25,14 +25,14 @@ def test_what_can_be_compiled_may_be_and_what_is_wrong_too() -> None:
         (SLOW, 0.05, "it takes more than 0.05 seconds to compile"),
     ],
 )
-def test_what_cannot_be_borne_is_told_and_the_next_is_tried(lark: str, seconds: float, reason: str) -> None:
+def test_a_harmful_grammar_gives_a_reason_and_the_next_one_is_compiled(lark: str, seconds: float, reason: str) -> None:
     sandbox = Sandbox(["<mark>"], seconds)
     assert sandbox.try_compile(lark) == reason
     assert sandbox.try_compile(FINE) is None
     assert sandbox.try_compile(lark) == reason
 
 
-def test_the_process_ends_with_its_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_ends_with_its_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[subprocess.Popen[bytes]] = []
     popen = subprocess.Popen
 
