@@ -1,6 +1,7 @@
 """Renders a chat with the model's own template and tokenizes it into a prompt.
 
-Text sent by clients never becomes a special token. Knows neither the engine nor how answers are parsed.
+A special token spelled in a client's text stays text, except for the markers that a model itself writes, and these only
+in assistant messages. Knows neither the engine nor how answers are parsed.
 """
 
 from __future__ import annotations
@@ -74,13 +75,16 @@ class ChatPrompt:
         """Return the positions in `prompt` where turns and thoughts begin, the places worth a cache checkpoint.
 
         Another prompt may share the tokens before such a position and differ after it. The positions include the end of
-        the system message, which lists the tools, and the end of the last message. The start of thoughts is
-        included because templates drop the thoughts of earlier turns.
+        the system message, which lists the tools, and the end of the last message. The start of thoughts is included
+        because templates drop the thoughts of earlier turns.
         """
         return tuple(i for i, token in enumerate(prompt) if i and token in self._boundaries)
 
     def thoughts(self, prompt: Sequence[int]) -> Thoughts:
-        """Return whether the model thinks before answering; the prompt's end may open or close its thoughts."""
+        """Return whether the model may think before answering.
+
+        Templates may open or close the thoughts at the end of the prompt.
+        """
         # Enough tokens to hold the marker and whitespace after it, even if each token is one character.
         end = b"".join(map(self._tokenizer.token_bytes, prompt[-2 * len(THINK_END) :])).rstrip()
         if not self.thinks or end.endswith(THINK_END.encode()):

@@ -39,7 +39,7 @@ class AfterThinking:
         self._end_tokens = end_tokens
         self._thinking = is_open
         self._decided = is_open  # whether it is known if there are thoughts
-        self._tail = b""  # before that, the prefix of `<think>` written so far; then the end of the thoughts
+        self._tail = b""  # the part of `<think>` generated so far, or the end of the thoughts so far
 
     def mask(self, out: Bitmask) -> bool:
         """Set the bits of the tokens that may come next, as Constraint.mask does."""
@@ -72,7 +72,7 @@ class AfterThinking:
         return self._answer.forced_tokens() if self._decided and not self._thinking else []
 
     def _decide(self, token: int, text: bytes) -> None:
-        """Decide by one of the first tokens whether there are thoughts, if that is clear now."""
+        """Advance by one of the first tokens, which may settle whether there are thoughts."""
         begun = (self._tail + text).lstrip()
         if begun.startswith(START):
             self._thinking = self._decided = True
@@ -86,7 +86,7 @@ class AfterThinking:
 
 
 def think_starts(tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...]]:
-    """Map each prefix of `<think>` to the tokens that may follow it to spell the rest, or a part of the rest.
+    """Map each prefix of `<think>` to the tokens that continue its spelling.
 
     If `<think>` is a special token, it is the only way to open thoughts.
     """

@@ -21,8 +21,8 @@ from server.chat.types import Tool
 def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, unenforced: list[str]) -> Iterator[str]:
     """Yield the rules of calls of `tool`; the rule `prefix` matches a whole call.
 
-    Adds the rules of the argument values to `values`, and messages about parts of the schema that are not enforced to
-    `unenforced`. If `strict`, such parts raise InvalidRequestError instead.
+    Adds the rules of the argument values to `values`. For each part of the schema that cannot be enforced, adds a
+    message to `unenforced` or, if `strict`, raises InvalidRequestError.
     """
     param = f"{tool.field}.parameters"
     schema = normalized(tool.parameters, param, strict=strict)
@@ -51,15 +51,18 @@ def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, une
 
 
 def _argument_rules(prefix: str, parts: Sequence[tuple[str, bool]]) -> Iterator[str]:
-    """Yield rules that match (part, required) pairs in their order, separated by commas, as `{prefix}_args`.
+    """Yield rules for a comma-separated list of arguments in fixed order; `{prefix}_args` matches the list.
+
+    `parts` are (the grammar of one argument, whether it is required).
 
     Commas depend on whether an earlier part is present, so each range of parts has two rules. Rule `a` matches the
     range if nothing precedes it: at least one part, without a leading comma. Rule `b` matches it if something
     precedes: each part brings its own leading comma, and the rule is empty if all parts are absent.
 
-    A range is composed of its two halves: `a` is `a` of the first half and `b` of the second, or just `a` of the
-    second if the first half has no required part; `b` is both `b`. Halving keeps the rules log(n) levels deep, because
-    llguidance recurses from rule to rule.
+    Both are composed from the rules of the range's two halves. Rule `a` is `a` of the first half, then `b` of the
+    second; if the first half has no required part, `a` of the second half alone is an alternative. Rule `b` is `b` of
+    the first half, then `b` of the second. Halving keeps the rules log(n) levels deep; llguidance recurses through
+    them, so a chain of n rules could overflow its stack.
     """
 
     def name(kind: str, low: int, high: int) -> str:
@@ -102,7 +105,7 @@ class _Parameters:
     def of(cls, schema: NormalizedSchema) -> _Parameters:
         """Divide the properties of the root of `schema`. Raises UnenforceableError if it does not admit objects.
 
-        A root with other keywords than those of plain objects, such as `anyOf`, describes the object after `**`.
+        If the root has keywords such as `anyOf`, all arguments go into the object after `**`.
         """
         root = schema.resolve(schema.root)
         while isinstance(root, dict) and root.keys() == {"allOf"} and len(root["allOf"]) == 1:
@@ -134,7 +137,10 @@ class _Parameters:
 def _rest(
     named: Mapping[str, Schema], odd: Mapping[str, Schema], required: Sequence[str], additional: Schema | None
 ) -> Node:
-    """Return the schema of the object after `**`: properties with `odd` names and additional ones, but none `named`."""
+    """Return the schema of the object after `**`.
+
+    It admits the properties in `odd` and additional ones, but none of those in `named`.
+    """
     return {
         "type": "object",
         "properties": {**dict.fromkeys(named, False), **odd},

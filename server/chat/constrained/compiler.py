@@ -60,7 +60,7 @@ class CompiledGrammar:
     repeats: bool
 
     def start(self, thoughts: Thoughts = Thoughts.NONE) -> Constraint:
-        """Return the constraint of a new sequence, which applies to the answer after the `thoughts`."""
+        """Return the constraint of a new sequence; it applies to the answer after the `thoughts`."""
         answer = GrammarConstraint(self)
         if thoughts is Thoughts.NONE:
             return answer
@@ -72,7 +72,7 @@ class CompiledGrammar:
 class GrammarConstraint:
     """The state of one sequence in its grammar. Before each token call `mask`, after it `commit`.
 
-    With an `opening_token`, the state is that of llguidance's matcher only between this token and the end of what the
+    If the grammar has an `opening_token`, the matcher exists only from this token to the end of the text that the
     grammar matches; elsewhere text is free.
     """
 
@@ -136,7 +136,7 @@ class GrammarSource:
 
 
 class GrammarCompiler:
-    """Compiles grammars for one tokenizer and caches those used last. Safe to use from several threads.
+    """Compiles grammars for one tokenizer and caches those used most recently. Safe to use from several threads.
 
     Each grammar is first compiled in a sandbox, so that none blocks the caller for long or crashes the process.
     """
@@ -241,7 +241,7 @@ class _Compilation:
 
 
 def _marker_endings(marker: bytes, tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...]]:
-    """Map each proper prefix of `marker` to the ordinary tokens whose text begins with the rest of it."""
+    """Map each proper prefix of `marker` to the ordinary tokens that begin with the remaining text of the marker."""
     ends = [marker[i:] for i in range(1, len(marker))]
     special = frozenset(tokenizer.special.values())
     candidates = [t for t in range(vocab_size) if t not in special and tokenizer.token_bytes(t).startswith(tuple(ends))]

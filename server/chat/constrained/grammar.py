@@ -29,10 +29,10 @@ class CallMode(StrEnum):
 class Grammar:
     """A grammar and the part of the answer it applies to.
 
-    `structure` are the rules besides those of `values`. Without `opens_with`, the grammar applies to the whole answer.
-    With it, text is free until this special token; what follows the token must match the grammar, and after the match
-    text is free again. If `repeats`, the token may then come again. `unenforced` has a message for each schema keyword
-    that is not enforced.
+    `structure` holds the rules other than those of `values`. Without `opens_with`, the grammar applies to the whole
+    answer. With it, text is free until this special token; the text after the token must match the grammar, and after
+    the match text is free again. If `repeats`, the token may then occur again. `unenforced` has a message for each
+    schema keyword that is not enforced.
     """
 
     structure: str
@@ -48,7 +48,7 @@ class Grammar:
 
     @property
     def field(self) -> str:
-        """The request field that errors about the whole grammar name."""
+        """The request field to name in errors about the grammar as a whole."""
         fields = {value.param for value in self.values}
         return fields.pop() if len(fields) == 1 else "tools"
 
@@ -58,10 +58,10 @@ class Grammar:
         return len(self.structure) + sum(len(value.body) for value in self.values)
 
     def without_uncompilable(self, compile_error: Callable[[str], str | None]) -> Grammar:
-        """Return the grammar with each value rule that cannot be compiled replaced.
+        """Return a grammar without value rules that cannot be compiled.
 
-        `compile_error` returns why a grammar cannot be compiled, or None; it is called with a grammar for each value.
-        ValueRule says what replaces a rule. Raises InvalidRequestError if a strict rule cannot be compiled.
+        ValueRule defines how such a rule is replaced. `compile_error` is called with the grammar of each single value
+        and returns why it cannot be compiled, or None. Raises InvalidRequestError if a strict rule cannot be compiled.
         """
         values, unenforced = [], list(self.unenforced)
         for value in self.values:

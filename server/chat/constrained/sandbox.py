@@ -39,7 +39,7 @@ _LENGTH = struct.Struct("!I")
 
 
 class Sandbox:
-    """A child process that compiles one grammar at a time. It starts with the first grammar.
+    """A child process that compiles one grammar at a time. It is started for the first grammar.
 
     `special` are the special tokens that grammars may name; `seconds` is the time limit for each grammar.
     """

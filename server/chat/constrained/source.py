@@ -25,7 +25,7 @@ def grammar_source(
         if not enforced:
             return None
         raise InvalidRequestError(
-            "Tool calls cannot be enforced because this model has no tokens to mark them.", "tool_choice"
+            "This model's tool calls cannot be enforced: it has no tokens to mark them.", "tool_choice"
         )
     tools = calling.tools if enforced or constrain_always else ()
     if not tools and text_form is None:

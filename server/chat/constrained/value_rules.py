@@ -15,7 +15,7 @@ from server.chat.json_schema.number_bounds import Node, Schema, bounded_document
 from server.chat.types import TextForm
 from server.errors import InvalidRequestError
 
-MAX_CHARACTERS = 1 << 20  # of all rule bodies of a grammar, with each definition copied to every value that uses it
+MAX_CHARACTERS = 1 << 20  # of all rule bodies in a grammar; each contains a copy of the definitions that it uses
 
 # A space, or a newline with indentation, so that a model cannot generate whitespace without end.
 WHITESPACE = r" |\n {0,32}|\n\t{0,8}"
@@ -34,10 +34,10 @@ _NO_TEXT = r"/[^\s\S]/"
 class ValueRule:
     """The rule `name` for one value; its form comes from `path` in the request field `param`.
 
-    `body` is the form in llguidance's Lark dialect, mostly `%json` with a schema. `constants` are Python's constants
-    that are allowed besides. If `body` cannot be compiled, a `strict` rule is an error and any other admits what the
-    schema `fallback` does; but if `body` is unsatisfiable and the value `optional`, the rule becomes `impossible`,
-    which means that it matches no text.
+    `body` is the form in llguidance's dialect of Lark, mostly `%json` with a schema. The value may also be one of
+    `constants`, which are Python's. If `body` cannot be compiled, a `strict` rule is an error; any other rule admits
+    what the schema `fallback` admits. There is one exception: if `body` is unsatisfiable and the value is `optional`,
+    the rule becomes `impossible`, which means that it matches no text.
     """
 
     name: str
@@ -52,6 +52,7 @@ class ValueRule:
 
     @property
     def lark(self) -> str:
+        """The rule in llguidance's dialect of Lark."""
         if self.impossible:
             return f"{self.name}: {_NO_TEXT}\n"
         alternatives = [*(f'"{constant}"' for constant in self.constants), self.body]
@@ -95,7 +96,10 @@ def json_body(schema: Node) -> str:
 
 
 def normalized(schema: object, param: str, *, strict: bool) -> NormalizedSchema:
-    """Normalize the schema in the request field `param`, which the InvalidRequestError raised on failure names."""
+    """Normalize the schema in the request field `param`.
+
+    Raises InvalidRequestError, naming `param`, if the schema is too large or cannot be enforced.
+    """
     try:
         return normalize(schema, strict=strict)
     except UnenforceableError as error:

@@ -71,7 +71,7 @@ class DisjointnessProver:
         return False
 
     def _no_alternative(self, a: _Facts, b: _Facts, depth: int) -> bool:
-        """Return whether all branches of one anyOf or oneOf in `a` are disjoint from `b`."""
+        """Return whether `a` has an anyOf or oneOf whose branches are all proven disjoint from `b`."""
         return any(
             all(self._disjoint(self._facts(branch), b, depth + 1) for branch in branches) for branches in a.alternatives
         )
@@ -100,7 +100,7 @@ class _Facts:
     alternatives: list[list[Any]] = field(default_factory=list)
 
     def add(self, schema: Any, lookup: Callable[[object], Any], depth: int) -> None:
-        """Add the conditions of `schema`; schemas referred to at more than _MAX_DEPTH levels are ignored."""
+        """Add the conditions of `schema`, ignoring those in `allOf` or references nested deeper than _MAX_DEPTH."""
         if schema is False:
             self.never = True
         if not isinstance(schema, dict) or depth > _MAX_DEPTH:
@@ -142,7 +142,7 @@ class _Facts:
         return [*self.properties.get(name, []), *(one for names, one in self.others if name not in names), True]
 
     def kinds(self) -> frozenset[str]:
-        """Return the possible types, as far as the possible values leave them."""
+        """Return the possible types, taking `values` into account."""
         return self.types if self.values is None else self.types & {_kind(value) for value in self.values.values()}
 
 

@@ -36,9 +36,9 @@ class Rewriter:
         self._count_node = count_node
 
     def conjuncts(self, keyword: str, node: Node, where: str) -> Iterator[Schema]:
-        """Yield schemas that together are equivalent to `keyword` of `node`, found at the path `where`.
+        """Yield schemas whose conjunction is equivalent to `keyword` of `node`, found at the path `where`.
 
-        Raises UnenforceableError if there are none.
+        Raises UnenforceableError if the keyword cannot be rewritten.
         """
         value = node[keyword]
         if keyword == "not":
@@ -75,7 +75,7 @@ class Rewriter:
         return {"anyOf": alternatives} if alternatives else False
 
     def _alternatives(self, keyword: str, value: Any, where: str, depth: int) -> Iterator[Schema]:
-        """Yield schemas of which at least one holds exactly if `keyword` with this value does not."""
+        """Yield schemas that together admit exactly the values that violate `keyword`."""
         match keyword:
             case "required":
                 for name in names_of(value, where):

@@ -142,8 +142,9 @@ class _Normalizer:
         return normalized
 
     def _keyword(self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int) -> Node:
-        """Return the keyword that enforces `keyword` of `node`; nothing for annotations and unknown keywords.
+        """Return the normalized form of one keyword of `node`.
 
+        It is empty for annotations, unknown keywords and those that `_conjuncts` handles.
         Raises UnenforceableError if the keyword cannot be enforced.
         """
         where = ".".join(path)
@@ -175,7 +176,7 @@ class _Normalizer:
         return {}
 
     def _conjuncts(self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int) -> Iterable[Schema]:
-        """Return the schemas to add to `allOf` in place of `keyword`, if it is one that is rewritten so.
+        """Return the schemas to add to `allOf` in place of `keyword`; none if `_keyword` handles it.
 
         Raises UnenforceableError if it cannot be rewritten.
         """
@@ -189,7 +190,7 @@ class _Normalizer:
         return []
 
     def _count_cost(self, node: Node, keyword: str, value: Any, where: str) -> None:
-        """Count what a keyword without subschemas costs; raises UnenforceableError for multiples of too many states."""
+        """Count the cost of a keyword without subschemas. Raises UnenforceableError if multiples are too large."""
         if keyword == "pattern":
             self._spend(100 if node.keys() & {"minLength", "maxLength"} else 20)
         elif keyword == "multipleOf":
@@ -215,7 +216,7 @@ class _Normalizer:
         return [self._normalize(schema, (*path, str(i)), depth) for i, schema in enumerate(schemas)]
 
     def _reference(self, reference: object, where: str, depth: int) -> str:
-        """Return the reference to the definition of what `reference` points to; the first use normalizes it.
+        """Return a reference to the definition of what `reference` points to, creating it on first use.
 
         The definition is registered before it is normalized, so that a schema may refer to itself.
         """
@@ -249,7 +250,7 @@ class _Normalizer:
 
 
 def too_large(reason: str, param: str | None = None) -> InvalidRequestError:
-    """Return the error for a schema or grammar whose enforcement would cost too much; `reason` completes it."""
+    """Return the error for a schema or grammar that is too costly to enforce; `reason` completes its message."""
     return InvalidRequestError(f"The schema is too large to enforce: {reason}.", param, "schema_too_large")
 
 

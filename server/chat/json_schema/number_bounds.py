@@ -1,4 +1,4 @@
-"""Bounds all numbers in a normalized schema, so that a model cannot write one that JSON parsers cannot represent.
+"""Bounds all numbers in a normalized schema, so that a model cannot generate one that parsers cannot represent.
 
 JSON's grammar allows 1e999, but most parsers read it as infinity or fail. Numbers also occur where a schema leaves a
 value unrestricted, for example in additional properties. There the schema gets a reference to a recursive definition of
@@ -81,7 +81,7 @@ def _bounded(schema: Schema, *, intersected: bool) -> Node:
 
 
 def _restrict_open_places(node: Node) -> None:
-    """Set, in place, the types of `node` and the schemas of its additional properties and items, if it sets none.
+    """Set the types of `node`, and the schemas of its additional properties and items, if they are missing.
 
     The schemas are set to True, which `_bounded` then replaces with the definition of any value.
     """
@@ -109,7 +109,7 @@ def _clamped(node: Node) -> Node:
 
 
 def _intersects(node: Node) -> bool:
-    """Return whether `node` makes llguidance intersect schemas, because a value must satisfy several of its parts."""
+    """Return whether a value must satisfy several parts of `node` at once, so that llguidance intersects them."""
     own = bool(node.keys() - _COMBINING)
     parts = own + ("$ref" in node) + ("anyOf" in node) + len(node.get("allOf", ()))
     return parts > 1 or bool(node.get("properties") and node.get("patternProperties"))

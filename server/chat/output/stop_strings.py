@@ -35,7 +35,7 @@ class StopStrings:
         return held
 
     def _certain_length(self, text: str) -> int:
-        """Return the length of `text` before an end that may be the start of a stop string."""
+        """Return the length of `text` up to where a stop string may have started."""
         for start in range(max(0, len(text) - self._longest + 1), len(text)):
             if any(stop.startswith(text[start:]) for stop in self._stops):
                 return start

@@ -79,7 +79,7 @@ class TextChoice:
         self._echo = echo
         self._scored = scored
         self._waiting: deque[PlacedToken] = deque()
-        self._length = self._sent = len(echo.text) if echo else 0  # characters with and without those held back
+        self._length = self._sent = len(echo.text) if echo else 0  # characters so far; `_sent` excludes those held back
         self._pending_ids: list[int] = []  # tokens since the last delta that was not empty
         self.ended = False
 
@@ -117,7 +117,7 @@ class TextChoice:
         return certain + self._stop.finish() if self.ended else certain
 
     def _released(self) -> Iterator[PlacedToken]:
-        """Yield the tokens whose text has been sent; those of a stop string, which is cut off, never are."""
+        """Yield the tokens whose text has been sent. Tokens of a stop string are never sent."""
         while self._waiting and (self._waiting[0].offset < self._sent or self._sent == self._length):
             yield self._waiting.popleft()
 

@@ -29,7 +29,7 @@ class BracketMatcher:
         return bool(self._closing or self._opening or self._quote)
 
     def start(self, symbol: str) -> None:
-        """Begin with a bracket or quote while nothing is open; a closing bracket makes the text `broken`."""
+        """Open a bracket or a string. A closing bracket is an error here and sets `broken`."""
         if symbol in _CLOSING:
             self._closing.append(_CLOSING[symbol])
         elif symbol in ")]}":

@@ -96,7 +96,7 @@ def _joined(pieces: Iterable[FreePiece]) -> list[FreePiece]:
 class _Tools:
     """The tools that may be called.
 
-    A name that no tool has finds the only tool whose name differs just in "-", "." and "_".
+    An unknown name is taken for that of a tool if exactly one tool has the same name apart from "-", "." and "_".
     """
 
     _UNIFIED = str.maketrans("-.", "__")
@@ -180,9 +180,10 @@ class _Block:
         return calls
 
     def end(self, complete: bool) -> list[FreePiece]:
-        """Return what `feed` has not returned: items, or all as text.
+        """Return what `feed` has not returned: the remaining items or, if the block is invalid, its text.
 
-        It is text if the block has no end marker (`complete`), if brackets do not match, or if it contains no call.
+        A block is invalid if it has no end marker (is not `complete`), if its brackets do not match, or if it contains
+        no call.
         """
         if complete and not (self._in_list or self._brackets.open or self._brackets.broken):
             self._end_item()
@@ -232,7 +233,7 @@ class _Block:
             self._source.append(text)
 
     def _end_item(self) -> list[FreePiece]:
-        """End the current item; return it if it is a call and all items before it were."""
+        """End the current item. Return it if it is a call and all earlier items were calls."""
         if self._item is None:
             return []
         source = "".join(self._source[self._item :]).strip()
