@@ -2,7 +2,7 @@
 
 `build` writes one of KINDS; all have the built-in model's vocabulary and template, two convolutions and two attention
 layers (`attention-only`: attention alone) and random weights. The graph is the exporter's own; the other dialects are
-made from it. A model that says what it is told is in `tests.scripted`.
+made from it. A model that generates given texts is in `tests.scripted`.
 """
 
 from __future__ import annotations

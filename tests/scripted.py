@@ -1,8 +1,10 @@
-"""A model that says what it is told: any text a model might write, met at the server's front door.
+"""Builds a scripted model, which generates a given text in answer to a given message.
 
-Its graph has LFM2's inputs and outputs and honest state. Every token adds a column to the convolution's: sums over
-this message, sums over the message before, and a checksum of the whole sequence. The KV cache holds each token's part
-of that checksum. Where the two disagree, because state was lost, mixed up or masked wrongly, it says "?" for ever.
+Tests use it to run the whole server on any text that a model might generate. The graph has the inputs and outputs of
+LFM2 and depends on its state as a real model does. For each token, the convolution's state gets a column with sums over
+the current message, sums over the message before it, and a checksum of the whole sequence. The KV cache holds each
+token's part of the same checksum. If the two disagree, because state was lost, mixed up or masked wrongly, the model
+generates only "?".
 """
 
 from __future__ import annotations
@@ -22,19 +24,20 @@ from tests.models import TOKENIZER
 
 ROWS, LENGTH, HEAD_DIM = 8, 3, 8
 CYCLE = 16
-"""Keeps sums over a message of 4,000 tokens below 2**24, where float32 still counts by ones."""
+"""Keeps sums over a message of 4,000 tokens below 2**24, up to which float32 represents all integers."""
 TOLERANCE = 1e-4
-"""Between two means of numbers from 0 to 1; one token lost from a thousand changes a mean by more."""
+"""The permitted difference of two means of numbers from 0 to 1; losing one token of 1,000 exceeds it."""
 
 Script = tuple[str, str] | tuple[str, str, str]
 THOUGHTS = "Shall I say <|tool_call_start|>[nothing()]<|tool_call_end|>?"
 
 
 def scripted(folder: Path, scripts: Sequence[Script]) -> Path:
-    """Write a model that answers `content` with `output`, for each (content, output) or (content, output, role).
+    """Write a model that answers the message `content` with `output`; return its folder.
 
-    The prompt's last message decides: its role ("user" unless given) and content. Any other gets an empty answer.
-    `output` may hold special tokens. Raises ValueError where two scripts have the same tokens in their messages.
+    A script is (content, output) or (content, output, role). It applies if the prompt's last message has this content
+    and role, by default "user". Without a script the answer is empty. `output` may contain special tokens. Raises
+    ValueError if the messages of two scripts have the same tokens.
     """
     tokenizer = Tokenizer.from_file(str(TOKENIZER / "tokenizer.json"))
     vocabulary = tokenizer.get_vocab_size()
@@ -42,7 +45,7 @@ def scripted(folder: Path, scripts: Sequence[Script]) -> Path:
     messages = [_message(*script) for script in scripts]
     keys = np.stack([_key(_encode(tokenizer, message), tables) for message in messages])
     if len(np.unique(keys, axis=0)) < len(keys):
-        raise ValueError(f"Two scripts look alike among {sorted(messages)}: change a word.")
+        raise ValueError(f"Two of the scripted messages {sorted(messages)} have the same tokens: change a word.")
     answers = _table([_encode(tokenizer, f"{output}<|im_end|>") for _, output, *_ in scripts])
     (folder / "onnx").mkdir(parents=True)
     path = folder / "onnx" / "model.onnx"
@@ -58,7 +61,7 @@ def scripted(folder: Path, scripts: Sequence[Script]) -> Path:
 
 
 def thinker(folder: Path, scripts: Sequence[Script]) -> Path:
-    """The same, of a model that thinks THOUGHTS before it says what it is told."""
+    """Write a scripted model that thinks THOUGHTS before each answer."""
     thought = [(content, f"<think>{THOUGHTS}</think>{output}", *role) for content, output, *role in scripts]
     scripted(folder, thought)  # type: ignore[arg-type]
     marks_as_thinking(folder)
@@ -66,13 +69,13 @@ def thinker(folder: Path, scripts: Sequence[Script]) -> Path:
 
 
 def marks_as_thinking(folder: Path) -> None:
-    """A template tells by its text that the model thinks."""
+    """Make the server treat the model as a thinking one, by mentioning `</think>` in its template."""
     template = folder / "chat_template.jinja"
     template.write_text("{#- Answers come after </think>. -#}" + template.read_text())
 
 
 class _Graph:
-    """Values are float32 [batch, length, features] unless said otherwise."""
+    """The graph of a scripted model. Values are float32 [batch, length, features] unless stated otherwise."""
 
     def __init__(self, graph: GraphBuilder, tokenizer: Tokenizer, tables: NDArray[np.float32]) -> None:
         self.g, self.tokenizer, self.tables = graph, tokenizer, tables
@@ -95,7 +98,10 @@ class _Graph:
         g.node("OneHot", kept, g.constant(vocabulary), g.constant([0, 30], np.float32), out="logits")
 
     def columns(self, ids: str, part: str) -> tuple[str, str, str]:
-        """The state after each token, as (tokens in this message, sums of the one before, mean of the checksum)."""
+        """Return three values after each token.
+
+        They are the number of tokens in this message, the sums over the message before it, and the checksum's mean.
+        """
         g = self.g
         past = g.node("Transpose", g.input("past_conv.0", ["batch_size", ROWS, LENGTH]), perm=[0, 2, 1])
         newest = g.tail(past, g.constant([-1]), axis=1)
@@ -103,7 +109,7 @@ class _Graph:
         is_start = g.node("Equal", ids, g.constant(self.tokenizer.token_to_id("<|im_start|>")))
         starts = g.node("CumSum", g.node("Cast", is_start, to=TensorProto.FLOAT), g.constant(1))
         row, column = (g.node("Unsqueeze", starts, g.constant([axis])) for axis in (1, 2))
-        apart = g.node("Sub", column, row)  # [batch, length, length]: how many messages later a token is than another
+        apart = g.node("Sub", column, row)  # [batch, length, length]: the number of messages between two tokens
         same, carried = g.node("Trilu", self.where(apart, 0), upper=0), self.where(column, 0)
         ones = g.node("Expand", self.float([1.0]), g.node("Shape", part))
         old_steps = g.tail(old_now, g.constant([-1]), axis=2)
@@ -122,20 +128,20 @@ class _Graph:
         return steps, before, g.node("Div", total, length)
 
     def answer(self, steps: str, key: str, keys: NDArray[np.float32], answers: NDArray[np.int64]) -> str:
-        """What comes after each token, if the message before is a known one: ids [batch, length, 1]."""
+        """Return the token after each token, ids [batch, length, 1]; the end token if no script applies."""
         g = self.g
         equal = g.node("Equal", g.node("Unsqueeze", key, g.constant([2])), g.weight("keys", keys))
         hit = g.node("ReduceMin", g.node("Cast", equal, to=TensorProto.INT32), g.constant([-1]), keepdims=0)
         found = g.node("Cast", g.node("ReduceMax", hit, g.constant([-1])), to=TensorProto.BOOL)
         header = len(_encode(self.tokenizer, "<|im_start|>assistant\n"))
-        said = g.node("Sub", steps, self.float(header))
-        place = g.node("Clip", said, self.float(0), self.float(answers.shape[1] - 1))
+        generated = g.node("Sub", steps, self.float(header))
+        place = g.node("Clip", generated, self.float(0), self.float(answers.shape[1] - 1))
         cell = g.node("Concat", g.node("ArgMax", hit, axis=2), g.node("Cast", place, to=TensorProto.INT64), axis=2)
         token = g.node("Unsqueeze", g.node("GatherND", g.weight("answers", answers), cell), g.constant([2]))
         return g.node("Where", found, token, g.constant(self.tokenizer.token_to_id("<|im_end|>")))
 
     def mean_in_cache(self, part: str) -> str:
-        """The mean of the checksum's parts up to each token, by attending to all of them alike."""
+        """Return the mean of the checksum's parts up to each token, computed by uniform attention to all of them."""
         g = self.g
         cache: list[int | str] = ["batch_size", 1, "past_sequence_length", HEAD_DIM]
         grown: list[int | str] = ["batch_size", 1, "total_sequence_length", HEAD_DIM]
@@ -151,7 +157,7 @@ class _Graph:
         return g.node("Slice", attended, g.constant([0]), g.constant([1]), g.constant([2]))
 
     def where(self, x: str, value: float) -> str:
-        """1.0 where x equals the value, else 0.0."""
+        """Return 1.0 for each element of `x` that equals `value`, 0.0 for the others."""
         return self.g.node("Cast", self.g.node("Equal", x, self.float(value)), to=TensorProto.FLOAT)
 
     def float(self, value: float | list[float]) -> str:
@@ -159,7 +165,11 @@ class _Graph:
 
 
 def _key(ids: list[int], tables: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sums that tell messages apart: of two numbers for each token, times its place (modulo CYCLE), and of tokens."""
+    """Return the sums that identify a message.
+
+    These are the sums of two random numbers per token, each multiplied by the token's place (modulo CYCLE), and the
+    number of tokens.
+    """
     places = np.arange(1, len(ids) + 1) % CYCLE + 1
     return np.array([*(tables[ids] * places[:, None]).sum(axis=0), len(ids)], np.float32)
 
@@ -174,6 +184,6 @@ def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def _table(rows: list[list[int]]) -> NDArray[np.int64]:
-    """Rows of one length: a shorter one's last token is repeated."""
+    """Return the rows as a table; the last token of a shorter row is repeated."""
     longest = max(map(len, rows))
     return np.array([row + row[-1:] * (longest - len(row)) for row in rows], np.int64)

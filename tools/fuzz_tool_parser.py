@@ -19,8 +19,8 @@ except ImportError:
 
 with atheris.instrument_imports(include=["server.chat"]):
     from server.chat.markers import CALL_END, CALL_START
-    from server.chat.tool_calls.constrained_parser import ArgumentsPiece, CallOpened, CallStream
-    from server.chat.tool_calls.free_parser import ParsedCall, ToolCallParser, ToolSignature
+    from server.chat.tool_calls.constrained_parser import ArgumentsPiece, CallOpened, ConstrainedCallParser
+    from server.chat.tool_calls.free_parser import FreeCallParser, ParsedCall, ToolSignature
 
 TOOLS = (ToolSignature("add", ("a", "b")), ToolSignature("get-weather.v2", ("city",)), ToolSignature("now", ()))
 NAMES = {tool.name for tool in TOOLS}
@@ -46,14 +46,14 @@ def cut(text: str, sizes: bytes) -> list[str]:
 
 
 def parsed(pieces: Iterable[str]) -> tuple[str, list[ParsedCall]]:
-    parser = ToolCallParser(TOOLS)
+    parser = FreeCallParser(TOOLS)
     found = [piece for text in pieces for piece in parser.feed(text)] + parser.finish()
     content = "".join(piece for piece in found if isinstance(piece, str))
     return content, [piece for piece in found if isinstance(piece, ParsedCall)]
 
 
 def streamed(pieces: Iterable[str]) -> tuple[str, list[list[str]]]:
-    stream = CallStream()
+    stream = ConstrainedCallParser()
     content: list[str] = []
     calls: list[list[str]] = []
     for piece in [piece for text in pieces for piece in stream.feed(text)] + stream.finish():

@@ -1,1 +1,1 @@
-"""Text <-> tokens: prompts from messages, and deltas (content, tool calls) from tokens."""
+"""The chat layer: turns requests into prompts and constraints, and generated tokens into deltas."""

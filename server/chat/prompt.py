@@ -1,4 +1,8 @@
-"""A chat to the prompt's tokens, by the model's own template. Text from outside cannot write special tokens."""
+"""Renders a chat with the model's own template and tokenizes it into a prompt.
+
+A special token spelled in a client's text stays text, except for the markers that a model itself writes, and these only
+in assistant messages. Knows neither the engine nor how answers are parsed.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +26,17 @@ from server.chat.types import Message, TemplateOptions, Thoughts, Tool, ToolCall
 from server.errors import InvalidRequestError, ModelFolderError
 
 OWN_MARKERS = (CALL_START, CALL_END, THINK_START, THINK_END)
-"""What a model writes itself, so that its turns in the history may hold it."""
+"""Special tokens that a model itself writes in its answers, so an assistant message may contain them."""
 NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
 
 
 class ChatPrompt:
     """Renders chats with one template and tokenizes them.
 
-    `variables` are what the template may name besides the chat (`bos_token`, ...). `bare_tools`: the template gets
-    tools as LFM2's card lists them, {"name", "description", "parameters"}, not in OpenAI's wrapping.
-    Raises ModelFolderError where the template is not valid Jinja.
+    `variables` are the template's variables besides the chat, such as `bos_token`. With `bare_tools`, the template
+    receives each tool as {"name", "description", "parameters"}, the format of LFM2's model card; otherwise it receives
+    OpenAI's {"type": "function", "function": {...}}. `thinks` says whether the model can write thoughts.
+    Raises ModelFolderError if the template is not valid Jinja.
     """
 
     def __init__(
@@ -47,50 +52,57 @@ class ChatPrompt:
         self._tokenizer = tokenizer
         self._variables = variables
         self._bare_tools = bare_tools
-        self._look_alikes = Escape(tokenizer.special)
-        self._borders = self._border_tokens()
+        self._escape = SpecialTokenEscape(tokenizer.special)
+        self._boundaries = self._boundary_tokens()
 
     def tokens(
         self, messages: Sequence[Message], tools: Sequence[Tool], options: TemplateOptions | None = None
     ) -> list[int]:
-        """The prompt that asks for the assistant's next turn, unless `options` want another.
+        """Return the tokens of the prompt, which by default ends where the assistant's next turn begins.
 
-        Raises InvalidRequestError for calls whose arguments are no JSON object, and for what the template refuses.
+        Raises InvalidRequestError if a call's arguments are not a JSON object or if the template fails on this chat.
         """
         options = options or TemplateOptions()
         chat = [self._message(i, message) for i, message in enumerate(messages)]
-        listed = [self._look_alikes.everywhere(self._tool(tool)) for tool in tools]
+        listed = [self._escape.value(self._tool(tool)) for tool in tools]
         text = self._render(chat, listed, options)
         if options.continue_final_message:
             text = _up_to_end_of(text, chat[-1]["content"])
-        tokens = self._look_alikes.encode(text, self._tokenizer)
+        tokens = self._escape.encode(text, self._tokenizer)
         return [*self._tokenizer.beginning(tokens), *tokens] if options.add_special_tokens else tokens
 
     def checkpoints(self, prompt: Sequence[int]) -> tuple[int, ...]:
-        """The numbers of tokens of a prompt after which another may go on differently: where turns and thoughts begin.
+        """Return the positions in `prompt` where turns and thoughts begin, the places worth a cache checkpoint.
 
-        Among them are the ends of the system's message, which holds the tools, and of the last message; thoughts do
-        not come back in the next prompt.
+        Another prompt may share the tokens before such a position and differ after it. The positions include the end of
+        the system message, which lists the tools, and the end of the last message. The start of thoughts is included
+        because templates drop the thoughts of earlier turns.
         """
-        return tuple(i for i, token in enumerate(prompt) if i and token in self._borders)
+        return tuple(i for i, token in enumerate(prompt) if i and token in self._boundaries)
 
     def thoughts(self, prompt: Sequence[int]) -> Thoughts:
-        """Whether the model thinks before it answers a prompt; the template may have opened or closed its thoughts."""
-        # Enough tokens, even if each were one character.
+        """Return whether the model may think before answering.
+
+        Templates may open or close the thoughts at the end of the prompt.
+        """
+        # Enough tokens to hold the marker and whitespace after it, even if each token is one character.
         end = b"".join(map(self._tokenizer.token_bytes, prompt[-2 * len(THINK_END) :])).rstrip()
         if not self.thinks or end.endswith(THINK_END.encode()):
             return Thoughts.NONE
         return Thoughts.OPEN if end.endswith(THINK_START.encode()) else Thoughts.POSSIBLE
 
-    def _border_tokens(self) -> frozenset[int]:
-        """The special tokens with which turns and thoughts begin, as far as the template shows them."""
+    def _boundary_tokens(self) -> frozenset[int]:
+        """Return the special tokens that begin turns and thoughts.
+
+        The token that begins a turn is the first one that `add_generation_prompt` adds to a rendered chat.
+        """
         chat = [{"role": "user", "content": ""}]
         try:
             whole, ended = (
                 self._render(chat, [], TemplateOptions(add_generation_prompt=turn)) for turn in (True, False)
             )
         except InvalidRequestError:
-            return frozenset()  # it wants another chat
+            return frozenset()  # the template rejects this sample chat
         opening = self._tokenizer.encode(whole.removeprefix(ended) if whole.startswith(ended) else "")
         special = self._tokenizer.special
         names = {THINK_START} | {text for text, token in special.items() if token in opening[:1]}
@@ -104,28 +116,30 @@ class ChatPrompt:
             **self._variables,
         }
         try:
-            return self._template.render(self._look_alikes.everywhere(options.variables) | own)
+            return self._template.render(self._escape.value(options.variables) | own)
         except jinja2.TemplateError as error:
-            raise InvalidRequestError(f"The model's chat template refuses this chat: {error}", "messages") from None
+            raise InvalidRequestError(f"The model's chat template rejected this chat: {error}", "messages") from None
         except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
             message = f"The model's chat template cannot render this chat: {error}"
             raise InvalidRequestError(message, "messages") from None
 
     def _message(self, position: int, message: Message) -> dict[str, Any]:
-        escape = self._look_alikes.escape
+        """Return a message as the template expects it.
+
+        Calls and reasoning that the template does not render are written into the content, in the model's own syntax.
+        """
+        escape = self._escape.text
         rendered: dict[str, Any] = {"role": message.role}
         if message.name is not None:
             rendered["name"] = escape(message.name)
         if message.tool_call_id is not None:
             rendered["tool_call_id"] = escape(message.tool_call_id)
         calls = thoughts = ""
-        if message.tool_calls and self._renders_calls:
-            rendered["tool_calls"] = [
-                self._look_alikes.everywhere(_call_object(call, _where(position, i)))
-                for i, call in enumerate(message.tool_calls)
-            ]
-        elif message.tool_calls:
-            written = ", ".join(_call_text(call, _where(position, i)) for i, call in enumerate(message.tool_calls))
+        located = [(call, _arguments_field(position, i)) for i, call in enumerate(message.tool_calls)]
+        if located and self._renders_calls:
+            rendered["tool_calls"] = [self._escape.value(_call_object(call, field)) for call, field in located]
+        elif located:
+            written = ", ".join(_call_text(call, field) for call, field in located)
             calls = f"{CALL_START}[{escape(written)}]{CALL_END}"
         if message.reasoning and self._renders_reasoning:
             rendered["reasoning_content"] = escape(message.reasoning)
@@ -142,30 +156,35 @@ class ChatPrompt:
         return function if self._bare_tools else {"type": "function", "function": function}
 
 
-class Escape:
-    """Keeps text that looks like a special token from becoming one: a nonce breaks it up until it is tokenized."""
+class SpecialTokenEscape:
+    """Keeps text that spells a special token from becoming that token.
+
+    Before rendering, a random nonce is inserted into each such spelling. While the rendered prompt is tokenized, the
+    nonces are removed and the text around them is encoded as plain text. Spellings without a nonce were written by the
+    template and become special tokens.
+    """
 
     def __init__(self, special: Mapping[str, int]) -> None:
         longest_first = sorted(special, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._nonce = secrets.token_hex(8)
 
-    def escape(self, text: str, allowed: Sequence[str] = ()) -> str:
-        """`text` with its look-alikes broken up, except those in `allowed`."""
+    def text(self, text: str, allowed: Sequence[str] = ()) -> str:
+        """Escape all special tokens spelled in `text`, except those in `allowed`."""
         if not self._special.search(text):
             return text
         return self._special.sub(lambda m: m[0] if m[0] in allowed else m[0][0] + self._nonce + m[0][1:], text)
 
-    def everywhere(self, value: Any) -> Any:
-        """The same for every string and key inside a JSON value."""
+    def value(self, value: Any) -> Any:
+        """Escape all strings and keys in a JSON value."""
         if isinstance(value, str):
-            return self.escape(value)
+            return self.text(value)
         if isinstance(value, Mapping):
-            return {self.escape(key): self.everywhere(inner) for key, inner in value.items()}
-        return [self.everywhere(inner) for inner in value] if isinstance(value, list) else value
+            return {self.text(key): self.value(inner) for key, inner in value.items()}
+        return [self.value(inner) for inner in value] if isinstance(value, list) else value
 
     def encode(self, text: str, tokenizer: Tokenizer) -> list[int]:
-        """Tokens of a rendered prompt: special tokens are the template's own, the broken up ones plain text."""
+        """Tokenize a rendered prompt: escaped spellings as plain text, unescaped ones as special tokens."""
         if self._nonce not in text:
             return tokenizer.encode(text)
         tokens: list[int] = []
@@ -181,7 +200,10 @@ class Escape:
 
 
 class GenerationTag(Extension):
-    """`{% generation %}`, with which templates mark the assistant's words for training: rendered as its content."""
+    """Renders `{% generation %}...{% endgeneration %}` as its content.
+
+    Templates mark the assistant's answers with this tag for training.
+    """
 
     tags = {"generation"}  # noqa: RUF012 (as jinja2 types it)
 
@@ -191,7 +213,7 @@ class GenerationTag(Extension):
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
-    """The environment that templates are written for: transformers.utils.chat_template_utils."""
+    """Return a Jinja environment equivalent to that of transformers.utils.chat_template_utils."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, GenerationTag]
     )
@@ -216,36 +238,36 @@ def _raise_exception(message: str) -> None:
 
 
 def _up_to_end_of(text: str, content: str) -> str:
-    """A rendered chat up to the end of its last message's content, for the model to go on with it."""
-    said = content.strip()
-    before, found, _ = text.rpartition(said)
+    """Cut a rendered chat off after its last message's `content`, so that the model continues that message."""
+    stripped = content.strip()
+    before, found, _ = text.rpartition(stripped)
     if not found:
-        message = "The template does not render the last message as it is: it cannot be continued."
+        message = "The last message cannot be continued because the chat template changes its content."
         raise InvalidRequestError(message, "continue_final_message")
-    return before + said
+    return before + stripped
 
 
-def _where(message: int, call: int) -> str:
+def _arguments_field(message: int, call: int) -> str:
     return f"messages[{message}].tool_calls[{call}].function.arguments"
 
 
-def _call_text(call: ToolCall, where: str) -> str:
+def _call_text(call: ToolCall, field: str) -> str:
     try:
         return render_call(call.name, call.arguments)
     except ValueError:
-        raise _bad_arguments(call, where) from None
+        raise _bad_arguments(call, field) from None
 
 
-def _call_object(call: ToolCall, where: str) -> dict[str, Any]:
+def _call_object(call: ToolCall, field: str) -> dict[str, Any]:
     try:
         arguments = json.loads(call.arguments)
     except (ValueError, RecursionError):
-        raise _bad_arguments(call, where) from None
+        raise _bad_arguments(call, field) from None
     if not isinstance(arguments, dict):
-        raise _bad_arguments(call, where)
+        raise _bad_arguments(call, field)
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
-def _bad_arguments(call: ToolCall, where: str) -> InvalidRequestError:
+def _bad_arguments(call: ToolCall, field: str) -> InvalidRequestError:
     shown = call.arguments if len(call.arguments) <= 60 else call.arguments[:57] + "..."
-    return InvalidRequestError(f"The arguments of {call.name} must be a JSON object as a string; got {shown!r}.", where)
+    return InvalidRequestError(f"The arguments of {call.name} must be a JSON object as a string; got {shown!r}.", field)

@@ -8,17 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from server.chat.completion import Completion
-from server.chat.constrained.compiler import COMPILED_AT_ONCE, CompiledGrammar, GrammarCompiler, WantedGrammar
-from server.chat.constrained.source import wanted_grammar
+from server.chat.constrained.compiler import COMPILED_AT_ONCE, CompiledGrammar, GrammarCompiler, GrammarSource
+from server.chat.constrained.source import grammar_source
 from server.chat.markers import CALL_START
-from server.chat.output.chat_choice import VISIBLE, CallReader, Choice
+from server.chat.output.chat_choice import VISIBLE, CallParser, ChatChoice
 from server.chat.output.detokenizer import whole_text
 from server.chat.output.reasoning import ReasoningSplitter
-from server.chat.output.text_choice import Prompt, TextChoice, TextDelta
+from server.chat.output.text_choice import TextChoice, TextDelta, TextPrompt
 from server.chat.prompt import ChatPrompt
 from server.chat.tokenizer import Tokenizer
-from server.chat.tool_calls.constrained_parser import CallStream, FormReader
-from server.chat.tool_calls.free_parser import ToolCallParser, ToolSignature
+from server.chat.tool_calls.constrained_parser import ConstrainedCallParser, TextOrCallsParser
+from server.chat.tool_calls.free_parser import FreeCallParser, ToolSignature
 from server.chat.types import ChatRequest, Delta, TextRequest, Thoughts
 from server.engine.engine import Engine
 from server.engine.types import GenerationRequest, RequestContext, SamplingParams
@@ -59,7 +59,7 @@ class RenderedChat:
     prompt: tuple[int, ...]
     checkpoints: tuple[int, ...]
     thoughts: Thoughts
-    grammar: WantedGrammar | None
+    grammar: GrammarSource | None
 
 
 class ChatService:
@@ -97,7 +97,7 @@ class ChatService:
             grammar = await self._compiled(chat.grammar) if chat.grammar else None
             streams = places.submit([self._sequence(request, context, chat, grammar, i) for i in range(request.n)])
         choices = [self._chat_choice(request, chat) for _ in streams]
-        return Completion([chat.prompt], streams, choices, grammar.loosened if grammar else ())
+        return Completion([chat.prompt], streams, choices, grammar.unenforced if grammar else ())
 
     async def complete(self, request: TextRequest, context: RequestContext) -> Completion[TextDelta]:
         """Tokenize and queue texts to continue, without the chat template.
@@ -166,7 +166,7 @@ class ChatService:
             prompt=tuple(prompt),
             checkpoints=self.model.prompt.checkpoints(prompt),
             thoughts=self.model.prompt.thoughts(prompt),
-            grammar=wanted_grammar(
+            grammar=grammar_source(
                 request.calling,
                 request.text_form,
                 has_call_marker=CALL_START in self.model.tokenizer.special,
@@ -174,11 +174,11 @@ class ChatService:
             ),
         )
 
-    async def _compiled(self, wanted: WantedGrammar) -> CompiledGrammar:
+    async def _compiled(self, source: GrammarSource) -> CompiledGrammar:
         grammars = self.model.grammars
-        if (known := grammars.known(wanted)) is not None:
-            return known
-        return await asyncio.get_running_loop().run_in_executor(self._compiling, grammars.cached, wanted)
+        if (cached := grammars.find_cached(source)) is not None:
+            return cached
+        return await asyncio.get_running_loop().run_in_executor(self._compiling, grammars.get, source)
 
     def _sequence(
         self,
@@ -201,27 +201,27 @@ class ChatService:
             context=context,
         )
 
-    def _chat_choice(self, request: ChatRequest, chat: RenderedChat) -> Choice:
+    def _chat_choice(self, request: ChatRequest, chat: RenderedChat) -> ChatChoice:
         special = frozenset(self.model.tokenizer.special)
-        return Choice(
+        return ChatChoice(
             tokenizer=self.model.tokenizer,
             stop=request.stop,
-            calls=_call_reader(request, constrained=chat.grammar is not None),
+            call_parser=_call_parser(request, constrained=chat.grammar is not None),
             reasoning=ReasoningSplitter(chat.thoughts is Thoughts.OPEN) if self.model.prompt.thinks else None,
             visible=special if request.show_special_tokens else VISIBLE,
         )
 
-    def _text_prompt(self, request: TextRequest, prompt: str | tuple[int, ...]) -> Prompt:
+    def _text_prompt(self, request: TextRequest, prompt: str | tuple[int, ...]) -> TextPrompt:
         if not isinstance(prompt, str):
-            return Prompt(whole_text(self.model.tokenizer, prompt), prompt)
+            return TextPrompt(whole_text(self.model.tokenizer, prompt), prompt)
         tokens = self.model.tokenizer.encode(prompt)
         beginning = self.model.tokenizer.beginning(tokens) if request.add_special_tokens else []
         if not beginning + tokens:
             raise InvalidRequestError("An empty prompt is no token of this model: send some text.", "prompt")
-        return Prompt(prompt, (*beginning, *tokens), implicit=len(beginning))
+        return TextPrompt(prompt, (*beginning, *tokens), implicit=len(beginning))
 
     def _continuation(
-        self, request: TextRequest, context: RequestContext, prompt: Prompt, choice: int
+        self, request: TextRequest, context: RequestContext, prompt: TextPrompt, choice: int
     ) -> GenerationRequest:
         if self.max_model_len - len(prompt.tokens) < min(request.max_tokens, 1):
             raise ContextLengthError(len(prompt.tokens), self.max_model_len, "prompt")
@@ -237,7 +237,7 @@ class ChatService:
             context=context,
         )
 
-    def _text_choice(self, request: TextRequest, prompt: Prompt) -> TextChoice:
+    def _text_choice(self, request: TextRequest, prompt: TextPrompt) -> TextChoice:
         return TextChoice(
             tokenizer=self.model.tokenizer,
             stop=request.stop,
@@ -253,15 +253,15 @@ class ChatService:
 
 
 def _sampling_of_choice(sampling: SamplingParams, choice: int) -> SamplingParams:
-    """Choice i samples with the request's seed + i."""
+    """ChatChoice i samples with the request's seed + i."""
     return sampling if sampling.seed is None else replace(sampling, seed=(sampling.seed + choice) % SEEDS)
 
 
-def _call_reader(request: ChatRequest, *, constrained: bool) -> CallReader:
-    """Constrained calls are read while they are written, free ones once they are closed."""
+def _call_parser(request: ChatRequest, *, constrained: bool) -> CallParser:
+    """Return the parser that passes constrained calls on while they are generated, and free calls once complete."""
     tools = request.calling.tools
     if request.text_form is not None or (request.show_special_tokens and not tools):
-        return FormReader(calls=bool(tools))
+        return TextOrCallsParser(may_call=bool(tools))
     if constrained:
-        return CallStream()
-    return ToolCallParser(tuple(ToolSignature(tool.name, tool.properties) for tool in tools))
+        return ConstrainedCallParser()
+    return FreeCallParser(tuple(ToolSignature(tool.name, tool.properties) for tool in tools))

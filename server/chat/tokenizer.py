@@ -1,4 +1,7 @@
-"""The model's tokenizer: text to ids, and each id's bytes. Knows no template and no chat."""
+"""Converts text to token ids and token ids to bytes, by the model's own tokenizer files.
+
+Knows neither chat templates nor messages, except for reading the template's source from a model folder.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,15 @@ BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class Tokenizer:
-    """A vocabulary and its rules. `special` maps the text of every special token to its id.
+    """A model's vocabulary and the rules that split text into its tokens.
 
-    `bos` is the special token that begins texts where the rules themselves do not say how they begin.
+    `special` maps the text of each special token to its id. `bos` is the special token that begins a text; it is used
+    only if the tokenizer file defines no post-processor that adds one.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, bos: str | None = None) -> None:
         self._backend = backend
-        # A second one, since reading special tokens as plain text is a setting of the whole tokenizer.
+        # A second backend, because treating special tokens as plain text is a setting of the whole backend.
         self._literal = tokenizers.Tokenizer.from_str(backend.to_str())
         self._literal.encode_special_tokens = True
         added = backend.get_added_tokens_decoder()
@@ -37,44 +41,48 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
-        """The tokenizer of a model folder; transformers converts one without a tokenizer.json.
+        """Load the tokenizer of a model folder.
 
-        Raises ModelFolderError where there is none that can be read.
+        Without a tokenizer.json, transformers converts the other tokenizer files. Raises ModelFolderError if no
+        tokenizer can be loaded.
         """
         path = folder / "tokenizer.json"
         bos = template_variables(folder).get("bos_token")
         try:
             if path.is_file():
                 return cls(tokenizers.Tokenizer.from_file(str(path)), bos)
-            from transformers import AutoTokenizer  # takes a second to import, and few models need it
+            from transformers import AutoTokenizer  # imported here: it takes a second, and few models need it
 
             return cls(AutoTokenizer.from_pretrained(folder).backend_tokenizer, bos)
-        except Exception as error:  # tokenizers raises plain Exception for whatever it cannot read
+        except Exception as error:  # tokenizers raises plain Exception for a file it cannot load
             raise ModelFolderError(f"The tokenizer in {folder} cannot be read: {error}") from None
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`, in which special tokens are written out; none are added."""
+        """Return the ids of `text`. A special token written in it gets its own id; no BOS is added."""
         return _ids(self._backend, text)
 
     def encode_literally(self, text: str) -> list[int]:
-        """Ids of `text` as plain text: what looks like a special token does not become one."""
+        """Return the ids of `text`, treating the text of special tokens as plain text."""
         return _ids(self._literal, text)
 
     def beginning(self, tokens: list[int]) -> list[int]:
-        """What goes in front of the tokens of a bare text, such as the model's BOS: nothing if they begin with it."""
+        """Return the tokens to put before `tokens`, such as the BOS; none if `tokens` already begin with them."""
         return [] if tokens[: len(self._beginning)] == self._beginning else self._beginning
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes a token stands for, perhaps part of a character; a special token's are its text."""
+        """Return the bytes of `token`, which may end within a character; a special token's bytes are its text."""
         return self._bytes.get(token, b"")
 
     def unknown_ids(self, vocab_size: int) -> npt.NDArray[np.int64]:
-        """Ids below `vocab_size` that stand for nothing: the model has logits for them, the tokenizer no text."""
+        """Return the ids below `vocab_size` that are not in the vocabulary, though the model has logits for them."""
         return np.array([i for i in range(vocab_size) if i not in self._bytes], np.int64)
 
 
 def template_variables(folder: Path) -> dict[str, str]:
-    """The special tokens a chat template may name: `bos_token`, `eos_token`, ... of tokenizer_config.json."""
+    """Return the special tokens that a chat template may refer to by name: `bos_token`, `eos_token` and so on.
+
+    An entry of tokenizer_config.json overrides one of special_tokens_map.json.
+    """
     variables: dict[str, str] = {}
     for file in ("special_tokens_map.json", "tokenizer_config.json"):
         for key, value in (read_object(folder / file) or {}).items():
@@ -85,7 +93,10 @@ def template_variables(folder: Path) -> dict[str, str]:
 
 
 def template_source(folder: Path) -> str | None:
-    """The model's chat template: chat_template.jinja, or what tokenizer_config.json or chat_template.json holds."""
+    """Return the source of a model folder's chat template, or None if it has none.
+
+    The first of chat_template.jinja, tokenizer_config.json and chat_template.json that has a template supplies it.
+    """
     if (path := folder / "chat_template.jinja").is_file():
         return path.read_text(encoding="utf-8")
     for file in ("tokenizer_config.json", "chat_template.json"):
@@ -98,12 +109,13 @@ def template_source(folder: Path) -> str | None:
 
 
 def _ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:
-    # As a batch: it lets other threads run meanwhile, which for a text of megabytes is seconds.
+    # A batch of one, because encoding a batch releases the GIL; megabytes of text take seconds.
     ids: list[int] = backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
     return ids
 
 
 def _token_bytes(backend: tokenizers.Tokenizer) -> dict[int, bytes]:
+    """Return the bytes of each token of a byte-level or SentencePiece vocabulary, without added tokens."""
     vocabulary = backend.get_vocab(with_added_tokens=False)
     if backend.decoder is not None and b'"ByteLevel"' in backend.decoder.__getstate__():
         table = _byte_alphabet()
@@ -112,14 +124,14 @@ def _token_bytes(backend: tokenizers.Tokenizer) -> dict[int, bytes]:
 
 
 def _word_piece_bytes(token: str) -> bytes:
-    """SentencePiece's spelling: a low line for a space, <0x0A> for a byte."""
+    """Decode SentencePiece's spelling of a token: U+2581 stands for a space, `<0x0A>` for the byte 0x0A."""
     if byte := BYTE_TOKEN.fullmatch(token):
         return bytes([int(byte[1], 16)])
     return token.replace("\N{LOWER ONE EIGHTH BLOCK}", " ").encode()
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """The printable character that stands for each byte in a byte-level vocabulary (GPT-2's encoder.py)."""
+    """Map each character of a byte-level vocabulary to the byte it stands for (GPT-2's encoder.py)."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [b for b in range(256) if b not in printable]
     return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}

@@ -1,4 +1,4 @@
-"""Thoughts and answers are told apart, wherever the text is cut."""
+"""Thoughts and answer are divided, in pieces of any size."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def split(text: str, thinking: bool, sizes: list[int]) -> tuple[str, str]:
         ("", True, "", ""),
     ],
 )
-def test_thoughts_and_answer_are_told_apart(text: str, thinking: bool, reasoning: str, content: str) -> None:
+def test_text_is_divided_into_thoughts_and_answer(text: str, thinking: bool, reasoning: str, content: str) -> None:
     assert split(text, thinking, []) == (reasoning, content)
     assert split(text, thinking, [1] * len(text)) == (reasoning, content)
 
@@ -45,5 +45,5 @@ pieces = st.lists(st.sampled_from(["<think>", "</think>", "<", "/", "think>", "a
 
 
 @given(pieces, st.booleans(), st.lists(st.integers(1, 5)))
-def test_pieces_equal_the_whole(text: str, thinking: bool, sizes: list[int]) -> None:
+def test_the_result_does_not_depend_on_the_pieces(text: str, thinking: bool, sizes: list[int]) -> None:
     assert split(text, thinking, sizes) == split(text, thinking, [])

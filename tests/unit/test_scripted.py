@@ -1,4 +1,4 @@
-"""The scripted model itself: other tests lean on its saying exactly what it is told, and noticing lost state."""
+"""The scripted model generates exactly its scripts and detects lost state; other tests rely on both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.scripted import scripted
 SCRIPTS = [
     ("call 12", 'Ask: <|tool_call_start|>[f(a="é 🤖")]<|tool_call_end|> done'),
     ("call 21", "another"),
-    ("", "nothing was asked"),
+    ("", "the message was empty"),
     ("21", "the tool says 21", "tool"),
 ]
 END = 7
@@ -34,38 +34,38 @@ def prompt(content: str, role: str = "user") -> list[int]:
 
 
 def answer(session: RawSession, ids: list[int], piece: int) -> tuple[str, State]:
-    """The greedy answer to a prompt read `piece` tokens at a time, and the state after the prompt."""
+    """Return the greedy answer to a prompt processed `piece` tokens at a time, and the state after the prompt."""
     state = session.empty_state()
     for start in range(0, len(ids), piece):
         logits, state = session.step(ids[start : start + piece], state)
-    return speak(session, int(logits[-1].argmax()), state), state
+    return decode(session, int(logits[-1].argmax()), state), state
 
 
-def speak(session: RawSession, token: int, state: State) -> str:
-    said: list[int] = []
-    while token != END and len(said) < 60:
-        said.append(token)
+def decode(session: RawSession, token: int, state: State) -> str:
+    tokens: list[int] = []
+    while token != END and len(tokens) < 60:
+        tokens.append(token)
         logits, state = session.step([token], state)
         token = int(logits[-1].argmax())
-    return tokenizer.decode(said, skip_special_tokens=False)
+    return tokenizer.decode(tokens, skip_special_tokens=False)
 
 
 @pytest.mark.parametrize("piece", [1, 3, 1000])
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_it_says_what_it_is_told_however_the_prompt_is_cut(
+def test_it_generates_its_script_with_prompt_chunks_of_any_size(
     session: RawSession, script: tuple[str, ...], piece: int
 ) -> None:
     content, output, *role = script
     assert answer(session, prompt(content, *role), piece)[0] == output
 
 
-def test_it_answers_anything_else_with_nothing(session: RawSession) -> None:
+def test_its_answer_to_an_unknown_message_is_empty(session: RawSession) -> None:
     assert answer(session, prompt("call 13"), 1000)[0] == ""
     assert answer(session, prompt("call 12", "tool"), 1000)[0] == ""
 
 
 @pytest.mark.parametrize("lost", ["past_conv.0", "past_key_values.1.value"])
-def test_it_notices_lost_state(session: RawSession, lost: str) -> None:
+def test_it_detects_lost_state(session: RawSession, lost: str) -> None:
     ids = prompt("call 12")
     _, state = answer(session, ids, 1000)
     state[lost] = state[lost] * 0
@@ -74,6 +74,6 @@ def test_it_notices_lost_state(session: RawSession, lost: str) -> None:
     assert tokenizer.decode([int(logits[-1].argmax())]) == "?"
 
 
-def test_messages_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="Two scripts look alike"):
+def test_messages_with_the_same_tokens_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="have the same tokens"):
         scripted(tmp_path / "model", [("12", "a"), ("12", "b")])

@@ -1,1 +1,1 @@
-"""Constrained generation: schemas and grammars that mask the next token."""
+"""Constrained generation: grammars, built from tools and schemas, that mask the next token."""

@@ -1,4 +1,7 @@
-"""A grammar that begins behind a model's thoughts, which are free. Knows no calls and no schemas."""
+"""Delays a constraint until the model's thoughts have ended; the thoughts themselves are unconstrained.
+
+Knows neither calls nor schemas.
+"""
 
 from __future__ import annotations
 
@@ -13,47 +16,47 @@ from server.engine.sampling.constraint import Bitmask, Constraint
 START, END = THINK_START.encode(), THINK_END.encode()
 
 
-class AfterThoughts:
-    """The constraint `answer`, from behind the thoughts on.
+class AfterThinking:
+    """The constraint `answer`, applied from the end of the thoughts on.
 
-    `end_tokens` are those that may not come before there is an answer; none of them where an answer is not owed, as it
-    may be free. Where thoughts are not `open`, the first tokens tell: they are the answer's, or spell START by
-    `beginnings` (see `beginnings_of`).
+    `end_tokens` are forbidden until the answer has begun; there are none if the answer may be empty. `is_open` says
+    that the prompt has opened the thoughts. Otherwise the first tokens decide whether there are thoughts: they belong
+    to the answer, or they spell `<think>`. `think_starts` is the result of `think_starts()` for this tokenizer.
     """
 
     def __init__(
         self,
         answer: Constraint,
         tokenizer: Tokenizer,
-        beginnings: Mapping[bytes, Sequence[int]],
+        think_starts: Mapping[bytes, Sequence[int]],
         end_tokens: Sequence[int],
         *,
         is_open: bool,
     ) -> None:
         self._answer = answer
         self._tokenizer = tokenizer
-        self._beginnings = beginnings
+        self._think_starts = think_starts
         self._end_tokens = end_tokens
         self._thinking = is_open
-        self._decided = is_open  # whether it is clear if there are thoughts
-        self._tail = b""
+        self._decided = is_open  # whether it is known if there are thoughts
+        self._tail = b""  # the part of `<think>` generated so far, or the end of the thoughts so far
 
     def mask(self, out: Bitmask) -> bool:
-        """As Constraint's."""
+        """Set the bits of the tokens that may come next, as Constraint.mask does."""
         if self._thinking:
-            return ban(out, self._end_tokens)
+            return forbid_tokens(out, self._end_tokens)
         if self._decided or not self._end_tokens:
             return self._answer.mask(out)
         if self._tail:
             out.fill(0)
         else:
             self._answer.mask(out)
-        for token in self._beginnings[self._tail]:
+        for token in self._think_starts[self._tail]:
             out.view(np.uint32)[token // 32] |= np.uint32(1 << token % 32)
         return True
 
     def commit(self, token: int) -> None:
-        """As Constraint's."""
+        """Advance by `token`, as Constraint.commit does."""
         text = self._tokenizer.token_bytes(token)
         if self._thinking:
             self._tail += text
@@ -65,10 +68,11 @@ class AfterThoughts:
             self._decide(token, text)
 
     def forced_tokens(self) -> list[int]:
-        """As Constraint's."""
+        """Return the answer's forced tokens once the answer has begun, before that none."""
         return self._answer.forced_tokens() if self._decided and not self._thinking else []
 
     def _decide(self, token: int, text: bytes) -> None:
+        """Advance by one of the first tokens, which may settle whether there are thoughts."""
         begun = (self._tail + text).lstrip()
         if begun.startswith(START):
             self._thinking = self._decided = True
@@ -81,8 +85,11 @@ class AfterThoughts:
             self._answer.commit(token)
 
 
-def beginnings_of(tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...]]:
-    """The tokens that spell START, or go on with it, by what of it is there already."""
+def think_starts(tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...]]:
+    """Map each prefix of `<think>` to the tokens that continue its spelling.
+
+    If `<think>` is a special token, it is the only way to open thoughts.
+    """
     if (special := tokenizer.special.get(THINK_START)) is not None:
         return {b"": (special,)}
     texts = [(token, tokenizer.token_bytes(token)) for token in range(vocab_size)]
@@ -94,11 +101,14 @@ def beginnings_of(tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[in
     }
 
 
-def ban(out: Bitmask, tokens: Iterable[int]) -> bool:
-    """Sets the bits of all but `tokens`; returns whether there are any, else `out` stays as it was."""
-    banned = list(tokens)
-    if banned:
+def forbid_tokens(out: Bitmask, tokens: Iterable[int]) -> bool:
+    """Set the bits of all tokens but `tokens` in `out` and return True.
+
+    If there are no `tokens`, returns False and leaves `out` unchanged.
+    """
+    forbidden = list(tokens)
+    if forbidden:
         out.fill(-1)
-        for token in banned:
+        for token in forbidden:
             out.view(np.uint32)[token // 32] &= np.uint32(~(1 << token % 32) & 0xFFFFFFFF)
-    return bool(banned)
+    return bool(forbidden)

@@ -1,4 +1,4 @@
-"""Regular expressions, choices and grammars that a client sends, as Lark for llguidance."""
+"""Converts a client's regular expression, choice or grammar to llguidance's dialect of Lark."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ MAX_GRAMMAR = 1 << 16  # characters
 
 _ANCHORS = re.compile(r"\A\^|(?<!\\)((?:\\\\)*)\$\Z")
 _SPECIAL = re.compile(r"\\.|/|\n", re.DOTALL)
-_NESTED = re.compile(r"^\s*%llguidance\b.*$", re.MULTILINE)
+_OPTION_LINE = re.compile(r"^\s*%llguidance\b.*$", re.MULTILINE)
 
 
 def lark_of(form: TextForm) -> str:
-    """The grammar of a `form` that is no JSON schema. Raises InvalidRequestError."""
+    """Return the grammar of a regex, choice or grammar. Raises InvalidRequestError if it is not a valid grammar."""
     if form.kind == "regex":
         return f"start: /{_pattern(form.value)}/"
     if form.kind == "choice":
@@ -27,12 +27,15 @@ def lark_of(form: TextForm) -> str:
         message = f"`{form.field}` is too long: grammars have at most {MAX_GRAMMAR:,} characters."
         raise InvalidRequestError(message, form.field)
     try:
-        return _NESTED.sub("", any_to_lark(form.value))
-    except Exception as error:  # whatever the converter meets in text that is no grammar
-        raise InvalidRequestError(f"`{form.field}` is no grammar: {error}.", form.field) from None
+        return _OPTION_LINE.sub("", any_to_lark(form.value))
+    except Exception as error:  # the converter raises many types for invalid grammars
+        raise InvalidRequestError(f"`{form.field}` is not a valid grammar: {error}.", form.field) from None
 
 
 def _pattern(regex: str) -> str:
-    """As it stands between slashes. All of the text must match anyway, so anchors at its ends say nothing."""
+    """Return `regex` as written between slashes in Lark.
+
+    Anchors at its two ends are removed: the whole text must match in any case.
+    """
     bare = _ANCHORS.sub(lambda anchor: anchor[1] or "", regex)
     return _SPECIAL.sub(lambda found: {"/": r"\/", "\n": r"\n", "\\\n": r"\n"}.get(found[0], found[0]), bare)

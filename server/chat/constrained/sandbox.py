@@ -1,7 +1,7 @@
-"""Grammars tried out in a process of their own, where one that takes too long or breaks the compiler harms nobody.
+"""Compiles grammars in a child process first, so that a harmful one cannot block or crash the server.
 
-What clients send may be exponential, or so deep that the compiler's stack ends, and with it the process. This file is
-the process's program as well: it imports nothing of the server.
+A client's grammar may take exponential time, or may be nested so deeply that the compiler's stack overflows and ends
+its process. This file is also the program of the child process, so it imports nothing else from the server.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 SECONDS = 5.0
 MEMORY = 1 << 31  # bytes of address space
-STACK = 1 << 20  # bytes: less than the server's threads have
+STACK = 1 << 20  # bytes, less than the stacks of the server's threads
 
-# Rows and steps are wider than by default: a tool may have some thousand arguments.
+# Rows and steps have larger limits than by default, for tools with thousands of arguments.
 LIMITS = LLParserLimits(
     max_items_in_row=20_000,
     step_max_items=200_000,
@@ -38,20 +38,26 @@ LIMITS = LLParserLimits(
 _LENGTH = struct.Struct("!I")
 
 
-class Trial:
-    """Tries grammars, one at a time, which may name the `special` tokens. The process starts with the first one."""
+class Sandbox:
+    """A child process that compiles one grammar at a time. It is started for the first grammar.
+
+    `special` are the special tokens that grammars may name; `seconds` is the time limit for each grammar.
+    """
 
     def __init__(self, special: Sequence[str], seconds: float = SECONDS) -> None:
         self._seconds = seconds
         self._setup = json.dumps({"special": list(special), "seconds": seconds}).encode()
         self._running: _Running | None = None
 
-    def run(self, lark: str) -> str | None:
-        """Why `lark` must not be compiled here; None if it may be, which says nothing of whether it is right."""
+    def try_compile(self, lark: str) -> str | None:
+        """Return why compiling `lark` takes too many resources, or None if it does not.
+
+        None does not mean that the grammar is valid.
+        """
         if self._running is None or self._running.process.poll() is not None:
             self._running = self._start()
         running = self._running
-        with suppress(OSError):  # it has ended
+        with suppress(OSError):  # the process has ended
             _send(running.connection, lark.encode())
             if running.connection.recv(1):
                 return None
@@ -59,7 +65,7 @@ class Trial:
         running.end()
         if status == -signal.SIGALRM:
             return f"it takes more than {self._seconds:g} seconds to compile"
-        return "the compiler cannot bear it: it is nested too deep, or needs too much memory"
+        return "it is nested too deeply, or needs too much memory to compile"
 
     def _start(self) -> _Running:
         ours, theirs = socket.socketpair()
@@ -69,7 +75,7 @@ class Trial:
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is not meant for it
+                start_new_session=True,  # Ctrl-C in the terminal must not end it
             )
         _send(ours, self._setup)
         return _Running(process, ours, weakref.finalize(self, _end, process, ours))
@@ -77,11 +83,14 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """The process; `end` waits for it, and is called at the latest when nobody has its Trial any more."""
+    """The child process. Calling `end` closes the connection and waits for the process to exit.
+
+    This happens automatically when the Sandbox is garbage-collected.
+    """
 
     process: subprocess.Popen[bytes]
     connection: socket.socket
-    end: weakref.finalize[[subprocess.Popen[bytes], socket.socket], Trial]
+    end: weakref.finalize[[subprocess.Popen[bytes], socket.socket], Sandbox]
 
 
 def _end(process: subprocess.Popen[bytes], connection: socket.socket) -> None:
@@ -90,11 +99,12 @@ def _end(process: subprocess.Popen[bytes], connection: socket.socket) -> None:
 
 
 def _send(connection: socket.socket, message: bytes) -> None:
+    """Send a message preceded by its length."""
     connection.sendall(_LENGTH.pack(len(message)) + message)
 
 
 class _Bytes(TokenizerWrapper):
-    """A vocabulary of all bytes and the special tokens."""
+    """A tokenizer for llguidance with one token for each byte, plus the special tokens."""
 
     def __init__(self, special: Sequence[str]) -> None:
         self.is_tokenizer_wrapper = True
@@ -108,14 +118,17 @@ class _Bytes(TokenizerWrapper):
 
 
 def _serve() -> None:
-    """Compile what comes, and answer with one byte each time that this was survived."""
+    """Run the child process: compile each grammar received and answer with one byte after it.
+
+    The alarm signal ends the process if a grammar exceeds the time limit.
+    """
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     messages, answers = sys.stdin.buffer, sys.stdout.buffer
     setup = json.loads(_read(messages) or b"{}")
     vocabulary = _Bytes(setup["special"])
     tokenizer = LLTokenizer(vocabulary, n_vocab=len(vocabulary.tokens), eos_token=vocabulary.eos_token_id)
     while (lark := _read(messages)) is not None:
-        signal.setitimer(signal.ITIMER_REAL, setup["seconds"])  # whose signal ends the process
+        signal.setitimer(signal.ITIMER_REAL, setup["seconds"])
         matcher = LLMatcher(tokenizer, lark.decode(), log_level=0, limits=LIMITS)
         if not matcher.is_error():
             matcher.compute_bitmask()
@@ -125,7 +138,7 @@ def _serve() -> None:
 
 
 def _read(stream: BinaryIO) -> bytes | None:
-    """The next message; None after the last."""
+    """Return the next message, or None at the end of the stream."""
     if len(length := stream.read(_LENGTH.size)) < _LENGTH.size:
         return None
     return stream.read(*_LENGTH.unpack(length))

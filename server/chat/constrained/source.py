@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 
-from server.chat.constrained.compiler import WantedGrammar
+from server.chat.constrained.compiler import GrammarSource
 from server.chat.constrained.grammar import CallMode, Grammar, call_grammar, text_grammar
 from server.chat.types import Calling, TextForm
 from server.errors import InvalidRequestError
 
 
-def wanted_grammar(
+def grammar_source(
     calling: Calling, text_form: TextForm | None, *, has_call_marker: bool, constrain_always: bool
-) -> WantedGrammar | None:
-    """Return the grammar that enforces `calling` and `text_form`; None leaves the answer free.
+) -> GrammarSource | None:
+    """Return the source of the grammar that enforces `calling` and `text_form`; None leaves the answer free.
 
     has_call_marker: the model has the tokens that open and close tool calls.
     constrain_always: enforce tool schemas under `tool_choice` auto, too.
@@ -24,7 +24,9 @@ def wanted_grammar(
     if calling.tools and not has_call_marker:
         if not enforced:
             return None
-        raise InvalidRequestError("This model has no form of tool calls that could be enforced.", "tool_choice")
+        raise InvalidRequestError(
+            "This model's tool calls cannot be enforced: it has no tokens to mark them.", "tool_choice"
+        )
     tools = calling.tools if enforced or constrain_always else ()
     if not tools and text_form is None:
         return None
@@ -38,4 +40,4 @@ def wanted_grammar(
     tool_facts = [[tool.name, tool.parameters, tool.strict, tool.field] for tool in tools]
     form_facts = text_form and [text_form.kind, text_form.value, text_form.field]
     key = json.dumps([tool_facts, calling.required, calling.parallel, form_facts])
-    return WantedGrammar(hashlib.sha256(key.encode()).hexdigest(), build)
+    return GrammarSource(hashlib.sha256(key.encode()).hexdigest(), build)

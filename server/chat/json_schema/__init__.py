@@ -1,1 +1,1 @@
-"""JSON schemas, normalized to what the grammar compiler enforces exactly."""
+"""JSON schemas, normalized so that the grammar compiler enforces every keyword left in them."""

@@ -1,6 +1,11 @@
-"""Whether two JSON schemas can hold for the same value: what `oneOf` needs to be enforced as `anyOf`.
+"""Proves that two JSON schemas admit no value in common.
 
-It proves disjointness or gives up; nothing else is known here.
+If all branches of a `oneOf` are disjoint in pairs, at most one can match, and `oneOf` can be enforced as `anyOf`.
+
+The proof is sound but incomplete. It collects facts that every value of a schema satisfies (its type, bounds, required
+properties, possible constants), ignoring keywords it does not know. Ignoring a keyword only enlarges the set of values
+considered, so if the enlarged sets are disjoint, the original ones are. If the facts or the step limit do not suffice,
+the answer is False, which means "not proven".
 """
 
 from __future__ import annotations
@@ -17,14 +22,14 @@ _ALL_TYPES = frozenset({"null", "boolean", "integer", "number", "string", "array
 
 
 class DisjointnessProver:
-    """Compares schemas of one document; `lookup` gives what a reference points to. It gives up after a while."""
+    """Compares schemas of one document, within a total number of steps; `lookup` resolves references."""
 
     def __init__(self, lookup: Callable[[object], Any]) -> None:
         self._lookup = lookup
         self._steps = 0
 
     def disjoint(self, a: Any, b: Any) -> bool:
-        """Whether it is certain that no value satisfies both schemas."""
+        """Return whether it is proven that no value satisfies both schemas."""
         return self._disjoint(self._facts(a), self._facts(b), 0)
 
     def _facts(self, schema: Any) -> _Facts:
@@ -33,6 +38,7 @@ class DisjointnessProver:
         return facts
 
     def _disjoint(self, a: _Facts, b: _Facts, depth: int) -> bool:
+        """Try the possible constants, then each common type, then the branches of anyOf and oneOf."""
         self._steps += 1
         if a.never or b.never:
             return True
@@ -45,6 +51,7 @@ class DisjointnessProver:
         return self._no_alternative(a, b, depth) or self._no_alternative(b, a, depth)
 
     def _disjoint_as(self, kind: str, a: _Facts, b: _Facts, depth: int) -> bool:
+        """Return whether it is proven that no value of type `kind` satisfies both."""
         match kind:
             case "integer" | "number":
                 return _apart(a.range, b.range)
@@ -53,7 +60,8 @@ class DisjointnessProver:
             case "array":
                 return _apart(a.items, b.items)
             case "object":
-                # A property that one of them requires is there, so what either says of it holds.
+                # A property required by either schema is present in every common value, so the common value's
+                # property must satisfy both schemas' conditions on it.
                 return any(
                     self._disjoint(self._facts(one), self._facts(other), depth + 1)
                     for name in sorted(a.required | b.required)
@@ -63,6 +71,7 @@ class DisjointnessProver:
         return False
 
     def _no_alternative(self, a: _Facts, b: _Facts, depth: int) -> bool:
+        """Return whether `a` has an anyOf or oneOf whose branches are all proven disjoint from `b`."""
         return any(
             all(self._disjoint(self._facts(branch), b, depth + 1) for branch in branches) for branches in a.alternatives
         )
@@ -70,10 +79,13 @@ class DisjointnessProver:
 
 @dataclass(slots=True)
 class _Facts:
-    """What must be true of a value that a schema admits.
+    """Conditions that every value of a schema satisfies.
 
-    `types` counts integers apart from other numbers; `values` are the JSON texts of the only values, None if there is
-    no such list; `alternatives` has, for each anyOf or oneOf, the facts of its branches, one of which must hold.
+    `never`: the schema admits no value. `types`: possible types, with "number" meaning non-integers only. `values`: the
+    only possible values, keyed by their JSON text; None if unrestricted. `required` and `properties`: required names,
+    and the schemas of each named property. `others`: (names, schema) pairs; the schema applies to all properties except
+    those names. `range`, `length` and `items`: inclusive bounds of numbers, string lengths and array lengths.
+    `alternatives`: the branches of each anyOf or oneOf.
     """
 
     never: bool = False
@@ -88,7 +100,7 @@ class _Facts:
     alternatives: list[list[Any]] = field(default_factory=list)
 
     def add(self, schema: Any, lookup: Callable[[object], Any], depth: int) -> None:
-        """Takes in what `schema` says; what lies too deep is left out."""
+        """Add the conditions of `schema`, ignoring those in `allOf` or references nested deeper than _MAX_DEPTH."""
         if schema is False:
             self.never = True
         if not isinstance(schema, dict) or depth > _MAX_DEPTH:
@@ -115,6 +127,7 @@ class _Facts:
         self.items = _narrowed(self.items, schema, "minItems", "maxItems")
 
     def _add_type_and_values(self, schema: Mapping[str, Any]) -> None:
+        """Intersect the possible types and values with those of `type`, `const` and `enum`."""
         if "type" in schema:
             types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
             types = [kind for kind in types if isinstance(kind, str)]
@@ -125,20 +138,21 @@ class _Facts:
                 self.values = {t: v for t, v in texts.items() if self.values is None or t in self.values}
 
     def property_schemas(self, name: str) -> list[Any]:
-        """The schemas that hold for a property, if a value is an object and has it."""
+        """Return the schemas that property `name` of an object must satisfy if it is present."""
         return [*self.properties.get(name, []), *(one for names, one in self.others if name not in names), True]
 
     def kinds(self) -> frozenset[str]:
-        """The types that a value may have."""
+        """Return the possible types, taking `values` into account."""
         return self.types if self.values is None else self.types & {_kind(value) for value in self.values.values()}
 
 
 def _canonical(value: Any) -> Any:
-    """1.0 and 1 are one number in JSON."""
+    """Return 1 for 1.0, as both are the same number in JSON."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _kind(value: Any) -> str:
+    """Return the type of a JSON value; 1.0 is an integer."""
     match value:
         case None:
             return "null"
@@ -161,8 +175,10 @@ def _number(schema: Mapping[str, Any], keyword: str, default: float) -> float:
 
 
 def _narrowed(bounds: tuple[float, float], schema: Mapping[str, Any], low: str, high: str) -> tuple[float, float]:
+    """Intersect `bounds` with those that the keywords `low` and `high` set."""
     return max(bounds[0], _number(schema, low, bounds[0])), min(bounds[1], _number(schema, high, bounds[1]))
 
 
 def _apart(a: tuple[float, float], b: tuple[float, float]) -> bool:
+    """Return whether two ranges do not overlap."""
     return a[0] > b[1] or b[0] > a[1]

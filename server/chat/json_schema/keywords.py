@@ -1,4 +1,8 @@
-"""What the keywords of a JSON schema may hold, read with a complaint where it is something else."""
+"""Validates the values of JSON schema keywords that contain no schemas.
+
+Each reader returns the value in the form llguidance enforces, or raises UnenforceableError naming the keyword's path
+`where` in the schema.
+"""
 
 from __future__ import annotations
 
@@ -10,40 +14,45 @@ from typing import Any
 from server.chat.json_schema.number_bounds import TYPES
 
 FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
+"""Values of `format` that are enforced; others are ignored, as the JSON schema specification allows."""
 UNSUPPORTED = frozenset(
     {"contains", "propertyNames", "unevaluatedItems", "unevaluatedProperties", "$dynamicRef", "$recursiveRef"}
 )
 
 
 class UnenforceableError(Exception):
-    """A keyword that cannot be enforced: `where` is its path in the schema."""
+    """A schema keyword that cannot be enforced; `where` is its path in the schema."""
 
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(f"{where}: {reason}" if where else reason)
 
 
 def types_of(value: object, where: str) -> list[str]:
+    """Return the type names of a `type` keyword, which holds one name or a list of names."""
     types = [value] if isinstance(value, str) else value
     if not isinstance(types, list) or not types or not all(name in (*TYPES, "integer") for name in types):
-        raise UnenforceableError(where, f"{json.dumps(value)[:80]} is not a type of JSON")
+        raise UnenforceableError(where, f"{json.dumps(value)[:80]} is not a JSON type")
     return types
 
 
 def list_of(value: object, where: str) -> list[Any]:
+    """Return `value` if it is an array."""
     if not isinstance(value, list):
         raise UnenforceableError(where, "must be an array")
     return value
 
 
 def mapping_of(value: object, where: str) -> dict[str, Any]:
+    """Return `value` if it is an object."""
     if not isinstance(value, dict):
         raise UnenforceableError(where, "must be an object")
     return value
 
 
 def names_of(value: object, where: str) -> list[str]:
+    """Return an array of property names without repetitions."""
     if isinstance(value, bool):
-        return []  # draft 3 put it into the property
+        return []  # draft 3's `required` is a boolean inside the property's schema
     names = list_of(value, where)
     if not all(isinstance(name, str) for name in names):
         raise UnenforceableError(where, "must be an array of names")
@@ -51,20 +60,24 @@ def names_of(value: object, where: str) -> list[str]:
 
 
 def count_of(value: object, where: str) -> int:
+    """Return a non-negative integer, which may be written as a float such as 2.0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != int(value):
-        raise UnenforceableError(where, "must be a whole number from 0 on")
+        raise UnenforceableError(where, "must be a non-negative integer")
     return int(value)
 
 
 def bound_of(value: object, where: str) -> int | float:
-    """A number, or draft 4's flag that a bound is exclusive."""
+    """Return a number, or the boolean that draft 4 uses to make a bound exclusive."""
     if not isinstance(value, int | float):
         raise UnenforceableError(where, "must be a number")
     return value
 
 
 def digits_of(multiple: int | float) -> int:
-    """The digits of a multiple as one integer: 25 of 0.25, but 500 of 500."""
+    """Return a multiple's significant digits as an integer: 25 for 0.25, 500 for 500.
+
+    Divisibility is enforced by an automaton whose number of states grows with this number.
+    """
     return (
         multiple
         if isinstance(multiple, int)
@@ -73,7 +86,11 @@ def digits_of(multiple: int | float) -> int:
 
 
 def pattern_of(value: object, where: str) -> str:
-    """ECMA 262 lets any character be escaped, the Rust crate only those that mean something."""
+    """Return a regular expression without the escapes that Rust's regex crate rejects.
+
+    ECMA 262, whose syntax JSON schemas use, allows a backslash before any character; Rust allows one only before a
+    character with a special meaning.
+    """
     if not isinstance(value, str):
         raise UnenforceableError(where, "must be a string")
     return re.sub(
@@ -96,4 +113,4 @@ READERS: dict[str, Callable[[object, str], Any]] = {
     **dict.fromkeys(("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"), count_of),
     **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"), bound_of),
 }
-"""For the keywords that hold no schemas: their value as it is enforced, or UnenforceableError."""
+"""The reader for each keyword whose value contains no schemas."""

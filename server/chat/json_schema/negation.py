@@ -1,4 +1,16 @@
-"""Keywords of a JSON schema told by others that can be enforced: `not`, `if`, dependencies, some forms of `oneOf`."""
+"""Rewrites keywords that llguidance does not enforce into equivalent ones that it does.
+
+These are `not`, `if`/`then`/`else`, the dependency keywords and some forms of `oneOf`. Each rewriting is an equivalence
+of propositional logic over schemas, in which `allOf` is "and", `anyOf` is "or" and `false` admits nothing:
+
+- "if A then B else C" is "(A and B) or (not A and C)";
+- "property p requires S" is "p is absent, or p is present and S holds";
+- "not (A and B)" is "not A or not B", so negations move inwards (De Morgan's laws) down to single keywords.
+
+The keywords in a schema are joined by "and". A keyword is negated only if its complement can be written without `not`:
+the complement of `type` lists the other types, that of `required` forbids one of the properties. A schema with a
+keyword that has no such complement, for example `pattern`, cannot be negated; UnenforceableError reports it.
+"""
 
 from __future__ import annotations
 
@@ -9,37 +21,47 @@ from server.chat.json_schema.keywords import UnenforceableError, list_of, mappin
 from server.chat.json_schema.number_bounds import TYPES, Node, Schema
 from server.chat.json_schema.references import References
 
-MAX_NEGATIONS = 20  # of one in the other
+MAX_NEGATIONS = 20  # levels of schemas negated inside each other
 ANNOTATIONS = frozenset({"title", "description", "default", "examples", "$comment"})
 
 
 class Rewriter:
-    """Rewrites keywords of one document. `count` is told of each schema that is looked at, with its depth."""
+    """Rewrites keywords of one document.
 
-    def __init__(self, references: References, count: Callable[[int], None]) -> None:
+    `count_node` is called with the depth of each schema that is negated; it may raise to limit the total work.
+    """
+
+    def __init__(self, references: References, count_node: Callable[[int], None]) -> None:
         self._references = references
-        self._count = count
+        self._count_node = count_node
 
     def conjuncts(self, keyword: str, node: Node, where: str) -> Iterator[Schema]:
-        """What must hold besides where `node` has this `keyword`, at `where`. Raises UnenforceableError."""
+        """Yield schemas whose conjunction is equivalent to `keyword` of `node`, found at the path `where`.
+
+        Raises UnenforceableError if the keyword cannot be rewritten.
+        """
         value = node[keyword]
         if keyword == "not":
             yield self._negation(value, where, 0)
         elif keyword == "if":
             yield from self._implication(value, node, where)
         else:
-            for name, wanted in mapping_of(value, where).items():
-                then = {"required": wanted} if isinstance(wanted, list) else wanted
+            for name, dependency in mapping_of(value, where).items():
+                then = {"required": dependency} if isinstance(dependency, list) else dependency
                 yield {"anyOf": [{"properties": {name: False}}, {"allOf": [{"required": [name]}, then]}]}
 
     def _implication(self, condition: Any, node: Mapping[str, Any], where: str) -> Iterator[Schema]:
+        """Yield the equivalent of `if`; without `then` and `else` it restricts nothing."""
         if "then" in node or "else" in node:
             otherwise = {"allOf": [self._negation(condition, where, 0), node.get("else", True)]}
             yield {"anyOf": [{"allOf": [condition, node.get("then", True)]}, otherwise]}
 
     def _negation(self, schema: Any, where: str, depth: int) -> Schema:
-        """A schema that holds exactly where `schema` does not; only a few keywords have one."""
-        self._count(depth)
+        """Return a schema that admits exactly the values that `schema` does not admit.
+
+        Raises UnenforceableError if a keyword in `schema` has no complement here.
+        """
+        self._count_node(depth)
         if isinstance(schema, bool):
             return not schema
         if not isinstance(schema, dict) or depth >= MAX_NEGATIONS:
@@ -53,7 +75,7 @@ class Rewriter:
         return {"anyOf": alternatives} if alternatives else False
 
     def _alternatives(self, keyword: str, value: Any, where: str, depth: int) -> Iterator[Schema]:
-        """The ways in which a `keyword` does not hold."""
+        """Yield schemas that together admit exactly the values that violate `keyword`."""
         match keyword:
             case "required":
                 for name in names_of(value, where):
@@ -81,7 +103,12 @@ class Rewriter:
 
 
 def exclusive_requirements(branches: Sequence[Any]) -> list[Node] | None:
-    """Branches of oneOf that only name required properties, each made to exclude the others; None for any others."""
+    """Rewrite `oneOf` branches that only list required properties so that at most one can hold.
+
+    Each branch gets, for every other branch, the condition that one of the other's required properties is absent. The
+    branches then exclude each other, so `anyOf` of them equals `oneOf`. Returns None if a branch contains anything
+    else.
+    """
     required = []
     for branch in branches:
         if not isinstance(branch, dict) or not isinstance(branch.get("required"), list):
@@ -104,7 +131,7 @@ def exclusive_requirements(branches: Sequence[Any]) -> list[Node] | None:
 
 
 def _none_of(values: Sequence[Any], where: str) -> Schema:
-    """Anything but `values`, which are all of true, false and null."""
+    """Return a schema of any value except `values`; raises UnenforceableError unless these are true, false or null."""
     if not all(value is None or isinstance(value, bool) for value in values):
         raise _no_negation(where)
     others = [one for one in (True, False, None) if not any(one is value for value in values)]
@@ -114,4 +141,4 @@ def _none_of(values: Sequence[Any], where: str) -> Schema:
 
 
 def _no_negation(where: str) -> UnenforceableError:
-    return UnenforceableError(where, "what is not allowed here cannot be enforced")
+    return UnenforceableError(where, "this negation cannot be enforced")

@@ -1,13 +1,15 @@
-"""A client's JSON schema in the form that can be enforced: references gathered, annotations dropped, `oneOf` resolved.
+"""Normalizes a client's JSON schema so that every keyword left in it is one that llguidance's `%json` enforces.
 
-What is left holds only what llguidance's `%json` enforces in full. Knows no calls, no grammars and no tokens.
+Referenced schemas move into one set of definitions, annotations and unknown keywords are dropped, and keywords that
+llguidance lacks are rewritten. A keyword that cannot be enforced is an error or is reported, as the caller chooses.
+Knows neither tool calls nor grammars.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -27,36 +29,39 @@ from server.chat.json_schema.number_bounds import Node, Schema, bounded_document
 from server.chat.json_schema.references import References
 from server.errors import InvalidRequestError
 
-MAX_NODES = 20_000
-MAX_COST = 20_000
-MAX_MULTIPLE = 1_000_000
-MAX_DEPTH = 100  # through references too: llguidance recurses, and a stack's end is the process's end
+MAX_NODES = 20_000  # subschemas, counting those that a rewriting visits again
+MAX_COST = 20_000  # see _Normalizer._spend
+MAX_MULTIPLE = 1_000_000  # least common multiple of all `multipleOf`
+MAX_DEPTH = 100  # levels, also through references: llguidance recurses, and a stack overflow would end the process
 
 _OLD_DRAFT = re.compile(r"http://json-schema\.org/draft-0[3467]/")
 
 
 @dataclass(frozen=True, slots=True)
-class EnforceableSchema:
-    """`root` with its `definitions`; references are all of the form `#/$defs/name`."""
+class NormalizedSchema:
+    """A schema `root` with the `definitions` it refers to as `#/$defs/name`.
+
+    `unenforced` has one message for each keyword that was left out because it cannot be enforced.
+    """
 
     root: Schema
     definitions: Mapping[str, Schema]
-    loosened: tuple[str, ...] = ()
+    unenforced: tuple[str, ...] = ()
 
     def resolve(self, schema: Schema) -> Schema:
-        """`schema`, or what it refers to if it is a bare reference."""
+        """Return the schema that `schema` refers to if it is only a reference, otherwise `schema` itself."""
         for _ in range(len(self.definitions) + 1):
             if not isinstance(schema, dict) or schema.keys() != {"$ref"}:
                 return schema
             schema = self.definitions[_name(schema["$ref"])]
-        return False  # a circle of bare references
+        return False  # references that form a cycle admit nothing
 
     def document(self, schema: Schema) -> Node:
-        """`schema` on its own, with the definitions that it reaches and an end to its numbers."""
+        """Return `schema` with bounded numbers, as a document with the definitions that it refers to."""
         return bounded_document(schema, self.definitions)
 
     def admits(self, schema: Schema, constant: bool | None) -> bool:
-        """Whether `schema` is satisfied by true, false or null."""
+        """Return whether `schema` admits `constant`: true, false or null."""
         return self._admits(schema, constant, {})
 
     def _admits(self, schema: Schema, constant: bool | None, known: dict[str, bool]) -> bool:
@@ -73,7 +78,7 @@ class EnforceableSchema:
         if "$ref" in schema:
             name = _name(schema["$ref"])
             if name not in known:
-                known[name] = False  # while it is looked into
+                known[name] = False  # the answer for a definition that refers to itself
                 known[name] = self._admits(self.definitions[name], constant, known)
             if not known[name]:
                 return False
@@ -82,152 +87,171 @@ class EnforceableSchema:
         )
 
 
-def enforceable(schema: object, *, strict: bool) -> EnforceableSchema:
-    """`schema` in the form that can be enforced.
+def normalize(schema: object, *, strict: bool) -> NormalizedSchema:
+    """Normalize a client's schema.
 
-    If `strict`, raises UnenforceableError for what cannot be; otherwise that keyword is left out and told of in
-    `loosened`. Raises InvalidRequestError for what is no schema, or is too large.
+    If `strict`, a keyword that cannot be enforced raises UnenforceableError. Otherwise it is left out and reported in
+    `unenforced`. Raises InvalidRequestError if the schema is too large, and UnenforceableError if it is not a schema.
     """
-    return _Preparation(schema, strict).result()
+    return _Normalizer(schema, strict).result()
 
 
-class _Preparation:
+class _Normalizer:
+    """Normalizes one document, counting what enforcing it would cost."""
+
     def __init__(self, schema: object, strict: bool) -> None:
         self._document = schema
         self._strict = strict
-        self._loosened: list[str] = []
+        self._unenforced: list[str] = []
         self._definitions: dict[str, Schema] = {}
-        self._names: dict[int, str] = {}
+        self._names: dict[int, str] = {}  # of definitions, by the id of the schema in the client's document
         self._nodes = 0
         self._cost = 0
         self._multiple = 1
-        declared = schema.get("$schema", "") if isinstance(schema, dict) else ""
-        self._siblings_of_ref_count = not (isinstance(declared, str) and _OLD_DRAFT.match(declared))
+        dialect = schema.get("$schema", "") if isinstance(schema, dict) else ""
+        # Up to draft 7, keywords beside `$ref` are ignored.
+        self._ref_allows_siblings = not (isinstance(dialect, str) and _OLD_DRAFT.match(dialect))
         self._references = References(schema)
         self._rewriter = Rewriter(self._references, self._count_node)
 
-    def result(self) -> EnforceableSchema:
-        root = self._prepare(self._document, (), 0)
-        return EnforceableSchema(root, self._definitions, tuple(self._loosened))
+    def result(self) -> NormalizedSchema:
+        root = self._normalize(self._document, (), 0)
+        return NormalizedSchema(root, self._definitions, tuple(self._unenforced))
 
-    def _prepare(self, node: object, path: tuple[str, ...], depth: int) -> Schema:
+    def _normalize(self, node: object, path: tuple[str, ...], depth: int) -> Schema:
+        """Normalize the schema at `path`, collecting the keywords that can be enforced."""
         self._count_node(depth)
         if isinstance(node, bool):
             return node
         if not isinstance(node, dict):
-            raise UnenforceableError(".".join(path), "a schema is an object or a boolean")
-        if "$ref" in node and not self._siblings_of_ref_count:
+            raise UnenforceableError(".".join(path), "a schema must be an object or a boolean")
+        if "$ref" in node and not self._ref_allows_siblings:
             node = {"$ref": node["$ref"]}
-        prepared: Node = {}
+        normalized: Node = {}
         conjuncts: list[Schema] = []
         for keyword, value in node.items():
             try:
-                self._keyword(prepared, conjuncts, node, keyword, value, (*path, keyword), depth + 1)
+                normalized |= self._keyword(node, keyword, value, (*path, keyword), depth + 1)
+                conjuncts += self._conjuncts(node, keyword, value, (*path, keyword), depth + 1)
             except UnenforceableError as error:
                 if self._strict:
                     raise
-                self._loosened.append(str(error))
+                self._unenforced.append(str(error))
         if conjuncts:
-            prepared["allOf"] = [*prepared.get("allOf", ()), *conjuncts]
-        return prepared
+            normalized["allOf"] = [*normalized.get("allOf", ()), *conjuncts]
+        return normalized
 
-    def _keyword(
-        self,
-        prepared: Node,
-        conjuncts: list[Schema],
-        node: Node,
-        keyword: str,
-        value: Any,
-        path: tuple[str, ...],
-        depth: int,
-    ) -> None:
+    def _keyword(self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int) -> Node:
+        """Return the normalized form of one keyword of `node`.
+
+        It is empty for annotations, unknown keywords and those that `_conjuncts` handles.
+        Raises UnenforceableError if the keyword cannot be enforced.
+        """
         where = ".".join(path)
         match keyword:
             case _ if keyword in READERS:
                 value = READERS[keyword](value, where)
                 self._count_cost(node, keyword, value, where)
-                prepared[keyword] = value
+                return {keyword: value}
             case "$ref":
-                prepared["$ref"] = self._reference(value, where, depth)
+                return {"$ref": self._reference(value, where, depth)}
             case "properties" | "patternProperties":
                 if keyword == "patternProperties" or node.keys() & {"minProperties", "maxProperties"}:
                     self._spend(len(mapping_of(value, where)) ** 2)
-                prepared[keyword] = self._prepare_values(mapping_of(value, where), path, depth)
+                return {keyword: self._normalize_values(mapping_of(value, where), path, depth)}
             case "allOf" | "anyOf" | "prefixItems":
-                prepared[keyword] = self._prepare_all(list_of(value, where), path, depth)
-            case "oneOf" if "anyOf" in node:
-                conjuncts.append({"anyOf": self._one_of(list_of(value, where), path, depth)})
-            case "oneOf":
-                prepared["anyOf"] = self._one_of(list_of(value, where), path, depth)
+                return {keyword: self._normalize_all(list_of(value, where), path, depth)}
+            case "oneOf" if "anyOf" not in node:
+                return {"anyOf": self._one_of(list_of(value, where), path, depth)}
             case "items" if isinstance(value, list):
-                prepared[keyword] = self._prepare_all(value, path, depth)
+                return {keyword: self._normalize_all(value, path, depth)}
             case "items" | "additionalProperties" | "additionalItems":
-                prepared[keyword] = self._prepare(value, path, depth)
+                return {keyword: self._normalize(value, path, depth)}
             case "format" if isinstance(value, str) and value in FORMATS and "pattern" not in node:
-                prepared["format"] = value
+                return {"format": value}
             case "uniqueItems" if value and node.get("maxItems") not in (0, 1):
-                raise UnenforceableError(where, "that items are unique cannot be enforced")
-            case "not" | "if" | "dependencies" | "dependentRequired" | "dependentSchemas":
-                conjuncts += [self._prepare(one, path, depth) for one in self._rewriter.conjuncts(keyword, node, where)]
+                raise UnenforceableError(where, "unique items cannot be enforced")
             case _ if keyword in UNSUPPORTED:
                 raise UnenforceableError(where, f"the keyword {keyword!r} cannot be enforced")
+        return {}
+
+    def _conjuncts(self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int) -> Iterable[Schema]:
+        """Return the schemas to add to `allOf` in place of `keyword`; none if `_keyword` handles it.
+
+        Raises UnenforceableError if it cannot be rewritten.
+        """
+        where = ".".join(path)
+        match keyword:
+            case "oneOf" if "anyOf" in node:
+                return [{"anyOf": self._one_of(list_of(value, where), path, depth)}]
+            case "not" | "if" | "dependencies" | "dependentRequired" | "dependentSchemas":
+                rewritten = self._rewriter.conjuncts(keyword, node, where)
+                return [self._normalize(schema, path, depth) for schema in rewritten]
+        return []
 
     def _count_cost(self, node: Node, keyword: str, value: Any, where: str) -> None:
+        """Count the cost of a keyword without subschemas. Raises UnenforceableError if multiples are too large."""
         if keyword == "pattern":
             self._spend(100 if node.keys() & {"minLength", "maxLength"} else 20)
         elif keyword == "multipleOf":
             self._multiple = math.lcm(self._multiple, max(1, digits_of(value)))
             if self._multiple > MAX_MULTIPLE:
-                raise UnenforceableError(where, f"multiples past {MAX_MULTIPLE:,} cannot be enforced")
+                raise UnenforceableError(where, f"multiples above {MAX_MULTIPLE:,} cannot be enforced")
 
     def _count_node(self, depth: int) -> None:
         self._nodes += 1
         if self._nodes > MAX_NODES or depth > MAX_DEPTH:
-            raise too_large(f"more than {MAX_NODES:,} parts or {MAX_DEPTH} levels")
+            raise too_large(f"it has more than {MAX_NODES:,} subschemas or {MAX_DEPTH} levels")
 
     def _spend(self, cost: int) -> None:
-        """Counts what llguidance takes longest for, in some ten microseconds."""
+        """Add to the time that llguidance needs for its slowest keywords, in units of about ten microseconds."""
         self._cost += cost
         if self._cost > MAX_COST:
-            raise too_large("patterns, or properties whose number is bounded, are too many")
+            raise too_large("it has too many patterns, or too many properties beside minProperties or maxProperties")
 
-    def _refuse(self, where: str, reason: str) -> None:
-        """What is done with less than it asks for: an error if strict, else told of."""
-        if self._strict:
-            raise UnenforceableError(where, reason)
-        self._loosened.append(f"{where}: {reason}")
+    def _normalize_values(self, schemas: Mapping[str, Any], path: tuple[str, ...], depth: int) -> dict[str, Schema]:
+        return {name: self._normalize(schema, (*path, name), depth) for name, schema in schemas.items()}
 
-    def _prepare_values(self, schemas: Mapping[str, Any], path: tuple[str, ...], depth: int) -> dict[str, Schema]:
-        return {name: self._prepare(schema, (*path, name), depth) for name, schema in schemas.items()}
-
-    def _prepare_all(self, schemas: Sequence[Any], path: tuple[str, ...], depth: int) -> list[Schema]:
-        return [self._prepare(schema, (*path, str(i)), depth) for i, schema in enumerate(schemas)]
+    def _normalize_all(self, schemas: Sequence[Any], path: tuple[str, ...], depth: int) -> list[Schema]:
+        return [self._normalize(schema, (*path, str(i)), depth) for i, schema in enumerate(schemas)]
 
     def _reference(self, reference: object, where: str, depth: int) -> str:
+        """Return a reference to the definition of what `reference` points to, creating it on first use.
+
+        The definition is registered before it is normalized, so that a schema may refer to itself.
+        """
         target = self._references.lookup(reference, where)
         name = self._names.get(id(target))
         if name is None:
             name = self._names[id(target)] = f"d{len(self._names)}"
             self._definitions[name] = True
-            self._definitions[name] = self._prepare(target, (where,), depth)
+            self._definitions[name] = self._normalize(target, (where,), depth)
         return f"#/$defs/{name}"
 
     def _one_of(self, branches: Sequence[Any], path: tuple[str, ...], depth: int) -> list[Schema]:
+        """Return the branches of an `anyOf` that is equivalent to `oneOf`.
+
+        They are equivalent if the branches exclude each other. If that is not proven, this raises UnenforceableError or
+        reports the keyword as only partly enforced.
+        """
         where = ".".join(path)
-        prepared = self._prepare_all(branches, path, depth)
+        normalized = self._normalize_all(branches, path, depth)
         if (exclusive := exclusive_requirements(branches)) is not None:
-            return self._prepare_all(exclusive, path, depth)
+            return self._normalize_all(exclusive, path, depth)
         prover = DisjointnessProver(lambda reference: self._references.lookup(reference, where))
         for i, j in combinations(range(len(branches)), 2):
             if not prover.disjoint(branches[i], branches[j]):
-                self._refuse(where, f"the branches {i} and {j} of 'oneOf' may both hold (a constant tells them apart)")
+                reason = f"branches {i} and {j} of 'oneOf' may both match (a constant property would distinguish them)"
+                if self._strict:
+                    raise UnenforceableError(where, reason)
+                self._unenforced.append(f"{where}: {reason}")
                 break
-        return prepared
+        return normalized
 
 
-def too_large(what: str, param: str | None = None) -> InvalidRequestError:
-    """The error for a schema whose enforcement would cost too much."""
-    return InvalidRequestError(f"The schema is too large to be enforced: {what}.", param, "schema_too_large")
+def too_large(reason: str, param: str | None = None) -> InvalidRequestError:
+    """Return the error for a schema or grammar that is too costly to enforce; `reason` completes its message."""
+    return InvalidRequestError(f"The schema is too large to enforce: {reason}.", param, "schema_too_large")
 
 
 def _name(reference: str) -> str:

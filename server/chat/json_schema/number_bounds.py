@@ -1,7 +1,12 @@
-"""An end to the numbers that a schema admits, for 1e999 is JSON but no number that can be read.
+"""Bounds all numbers in a normalized schema, so that a model cannot generate one that parsers cannot represent.
 
-Works on normalized schemas. Where a schema leaves a value open, that becomes a reference to a definition of any value;
-but not where schemas are intersected, since llguidance cannot intersect it with itself.
+JSON's grammar allows 1e999, but most parsers read it as infinity or fail. Numbers also occur where a schema leaves a
+value unrestricted, for example in additional properties. There the schema gets a reference to a recursive definition of
+any JSON value with bounded numbers.
+
+llguidance cannot intersect that definition with itself. Schemas that are intersected with others (the parts of `allOf`,
+or `$ref` with other keywords beside it) therefore keep their unrestricted places; only their explicit number types are
+bounded.
 """
 
 from __future__ import annotations
@@ -13,14 +18,15 @@ Node = dict[str, Any]
 Schema = bool | Node
 
 TYPES = ("null", "boolean", "number", "string", "array", "object")
-LARGEST_NUMBER = 9_000_000_000_000_000_000  # about as far as llguidance counts
+LARGEST_NUMBER = 9_000_000_000_000_000_000  # just below 2**63, about the largest bound that llguidance supports
 
 _LOWER = ("minimum", "exclusiveMinimum")
 _UPPER = ("maximum", "exclusiveMaximum")
-_APPLICATORS = frozenset({"$ref", "anyOf", "allOf"})
-_MAPS = ("properties", "patternProperties")
+_COMBINING = frozenset({"$ref", "anyOf", "allOf"})
+# The keywords whose value is an object of schemas, a list of schemas, or one schema.
+_OBJECTS = ("properties", "patternProperties")
 _LISTS = ("anyOf", "allOf", "prefixItems", "items")
-_SCHEMAS = ("items", "additionalProperties", "additionalItems")
+_SINGLE = ("items", "additionalProperties", "additionalItems")
 
 _ANY = "any"
 _ANY_VALUE: Node = {"$ref": f"#/$defs/{_ANY}"}
@@ -34,40 +40,38 @@ _ANY_DEFINITION: Node = {
 
 
 def bounded_document(schema: Schema, definitions: Mapping[str, Schema]) -> Node:
-    """A document of `schema` and the `definitions` that it reaches, with an end to all numbers."""
+    """Return `schema` with bounded numbers, as a document with the `definitions` that it refers to."""
     needed = {name: definitions[name] for name in sorted(_reached([schema], definitions))}
     intersections = [node for one in (schema, *needed.values()) for node in _intersections(one)]
     intersected = _reached(intersections, definitions)
-    root = _bounded(schema, closed=False)
-    defs: dict[str, Schema] = {name: _bounded(one, closed=name in intersected) for name, one in needed.items()}
+    root = _bounded(schema, intersected=False)
+    defs: dict[str, Schema] = {name: _bounded(one, intersected=name in intersected) for name, one in needed.items()}
     defs[_ANY] = _ANY_DEFINITION
     if _ANY not in _reached([root, *(defs[name] for name in needed)], defs):
         del defs[_ANY]
     return {**root, "$defs": defs} if defs else root
 
 
-def _bounded(schema: Schema, *, closed: bool) -> Node:
-    """`schema` with bounds on numbers, and if not `closed`, with the definition of any value where it is open."""
+def _bounded(schema: Schema, *, intersected: bool) -> Node:
+    """Return `schema` with bounded numbers.
+
+    Unless it is `intersected` with another schema, its unrestricted places get the definition of any value.
+    """
     if schema is False:
         return {"allOf": [False]}
     if schema is True or not schema:
-        return {} if closed else _ANY_VALUE
-    closed = closed or _intersects(schema)
+        return {} if intersected else _ANY_VALUE
+    intersected = intersected or _intersects(schema)
     node = _clamped(schema)
-    types = node.get("type", TYPES)
-    if not closed and not node.keys() & {*_APPLICATORS, "enum", "const"}:
-        node.setdefault("type", list(types))
-        if "object" in types:
-            node.setdefault("additionalProperties", True)
-        if "array" in types:
-            node.setdefault("additionalItems" if isinstance(node.get("items"), list) else "items", True)
+    if not intersected:
+        _restrict_open_places(node)
     for keyword, value in node.items():
-        if keyword in _MAPS:
-            node[keyword] = {name: _inner(one, closed) for name, one in value.items()}
+        if keyword in _OBJECTS:
+            node[keyword] = {name: _inner(one, intersected) for name, one in value.items()}
         elif keyword in _LISTS and isinstance(value, list):
-            node[keyword] = [_inner(one, closed) for one in value]
-        elif keyword in _SCHEMAS:
-            node[keyword] = _inner(value, closed)
+            node[keyword] = [_inner(one, intersected) for one in value]
+        elif keyword in _SINGLE:
+            node[keyword] = _inner(value, intersected)
     if "number" in node.get("type", ()) and not node.keys() & {"enum", "const"}:
         if not node.keys() & set(_LOWER):
             node["minimum"] = -LARGEST_NUMBER
@@ -76,27 +80,43 @@ def _bounded(schema: Schema, *, closed: bool) -> Node:
     return node
 
 
-def _inner(schema: Schema, closed: bool) -> Schema:
-    return schema if schema is False or (closed and schema is True) else _bounded(schema, closed=closed)
+def _restrict_open_places(node: Node) -> None:
+    """Set the types of `node`, and the schemas of its additional properties and items, if they are missing.
+
+    The schemas are set to True, which `_bounded` then replaces with the definition of any value.
+    """
+    if node.keys() & {*_COMBINING, "enum", "const"}:
+        return
+    types = node.setdefault("type", list(TYPES))
+    if "object" in types:
+        node.setdefault("additionalProperties", True)
+    if "array" in types:
+        node.setdefault("additionalItems" if isinstance(node.get("items"), list) else "items", True)
+
+
+def _inner(schema: Schema, intersected: bool) -> Schema:
+    return schema if schema is False or (intersected and schema is True) else _bounded(schema, intersected=intersected)
 
 
 def _clamped(node: Node) -> Node:
+    """Copy `node` with its own bounds brought into the supported range."""
     clamped = dict(node)
     for keyword in (*_LOWER, *_UPPER):
         if keyword in node and not isinstance(node[keyword], bool):
-            end = max(node[keyword], -LARGEST_NUMBER) if keyword in _LOWER else min(node[keyword], LARGEST_NUMBER)
-            clamped[keyword] = end
+            bound = node[keyword]
+            clamped[keyword] = max(bound, -LARGEST_NUMBER) if keyword in _LOWER else min(bound, LARGEST_NUMBER)
     return clamped
 
 
 def _intersects(node: Node) -> bool:
-    """Whether a value must satisfy several schemas at once."""
-    own = bool(node.keys() - _APPLICATORS)
+    """Return whether a value must satisfy several parts of `node` at once, so that llguidance intersects them."""
+    own = bool(node.keys() - _COMBINING)
     parts = own + ("$ref" in node) + ("anyOf" in node) + len(node.get("allOf", ()))
     return parts > 1 or bool(node.get("properties") and node.get("patternProperties"))
 
 
 def _intersections(schema: Schema) -> list[Node]:
+    """Return the outermost nodes in `schema` that intersect schemas."""
     found: list[Node] = []
     stack = [schema]
     while stack:
@@ -110,7 +130,7 @@ def _intersections(schema: Schema) -> list[Node]:
 
 
 def _reached(schemas: Sequence[Schema], definitions: Mapping[str, Schema]) -> set[str]:
-    """The definitions that `schemas` name, and those that these name."""
+    """Return the names of the definitions that `schemas` refer to, directly or through other definitions."""
     reached: set[str] = set()
     stack: list[Schema] = [*schemas]
     while stack:
@@ -126,13 +146,13 @@ def _reached(schemas: Sequence[Schema], definitions: Mapping[str, Schema]) -> se
 
 
 def _subschemas(node: Node) -> list[Schema]:
-    """The schemas right inside `node`."""
+    """Return the schemas that are direct parts of `node`."""
     inner: list[Schema] = []
     for keyword, value in node.items():
-        if keyword in _MAPS:
+        if keyword in _OBJECTS:
             inner += value.values()
         elif keyword in _LISTS and isinstance(value, list):
             inner += value
-        elif keyword in _SCHEMAS:
+        elif keyword in _SINGLE:
             inner.append(value)
     return inner

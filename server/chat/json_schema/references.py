@@ -1,4 +1,7 @@
-"""Where the references of a JSON schema lead. Knows of no keyword but those that name a place."""
+"""Resolves the references of a JSON schema within its own document.
+
+Knows only the keywords that identify a schema: `$id`, `id` and `$anchor`.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,19 @@ from server.chat.json_schema.number_bounds import Node
 
 
 class References:
-    """The places of one document, by pointer, identifier or anchor."""
+    """The schemas that references can point to in one document, by JSON pointer, identifier or anchor."""
 
     def __init__(self, document: object) -> None:
         self._document = document
         self._identified: dict[str, Any] | None = None
 
     def lookup(self, reference: object, where: str) -> Any:
-        """What `reference` points to in the document. Raises UnenforceableError where that is nothing."""
+        """Return the schema that `reference` points to.
+
+        Raises UnenforceableError, naming the path `where`, if the document holds no such schema.
+        """
         if not isinstance(reference, str):
-            raise UnenforceableError(where, "a reference is a string")
+            raise UnenforceableError(where, "a reference must be a string")
         base, _, fragment = reference.partition("#")
         target: Any = self._document if not base else self._by_identifier(base)
         fragment = unquote(fragment)
@@ -34,10 +40,11 @@ class References:
         elif fragment:
             target = self._by_identifier(reference)
         if not isinstance(target, dict | bool):
-            raise UnenforceableError(where, f"the reference {reference!r} leads to nothing in the schema")
+            raise UnenforceableError(where, f"the reference {reference!r} points to nothing in the schema")
         return target
 
     def _by_identifier(self, identifier: str) -> Any:
+        """Return the schema with this identifier or `#anchor`, or None; the first of equal names counts."""
         if self._identified is None:
             self._identified = {}
             root = ""
@@ -53,6 +60,7 @@ class References:
 
 
 def _nodes(document: Any) -> Iterator[Node]:
+    """Yield all objects in `document`, in the order they are written."""
     stack = [document]
     while stack:
         node = stack.pop()

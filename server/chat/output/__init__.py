@@ -1,1 +1,1 @@
-"""Generated tokens to text, reasoning and tool calls."""
+"""Turns generated tokens into deltas: text, reasoning, tool calls and log-probabilities."""

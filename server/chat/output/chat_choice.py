@@ -1,4 +1,7 @@
-"""One choice's tokens to deltas: thoughts, text, tool calls, logprobs and the end. The same for stream and body."""
+"""Turns the tokens of one choice of a chat into deltas: reasoning, content, tool calls, log-probabilities and the end.
+
+Knows no wire format; streamed and whole responses are made from the same deltas.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +15,36 @@ from server.chat.output.detokenizer import Detokenizer
 from server.chat.output.reasoning import ReasoningSplitter, Split
 from server.chat.output.stop_strings import StopStrings
 from server.chat.tokenizer import Tokenizer
-from server.chat.tool_calls.constrained_parser import ArgumentsPiece, CallOpened, CallStream, FormReader, StreamPiece
-from server.chat.tool_calls.free_parser import ParsedCall, Piece, ToolCallParser
+from server.chat.tool_calls.constrained_parser import (
+    ArgumentsPiece,
+    CallOpened,
+    ConstrainedCallParser,
+    ConstrainedPiece,
+    TextOrCallsParser,
+)
+from server.chat.tool_calls.free_parser import FreeCallParser, FreePiece, ParsedCall
 from server.chat.types import ChoiceEnd, Delta, TokenLogprob, TokenText, ToolCallDelta
 from server.engine.stream import StreamEvent
 from server.engine.types import FinishReason, PromptProgress, TokenEvent, TokenLogprobs
 
 VISIBLE = frozenset((CALL_START, CALL_END, THINK_START, THINK_END))
-CallReader = ToolCallParser | CallStream | FormReader
+"""The special tokens whose text the parsers need."""
+CallParser = FreeCallParser | ConstrainedCallParser | TextOrCallsParser
 
 
-class Choice:
-    """Feed it a sequence's events in order; `ended` says that it needs no more, by the last one or a stop string.
+class ChatChoice:
+    """One choice in progress, fed with the events of its sequence in order.
 
-    `reasoning` is None for models that do not think; `calls` reads calls as they were asked for: held to a grammar or
-    not. The special tokens in `visible` are text.
+    `ended` is set by the last event or a stop string; the choice then takes no more events. `call_parser` finds the
+    calls in the answer. `reasoning` is None for a model that does not think. The special tokens in `visible` are part
+    of the text.
     """
 
     def __init__(
         self,
         tokenizer: Tokenizer,
         stop: tuple[str, ...],
-        calls: CallReader,
+        call_parser: CallParser,
         reasoning: ReasoningSplitter | None,
         visible: frozenset[str] = VISIBLE,
     ) -> None:
@@ -41,23 +52,23 @@ class Choice:
         self._detokenizer = Detokenizer(tokenizer, visible)
         self._reasoning = reasoning
         self._stop = StopStrings(stop)
-        self._reader = calls
+        self._call_parser = call_parser
         self._logprobs = PendingLogprobs()
-        self._unsent = 0  # characters of content that the stop strings hold back or cut off
+        self._unsent = 0  # characters of content held back or cut off by stop strings
         self._calls = 0
-        self._untold: list[int] = []  # tokens since the last delta
+        self._pending_ids: list[int] = []  # tokens since the last delta
         self.ended = False
 
     def feed(self, event: StreamEvent) -> Iterator[Delta]:
-        """The deltas that `event` makes certain, perhaps none."""
+        """Yield the deltas, if any, that are certain after `event`."""
         if isinstance(event, PromptProgress):
             yield Delta(progress=event)
             return
         assert isinstance(event, TokenEvent)
-        self._untold.append(event.token)
+        self._pending_ids.append(event.token)
         for delta in self._deltas(event):
-            yield replace(delta, token_ids=tuple(self._untold))
-            self._untold.clear()
+            yield replace(delta, token_ids=tuple(self._pending_ids))
+            self._pending_ids.clear()
 
     def _deltas(self, event: TokenEvent) -> Iterator[Delta]:
         text = ""
@@ -66,32 +77,33 @@ class Choice:
             if event.logprobs is not None:
                 self._logprobs.add(self._logprob(event.token, event.logprobs), len(text))
         last = event.finish is not None
-        thoughts, said = self._split(text + self._detokenizer.finish() if last else text, last)
-        certain = self._stop.feed(said)
+        thoughts, answer = self._split(text + self._detokenizer.finish() if last else text, last)
+        certain = self._stop.feed(answer)
         self.ended = self._stop.found or last
         if self.ended:
             certain += self._stop.finish()
-        self._unsent += len(said) - len(certain)
+        self._unsent += len(answer) - len(certain)
         held = self._reasoning.held if self._reasoning else 0
         self._logprobs.release_all_but(self._unsent + held)
         if thoughts:
             yield Delta(reasoning=thoughts, logprobs=self._logprobs.take())
-        yield from self._read(certain)
+        yield from self._parse(certain)
         if self.ended:
             yield Delta(logprobs=self._logprobs.take(), end=self._reason(event.finish))
 
     def _split(self, text: str, last: bool) -> tuple[str, str]:
-        """Thoughts and answer in `text`."""
+        """Divide the next piece of text into thoughts and answer."""
         if self._reasoning is None:
             return "", text
         split = self._reasoning.feed(text)
         rest = self._reasoning.finish() if last else Split()
         return split.reasoning + rest.reasoning, split.content + rest.content
 
-    def _read(self, text: str) -> Iterator[Delta]:
-        pieces: list[Piece | StreamPiece] = [*self._reader.feed(text)]
+    def _parse(self, text: str) -> Iterator[Delta]:
+        """Yield the deltas of the answer's next piece of text."""
+        pieces: list[FreePiece | ConstrainedPiece] = [*self._call_parser.feed(text)]
         if self.ended:
-            pieces += self._reader.finish()
+            pieces += self._call_parser.finish()
         for piece in pieces:
             match piece:
                 case ParsedCall(name, arguments):
@@ -118,32 +130,35 @@ class Choice:
         return ChoiceEnd.TOOL_CALLS if self._calls else ChoiceEnd.STOP
 
     def _logprob(self, token: int, logprobs: TokenLogprobs) -> TokenLogprob:
-        def shown(token: int, logprob: float) -> TokenText:
+        def with_text(token: int, logprob: float) -> TokenText:
             return TokenText(self._tokenizer.token_bytes(token), logprob)
 
-        return TokenLogprob(shown(token, logprobs.logprob), tuple(shown(t, p) for t, p in logprobs.top))
+        return TokenLogprob(with_text(token, logprobs.logprob), tuple(with_text(t, p) for t, p in logprobs.top))
 
 
 class PendingLogprobs:
-    """Log-probabilities go out with the text they belong to; those of a stop string that was cut off never do."""
+    """Holds the log-probability of each token until the token's text is sent.
+
+    Those of a stop string, which is cut off, are never released.
+    """
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[int, TokenLogprob]] = deque()  # where the token's text begins
+        self._waiting: deque[tuple[int, TokenLogprob]] = deque()  # with the position of the token's text
         self._ready: list[TokenLogprob] = []
         self._length = 0
 
     def add(self, logprob: TokenLogprob, length: int) -> None:
-        """A token that has `length` characters of text."""
+        """Add a token with `length` characters of text."""
         self._waiting.append((self._length, logprob))
         self._length += length
 
     def release_all_but(self, held: int) -> None:
-        """All of the text has become certain, but for the last `held` characters."""
+        """Release the tokens whose text begins before the last `held` characters."""
         certain = self._length - held
         while self._waiting and (self._waiting[0][0] < certain or held <= 0):
             self._ready.append(self._waiting.popleft()[1])
 
     def take(self) -> tuple[TokenLogprob, ...]:
-        """Those that are ready, once."""
+        """Return the log-probabilities released since the last call."""
         ready, self._ready = tuple(self._ready), []
         return ready

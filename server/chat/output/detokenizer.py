@@ -1,4 +1,4 @@
-"""Tokens to text, one at a time and never half a character."""
+"""Converts tokens to text, one token at a time, without splitting characters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from server.chat.tokenizer import Tokenizer
 
 
 class Detokenizer:
-    """The text of one sequence as it grows. Special tokens have no text, except those in `visible`."""
+    """Decodes the tokens of one sequence. Special tokens have no text, except those in `visible`."""
 
     def __init__(self, tokenizer: Tokenizer, visible: frozenset[str] = frozenset()) -> None:
         self._tokenizer = tokenizer
@@ -18,7 +18,7 @@ class Detokenizer:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, token: int) -> str:
-        """The characters that `token` completes."""
+        """Return the characters that `token` completes."""
         if token in self._hidden:
             return ""
         text = self._tokenizer.token_bytes(token)
@@ -27,11 +27,11 @@ class Detokenizer:
         return self._decoder.decode(text)
 
     def finish(self) -> str:
-        """What is left of a character that was never completed, as U+FFFD."""
+        """Return U+FFFD if the last character is incomplete, otherwise an empty string."""
         return self._decoder.decode(b"", final=True)
 
 
 def whole_text(tokenizer: Tokenizer, tokens: Iterable[int]) -> str:
-    """The text of all of `tokens`, special ones written out."""
+    """Return the text of all `tokens`, including special tokens."""
     detokenizer = Detokenizer(tokenizer, visible=frozenset(tokenizer.special))
     return "".join(map(detokenizer.feed, tokens)) + detokenizer.finish()

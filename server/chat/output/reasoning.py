@@ -1,4 +1,4 @@
-"""A thinking model's text cut in two: what it thinks, up to `</think>`, and what it says."""
+"""Divides the text of a thinking model into its thoughts, which end with `</think>`, and its answer."""
 
 from __future__ import annotations
 
@@ -9,43 +9,45 @@ from server.chat.markers import THINK_END, THINK_START
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A piece of each; either may be empty."""
+    """A piece of the thoughts and a piece of the answer; either may be empty."""
 
     reasoning: str = ""
     content: str = ""
 
 
 class ReasoningSplitter:
-    """Cuts the text of one answer as it comes. `thinking` says that the prompt has opened the thoughts already.
+    """Divides one text that arrives in pieces.
 
-    Thoughts lose the whitespace at both ends, the answer that between it and them. What does not begin with
-    `<think>` is all answer. `held` is how many characters are held back.
+    `thinking` says that the prompt has opened the thoughts already. Otherwise the text contains thoughts only if it
+    begins with `<think>`. Whitespace around the thoughts is dropped.
     """
 
     def __init__(self, thinking: bool) -> None:
         self._text = ""
         self._inside = thinking
-        self._begun = thinking  # whether it is clear by now if there are thoughts
-        self._at_start = True  # of the thoughts or of the answer after them: whitespace is dropped
+        self._decided = thinking  # whether it is known if there are thoughts
+        self._at_start = True  # of the thoughts, or of the answer after them, where whitespace is dropped
 
     @property
     def held(self) -> int:
+        """The number of characters held back."""
         return len(self._text)
 
     def feed(self, text: str) -> Split:
-        """What is certain by now."""
+        """Add a piece of text and return what is certain; the start of a marker and whitespace are held back."""
         self._text += text
-        if not self._begun and not self._begin():
+        if not self._decided and not self._decide():
             return Split()
         reasoning = self._read_thoughts() if self._inside else ""
         return Split(reasoning, "" if self._inside else self._read_answer())
 
     def finish(self) -> Split:
-        """What was held back, now that nothing follows; thoughts that were not closed stay thoughts."""
+        """Return the text held back, because nothing follows; thoughts without an end marker are still thoughts."""
         text, self._text = self._text, ""
         return Split(reasoning=text.rstrip()) if self._inside else Split(content=text)
 
-    def _begin(self) -> bool:
+    def _decide(self) -> bool:
+        """Decide whether the text begins with thoughts; return False if that takes more text."""
         start = self._text.lstrip()
         if start.startswith(THINK_START):
             self._text, self._inside = start[len(THINK_START) :], True
@@ -53,7 +55,7 @@ class ReasoningSplitter:
             return False
         else:
             self._at_start = False
-        self._begun = True
+        self._decided = True
         return True
 
     def _read_thoughts(self) -> str:
@@ -64,7 +66,7 @@ class ReasoningSplitter:
         if end:
             self._text, self._inside, self._at_start = answer, False, True
             return thoughts.rstrip()
-        certain = len(thoughts) - _beginning_of(THINK_END, thoughts)
+        certain = len(thoughts) - _marker_prefix_length(THINK_END, thoughts)
         certain = len(thoughts[:certain].rstrip())
         self._text = thoughts[certain:]
         return thoughts[:certain]
@@ -77,6 +79,6 @@ class ReasoningSplitter:
         return text
 
 
-def _beginning_of(marker: str, text: str) -> int:
-    """How many characters at the end of `text` may be the beginning of `marker`."""
+def _marker_prefix_length(marker: str, text: str) -> int:
+    """Return the length of the longest proper prefix of `marker` at the end of `text`."""
     return next((n for n in range(min(len(marker) - 1, len(text)), 0, -1) if marker.startswith(text[-n:])), 0)

@@ -1,10 +1,13 @@
-"""Stop strings, found wherever the pieces of text are cut."""
+"""Cuts off text at stop strings, which may extend over several pieces of text."""
 
 from __future__ import annotations
 
 
 class StopStrings:
-    """Passes text on up to the first of `stops`; holds back what may be the beginning of one."""
+    """Passes text on up to the first of `stops`, holding back text that may be the start of one.
+
+    `found` is set once a stop string is complete.
+    """
 
     def __init__(self, stops: tuple[str, ...]) -> None:
         self._stops = stops
@@ -13,11 +16,11 @@ class StopStrings:
         self.found = False
 
     def feed(self, text: str) -> str:
-        """The text that is certain by now. Once `found` is set there is no more."""
+        """Return the text that is certain; nothing once a stop string has been found."""
         if not self._stops or self.found:
             return "" if self.found else text
         text = self._held + text
-        # The one that is complete first: the same however the text is cut.
+        # The stop string that ends first wins, so that the result does not depend on how the text is divided.
         matches = [(place + len(stop), place) for stop in self._stops if (place := text.find(stop)) >= 0]
         if matches:
             self.found, self._held = True, ""
@@ -27,11 +30,12 @@ class StopStrings:
         return text[:certain]
 
     def finish(self) -> str:
-        """What was held back, now that nothing follows."""
+        """Return the text held back, because nothing follows."""
         held, self._held = self._held, ""
         return held
 
     def _certain_length(self, text: str) -> int:
+        """Return the length of `text` up to where a stop string may have started."""
         for start in range(max(0, len(text) - self._longest + 1), len(text)):
             if any(stop.startswith(text[start:]) for stop in self._stops):
                 return start

@@ -1,4 +1,7 @@
-"""One choice of a text completion: tokens to plain text, with log-probabilities and where each token's text begins."""
+"""Turns the tokens of one choice of a text completion into deltas of plain text.
+
+Each token is reported with its log-probability and its position in the text. Knows no wire format.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ from server.engine.types import FinishReason, PromptLogprobs, PromptProgress, To
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """A prompt's text and tokens; the first `implicit` tokens, such as a BOS, were put in front and have no text."""
+class TextPrompt:
+    """A prompt's text and tokens. The first `implicit` tokens, such as a BOS, were added and are not in the text."""
 
     text: str
     tokens: tuple[int, ...]
@@ -25,9 +28,10 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class PlacedToken:
-    """A token as it is shown, which begins after `offset` characters of the text.
+    """A token's bytes and its position, `offset` characters into the text.
 
-    A prompt's first token has no `logprob`, and no `top`, the most likely tokens in its place with itself in front.
+    `top` are this token and then the most likely others in its place. The first token of a prompt has neither `logprob`
+    nor `top`.
     """
 
     data: bytes
@@ -38,7 +42,11 @@ class PlacedToken:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """What a choice has gained; the last one of a choice has `end`. `token_ids` are those generated meanwhile."""
+    """New text and tokens of a choice. Only the last delta of a choice has an `end`.
+
+    `tokens` have log-probabilities, if the request asked for them. `token_ids` are all ids generated since the last
+    delta.
+    """
 
     text: str = ""
     tokens: tuple[PlacedToken, ...] = ()
@@ -50,17 +58,18 @@ class TextDelta:
 
 
 class TextChoice:
-    """Feed it a sequence's events in order; `ended` says that it needs no more, by the last one or a stop string.
+    """One choice in progress, fed with the events of its sequence in order.
 
-    An answer that repeats its prompt begins with `echo`, and with its tokens if `scored`. The special tokens in
-    `visible` are text.
+    `ended` is set by the last event or a stop string; the choice then takes no more events. If the answer repeats its
+    prompt, `echo` is that prompt; its tokens are reported if `scored`. The special tokens in `visible` are part of the
+    text.
     """
 
     def __init__(
         self,
         tokenizer: Tokenizer,
         stop: tuple[str, ...],
-        echo: Prompt | None = None,
+        echo: TextPrompt | None = None,
         scored: bool = False,
         visible: frozenset[str] = frozenset(),
     ) -> None:
@@ -70,18 +79,18 @@ class TextChoice:
         self._echo = echo
         self._scored = scored
         self._waiting: deque[PlacedToken] = deque()
-        self._length = self._sent = len(echo.text) if echo else 0  # characters, those held back included or not
-        self._untold: list[int] = []  # tokens since the last delta that was something
+        self._length = self._sent = len(echo.text) if echo else 0  # characters so far; `_sent` excludes those held back
+        self._pending_ids: list[int] = []  # tokens since the last delta that was not empty
         self.ended = False
 
     def feed(self, event: StreamEvent) -> Iterator[TextDelta]:
-        """The delta that `event` makes certain, if any."""
+        """Yield the delta, if any, that is certain after `event`."""
         assert not isinstance(event, PromptProgress)
         if isinstance(event, TokenEvent):
-            self._untold.append(event.token)
+            self._pending_ids.append(event.token)
         if delta := self._delta(event):
-            told, self._untold = tuple(self._untold), []
-            yield replace(delta, token_ids=told)
+            ids, self._pending_ids = tuple(self._pending_ids), []
+            yield replace(delta, token_ids=ids)
 
     def _delta(self, event: TokenEvent | PromptLogprobs) -> TextDelta:
         echo, self._echo = self._echo, None
@@ -96,7 +105,8 @@ class TextChoice:
         return TextDelta(echo.text + certain if echo else certain, tuple(self._released()), end=end)
 
     def _certain(self, event: TokenEvent) -> str:
-        if event.logprobs is not None:  # a stop token's too, though it has no text
+        """Return the text that is certain after `event`, and set `ended`."""
+        if event.logprobs is not None:  # a stop token has them too, though it has no text
             self._waiting.append(self._placed(event.token, self._length, event.logprobs))
         text = "" if event.finish is FinishReason.STOP else self._detokenizer.feed(event.token)
         if event.finish is not None:
@@ -107,14 +117,15 @@ class TextChoice:
         return certain + self._stop.finish() if self.ended else certain
 
     def _released(self) -> Iterator[PlacedToken]:
-        """Tokens go out with the text they belong to; those of a stop string that was cut off never do."""
+        """Yield the tokens whose text has been sent. Tokens of a stop string are never sent."""
         while self._waiting and (self._waiting[0].offset < self._sent or self._sent == self._length):
             yield self._waiting.popleft()
 
     def _reason(self, finish: FinishReason | None) -> ChoiceEnd:
         return ChoiceEnd.LENGTH if finish is FinishReason.LENGTH and not self._stop.found else ChoiceEnd.STOP
 
-    def _prompt_tokens(self, prompt: Prompt, logprobs: PromptLogprobs) -> Iterator[PlacedToken]:
+    def _prompt_tokens(self, prompt: TextPrompt, logprobs: PromptLogprobs) -> Iterator[PlacedToken]:
+        """Yield the tokens of an echoed prompt."""
         detokenizer = Detokenizer(self._tokenizer, visible=frozenset(self._tokenizer.special))
         offset = 0
         for i, (token, scores) in enumerate(zip(prompt.tokens, (None, *logprobs.tokens), strict=True)):

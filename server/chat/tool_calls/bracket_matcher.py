@@ -1,4 +1,4 @@
-"""Which brackets and string literals are open, in text that comes in pieces."""
+"""Tracks open brackets and string literals in text that arrives in pieces."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ _BRACKET_OR_QUOTE = re.compile(r"[()\[\]{}\"']")
 _QUOTE_OR_BACKSLASH = {quote: re.compile(rf"[{quote}\\]") for quote in "\"'"}
 
 
-class Nesting:
-    """Follows text from an opening bracket or quote to where it is closed."""
+class BracketMatcher:
+    """Follows text from an opening bracket or quote to the end of what it opens.
+
+    `broken` is set by a closing bracket that does not match the innermost open one.
+    """
 
     def __init__(self) -> None:
-        self.broken = False  # a bracket closes nothing, or one of another kind
-        self._closing: list[str] = []  # the brackets that are waited for
-        self._opening = ""  # a quote, or two: which string they open is not certain yet
-        self._quote = ""  # of the string that is open
-        self._escaped = False
-        self._quotes_read = 0  # of a closing triple quote
+        self.broken = False
+        self._closing: list[str] = []  # the closing brackets expected, innermost last
+        self._opening = ""  # one or two quotes that may begin a string, an empty string or a triple-quoted string
+        self._quote = ""  # the quote, or three, that will close the open string
+        self._escaped = False  # the last character of the string was a backslash
+        self._quotes_read = 0  # of the closing quotes, the number directly before this position
 
     @property
     def open(self) -> bool:
+        """Whether a bracket or a string is open."""
         return bool(self._closing or self._opening or self._quote)
 
     def start(self, symbol: str) -> None:
-        """Opens a bracket or a quote; a closing bracket closes nothing here."""
+        """Open a bracket or a string. A closing bracket is an error here and sets `broken`."""
         if symbol in _CLOSING:
             self._closing.append(_CLOSING[symbol])
         elif symbol in ")]}":
@@ -34,7 +38,7 @@ class Nesting:
             self._opening = symbol
 
     def read(self, text: str, at: int) -> int:
-        """Reads on from `at` while something is open; returns where it is not, or the text's length."""
+        """Read `text` from `at` while something is open; return the position after that, at most the text's length."""
         while at < len(text) and self.open and not self.broken:
             if self._opening:
                 at = self._read_opening(text, at)
@@ -45,6 +49,7 @@ class Nesting:
         return at
 
     def _read_opening(self, text: str, at: int) -> int:
+        """Read one character after one or two quotes, which decides between "x", "" and a triple-quoted string."""
         quote = self._opening[0]
         if text[at] != quote:
             self._quote = self._opening if len(self._opening) == 1 else ""
@@ -56,6 +61,7 @@ class Nesting:
         return at + 1
 
     def _read_string(self, text: str, at: int) -> int:
+        """Read to the next quote or backslash in the open string."""
         if self._escaped:
             self._escaped = False
             return at + 1
@@ -73,6 +79,7 @@ class Nesting:
         return found.end()
 
     def _read_brackets(self, text: str, at: int) -> int:
+        """Read to the next bracket or quote outside strings."""
         found = _BRACKET_OR_QUOTE.search(text, at)
         if found is None:
             return len(text)

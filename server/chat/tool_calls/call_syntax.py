@@ -1,6 +1,6 @@
-"""One tool call as a model writes it, `name(city="Paris", days=3)`: reading and rendering it.
+"""Parses and renders one tool call as LFM2 models write it, `name(city="Paris", days=3)`.
 
-JSON-style calls are read too. Knows neither which tools there are nor the markers around calls.
+Also parses calls in JSON style. Knows neither which tools exist nor the markers around calls.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from server.chat.tool_calls.literals import LiteralReader, object_text
 
 _JOINING = "-.:/"
 _PUNCTUATION = string.punctuation.replace("_", "")
-# Not \w, which lacks the combining marks of many scripts.
+# Not \w, which excludes the combining marks of many scripts.
 _WORD = rf"[^\s\x00-\x1f\x7f{re.escape(_PUNCTUATION)}]"
 _ARGUMENT = rf"[$@]?{_WORD}++(?:[{re.escape(_JOINING)}]++{_WORD}++)*+"
 
@@ -27,27 +27,28 @@ _PYTHON_CONSTANTS = {"true": "True", "false": "False", "null": "None"}
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenCall:
-    """A call as it was written; all values are JSON text."""
+class CallExpression:
+    """A parsed call, before its name and arguments are checked against a tool; all values are JSON text."""
 
     name: str
     positional: tuple[str, ...] = ()
     keywords: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_call(source: str) -> WrittenCall:
-    """The call that is all of `source`, pythonic or JSON-style. Raises ValueError where it is not one."""
+def parse_call(source: str) -> CallExpression:
+    """Parse a call in Python or JSON style. Raises ValueError if `source` is anything but one whole call."""
     return _json_call(source) if source.startswith("{") else _pythonic_call(source)
 
 
 def render_call(name: str, arguments_json: str) -> str:
-    """The pythonic form of a call, as models are trained to write it; numbers keep their spelling.
+    """Render a call in Python style, as models are trained to write it; numbers keep their spelling.
 
-    Arguments that cannot be named in it come last, as `**{"odd name": 1}`. Raises ValueError where `arguments_json`
-    is not a JSON object, or one that no call can hold (NaN, infinities, nested too deep).
+    Arguments with names that cannot be written as `name=value` come last, as `**{"odd name": 1}`. Raises ValueError if
+    `arguments_json` is not a JSON object, contains NaN or an infinity, or is nested more than MAX_DEPTH levels deep.
     """
     arguments = _whole_object(arguments_json)
-    # Python's literals are not JSON; its numbers have been read, and one of many digits is too long for an int.
+    # The reader also accepts Python's literals, so check that it is JSON. Numbers stay text: Python refuses to convert
+    # integers of thousands of digits.
     json.loads(arguments_json, parse_int=str, parse_float=str)
     plain = {argument: value for argument, value in arguments.items() if ARGUMENT_NAME.fullmatch(argument)}
     odd = {argument: value for argument, value in arguments.items() if argument not in plain}
@@ -57,7 +58,8 @@ def render_call(name: str, arguments_json: str) -> str:
     return f"{name}({', '.join(parts)})"
 
 
-def _pythonic_call(source: str) -> WrittenCall:
+def _pythonic_call(source: str) -> CallExpression:
+    """Parse `name(value, keyword=value, **{"name": value})`."""
     reader = LiteralReader(source)
     name = reader.match(FUNCTION_NAME)
     if name is None:
@@ -78,26 +80,31 @@ def _pythonic_call(source: str) -> WrittenCall:
             reader.expect(")")
             break
     reader.expect_end()
-    return WrittenCall(name.group(), tuple(positional), keywords)
+    return CallExpression(name.group(), tuple(positional), keywords)
 
 
 def _add(keywords: dict[str, str], more: Mapping[str, str]) -> None:
+    """Add arguments to `keywords`. Raises ValueError if one is there already."""
     if not keywords.keys().isdisjoint(more):
-        raise ValueError("an argument is given twice")
+        raise ValueError("an argument occurs twice")
     keywords.update(more)
 
 
-def _json_call(source: str) -> WrittenCall:
-    """`{"name": .., "arguments": {..}}`, with "parameters" as well, or with this as the "function" of an object."""
+def _json_call(source: str) -> CallExpression:
+    """Parse `{"name": ..., "arguments": {...}}`.
+
+    The arguments may be called "parameters", and the object may be the "function" of another object, as in OpenAI's
+    format.
+    """
     call = _whole_object(source)
     if call.get("type", '"function"') != '"function"':
-        raise ValueError('the type of a call is "function"')
+        raise ValueError('the type of a call must be "function"')
     if "function" in call:
         _require_names(call, {"function"})
         call = _whole_object(call["function"])
     arguments = "parameters" if "parameters" in call else "arguments"
     _require_names(call, {"name", arguments})
-    return WrittenCall(_string(call["name"]), keywords=_object_or_its_text(call[arguments]))
+    return CallExpression(_string(call["name"]), keywords=_object_or_its_text(call[arguments]))
 
 
 def _require_names(call: Mapping[str, str], names: set[str]) -> None:
@@ -106,6 +113,7 @@ def _require_names(call: Mapping[str, str], names: set[str]) -> None:
 
 
 def _object_or_its_text(value: str) -> dict[str, str]:
+    """Parse an object that may be encoded as a string."""
     return _whole_object(_string(value) if value.startswith('"') else value)
 
 

@@ -1,7 +1,8 @@
-"""Tool calls that a grammar holds to its form, passed on while they are written: no call of it can be wrong.
+"""Parses tool calls that a grammar enforces, and passes on their arguments while they are generated.
 
-The text is `<|tool_call_start|>[name(argument=value, **{...}), ...]<|tool_call_end|>`, its values JSON or one of True,
-False and None. Text outside of blocks is content.
+A block of calls is `<|tool_call_start|>[name(argument=value, **{...}), ...]<|tool_call_end|>`; its values are JSON or
+one of True, False and None. The grammar rules out syntax errors, so the parser checks nothing. Text outside blocks is
+content. Knows neither tokens nor tools.
 """
 
 from __future__ import annotations
@@ -20,62 +21,66 @@ VALUE_SYMBOL = re.compile(r'["\[\]{},)]')
 
 @dataclass(frozen=True, slots=True)
 class CallOpened:
-    """A call has begun; its arguments follow."""
+    """The start of a call; its arguments follow."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class ArgumentsPiece:
-    """More of the JSON object of the last call that was opened."""
+    """A piece of the JSON object with the arguments of the last call opened."""
 
     text: str
 
 
-StreamPiece = str | CallOpened | ArgumentsPiece
+ConstrainedPiece = str | CallOpened | ArgumentsPiece
 
 
 class _State(Enum):
-    NAME = auto()  # of a function, up to "("
-    ARGUMENT = auto()  # its name up to "=", or "**", or the call's end
+    """What the parser reads next inside a block."""
+
+    NAME = auto()  # a function's name, up to "("
+    ARGUMENT = auto()  # an argument's name up to "=", or "**{", or the ")" of the call
     VALUE = auto()
-    STRING = auto()
+    STRING = auto()  # a string inside a value
 
 
-class CallStream:
-    """Splits text into content and calls as it comes."""
+class ConstrainedCallParser:
+    """Splits an answer into content and calls while it is generated."""
 
     def __init__(self) -> None:
         self._splitter = MarkerSplitter()
         self._filter = MarkerFilter()
-        self._within = False
+        self._in_block = False
         self._state = _State.NAME
-        self._word = ""  # what was read of a name, or of a value that may be a Python constant
-        self._depth = 0  # of brackets within a value
-        self._escaped = False
-        self._in_rest = False  # within **{...}
-        self._separator = ""
+        self._word = ""  # the part read of a name, or of a value that may be a Python constant
+        self._depth = 0  # of open brackets in the value
+        self._escaped = False  # the last character of the string was a backslash
+        self._in_rest = False  # inside the object after "**"
+        self._separator = ""  # goes before the next argument
 
-    def feed(self, text: str) -> list[StreamPiece]:
-        """What is certain by now."""
-        pieces: list[StreamPiece] = []
+    def feed(self, text: str) -> list[ConstrainedPiece]:
+        """Return the content and the pieces of calls that are complete."""
+        pieces: list[ConstrainedPiece] = []
         for part in self._splitter.feed(text):
             pieces += self._part(part)
         return _joined(pieces)
 
-    def finish(self) -> list[StreamPiece]:
-        """What was held back, now that nothing follows."""
+    def finish(self) -> list[ConstrainedPiece]:
+        """Return the text held back, because nothing follows."""
         return _joined([*self._part(self._splitter.finish()), self._filter.flush()])
 
-    def _part(self, part: str) -> list[StreamPiece]:
-        quoted = self._within and self._state is _State.STRING
+    def _part(self, part: str) -> list[ConstrainedPiece]:
+        """Process a marker or the text between two markers; a marker inside a string is text."""
+        quoted = self._in_block and self._state is _State.STRING
         if part in (CALL_START, CALL_END) and not quoted:
-            self._within, self._state, self._word = part == CALL_START, _State.NAME, ""
+            self._in_block, self._state, self._word = part == CALL_START, _State.NAME, ""
             return []
-        return self._block(part) if self._within else [self._filter.feed(part)]
+        return self._block(part) if self._in_block else [self._filter.feed(part)]
 
-    def _block(self, text: str) -> list[StreamPiece]:
-        pieces: list[StreamPiece] = []
+    def _block(self, text: str) -> list[ConstrainedPiece]:
+        """Process text inside a block. Each state's method returns the position it read to, and pieces."""
+        pieces: list[ConstrainedPiece] = []
         at = 0
         while at < len(text):
             read = {
@@ -88,8 +93,8 @@ class CallStream:
             pieces += found
         return pieces
 
-    def _name(self, text: str, at: int) -> tuple[int, list[StreamPiece]]:
-        """A function's name; what separates calls is passed over."""
+    def _name(self, text: str, at: int) -> tuple[int, list[ConstrainedPiece]]:
+        """Read a function's name, skipping the separators before it."""
         before, bracket, _ = text[at:].partition("(")
         self._word += before
         if not bracket:
@@ -98,7 +103,8 @@ class CallStream:
         self._state, self._word, self._separator = _State.ARGUMENT, "", ""
         return at + len(before) + 1, [self._filter.flush(), CallOpened(name), ArgumentsPiece("{")]
 
-    def _argument(self, text: str, at: int) -> tuple[int, list[StreamPiece]]:
+    def _argument(self, text: str, at: int) -> tuple[int, list[ConstrainedPiece]]:
+        """Read one character of what precedes a value, or the end of the call."""
         symbol = text[at]
         self._word += symbol
         word = self._word.strip(" \t\n,")
@@ -110,32 +116,33 @@ class CallStream:
             piece = f'{self._separator}"{word[:-1].rstrip()}": '
             self._separator = ", "
             return at + 1, [ArgumentsPiece(piece)]
-        if symbol == "{":  # of **{...}, perhaps with blanks between
+        if symbol == "{":  # the start of the object after "**"
             self._state, self._word, self._in_rest, self._depth = _State.VALUE, "", True, 1
         return at + 1, []
 
-    def _value(self, text: str, at: int) -> tuple[int, list[StreamPiece]]:
+    def _value(self, text: str, at: int) -> tuple[int, list[ConstrainedPiece]]:
+        """Read to the next bracket, quote or comma of a value."""
         found = VALUE_SYMBOL.search(text, at)
         end = found.start() if found else len(text)
         plain = text[at:end]
         symbol = found.group() if found else ""
         if self._depth == 0:
-            return self._outermost(plain, symbol, end)
+            return self._value_start(plain, symbol, end)
         if symbol in ("]", "}"):
             self._depth -= 1
         elif symbol in ("[", "{"):
             self._depth += 1
         elif symbol == '"':
             self._state = _State.STRING
-        if self._in_rest and self._depth == 0:  # its own bracket is not passed on: its members join the arguments
-            passed = self._passed(plain)
+        if self._in_rest and self._depth == 0:  # the members of this object are arguments, its bracket is dropped
+            pieces = self._value_pieces(plain)
             self._in_rest, self._state = False, _State.ARGUMENT
         else:
-            passed = self._passed(plain + symbol)
-        return end + len(symbol), passed
+            pieces = self._value_pieces(plain + symbol)
+        return end + len(symbol), pieces
 
-    def _outermost(self, plain: str, symbol: str, end: int) -> tuple[int, list[StreamPiece]]:
-        """A value's first symbol, or a number or constant up to what ends it."""
+    def _value_start(self, plain: str, symbol: str, end: int) -> tuple[int, list[ConstrainedPiece]]:
+        """Read the first symbol of a value, or all of a number or constant."""
         self._word += plain
         if not symbol:
             return end, []
@@ -150,21 +157,22 @@ class CallStream:
             self._depth = 1
         return end + 1, [ArgumentsPiece(symbol)]
 
-    def _string(self, text: str, at: int) -> tuple[int, list[StreamPiece]]:
+    def _string(self, text: str, at: int) -> tuple[int, list[ConstrainedPiece]]:
+        """Read to the next backslash in a string, or to the string's end."""
         if self._escaped:
             self._escaped = False
-            return at + 1, self._passed(text[at])
+            return at + 1, self._value_pieces(text[at])
         found = STRING_END.search(text, at)
         if found is None:
-            return len(text), self._passed(text[at:])
+            return len(text), self._value_pieces(text[at:])
         if found.group() == "\\":
             self._escaped = True
         else:
             self._state = _State.VALUE
-        return found.end(), self._passed(text[at : found.end()])
+        return found.end(), self._value_pieces(text[at : found.end()])
 
-    def _passed(self, text: str) -> list[StreamPiece]:
-        """Text of a value as it is; the first member of **{...} comes after what is there already."""
+    def _value_pieces(self, text: str) -> list[ConstrainedPiece]:
+        """Return text of a value; the first member of the object after "**" gets a separator before it."""
         if self._in_rest and self._separator:
             text = text.lstrip()
             if text:
@@ -172,24 +180,25 @@ class CallStream:
         return [ArgumentsPiece(text)] if text else []
 
 
-class FormReader:
-    """Reads an answer that a grammar holds to text of some form, or where `calls` may be made, to those instead.
+class TextOrCallsParser:
+    """Parses an answer that is text in a required form or, if `may_call`, calls instead of it.
 
-    A grammar spells no special token in text: what looks like a marker there is text.
+    The answer is calls if it starts with CALL_START. Otherwise all of it is text, including anything that looks like a
+    marker.
     """
 
-    def __init__(self, calls: bool) -> None:
+    def __init__(self, may_call: bool) -> None:
         self._start = ""
-        self._stream = CallStream()
-        self._is_text = not calls
+        self._calls = ConstrainedCallParser()
+        self._is_text = not may_call
         self._is_calls = False
 
-    def feed(self, text: str) -> list[StreamPiece]:
-        """What is certain by now."""
+    def feed(self, text: str) -> list[ConstrainedPiece]:
+        """Return the content and the pieces of calls that are complete."""
         if self._is_text:
             return [text] if text else []
         if self._is_calls:
-            return self._stream.feed(text)
+            return self._calls.feed(text)
         self._start += text
         if CALL_START.startswith(self._start) and self._start != CALL_START:
             return []
@@ -198,14 +207,14 @@ class FormReader:
         self._is_text = not self._is_calls
         return self.feed(start)
 
-    def finish(self) -> list[StreamPiece]:
-        """What was held back, now that nothing follows."""
-        return self._stream.finish() if self._is_calls else [self._start]
+    def finish(self) -> list[ConstrainedPiece]:
+        """Return the text held back, because nothing follows."""
+        return self._calls.finish() if self._is_calls else [self._start]
 
 
-def _joined(pieces: list[StreamPiece]) -> list[StreamPiece]:
-    """The same with adjacent pieces of a kind as one, and without empty ones."""
-    result: list[StreamPiece] = []
+def _joined(pieces: list[ConstrainedPiece]) -> list[ConstrainedPiece]:
+    """Join adjacent pieces of the same type and drop empty content."""
+    result: list[ConstrainedPiece] = []
     for piece in pieces:
         last = result[-1] if result else None
         if isinstance(piece, str) and isinstance(last, str):

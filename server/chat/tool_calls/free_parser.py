@@ -1,6 +1,6 @@
-"""Tool calls in a model's text, read as it is written: content and calls out of pieces of any size.
+"""Parses tool calls that no grammar enforces, from text that arrives in pieces of any size.
 
-What is not certainly a call of a given tool is text. Knows no tokens, no JSON schemas and no wire format.
+Text that is not a valid call of a given tool is content. Knows neither tokens nor JSON schemas.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from itertools import chain, groupby
 
 from server.chat.markers import CALL_END, CALL_START
-from server.chat.tool_calls.bracket_matcher import Nesting
-from server.chat.tool_calls.call_syntax import FUNCTION_NAME, read_call
+from server.chat.tool_calls.bracket_matcher import BracketMatcher
+from server.chat.tool_calls.call_syntax import FUNCTION_NAME, parse_call
 from server.chat.tool_calls.literals import object_text
 from server.chat.tool_calls.markers import MarkerFilter, MarkerSplitter
 
 
 @dataclass(frozen=True, slots=True)
 class ToolSignature:
-    """What a call needs to know of a tool: `properties` are its arguments' names, in the schema's order."""
+    """A tool's `name` and the names of its parameters in the schema's order, `properties`."""
 
     name: str
     properties: tuple[str, ...]
@@ -27,17 +27,17 @@ class ToolSignature:
 
 @dataclass(frozen=True, slots=True)
 class ParsedCall:
-    """A call of a given tool; `arguments` is a JSON object as text."""
+    """A call of a given tool; `arguments` is the text of a JSON object."""
 
     name: str
     arguments: str
 
 
-Piece = str | ParsedCall
+FreePiece = str | ParsedCall
 
 
-class ToolCallParser:
-    """Splits what a model writes into content and calls. Never raises; the work is linear in the text."""
+class FreeCallParser:
+    """Splits an answer into content and calls. Never raises; its work is linear in the length of the text."""
 
     def __init__(self, tools: Sequence[ToolSignature]) -> None:
         self._tools = _Tools(tools)
@@ -45,35 +45,37 @@ class ToolCallParser:
         self._filter = MarkerFilter()
         self._block: _Block | None = None
 
-    def feed(self, text: str) -> list[Piece]:
-        """What is certain by now: a call when it is closed, content at once."""
+    def feed(self, text: str) -> list[FreePiece]:
+        """Return the content, and each call once it is complete; text that may start a marker is held back."""
         return _joined(self._without_markers(chain.from_iterable(map(self._read, self._splitter.feed(text)))))
 
-    def finish(self) -> list[Piece]:
-        """What is left, now that the model has ended; a call that it left open is text."""
+    def finish(self) -> list[FreePiece]:
+        """Return what is left at the end of the answer; an incomplete call is content."""
         rest = [*self._read(self._splitter.finish()), *self._end_block(complete=False)]
         return _joined([*self._without_markers(rest), self._filter.flush()])
 
-    def _read(self, part: str) -> list[Piece]:
+    def _read(self, part: str) -> list[FreePiece]:
+        """Process a marker or the text between two markers."""
         if part == CALL_START:
             return self._start_block()
         if part == CALL_END:
             return self._end_block(complete=True)
         return self._block.feed(part) if self._block else [part]
 
-    def _start_block(self) -> list[Piece]:
-        """Between the calls of a block one more start says nothing; within a call it is a new beginning."""
-        if not self._tools or (self._block and not self._block.within_item):
+    def _start_block(self) -> list[FreePiece]:
+        """Start a block. A second start marker is ignored between calls; inside a call it starts a new block."""
+        if not self._tools or (self._block and not self._block.in_item):
             return []
         rest = self._end_block(complete=False)
         self._block = _Block(self._tools.resolve)
         return rest
 
-    def _end_block(self, complete: bool) -> list[Piece]:
+    def _end_block(self, complete: bool) -> list[FreePiece]:
         block, self._block = self._block, None
         return block.end(complete) if block else []
 
-    def _without_markers(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+    def _without_markers(self, pieces: Iterable[FreePiece]) -> Iterator[FreePiece]:
+        """Filter markers out of the content."""
         for piece in pieces:
             if isinstance(piece, str):
                 yield self._filter.feed(piece)
@@ -82,9 +84,9 @@ class ToolCallParser:
                 yield piece
 
 
-def _joined(pieces: Iterable[Piece]) -> list[Piece]:
-    """The same with adjacent texts as one, and without empty ones."""
-    result: list[Piece] = []
+def _joined(pieces: Iterable[FreePiece]) -> list[FreePiece]:
+    """Join adjacent content and drop empty content."""
+    result: list[FreePiece] = []
     for kind, group in groupby(pieces, key=type):
         run = list(group)
         result += ["".join(map(str, run))] if kind is str else run
@@ -92,23 +94,26 @@ def _joined(pieces: Iterable[Piece]) -> list[Piece]:
 
 
 class _Tools:
-    """The tools that may be called, by their names."""
+    """The tools that may be called.
 
-    _SAME = str.maketrans("-.", "__")
+    An unknown name is taken for that of a tool if exactly one tool has the same name apart from "-", "." and "_".
+    """
+
+    _UNIFIED = str.maketrans("-.", "__")
 
     def __init__(self, tools: Sequence[ToolSignature]) -> None:
         self._exact = {tool.name: tool for tool in tools}
         self._similar: dict[str, list[ToolSignature]] = {}
         for tool in self._exact.values():
-            self._similar.setdefault(tool.name.translate(self._SAME), []).append(tool)
+            self._similar.setdefault(tool.name.translate(self._UNIFIED), []).append(tool)
 
     def __bool__(self) -> bool:
         return bool(self._exact)
 
     def resolve(self, source: str) -> ParsedCall | None:
-        """The call that is written in `source`, if it is one of a tool."""
+        """Parse `source` as a call of one of the tools; return None if it is not one."""
         try:
-            call = read_call(source)
+            call = parse_call(source)
         except ValueError:
             return None
         tool = self._find(call.name)
@@ -122,48 +127,49 @@ class _Tools:
     def _find(self, name: str) -> ToolSignature | None:
         if tool := self._exact.get(name):
             return tool
-        similar = self._similar.get(name.translate(self._SAME), [])
+        similar = self._similar.get(name.translate(self._UNIFIED), [])
         return similar[0] if len(similar) == 1 else None
 
 
 class _Block:
-    """What stands between two markers: items, in a list or not, separated by commas or whitespace.
+    """The text between two markers: items separated by commas or line breaks, in a list or not.
 
-    An item is a call, pythonic up to its ")" or JSON-style up to its "}", or else whatever stands before a comma, the
-    list's end or (outside of lists) the line's. Calls are given when they are closed, up to the first item that is
-    none; from there on the block's end decides.
+    An item is a call, which ends with its ")" (Python style) or "}" (JSON style), or any other text up to a comma, the
+    end of the list or, outside lists, the end of the line. Calls are returned once they are complete, until an item
+    turns out not to be a call. Later items are kept, and `end` returns them.
     """
 
     _PLAIN = re.compile(r"[^()\[\]{}\"',\n]+")
 
     def __init__(self, resolve: Callable[[str], ParsedCall | None]) -> None:
         self._resolve = resolve
-        self._given = False
-        self._source: list[str] = []  # what was read since the last call that was given
-        self._pending: list[Piece] = []  # the items in it
-        self._nesting = Nesting()
+        self._returned_call = False
+        self._source: list[str] = []  # the text after the last call returned
+        self._pending: list[FreePiece] = []  # the complete items in it
+        self._brackets = BracketMatcher()
         self._in_list = False
-        self._item: int | None = None  # where in `_source` the item that is being read starts
-        self._is_plain = False  # whether it has no bracket or quote yet
-        self._is_call = False  # whether it looks like a call
+        self._item: int | None = None  # index in `_source` at which the current item starts
+        self._is_plain = False  # the item contains no bracket or quote so far
+        self._is_call = False  # the item looks like a call
 
     @property
-    def within_item(self) -> bool:
+    def in_item(self) -> bool:
+        """Whether an item has started and not ended."""
         return self._item is not None
 
-    def feed(self, text: str) -> list[Piece]:
-        """The calls that are certain by now."""
-        calls: list[Piece] = []
+    def feed(self, text: str) -> list[FreePiece]:
+        """Process text and return the calls that are complete, unless an earlier item is not a call."""
+        calls: list[FreePiece] = []
         at = 0
         while at < len(text):
             start = at
-            if self._nesting.broken:
+            if self._brackets.broken:
                 at = len(text)
                 self._source.append(text[start:])
-            elif self._nesting.open:
-                at = self._nesting.read(text, at)
+            elif self._brackets.open:
+                at = self._brackets.read(text, at)
                 self._source.append(text[start:at])
-                if self._is_call and not self._nesting.open:
+                if self._is_call and not self._brackets.open:
                     calls += self._end_item()
             elif plain := self._PLAIN.match(text, at):
                 at = plain.end()
@@ -173,15 +179,20 @@ class _Block:
                 self._read_symbol(text[start])
         return calls
 
-    def end(self, complete: bool) -> list[Piece]:
-        """What has not been given. A block that is not `complete`, or not balanced, is text from there on."""
-        if complete and not (self._in_list or self._nesting.open or self._nesting.broken):
+    def end(self, complete: bool) -> list[FreePiece]:
+        """Return what `feed` has not returned: the remaining items or, if the block is invalid, its text.
+
+        A block is invalid if it has no end marker (is not `complete`), if its brackets do not match, or if it contains
+        no call.
+        """
+        if complete and not (self._in_list or self._brackets.open or self._brackets.broken):
             self._end_item()
-            if self._given or any(isinstance(item, ParsedCall) for item in self._pending):
+            if self._returned_call or any(isinstance(item, ParsedCall) for item in self._pending):
                 return self._pending
         return ["".join(self._source)]
 
     def _read_plain(self, text: str) -> None:
+        """Process text without brackets, quotes, commas and line breaks."""
         if self._item is None:
             stripped = text.lstrip()
             self._read_separator(text[: len(text) - len(stripped)])
@@ -192,6 +203,7 @@ class _Block:
         self._source.append(text)
 
     def _read_symbol(self, symbol: str) -> None:
+        """Process a bracket, quote, comma or line break while no bracket is open."""
         ends_list = symbol == "]" and self._in_list
         starts_list = symbol == "[" and self._item is None and not self._in_list
         if symbol == "\n" and self._in_list:
@@ -204,6 +216,7 @@ class _Block:
             self._read_bracket_or_quote(symbol)
 
     def _read_bracket_or_quote(self, symbol: str) -> None:
+        """Open a bracket or string in an item; decides whether the item looks like a call."""
         if self._item is None:
             self._item = len(self._source)
             self._is_call = symbol == "{"
@@ -212,22 +225,22 @@ class _Block:
             self._is_call = symbol == "(" and FUNCTION_NAME.fullmatch(name) is not None
         self._is_plain = False
         self._source.append(symbol)
-        self._nesting.start(symbol)
+        self._brackets.start(symbol)
 
     def _read_separator(self, text: str) -> None:
-        """Goes with the items around it if they turn out to be text; after a call that was given it is nothing."""
-        if self._source or not self._given:
+        """Keep text between items, in case the block turns out to be text; drop it directly after a returned call."""
+        if self._source or not self._returned_call:
             self._source.append(text)
 
-    def _end_item(self) -> list[Piece]:
-        """The call that it was, if that is certain."""
+    def _end_item(self) -> list[FreePiece]:
+        """End the current item. Return it if it is a call and all earlier items were calls."""
         if self._item is None:
             return []
         source = "".join(self._source[self._item :]).strip()
         call = self._resolve(source) if self._is_call else None
         self._item, self._is_plain, self._is_call = None, False, False
         if call and not self._pending:
-            self._given = True
+            self._returned_call = True
             self._source.clear()
             return [call]
         self._pending.append(call or source)

@@ -1,6 +1,6 @@
-"""Literals of JSON and Python, read as JSON text. Nothing is evaluated, and a number keeps its spelling.
+"""Converts JSON and Python literals to JSON text, without evaluating them; numbers keep their spelling.
 
-Knows no calls and no markers: `server.chat.tool_calls.call_syntax` reads calls with it.
+Knows neither calls nor markers.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ _ESCAPED_CHARACTERS = dict(zip("\\'\"abfnrtv", "\\'\"\a\b\f\n\r\t\v", strict=Tru
 
 
 def string_text(value: str) -> str:
-    """A string as JSON text that UTF-8 can encode: surrogates become the character they pair up to, or U+FFFD."""
+    """Return a string as JSON text that can be encoded in UTF-8.
+
+    A pair of surrogates becomes the character it stands for, a single surrogate becomes U+FFFD.
+    """
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -51,12 +54,12 @@ def string_text(value: str) -> str:
 
 
 def object_text(members: Mapping[str, str]) -> str:
-    """A JSON object, of names and the JSON texts of their values."""
+    """Return the text of a JSON object; `members` maps names to the JSON text of their values."""
     return "{" + ", ".join(f"{string_text(name)}: {value}" for name, value in members.items()) + "}"
 
 
 class LiteralReader:
-    """Reads a text from left to right and passes over whitespace. A ValueError says what is not as it should be."""
+    """Parses a text from left to right, skipping whitespace. Its methods raise ValueError for a syntax error."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -64,7 +67,7 @@ class LiteralReader:
         self._depth = 0
 
     def match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
-        """What `pattern` matches here, if it does."""
+        """Consume and return a match of `pattern` at this position, or return None."""
         self._skip_space()
         found = pattern.match(self._text, self._at)
         if found:
@@ -72,7 +75,7 @@ class LiteralReader:
         return found
 
     def accept(self, symbol: str) -> bool:
-        """Whether `symbol` was here."""
+        """Consume `symbol` if it comes next; return whether it did."""
         self._skip_space()
         if not self._text.startswith(symbol, self._at):
             return False
@@ -80,19 +83,22 @@ class LiteralReader:
         return True
 
     def expect(self, symbol: str) -> None:
+        """Consume `symbol`, which must come next."""
         if not self.accept(symbol):
             raise self.error(f"expected {symbol!r}")
 
     def expect_end(self) -> None:
+        """Check that only whitespace is left."""
         self._skip_space()
         if self._at < len(self._text):
-            raise self.error("expected the end")
+            raise self.error("expected the end of the text")
 
-    def error(self, what: str) -> ValueError:
-        return ValueError(f"{what} at character {self._at}")
+    def error(self, message: str) -> ValueError:
+        """Return an error at this position."""
+        return ValueError(f"{message} at character {self._at}")
 
     def value(self) -> str:
-        """The JSON text of any literal; tuples are arrays."""
+        """Consume a literal and return it as JSON text; tuples become arrays."""
         self._skip_space()
         if self._text.startswith("{", self._at):
             return object_text(self.members())
@@ -111,7 +117,7 @@ class LiteralReader:
         return _CONSTANTS[word.group()]
 
     def members(self) -> dict[str, str]:
-        """The names in an object (the last of equal ones counts) and the JSON texts of their values."""
+        """Consume an object and return the JSON text of each value by name; the last of equal names counts."""
         self.expect("{")
         self._enter()
         members: dict[str, str] = {}
@@ -126,7 +132,7 @@ class LiteralReader:
         return members
 
     def _items(self, closing: str) -> tuple[list[str], bool]:
-        """The values up to `closing`, and whether in parentheses they are a tuple."""
+        """Consume values up to `closing`; return them and whether parentheses around them would make a tuple."""
         self._enter()
         items: list[str] = []
         comma = False
@@ -140,7 +146,7 @@ class LiteralReader:
         return items, comma or len(items) != 1
 
     def _key(self) -> str:
-        """An object's key; a scalar is spelled as json.dumps would."""
+        """Consume an object's key; one that is not a string is spelled as json.dumps spells it."""
         if (string := self._string()) is not None:
             return string
         key = self.value()
@@ -150,13 +156,13 @@ class LiteralReader:
         return repr(float(key)) if is_float else "0" if key == "-0" else key
 
     def _string(self) -> str | None:
-        """Adjacent string literals as one, None if there is none."""
+        """Consume adjacent string literals and return their joined value, or None if none comes next."""
         parts: list[str] = []
         while opening := self.match(_OPENING):
             prefix, quote = opening.groups()
             rest = _REST_OF_STRING[quote].match(self._text, self._at)
             if rest is None:
-                raise self.error("a string without an end")
+                raise self.error("unterminated string")
             self._at = rest.end()
             parts.append(_string_value(prefix, quote, rest[1]))
         return "".join(parts) if parts else None
@@ -164,7 +170,7 @@ class LiteralReader:
     def _enter(self) -> None:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise self.error(f"nested more than {MAX_DEPTH} deep")
+            raise self.error(f"nested more than {MAX_DEPTH} levels deep")
 
     def _skip_space(self) -> None:
         found = _NOT_SPACE.search(self._text, self._at)
@@ -172,6 +178,7 @@ class LiteralReader:
 
 
 def _number_text(number: re.Match[str]) -> str:
+    """Return a number as JSON; raises ValueError if it is too large for a float or has leading zeros as an integer."""
     sign = "-" if number["sign"] == "-" else ""
     if number["radix"]:
         return f"{sign}{int(number['radix'].replace('_', ''), 0)}"
@@ -179,26 +186,28 @@ def _number_text(number: re.Match[str]) -> str:
     significant = whole.lstrip("0")
     if not fraction and not exponent:
         if significant and significant != whole:
-            raise ValueError(f"{whole} is neither decimal nor octal")
+            raise ValueError(f"{whole} has leading zeros")
         return sign + (significant or "0")
     text = sign + (significant or "0") + (fraction + "0" if fraction == "." else fraction) + exponent
     if math.isinf(float(text)):
-        raise ValueError(f"{text} is more than a number can be")
+        raise ValueError(f"{text} is too large for a float")
     return text
 
 
 def _string_value(prefix: str, quote: str, body: str) -> str:
+    """Return the value of a string literal; double-quoted strings with valid JSON escapes are read as JSON."""
     if "\\" not in body or prefix in ("r", "R"):
         return body
     if quote == '"' and not prefix:
         try:
             return str(json.loads(f'"{body}"'))
         except ValueError:
-            pass  # the escapes are Python's
+            pass  # not JSON, so the escapes are read as Python's
     return _ESCAPE.sub(_escaped_character, body)
 
 
 def _escaped_character(escape: re.Match[str]) -> str:
+    """Return what one of Python's escape sequences stands for."""
     kind, code = escape.lastgroup, escape[escape.lastgroup or 0]
     if kind == "octal":
         return chr(int(code, 8))
@@ -206,7 +215,7 @@ def _escaped_character(escape: re.Match[str]) -> str:
         try:
             return unicodedata.lookup(code)
         except KeyError:
-            raise ValueError(f"no character is named {code}") from None
+            raise ValueError(f"no character has the name {code}") from None
     if kind != "other":
         if int(code, 16) > sys.maxunicode:
             raise ValueError(f"no character has the number {code}")

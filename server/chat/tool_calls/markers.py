@@ -1,4 +1,4 @@
-"""The markers around tool calls: found in text that comes in pieces, and kept out of the text that goes out."""
+"""Finds the markers around tool calls in text that arrives in pieces, and removes markers from content."""
 
 from __future__ import annotations
 
@@ -14,82 +14,86 @@ _LONGEST = max(map(len, _MARKERS))
 
 
 class MarkerSplitter:
-    """Cuts text at the markers, wherever its pieces were cut."""
+    """Splits text at markers, which may extend over several pieces."""
 
     def __init__(self) -> None:
         self._held = ""
 
     def feed(self, text: str) -> list[str]:
-        """The text and the markers that are certain by now, one by one; some may be empty."""
+        """Return text and markers, alternating; holds back an end of `text` that may be the start of a marker."""
         *certain, last = _MARKER.split(self._held + text)
-        # A marker has no second "<".
+        # A marker contains only one "<".
         start = last.rfind("<", -_LONGEST)
-        if start < 0 or not _may_become_a_marker(last[start:]):
+        if start < 0 or not _is_marker_prefix(last[start:]):
             start = len(last)
         self._held = last[start:]
         return [*certain, last[:start]]
 
     def finish(self) -> str:
-        """What was held back, now that nothing follows."""
+        """Return the text held back, because nothing follows."""
         held, self._held = self._held, ""
         return held
 
 
 @dataclass(slots=True)
-class _Beginning:
-    """Of a marker: what has been passed on of it, and what is held back."""
+class _PartialMarker:
+    """A proper prefix of a marker: `sent` was returned as content already, `held` is held back."""
 
-    passed: str
+    sent: str
     held: str
 
 
 class MarkerFilter:
-    """Passes text on without markers, also without those that come about where something was left out.
+    """Removes markers from content, including those formed when text between two pieces of content is removed.
 
-    A marker's beginning waits for what follows it, and below it those that it may yet join.
+    Removing the inner marker from `<|tool_<|tool_call_end|>call_end|>` forms another one. The filter therefore keeps a
+    stack of partial markers: the text that follows may complete the last one, whose removal exposes the one below.
     """
 
     def __init__(self) -> None:
-        self._beginnings: list[_Beginning] = []
+        self._partial: list[_PartialMarker] = []
 
     def feed(self, text: str) -> str:
-        """The text that is certain by now."""
+        """Return the content up to where a marker may have started."""
         first, *others = text.split("<")
         certain = [self._continue(first)]
         for other in others:
-            self._beginnings.append(_Beginning("", "<"))
+            self._partial.append(_PartialMarker("", "<"))
             certain.append(self._continue(other))
         return "".join(certain)
 
     def flush(self) -> str:
-        """What is held back. Should it be a marker's beginning after all, then the marker's rest is left out."""
+        """Return the content held back, because a call or the end of the answer follows.
+
+        If later content completes a marker whose prefix was returned here, only the rest of the marker is removed.
+        """
         held: list[str] = []
-        for beginning in takewhile(lambda beginning: beginning.held, reversed(self._beginnings)):
-            held.append(beginning.held)
-            beginning.passed, beginning.held = beginning.passed + beginning.held, ""
+        for partial in takewhile(lambda partial: partial.held, reversed(self._partial)):
+            held.append(partial.held)
+            partial.sent, partial.held = partial.sent + partial.held, ""
         return "".join(reversed(held))
 
     def _continue(self, text: str) -> str:
-        """The same for a text in which no marker begins."""
+        """Filter text that contains no further "<"."""
         at = 0
-        while self._beginnings and at < len(text):
-            last = self._beginnings[-1]
-            begun = last.passed + last.held
-            read = begun + text[at : at + _LONGEST]
-            if marker := next(filter(read.startswith, _MARKERS), None):
+        while self._partial and at < len(text):
+            last = self._partial[-1]
+            begun = last.sent + last.held
+            candidate = begun + text[at : at + _LONGEST]
+            if marker := next(filter(candidate.startswith, _MARKERS), None):
                 at += len(marker) - len(begun)
                 last.held = ""
-                if not last.passed:
-                    self._beginnings.pop()
-            elif _may_become_a_marker(read):
+                if not last.sent:
+                    self._partial.pop()
+            elif _is_marker_prefix(candidate):
                 last.held += text[at:]
                 return ""
             else:
                 held = self.flush()
-                self._beginnings.clear()
+                self._partial.clear()
                 return held + text[at:]
         return text[at:]
 
 
-def _may_become_a_marker(text: str) -> bool:
+def _is_marker_prefix(text: str) -> bool:
     return any(marker.startswith(text) for marker in _MARKERS)

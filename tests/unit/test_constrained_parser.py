@@ -1,4 +1,4 @@
-"""Calls under a grammar, passed on while they are written."""
+"""Calls in answers with a grammar, passed on while they are generated."""
 
 from __future__ import annotations
 
@@ -10,21 +10,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.chat.tool_calls.call_syntax import render_call
-from server.chat.tool_calls.constrained_parser import ArgumentsPiece, CallOpened, CallStream, FormReader, StreamPiece
+from server.chat.tool_calls.constrained_parser import (
+    ArgumentsPiece,
+    CallOpened,
+    ConstrainedCallParser,
+    ConstrainedPiece,
+    TextOrCallsParser,
+)
 
 START, END = "<|tool_call_start|>", "<|tool_call_end|>"
 
 
-def read(
-    text: str, sizes: list[int], stream: CallStream | FormReader | None = None
-) -> tuple[str, list[tuple[str, str]], list[StreamPiece]]:
-    """Content, calls and all pieces of `text` cut into `sizes`."""
-    stream, pieces = stream or CallStream(), []
+def parse(
+    text: str, sizes: list[int], parser: ConstrainedCallParser | TextOrCallsParser | None = None
+) -> tuple[str, list[tuple[str, str]], list[ConstrainedPiece]]:
+    """Parse `text` cut into pieces of `sizes`; return its content, its calls and all pieces returned."""
+    parser, pieces = parser or ConstrainedCallParser(), []
     while text:
         size = sizes.pop() if sizes else len(text)
-        pieces += stream.feed(text[:size])
+        pieces += parser.feed(text[:size])
         text = text[size:]
-    pieces += stream.finish()
+    pieces += parser.finish()
     content, calls = "", []
     for piece in pieces:
         if isinstance(piece, CallOpened):
@@ -53,16 +59,16 @@ def read(
         ('[f( a = "\\"),(" , b = -1.50e3 ) , g()]', [("f", '{"a": "\\"),(", "b": -1.50e3}'), ("g", "{}")]),
     ],
 )  # fmt: skip
-def test_calls_become_json(block: str, calls: list[tuple[str, str]]) -> None:
+def test_calls_become_json_arguments(block: str, calls: list[tuple[str, str]]) -> None:
     text = f"before {START}{block}{END} after"
-    assert read(text, [])[:2] == ("before  after", calls)
-    assert read(text, [1] * len(text))[:2] == ("before  after", calls)
+    assert parse(text, [])[:2] == ("before  after", calls)
+    assert parse(text, [1] * len(text))[:2] == ("before  after", calls)
 
 
 @pytest.mark.parametrize("size", [1, 100])
-def test_no_marker_comes_about_where_one_was_left_out(size: int) -> None:
+def test_removed_text_leaves_no_marker_behind(size: int) -> None:
     text = f"a<|tool_call_{END}start|>b<|tool_call_{START}[f()]{END}end|>c"
-    assert read(text, [size] * len(text))[:2] == ("ab<|tool_call_c", [("f", "{}")])
+    assert parse(text, [size] * len(text))[:2] == ("ab<|tool_call_c", [("f", "{}")])
 
 
 names = st.from_regex(r"[a-z][a-z0-9_.-]{0,8}", fullmatch=True).filter(lambda name: name[-1] not in ".-")
@@ -76,23 +82,23 @@ arguments = st.dictionaries(st.from_regex(r"[a-z_]{1,6}", fullmatch=True) | st.j
 
 
 @given(st.lists(st.tuples(names, arguments), min_size=1, max_size=3), st.lists(st.integers(1, 9)))
-def test_what_was_rendered_is_read_back_in_any_pieces(
+def test_rendered_calls_are_parsed_back_from_any_pieces(
     calls: list[tuple[str, dict[str, Any]]], sizes: list[int]
 ) -> None:
     written = ", ".join(render_call(name, json.dumps(given, ensure_ascii=False)) for name, given in calls)
-    _, found, _ = read(f"{START}[{written}]{END}", sizes)
+    _, found, _ = parse(f"{START}[{written}]{END}", sizes)
     assert [(name, json.loads(given)) for name, given in found] == calls
 
 
-def test_a_long_argument_arrives_while_it_is_written() -> None:
-    stream = CallStream()
-    stream.feed(f"{START}[write(text=")
-    pieces = [stream.feed("word ") for _ in stream.feed('"') for _ in range(400)]
+def test_a_long_argument_is_passed_on_while_it_is_generated() -> None:
+    parser = ConstrainedCallParser()
+    parser.feed(f"{START}[write(text=")
+    pieces = [parser.feed("word ") for _ in parser.feed('"') for _ in range(400)]
     assert all(piece == [ArgumentsPiece("word ")] for piece in pieces)
 
 
-def test_a_call_that_is_cut_leaves_a_beginning_of_json() -> None:
-    _, calls, _ = read(f'{START}[f(a=1, b="ha', [])
+def test_an_incomplete_call_has_incomplete_json_arguments() -> None:
+    _, calls, _ = parse(f'{START}[f(a=1, b="ha', [])
     assert calls == [("f", '{"a": 1, "b": "ha')]
 
 
@@ -106,8 +112,8 @@ def test_a_call_that_is_cut_leaves_a_beginning_of_json() -> None:
         (f"{START}[f()]{END}", "", [("f", "{}")]),
     ],
 )
-def test_an_answer_of_a_form_is_calls_from_its_start_or_text(
+def test_an_answer_of_text_or_calls_is_calls_only_if_it_starts_with_the_marker(
     text: str, content: str, calls: list[tuple[str, str]], size: int
 ) -> None:
-    assert read(text, [size] * len(text), FormReader(calls=True))[:2] == (content, calls)
-    assert read(text, [size] * len(text), FormReader(calls=False))[:2] == (text, [])
+    assert parse(text, [size] * len(text), TextOrCallsParser(may_call=True))[:2] == (content, calls)
+    assert parse(text, [size] * len(text), TextOrCallsParser(may_call=False))[:2] == (text, [])

@@ -1,0 +1,153 @@
+"""Builds the grammar rules of calls of one tool, `name(first=1, second="x", **{"odd name": 2})`.
+
+A call lists its arguments in the schema's order. Arguments that cannot be written as `name=value` follow in one object
+after `**`. Knows neither the markers around calls nor what else an answer may contain.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from server.chat.constrained.value_rules import CONSTANTS, ValueRule, ValueRules, cannot_enforce, json_body, normalized
+from server.chat.json_schema.keywords import UnenforceableError
+from server.chat.json_schema.normalize import NormalizedSchema
+from server.chat.json_schema.number_bounds import Node, Schema
+from server.chat.tool_calls.call_syntax import ARGUMENT_NAME
+from server.chat.types import Tool
+
+
+def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, unenforced: list[str]) -> Iterator[str]:
+    """Yield the rules of calls of `tool`; the rule `prefix` matches a whole call.
+
+    Adds the rules of the argument values to `values`. For each part of the schema that cannot be enforced, adds a
+    message to `unenforced` or, if `strict`, raises InvalidRequestError.
+    """
+    param = f"{tool.field}.parameters"
+    schema = normalized(tool.parameters, param, strict=strict)
+    unenforced += [f"{param}.{message}" for message in schema.unenforced]
+    try:
+        parameters = _Parameters.of(schema)
+    except UnenforceableError as error:
+        if strict:
+            raise cannot_enforce(param, str(error)) from None
+        unenforced.append(f"{param}: {error}")
+        parameters = _Parameters((), {"type": "object"}, False)
+    parts = []
+    for i, (name, value, required) in enumerate(parameters.named):
+        rule = f"{prefix}_v{i}"
+        constants = tuple(word for word, constant in CONSTANTS.items() if schema.admits(value, constant))
+        body = json_body(schema.document(value))
+        values.add(ValueRule(rule, body, param, f"properties.{name}", strict, not required, constants))
+        parts.append((f"{_quoted(name + '=')} {rule}", required))
+    if parameters.rest is not None:
+        rule = f"{prefix}_rest"
+        body = json_body(schema.document(parameters.rest))
+        values.add(ValueRule(rule, body, param, "", strict, fallback={"type": "object"}))
+        parts.append((f'"**" {rule}', parameters.rest_required))
+    yield f"{prefix}: {_quoted(tool.name + '(')} {prefix}_args {_quoted(')')}"
+    yield from _argument_rules(prefix, parts)
+
+
+def _argument_rules(prefix: str, parts: Sequence[tuple[str, bool]]) -> Iterator[str]:
+    """Yield rules for a comma-separated list of arguments in fixed order; `{prefix}_args` matches the list.
+
+    `parts` are (the grammar of one argument, whether it is required).
+
+    Commas depend on whether an earlier part is present, so each range of parts has two rules. Rule `a` matches the
+    range if nothing precedes it: at least one part, without a leading comma. Rule `b` matches it if something
+    precedes: each part brings its own leading comma, and the rule is empty if all parts are absent.
+
+    Both are composed from the rules of the range's two halves. Rule `a` is `a` of the first half, then `b` of the
+    second; if the first half has no required part, `a` of the second half alone is an alternative. Rule `b` is `b` of
+    the first half, then `b` of the second. Halving keeps the rules log(n) levels deep; llguidance recurses through
+    them, so a chain of n rules could overflow its stack.
+    """
+
+    def name(kind: str, low: int, high: int) -> str:
+        return f"{prefix}_{kind}{low}_{high}"
+
+    def rules(low: int, high: int) -> Iterator[str]:
+        if high - low == 1:
+            part, required = parts[low]
+            yield f"{name('a', low, high)}: {part}"
+            yield f'{name("b", low, high)}: ("," {part}){"" if required else "?"}'
+            return
+        middle = (low + high) // 2
+        skipped = "" if any(required for _, required in parts[low:middle]) else f" | {name('a', middle, high)}"
+        yield f"{name('a', low, high)}: {name('a', low, middle)} {name('b', middle, high)}{skipped}"
+        yield f"{name('b', low, high)}: {name('b', low, middle)} {name('b', middle, high)}"
+        yield from rules(low, middle)
+        yield from rules(middle, high)
+
+    if parts:
+        yield from rules(0, len(parts))
+        optional = "" if any(required for _, required in parts) else "?"
+        yield f"{prefix}_args: {name('a', 0, len(parts))}{optional}"
+    else:
+        yield f'{prefix}_args: ""'
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameters:
+    """A tool's parameters, divided by how a call writes them.
+
+    `named` are (name, schema, required) of the arguments written as `name=value`, in the schema's order. `rest` is the
+    schema of the object after `**`, None if there can be none.
+    """
+
+    named: tuple[tuple[str, Schema, bool], ...]
+    rest: Schema | None
+    rest_required: bool
+
+    @classmethod
+    def of(cls, schema: NormalizedSchema) -> _Parameters:
+        """Divide the properties of the root of `schema`. Raises UnenforceableError if it does not admit objects.
+
+        If the root has keywords such as `anyOf`, all arguments go into the object after `**`.
+        """
+        root = schema.resolve(schema.root)
+        while isinstance(root, dict) and root.keys() == {"allOf"} and len(root["allOf"]) == 1:
+            root = schema.resolve(root["allOf"][0])
+        if root is True:
+            return cls((), None, False)
+        if root is False or "object" not in root.get("type", ["object"]):
+            raise UnenforceableError("type", "function parameters must be an object")
+        if not root.keys() <= {"type", "properties", "required", "additionalProperties"}:
+            return cls((), {**root, "type": "object"}, True)
+        additional = root.get("additionalProperties")
+        required = root.get("required", [])
+        properties = dict(root.get("properties", {}))
+        for name in required:
+            properties.setdefault(name, True if additional is None else additional)
+        named = {name: value for name, value in properties.items() if ARGUMENT_NAME.fullmatch(name)}
+        odd = {name: value for name, value in properties.items() if name not in named}
+        return cls(
+            named=tuple(
+                (name, value, name in required)
+                for name, value in named.items()
+                if value is not False or name in required
+            ),
+            rest=_rest(named, odd, required, additional) if odd or additional not in (None, False) else None,
+            rest_required=any(name in required for name in odd),
+        )
+
+
+def _rest(
+    named: Mapping[str, Schema], odd: Mapping[str, Schema], required: Sequence[str], additional: Schema | None
+) -> Node:
+    """Return the schema of the object after `**`.
+
+    It admits the properties in `odd` and additional ones, but none of those in `named`.
+    """
+    return {
+        "type": "object",
+        "properties": {**dict.fromkeys(named, False), **odd},
+        "required": [name for name in required if name in odd],
+        "additionalProperties": False if additional is None else additional,
+    }
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

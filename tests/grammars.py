@@ -1,0 +1,74 @@
+"""What the tests of grammars share: a compiler for the built-in model, schemas, and whether a text is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from server.chat.constrained.compiler import GrammarCompiler
+from server.chat.constrained.grammar import CallMode, Grammar, call_grammar, text_grammar
+from server.chat.tokenizer import Tokenizer
+from server.chat.tool_calls.free_parser import FreeCallParser, ParsedCall, ToolSignature
+from server.chat.types import TextForm, Thoughts, Tool
+from server.engine.sampling.constraint import Constraint, mask_words
+from server.export.tokenizer import BUILT_IN_TOKENIZER
+
+TOKENIZER = Tokenizer.load(BUILT_IN_TOKENIZER)
+END = TOKENIZER.special["<|im_end|>"]
+VOCAB_SIZE = 1024
+COMPILER = GrammarCompiler(TOKENIZER, VOCAB_SIZE, [END])
+
+STRING = {"type": "string"}
+INTEGER = {"type": "integer"}
+
+
+def allowed(constraint: Constraint) -> np.ndarray:
+    """Return which tokens may come next, [VOCAB_SIZE]."""
+    words = np.zeros(mask_words(VOCAB_SIZE), np.int32)
+    if not constraint.mask(words):
+        return np.ones(VOCAB_SIZE, bool)
+    return np.unpackbits(words.view(np.uint8), bitorder="little")[:VOCAB_SIZE].astype(bool)
+
+
+def accepts(grammar: Grammar, text: str, thoughts: Thoughts = Thoughts.NONE) -> bool:
+    """Return whether a model constrained by `grammar` can generate `text` and end there."""
+    constraint = COMPILER.compile(grammar).start(thoughts)
+    for token in [*TOKENIZER.encode(text), END]:
+        if not allowed(constraint)[token]:
+            return False
+        constraint.commit(token)
+    return True
+
+
+def block(*calls: str) -> str:
+    return f"<|tool_call_start|>[{', '.join(calls)}]<|tool_call_end|>"
+
+
+def tool(parameters: Any, name: str = "f", *, strict: bool = False) -> Tool:
+    return Tool(name, None, parameters, strict, "tools[0].function")
+
+
+def json_form(schema: Any) -> TextForm:
+    return TextForm("json", schema, "response_format.json_schema.schema")
+
+
+def json_grammar(schema: Any) -> Grammar:
+    return text_grammar(json_form(schema))
+
+
+def required(parameters: Any) -> Grammar:
+    return call_grammar([tool(parameters)], CallMode.REQUIRED, parallel=True)
+
+
+def parsed(tools: Sequence[Tool], text: str) -> list[ParsedCall]:
+    parser = FreeCallParser([ToolSignature(tool.name, tool.properties) for tool in tools])
+    pieces = [*parser.feed(text), *parser.finish()]
+    assert all(isinstance(piece, ParsedCall) for piece in pieces), f"not parsed as calls: {text}"
+    return [piece for piece in pieces if isinstance(piece, ParsedCall)]
+
+
+def object_of(*names: str, required: Sequence[str] = (), **others: Any) -> dict[str, Any]:
+    """Return the schema of an object with integer properties `names`."""
+    return {"type": "object", "properties": dict.fromkeys(names, INTEGER), "required": list(required), **others}
