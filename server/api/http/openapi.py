@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.encoders import jsonable_encoder
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
 
 from server.api.http.errors import ErrorBody
 
@@ -52,11 +54,13 @@ GENERATING = tuple(_ERRORS)
 
 Responses = dict[int | str, dict[str, Any]]
 
+_referenced: dict[str, type[Any]] = {}  # by name; their schemas are slow to build and needed only for the document
 
-def answers(model: type[Any], *errors: int, description: str = "Success.") -> Responses:
+
+def answers(model: type[Any], *errors: int) -> Responses:
     """Return a route's `responses`: a `model` (a TypedDict), or one of the error statuses `errors`."""
-    responses: Responses = {200: {"model": model, "description": description}}
-    return responses | {status: {"model": ErrorBody, **_ERRORS[status]} for status in errors}
+    responses: Responses = {200: {"description": "Success.", "content": _json(model)}}
+    return responses | {status: {"content": _json(ErrorBody), **_ERRORS[status]} for status in errors}
 
 
 def streamed(responses: Responses, chunk: type[Any], example: str) -> Responses:
@@ -65,17 +69,18 @@ def streamed(responses: Responses, chunk: type[Any], example: str) -> Responses:
         "type": "string",
         "description": "A chunk, or an error that ends the stream.",
         "contentMediaType": JSON,
-        "contentSchema": {"anyOf": [_schema(chunk), {"$ref": REF.format(model="ErrorBody")}]},
+        "contentSchema": {"anyOf": [_reference(chunk), _reference(ErrorBody)]},
     }
     last = {"const": "[DONE]", "description": "End of the stream."}
     event = {"type": "object", "properties": {"data": {"anyOf": [last, data]}}, "required": ["data"]}
-    return responses | {200: responses[200] | {"content": {STREAM: {"schema": event, "example": example}}}}
+    content = responses[200]["content"] | {STREAM: {"schema": event, "example": example}}
+    return responses | {200: responses[200] | {"content": content}}
 
 
 def request_body(*models: type[BaseModel], examples: Mapping[str, Any]) -> dict[str, Any]:
     """Return a route's `openapi_extra` for a body that is one of `models`; `examples` are bodies by title."""
-    schemas = [_schema(model) for model in models]
-    schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+    references = [_reference(model) for model in models]
+    schema = references[0] if len(references) == 1 else {"anyOf": references}
     shown = {summary: {"summary": summary, "value": value} for summary, value in examples.items()}
     return {"requestBody": {"required": True, "content": {JSON: {"schema": schema, "examples": shown}}}}
 
@@ -91,27 +96,23 @@ def install(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _schema(model: type[Any]) -> dict[str, Any]:
-    return TypeAdapter(model).json_schema(ref_template=REF)
+def _json(model: type[Any]) -> dict[str, Any]:
+    return {JSON: {"schema": _reference(model)}}
+
+
+def _reference(model: type[Any]) -> dict[str, Any]:
+    _referenced[model.__name__] = model
+    return {"$ref": REF.format(model=model.__name__)}
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes, tags=TAGS)
-    schemas = document["components"]["schemas"]
     for operation in _operations(document):
         operation["responses"].pop("422", None)  # FastAPI's own validation error; ours is a 400
         if "401" in operation["responses"]:
             operation["security"] = [{"key": []}, {}]
-        if body := operation.get("requestBody"):
-            body["content"][JSON]["schema"] = _to_components(body["content"][JSON]["schema"], schemas)
-        if stream := operation["responses"]["200"]["content"].get(STREAM):
-            *_, data = stream["schema"]["properties"]["data"]["anyOf"]
-            data["contentSchema"] = _to_components(data["contentSchema"], schemas)
-    for unused in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(unused, None)
-    document["components"]["securitySchemes"] = {
-        "key": {"type": "http", "scheme": "bearer", "description": "Required if the server has API keys."}
-    }
+    key = {"type": "http", "scheme": "bearer", "description": "Required if the server has API keys."}
+    document["components"] = {"schemas": _schemas(), "securitySchemes": {"key": key}}
     return document
 
 
@@ -120,13 +121,11 @@ def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from path.values()
 
 
-def _to_components(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
-    """Move `schema` and its definitions to the components `schemas`; return a reference to it."""
-    if "$ref" in schema:
-        return schema
-    if "anyOf" in schema:
-        return {"anyOf": [_to_components(one, schemas) for one in schema["anyOf"]]}
-    schema = dict(schema)
-    schemas.update(schema.pop("$defs", {}))
-    schemas[schema["title"]] = schema
-    return {"$ref": REF.format(model=schema["title"])}
+def _schemas() -> dict[str, Any]:
+    """Return the schemas of all referenced types and of the types in their fields."""
+    inputs: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
+        (name, "validation", TypeAdapter(model)) for name, model in sorted(_referenced.items())
+    ]
+    _, schemas = TypeAdapter.json_schemas(inputs, ref_template=REF)
+    definitions: dict[str, Any] = jsonable_encoder(schemas["$defs"], exclude_none=True)  # leaves out null defaults
+    return definitions
