@@ -1,42 +1,63 @@
-"""Is the server alive, does it take requests, and which version is it."""
+"""GET /health, /ready and /version."""
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from server import __version__
 from server.api.http.errors import describe
 from server.api.http.openapi import answers
-from server.api.response_schemas import Status, Version
 from server.api.server_state import Server
 from server.errors import ModelNotReadyError, engine_failed
 
 router = APIRouter(tags=["health"])
 
 
-@router.get("/health", responses=answers(Status, 503), response_model=None)
+class HealthStatus(TypedDict):
+    """The server's state."""
+
+    status: Literal["ok", "ready"]
+
+
+class ServerVersion(TypedDict):
+    """The server's version."""
+
+    version: Annotated[str, Field(examples=["0.1.0"])]
+
+
+@router.get("/health", responses=answers(HealthStatus, 503), response_model=None)
 async def health(request: Request, server: Server) -> Response:
-    """Alive: the process answers, and its engine has not failed; else 503, and it has to be started again."""
-    return _refusal(request, engine_failed()) if server.has_failed else JSONResponse({"status": "ok"})
+    """Check liveness. A 503 means that the engine has failed and the server must be restarted."""
+    return _refusal(request, engine_failed()) if server.has_failed else _status("ok")
 
 
-@router.get("/ready", responses=answers(Status, 503), response_model=None)
+@router.get("/ready", responses=answers(HealthStatus, 503), response_model=None)
 async def ready(request: Request, server: Server) -> Response:
-    """Ready: the model is loaded and does not hang, and the server is not stopping; else 503, with the reason."""
+    """Check readiness. A 503 gives the reason: the model is loading or hangs, or the server is stopping."""
     try:
         server.check_ready()
     except ModelNotReadyError as error:
         return _refusal(request, error)
-    return JSONResponse({"status": "ready"})
+    return _status("ready")
+
+
+def _status(status: Literal["ok", "ready"]) -> Response:
+    body: HealthStatus = {"status": status}
+    return JSONResponse(body)
 
 
 def _refusal(request: Request, error: ModelNotReadyError) -> Response:
-    told = describe(error, request.state.request_id)
-    return JSONResponse(told.body | {"status": error.code, "detail": str(error)}, told.status, told.headers)
+    api_error = describe(error, request.state.request_id)
+    body = {**api_error.body, "status": error.code, "detail": str(error)}
+    return JSONResponse(body, api_error.status, api_error.headers)
 
 
-@router.get("/version", responses=answers(Version), response_model=None)
-async def version() -> dict[str, str]:
-    """This server's version."""
+@router.get("/version", responses=answers(ServerVersion), response_model=None)
+async def version() -> ServerVersion:
+    """Return the server's version."""
     return {"version": __version__}

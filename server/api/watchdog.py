@@ -1,4 +1,4 @@
-"""Says in the log when a step of the engine hangs, and when it is over; /ready says so to those who ask."""
+"""Logs when an engine step hangs and when it ends. Meanwhile /ready answers 503."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ logger = logging.getLogger(__name__)
 
 
 async def watch(server: ServerState) -> None:
-    """Look every few seconds, for ever."""
+    """Check every few seconds until cancelled."""
     hangs = False
     while True:
         await asyncio.sleep(min(CHECK_SECONDS, server.limits.step_timeout))
         seconds = server.hanging_seconds()
         if seconds is not None and not hangs:
-            logger.error("A step has been running for %.0f seconds: the server is not ready until it ends.", seconds)
+            logger.error("A step has been running for %.0f seconds; the server is not ready until it ends.", seconds)
         elif seconds is None and hangs:
-            logger.info("The step that hung has ended: the server is ready.")
+            logger.info("The hanging step has ended; the server is ready again.")
         hangs = seconds is not None

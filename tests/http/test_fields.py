@@ -144,7 +144,7 @@ GENERATION = {
     "repetition_penalty": Field(changes(repetition_penalty=5), 0, "greater than or equal to 0.01"),
     "frequency_penalty": Field(changes(frequency_penalty=2), -2.1, "greater than or equal to -2"),
     "presence_penalty": Field(changes(presence_penalty=2), 2.1, "less than or equal to 2"),
-    "logit_bias": Field(lambda r: len(set(r.said(**always(LETTER)))) == 1, {"x": 1}, "'x' is no id"),
+    "logit_bias": Field(lambda r: len(set(r.said(**always(LETTER)))) == 1, {"x": 1}, "'x' is not a token ID"),
     "seed": Field(lambda r: r.said(seed=2) == r.said(seed=2) != r.said(seed=1), 2**63, "less than"),
     "n": Field(lambda r: len(r.ask(n=2)["choices"]) == 2, 9, "n is at most 8"),
     "stop": Field(lambda r: r.said(stop=r.said()[5]) == r.said().split(r.said()[5])[0], [""], "at least 1 character"),
@@ -169,7 +169,7 @@ GENERATION = {
     "stream_options": Field(
         lambda r: r.chunks(stream_options={"include_usage": True})[-1]["usage"]["completion_tokens"] > 0,
         {"include_usage": True},
-        "stream_options needs stream: true.",
+        "stream_options requires stream: true.",
     ),
 }
 
@@ -208,18 +208,20 @@ CHAT = GENERATION | {
         21,
         "less than or equal to 20",
     ),
-    "tools": Field(lambda r: r.used(tools=[PING])[0] > r.used()[0], [{"type": "function"}], "needs the field function"),
-    "tool_choice": Field(called(**REQUIRED), "auto", "tool_choice needs tools."),
+    "tools": Field(
+        lambda r: r.used(tools=[PING])[0] > r.used()[0], [{"type": "function"}], "requires the field function"
+    ),
+    "tool_choice": Field(called(**REQUIRED), "auto", "tool_choice requires tools."),
     "parallel_tool_calls": Field(lambda r: called(**REQUIRED, parallel_tool_calls=False)(r) == ["ping"], "no", BOOLEAN),
     "functions": Field(lambda r: r.used(functions=[{"name": "f"}])[0] > r.used()[0], [{}], "is required"),
     "function_call": Field(
         lambda r: r.choice(functions=[{"name": "f"}], function_call={"name": "f"})["message"]["function_call"],
         "auto",
-        "function_call needs functions.",
+        "function_call requires functions.",
     ),
     "response_format": Field(held('"ab"', response_format=AB), {"type": "x"}, "Input should"),
     "structured_outputs": Field(held("ab", structured_outputs={"choice": ["ab"]}), {}, "exactly one of"),
-    "guided_json": Field(held('"ab"', guided_json='{"enum": ["ab"]}'), "{", "this text is no JSON"),
+    "guided_json": Field(held('"ab"', guided_json='{"enum": ["ab"]}'), "{", "must be an object or valid JSON text"),
     "guided_regex": Field(held("ab", guided_regex="ab"), "(", "cannot be enforced"),
     "guided_choice": Field(held("ab", guided_choice=["ab"]), [], "at least 1 item"),
     "guided_grammar": Field(held("ab", guided_grammar='start: "a" "b"'), "start: (", "cannot be enforced"),
@@ -232,10 +234,10 @@ CHAT = GENERATION | {
         lambda r: r.used(add_special_tokens=True, chat_template_kwargs={"bare": True}) == r.used(), 1, BOOLEAN
     ),
     "return_progress": Field(lambda r: tells_progress(r), 1, BOOLEAN),
-    "modalities": Field(changes_nothing("modalities", ["text"]), ["audio"], "This model answers in text only"),
+    "modalities": Field(changes_nothing("modalities", ["text"]), ["audio"], "This model generates text only"),
     "typical_p": refused("typical_p is not supported."),
-    "audio": refused("neither hear, speak nor search"),
-    "web_search_options": refused("neither hear, speak nor search"),
+    "audio": refused("supports neither audio nor web search"),
+    "web_search_options": refused("supports neither audio nor web search"),
     "user": Field(changes_nothing("user", "ann"), 3, STRING),
     "safety_identifier": Field(changes_nothing("safety_identifier", "ann"), 3, STRING),
     "prompt_cache_key": Field(changes_nothing("prompt_cache_key", "a"), 3, STRING),
@@ -261,11 +263,11 @@ def tells_progress(route: Route) -> bool:
 
 
 TEXT = GENERATION | {
-    "prompt": Field(changes(prompt="bye"), 3, "A prompt is a string"),
-    "max_tokens": Field(lambda r: r.used(max_tokens=3)[1] == 3, 0, "it needs echo: true"),
+    "prompt": Field(changes(prompt="bye"), 3, "prompt must be a string"),
+    "max_tokens": Field(lambda r: r.used(max_tokens=3)[1] == 3, 0, "requires echo: true"),
     "echo": Field(lambda r: r.said(echo=True) == "hello" + r.said(), 1, BOOLEAN),
     "logprobs": Field(lambda r: r.choice(logprobs=1)["logprobs"]["tokens"], 6, "less than or equal to 5"),
-    "best_of": Field(changes_nothing("best_of", 1), 3, "best_of beyond n is not supported"),
+    "best_of": Field(changes_nothing("best_of", 1), 3, "best_of greater than n (1) is not supported"),
     "add_special_tokens": Field(lambda r: r.used(add_special_tokens=False)[0] == r.used()[0] - 1, 1, BOOLEAN),
     "user": Field(changes_nothing("user", "ann"), 3, STRING),
     "suffix": refused("suffix is not supported.", "a"),
@@ -372,5 +374,5 @@ def test_fields_that_nobody_knows_are_ignored_and_logged_for_who_wonders(
     with caplog.at_level(logging.DEBUG, "server.api.generation.fields"):
         assert route.said(nobody_knows=1) == route.said()
     assert [record.getMessage() for record in caplog.records if record.name == "server.api.generation.fields"] == [
-        'Fields that nobody knows are ignored: ["nobody_knows"].'
+        'Unknown fields are ignored: ["nobody_knows"].'
     ]

@@ -76,12 +76,12 @@ def test_half_a_character_is_a_replacement_character(demo: Server) -> None:
 @pytest.mark.parametrize(
     ("route", "body", "param", "message"),
     [
-        ("/tokenize", {}, "prompt", "Send either a prompt or messages; got neither."),
-        ("/tokenize", {"prompt": "a", "messages": HELLO}, "prompt", "Send either a prompt or messages; got both."),
+        ("/tokenize", {}, "prompt", "Send either prompt or messages; got neither."),
+        ("/tokenize", {"prompt": "a", "messages": HELLO}, "prompt", "Send either prompt or messages; got both."),
         ("/tokenize", {"prompt": 3}, "prompt", "3. Input should be a valid string"),
         ("/tokenize", {"prompt": "a", "add_special_tokens": 1}, "add_special_tokens", "valid boolean"),
         ("/tokenize", {"messages": []}, "messages", "at least 1 item"),
-        ("/tokenize", {"messages": [{"role": "user"}]}, "messages[0].content", "needs content"),
+        ("/tokenize", {"messages": [{"role": "user"}]}, "messages[0].content", "requires content"),
         ("/detokenize", {}, "tokens", "`tokens` is required."),
         ("/detokenize", {"tokens": "a"}, "tokens", "valid list"),
         ("/detokenize", {"tokens": [1, "a"]}, "tokens[1]", "valid integer"),

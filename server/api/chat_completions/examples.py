@@ -1,4 +1,4 @@
-"""Chat requests and a stream as /docs shows them."""
+"""Example chat requests and an example stream for /docs."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _PERSON = {
     "required": ["name", "age"],
     "additionalProperties": False,
 }
-_WEATHER = {"name": "get_weather", "description": "Tells the weather of a city.", "parameters": _CITY, "strict": True}
+_WEATHER = {"name": "get_weather", "description": "Returns the weather in a city.", "parameters": _CITY, "strict": True}
 
-CHATS: dict[str, Any] = {
-    "A question": {"messages": [{"role": "user", "content": "Hello!"}], "max_completion_tokens": 100},
-    "A stream": {
+CHAT_REQUESTS: dict[str, Any] = {
+    "Question": {"messages": [{"role": "user", "content": "Hello!"}], "max_completion_tokens": 100},
+    "Stream": {
         "messages": [{"role": "user", "content": "Hello!"}],
         "stream": True,
         "stream_options": {"include_usage": True},
         "max_completion_tokens": 100,
     },
-    "A tool to call": {
+    "Tool call": {
         "messages": _QUESTION,
         "tools": [{"type": "function", "function": _WEATHER}],
         "tool_choice": "required",
         "max_completion_tokens": 200,
     },
-    "A tool's result": {
+    "Tool result": {
         "messages": [
             *_QUESTION,
             {
@@ -59,7 +59,7 @@ CHATS: dict[str, Any] = {
 }
 
 _CHUNK = '{"id": "chatcmpl-0f3a", "object": "chat.completion.chunk", "created": 1767225600, "model": "lfm2-demo", '
-CHUNKS = (
+CHAT_STREAM = (
     f'data: {_CHUNK}"system_fingerprint": "fp_1c0ffee", "choices": '
     '[{"index": 0, "delta": {"content": "Hello"}, "logprobs": null, "finish_reason": null}]}\n\n'
     "data: [DONE]\n\n"

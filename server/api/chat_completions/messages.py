@@ -1,4 +1,4 @@
-"""The turns of a chat as a request holds them."""
+"""The messages of a chat request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PART = {
 
 
 def _text(content: Any) -> Any:
-    """Content parts as one text."""
+    """Join content parts into one text."""
     if not isinstance(content, list):
         return content
     return "\n".join(_part_text(i, part) for i, part in enumerate(content))
@@ -26,64 +26,72 @@ def _text(content: Any) -> Any:
 def _part_text(position: int, part: Any) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind not in ("text", "refusal"):
-        message = f"Content parts must be of type text: this model reads nothing else. Got {kind or part!r}."
+        message = f"Content parts must have type text, the only type that this model supports; got {kind or part!r}."
         raise invalid(message, "unsupported_value", f"[{position}].type")
     text = part.get(kind)
     if not isinstance(text, str):
-        raise invalid(f"A part of type {kind} needs its text, a string.", field=f"[{position}].{kind}")
+        raise invalid(f"A content part of type {kind} requires the string field {kind}.", field=f"[{position}].{kind}")
     return text
 
 
 class FunctionCall(ApiModel):
-    """A function that was called."""
+    """A function call."""
 
-    name: str = Field(description="Which one.", examples=["get_weather"])
-    arguments: str = Field(description="A JSON object, as a string.", examples=['{"city": "Bern"}'])
+    name: str = Field(description="Name of the function.", examples=["get_weather"])
+    arguments: str = Field(description="Arguments as the text of a JSON object.", examples=['{"city": "Bern"}'])
 
 
 class CustomCall(ApiModel):
-    """A custom tool that was called."""
+    """A custom tool call."""
 
-    name: str = Field(description="Which one.", examples=["shell"])
-    input: str = Field(description="The text for it.", examples=["ls"])
+    name: str = Field(description="Name of the tool.", examples=["shell"])
+    input: str = Field(description="Input text of the tool.", examples=["ls"])
 
 
 class HistoryToolCall(Tagged):
-    """A call of the history, as an answer told it; `type` names the field that holds the rest."""
+    """A call that an earlier answer made. `type` names the field that holds it."""
 
-    id: str = Field("", description="What the result's tool_call_id repeats.", examples=["call_5f2c"])
-    type: Literal["function", "custom"] = Field("function", description="A function's call if absent.")
-    function: FunctionCall | None = Field(None, description="The call of a function.")
-    custom: CustomCall | None = Field(None, description="The call of a custom tool.")
+    id: str = Field(
+        "", description="ID of the call, repeated in the `tool_call_id` of its result.", examples=["call_5f2c"]
+    )
+    type: Literal["function", "custom"] = Field("function", description="Kind of the call; `function` by default.")
+    function: FunctionCall | None = Field(None, description="The function call.")
+    custom: CustomCall | None = Field(None, description="The custom tool call.")
 
 
 class ChatMessage(ApiModel):
-    """A turn of the chat."""
+    """A message of the chat."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"] = Field(
-        description="Who says it; developer is system, function the old name of tool."
+        description="Author of the message. `developer` means `system`; `function` is the deprecated name of `tool`."
     )
     content: Annotated[str | None, BeforeValidator(_text)] = Field(
         None,
-        description="The text, whole or in parts; an assistant that calls tools may say nothing.",
+        description="Text, as a string or as parts. Optional for assistant messages with calls.",
         examples=["What is the weather in Bern?"],
         json_schema_extra=also({"type": "array", "items": PART}),
     )
-    name: str | None = Field(None, description="The speaker's name, or that of the old function.", examples=["Ann"])
-    refusal: str | None = Field(None, description="An assistant's refusal, where it has no content.")
-    tool_calls: list[HistoryToolCall] | None = Field(None, description="What an assistant has called.")
-    function_call: FunctionCall | None = Field(None, description="The old form of a single call.")
-    tool_call_id: str | None = Field(None, description="Which call a tool's result belongs to.", examples=["call_5f2c"])
-    reasoning_content: str | None = Field(None, description="What an assistant that thinks has thought.")
+    name: str | None = Field(
+        None, description="Name of the author, or of the called function if the role is `function`.", examples=["Ann"]
+    )
+    refusal: str | None = Field(None, description="Refusal of an assistant, used if there is no content.")
+    tool_calls: list[HistoryToolCall] | None = Field(None, description="Tool calls of an assistant.")
+    function_call: FunctionCall | None = Field(None, description="Deprecated form of a single call.")
+    tool_call_id: str | None = Field(
+        None, description="ID of the call that this tool result answers.", examples=["call_5f2c"]
+    )
+    reasoning_content: str | None = Field(None, description="Thoughts of an assistant, for reasoning models.")
 
     @model_validator(mode="after")
-    def _says_something(self) -> ChatMessage:
+    def _has_content(self) -> ChatMessage:
         if self.role != "assistant":
             for name in ("tool_calls", "function_call"):
                 if getattr(self, name):
-                    message = f"Only assistant messages have {name}; this one's role is {self.role}."
+                    message = f"Only assistant messages may have {name}; the role of this message is {self.role}."
                     raise invalid(message, field=f".{name}")
         said = (self.content, self.refusal, self.function_call, self.tool_calls or None)
         if self.content is None and (self.role != "assistant" or all(part is None for part in said)):
-            raise invalid(f"A message of role {self.role} needs content.", "missing_required_parameter", ".content")
+            raise invalid(
+                f"A message with role {self.role} requires content.", "missing_required_parameter", ".content"
+            )
         return self

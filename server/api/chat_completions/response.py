@@ -1,14 +1,27 @@
-"""Deltas in OpenAI's wire shapes: chunks for streams, one body for plain answers."""
+"""Chat answers in OpenAI's JSON: chunks of a stream, or one body."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from server.api.chat_completions.fields import ChatCompletionRequest
-from server.api.chat_completions.tool_call_response import CallForms
+from server.api.chat_completions.tool_call_response import CallAssembler
+from server.api.chat_completions.wire import (
+    ChatCompletion,
+    ChatCompletionChoice,
+    ChatCompletionChunk,
+    ChatCompletionChunkChoice,
+    ChatCompletionMessage,
+    ChatCompletionTokenLogprob,
+    ChatFinishReason,
+    ChoiceDelta,
+    ChoiceLogprobs,
+    PrefillProgress,
+    Timings,
+    TopLogprob,
+)
 from server.api.generation.envelope import LOWEST_LOGPROB, Envelope, usage
 from server.chat.completion import AnyCompletion, Completion
 from server.chat.types import ChoiceEnd, Delta, TokenLogprob, TokenText
@@ -16,48 +29,61 @@ from server.engine.types import PromptProgress
 
 
 class Chunks:
-    """One answer as chunks."""
+    """Builds the chunks of one stream."""
 
-    def __init__(self, envelope: Envelope, completion: Completion[Delta], asked: ChatCompletionRequest) -> None:
-        options = asked.stream_options
+    def __init__(self, envelope: Envelope, completion: Completion[Delta], body: ChatCompletionRequest) -> None:
+        options = body.stream_options
         self._envelope = envelope
         self._completion = completion
         self._usage_in_each = bool(options and options.continuous_usage_stats)
         self.usage_at_end = bool(options and options.include_usage)
-        self._token_ids = bool(asked.return_token_ids)
-        self._untold: defaultdict[int, list[int]] = defaultdict(list)  # by choice, tokens that no chunk has told of
-        self._calls = [CallForms.of(asked) for _ in range(completion.n)]
+        self._token_ids = bool(body.return_token_ids)
+        self._pending_ids: defaultdict[int, list[int]] = defaultdict(list)  # by choice: token IDs not yet sent
+        self._calls = [CallAssembler.of(body) for _ in range(completion.n)]
 
-    def opening(self, choice: int) -> dict[str, Any]:
-        """The first chunk of a choice."""
+    def opening(self, choice: int) -> ChatCompletionChunk:
+        """Return the first chunk of a choice."""
         chunk = self._chunk(choice, {"role": "assistant", "content": "", "refusal": None})
-        return chunk | {"prompt_token_ids": self._completion.prompts[0]} if self._token_ids else chunk
+        if self._token_ids:
+            chunk["prompt_token_ids"] = self._completion.prompts[0]
+        return chunk
 
-    def delta(self, choice: int, delta: Delta) -> dict[str, Any] | None:
-        """What a choice has gained; None where that is nothing a client can be told yet."""
-        gained: dict[str, Any] = {"content": delta.content} if delta.content else {}
+    def delta(self, choice: int, delta: Delta) -> ChatCompletionChunk | None:
+        """Return the chunk for `delta`; None if there is nothing to send yet."""
+        gained: ChoiceDelta = {"content": delta.content} if delta.content else {}
         if delta.reasoning:
             gained["reasoning_content"] = delta.reasoning
         if delta.tool_call is not None:
             gained |= self._calls[choice].add(delta.tool_call)
-        self._untold[choice] += delta.token_ids
+        if self._token_ids:
+            self._pending_ids[choice] += delta.token_ids
         if not (gained or delta.logprobs or delta.end or delta.progress):
             return None
-        chunk = self._chunk(choice, gained, self._calls[choice].end(delta.end), delta.logprobs)
+        finish_reason = self._calls[choice].finish_reason(delta.end) if delta.end else None
+        chunk = self._chunk(choice, gained, finish_reason, delta.logprobs)
         if self._token_ids:
-            chunk["choices"][0]["token_ids"] = self._untold.pop(choice, [])
-        return chunk | {"prompt_progress": progress(delta.progress)} if delta.progress else chunk
+            chunk["choices"][0]["token_ids"] = self._pending_ids.pop(choice, [])
+        if delta.progress:
+            chunk["prompt_progress"] = progress(delta.progress)
+        return chunk
 
-    def usage(self) -> dict[str, Any]:
-        """The last chunk, of no choice."""
-        return self._envelope.wrap("chat.completion.chunk", []) | {"usage": usage(self._completion)}
+    def usage(self) -> ChatCompletionChunk:
+        """Return the final chunk, which has the usage and no choices."""
+        chunk = self._wrap([])
+        chunk["usage"] = usage(self._completion)
+        return chunk
 
     def _chunk(
-        self, choice: int, delta: dict[str, Any], end: str | None = None, logprobs: tuple[TokenLogprob, ...] = ()
-    ) -> dict[str, Any]:
-        entry = {"index": choice, "delta": delta, "logprobs": _logprobs(logprobs), "finish_reason": end}
-        chunk = self._envelope.wrap("chat.completion.chunk", [entry])
-        if end is not None:
+        self,
+        choice: int,
+        delta: ChoiceDelta,
+        finish_reason: ChatFinishReason | None = None,
+        logprobs: Sequence[TokenLogprob] = (),
+    ) -> ChatCompletionChunk:
+        chunk = self._wrap(
+            [{"index": choice, "delta": delta, "logprobs": _logprobs(logprobs), "finish_reason": finish_reason}]
+        )
+        if finish_reason is not None:
             chunk["timings"] = timings(self._completion)
         if self._usage_in_each:
             chunk["usage"] = usage(self._completion)
@@ -65,12 +91,23 @@ class Chunks:
             chunk["usage"] = None
         return chunk
 
+    def _wrap(self, choices: list[ChatCompletionChunkChoice]) -> ChatCompletionChunk:
+        envelope = self._envelope
+        return {
+            "id": envelope.id,
+            "object": "chat.completion.chunk",
+            "created": envelope.created,
+            "model": envelope.model,
+            "system_fingerprint": envelope.fingerprint,
+            "choices": choices,
+        }
+
 
 @dataclass(slots=True)
 class ChoiceBody:
-    """A plain answer's choice, gathered from the deltas a stream would send."""
+    """One choice of an answer that is not streamed, collected from its deltas."""
 
-    calls: CallForms
+    calls: CallAssembler
     content: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
@@ -80,10 +117,10 @@ class ChoiceBody:
     @classmethod
     def of(cls, body: ChatCompletionRequest) -> ChoiceBody:
         """Return an empty choice, with calls in the form the request uses."""
-        return cls(CallForms.of(body))
+        return cls(CallAssembler.of(body))
 
     def add(self, delta: Delta) -> None:
-        """Take in what the choice has gained."""
+        """Append `delta`."""
         self.content.append(delta.content)
         self.reasoning.append(delta.reasoning)
         if delta.tool_call is not None:
@@ -92,32 +129,50 @@ class ChoiceBody:
         self.token_ids += delta.token_ids
         self.end = delta.end
 
-    def to_json(self, index: int) -> dict[str, Any]:
-        """The choice as the body holds it."""
-        calls = self.calls.message_fields()
+    def to_json(self, index: int) -> ChatCompletionChoice:
+        """Return the complete choice."""
+        assert self.end is not None
         content, reasoning = "".join(self.content), "".join(self.reasoning)
-        message: dict[str, Any] = {"role": "assistant", "content": (content or None) if calls else content}
-        message |= {"refusal": None, **calls}
+        message: ChatCompletionMessage = {
+            "role": "assistant",
+            "content": (content or None) if self.calls.calls else content,
+            "refusal": None,
+        }
+        self.calls.put_into(message)
         if reasoning:
             message["reasoning_content"] = reasoning
-        end = self.calls.end(self.end)
-        return {"index": index, "message": message, "logprobs": _logprobs(self.logprobs), "finish_reason": end}
+        return {
+            "index": index,
+            "message": message,
+            "logprobs": _logprobs(self.logprobs),
+            "finish_reason": self.calls.finish_reason(self.end),
+        }
 
 
 def chat_body(
     envelope: Envelope, completion: Completion[Delta], choices: Sequence[ChoiceBody], *, token_ids: bool
-) -> dict[str, Any]:
-    """A plain answer, with the ids of its tokens if `token_ids`."""
+) -> ChatCompletion:
+    """Return an answer that is not streamed."""
     entries = [choice.to_json(i) for i, choice in enumerate(choices)]
-    told: dict[str, Any] = {"usage": usage(completion), "timings": timings(completion)}
+    answer: ChatCompletion = {
+        "id": envelope.id,
+        "object": "chat.completion",
+        "created": envelope.created,
+        "model": envelope.model,
+        "system_fingerprint": envelope.fingerprint,
+        "choices": entries,
+        "usage": usage(completion),
+        "timings": timings(completion),
+    }
     if token_ids:
-        entries = [entry | {"token_ids": choice.token_ids} for entry, choice in zip(entries, choices, strict=True)]
-        told["prompt_token_ids"] = completion.prompts[0]
-    return envelope.wrap("chat.completion", entries) | told
+        for entry, choice in zip(entries, choices, strict=True):
+            entry["token_ids"] = choice.token_ids
+        answer["prompt_token_ids"] = completion.prompts[0]
+    return answer
 
 
-def progress(progress: PromptProgress) -> dict[str, Any]:
-    """How far a prompt is, by llama.cpp's names."""
+def progress(progress: PromptProgress) -> PrefillProgress:
+    """Return the progress of a prefill in llama.cpp's fields."""
     return {
         "total": progress.total,
         "cache": progress.cached,
@@ -126,35 +181,39 @@ def progress(progress: PromptProgress) -> dict[str, Any]:
     }
 
 
-def timings(completion: AnyCompletion) -> dict[str, Any]:
-    """How long it took, by llama.cpp's names; the prompt's time counts from when it was begun to the first token."""
+def timings(completion: AnyCompletion) -> Timings:
+    """Return the durations of a completion in llama.cpp's fields."""
     times = completion.times
     begun = completion.started or times.queued
     first = times.first_token or begun
     prompt_ms = (first - begun) * 1000
     predicted_ms = ((times.last_token or first) - first) * 1000
     computed = completion.prompt_tokens - completion.cached_tokens
-    decoded = max(completion.completion_tokens - 1, 0)  # the first token is the prompt's
+    decoded = max(completion.completion_tokens - 1, 0)  # prefill yields the first token
     return {
         "cache_n": completion.cached_tokens,
-        **_pace("prompt", computed, computed, prompt_ms),
-        **_pace("predicted", completion.completion_tokens, decoded, predicted_ms),
+        "prompt_n": computed,
+        "prompt_ms": round(prompt_ms, 3),
+        "prompt_per_token_ms": _ratio(prompt_ms, computed),
+        "prompt_per_second": _ratio(computed, prompt_ms / 1000),
+        "predicted_n": completion.completion_tokens,
+        "predicted_ms": round(predicted_ms, 3),
+        "predicted_per_token_ms": _ratio(predicted_ms, decoded),
+        "predicted_per_second": _ratio(decoded, predicted_ms / 1000),
     }
 
 
-def _pace(name: str, tokens: int, timed: int, milliseconds: float) -> dict[str, Any]:
-    return {
-        f"{name}_n": tokens,
-        f"{name}_ms": round(milliseconds, 3),
-        f"{name}_per_token_ms": round(milliseconds / timed, 3) if timed else None,
-        f"{name}_per_second": round(timed / milliseconds * 1000, 3) if milliseconds else None,
-    }
+def _ratio(amount: float, divisor: float) -> float | None:
+    return round(amount / divisor, 3) if divisor else None
 
 
-def _logprobs(logprobs: Iterable[TokenLogprob]) -> dict[str, Any] | None:
-    content = [_shown(entry.token) | {"top_logprobs": [_shown(token) for token in entry.top]} for entry in logprobs]
-    return {"content": content, "refusal": None} if content else None
+def _logprobs(logprobs: Sequence[TokenLogprob]) -> ChoiceLogprobs | None:
+    return {"content": [_token_logprob(entry) for entry in logprobs], "refusal": None} if logprobs else None
 
 
-def _shown(token: TokenText) -> dict[str, Any]:
+def _token_logprob(entry: TokenLogprob) -> ChatCompletionTokenLogprob:
+    return {**_top_logprob(entry.token), "top_logprobs": [_top_logprob(token) for token in entry.top]}
+
+
+def _top_logprob(token: TokenText) -> TopLogprob:
     return {"token": token.text, "logprob": max(token.logprob, LOWEST_LOGPROB), "bytes": list(token.data)}

@@ -9,17 +9,17 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from server.api.chat_completions.examples import CHATS, CHUNKS
+from server.api.chat_completions.examples import CHAT_REQUESTS, CHAT_STREAM
 from server.api.chat_completions.fields import ChatCompletionRequest
 from server.api.chat_completions.response import ChoiceBody, Chunks, chat_body
 from server.api.chat_completions.to_chat_request import to_chat_request
+from server.api.chat_completions.wire import ChatCompletion, ChatCompletionChunk
 from server.api.exchange import OpenExchange
 from server.api.generation.envelope import Envelope
 from server.api.http.json_response import json_response
 from server.api.http.openapi import GENERATING, answers, request_body, streamed
 from server.api.http.request_body import read_json
 from server.api.http.sse import DONE, Events, data_event
-from server.api.response_schemas import ChatCompletion, ChatCompletionChunk
 from server.api.server_state import Model
 from server.chat.completion import Completion
 from server.chat.types import ChatRequest, Delta
@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 
 @router.post(
     "/v1/chat/completions",
-    responses=streamed(answers(ChatCompletion, *GENERATING), ChatCompletionChunk, CHUNKS),
-    openapi_extra=request_body(ChatCompletionRequest, examples=CHATS),
+    responses=streamed(answers(ChatCompletion, *GENERATING), ChatCompletionChunk, CHAT_STREAM),
+    openapi_extra=request_body(ChatCompletionRequest, examples=CHAT_REQUESTS),
 )
 async def create_chat_completion(request: Request, model: Model, exchange: OpenExchange) -> Response:
     """Answer a chat.

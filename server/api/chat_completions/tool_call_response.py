@@ -1,19 +1,30 @@
-"""The forms in which OpenAI tells of a call: a function's, a custom tool's, and the old function_call."""
+"""OpenAI's three forms of a tool call: function calls, custom tool calls and the deprecated function_call."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
 
 from server.api.chat_completions.fields import ChatCompletionRequest
 from server.api.chat_completions.to_chat_request import CUSTOM_ARGUMENT
+from server.api.chat_completions.wire import (
+    ChatCompletionMessage,
+    ChatCompletionMessageToolCall,
+    ChatFinishReason,
+    ChoiceDelta,
+)
 from server.chat.types import ChoiceEnd, ToolCallDelta
+
+FINISH_REASONS: dict[ChoiceEnd, ChatFinishReason] = {
+    ChoiceEnd.STOP: "stop",
+    ChoiceEnd.LENGTH: "length",
+    ChoiceEnd.TOOL_CALLS: "tool_calls",
+}
 
 
 @dataclass(slots=True)
-class WrittenCall:
-    """A call as far as it has been written; `arguments` is a JSON object or its beginning."""
+class AssembledCall:
+    """A call as received so far; `arguments` is a JSON object or the beginning of one."""
 
     id: str
     name: str
@@ -21,54 +32,56 @@ class WrittenCall:
 
 
 @dataclass(slots=True)
-class CallForms:
-    """Tells of the calls of one choice. `custom` are the names of custom tools; `old`: function_call was asked for."""
+class CallAssembler:
+    """Assembles the calls of one choice and returns them in the form that the request implies.
+
+    `custom` holds the names of custom tools. `legacy` selects function_call instead of tool_calls.
+    """
 
     custom: frozenset[str]
-    old: bool
-    calls: list[WrittenCall] = field(default_factory=list)
+    legacy: bool
+    calls: list[AssembledCall] = field(default_factory=list)
 
     @classmethod
-    def of(cls, asked: ChatCompletionRequest) -> CallForms:
-        """As a request asks for them."""
-        return cls(frozenset(t.name for t in asked.tools or () if t.type == "custom"), bool(asked.functions))
+    def of(cls, body: ChatCompletionRequest) -> CallAssembler:
+        """Return an assembler for one choice of the request `body`."""
+        return cls(frozenset(t.name for t in body.tools or () if t.type == "custom"), bool(body.functions))
 
-    def add(self, delta: ToolCallDelta) -> dict[str, Any]:
-        """Take in what a call has gained; returns the fields of the stream's delta that tell of it, perhaps none."""
+    def add(self, delta: ToolCallDelta) -> ChoiceDelta:
+        """Add `delta` to its call and return what to send in a stream; empty if there is nothing to send yet."""
         if delta.id is not None and delta.name is not None:
-            self.calls.append(WrittenCall(delta.id, delta.name))
-            return self._opened(delta)
+            self.calls.append(AssembledCall(delta.id, delta.name))
+            return self._opened(delta.index, delta.id, delta.name)
         call = self.calls[delta.index]
         call.arguments += delta.arguments
-        if self.old:
+        if self.legacy:
             return {"function_call": {"arguments": delta.arguments}}
         if call.name in self.custom:
             return self._custom_input(delta.index, call)
         return {"tool_calls": [{"index": delta.index, "function": {"arguments": delta.arguments}}]}
 
-    def message_fields(self) -> dict[str, Any]:
-        """The fields of a whole message that tell of its calls."""
-        if not self.calls:
-            return {}
-        if self.old:
-            return {"function_call": {"name": self.calls[0].name, "arguments": self.calls[0].arguments}}
-        return {"tool_calls": [self._whole(call) for call in self.calls]}
+    def put_into(self, message: ChatCompletionMessage) -> None:
+        """Set `tool_calls` or `function_call` of a complete message, if there are calls."""
+        if self.calls and self.legacy:
+            message["function_call"] = {"name": self.calls[0].name, "arguments": self.calls[0].arguments}
+        elif self.calls:
+            message["tool_calls"] = [self._whole(call) for call in self.calls]
 
-    def end(self, end: ChoiceEnd | None) -> str | None:
-        """The finish_reason."""
-        return "function_call" if self.old and end is ChoiceEnd.TOOL_CALLS else end
+    def finish_reason(self, end: ChoiceEnd) -> ChatFinishReason:
+        """Return the finish_reason for `end`."""
+        return "function_call" if self.legacy and end is ChoiceEnd.TOOL_CALLS else FINISH_REASONS[end]
 
-    def _opened(self, delta: ToolCallDelta) -> dict[str, Any]:
-        if self.old:
-            return {"function_call": {"name": delta.name, "arguments": ""}}
-        if delta.name in self.custom:
-            opened = {"type": "custom", "custom": {"name": delta.name, "input": ""}}
-        else:
-            opened = {"type": "function", "function": {"name": delta.name, "arguments": ""}}
-        return {"tool_calls": [{"index": delta.index, "id": delta.id, **opened}]}
+    def _opened(self, index: int, id: str, name: str) -> ChoiceDelta:
+        if self.legacy:
+            return {"function_call": {"name": name, "arguments": ""}}
+        if name in self.custom:
+            return {"tool_calls": [{"index": index, "id": id, "type": "custom", "custom": {"name": name, "input": ""}}]}
+        return {
+            "tool_calls": [{"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": ""}}]
+        }
 
-    def _custom_input(self, index: int, call: WrittenCall) -> dict[str, Any]:
-        """A custom tool's text comes at once, when it is complete."""
+    def _custom_input(self, index: int, call: AssembledCall) -> ChoiceDelta:
+        """Return the whole input once it is complete: it is a JSON string until then."""
         if not call.arguments.endswith("}"):
             return {}
         try:
@@ -77,12 +90,15 @@ class CallForms:
             return {}
         return {"tool_calls": [{"index": index, "custom": {"input": text}}]}
 
-    def _whole(self, call: WrittenCall) -> dict[str, Any]:
+    def _whole(self, call: AssembledCall) -> ChatCompletionMessageToolCall:
         if call.name not in self.custom:
-            function = {"name": call.name, "arguments": call.arguments}
-            return {"id": call.id, "type": "function", "function": function}
+            return {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
         try:
             text = json.loads(call.arguments)[CUSTOM_ARGUMENT]
         except (ValueError, LookupError):
-            text = ""  # cut before it was complete
+            text = ""  # the answer was cut off before the input was complete
         return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": text}}

@@ -1,4 +1,4 @@
-"""The parts of a chat request that say which tools there are, and how they may be called."""
+"""Tool definitions and tool choice of a chat request."""
 
 from __future__ import annotations
 
@@ -14,44 +14,46 @@ ToolName = Annotated[str, StringConstraints(min_length=1, max_length=128, patter
 class FunctionDefinition(ApiModel):
     """A function that the model may call."""
 
-    name: ToolName = Field(description="Letters, digits, and _ - . : /", examples=["get_weather"])
+    name: ToolName = Field(description="Letters, digits and `_ - . : /`.", examples=["get_weather"])
     description: str | None = Field(
-        None, description="What it does, for the model to read.", examples=["Tells the weather of a city."]
+        None, description="What the tool does; part of the prompt.", examples=["Returns the weather in a city."]
     )
     parameters: dict[str, Any] | None = Field(
         None,
-        description="A JSON schema; without one there are no arguments.",
+        description="JSON schema of the arguments; by default there are none.",
         examples=[{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}],
     )
     strict: bool | None = Field(
-        None, description="Calls match all of the schema, or the request is refused.", examples=[True]
+        None, description="Reject the request if any part of the schema cannot be enforced.", examples=[True]
     )
 
 
 class CustomDefinition(ApiModel):
-    """A tool that takes a text."""
+    """A tool that takes text."""
 
-    name: ToolName = Field(description="Letters, digits, and _ - . : /", examples=["shell"])
+    name: ToolName = Field(description="Letters, digits and `_ - . : /`.", examples=["shell"])
     description: str | None = Field(
-        None, description="What it does, for the model to read.", examples=["Runs a command."]
+        None, description="What the tool does; part of the prompt.", examples=["Runs a command."]
     )
     format: dict[str, Any] | None = Field(
-        None, description="Only text, which it is if absent.", examples=[{"type": "text"}]
+        None, description="Format of the input; only text is supported.", examples=[{"type": "text"}]
     )
 
     @model_validator(mode="after")
     def _takes_text(self) -> CustomDefinition:
         if self.format is not None and self.format.get("type") != "text":
-            raise invalid("Custom tools take text here: format.type must be text.", "unsupported_value", ".format.type")
+            raise invalid(
+                "Custom tools support only text: format.type must be text.", "unsupported_value", ".format.type"
+            )
         return self
 
 
 class ToolDefinition(Tagged):
-    """A tool; `type` names the field that holds the rest."""
+    """A tool. `type` names the field that defines it."""
 
-    type: Literal["function", "custom"] = Field(description="Of which kind it is.")
+    type: Literal["function", "custom"] = Field(description="Kind of the tool.")
     function: FunctionDefinition | None = Field(None, description="A function with arguments.")
-    custom: CustomDefinition | None = Field(None, description="A tool that takes a text.")
+    custom: CustomDefinition | None = Field(None, description="A tool that takes text.")
 
     @property
     def name(self) -> str:
@@ -61,17 +63,17 @@ class ToolDefinition(Tagged):
 
 
 class Named(ApiModel):
-    """One of the tools."""
+    """The name of a tool."""
 
-    name: str = Field(description="As in the request's tools.", examples=["get_weather"])
+    name: str = Field(description="Name as defined in `tools`.", examples=["get_weather"])
 
 
 class ToolReference(Tagged):
-    """One of the tools; `type` names the field that holds its name."""
+    """A reference to a tool. `type` names the field that holds its name."""
 
-    type: Literal["function", "custom"] = Field("function", description="A function if absent.")
-    function: Named | None = Field(None, description="A function.")
-    custom: Named | None = Field(None, description="A custom tool.")
+    type: Literal["function", "custom"] = Field("function", description="Kind of the tool; `function` by default.")
+    function: Named | None = Field(None, description="The function.")
+    custom: Named | None = Field(None, description="The custom tool.")
 
     @property
     def name(self) -> str:
@@ -81,25 +83,27 @@ class ToolReference(Tagged):
 
 
 class AllowedTools(ApiModel):
-    """Some of the tools."""
+    """The tools that may be called, out of those defined."""
 
-    mode: Literal["auto", "required"] = Field(description="Whether one of them must be called.")
-    tools: list[ToolReference] = Field(min_length=1, description="Those that may be called.")
+    mode: Literal["auto", "required"] = Field(
+        description="`required`: the model must call one of them. `auto`: it may."
+    )
+    tools: list[ToolReference] = Field(min_length=1, description="Tools that may be called.")
 
 
 class ToolChoice(Tagged):
-    """`none`, `auto` and `required` may also be sent as mere strings."""
+    """Which tools the model calls. `none`, `auto` and `required` may also be sent as strings."""
 
     type: Literal["none", "auto", "required", "function", "custom", "allowed_tools"] = Field(
-        description="A mode, or which field names what may be called."
+        description="A mode, or the name of the field that holds the tools."
     )
     function: Named | None = Field(None, description="The function to call.")
     custom: Named | None = Field(None, description="The custom tool to call.")
-    allowed_tools: AllowedTools | None = Field(None, description="Those of the tools that may be called.")
+    allowed_tools: AllowedTools | None = Field(None, description="The tools that may be called.")
 
     @property
     def names(self) -> list[str] | None:
-        """The tools that may be called; None for all."""
+        """Names of the tools that may be called; None for all."""
         if self.type == "allowed_tools":
             assert self.allowed_tools is not None
             return [tool.name for tool in self.allowed_tools.tools]
@@ -108,7 +112,7 @@ class ToolChoice(Tagged):
 
     @property
     def required(self) -> bool:
-        """Whether a tool must be called."""
+        """Whether the model must call a tool."""
         if self.type == "allowed_tools":
             return self.allowed_tools is not None and self.allowed_tools.mode == "required"
         return self.type in ("required", "function", "custom")
@@ -122,13 +126,13 @@ AnyToolChoice = Annotated[ToolChoice | None, BeforeValidator(_mode_as_object)]
 
 
 class FunctionChoice(ApiModel):
-    """The old function_call; `none` and `auto` are sent as mere strings."""
+    """The deprecated `function_call`. `none` and `auto` are sent as strings."""
 
-    type: Literal["none", "auto"] | None = Field(None, description="Only as a mere string.")
+    type: Literal["none", "auto"] | None = Field(None, description="A mode, sent as a string.")
     name: str | None = Field(None, description="The function to call.", examples=["get_weather"])
 
     @model_validator(mode="after")
-    def _says_something(self) -> FunctionChoice:
+    def _has_mode_or_name(self) -> FunctionChoice:
         if self.type is None and self.name is None:
             raise invalid('function_call must be "none", "auto" or {"name": ...}.')
         return self

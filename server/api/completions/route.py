@@ -7,17 +7,17 @@ from contextlib import aclosing
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from server.api.completions.examples import TEXT_CHUNKS, TEXTS
+from server.api.completions.examples import COMPLETION_REQUESTS, COMPLETION_STREAM
 from server.api.completions.fields import CompletionRequest
 from server.api.completions.response import TextBody, TextChunks, text_body
 from server.api.completions.to_text_request import to_text_request
+from server.api.completions.wire import TextCompletion
 from server.api.exchange import OpenExchange
 from server.api.generation.envelope import Envelope, new_id
 from server.api.http.json_response import json_response
 from server.api.http.openapi import GENERATING, answers, request_body, streamed
 from server.api.http.request_body import read_json
 from server.api.http.sse import DONE, Events, data_event
-from server.api.response_schemas import TextCompletion
 from server.api.server_state import Model
 from server.chat.completion import Completion
 from server.chat.output.text_choice import TextDelta
@@ -27,8 +27,8 @@ router = APIRouter(tags=["completions"])
 
 @router.post(
     "/v1/completions",
-    responses=streamed(answers(TextCompletion, *GENERATING), TextCompletion, TEXT_CHUNKS),
-    openapi_extra=request_body(CompletionRequest, examples=TEXTS),
+    responses=streamed(answers(TextCompletion, *GENERATING), TextCompletion, COMPLETION_STREAM),
+    openapi_extra=request_body(CompletionRequest, examples=COMPLETION_REQUESTS),
 )
 async def create_completion(request: Request, model: Model, exchange: OpenExchange) -> Response:
     """Continue a text, without the model's chat template."""

@@ -1,17 +1,19 @@
-"""What every answer and chunk repeats, whatever the protocol: id, model, time and usage."""
+"""Fields that every answer and chunk repeats: ID, model, creation time and usage."""
 
 from __future__ import annotations
 
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-LOWEST_LOGPROB = -9999.0  # OpenAI's stand-in for minus infinity, which JSON has no word for
+from server.api.generation.wire import CompletionUsage
+
+LOWEST_LOGPROB = -9999.0  # OpenAI's stand-in for minus infinity, which JSON cannot express
 
 
 class Counted(Protocol):
-    """What an answer's usage is made of: tokens so far."""
+    """Token counts of a completion so far."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -22,31 +24,21 @@ class Counted(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What every chunk of an answer repeats."""
+    """Values that all chunks of an answer share."""
 
     model: str
     fingerprint: str
     id: str = field(default_factory=lambda: new_id("chatcmpl"))
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def wrap(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "object": kind,
-            "created": self.created,
-            "model": self.model,
-            "system_fingerprint": self.fingerprint,
-            "choices": choices,
-        }
-
 
 def new_id(kind: str) -> str:
-    """The id of an answer."""
+    """Return a new answer ID with the prefix `kind`."""
     return f"{kind}-{uuid.uuid4().hex}"
 
 
-def usage(completion: Counted) -> dict[str, Any]:
-    """Tokens so far."""
+def usage(completion: Counted) -> CompletionUsage:
+    """Return the token counts so far."""
     return {
         "prompt_tokens": completion.prompt_tokens,
         "completion_tokens": completion.completion_tokens,

@@ -1,4 +1,4 @@
-"""The form that an answer's text must have: OpenAI's response_format, and what vLLM has besides."""
+"""Structured output: OpenAI's response_format and vLLM's structured_outputs and guided_* fields."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Pattern = Annotated[str, StringConstraints(min_length=1)]
 
 
 def _schema(value: Any) -> Any:
-    """A schema may be sent as JSON text."""
+    """Parse a schema that was sent as JSON text."""
     if not isinstance(value, str):
         return value
     try:
         return pydantic_core.from_json(value, allow_inf_nan=False)
     except ValueError as error:
-        raise invalid(f"A JSON schema is an object, or one as text; this text is no JSON: {error}.") from None
+        raise invalid(f"A JSON schema must be an object or valid JSON text: {error}.") from None
 
 
 JsonSchema = Annotated[dict[str, Any] | None, BeforeValidator(_schema)]
@@ -31,79 +31,85 @@ AS_TEXT = also({"type": "string", "contentMediaType": "application/json"})
 
 
 class JsonSchemaFormat(ApiModel):
-    """A JSON schema that the text matches."""
+    """A JSON schema for the answer."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = Field(
-        description="Letters, digits, _ and -; at most 64.", examples=["answer"]
+        description="Up to 64 letters, digits, `_` and `-`.", examples=["answer"]
     )
-    description: str | None = Field(None, description="What it is for.", examples=["A person's name and age."])
+    description: str | None = Field(None, description="Purpose of the schema.", examples=["A person's name and age."])
     schema_: dict[str, Any] | None = Field(
-        None, alias="schema", description="Without one any JSON object.", examples=[PERSON]
+        None, alias="schema", description="The JSON schema; by default any JSON object matches.", examples=[PERSON]
     )
-    strict: bool | None = Field(None, description="Schemas are always enforced.", examples=[True])
+    strict: bool | None = Field(None, description="Accepted; schemas are always enforced.", examples=[True])
 
 
 class ResponseFormat(Tagged):
-    """The form of the text."""
+    """The format of the answer."""
 
-    type: Literal["text", "json_object", "json_schema"] = Field(description="Free, any JSON object, or by a schema.")
-    json_schema: JsonSchemaFormat | None = Field(None, description="The schema, for type json_schema.")
+    type: Literal["text", "json_object", "json_schema"] = Field(
+        description="Free text, any JSON object, or JSON that matches a schema."
+    )
+    json_schema: JsonSchemaFormat | None = Field(None, description="The schema, if `type` is `json_schema`.")
 
 
 class StructuredOutputs(ApiModel):
-    """vLLM's words for the form of the text: exactly one of these."""
+    """vLLM's structured output. Exactly one field must be set."""
 
     json_: JsonSchema = Field(
         None,
         alias="json",
-        description="A JSON schema, as an object or as text.",
+        description="JSON schema, as an object or as text.",
         examples=[PERSON],
         json_schema_extra=AS_TEXT,
     )
     regex: Pattern | None = Field(
-        None, description="A regular expression for all of the text.", examples=["[A-Z]{2}[0-9]{4}"]
+        None, description="Regular expression that the whole text matches.", examples=["[A-Z]{2}[0-9]{4}"]
     )
-    choice: list[Pattern] | None = Field(None, min_length=1, description="One of these.", examples=[["yes", "no"]])
+    choice: list[Pattern] | None = Field(
+        None, min_length=1, description="Texts to choose from.", examples=[["yes", "no"]]
+    )
     grammar: Pattern | None = Field(
-        None, description="A context-free grammar, in Lark's or llama.cpp's form.", examples=['start: "yes" | "no"']
+        None, description="Context-free grammar in Lark or GBNF syntax.", examples=['start: "yes" | "no"']
     )
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
         if len(self.forms("")) != 1:
-            raise invalid(f"structured_outputs needs exactly one of {', '.join(KINDS)}.")
+            raise invalid(f"structured_outputs requires exactly one of {', '.join(KINDS)}.")
         return self
 
     def forms(self, field: str) -> list[TextForm]:
-        """What is given, at `field`."""
+        """Return the constraints that are set, with paths below `field`."""
         given = zip(KINDS, (self.json_, self.regex, self.choice, self.grammar), strict=True)
         return [TextForm(kind, value, f"{field}.{kind}") for kind, value in given if value is not None]
 
 
 class TextFormFields(ApiModel):
-    """The fields of a request that say which form the text has."""
+    """Request fields for structured output."""
 
-    response_format: ResponseFormat | None = Field(None, description="The form of the text; it is enforced.")
-    structured_outputs: StructuredOutputs | None = Field(None, description="The same in vLLM's words.")
+    response_format: ResponseFormat | None = Field(None, description="Format of the answer; always enforced.")
+    structured_outputs: StructuredOutputs | None = Field(
+        None, description="Format of the answer in vLLM's terms; always enforced."
+    )
     guided_json: JsonSchema = Field(
         None,
-        description="The old name of structured_outputs.json.",
+        description="Deprecated name of `structured_outputs.json`.",
         examples=[PERSON],
         json_schema_extra=AS_TEXT,
     )
     guided_regex: Pattern | None = Field(
-        None, description="The old name of structured_outputs.regex.", examples=["[0-9]+"]
+        None, description="Deprecated name of `structured_outputs.regex`.", examples=["[0-9]+"]
     )
     guided_choice: list[Pattern] | None = Field(
-        None, min_length=1, description="The old name of structured_outputs.choice.", examples=[["yes", "no"]]
+        None, min_length=1, description="Deprecated name of `structured_outputs.choice`.", examples=[["yes", "no"]]
     )
     guided_grammar: Pattern | None = Field(
-        None, description="The old name of structured_outputs.grammar.", examples=['start: "yes" | "no"']
+        None, description="Deprecated name of `structured_outputs.grammar`.", examples=['start: "yes" | "no"']
     )
 
     @property
     def text_form(self) -> TextForm | None:
-        """The one form that is asked for; None where text is free."""
+        """The requested format; None for free text."""
         return next(iter(self._forms()), None)
 
     def _forms(self) -> list[TextForm]:
@@ -118,9 +124,9 @@ class TextFormFields(ApiModel):
         return forms + [TextForm(kind, value, f"guided_{kind}") for kind, value in old if value is not None]
 
     @model_validator(mode="after")
-    def _is_one_form(self) -> Self:
+    def _has_one_form(self) -> Self:
         if len(forms := self._forms()) > 1:
             fields = [form.field.partition(".")[0] for form in forms]
-            message = f"The text can have one form, and {' and '.join(fields)} ask for one each: send one of them."
+            message = f"{' and '.join(fields)} each set a format for the answer: send only one of them."
             raise invalid(message, field=fields[-1])
         return self

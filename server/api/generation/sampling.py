@@ -1,4 +1,4 @@
-"""How a request wants tokens drawn, in the engine's terms: the model's defaults where it says nothing."""
+"""Converts sampling fields of a request to the engine's SamplingParams."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ FIELDS = (
 )  # fmt: skip
 
 
-def sampling_params(asked: GenerationFields, defaults: SamplingParams, top_logprobs: int | None) -> SamplingParams:
-    """The request's own values over `defaults`; `top_logprobs` as in SamplingParams."""
-    given = {name: value for name in FIELDS if (value := getattr(asked, name)) is not None}
+def sampling_params(body: GenerationFields, defaults: SamplingParams, top_logprobs: int | None) -> SamplingParams:
+    """Return the request's values, with `defaults` for those it does not set."""
+    given = {name: value for name in FIELDS if (value := getattr(body, name)) is not None}
     return replace(
         defaults,
         **given,
-        seed=asked.seed,
-        logit_bias={int(token): bias for token, bias in (asked.logit_bias or {}).items()},
+        seed=body.seed,
+        logit_bias={int(token): bias for token, bias in (body.logit_bias or {}).items()},
         top_logprobs=top_logprobs,
     )

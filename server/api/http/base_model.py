@@ -1,6 +1,6 @@
-"""Base classes of the request models, and how validators report a wrong value.
+"""Base classes of the request models.
 
-A validator raises what `invalid` returns; `server.api.http.errors` turns it into the client's 400.
+Validators raise what `invalid` returns; `server.api.http.errors` turns it into a 400.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from pydantic_core import PydanticCustomError
 
 
 class ApiModel(BaseModel):
-    """Strict: a number in quotes is no number. What it does not know it ignores."""
+    """Base of the request models. Types are strict: a quoted number is an error. Unknown fields are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
 
 def invalid(message: str, code: str = "invalid_value", field: str = "") -> PydanticCustomError:
-    """A validator's complaint; `field` is where below the validated value it lies, as in `.content`."""
+    """Return a validation error; `field` is the path below the validated value, such as `.content`."""
     return PydanticCustomError(code, "{message}", {"message": message, "field": field})
 
 
 class Tagged(ApiModel):
-    """An object whose `type` names the field that holds the rest, as in {"type": "function", "function": {...}}."""
+    """An object whose `type` names the field with its content: {"type": "function", "function": {...}}."""
 
     type: str
 
     @model_validator(mode="after")
-    def _has_what_its_type_names(self) -> Self:
+    def _has_the_field_of_its_type(self) -> Self:
         if getattr(self, self.type, self) is None:
-            message = f"An object of type {self.type} needs the field {self.type}."
+            message = f"An object of type {self.type} requires the field {self.type}."
             raise invalid(message, "missing_required_parameter", f".{self.type}")
         return self
 
 
 def also(form: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
-    """For `json_schema_extra` of a field that may be null: it may be of this form, too."""
+    """Return the `json_schema_extra` that adds the alternative `form` to a nullable field."""
     return lambda schema: schema["anyOf"].insert(0, form)

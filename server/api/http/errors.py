@@ -1,4 +1,4 @@
-"""The one table from what went wrong to status and body, for plain answers and streams alike."""
+"""Maps exceptions to statuses and OpenAI's error body, for plain responses and streams."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from typing_extensions import TypedDict
 
 from server.api.http.request_id import HEADER as REQUEST_ID
 from server.api.http.request_log import CLIENT_CLOSED_REQUEST, log_entry
@@ -32,12 +33,31 @@ from server.errors import (
 
 logger = logging.getLogger(__name__)
 
-SHOWN_INPUT = 60  # characters of a wrong value that its error repeats
+MAX_SHOWN_INPUT = 60  # characters of an invalid value quoted in its error
+
+
+class ErrorObject(TypedDict):
+    """An error."""
+
+    message: Annotated[str, Field(description="Description of the error.", examples=["`messages` is required."])]
+    type: Annotated[str, Field(description="OpenAI's error type.", examples=["invalid_request_error"])]
+    param: Annotated[
+        str | None, Field(description="The field that caused the error.", examples=["messages[0].content"])
+    ]
+    code: Annotated[
+        str | None, Field(description="Machine-readable error code.", examples=["missing_required_parameter"])
+    ]
+
+
+class ErrorBody(TypedDict):
+    """The body of every error response. If a stream fails, its last event holds this object."""
+
+    error: ErrorObject
 
 
 @dataclass(frozen=True, slots=True)
 class ApiError:
-    """An error as the client sees it."""
+    """An error response."""
 
     status: int
     message: str
@@ -48,16 +68,17 @@ class ApiError:
 
     @property
     def label(self) -> str:
-        """A word for it: its code, or its status where it has none."""
+        """The code, or the status if there is no code."""
         return self.code or str(self.status)
 
     @property
-    def body(self) -> dict[str, Any]:
+    def body(self) -> ErrorBody:
+        """The response body."""
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
 
 def describe(error: Exception, request_id: str) -> ApiError:
-    """What a client is told about `error`; the unforeseen is logged and told as an internal error."""
+    """Return the response to `error`. Logs internal errors."""
     message = str(error)
     match error:
         case InvalidRequestError():
@@ -75,7 +96,7 @@ def describe(error: Exception, request_id: str) -> ApiError:
             headers = {"Connection": "close"}
             return ApiError(408, message, "invalid_request_error", "request_too_slow", headers=headers)
         case RequestTimeoutError():
-            headers = {"x-should-retry": "false"}  # it would take as long again
+            headers = {"x-should-retry": "false"}  # a retry would take just as long
             return ApiError(504, message, "timeout_error", "request_timeout", headers=headers)
         case RateLimitError():
             headers = _retry(error.retry_after)
@@ -88,16 +109,16 @@ def describe(error: Exception, request_id: str) -> ApiError:
             logger.error("Request %s failed: %s", request_id, message)
             return ApiError(500, message, "server_error", "internal_error")
     logger.error("Request %s failed.", request_id, exc_info=error)
-    message = f"The server failed on this request. Its log says more about request {request_id}."
+    message = f"Internal error; the server's log has the details of request {request_id}."
     return ApiError(500, message, "server_error", "internal_error")
 
 
 def respond(error: Exception, request: Request) -> JSONResponse:
-    """The plain answer to `error`."""
+    """Return the response to `error` and note its code in the request log."""
     request_id: str = request.state.request_id
-    told = describe(error, request_id)
-    log_entry(request).error_code = told.label
-    return JSONResponse(told.body, told.status, {**told.headers, REQUEST_ID: request_id})
+    api_error = describe(error, request_id)
+    log_entry(request).error_code = api_error.label
+    return JSONResponse(api_error.body, api_error.status, {**api_error.headers, REQUEST_ID: request_id})
 
 
 def last_event(error: Exception, request: Request) -> bytes:
@@ -108,7 +129,7 @@ def last_event(error: Exception, request: Request) -> bytes:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of `app` an OpenAI-shaped one: ours, wrong routes and methods, and the unforeseen."""
+    """Answer all errors of `app` with an ErrorBody: our own, unknown routes and methods, and unexpected ones."""
     app.add_exception_handler(LfmServeError, _answer)
     app.add_exception_handler(ValidationError, _answer)
     app.add_exception_handler(HTTPException, _answer_http)
@@ -122,17 +143,18 @@ async def _answer(request: Request, error: Exception) -> Response:
 
 async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    where = f"{request.method} {request.url.path}"
+    method, path = request.method, request.url.path
     if error.status_code == 404:
-        told = ApiError(404, f"There is no {where} here; see /docs.", "invalid_request_error", "unknown_url")
+        api_error = ApiError(404, f"Unknown URL: {method} {path}. See /docs.", "invalid_request_error", "unknown_url")
     elif error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "nothing")
-        message = f"{where} is not allowed here; allowed: {allowed}."
-        told = ApiError(405, message, "invalid_request_error", "method_not_allowed")
+        message = f"{method} is not allowed for {path}; allowed: {allowed}."
+        api_error = ApiError(405, message, "invalid_request_error", "method_not_allowed")
     else:
-        told = ApiError(error.status_code, str(error.detail), "invalid_request_error")
-    log_entry(request).error_code = told.label
-    return JSONResponse(told.body, told.status, {**(error.headers or {}), REQUEST_ID: request.state.request_id})
+        api_error = ApiError(error.status_code, str(error.detail), "invalid_request_error")
+    log_entry(request).error_code = api_error.label
+    headers = {**(error.headers or {}), REQUEST_ID: request.state.request_id}
+    return JSONResponse(api_error.body, api_error.status, headers)
 
 
 async def _answer_nobody(request: Request, error: Exception) -> Response:
@@ -144,7 +166,7 @@ def _retry(seconds: float) -> dict[str, str]:
 
 
 def _invalid_field(error: ValidationError) -> InvalidRequestError:
-    """The first complaint, in OpenAI's words."""
+    """Return pydantic's first error in OpenAI's format."""
     first = error.errors(include_url=False)[0]
     details = first.get("ctx", {})
     param = _path(first["loc"]) + details.get("field", "")
@@ -153,7 +175,7 @@ def _invalid_field(error: ValidationError) -> InvalidRequestError:
     if "field" in details:
         return InvalidRequestError(first["msg"], param.removeprefix("."), first["type"])
     shown = repr(first["input"])
-    shown = shown if len(shown) <= SHOWN_INPUT else shown[: SHOWN_INPUT - 3] + "..."
+    shown = shown if len(shown) <= MAX_SHOWN_INPUT else shown[: MAX_SHOWN_INPUT - 3] + "..."
     code = "invalid_type" if first["type"].endswith("_type") else "invalid_value"
     if not param:
         return InvalidRequestError(f"The request's body must be a JSON object; got {shown}.", None, code)
@@ -161,6 +183,6 @@ def _invalid_field(error: ValidationError) -> InvalidRequestError:
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """`messages[2].content` of ("messages", 2, "content")."""
+    """Return `location` as a path: ("messages", 2, "content") becomes `messages[2].content`."""
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
     return path.removeprefix(".")

@@ -1,4 +1,7 @@
-"""JSON of answers that may be large. `json.dumps` holds the GIL to its end, seconds for some of them."""
+"""JSON encoding of large answers in small pieces.
+
+`json.dumps` holds the GIL until it is done, which takes seconds for the largest answers.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,16 @@ from typing import Any
 from fastapi.responses import Response
 
 PIECE = 64
-"""Elements of a list that are encoded at once: the longest such piece takes a few milliseconds."""
+"""List elements encoded in one call: a few milliseconds at most."""
 
 
 async def json_response(build: Callable[[], Any]) -> Response:
-    """The answer that `build` makes, made and encoded on a thread that lets the event loop have its turns."""
+    """Build and encode an answer on a thread, so that the event loop keeps running."""
     return Response(await asyncio.to_thread(lambda: encode(build())), media_type="application/json")
 
 
 def encode(value: Any) -> bytes:
-    """`value` in UTF-8, without spaces. Raises ValueError for what is no JSON, such as NaN."""
+    """Return `value` as compact UTF-8 JSON. Raises ValueError for NaN and infinities."""
     return "".join(_pieces(value)).encode()
 
 

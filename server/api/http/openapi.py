@@ -1,4 +1,4 @@
-"""The OpenAPI document behind /docs: what FastAPI knows of the routes, with bodies that the routes read themselves."""
+"""The OpenAPI document of /docs: FastAPI's, plus the request bodies that routes parse themselves."""
 
 from __future__ import annotations
 
@@ -6,84 +6,87 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.encoders import jsonable_encoder
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
 
-from server.api.response_schemas import ErrorBody
+from server.api.http.errors import ErrorBody
 
 REF = "#/components/schemas/{model}"
 JSON = "application/json"
 STREAM = "text/event-stream"
 
-DESCRIPTION = """OpenAI's chat API for LiquidAI's LFM2 models in ONNX.
+DESCRIPTION = """OpenAI's API for LiquidAI's LFM2 models in ONNX.
 
-Any program written for OpenAI's API works: give its client `http://HOST:PORT/v1` as the base URL. A field that is null
-counts as absent, one that is not known is ignored. Errors have OpenAI's shape, and every answer the header
-`x-request-id`, which repeats the request's own.
+Programs written for OpenAI's API work unchanged: set the client's base URL to `http://HOST:PORT/v1`. A null field
+counts as absent; unknown fields are ignored. Errors have OpenAI's format. Every response has the header `x-request-id`,
+which repeats the request's own ID if it sent one.
 """
 
 TAGS = [
-    {"name": "chat", "description": "Chats with tools, structured output and thoughts."},
-    {"name": "completions", "description": "Plain texts continued, and how likely they are."},
-    {"name": "models", "description": "What is served."},
-    {"name": "tokens", "description": "Texts and chats to token ids, and back."},
-    {"name": "health", "description": "Whether it runs and takes requests. These need no key."},
+    {"name": "chat", "description": "Chat with tools, structured output and reasoning."},
+    {"name": "completions", "description": "Text continuation and log-probabilities."},
+    {"name": "models", "description": "The served models."},
+    {"name": "tokens", "description": "Conversion between text and token IDs."},
+    {"name": "health", "description": "Liveness, readiness and version. No key required."},
 ]
 
 RETRY = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}}
 
 _ERRORS: dict[int, dict[str, Any]] = {
-    400: {"description": "The request cannot be taken: `param` names the field."},
-    401: {"description": "The server was started with an API key, and this is not it."},
-    404: {"description": "No such model is served, or there is no such path."},
-    408: {"description": "The body takes too long to arrive."},
+    400: {"description": "Invalid request; `param` names the field."},
+    401: {"description": "Missing or wrong API key."},
+    404: {"description": "Unknown model or path."},
+    408: {"description": "The body took too long to arrive."},
     413: {"description": "The body is too large."},
-    429: {"description": "Too many requests wait already, or the key has used what it may.", "headers": RETRY},
-    500: {"description": "The server failed on this request; its log says more."},
+    429: {"description": "The queue is full, or the key has reached its rate limit.", "headers": RETRY},
+    500: {"description": "Internal error; see the server's log."},
     503: {
-        "description": "The model is still loading, or the server is stopping or overloaded.",
+        "description": "The model is loading, or the server is stopping or overloaded.",
         "headers": RETRY,
     },
-    504: {"description": "The request took longer than it may."},
+    504: {"description": "The request exceeded its time limit."},
 }
 
 GENERATING = tuple(_ERRORS)
-"""The statuses of routes that generate."""
+"""Error statuses of routes that generate."""
 
 Responses = dict[int | str, dict[str, Any]]
 
-
-def answers(model: type[BaseModel], *errors: int, description: str = "The answer.") -> Responses:
-    """A route's answers: `model` where it goes well, else one of the statuses `errors`."""
-    told: Responses = {200: {"model": model, "description": description}}
-    return told | {status: {"model": ErrorBody, **_ERRORS[status]} for status in errors}
+_referenced: dict[str, type[Any]] = {}  # by name; their schemas are slow to build and needed only for the document
 
 
-def streamed(responses: Responses, chunk: type[BaseModel], example: str) -> Responses:
-    """The same for a route that may answer with a stream of `chunk`s, too."""
+def answers(model: type[Any], *errors: int) -> Responses:
+    """Return a route's `responses`: a `model` (a TypedDict), or one of the error statuses `errors`."""
+    responses: Responses = {200: {"description": "Success.", "content": _json(model)}}
+    return responses | {status: {"content": _json(ErrorBody), **_ERRORS[status]} for status in errors}
+
+
+def streamed(responses: Responses, chunk: type[Any], example: str) -> Responses:
+    """Return `responses` with a stream of `chunk`s (a TypedDict) as the alternative to the whole answer."""
     data = {
         "type": "string",
-        "description": "More of the answer, or what has gone wrong since.",
+        "description": "A chunk, or an error that ends the stream.",
         "contentMediaType": JSON,
-        "contentSchema": {
-            "anyOf": [chunk.model_json_schema(ref_template=REF), {"$ref": REF.format(model="ErrorBody")}]
-        },
+        "contentSchema": {"anyOf": [_reference(chunk), _reference(ErrorBody)]},
     }
-    last = {"const": "[DONE]", "description": "After the last one."}
+    last = {"const": "[DONE]", "description": "End of the stream."}
     event = {"type": "object", "properties": {"data": {"anyOf": [last, data]}}, "required": ["data"]}
-    return responses | {200: responses[200] | {"content": {STREAM: {"schema": event, "example": example}}}}
+    content = responses[200]["content"] | {STREAM: {"schema": event, "example": example}}
+    return responses | {200: responses[200] | {"content": content}}
 
 
 def request_body(*models: type[BaseModel], examples: Mapping[str, Any]) -> dict[str, Any]:
-    """A route's `openapi_extra`: its body is one of `models`; `examples` are whole ones by their summaries."""
-    schemas = [model.model_json_schema(ref_template=REF) for model in models]
-    schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+    """Return a route's `openapi_extra` for a body that is one of `models`; `examples` are bodies by title."""
+    references = [_reference(model) for model in models]
+    schema = references[0] if len(references) == 1 else {"anyOf": references}
     shown = {summary: {"summary": summary, "value": value} for summary, value in examples.items()}
     return {"requestBody": {"required": True, "content": {JSON: {"schema": schema, "examples": shown}}}}
 
 
 def install(app: FastAPI) -> None:
-    """Make `app` tell this document."""
+    """Make `app` serve this document."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -93,23 +96,23 @@ def install(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
+def _json(model: type[Any]) -> dict[str, Any]:
+    return {JSON: {"schema": _reference(model)}}
+
+
+def _reference(model: type[Any]) -> dict[str, Any]:
+    _referenced[model.__name__] = model
+    return {"$ref": REF.format(model=model.__name__)}
+
+
 def _document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes, tags=TAGS)
-    schemas = document["components"]["schemas"]
     for operation in _operations(document):
-        operation["responses"].pop("422", None)  # FastAPI's own way to refuse, which is not ours
+        operation["responses"].pop("422", None)  # FastAPI's own validation error; ours is a 400
         if "401" in operation["responses"]:
             operation["security"] = [{"key": []}, {}]
-        if body := operation.get("requestBody"):
-            body["content"][JSON]["schema"] = _moved(body["content"][JSON]["schema"], schemas)
-        if stream := operation["responses"]["200"]["content"].get(STREAM):
-            *_, data = stream["schema"]["properties"]["data"]["anyOf"]
-            data["contentSchema"] = _moved(data["contentSchema"], schemas)
-    for unused in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(unused, None)
-    document["components"]["securitySchemes"] = {
-        "key": {"type": "http", "scheme": "bearer", "description": "Where the server was started with --api-key."}
-    }
+    key = {"type": "http", "scheme": "bearer", "description": "Required if the server has API keys."}
+    document["components"] = {"schemas": _schemas(), "securitySchemes": {"key": key}}
     return document
 
 
@@ -118,13 +121,11 @@ def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from path.values()
 
 
-def _moved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
-    """A reference to `schema`, which goes to the components with its definitions: its references point there."""
-    if "$ref" in schema:
-        return schema
-    if "anyOf" in schema:
-        return {"anyOf": [_moved(one, schemas) for one in schema["anyOf"]]}
-    schema = dict(schema)
-    schemas.update(schema.pop("$defs", {}))
-    schemas[schema["title"]] = schema
-    return {"$ref": REF.format(model=schema["title"])}
+def _schemas() -> dict[str, Any]:
+    """Return the schemas of all referenced types and of the types in their fields."""
+    inputs: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
+        (name, "validation", TypeAdapter(model)) for name, model in sorted(_referenced.items())
+    ]
+    _, schemas = TypeAdapter.json_schemas(inputs, ref_template=REF)
+    definitions: dict[str, Any] = jsonable_encoder(schemas["$defs"], exclude_none=True)  # leaves out null defaults
+    return definitions

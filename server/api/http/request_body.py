@@ -1,4 +1,4 @@
-"""Reading a request's body: JSON of a bounded size that comes in a bounded time, whatever its content type says."""
+"""Reads request bodies: JSON of limited size, within limited time, whatever the content type."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from server.errors import InvalidRequestError, RequestTooLargeError, SlowClientE
 
 T = TypeVar("T")
 
-LARGE = 64 * 2**10  # bytes: what takes longer than a millisecond or so is read off the loop
-MOST = {"messages": 5_000, "tools": 1_000, "functions": 1_000, "stop_token_ids": 10_000}
-"""More items than a client has a use for, turned away before each is looked at."""
+LARGE = 64 * 2**10  # bytes; larger bodies take over a millisecond to parse and are parsed on a thread
+MAX_ITEMS = {"messages": 5_000, "tools": 1_000, "functions": 1_000, "stop_token_ids": 10_000}
+"""Maximum lengths of lists, checked before their items are validated."""
 
 
 async def read_json(request: Request, parse: Callable[[Any], T]) -> T:
-    """What `parse` makes of the body's value.
+    """Return the result of `parse` for the JSON value in the body.
 
-    Raises RequestTooLargeError, SlowClientError, InvalidRequestError for what is not JSON, and what `parse` does.
+    Raises RequestTooLargeError, SlowClientError, InvalidRequestError (invalid JSON) and whatever `parse` raises.
     """
     server = server_state(request)
     body = await _read(request, server.limits)
     if len(body) < LARGE:
         return _parsed(body, parse)
-    async with server.reading_large:  # several at once would keep the GIL from the loop
+    async with server.reading_large:  # several at once would starve the event loop of the GIL
         return await asyncio.to_thread(_parsed, body, parse)
 
 
@@ -54,7 +54,7 @@ def _parsed(body: bytes, parse: Callable[[Any], T]) -> T:
     except ValueError as error:
         raise InvalidRequestError(f"The request's body is not valid JSON: {error}.", code="invalid_json") from None
     if isinstance(value, dict):
-        for name, most in MOST.items():
+        for name, most in MAX_ITEMS.items():
             if isinstance(value.get(name), list) and (count := len(value[name])) > most:
                 raise InvalidRequestError(f"{name} may have at most {most:,} items; got {count:,}.", name)
     return parse(value)

@@ -1,4 +1,4 @@
-"""Every request has an id: the client's own where it is sane, else a new one; every response says it."""
+"""The ID of a request: the client's `x-request-id` if it is valid, else a new one. Every response repeats it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = "x-request-id"
 current_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The id of the request that the code at hand works for; None outside of any."""
+"""ID of the request being served in this context; None outside requests."""
 
-SANE = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
+VALID_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 
 
 class RequestId:
-    """Middleware: puts the id into `request.state.request_id` and the response's headers."""
+    """Middleware that sets `request.state.request_id` and the response's `x-request-id` header."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -27,9 +27,9 @@ class RequestId:
             await self._app(scope, receive, send)
             return
         sent = Headers(scope=scope).get(HEADER, "")
-        request_id = sent if SANE.fullmatch(sent) else f"req_{uuid.uuid4().hex}"
+        request_id = sent if VALID_ID.fullmatch(sent) else f"req_{uuid.uuid4().hex}"
         scope.setdefault("state", {})["request_id"] = request_id
-        current_request_id.set(request_id)  # for good: each request has a task, and so a context, of its own
+        current_request_id.set(request_id)  # never reset: each request has its own task and context
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
