@@ -10,7 +10,9 @@ import difflib
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
+from platform import machine, python_version, system
 from typing import Any, Literal, NoReturn, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -86,6 +88,18 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message.removeprefix("argument "))
 
 
+class Version(argparse.Action):
+    """Prints the versions and the CPU features that decide how fast a model runs, and exits."""
+
+    def __call__(self, *_: object) -> NoReturn:
+        from server.runtime.cpu import kernel_features
+
+        features = ", ".join(kernel_features()) or "no known features"
+        print(f"lfm-serve {__version__}")
+        print(f"onnxruntime {version('onnxruntime')}, Python {python_version()}, {system()} {machine()}: {features}")
+        raise SystemExit
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 1 where it failed, 2 where it was asked wrongly, 130 on Ctrl-C."""
     try:
@@ -129,7 +143,7 @@ def parse(argv: Sequence[str]) -> Command:
 
 def _parser() -> Parser:
     parser = Parser(prog="lfm-serve", description="LFM2 models in ONNX over the OpenAI API.")
-    parser.add_argument("--version", action="version", version=f"lfm-serve {__version__}")
+    parser.add_argument("--version", action=Version, nargs=0, help="show the versions and CPU features for bug reports")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     serve = commands.add_parser(
         "serve",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import signal
 import subprocess
 import sys
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from pydantic import SecretStr
 
 from server import __version__
 from server.cli import Export, UsageError, main, parse
+from server.runtime.cpu import kernel_features
 from server.settings import Settings
 from tests.checkpoints import CONFIGS, random_tensors, write_checkpoint
 
@@ -207,11 +210,16 @@ def test_what_there_is_not_is_refused_in_one_line_each(arguments: list[str], lin
 # --- help and version ---
 
 
-def test_the_version() -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "server", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
+def test_the_version_names_onnxruntime_and_the_cpu_features_without_loading_onnxruntime() -> None:
+    program = (
+        "import sys\nfrom server.cli import main\ntry:\n    main(['--version'])\n"
+        "finally:\n    assert 'onnxruntime' not in sys.modules"
     )
-    assert result.stdout == f"lfm-serve {__version__}\n"
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    ours, machine = result.stdout.splitlines()
+    assert ours == f"lfm-serve {__version__}"
+    assert machine.startswith(f"onnxruntime {version('onnxruntime')}, Python {platform.python_version()}, ")
+    assert machine.endswith(f" {platform.machine()}: {', '.join(kernel_features()) or 'no known features'}")
 
 
 def test_the_help_of_serve_has_a_line_for_each_option_with_its_default_and_variable(
