@@ -7,6 +7,7 @@ What happens then: the application is told to `drain` and still takes requests f
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -23,6 +24,8 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from server.errors import StartupError
 from server.front.connection import Connection, ConnectionLimits
+
+logger = logging.getLogger(__name__)
 
 LAST_WORDS_SECONDS = 5.0  # to tell the clients of what was abandoned, and to end the engine
 
@@ -84,19 +87,23 @@ class FrontServer(uvicorn.Server):
         super().__init__(settings)
         self._state = state
         self._front = config
+        self._signal: signal.Signals | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal asks; the next one finds nobody who could put it off."""
         for handled in HANDLED_SIGNALS:
             signal.signal(handled, signal.SIG_DFL)
+        self._signal = signal.Signals(sig)
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, stop, and abandon what does not end in time."""
+        timeout, loop = self._front.drain_timeout, asyncio.get_running_loop()
+        if self._signal is not None:  # a start that fails has none, and its reason is all that is printed
+            logger.info("%s: stopping; running requests have %g seconds to finish.", self._signal.name, timeout)
         self._state.drain()
         await asyncio.sleep(self._front.drain_delay)
         self._state.stop()
-        timeout, loop = self._front.drain_timeout, asyncio.get_running_loop()
         timers = (
             loop.call_later(timeout, self._state.abandon),
             loop.call_later(timeout + LAST_WORDS_SECONDS, self._cut),
