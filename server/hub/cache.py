@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import httpx2
 from huggingface_hub import constants, get_session
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_status, tqdm  # type: ignore[attr-defined]
@@ -22,8 +23,6 @@ from server.errors import HubError
 RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds to wait after each attempt at a file that brought nothing; an attempt that brought bytes starts anew."""
 PASSING_STATUSES = (408, 429, 500, 502, 503, 504)
-# The base of all errors of whichever HTTP client huggingface_hub is built on.
-TransportError: type[BaseException] = HfHubHTTPError.__bases__[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ def _receive(url: str, out: BinaryIO, file: HubFile) -> None:
             try:
                 for _ in _append_body(url, out):
                     bar.update(out.tell() - bar.n)
-            except TransportError as error:
+            except httpx2.HTTPError as error:
                 if isinstance(error, HfHubHTTPError) and error.response.status_code not in PASSING_STATUSES:
                     raise
                 reason = first_line(error)

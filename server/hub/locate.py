@@ -15,6 +15,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from huggingface_hub import HfApi, constants, hf_hub_url, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -29,7 +30,7 @@ from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
 from server.errors import HubError, ModelFolderError
-from server.hub.cache import HubCache, HubFile, TransportError, first_line, size_text
+from server.hub.cache import HubCache, HubFile, first_line, size_text
 from server.runtime.model_folder import choose_dtype, graphs_by_dtype, read_graph
 
 Progress = Callable[[str], None]
@@ -205,7 +206,7 @@ def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
         status = error.response.status_code
         hint = "check HF_TOKEN" if status in (401, 403) else "try again later"
         raise HubError(f"{hub} refused {repo_id} with status {status}: {hint}.") from error
-    except (TransportError, LocalEntryNotFoundError) as error:
+    except (httpx2.HTTPError, LocalEntryNotFoundError) as error:
         raise HubError(
             f"The hub at {hub} cannot be reached ({first_line(error.__cause__ or error)}): check the network, or set "
             f"HF_ENDPOINT to a mirror; without a hub, only a folder or what is in the cache ({cache}) can be served."
