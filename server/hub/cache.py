@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,9 +16,15 @@ from typing import BinaryIO
 import httpx2
 from huggingface_hub import constants, get_session
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_status, tqdm  # type: ignore[attr-defined]
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    WeakFileLock,
+    are_progress_bars_disabled,
+    build_hf_headers,
+    hf_raise_for_status,
+)
 
 from server.errors import HubError
+from server.progress import show_progress
 
 RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds to wait after each attempt at a file that brought nothing; an attempt that brought bytes starts anew."""
@@ -47,7 +53,7 @@ class HubCache:
     def bytes_to_fetch(self, missing: Iterable[HubFile]) -> int:
         return sum(file.size - _size(_partial(self._blob(file))) for file in missing)
 
-    def fetch(self, file: HubFile, url: str) -> None:
+    def fetch(self, file: HubFile, url: str, say: Callable[[str], None]) -> None:
         """Bring in a large file, going on where an earlier attempt or process stopped."""
         blob = self._blob(file)
         lock = self.folder.parent / ".locks" / self.folder.name / f"{blob.name}.lock"
@@ -58,7 +64,7 @@ class HubCache:
                 return
             partial = _partial(blob)
             with partial.open("ab") as out:
-                _receive(url, out, file)
+                _receive(url, out, file, say)
             with partial.open("rb") as content:
                 intact = hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
             if not intact:
@@ -74,16 +80,22 @@ def _partial(blob: Path) -> Path:
     return blob.with_name(f"{blob.name}.incomplete")
 
 
-def _receive(url: str, out: BinaryIO, file: HubFile) -> None:
+def _receive(url: str, out: BinaryIO, file: HubFile, say: Callable[[str], None]) -> None:
     """Append to `out` what it lacks of a file, however often the connection breaks, as long as bytes come."""
     delays = iter(RETRY_DELAYS)
-    options = {"total": file.size, "initial": out.tell(), "unit": "B", "unit_scale": True}
-    with tqdm(desc=file.path, disable=None, **options) as bar:  # type: ignore[no-untyped-call]
+    with show_progress(
+        file.path,
+        file.size,
+        say,
+        lambda done: f"{file.path}: {size_text(done)} of {size_text(file.size)}.",
+        start=out.tell(),
+        bar=not are_progress_bars_disabled(),
+    ) as advance:
         while (before := out.tell()) < file.size:
             reason = "the answer ended early"
             try:
                 for _ in _append_body(url, out):
-                    bar.update(out.tell() - bar.n)
+                    advance(out.tell())
             except httpx2.HTTPError as error:
                 if isinstance(error, HfHubHTTPError) and error.response.status_code not in PASSING_STATUSES:
                     raise

@@ -91,7 +91,7 @@ def download(repo_id: str, revision: str | None, dtype: str, progress: Progress 
         for file in missing:
             if file.sha256 is not None:
                 say(f"Downloading {file.path}, {size_text(file.size)}.")
-                cache.fetch(file, hf_hub_url(repo_id, file.path, revision=listing.commit))
+                cache.fetch(file, hf_hub_url(repo_id, file.path, revision=listing.commit), say)
         paths = [file.path for file in files]
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=paths, tqdm_class=_NoBar))
 
