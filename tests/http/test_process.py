@@ -45,7 +45,7 @@ def serve(*options: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
 def test_the_banner_says_what_is_served_and_what_to_try() -> None:
     with serve("--threads", "1") as (_, address, said):
         assert "BUILT-IN DEMO MODEL" in said
-        assert "Sampling where a request sets none: temperature 0.3" in said
+        assert "Default sampling: temperature 0.3" in said
         assert f"curl {address}/v1/chat/completions" in said
         assert f'OpenAI(base_url="{address}/v1"' in said
 
@@ -97,7 +97,7 @@ def test_a_taken_port_is_one_line(log_format: str) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--model", "nosuch"], "nosuch is neither a folder here nor the name of a model on the hub"),
+        (["--model", "nosuch"], "nosuch is neither a folder nor the name of a model on the hub"),
         (["--model", "{tmp}"], "{tmp} "),
         (["--ssl-certfile", "{tmp}/empty.pem"], "--ssl-certfile, --ssl-keyfile: "),
         (["--api-keys-file", "{tmp}/empty.pem"], "--api-keys-file"),
