@@ -1,4 +1,4 @@
-"""`python -m server` is `lfm-serve`."""
+"""Run `lfm-serve` as `python -m server`."""
 
 import sys
 

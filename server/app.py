@@ -14,6 +14,7 @@ from dataclasses import asdict, fields
 from functools import partial
 
 from fastapi import Depends, FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from server import __version__
@@ -92,7 +93,7 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
             await app.state.server.model.service.engine.stop()
         await telemetry.close()
 
-    app = FastAPI(title="lfm-serve", version=__version__, lifespan=lifespan)
+    app = FastAPIOffline(title="lfm-serve", version=__version__, lifespan=lifespan)
     server = app.state.server = ServerState(_limits(settings), _keyring(settings))
     telemetry = app.state.telemetry = Telemetry(server.request_log, server.is_ready, settings.log_prompts)
     app.state.failure = None

@@ -1,4 +1,4 @@
-"""Work on a thread that the process does not wait for when it ends: a download, or seconds inside onnxruntime."""
+"""Run work on a thread that does not delay the end of the process, such as a download or a load in onnxruntime."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 def in_background(work: Callable[[], T], name: str) -> Future[T]:
-    """Begin `work` on a daemon thread called `name`; the future has its result, or what it raised."""
+    """Start `work` on a daemon thread called `name`; the future gets its result or its exception."""
     future: Future[T] = Future()
-    future.set_running_or_notify_cancel()  # from here on it cannot be cancelled
+    future.set_running_or_notify_cancel()  # cannot be cancelled any more
 
     def run() -> None:
         try:

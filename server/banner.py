@@ -1,4 +1,4 @@
-"""What the server says when it is ready: what is served, with which settings, and what to try next."""
+"""The text a ready server prints: the model, its main settings, and a first request to try."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 BUILT_IN = """\
-This is the BUILT-IN DEMO MODEL, made for trying the server out: it knows next to nothing.
-Serve a real one with --model, for example --model onnx-community/LFM2-8B-A1B-ONNX
+This is the BUILT-IN DEMO MODEL, for trying out the server: it knows next to nothing.
+Serve a real model with --model, for example --model onnx-community/LFM2-8B-A1B-ONNX
 """
 SLOW = "Note: {dtype} is slow on a CPU; this model also comes in {others}.\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the banner tells; `address` is http://host:port, `slow` whether the dtype is known to be slow on a CPU."""
+    """The facts in the banner; `address` is http://host:port, `slow` marks a dtype that is slow on CPUs."""
 
     address: str
     name: str
@@ -30,13 +30,13 @@ class Facts:
 
 
 def banner(facts: Facts) -> str:
-    """The text to print, ending in a newline."""
+    """Return the banner, ending in a newline."""
     sampling = ", ".join(f"{name} {value:g}" for name, value in facts.sampling.items())
     faster = [dtype for dtype in facts.dtypes if dtype != facts.dtype]
     return (
         f"\nServing {facts.name} ({facts.dtype}) on {facts.address}: {facts.threads} threads, "
         f"{facts.max_seqs} sequences at once, {facts.max_model_len:,} tokens each\n"
-        f"Sampling where a request sets none: {sampling}\n"
+        f"Default sampling: {sampling}\n"
         + (SLOW.format(dtype=facts.dtype, others=", ".join(faster)) if facts.slow and faster else "")
         + ("\n" + BUILT_IN if facts.built_in else "")
         + f"\nTry it with curl:\n\n{_curl(facts)}\n\nor with the OpenAI SDK (pip install openai):\n\n{_sdk(facts)}\n"

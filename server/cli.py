@@ -1,6 +1,6 @@
-"""The command line: `lfm-serve serve`, `prepare` and `export`. Knows how to ask and refuse, not how to do any of it.
+"""The command line: parse the arguments of `lfm-serve serve`, `prepare` and `export` and start the command.
 
-Options are generated from the fields of `Settings`, `Prepare` and `Export`, which also say what is allowed.
+Options are generated from the fields of `Settings`, `Prepare` and `Export`, which also validate them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import difflib
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
+from platform import machine, python_version, system
 from typing import Any, Literal, NoReturn, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,26 +23,26 @@ from server.errors import ExportError, LfmServeError
 from server.settings import ENV_PREFIX, ModelSettings, SamplingOverrides, Settings
 
 REASONS = {
-    "extra_forbidden": f"known are {', '.join(SamplingOverrides.model_fields)}",
-    "finite_number": "a number is needed",
-    "float_type": "a number is needed",
-    "greater_than": "more than {gt:g}",
-    "greater_than_equal": "at least {ge:g}",
-    "int_parsing": "a whole number is needed",
-    "int_type": "a whole number is needed",
-    "json_invalid": 'a JSON object such as {{"temperature": 0.7}} is needed',
-    "less_than_equal": "at most {le:g}",
-    "literal_error": "{expected}",
-    "model_type": 'a JSON object such as {{"temperature": 0.7}} is needed',
-    "path_not_file": "there is no such file",
-    "string_type": "text is needed",
+    "extra_forbidden": f"must be one of {', '.join(SamplingOverrides.model_fields)}",
+    "finite_number": "must be a number",
+    "float_type": "must be a number",
+    "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "json_invalid": 'must be a JSON object such as {{"temperature": 0.7}}',
+    "less_than_equal": "must be at most {le:g}",
+    "literal_error": "must be {expected}",
+    "model_type": 'must be a JSON object such as {{"temperature": 0.7}}',
+    "path_not_file": "no such file",
+    "string_type": "must be text",
     "value_error": "{error}",
 }
-"""Pydantic's error types in our words, with the places for their facts."""
+"""Our wording of pydantic's error types; placeholders are filled from the error's context."""
 
 
 class UsageError(Exception):
-    """The command line or a variable asks for what there is not; one line for each fault."""
+    """The command line or an environment variable is invalid; `lines` has one line per fault."""
 
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
@@ -48,24 +50,24 @@ class UsageError(Exception):
 
 
 class Prepare(ModelSettings):
-    """What `lfm-serve prepare` was asked for."""
+    """The options of `lfm-serve prepare`."""
 
-    prune: bool = Field(False, description="instead, remove copies that are no use any more")
+    prune: bool = Field(False, description="remove unfinished and outdated copies instead")
 
 
 class Export(BaseModel):
-    """What `lfm-serve export` was asked for; `source` is a checkpoint's folder, or with `random` a shape's name."""
+    """The options of `lfm-serve export`; `source` is a checkpoint folder, or the name of a shape if `random`."""
 
     model_config = ConfigDict(frozen=True)
 
     source: str
     out: Path
-    random: bool = Field(False, description="random weights: in place of CHECKPOINT a shape, such as lfm2-8b-a1b")
-    dtype: Literal["fp32", "q4"] = Field(description="what to store: fp32, or q4 (4 bits), the fastest on a CPU")
+    random: bool = Field(False, description="export random weights; replace CHECKPOINT by a shape such as lfm2-8b-a1b")
+    dtype: Literal["fp32", "q4"] = Field(description="dtype of the weights: fp32, or q4 (4 bits), the fastest on CPUs")
     tokenizer: Path | None = Field(
-        None, description="with --random: a folder whose tokenizer to use (default: the built-in model's)"
+        None, description="with --random: folder with the tokenizer to use (default: the built-in model's)"
     )
-    seed: int = Field(0, ge=0, description="with --random: another seed, other weights")
+    seed: int = Field(0, ge=0, description="with --random: seed of the weights")
 
 
 Command = Settings | Prepare | Export
@@ -73,7 +75,7 @@ COMMANDS: dict[str, type[Command]] = {"serve": Settings, "prepare": Prepare, "ex
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises UsageError where argparse prints its usage and exits."""
+    """A parser that raises UsageError instead of printing its usage and exiting."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(
@@ -86,8 +88,20 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message.removeprefix("argument "))
 
 
+class Version(argparse.Action):
+    """Print the versions and the CPU features that kernels are chosen by, and exit."""
+
+    def __call__(self, *_: object) -> NoReturn:
+        from server.runtime.cpu import kernel_features
+
+        features = ", ".join(kernel_features()) or "no known features"
+        print(f"lfm-serve {__version__}")
+        print(f"onnxruntime {version('onnxruntime')}, Python {python_version()}, {system()} {machine()}: {features}")
+        raise SystemExit
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 1 where it failed, 2 where it was asked wrongly, 130 on Ctrl-C."""
+    """Run a command and return its exit code: 0, 1 for a failure, 2 for invalid usage, 130 for Ctrl-C."""
     try:
         command = parse(sys.argv[1:] if argv is None else argv)
         if isinstance(command, Settings):
@@ -106,13 +120,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str]) -> Command:
-    """What the arguments, and for `serve` and `prepare` the environment, ask for.
+    """Return the command that the arguments describe, with options of `serve` and `prepare` from the environment too.
 
-    Raises UsageError where they cannot be followed, SystemExit after `--help` and `--version`.
+    Raises UsageError for invalid arguments and variables, SystemExit after `--help` and `--version`.
     """
     if not {*argv[:1]} & {*COMMANDS, "-h", "--help", "--version"}:
         found = f", not {argv[0]}" if argv else ""
-        raise UsageError(f"a command comes first, serve, prepare or export{found}; lfm-serve --help says more")
+        raise UsageError(f"expected a command (serve, prepare or export){found}; see lfm-serve --help")
     arguments, rest = _parser().parse_known_args(argv)
     given = {name: value for name, value in vars(arguments).items() if value is not None}
     model = COMMANDS[given.pop("command")]
@@ -123,27 +137,27 @@ def parse(argv: Sequence[str]) -> Command:
     except ValidationError as error:
         raise UsageError(*(_refusal(fault, given) for fault in error.errors())) from None
     if isinstance(command, Export) and not command.random and (idle := given.keys() & {"tokenizer", "seed"}):
-        raise UsageError(*(f"{_flag(name)} goes with --random only" for name in sorted(idle)))
+        raise UsageError(*(f"{_flag(name)} requires --random" for name in sorted(idle)))
     return command
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="lfm-serve", description="LFM2 models in ONNX over the OpenAI API.")
-    parser.add_argument("--version", action="version", version=f"lfm-serve {__version__}")
+    parser = Parser(prog="lfm-serve", description="Serve LFM2 models in ONNX over the OpenAI API.")
+    parser.add_argument("--version", action=Version, nargs=0, help="show the versions and CPU features for bug reports")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     serve = commands.add_parser(
         "serve",
         usage="lfm-serve serve [OPTION ...]",
         help="serve a model",
-        description="Serve a model. Each option is the environment variable behind it as well; the option wins.",
+        description="Serve a model. The environment variables in brackets set options too; the command line wins.",
     )
     for name in _options(Settings):
         _add_option(serve, name, Settings.model_fields[name], f" [{_variable(name)}]")
     prepare = commands.add_parser(
         "prepare",
         usage="lfm-serve prepare [OPTION ...]",
-        help="make a copy of a model that starts faster and is shared by sessions and processes",
-        description="Optimise a model once, check it against the original and keep it on disk for `lfm-serve serve`.",
+        help="write a prepared copy of a model, which starts faster and is shared by processes",
+        description="Optimise a model, check it against the original and store it for `lfm-serve serve`.",
     )
     for name in _options(Prepare):
         _add_option(prepare, name, Prepare.model_fields[name], f" [{_variable(name)}]" if name != "prune" else "")
@@ -151,23 +165,23 @@ def _parser() -> Parser:
         "export",
         usage="lfm-serve export CHECKPOINT OUT --dtype DTYPE\n"
         "       lfm-serve export --random SHAPE OUT --dtype DTYPE [--tokenizer TOKENIZER] [--seed SEED]",
-        help="make an ONNX model folder out of a checkpoint",
-        description="Make an ONNX model folder out of an LFM2 checkpoint, dense or MoE.",
+        help="convert a checkpoint into an ONNX model folder",
+        description="Convert an LFM2 checkpoint, dense or MoE, into an ONNX model folder.",
     )
-    export.add_argument("source", metavar="CHECKPOINT", help="a folder with config.json, safetensors and tokenizer")
-    export.add_argument("out", metavar="OUT", help="the folder to make")
+    export.add_argument("source", metavar="CHECKPOINT", help="folder with config.json, safetensors and tokenizer")
+    export.add_argument("out", metavar="OUT", help="folder to create")
     for name in _options(Export):
         _add_option(export, name, Export.model_fields[name])
     return parser
 
 
 def _options(model: type[BaseModel]) -> list[str]:
-    """The fields that are options: those that are described."""
+    """Return the names of the fields with a description, which are the options."""
     return [name for name, field in model.model_fields.items() if field.description]
 
 
 def _add_option(parser: Parser, name: str, field: FieldInfo, variable: str = "") -> None:
-    """Values stay text here: the field says what they may be, wherever they come from."""
+    """Add a field's option; its value stays text, which the field validates wherever it comes from."""
     flag, description = _flag(name), field.description
     if field.annotation is bool:
         parser.add_argument(flag, action="store_true", default=None, help=f"{description}{variable}")
@@ -190,7 +204,10 @@ def _variable(name: str) -> str:
 
 
 def _unknown(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
-    """A line for each unknown option; what follows one may be its value, so it counts only where there is none."""
+    """Return a line per unknown option, or one for all arguments if there are no options.
+
+    An argument after an unknown option may be its value, so it is not reported.
+    """
     options = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
     if not options:
         return [f"unexpected argument: {' '.join(arguments)}"]
@@ -202,31 +219,31 @@ def _unknown(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
 
 
 def _refusal(fault: Mapping[str, Any], given: Mapping[str, object]) -> str:
-    """A line about one of pydantic's errors: which option has which value, from where, and what is allowed."""
+    """Return a line about a pydantic error: the option, its value, the reason and the variable it came from."""
     name, *inner = (str(part) for part in fault["loc"])
     flag, value = _flag(name), str(fault["input"])
     if fault["type"] == "missing":
-        return f"{flag} is needed"
+        return f"{flag} is required"
     source = "" if name in given else f" ({_variable(name)})"
     if not value:
-        return f"{flag}: an empty value is not allowed{source}"
+        return f"{flag}: must not be empty{source}"
     if fault["type"] == "extra_forbidden":
         value = inner[0]
     elif name == "default_sampling" and inner:
         value = f"{inner[0]} {value}"
     shown = value if value.isprintable() else repr(value)
     reason = REASONS.get(fault["type"], "{msg}").format(msg=fault["msg"], **fault.get("ctx", {}))
-    return f"{flag}: {shown} is not allowed: {reason}{source}"
+    return f"{flag}: {shown} is invalid: {reason}{source}"
 
 
 def _serve(settings: Settings) -> None:
-    from server.app import run  # here, so that --help need not wait for it
+    from server.app import run  # imported here so that --help stays fast
 
     run(settings)
 
 
 def _prepare(command: Prepare) -> None:
-    from server.loading import find_model  # here, as below
+    from server.loading import find_model  # imported here so that --help stays fast
     from server.prepare import prepare, prune
     from server.runtime.cpu import available_threads
     from server.runtime.graph import Precision
@@ -241,7 +258,7 @@ def _prepare(command: Prepare) -> None:
 
 
 def _export(export: Export) -> None:
-    from server.export import export_checkpoint, export_random  # here, so that --help need not wait for onnx
+    from server.export import export_checkpoint, export_random  # imported here so that --help stays fast
 
     try:
         if export.random:
@@ -250,7 +267,7 @@ def _export(export: Export) -> None:
             export_checkpoint(Path(export.source), export.out, export.dtype, progress=_tell)
     except OSError as error:
         raise ExportError(str(error)) from error
-    _tell(f"{export.out} is written; serve it with: lfm-serve serve --model {shlex.quote(str(export.out))}")
+    _tell(f"Wrote {export.out}; serve it with: lfm-serve serve --model {shlex.quote(str(export.out))}")
 
 
 def _tell(line: str) -> None:

@@ -1,30 +1,30 @@
-"""What can go wrong, as exceptions that carry their facts. Knows no HTTP: `server.api.http.errors` has the statuses."""
+"""All exceptions the package raises on purpose. Knows no HTTP: `server.api.http.errors` maps them to statuses."""
 
 from __future__ import annotations
 
 
 class LfmServeError(Exception):
-    """Base of every error this package raises on purpose; `str()` is fit to show to a user."""
+    """Base of all errors here; the message is meant for users."""
 
 
 class StartupError(LfmServeError):
-    """The server cannot start with what it was given (model, options, memory); the message says what to change."""
+    """The server cannot start with this model, these options or this memory; the message says what to change."""
 
 
 class HubError(StartupError):
-    """A model could not be had from the hub."""
+    """A model cannot be downloaded from the hub."""
 
 
 class ModelFolderError(StartupError):
-    """A model folder lacks something or holds something that cannot be served."""
+    """A model folder is incomplete, or one of its files cannot be served."""
 
 
 class UnsupportedModelError(StartupError):
-    """The graph cannot be served: says what was found and what was expected."""
+    """The graph cannot be served; the message says what was found and what was expected."""
 
 
 class PreparationError(LfmServeError):
-    """A model cannot be prepared."""
+    """A prepared copy cannot be written."""
 
 
 class ExportError(LfmServeError):
@@ -32,7 +32,7 @@ class ExportError(LfmServeError):
 
 
 class InvalidRequestError(LfmServeError):
-    """A request's field has a value that is not allowed.
+    """A field of a request has an invalid value.
 
     `param` is the field as the client spells it (`messages[2].content`), `code` OpenAI's error code.
     """
@@ -44,12 +44,12 @@ class InvalidRequestError(LfmServeError):
 
 
 class ContextLengthError(InvalidRequestError):
-    """A prompt that leaves no room for one generated token; both numbers are tokens."""
+    """A prompt leaves no room for a generated token; both numbers are tokens."""
 
     def __init__(self, prompt_tokens: int, max_model_len: int, param: str = "messages") -> None:
         super().__init__(
-            f"This model's maximum context length is {max_model_len} tokens and at least one must be left for the "
-            f"answer; your prompt has {prompt_tokens} tokens. Please shorten it.",
+            f"This model's maximum context length is {max_model_len} tokens, at least one of them for the answer; "
+            f"your prompt has {prompt_tokens} tokens. Please shorten it.",
             param=param,
             code="context_length_exceeded",
         )
@@ -58,26 +58,26 @@ class ContextLengthError(InvalidRequestError):
 
 
 class RequestTooLargeError(LfmServeError):
-    """A request's body is longer than `limit` bytes."""
+    """A request body exceeds `limit` bytes."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"The request's body is too large: at most {limit:,} bytes are taken.")
+        super().__init__(f"The request body is too large: the limit is {limit:,} bytes.")
 
 
 class ModelNotFoundError(LfmServeError):
-    """A request names a model that is not served here."""
+    """A request names a model that this server does not serve."""
 
     def __init__(self, model: str, served: tuple[str, ...]) -> None:
-        super().__init__(f"The model `{model}` does not exist here. Served: {', '.join(served)}.")
+        super().__init__(f"The model `{model}` does not exist. This server serves: {', '.join(served)}.")
         self.model = model
 
 
 class InvalidApiKeyError(LfmServeError):
-    """No API key, or not the one this server was started with."""
+    """The API key is missing or wrong."""
 
 
 class QueueFullError(LfmServeError):
-    """Admission refused: as much waits as may; `limit` says how much that is. `retry_after` is in seconds."""
+    """The queue is full; `limit` is its capacity as text ("64 requests"), `retry_after` is in seconds."""
 
     def __init__(self, limit: str, retry_after: float) -> None:
         super().__init__(f"The server is overloaded: at most {limit} may wait. Please try again later.")
@@ -85,7 +85,7 @@ class QueueFullError(LfmServeError):
 
 
 class RateLimitError(LfmServeError):
-    """A key uses as much as it may. `retry_after` is in seconds."""
+    """A key has reached one of its rate limits; `retry_after` is in seconds."""
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
@@ -93,24 +93,24 @@ class RateLimitError(LfmServeError):
 
 
 class RequestTimeoutError(LfmServeError):
-    """A request has taken as long as it may: what the server, or the client, set for it."""
+    """A request has reached the time limit that the server or the client set for it, in seconds."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"The request was not finished within its time limit of {seconds:g} seconds.")
+        super().__init__(f"The request did not finish within its time limit of {seconds:g} seconds.")
 
 
 class SlowClientError(LfmServeError):
-    """A client takes too long to send its request."""
+    """A client takes longer than `seconds` to send its request."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"The request's body did not arrive within {seconds:g} seconds.")
+        super().__init__(f"The request body did not arrive within {seconds:g} seconds.")
 
 
 class ModelNotReadyError(LfmServeError):
-    """Not now: `code` says why, `retry_after` (seconds) when to ask again.
+    """The server takes no requests for now; `code` is the reason, `retry_after` the seconds to wait before a retry.
 
-    The model is still loading ("model_loading"), hangs ("stalled") or cannot go on ("failed"), the server is stopping
-    ("draining"), has too many connections or a queue that is too slow ("overloaded").
+    Codes: "model_loading"; "stalled" if an engine step hangs; "failed" if the engine has failed; "draining" if the
+    server is stopping; "overloaded" if there are too many connections or the queue is too slow.
     """
 
     def __init__(self, message: str, code: str, retry_after: float) -> None:
@@ -120,9 +120,9 @@ class ModelNotReadyError(LfmServeError):
 
 
 def engine_failed() -> ModelNotReadyError:
-    """What everybody gets once the engine cannot go on."""
-    return ModelNotReadyError("The engine has failed; the server has to be started again.", "failed", retry_after=30)
+    """Return the error that every request gets after the engine has failed."""
+    return ModelNotReadyError("The engine has failed; the server must be restarted.", "failed", retry_after=30)
 
 
 class StepFailedError(LfmServeError):
-    """The engine step that carried this sequence failed; its cause is in the log, other sequences go on."""
+    """The engine step that computed this sequence failed; the log has the cause. Other sequences continue."""

@@ -1,6 +1,6 @@
-"""Every option of `lfm-serve serve`, once: its name, type, range, default, unit and help. Knows no command line.
+"""All options of `lfm-serve serve`, each with its type, range, default and help text. Knows no command line.
 
-A field `max_seqs` is the flag `--max-seqs` (see `server.cli`) and the environment variable `LFM_MAX_SEQS`.
+The field `max_seqs` is the flag `--max-seqs` (see `server.cli`) and the environment variable `LFM_MAX_SEQS`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class SamplingOverrides(BaseModel):
-    """What `default_sampling` may hold, with ranges; only what is set counts, the defaults do nothing."""
+    """The parameters that `default_sampling` may set, with their ranges; the defaults here have no effect."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -34,7 +34,7 @@ class SamplingOverrides(BaseModel):
 
 
 def _names(value: object) -> object:
-    """The names in a variable: one, several separated by commas, or a JSON list; a list is taken as it is."""
+    """Split a variable into names: one, several separated by commas, or a JSON list. Returns a list unchanged."""
     if not isinstance(value, str):
         return value
     if not value.lstrip().startswith("["):
@@ -42,116 +42,119 @@ def _names(value: object) -> object:
     try:
         return json.loads(value)
     except ValueError:
-        raise ValueError("names separated by commas or a JSON list of names is needed") from None
+        raise ValueError("must be names separated by commas, or a JSON list of names") from None
 
 
 def _overrides(value: object) -> dict[str, float | int]:
-    """The parameters that a JSON object, as text or read already, sets."""
+    """Return the parameters that a JSON object sets, given as text or as a dict."""
     if isinstance(value, str):
         return SamplingOverrides.model_validate_json(value).model_dump(exclude_unset=True)
     return SamplingOverrides.model_validate(value).model_dump(exclude_unset=True)
 
 
 class ModelSettings(BaseSettings):
-    """Which model, and how it computes: from arguments, else from the environment, where an empty variable is none.
+    """The model and how it runs, from arguments or else the environment; an empty variable counts as unset.
 
-    Raises pydantic's ValidationError for a value that is not allowed. A description states the default in words where
-    the value does not tell.
+    Raises pydantic's ValidationError for an invalid value. A description names the default if the field does not.
     """
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True)
 
-    model: Text | None = Field(None, description="a folder, or a repository on the hub (default: built-in)")
-    revision: Text | None = Field(None, description="the branch, tag or commit of a hub repository (default: main)")
+    model: Text | None = Field(None, description="model folder or hub repository (default: the built-in model)")
+    revision: Text | None = Field(None, description="branch, tag or commit of the hub repository (default: main)")
     dtype: Text = Field(
-        "auto", description="which of the model's dtypes; auto is the first there is of q4, q4f16, fp16, fp32"
+        "auto", description="dtype of the weights; auto picks the first available of q4, q4f16, fp16, fp32"
     )
     precision: Literal["fast", "exact"] = Field(
-        "fast", description="fast computes 4-bit layers with int8 activations, exact computes the graph as exported"
+        "fast", description="fast: int8 activations in 4-bit layers; exact: the graph as exported"
     )
     threads: AtLeastOne | None = Field(
-        None, description="the threads that compute (default: the cores that the process may use)"
+        None, description="number of compute threads (default: the cores available to the process)"
     )
     prepared_folder: Path | None = Field(
-        None, description="where prepared models are (default: lfm-serve/prepared in the user's cache)"
+        None, description="folder of prepared copies (default: lfm-serve/prepared in the user's cache)"
     )
 
 
 class Settings(ModelSettings):
-    """How a server was started."""
+    """All options of a server."""
 
-    host: Text = Field("127.0.0.1", description="the address to listen on")
-    port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 is any free one")
+    host: Text = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
     api_key: Annotated[SecretStr, Field(min_length=1)] | None = Field(
-        None, description="the key that requests must bring (default: none)"
+        None, description="API key that requests must send (default: none)"
     )
     api_keys_file: FilePath | None = Field(
-        None, description="a TOML file of named keys with limits of their own (default: none)"
+        None, description="TOML file of named API keys, each with its own rate limits (default: none)"
     )
-    ssl_certfile: FilePath | None = Field(None, description="the certificate, in PEM, to serve HTTPS (default: HTTP)")
+    ssl_certfile: FilePath | None = Field(None, description="PEM certificate for HTTPS (default: plain HTTP)")
     ssl_keyfile: FilePath | None = Field(
-        None, description="the certificate's private key (default: in the certificate's file)"
+        None, description="PEM private key of the certificate (default: read from the certificate file)"
     )
     cors_origin: Annotated[tuple[Text, ...], NoDecode, BeforeValidator(_names)] = Field(
-        (), description="an origin whose web pages may ask, or *; may be repeated (default: none)"
+        (), description="web origin allowed to send requests, or * for all; repeatable (default: none)"
     )
     forwarded_allow_ips: Text = Field(
-        "127.0.0.1", description="proxies, separated by commas, whose X-Forwarded-For is believed"
+        "127.0.0.1", description="comma-separated addresses of proxies whose X-Forwarded-For header is trusted"
     )
     served_model_name: Annotated[tuple[Text, ...], NoDecode, BeforeValidator(_names)] = Field(
-        (), description="the id that requests name; may be repeated (default: the repository's or folder's name)"
+        (), description="model name that clients use; repeatable (default: the repository or folder name)"
     )
     chat_template: FilePath | None = Field(
-        None, description="a Jinja file to use as chat template (default: the model's own)"
+        None, description="Jinja file with the chat template (default: the model's own)"
     )
     default_sampling: Annotated[dict[str, float | int], NoDecode, BeforeValidator(_overrides)] = Field(
         {},
-        description='JSON such as {"temperature": 0.7} for what a request does not set (default: the model\'s own)',
+        description='default sampling parameters as JSON, such as {"temperature": 0.7} (default: the model\'s own)',
     )
     tool_constraints: Literal["always", "requested"] = Field(
         "always",
-        description="hold calls to their form: always, or where it is requested (strict, required, named)",
+        description="when to enforce the form of tool calls: always, or if requested (strict, required or named tools)",
     )
     max_model_len: Annotated[int, Field(ge=2)] | None = Field(
         None,
-        description="the longest prompt and answer together, in tokens "
-        "(default: what the model has positions for; for LFM2 at most 32768)",
+        description="maximum tokens of prompt and answer together "
+        "(default: the model's context length, at most 32768 for LFM2)",
     )
-    max_seqs: AtLeastOne = Field(16, description="how many sequences run at once")
-    max_waiting: int = Field(64, ge=0, description="how many requests wait for a slot; beyond that the answer is 429")
+    max_seqs: AtLeastOne = Field(16, description="maximum sequences running at once")
+    max_waiting: int = Field(64, ge=0, description="maximum requests waiting for a slot; further ones get a 429")
     max_waiting_tokens: AtLeastOne = Field(
-        262144, description="how many tokens the prompts that wait have together; beyond that the answer is 429"
+        262144, description="maximum prompt tokens waiting in total; further requests get a 429"
     )
-    max_queue_time: Seconds = Field(300, description="how long a request waits for its turn, in seconds")
-    request_timeout: Seconds = Field(1800, description="how long a request may take in all, in seconds")
+    max_queue_time: Seconds = Field(300, description="seconds a request may wait in the queue")
+    request_timeout: Seconds = Field(1800, description="seconds a request may take in total")
     max_output_tokens: AtLeastOne | None = Field(
-        None, description="the longest answer, in tokens (default: up to --max-model-len)"
+        None, description="maximum tokens in an answer (default: limited by --max-model-len only)"
     )
-    max_n: Annotated[int, Field(ge=1, le=128)] = Field(8, description="the most choices that a request may ask for")
-    max_body: AtLeastOne = Field(2097152, description="the largest request, in bytes")
-    max_connections: AtLeastOne = Field(4096, description="how many connections are served; to those beyond it is 503")
+    max_n: Annotated[int, Field(ge=1, le=128)] = Field(8, description="maximum choices (n) per request")
+    max_body: AtLeastOne = Field(2097152, description="maximum size of a request body, in bytes")
+    max_connections: AtLeastOne = Field(4096, description="maximum open connections; further ones get a 503")
     read_timeout: Seconds = Field(
-        60, description="how long a client may take to send a request's headers, and its body, in seconds"
+        60, description="seconds a client may take to send the headers of a request, and again for its body"
     )
-    client_idle_timeout: Seconds = Field(60, description="how long a client may read nothing of its answer, in seconds")
+    client_idle_timeout: Seconds = Field(
+        60, description="seconds a client may stop reading its response before the connection is closed"
+    )
     keep_alive: AtLeastOne = Field(
-        75, description="how long a connection stays open between requests, in seconds: longer than a proxy keeps it"
+        75, description="seconds an idle connection stays open; keep it above the idle timeout of a proxy"
     )
-    sse_ping: Seconds = Field(15, description="a stream sends a comment where it has nothing else for so many seconds")
-    step_timeout: Seconds = Field(120, description="a step of the engine that takes longer hangs: /ready says 503")
+    sse_ping: Seconds = Field(15, description="seconds between keep-alive comments in a stream")
+    step_timeout: Seconds = Field(
+        120, description="seconds after which a running engine step counts as hanging and /ready returns 503"
+    )
     drain_delay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        0, description="how long the server that is told to stop still takes requests, in seconds"
+        0, description="seconds to keep accepting requests after the signal to stop"
     )
-    drain_timeout: Seconds = Field(30, description="how long running answers then have to finish, in seconds")
+    drain_timeout: Seconds = Field(30, description="seconds for running requests to finish after that")
     log_format: Literal["auto", "text", "json"] = Field(
-        "auto", description="text or json lines; auto is text in a terminal, else json"
+        "auto", description="format of log lines; auto is text in a terminal, json elsewhere"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="from which level on to log")
-    log_prompts: bool = Field(False, description="log what requests ask, too; never without this (default: off)")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level to log")
+    log_prompts: bool = Field(False, description="also log the prompts of requests (default: off)")
     itl_target: float = Field(
-        1.0, gt=0, le=60, description="how long a stream may wait between two tokens for prompts to be read, in seconds"
+        1.0, gt=0, le=60, description="maximum seconds between two tokens of a stream while prompts are prefilled"
     )
     cache_memory: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="the prefix cache's memory in MiB; 0 is no cache (default: half of what is left, at most 4096)",
+        description="size of the prefix cache in MiB, 0 to disable it (default: half of the free memory, at most 4096)",
     )

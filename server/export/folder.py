@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from server.export.shapes import SHAPES
 from server.export.sources import Checkpoint, RandomWeights, TensorSource
 from server.export.tensors import tensor_shapes
 from server.export.tokenizer import BUILT_IN_TOKENIZER, pad_vocabulary
+from server.progress import Advance, show_progress
 
 Dtype = Literal["fp32", "q4"]
 Progress = Callable[[str], None]
@@ -109,8 +110,17 @@ def _write_graph(
     with ExternalData(path, SHARD_BYTES) as data:
         graph = GraphBuilder(data)
         layers = Int4Layers(graph, source) if dtype == "q4" else Float32Layers(graph, source, store_fp16)
-        Lfm2Graph(graph, layers, config).build(progress or (lambda _: None))
+        with _layer_progress(len(config.attention_layers), progress) as advance:
+            Lfm2Graph(graph, layers, config).build(advance)
         graph.save(path, name="lfm2")
+
+
+def _layer_progress(total: int, progress: Progress | None) -> AbstractContextManager[Advance]:
+    def line(done: int) -> str:
+        return f"layer {done + 1} of {total}" if done < total else "head"
+
+    say = progress or (lambda _: None)
+    return show_progress("Layers", total, say, line, unit="layers", interval=0, bar=progress is not None)
 
 
 def _check_blocks(config: Lfm2Config) -> None:

@@ -36,18 +36,18 @@ class Lfm2Graph:
         self._rotary = (graph.weight("cosines", cosines), graph.weight("sines", sines))
         self._lengths = self._sequence_lengths()
 
-    def build(self, progress: Callable[[str], None]) -> None:
+    def build(self, advance: Callable[[int], None]) -> None:
         """Add all layers and the head.
 
-        `progress` is called with a short text before each.
+        `advance` is called with the number of finished layers after each.
         """
         g, config = self._g, self._config
         hidden = self._layers.embed(self._ids, EMBEDDING)
         for layer in range(len(config.attention_layers)):
-            progress(f"layer {layer + 1} of {len(config.attention_layers)}")
+            advance(layer)
             with g.scope(f"layer.{layer}"):
                 hidden = self._layer(hidden, layer)
-        progress("head")
+        advance(len(config.attention_layers))
         kept = g.node("Unsqueeze", g.node("Neg", "num_logits_to_keep"), g.constant([0]))
         last = g.tail(hidden, kept, axis=1)
         self._layers.linear(self._norm(last, FINAL_NORM), EMBEDDING if config.tied_head else HEAD, out="logits")

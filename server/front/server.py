@@ -8,6 +8,7 @@ the listeners, and gives running requests `drain_timeout` seconds to finish. Fin
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -24,6 +25,8 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from server.errors import StartupError
 from server.front.connection import Connection, ConnectionLimits
+
+logger = logging.getLogger(__name__)
 
 ABANDON_SECONDS = 5.0
 """Time to report errors for abandoned requests, and to stop the engine."""
@@ -94,19 +97,23 @@ class FrontServer(uvicorn.Server):
         super().__init__(settings)
         self._state = state
         self._front = config
+        self._signal: signal.Signals | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Start the shutdown on the first signal; let the next kill the process."""
         for handled in HANDLED_SIGNALS:
             signal.signal(handled, signal.SIG_DFL)
+        self._signal = signal.Signals(sig)
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, stop, and abandon the requests that do not finish in time."""
+        timeout, loop = self._front.drain_timeout, asyncio.get_running_loop()
+        if self._signal is not None:  # without a signal the start failed, and its reason is all that is printed
+            logger.info("%s: stopping; running requests have %g seconds to finish.", self._signal.name, timeout)
         self._state.drain()
         await asyncio.sleep(self._front.drain_delay)
         self._state.stop()
-        timeout, loop = self._front.drain_timeout, asyncio.get_running_loop()
         timers = (
             loop.call_later(timeout, self._state.abandon),
             loop.call_later(timeout + ABANDON_SECONDS, self._abort_connections),

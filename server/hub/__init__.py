@@ -1,1 +1,1 @@
-"""The Hugging Face hub: which files a model needs, their download, the local cache."""
+"""The Hugging Face hub: choose the files of a model, download them, find them in the cache."""

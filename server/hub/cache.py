@@ -1,34 +1,38 @@
-"""Large files of a hub repository, fetched into the hub's own cache so that a later process can go on with them.
+"""Download large files of a hub repository into huggingface_hub's cache, resuming interrupted ones.
 
-huggingface_hub begins an interrupted file anew in every process, which is why these are fetched here. Knows nothing of
-models.
+huggingface_hub itself restarts an interrupted file in every new process. Knows nothing of models.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import httpx2
 from huggingface_hub import constants, get_session
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_status, tqdm  # type: ignore[attr-defined]
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    WeakFileLock,
+    are_progress_bars_disabled,
+    build_hf_headers,
+    hf_raise_for_status,
+)
 
 from server.errors import HubError
+from server.progress import show_progress
 
 RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds to wait after each attempt at a file that brought nothing; an attempt that brought bytes starts anew."""
-PASSING_STATUSES = (408, 429, 500, 502, 503, 504)
-# The base of all errors of whichever HTTP client huggingface_hub is built on.
-TransportError: type[BaseException] = HfHubHTTPError.__bases__[0]
+"""Seconds to wait after consecutive attempts that receive nothing; received bytes start the series again."""
+RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """A file of a repository: `size` in bytes, and `sha256` where the hub keeps it outside git, as all large ones."""
+    """A file of a repository; `size` is in bytes, `sha256` is None for files stored in git, which are small."""
 
     path: str
     size: int
@@ -38,18 +42,23 @@ class HubFile:
 
 @dataclass(frozen=True, slots=True)
 class HubCache:
-    """What is there of one repository: `blobs` by hash, `snapshots` of links to them by commit."""
+    """One repository in the cache: `blobs` named by hash, and `snapshots` of links to them, one per commit."""
 
     folder: Path
 
     def has(self, file: HubFile, commit: str) -> bool:
+        """Return whether the whole file is in the cache."""
         return (self.folder / "snapshots" / commit / file.path).exists() or self._blob(file).exists()
 
     def bytes_to_fetch(self, missing: Iterable[HubFile]) -> int:
+        """Return the bytes left to download, given what earlier attempts have kept."""
         return sum(file.size - _size(_partial(self._blob(file))) for file in missing)
 
-    def fetch(self, file: HubFile, url: str) -> None:
-        """Bring in a large file, going on where an earlier attempt or process stopped."""
+    def fetch(self, file: HubFile, url: str, say: Callable[[str], None]) -> None:
+        """Download a large file from `url`, resuming where an earlier attempt or process stopped.
+
+        Raises HubError if the connection keeps breaking or the content does not match its checksum.
+        """
         blob = self._blob(file)
         lock = self.folder.parent / ".locks" / self.folder.name / f"{blob.name}.lock"
         for folder in (blob.parent, lock.parent):
@@ -59,12 +68,12 @@ class HubCache:
                 return
             partial = _partial(blob)
             with partial.open("ab") as out:
-                _receive(url, out, file)
+                _receive(url, out, file, say)
             with partial.open("rb") as content:
                 intact = hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
             if not intact:
                 partial.unlink()
-                raise HubError(f"{file.path} does not have its checksum: run again to download it anew.")
+                raise HubError(f"{file.path} does not match its checksum: run again to download it from the start.")
             partial.replace(blob)
 
     def _blob(self, file: HubFile) -> Path:
@@ -75,18 +84,24 @@ def _partial(blob: Path) -> Path:
     return blob.with_name(f"{blob.name}.incomplete")
 
 
-def _receive(url: str, out: BinaryIO, file: HubFile) -> None:
-    """Append to `out` what it lacks of a file, however often the connection breaks, as long as bytes come."""
+def _receive(url: str, out: BinaryIO, file: HubFile, say: Callable[[str], None]) -> None:
+    """Append the rest of a file to `out`; a broken connection is retried as long as some bytes arrive."""
     delays = iter(RETRY_DELAYS)
-    options = {"total": file.size, "initial": out.tell(), "unit": "B", "unit_scale": True}
-    with tqdm(desc=file.path, disable=None, **options) as bar:  # type: ignore[no-untyped-call]
+    with show_progress(
+        file.path,
+        file.size,
+        say,
+        lambda done: f"{file.path}: {size_text(done)} of {size_text(file.size)}.",
+        start=out.tell(),
+        bar=not are_progress_bars_disabled(),
+    ) as advance:
         while (before := out.tell()) < file.size:
-            reason = "the answer ended early"
+            reason = "the response ended early"
             try:
                 for _ in _append_body(url, out):
-                    bar.update(out.tell() - bar.n)
-            except TransportError as error:
-                if isinstance(error, HfHubHTTPError) and error.response.status_code not in PASSING_STATUSES:
+                    advance(out.tell())
+            except httpx2.HTTPError as error:
+                if isinstance(error, HfHubHTTPError) and error.response.status_code not in RETRIED_STATUSES:
                     raise
                 reason = first_line(error)
             if out.tell() > before:
@@ -95,17 +110,17 @@ def _receive(url: str, out: BinaryIO, file: HubFile) -> None:
                 time.sleep(delay)
             else:
                 raise HubError(
-                    f"The download of {file.path} was interrupted ({reason}) with {size_text(before)} of "
-                    f"{size_text(file.size)} there: run again to go on."
+                    f"The download of {file.path} was interrupted ({reason}) after {size_text(before)} of "
+                    f"{size_text(file.size)}: run again to resume."
                 )
 
 
 def _append_body(url: str, out: BinaryIO) -> Iterator[None]:
-    """Ask for what comes after `out`'s end and append it piece by piece."""
+    """Request the bytes after the end of `out` and append them piece by piece, yielding after each."""
     headers = build_hf_headers() | {"Range": f"bytes={out.tell()}-", "Accept-Encoding": "identity"}
     with get_session().stream("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response:
         hf_raise_for_status(response)
-        if response.status_code != 206:  # the whole file, whatever was asked for
+        if response.status_code != 206:  # the server ignored the range and sends the whole file
             out.seek(0)
             out.truncate()
         for piece in response.iter_bytes():
@@ -114,6 +129,7 @@ def _append_body(url: str, out: BinaryIO) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type if it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -122,4 +138,5 @@ def _size(path: Path) -> int:
 
 
 def size_text(size: int) -> str:
+    """Return `size` in bytes as text: "1.2 GB" or "3.4 MB"."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

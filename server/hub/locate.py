@@ -1,7 +1,7 @@
-"""Models from the Hugging Face hub: what is needed of a repository, brought into the hub's own cache.
+"""Download models from the Hugging Face hub: choose a repository's files and bring them into the cache.
 
-huggingface_hub does the talking and lays out the cache, so its environment variables hold here too. Knows nothing of
-what the files say.
+huggingface_hub sends the requests and lays out the cache, so its environment variables apply. Knows nothing of what the
+files contain.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from huggingface_hub import HfApi, constants, hf_hub_url, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -29,7 +30,7 @@ from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
 from server.errors import HubError, ModelFolderError
-from server.hub.cache import HubCache, HubFile, TransportError, first_line, size_text
+from server.hub.cache import HubCache, HubFile, first_line, size_text
 from server.runtime.model_folder import choose_dtype, graphs_by_dtype, read_graph
 
 Progress = Callable[[str], None]
@@ -49,26 +50,26 @@ COMPANIONS = (
 
 
 def locate(model: str, revision: str | None, dtype: str, progress: Progress | None = None) -> Path:
-    """The folder of `model`, a repository on the hub, which is downloaded.
+    """Download `model`, a repository on the hub, and return its folder.
 
-    Raises HubError where its name cannot be one, and as `download` does.
+    Raises HubError if `model` cannot be the name of a repository, and as `download` does.
     """
     if not is_repo_id(model):
-        raise HubError(f"{model} is neither a folder here nor the name of a model on the hub (organization/name).")
+        raise HubError(f"{model} is neither a folder nor the name of a model on the hub (organization/name).")
     return download(model, revision, dtype, progress)
 
 
 def is_repo_id(text: str) -> bool:
-    """Whether `text` may name a repository: `organization/name`."""
+    """Return whether `text` has the form of a repository name, `organization/name`."""
     return REPO_ID.fullmatch(text) is not None
 
 
 def download(repo_id: str, revision: str | None, dtype: str, progress: Progress | None = None) -> Path:
-    """Bring a model's graph of `dtype`, its weights, configs and tokenizer into the cache; returns their folder.
+    """Download a model's graph of `dtype`, its weights, configs and tokenizer, and return their folder.
 
-    `revision` is a branch, tag or commit, "main" if None. What is cached is not asked for again, and where the hub
-    does not answer, the cache is all there is. `progress` is told what is being done. Raises HubError, saying what to
-    do about it.
+    `revision` is a branch, tag or commit; None means "main". Cached files are not downloaded again, and if the hub does
+    not answer, the cached model is used. `progress` receives a line about each download. Raises HubError with a message
+    that says what to do.
     """
     say = progress or (lambda _: None)
     try:
@@ -90,7 +91,7 @@ def download(repo_id: str, revision: str | None, dtype: str, progress: Progress 
         for file in missing:
             if file.sha256 is not None:
                 say(f"Downloading {file.path}, {size_text(file.size)}.")
-                cache.fetch(file, hf_hub_url(repo_id, file.path, revision=listing.commit))
+                cache.fetch(file, hf_hub_url(repo_id, file.path, revision=listing.commit), say)
         paths = [file.path for file in files]
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=paths, tqdm_class=_NoBar))
 
@@ -111,7 +112,7 @@ def _check_space(repo_id: str, needed: int, folder: Path) -> None:
 
 
 class _NoBar(tqdm):
-    """For small files and links to large ones: a bar would come and go in every log."""
+    """No progress bar: for small files and links to large ones, which take no time."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options | {"disable": True})  # type: ignore[no-untyped-call]
@@ -127,7 +128,7 @@ def _list(repo_id: str, revision: str | None) -> _Listing:
 
 
 def _choose(repo_id: str, files: Iterable[HubFile], dtype: str) -> list[HubFile]:
-    """The graph of `dtype`, the files its weights are in, and what belongs beside them."""
+    """Return the graph of `dtype`, its weight files and the configs and tokenizer files beside them."""
     paths = [file.path for file in files]
     graphs = graphs_by_dtype(paths)
     if not graphs:
@@ -155,7 +156,7 @@ def _no_graph(repo_id: str, paths: list[str]) -> str:
 
 
 def _cached(repo_id: str, revision: str | None, dtype: str, error: HubError) -> Path:
-    """The cache's folder of a model, where it is complete for `dtype`; raises `error` where there is none."""
+    """Return the cached folder of a model; raises `error` if none is complete for `dtype`."""
     try:
         folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True, allow_patterns=[]))
     except (LocalEntryNotFoundError, HFValidationError):
@@ -181,23 +182,23 @@ def _is_complete(graph: Path) -> bool:
 
 @contextmanager
 def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
-    """Turn whatever goes wrong between here and the hub into a HubError that says what to do about it."""
+    """Turn every failure on the way to the hub into a HubError that says what to do."""
     hub, cache = constants.ENDPOINT, constants.HF_HUB_CACHE
     try:
         yield
     except OfflineModeIsEnabled as error:
         raise HubError(
-            f"HF_HUB_OFFLINE is set, so only what is in the cache ({cache}) can be served: unset it to download "
+            f"HF_HUB_OFFLINE is set, so only models in the cache ({cache}) can be served: unset it to download "
             f"{repo_id}."
         ) from error
     except GatedRepoError as error:
         raise HubError(
-            f"{repo_id} is gated: accept its terms at {hub}/{repo_id} and set HF_TOKEN to a token of that account."
+            f"{repo_id} is gated: accept its terms at {hub}/{repo_id} and set HF_TOKEN to a token of your account."
         ) from error
     except RepositoryNotFoundError as error:
         raise HubError(
-            f"{repo_id} is neither a folder here nor a model at {hub}; if it is private, set HF_TOKEN to a token that "
-            "may read it."
+            f"{repo_id} is neither a folder nor a model at {hub}; if it is private, set HF_TOKEN to a token with "
+            "access to it."
         ) from error
     except RevisionNotFoundError as error:
         raise HubError(f"{repo_id} has no revision {revision!r}: name a branch, a tag or a commit.") from error
@@ -205,14 +206,14 @@ def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
         status = error.response.status_code
         hint = "check HF_TOKEN" if status in (401, 403) else "try again later"
         raise HubError(f"{hub} refused {repo_id} with status {status}: {hint}.") from error
-    except (TransportError, LocalEntryNotFoundError) as error:
+    except (httpx2.HTTPError, LocalEntryNotFoundError) as error:
         raise HubError(
             f"The hub at {hub} cannot be reached ({first_line(error.__cause__ or error)}): check the network, or set "
-            f"HF_ENDPOINT to a mirror; without a hub, only a folder or what is in the cache ({cache}) can be served."
+            f"HF_ENDPOINT to a mirror; without a hub, only folders and models in the cache ({cache}) can be served."
         ) from error
     except HFValidationError as error:
-        raise HubError(f"{repo_id} is not the name of a model on the hub: {first_line(error)}") from error
+        raise HubError(f"{repo_id} is not a valid name of a model on the hub: {first_line(error)}") from error
     except OSError as error:
         raise HubError(f"{repo_id} cannot be downloaded to {cache}: {first_line(error)}.") from error
     except (ValueError, TypeError, KeyError) as error:
-        raise HubError(f"{hub} does not answer as a Hugging Face hub does: check HF_ENDPOINT.") from error
+        raise HubError(f"{hub} does not answer like a Hugging Face hub: check HF_ENDPOINT.") from error

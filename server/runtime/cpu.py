@@ -1,4 +1,7 @@
-"""Counts the cores this process may use, by CPU affinity and quotas."""
+"""The CPU: how many cores this process may use, by affinity and quotas, and which instructions it has.
+
+Knows nothing of what the threads are for.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from server.runtime.cgroups import control_groups, read
+
+KERNEL_FEATURES = {
+    "AVX2": "avx2",
+    "AVX-VNNI": "avx_vnni",
+    "AVX512-VNNI": "avx512_vnni",
+    "AMX": "amx_int8",
+    "NEON dotprod": "asimddp",
+    "i8mm": "i8mm",
+}
+"""The features that onnxruntime chooses its 4- and 8-bit kernels by, with their names in /proc/cpuinfo."""
 
 
 def available_threads(root: Path = Path("/")) -> int:
@@ -39,3 +52,18 @@ def _quotas(root: Path) -> Iterator[float]:
         quota, period = limit
         if quota.isdecimal() and period.isdecimal():  # without a limit, it is "max" in version 2 and -1 in version 1
             yield int(quota) / int(period)
+
+
+def cpu_flags(root: Path = Path("/")) -> list[str]:
+    """Return the names of the CPU's features as Linux spells them, sorted; empty on other systems."""
+    for line in read(root / "proc" / "cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return sorted(value.split())
+    return []
+
+
+def kernel_features(root: Path = Path("/")) -> list[str]:
+    """Return those of KERNEL_FEATURES that the CPU has."""
+    flags = set(cpu_flags(root))
+    return [feature for feature, flag in KERNEL_FEATURES.items() if flag in flags]

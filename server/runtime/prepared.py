@@ -18,7 +18,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from server.runtime.cgroups import read
+from server.runtime.cpu import cpu_flags
 from server.runtime.graph import Graph
 
 GRAPH, WEIGHTS, MANIFEST = "model.onnx", "weights", "manifest.json"
@@ -83,20 +83,13 @@ def key(graph: Graph) -> str:
         "graph": hashlib.sha256(graph.model).hexdigest(),
         "weights": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
         "onnxruntime": ort.__version__,
-        "cpu": _cpu_features(),
+        "cpu": [platform.machine(), *cpu_flags()],
     }
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:KEY_DIGITS]
 
 
 def gigabytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
-
-
-def _cpu_features() -> list[str]:
-    """What kernels are chosen by: the architecture and, on Linux, its features by name."""
-    lines = read(Path("/proc/cpuinfo")).splitlines()
-    features = next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "")
-    return [platform.machine(), *sorted(features.split())]
 
 
 def _sound(folder: Path, name: str) -> Copy | None:

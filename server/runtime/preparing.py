@@ -20,6 +20,7 @@ from typing import Any
 import onnxruntime as ort
 
 from server.errors import PreparationError
+from server.progress import show_progress
 from server.runtime.graph import Graph
 from server.runtime.prepared import (
     GRAPH,
@@ -46,7 +47,7 @@ OURS = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}({re.escape(PARTIAL)})?")
 """What copies and unfinished ones are called; a folder with another name is somebody else's."""
 GROWTH = 2.25
 """A copy's size is at most about this many times the weights': they are kept, and packed beside."""
-PROGRESS_SECONDS = 5
+POLL_SECONDS = 0.5
 
 Check = Callable[[Graph], str]
 
@@ -159,10 +160,13 @@ def _convert(graph: Graph, target: Path, tell: Tell) -> None:
 
     thread = threading.Thread(target=work, name="prepare", daemon=True)
     thread.start()
-    while thread.is_alive():
-        thread.join(PROGRESS_SECONDS)
-        written = sum(path.stat().st_size for path in target.iterdir())
-        tell(f"{gigabytes(written)} written" if written else "Packing ...")
+    expected = int(graph.weight_bytes * GROWTH)
+    with show_progress(
+        "Packing", expected, tell, lambda size: f"{gigabytes(size)} written" if size else "Packing ..."
+    ) as advance:
+        while thread.is_alive():
+            thread.join(POLL_SECONDS)
+            advance(sum(path.stat().st_size for path in target.iterdir()))
     if errors:
         free = gigabytes(shutil.disk_usage(target).free)
         reason = " ".join(str(errors[0]).split())

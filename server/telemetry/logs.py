@@ -23,6 +23,9 @@ from server.chat.completion import AnyCompletion
 trace_context: ContextVar[Mapping[str, str]] = ContextVar("trace_context", default=MappingProxyType({}))
 """The `trace_id` and `span_id` of the current request; empty if it is not traced."""
 
+QUIET = ("httpx2", "uvicorn.error")
+"""Loggers silenced below warnings: they report each request to the hub, and each phase of uvicorn's start and stop."""
+
 request_log = logging.getLogger("server.requests")
 
 
@@ -39,8 +42,8 @@ def configure_logging(log_format: Literal["text", "json"], level: str) -> None:
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     handler.addFilter(note_request)
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    for client in ("httpx", "httpx2"):  # they log each request to the hub at INFO
-        logging.getLogger(client).setLevel(logging.WARNING)
+    for library in QUIET:
+        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 def note_request(line: logging.LogRecord) -> bool:

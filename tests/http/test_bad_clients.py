@@ -37,7 +37,7 @@ def test_a_body_that_is_announced_as_too_large_is_refused_before_it_is_sent(tiny
         client.post(PATH, "Content-Length: 100000000")
         answer = client.answer()
     assert (answer.status, answer.error["code"]) == (413, "request_too_large")
-    assert answer.error["message"] == "The request's body is too large: at most 2,097,152 bytes are taken."
+    assert answer.error["message"] == "The request body is too large: the limit is 2,097,152 bytes."
 
 
 def test_a_body_that_becomes_too_large_is_refused_while_it_comes(tiny: Server) -> None:
@@ -60,7 +60,7 @@ def test_a_slow_body_is_a_408(impatient: Server) -> None:
         client.post(PATH, "Content-Length: 100", body=b'{"messages": [')
         answer = client.answer()
         assert (answer.status, answer.error["code"]) == (408, "request_too_slow")
-        assert answer.error["message"] == "The request's body did not arrive within 0.3 seconds."
+        assert answer.error["message"] == "The request body did not arrive within 0.3 seconds."
         assert client.is_cut()
     assert works(impatient)
 

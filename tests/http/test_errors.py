@@ -186,7 +186,7 @@ def test_a_body_is_json_whatever_its_content_type_says(tiny: Server) -> None:
 def test_a_body_that_is_too_large_is_refused(tiny: Server) -> None:
     error = error_of(tiny.chat(messages=[{"role": "user", "content": "x" * 2**21}]), 413)
     assert error["code"] == "request_too_large"
-    assert error["message"] == "The request's body is too large: at most 2,097,152 bytes are taken."
+    assert error["message"] == "The request body is too large: the limit is 2,097,152 bytes."
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -195,8 +195,8 @@ def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers(tiny: Server, s
     error = error_of(answer, 400)
     assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
     assert error["message"] == (
-        "This model's maximum context length is 4096 tokens and at least one must be left for the answer; your prompt "
-        "has 5009 tokens. Please shorten it."
+        "This model's maximum context length is 4096 tokens, at least one of them for the answer; your prompt has 5009 "
+        "tokens. Please shorten it."
     )
 
 
@@ -214,7 +214,7 @@ def test_a_max_tokens_that_does_not_fit_is_served_up_to_the_contexts_end(start_s
 def test_a_model_that_is_not_served_is_not_found(tiny: Server) -> None:
     error = error_of(tiny.chat(model="gpt-4o", messages=HELLO), 404)
     assert (error["code"], error["param"]) == ("model_not_found", "model")
-    assert error["message"] == "The model `gpt-4o` does not exist here. Served: tiny-model."
+    assert error["message"] == "The model `gpt-4o` does not exist. This server serves: tiny-model."
     assert error_of(httpx.get(f"{tiny.url}/v1/models/gpt-4o"), 404)["code"] == "model_not_found"
 
 

@@ -59,7 +59,7 @@ def test_a_request_that_takes_longer_than_it_may_is_a_504_that_is_not_tried_agai
     assert answer.headers["x-should-retry"] == "false"
     error = error_of(answer, 504)
     assert (error["type"], error["code"]) == ("timeout_error", "request_timeout")
-    assert error["message"] == "The request was not finished within its time limit of 0.5 seconds."
+    assert error["message"] == "The request did not finish within its time limit of 0.5 seconds."
     server.wait_until(server.is_idle)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -92,3 +93,19 @@ def test_what_is_got_is_as_told(demo: Server, document: dict[str, Any]) -> None:
         operation = document["paths"][path.replace("lfm2-demo", "{name}")]["get"]
         told = operation["responses"]["200"]["content"]["application/json"]["schema"]
         validator(document, told).validate(httpx.get(demo.url + path).json())
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_the_documentation_pages_need_no_other_host(demo: Server, page: str) -> None:
+    answer = httpx.get(f"{demo.url}{page}")
+    assert answer.status_code == 200
+    assert "//" not in re.sub(r"^ *//.*$|<!--.*?-->", "", answer.text, flags=re.MULTILINE)
+    linked = re.findall(r"""(?:src|href|spec-url|url)[=:] ?["']([^"']+)["']""", answer.text)
+    assert "/openapi.json" in linked
+    assert [path for path in linked if path.endswith(".js")]
+    for path in linked:
+        assert httpx.get(f"{demo.url}{path}").status_code == 200, path
+
+
+def test_the_document_is_openapi_3_1(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1.")

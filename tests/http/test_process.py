@@ -15,6 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests import models
+
 
 @contextmanager
 def serve(*options: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
@@ -43,7 +45,7 @@ def serve(*options: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
 def test_the_banner_says_what_is_served_and_what_to_try() -> None:
     with serve("--threads", "1") as (_, address, said):
         assert "BUILT-IN DEMO MODEL" in said
-        assert "Sampling where a request sets none: temperature 0.3" in said
+        assert "Default sampling: temperature 0.3" in said
         assert f"curl {address}/v1/chat/completions" in said
         assert f'OpenAI(base_url="{address}/v1"' in said
 
@@ -71,23 +73,52 @@ def test_a_signal_lets_running_answers_finish(tiny_model: Path, how: signal.Sign
         assert "Traceback" not in process.stdout.read()  # type: ignore[union-attr]
 
 
-def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+def failed_start(*options: str) -> list[str]:
+    """The lines that a start prints which ends with code 1."""
+    command = [sys.executable, "-m", "server", "serve", *options]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (1, ""), result.stderr
+    return result.stderr.splitlines()
+
+
+both_formats = pytest.mark.parametrize("log_format", ["text", "json"])
+
+
+@both_formats
+def test_a_taken_port_is_one_line(log_format: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        command = [sys.executable, "-m", "server", "serve", "--port", port]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 1
-    assert result.stderr == (
-        f"lfm-serve: Cannot listen on 127.0.0.1, port {port}: Address already in use. Choose another with --port.\n"
-    )
+        assert failed_start("--port", port, "--log-format", log_format) == [
+            f"lfm-serve: Cannot listen on 127.0.0.1, port {port}: Address already in use. Choose another with --port."
+        ]
 
 
-def test_a_model_that_is_not_there_ends_the_server_with_one_line() -> None:
-    command = [sys.executable, "-m", "server", "serve", "--port", "0", "--model", "./nowhere"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 1
-    assert "Traceback" not in result.stderr
-    assert re.search(r"^lfm-serve: .*nowhere", result.stderr, re.MULTILINE)
+@both_formats
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--model", "nosuch"], "nosuch is neither a folder nor the name of a model on the hub"),
+        (["--model", "{tmp}"], "{tmp} "),
+        (["--ssl-certfile", "{tmp}/empty.pem"], "--ssl-certfile, --ssl-keyfile: "),
+        (["--api-keys-file", "{tmp}/empty.pem"], "--api-keys-file"),
+    ],
+)
+def test_a_failed_start_prints_its_reason_and_nothing_else(
+    tmp_path: Path, options: list[str], reason: str, log_format: str
+) -> None:
+    (tmp_path / "empty.pem").touch()
+    given = [option.format(tmp=tmp_path) for option in options]
+    (line,) = failed_start("--port", "0", "--log-format", log_format, *given)
+    assert line.startswith(f"lfm-serve: {reason.format(tmp=tmp_path)}")
+
+
+@both_formats
+def test_a_model_that_cannot_be_loaded_ends_the_start_with_its_reason(tmp_path: Path, log_format: str) -> None:
+    model = models.build("onnx-community", tmp_path / "model")
+    (model / "onnx" / "model.onnx_data").write_bytes(b"")
+    *progress, reason = failed_start("--port", "0", "--log-format", log_format, "--model", str(model))
+    assert all("Loading model.onnx" in line for line in progress)
+    assert reason.startswith("lfm-serve: ")
 
 
 SLOW_START = """

@@ -1,12 +1,14 @@
-"""The command line as its user sees it: what is understood, and one line for each thing that is not."""
+"""The command line: valid arguments are parsed, and each invalid one gets a line."""
 
 from __future__ import annotations
 
+import platform
 import re
 import signal
 import subprocess
 import sys
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from pydantic import SecretStr
 
 from server import __version__
 from server.cli import Export, UsageError, main, parse
+from server.runtime.cpu import kernel_features
 from server.settings import Settings
 from tests.checkpoints import CONFIGS, random_tensors, write_checkpoint
 
@@ -22,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An environment without options, and a folder that holds a template and nothing else."""
+    """Unset all option variables and change to a folder with only a template."""
     for name in Settings.model_fields:
         monkeypatch.delenv(f"LFM_{name.upper()}", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
@@ -82,19 +85,19 @@ def test_serve_without_options_is_the_defaults() -> None:
         ("default_sampling", '{"temperature": 1}', '{"top_k": 5}', {"top_k": 5}),
     ],
 )
-def test_an_option_wins_over_its_variable(
+def test_an_option_overrides_its_variable(
     monkeypatch: pytest.MonkeyPatch, name: str, variable: str, flag: str, value: object
 ) -> None:
     monkeypatch.setenv(f"LFM_{name.upper()}", variable)
     assert getattr(parse(["serve", f"--{name.replace('_', '-')}", flag]), name) == value
 
 
-def test_an_option_makes_up_for_a_variable_that_is_not_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_option_overrides_an_invalid_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LFM_PORT", "99999")
     assert parse(["serve", "--port", "9000"]) == Settings(port=9000)
 
 
-def test_a_variable_counts_where_there_is_no_option(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_applies_without_its_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LFM_PORT", "9000")
     monkeypatch.setenv("LFM_MAX_SEQS", "")
     settings = parse(["serve", "--threads", "2"])
@@ -102,40 +105,40 @@ def test_a_variable_counts_where_there_is_no_option(monkeypatch: pytest.MonkeyPa
     assert (settings.port, settings.max_seqs, settings.threads) == (9000, 16, 2)
 
 
-JSON_OBJECT = 'a JSON object such as {"temperature": 0.7} is needed'
+JSON_OBJECT = 'must be a JSON object such as {"temperature": 0.7}'
 
 
 @pytest.mark.parametrize(
     ("name", "value", "line"),
     [
-        ("port", "99999", "--port: 99999 is not allowed: at most 65535"),
-        ("port", "-1", "--port: -1 is not allowed: at least 0"),
-        ("port", "http", "--port: http is not allowed: a whole number is needed"),
-        ("port", "80\n81", r"--port: '80\n81' is not allowed: a whole number is needed"),
-        ("chat_template", "absent", "--chat-template: absent is not allowed: there is no such file"),
-        ("max_model_len", "1", "--max-model-len: 1 is not allowed: at least 2"),
-        ("max_seqs", "0", "--max-seqs: 0 is not allowed: at least 1"),
-        ("max_waiting", "-1", "--max-waiting: -1 is not allowed: at least 0"),
-        ("threads", "0.5", "--threads: 0.5 is not allowed: a whole number is needed"),
-        ("default_sampling", "0.7", f"--default-sampling: 0.7 is not allowed: {JSON_OBJECT}"),
-        ("default_sampling", "{", f"--default-sampling: {{ is not allowed: {JSON_OBJECT}"),
-        ("default_sampling", '{"top_p": 0}', "--default-sampling: top_p 0 is not allowed: more than 0"),
-        ("default_sampling", '{"min_p": 1.5}', "--default-sampling: min_p 1.5 is not allowed: at most 1"),
+        ("port", "99999", "--port: 99999 is invalid: must be at most 65535"),
+        ("port", "-1", "--port: -1 is invalid: must be at least 0"),
+        ("port", "http", "--port: http is invalid: must be a whole number"),
+        ("port", "80\n81", r"--port: '80\n81' is invalid: must be a whole number"),
+        ("chat_template", "absent", "--chat-template: absent is invalid: no such file"),
+        ("max_model_len", "1", "--max-model-len: 1 is invalid: must be at least 2"),
+        ("max_seqs", "0", "--max-seqs: 0 is invalid: must be at least 1"),
+        ("max_waiting", "-1", "--max-waiting: -1 is invalid: must be at least 0"),
+        ("threads", "0.5", "--threads: 0.5 is invalid: must be a whole number"),
+        ("default_sampling", "0.7", f"--default-sampling: 0.7 is invalid: {JSON_OBJECT}"),
+        ("default_sampling", "{", f"--default-sampling: {{ is invalid: {JSON_OBJECT}"),
+        ("default_sampling", '{"top_p": 0}', "--default-sampling: top_p 0 is invalid: must be greater than 0"),
+        ("default_sampling", '{"min_p": 1.5}', "--default-sampling: min_p 1.5 is invalid: must be at most 1"),
         (
             "default_sampling",
             '{"top_k": 1.5}',
-            "--default-sampling: top_k 1.5 is not allowed: a whole number is needed",
+            "--default-sampling: top_k 1.5 is invalid: must be a whole number",
         ),
-        ("default_sampling", '{"min_p": "a"}', "--default-sampling: min_p a is not allowed: a number is needed"),
+        ("default_sampling", '{"min_p": "a"}', "--default-sampling: min_p a is invalid: must be a number"),
         (
             "default_sampling",
             '{"temp": 1}',
-            "--default-sampling: temp is not allowed: known are temperature, top_k, top_p, min_p, repetition_penalty, "
+            "--default-sampling: temp is invalid: must be one of temperature, top_k, top_p, min_p, repetition_penalty, "
             "frequency_penalty, presence_penalty",
         ),
     ],
 )
-def test_a_bad_value_is_named_with_its_option_what_is_allowed_and_the_variable_it_came_from(
+def test_an_invalid_value_gets_a_line_with_its_option_the_reason_and_its_variable(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, line: str
 ) -> None:
     assert refusals("serve", f"--{name.replace('_', '-')}", value) == [line]
@@ -146,9 +149,9 @@ def test_a_bad_value_is_named_with_its_option_what_is_allowed_and_the_variable_i
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ("a,", "an empty value is not allowed"),
-        ("[1]", "1 is not allowed: text is needed"),
-        ("[a", "[a is not allowed: names separated by commas or a JSON list of names is needed"),
+        ("a,", "must not be empty"),
+        ("[1]", "1 is invalid: must be text"),
+        ("[a", "[a is invalid: must be names separated by commas, or a JSON list of names"),
     ],
 )
 def test_a_variable_that_holds_no_names_is_refused(monkeypatch: pytest.MonkeyPatch, value: str, reason: str) -> None:
@@ -158,21 +161,21 @@ def test_a_variable_that_holds_no_names_is_refused(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("flag", ["--host", "--api-key", "--model", "--revision", "--dtype", "--served-model-name"])
 def test_an_empty_option_is_refused(flag: str) -> None:
-    assert refusals("serve", flag, "") == [f"{flag}: an empty value is not allowed"]
+    assert refusals("serve", flag, "") == [f"{flag}: must not be empty"]
 
 
 def test_each_fault_gets_its_own_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("LFM_THREADS", "0")
     assert main(["serve", "--port", "99999", "--default-sampling", '{"top_k": -1, "min_p": 2}']) == 2
     assert sorted(capsys.readouterr().err.splitlines()) == [
-        "lfm-serve: --default-sampling: min_p 2 is not allowed: at most 1",
-        "lfm-serve: --default-sampling: top_k -1 is not allowed: at least 0",
-        "lfm-serve: --port: 99999 is not allowed: at most 65535",
-        "lfm-serve: --threads: 0 is not allowed: at least 1 (LFM_THREADS)",
+        "lfm-serve: --default-sampling: min_p 2 is invalid: must be at most 1",
+        "lfm-serve: --default-sampling: top_k -1 is invalid: must be at least 0",
+        "lfm-serve: --port: 99999 is invalid: must be at most 65535",
+        "lfm-serve: --threads: 0 is invalid: must be at least 1 (LFM_THREADS)",
     ]
 
 
-# --- what there is not ---
+# --- invalid arguments ---
 
 
 @pytest.mark.parametrize(
@@ -184,34 +187,39 @@ def test_each_fault_gets_its_own_line(monkeypatch: pytest.MonkeyPatch, capsys: p
         (["serve", "my-model"], ["unexpected argument: my-model"]),
         (["serve", "--port"], ["--port: expected one argument"]),
         (["export", "--dtpye", "q4", "a", "b"], ["unknown option --dtpye; did you mean --dtype?"]),
-        (["export", "a", "b"], ["--dtype is needed"]),
+        (["export", "a", "b"], ["--dtype is required"]),
         (["export", "a", "--dtype", "q4"], ["the following arguments are required: OUT"]),
-        (["export", "a", "b", "--dtype", "q8"], ["--dtype: q8 is not allowed: 'fp32' or 'q4'"]),
+        (["export", "a", "b", "--dtype", "q8"], ["--dtype: q8 is invalid: must be 'fp32' or 'q4'"]),
         (
             ["export", "--random", "lfm2-8b-a1b", "b", "--dtype", "q4", "--seed", "-1"],
-            ["--seed: -1 is not allowed: at least 0"],
+            ["--seed: -1 is invalid: must be at least 0"],
         ),
         (
             ["export", "a", "b", "--dtype", "q4", "--tokenizer", "c", "--seed", "1"],
-            ["--seed goes with --random only", "--tokenizer goes with --random only"],
+            ["--seed requires --random", "--tokenizer requires --random"],
         ),
-        ([], ["a command comes first, serve, prepare or export; lfm-serve --help says more"]),
-        (["sreve"], ["a command comes first, serve, prepare or export, not sreve; lfm-serve --help says more"]),
-        (["--port", "1"], ["a command comes first, serve, prepare or export, not --port; lfm-serve --help says more"]),
+        ([], ["expected a command (serve, prepare or export); see lfm-serve --help"]),
+        (["sreve"], ["expected a command (serve, prepare or export), not sreve; see lfm-serve --help"]),
+        (["--port", "1"], ["expected a command (serve, prepare or export), not --port; see lfm-serve --help"]),
     ],
 )
-def test_what_there_is_not_is_refused_in_one_line_each(arguments: list[str], lines: list[str]) -> None:
+def test_each_invalid_argument_gets_one_line(arguments: list[str], lines: list[str]) -> None:
     assert refusals(*arguments) == lines
 
 
 # --- help and version ---
 
 
-def test_the_version() -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "server", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
+def test_the_version_names_onnxruntime_and_the_cpu_features_without_loading_onnxruntime() -> None:
+    program = (
+        "import sys\nfrom server.cli import main\ntry:\n    main(['--version'])\n"
+        "finally:\n    assert 'onnxruntime' not in sys.modules"
     )
-    assert result.stdout == f"lfm-serve {__version__}\n"
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    ours, machine = result.stdout.splitlines()
+    assert ours == f"lfm-serve {__version__}"
+    assert machine.startswith(f"onnxruntime {version('onnxruntime')}, Python {platform.python_version()}, ")
+    assert machine.endswith(f" {platform.machine()}: {', '.join(kernel_features()) or 'no known features'}")
 
 
 def test_the_help_of_serve_has_a_line_for_each_option_with_its_default_and_variable(
@@ -235,7 +243,7 @@ def test_the_help_of_export_lists_its_options(capsys: pytest.CaptureFixture[str]
     assert listed == ["CHECKPOINT", "OUT", "--random", "--dtype", "--tokenizer", "--seed"]
 
 
-def test_asking_for_help_loads_nothing_heavy() -> None:
+def test_the_command_line_imports_nothing_heavy() -> None:
     heavy = {"fastapi", "numpy", "onnx", "onnxruntime", "tokenizers", "transformers", "uvicorn"}
     code = f"import sys, server.cli; print(sorted({heavy} & sys.modules.keys()))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -252,14 +260,14 @@ def test_an_export_of_random_weights_is_understood() -> None:
     )
 
 
-def test_export_does_not_look_at_the_variables_of_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_ignores_the_variables_of_serve(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LFM_DTYPE", "fp16")
     monkeypatch.setenv("LFM_PORT", "http")
     assert parse(["export", "a", "b", "--dtype", "q4"]) == Export(source="a", out=Path("b"), dtype="q4")
 
 
 @pytest.mark.parametrize(("dtype", "file"), [("fp32", "model.onnx"), ("q4", "model_q4.onnx")])
-def test_an_export_tells_how_it_goes_on_and_at_the_end_what_to_do_next(
+def test_an_export_prints_its_progress_and_the_next_command(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], dtype: str, file: str
 ) -> None:
     out = tmp_path / "my model"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from server.runtime.cpu import available_threads
+from server.runtime.cpu import available_threads, kernel_features
 
 NOWHERE = Path("/nowhere")
 
@@ -83,3 +83,18 @@ def test_the_lowest_quota_of_the_groups_above_holds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["/docker/0123", "/../../kubepods/pod1"])
 def test_a_container_whose_group_path_is_the_host_s_finds_its_limit_at_the_mount(tmp_path: Path, path: str) -> None:
     assert available_threads(machine(tmp_path, f"0::{path}\n", {"cpu.max": "200000 100000"})) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "features"),
+    [
+        ("flags\t\t: fpu avx2 avx512_vnni amx_tile amx_int8 avx_vnni", ["AVX2", "AVX-VNNI", "AVX512-VNNI", "AMX"]),
+        ("Features\t: fp asimd asimddp i8mm", ["NEON dotprod", "i8mm"]),
+        ("flags : fpu sse2", []),
+    ],
+)
+def test_the_features_that_kernels_are_chosen_by(tmp_path: Path, line: str, features: list[str]) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "cpuinfo").write_text(f"processor : 0\nmodel name : flags\n{line}\n\nprocessor : 1\n")
+    assert kernel_features(tmp_path) == features
+    assert kernel_features(NOWHERE) == []

@@ -134,6 +134,7 @@ def test_the_tied_head_is_stored_once(tmp_path: Path) -> None:
     assert places["model.embed_tokens.weight.packed"] == places["model.embed_tokens.weight.blocks"]
 
 
+@pytest.mark.usefixtures("capsys")  # no terminal, so that there are lines
 def test_tokenizer_template_and_settings_come_along(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "a", CONFIGS["dense"], random_tensors(CONFIGS["dense"]))
     (checkpoint / "chat_template.jinja").write_text("{{ messages }}")

@@ -1,4 +1,4 @@
-"""Models come from the hub: only what is needed, resumed, from the cache where there is no hub; errors are clear."""
+"""Models come from the hub: only the needed files, resumed, from the cache if there is no hub; errors are clear."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Download = Callable[..., Outcome]
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """A repository of two dtypes, weights in a file of their own each, and what a repository has besides."""
+    """A repository of two dtypes, each with its weights in a separate file, and some unrelated files."""
     folders = (models.build(kind, tmp_path_factory.mktemp(kind)) for kind in ("onnx-community", "q4"))
     fp32, q4 = map(files_of, folders)
     other = {"README.md": b"# A model", "onnx/model_q4f16.onnx_data": b"no graph", "model.safetensors": bytes(5000)}
@@ -83,7 +83,7 @@ def download(hub: Hub, tmp_path: Path) -> Download:
     return run
 
 
-def test_only_the_chosen_dtype_and_what_belongs_to_it_is_downloaded(hub: Hub, download: Download) -> None:
+def test_only_the_chosen_dtype_and_its_companion_files_are_downloaded(hub: Hub, download: Download) -> None:
     outcome = download()
     assert set(hub.downloads()) == {
         "onnx/model_q4.onnx",
@@ -104,7 +104,7 @@ def test_a_downloaded_model_can_be_served(download: Download) -> None:
     assert ModelSession(load(model.graph, Precision.FAST), options, model.head_dim).contract.states
 
 
-def test_a_dtype_can_be_asked_for(hub: Hub, download: Download) -> None:
+def test_a_dtype_can_be_chosen(hub: Hub, download: Download) -> None:
     assert open_model_folder(download(dtype="fp32").folder).dtype == "fp32"
     assert {path for path in hub.downloads() if path.startswith("onnx/")} == {"onnx/model.onnx", "onnx/model.onnx_data"}
 
@@ -115,54 +115,48 @@ def test_all_shards_of_the_weights_are_downloaded(hub: Hub, download: Download) 
     assert {f"onnx/model_q4.onnx_data{end}" for end in ("", "_1", "_2")} <= set(hub.downloads())
 
 
-def test_what_is_in_the_cache_is_not_downloaded_again(hub: Hub, download: Download) -> None:
+def test_cached_files_are_not_downloaded_again(hub: Hub, download: Download) -> None:
     first = download()
     hub.requests.clear()
     assert download().folder == first.folder
     assert not hub.downloads()
 
 
-def test_a_revision_can_be_asked_for(hub: Hub, download: Download) -> None:
+def test_a_revision_can_be_chosen(hub: Hub, download: Download) -> None:
     assert download(revision=COMMIT).folder.name == COMMIT
     assert download(revision="v9").error == f"{REPO} has no revision 'v9': name a branch, a tag or a commit."
 
 
-def test_a_download_goes_on_where_the_connection_broke(hub: Hub, download: Download, files: dict[str, bytes]) -> None:
+def test_a_download_resumes_where_the_connection_broke(hub: Hub, download: Download, files: dict[str, bytes]) -> None:
     hub.drops["model_q4.onnx_data"] = [3000, 20_000]
     data = download().folder / "onnx" / "model_q4.onnx_data"
     assert hub.downloads()["onnx/model_q4.onnx_data"] == ["bytes=0-", "bytes=3000-", "bytes=23000-"]
     assert data.read_bytes() == files["onnx/model_q4.onnx_data"]
 
 
-def test_a_download_that_was_given_up_goes_on_when_run_again(
-    hub: Hub, download: Download, files: dict[str, bytes]
-) -> None:
+def test_an_abandoned_download_resumes_when_run_again(hub: Hub, download: Download, files: dict[str, bytes]) -> None:
     hub.drops["model_q4.onnx_data"] = [300_000, 0, 0, 0]
     error = download().error
     assert error is not None
     assert error.startswith("The download of onnx/model_q4.onnx_data was interrupted (")
-    assert error.endswith("with 0.3 MB of 0.5 MB there: run again to go on.")
+    assert error.endswith("after 0.3 MB of 0.5 MB: run again to resume.")
     hub.requests.clear()
     data = download().folder / "onnx" / "model_q4.onnx_data"
     assert hub.downloads()["onnx/model_q4.onnx_data"] == ["bytes=300000-"]
     assert data.read_bytes() == files["onnx/model_q4.onnx_data"]
 
 
-def test_a_server_that_knows_no_ranges_sends_the_file_again(
-    hub: Hub, download: Download, files: dict[str, bytes]
-) -> None:
+def test_a_server_without_ranges_sends_the_file_again(hub: Hub, download: Download, files: dict[str, bytes]) -> None:
     hub.drops["model_q4.onnx_data"], hub.ranges = [3000], False
     assert (download().folder / "onnx" / "model_q4.onnx_data").read_bytes() == files["onnx/model_q4.onnx_data"]
 
 
-def test_what_was_kept_of_a_download_is_thrown_away_if_it_is_damaged(
-    hub: Hub, download: Download, tmp_path: Path
-) -> None:
+def test_a_damaged_partial_download_is_discarded(hub: Hub, download: Download, tmp_path: Path) -> None:
     hub.drops["model_q4.onnx_data"] = [3000, 0, 0, 0]
     assert download().error
     (partial,) = tmp_path.rglob("*.incomplete")
     partial.write_bytes(bytes(3000))
-    message = "onnx/model_q4.onnx_data does not have its checksum: run again to download it anew."
+    message = "onnx/model_q4.onnx_data does not match its checksum: run again to download it from the start."
     assert download().error == message
     assert open_model_folder(download().folder)
 
@@ -178,15 +172,15 @@ def test_two_processes_download_a_large_file_once(hub: Hub, download: Download) 
 def test_the_token_is_sent(hub: Hub, download: Download) -> None:
     hub.repositories[REPO].token = "secret"
     assert download().error == (
-        f"{REPO} is neither a folder here nor a model at {hub.url}; if it is private, set HF_TOKEN to a token that "
-        "may read it."
+        f"{REPO} is neither a folder nor a model at {hub.url}; if it is private, set HF_TOKEN to a token with access "
+        "to it."
     )
     hub.requests.clear()
     assert open_model_folder(download(HF_TOKEN="secret").folder)
     assert {request.authorization for request in hub.requests if REPO in request.path} == {"Bearer secret"}
 
 
-def test_offline_the_cache_is_served_and_nobody_is_asked(hub: Hub, download: Download) -> None:
+def test_offline_the_cached_model_is_served_without_requests(hub: Hub, download: Download) -> None:
     cached = download(dtype="fp32").folder
     hub.requests.clear()
     outcome = download(HF_HUB_OFFLINE="1")
@@ -195,9 +189,9 @@ def test_offline_the_cache_is_served_and_nobody_is_asked(hub: Hub, download: Dow
     assert not hub.requests
 
 
-def test_offline_what_is_not_in_the_cache_cannot_be_had(download: Download, tmp_path: Path) -> None:
+def test_offline_a_model_outside_the_cache_is_refused(download: Download, tmp_path: Path) -> None:
     offline = (
-        f"HF_HUB_OFFLINE is set, so only what is in the cache ({tmp_path}/hf/hub) can be served: unset it to download "
+        f"HF_HUB_OFFLINE is set, so only models in the cache ({tmp_path}/hf/hub) can be served: unset it to download "
         f"{REPO}."
     )
     assert download(HF_HUB_OFFLINE="1").error == offline
@@ -208,16 +202,16 @@ def test_offline_what_is_not_in_the_cache_cannot_be_had(download: Download, tmp_
 
 def test_a_cache_without_all_weights_is_not_served(download: Download) -> None:
     (download().folder / "onnx" / "model_q4.onnx_data").unlink()
-    assert "only what is in the cache" in str(download(HF_HUB_OFFLINE="1").error)
+    assert "only models in the cache" in str(download(HF_HUB_OFFLINE="1").error)
 
 
-def test_a_hub_that_cannot_be_reached_is_made_up_for_by_the_cache(download: Download, tmp_path: Path) -> None:
+def test_the_cache_stands_in_for_an_unreachable_hub(download: Download, tmp_path: Path) -> None:
     nowhere = "http://127.0.0.1:1"
     error = str(download(HF_ENDPOINT=nowhere).error)
     assert error.startswith(f"The hub at {nowhere} cannot be reached (")
     assert error.endswith(
-        "Connection refused): check the network, or set HF_ENDPOINT to a mirror; without a hub, only a folder or what "
-        f"is in the cache ({tmp_path}/hf/hub) can be served."
+        "Connection refused): check the network, or set HF_ENDPOINT to a mirror; without a hub, only folders and "
+        f"models in the cache ({tmp_path}/hf/hub) can be served."
     )
     cached = download().folder
     outcome = download(HF_ENDPOINT=nowhere)
@@ -225,7 +219,7 @@ def test_a_hub_that_cannot_be_reached_is_made_up_for_by_the_cache(download: Down
 
 
 @pytest.mark.parametrize(("status", "advice"), [(503, "try again later"), (401, "check HF_TOKEN")])
-def test_a_hub_that_refuses_is_made_up_for_by_the_cache(hub: Hub, download: Download, status: int, advice: str) -> None:
+def test_the_cache_stands_in_for_a_hub_that_refuses(hub: Hub, download: Download, status: int, advice: str) -> None:
     hub.failing = status
     message = f"{hub.url} refused {REPO} with status {status}: {advice}."
     assert download().error == message
@@ -238,11 +232,11 @@ def test_a_hub_that_refuses_is_made_up_for_by_the_cache(hub: Hub, download: Down
 def test_a_gated_model(hub: Hub, download: Download) -> None:
     hub.repositories[REPO].gated = True
     assert download().error == (
-        f"{REPO} is gated: accept its terms at {hub.url}/{REPO} and set HF_TOKEN to a token of that account."
+        f"{REPO} is gated: accept its terms at {hub.url}/{REPO} and set HF_TOKEN to a token of your account."
     )
 
 
-def test_a_dtype_that_a_repository_does_not_have(download: Download) -> None:
+def test_a_dtype_missing_from_the_repository(download: Download) -> None:
     assert download(dtype="q8").error == f"{REPO} has no dtype 'q8'; it has q4, fp32."
 
 
@@ -258,7 +252,7 @@ def test_a_repository_without_graphs(hub: Hub, download: Download) -> None:
     )
 
 
-def test_a_disk_that_is_too_small_is_noticed_before_the_download(hub: Hub, download: Download, tmp_path: Path) -> None:
+def test_a_full_disk_is_noticed_before_the_download(hub: Hub, download: Download, tmp_path: Path) -> None:
     hub.repositories[REPO].claimed_sizes["onnx/model_q4.onnx_data"] = 10**17
     error = download().error
     assert error is not None
@@ -273,22 +267,20 @@ def test_a_cache_that_cannot_be_written(download: Download, tmp_path: Path) -> N
     assert str(error).startswith(f"{REPO} cannot be downloaded to {tmp_path}/file: [Errno 20] Not a directory")
 
 
-def test_an_endpoint_that_is_no_hub(hub: Hub, download: Download) -> None:
+def test_an_endpoint_other_than_a_hub(hub: Hub, download: Download) -> None:
     hub.page = b"<html>Please log in to the network</html>"
-    assert download().error == f"{hub.url} does not answer as a Hugging Face hub does: check HF_ENDPOINT."
+    assert download().error == f"{hub.url} does not answer like a Hugging Face hub: check HF_ENDPOINT."
 
 
 @pytest.mark.parametrize(
     "text", ["absent", "./absent", "../org/model", "/org/model", "a/b/c", "https://host/org/model"]
 )
-def test_what_is_neither_a_folder_nor_a_repository(text: str) -> None:
+def test_a_name_that_is_neither_a_folder_nor_a_repository(text: str) -> None:
     assert not is_repo_id(text)
     with pytest.raises(HubError) as caught:
         locate(text, None, "auto")
-    assert str(caught.value) == (
-        f"{text} is neither a folder here nor the name of a model on the hub (organization/name)."
-    )
+    assert str(caught.value) == (f"{text} is neither a folder nor the name of a model on the hub (organization/name).")
 
 
-def test_a_name_that_no_repository_can_have(download: Download) -> None:
-    assert str(download("org--a/model").error).startswith("org--a/model is not the name of a model on the hub: ")
+def test_a_name_the_hub_does_not_allow(download: Download) -> None:
+    assert str(download("org--a/model").error).startswith("org--a/model is not a valid name of a model on the hub: ")

@@ -1,4 +1,4 @@
-"""The options: the same by argument and by variable, and nothing but what is allowed."""
+"""Options can be set by argument or variable, and invalid values are refused."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ DEFAULTS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An environment without options, and a folder that holds a template and nothing else."""
+    """Unset all option variables and change to a folder with only a template."""
     for name in DEFAULTS:
         monkeypatch.delenv(f"LFM_{name.upper()}", raising=False)
     (tmp_path / "template.jinja").write_text("{{ messages }}")
@@ -115,12 +115,12 @@ def test_a_variable_sets_its_option_and_no_other(
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
-def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(f"LFM_{name.upper()}", "")
     assert dict(Settings()) == DEFAULTS
 
 
-def test_an_argument_wins_over_the_variable_and_replaces_it_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_argument_replaces_the_whole_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LFM_DEFAULT_SAMPLING", '{"temperature": 1}')
     monkeypatch.setenv("LFM_SERVED_MODEL_NAME", "a,b")
     settings = Settings(default_sampling={"top_k": 5}, served_model_name=("c",))
@@ -181,7 +181,7 @@ def test_an_argument_wins_over_the_variable_and_replaces_it_whole(monkeypatch: p
         ("threads", "0"),
     ],
 )
-def test_a_value_that_is_not_allowed_is_refused(name: str, value: str) -> None:
+def test_an_invalid_value_is_refused(name: str, value: str) -> None:
     with pytest.raises(ValidationError) as caught:
         Settings(**{name: value})
     assert {error["loc"][0] for error in caught.value.errors()} == {name}

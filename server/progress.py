@@ -1,0 +1,62 @@
+"""The progress of long work: a bar in a terminal, lines of text elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+LINE_SECONDS = 5.0
+"""The least time between two lines."""
+
+Advance = Callable[[int], None]
+
+
+@contextmanager
+def show_progress(
+    title: str,
+    total: int,
+    say: Callable[[str], None],
+    line: Callable[[int], str],
+    *,
+    start: int = 0,
+    unit: str = "B",
+    interval: float = LINE_SECONDS,
+    bar: bool = True,
+) -> Iterator[Advance]:
+    """Show how much of `total` is done, as the yielded function is called with it.
+
+    If standard error is a terminal and `bar` is true, a bar called `title` stands there until the work ends. Otherwise
+    `say` gets `line(done)` at most every `interval` seconds. `start` is what was done before.
+    """
+    with _bar(title, total, start, unit) if bar and sys.stderr.isatty() else _lines(say, line, interval) as advance:
+        yield advance
+
+
+@contextmanager
+def _bar(title: str, total: int, start: int, unit: str) -> Iterator[Advance]:
+    from tqdm import tqdm  # these take 50 ms to import, which only a terminal needs
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    scale, gap = (True, "") if unit == "B" else (False, " ")
+    options = {"initial": start, "unit": gap + unit, "unit_scale": scale, "miniters": 1, "leave": False}
+    with logging_redirect_tqdm(), tqdm(desc=title, total=total, dynamic_ncols=True, **options) as bar:
+
+        def advance(done: int) -> None:
+            bar.update(done - bar.n)
+
+        yield advance
+
+
+@contextmanager
+def _lines(say: Callable[[str], None], line: Callable[[int], str], interval: float) -> Iterator[Advance]:
+    last = time.monotonic()
+
+    def advance(done: int) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= interval:
+            last = now
+            say(line(done))
+
+    yield advance
