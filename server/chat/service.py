@@ -23,8 +23,11 @@ from server.chat.types import ChatRequest, Delta, TextRequest, Thoughts
 from server.engine.engine import Engine
 from server.engine.types import GenerationRequest, RequestContext, SamplingParams
 from server.errors import ContextLengthError, InvalidRequestError
+from server.fair_pool import FairPool
 
 SEEDS = 2**64
+PROMPT_THREADS = 2
+"""Threads that render and tokenize; more would take cores from the engine while prompts are long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class ChatService:
         self.engine = engine
         self.model = model
         self._limits = limits
+        self._pool = FairPool(PROMPT_THREADS, "prompts")
         self._compiling = ThreadPoolExecutor(COMPILED_AT_ONCE, thread_name_prefix="grammars")
 
     @property
@@ -93,7 +97,7 @@ class ChatService:
             raise InvalidRequestError(f"This server takes at most {most} choices at once; got n = {request.n}.", "n")
         with self.engine.reserve(context.tenant, request.n) as places:
             # Off the loop: long prompts take long, and new grammars longer; those have a pool of their own.
-            chat = await asyncio.to_thread(self._render, request)
+            chat = await self._pool.run(context.tenant, lambda: self._render(request))
             grammar = await self._compiled(chat.grammar) if chat.grammar else None
             streams = places.submit([self._sequence(request, context, chat, grammar, i) for i in range(request.n)])
         choices = [self._chat_choice(request, chat) for _ in streams]
@@ -109,30 +113,43 @@ class ChatService:
         self._check_prompts(request)
         with self.engine.reserve(context.tenant, len(request.prompts) * request.n) as places:
             # Off the loop: long prompts take long to tokenize.
-            prompts = await asyncio.to_thread(lambda: [self._text_prompt(request, one) for one in request.prompts])
+            prompts = await self._pool.run(
+                context.tenant, lambda: [self._text_prompt(request, one) for one in request.prompts]
+            )
             streams = places.submit(
                 [self._continuation(request, context, prompt, i) for prompt in prompts for i in range(request.n)]
             )
         choices = [self._text_choice(request, prompt) for prompt in prompts for _ in range(request.n)]
         return Completion([prompt.tokens for prompt in prompts], streams, choices)
 
-    def tokenize(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        """Return a text's tokens, with the model's BOS first if `add_special_tokens`. May run on any thread."""
-        tokens = self.model.tokenizer.encode(text)
-        return [*self.model.tokenizer.beginning(tokens), *tokens] if add_special_tokens else tokens
+    async def tokenize(self, prompt: str | ChatRequest, tenant: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Return the tokens of a text, with the model's BOS first if `add_special_tokens`, or of a chat's prompt.
 
-    def tokenize_chat(self, request: ChatRequest) -> list[int]:
-        """Return the tokens of a chat's prompt. May run on any thread. Raises InvalidRequestError."""
-        return self.model.prompt.tokens(request.messages, request.tools, request.template)
+        Raises InvalidRequestError if the chat cannot be rendered.
+        """
+        if isinstance(prompt, str):
+            return await self._pool.run(tenant, lambda: self._encode(prompt, add_special_tokens))
+        return await self._pool.run(tenant, lambda: self._chat_tokens(prompt))
 
     def token_text(self, token: int) -> str:
         """Return one token's text, with U+FFFD for parts of characters."""
         return self.model.tokenizer.token_bytes(token).decode("utf-8", "replace")
 
-    def detokenize(self, tokens: Sequence[int]) -> str:
-        """Return the text of tokens, special ones written out. May run on any thread. Raises InvalidRequestError."""
-        self._check_token_ids(tokens, "tokens")
-        return whole_text(self.model.tokenizer, tokens)
+    async def detokenize(self, tokens: Sequence[int], tenant: str) -> str:
+        """Return the text of tokens, special ones written out. Raises InvalidRequestError for unknown ids."""
+
+        def text() -> str:
+            self._check_token_ids(tokens, "tokens")
+            return whole_text(self.model.tokenizer, tokens)
+
+        return await self._pool.run(tenant, text)
+
+    def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        tokens = self.model.tokenizer.encode(text)
+        return [*self.model.tokenizer.beginning(tokens), *tokens] if add_special_tokens else tokens
+
+    def _chat_tokens(self, request: ChatRequest) -> list[int]:
+        return self.model.prompt.tokens(request.messages, request.tools, request.template)
 
     def _check(self, request: ChatRequest | TextRequest) -> None:
         if request.n > (most := self._limits.max_n):
@@ -159,7 +176,7 @@ class ChatService:
                 raise InvalidRequestError(f"{token} is no token of this model: ids go from 0 to {last}.", field)
 
     def _render(self, request: ChatRequest) -> RenderedChat:
-        prompt = self.tokenize_chat(request)
+        prompt = self._chat_tokens(request)
         if len(prompt) >= self.max_model_len:
             raise ContextLengthError(len(prompt), self.max_model_len)
         return RenderedChat(

@@ -101,8 +101,8 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Number of sequences in the queue."""
-        return len(self.state.waiting)
+        """Number of sequences without a slot: in the queue, or suspended."""
+        return len(self.state.waiting) + len(self.state.suspended)
 
     def stats(self) -> EngineStats:
         """Return current statistics. Any thread may call this."""
@@ -112,6 +112,7 @@ class Engine:
             return EngineStats(
                 running=state.running,
                 waiting=len(state.waiting),
+                suspended=len(state.suspended),
                 waiting_tokens=sum(s.length for s in state.waiting),
                 slots=self.config.max_seqs,
                 slot_tokens=sum(s.computed for s in running),
@@ -171,7 +172,7 @@ class Engine:
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
         error = ModelNotReadyError("The server is stopping.", code="draining", retry_after=5)
-        for sequence in (*self.state.waiting, *self.state.prefilling, *self.state.decoding):
+        for sequence in self.state.unfinished():
             sequence.deliver(error)
 
     def submit(self, requests: Requests[GenerationRequest]) -> list[TokenStream]:
@@ -202,7 +203,7 @@ class Engine:
         """Queue `requests` in reserved places. See QueuePlaces.submit."""
         assert len(requests) <= places.count
         self._reserved.discard(places)
-        streams = [TokenStream(request, self.cancel) for request in requests]
+        streams = [TokenStream(request, self.cancel, self._notify) for request in requests]
         with self._wake:
             if self.failed:
                 raise engine_failed()
@@ -244,6 +245,11 @@ class Engine:
                 self._rate.record(1)
             sequence.cancelled = True
             self.state.waiting.drop_cancelled()  # running sequences leave when a worker settles the state
+            self._wake.notify_all()
+
+    def _notify(self) -> None:
+        """Have the workers look for work."""
+        with self._wake:
             self._wake.notify_all()
 
     def _thread(self, session: ModelSession, width: Width) -> threading.Thread:

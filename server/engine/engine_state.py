@@ -14,7 +14,7 @@ from server.engine.cost_model import CostModel
 from server.engine.observations import StepKind
 from server.engine.prefix_cache import PrefixCache
 from server.engine.schedule import Load, PendingPrompt, Policy, RunningStep
-from server.engine.sequence import Sequence
+from server.engine.sequence import MAX_BACKLOG, RESUME_BACKLOG, Sequence
 from server.engine.waiting import WaitingQueue
 from server.runtime.slots import SlotPool
 from server.runtime.snapshots import Snapshot
@@ -42,7 +42,8 @@ class EngineState:
 
     `slots`, `cache`: the state of running sequences, and the prefix cache.
     `slot_tokens`: most tokens in the slots altogether; a sequence that runs alone may hold more.
-    `waiting`, `prefilling`, `decoding`: each sequence is in exactly one; `decoding[i]` has slot i.
+    `waiting`, `prefilling`, `decoding`, `suspended`: each sequence is in exactly one; `decoding[i]` has slot i.
+    `suspended`: sequences whose consumer does not keep up. They have no slot.
     `costs`: predicted durations of steps.
     `running_steps`: steps that sessions are executing.
     `last_kind`: kind of the step started most recently.
@@ -56,6 +57,7 @@ class EngineState:
     waiting: WaitingQueue = field(default_factory=WaitingQueue)
     prefilling: list[Sequence] = field(default_factory=list)
     decoding: list[Sequence] = field(default_factory=list)
+    suspended: list[Sequence] = field(default_factory=list)
     costs: CostModel = field(default_factory=CostModel)
     running_steps: list[RunningStep] = field(default_factory=list)
     last_kind: StepKind | None = None
@@ -88,12 +90,19 @@ class EngineState:
     def settle(self) -> None:
         """Update all sequences that are in no step.
 
-        Removes the cancelled ones, moves those ready to decode into the batch, preempts, and admits.
+        Removes the cancelled ones, suspends and resumes, moves those ready to decode into the batch, preempts, and
+        admits.
         """
         self._remove_cancelled()
+        self._suspend()
+        self._resume()
         self._join_decode_batch()
         self._preempt()
         self._admit()
+
+    def unfinished(self) -> list[Sequence]:
+        """Return all sequences."""
+        return [*self.waiting, *self.prefilling, *self.decoding, *self.suspended]
 
     def load(self) -> Load:
         """Return the scheduler's view of the state.
@@ -189,6 +198,25 @@ class EngineState:
         for sequence in [s for s in (*self.prefilling, *self.decoding) if s.cancelled and not s.in_step]:
             self.save(sequence)
             self.remove(sequence)
+        self.suspended = [s for s in self.suspended if not s.cancelled]
+
+    def _suspend(self) -> None:
+        """Take the slots of sequences whose consumer does not keep up; nothing computes for a stream nobody reads."""
+        for sequence in [s for s in (*self.prefilling, *self.decoding) if s.backlog >= MAX_BACKLOG and not s.in_step]:
+            self._vacate(sequence)
+            self.suspended.append(sequence)
+
+    def _resume(self) -> None:
+        """Queue suspended sequences whose consumer has caught up."""
+        for sequence in [s for s in self.suspended if s.backlog <= RESUME_BACKLOG]:
+            self.suspended.remove(sequence)
+            self.waiting.requeue(sequence)
+
+    def _vacate(self, sequence: Sequence) -> None:
+        """Free the slot of a sequence that will go on later, from its state in the prefix cache."""
+        self.save(sequence)
+        self.remove(sequence)
+        sequence.reset_after_preemption()
 
     def _preempt(self) -> None:
         """Preempt the youngest sequences until the slots are within `slot_tokens`.
@@ -200,9 +228,7 @@ class EngineState:
             if not candidates:
                 return
             youngest = max(candidates, key=lambda s: s.queued_at)
-            self.save(youngest)
-            self.remove(youngest)
-            youngest.reset_after_preemption()
+            self._vacate(youngest)
             self.waiting.requeue(youngest)
             self.preemptions += 1
 

@@ -43,6 +43,7 @@ class EngineStats:
     Queried, hit and evicted tokens and preemptions count from the start of the engine; the rest are current values.
 
     `running`, `waiting`: sequences with a slot, and sequences in the queue.
+    `suspended`: sequences whose client does not keep up; they have no slot and are not in the queue.
     `waiting_tokens`: tokens of the sequences in the queue.
     `slots`: most sequences that can run at once.
     `slot_tokens`, `slot_tokens_budget`: tokens that running sequences hold in their slots, and the limit.
@@ -60,6 +61,7 @@ class EngineStats:
     slots: int
     slot_tokens: int
     slot_tokens_budget: int
+    suspended: int = 0
     cache_tokens: int = 0
     cache_bytes: int = 0
     cache_window_bytes: int = 0

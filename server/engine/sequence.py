@@ -27,6 +27,12 @@ CHECKPOINT_INTERVAL = 64
 After a branch anywhere, at most this many are computed again.
 """
 
+MAX_BACKLOG = 256
+"""Tokens that may wait for a stream's consumer before the sequence is suspended."""
+
+RESUME_BACKLOG = 128
+"""A suspended sequence resumes once no more tokens than these wait for its consumer."""
+
 MIN_HINT_SPACING = 16
 """Tokens between checkpoints at hints.
 
@@ -56,6 +62,8 @@ class Sequence:
     `started_at`: when prefill first started; 0 before that.
     `last_token_at`: when the last token was drawn; 0 before the first.
     `rng`: random numbers for sampling, which depend on the seed alone.
+    `bias_ids`, `biases`: the request's logit_bias, int64 and float32 [entries].
+    `consumed`: tokens that the stream's consumer has taken; written on the event loop only.
     `counts`: how often each token occurs in the answer.
     `prompt_logprobs`: log-probabilities of `tokens[1 : computed + 1]`, if the request wants those of the prompt.
     `branch_points`: numbers of tokens after which other prompts are likely to differ, so a checkpoint is useful.
@@ -75,9 +83,12 @@ class Sequence:
     prefill_started: bool = False
     in_step: bool = False
     cancelled: bool = False
+    consumed: int = 0
     started_at: float = 0.0
     last_token_at: float = 0.0
     rng: np.random.Generator = field(init=False)
+    bias_ids: npt.NDArray[np.int64] = field(init=False)
+    biases: npt.NDArray[np.float32] = field(init=False)
     counts: dict[int, int] = field(default_factory=dict)
     _seen: npt.NDArray[np.int64] = field(init=False)
     _seen_set: set[int] = field(init=False)
@@ -91,6 +102,9 @@ class Sequence:
         # One counter-based generator per sequence: other sequences do not change what a seed draws.
         seed = self.request.sampling.seed
         self.rng = np.random.Generator(np.random.Philox(None if seed is None else seed % 2**64))
+        bias = self.request.sampling.logit_bias
+        self.bias_ids = np.fromiter(bias.keys(), np.int64, len(bias))
+        self.biases = np.fromiter(bias.values(), np.float32, len(bias))
         self._seen_set = set(self.request.prompt)
         self._seen = np.empty(len(self._seen_set) + self.request.max_tokens, np.int64)
         self._seen[: len(self._seen_set)] = sorted(self._seen_set)
@@ -112,6 +126,11 @@ class Sequence:
     def generated(self) -> int:
         """Number of tokens in the answer so far."""
         return self.length - self.prompt_length
+
+    @property
+    def backlog(self) -> int:
+        """Number of tokens that wait for the stream's consumer."""
+        return self.generated - self.consumed
 
     @property
     def remaining(self) -> int:

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from server.engine.sequence import Event, Sequence, is_last
+from server.engine.sequence import RESUME_BACKLOG, Event, Sequence, is_last
 from server.engine.types import GenerationRequest, PromptLogprobs, PromptProgress, TokenEvent
 from server.errors import LfmServeError
 
@@ -29,11 +29,14 @@ class TokenStream:
     `sequence`: the sequence inside the engine.
     """
 
-    def __init__(self, request: GenerationRequest, cancel: Callable[[Sequence], None]) -> None:
+    def __init__(
+        self, request: GenerationRequest, cancel: Callable[[Sequence], None], resume: Callable[[], None]
+    ) -> None:
         self.queued_at = time.monotonic()
         self.started_at: float | None = None
         self.cached_tokens = 0
         self._cancel = cancel
+        self._resume = resume
         self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
         self._ended = False
@@ -55,6 +58,10 @@ class TokenStream:
             self._ended = True
             raise event
         self._ended = is_last(event)
+        if isinstance(event, TokenEvent):
+            self.sequence.consumed += 1
+            if self.sequence.backlog == RESUME_BACKLOG:
+                self._resume()
         return event
 
     def cancel(self) -> None:

@@ -106,7 +106,7 @@ class Worker:
             self._shared.failed.set()
             self._shared.closing.set()
             self._shared.wake.notify_all()
-            others = [*self._state.waiting, *self._state.prefilling, *self._state.decoding]
+            others = self._state.unfinished()
         self._shared.hand_over([SequenceEvent(sequence, engine_failed()) for sequence in (*in_step, *others)])
 
     def _wait_for_step(self) -> Step | None:

@@ -18,7 +18,6 @@ from server.api.exchange import OpenExchange
 from server.api.generation.envelope import Envelope
 from server.api.http.json_response import json_response
 from server.api.http.openapi import GENERATING, answers, request_body, streamed
-from server.api.http.request_body import read_json
 from server.api.http.sse import DONE, Events, data_event
 from server.api.server_state import Model
 from server.chat.completion import Completion
@@ -46,7 +45,7 @@ async def create_chat_completion(request: Request, model: Model, exchange: OpenE
     output match their schemas; under `tool_choice` auto, the header `x-lfm-unenforced` lists the parts of tool schemas
     that are not enforced.
     """
-    body, chat = await read_json(request, lambda value: _parse(value, model.service.defaults))
+    body, chat = await exchange.read(lambda value: _parse(value, model.service.defaults))
     envelope = Envelope(model.name_for(body.model), model.fingerprint)
     starting = model.service.chat(chat, exchange.context(body))
     completion = await exchange.start(starting, envelope.model, body.messages)

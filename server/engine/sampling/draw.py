@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,7 +12,9 @@ from server.engine.sampling.logprobs import Logits
 from server.engine.sampling.sample import sample
 from server.engine.sequence import Sequence
 from server.engine.types import TokenLogprobs
-from server.errors import LfmServeError, StepFailedError
+from server.errors import InvalidRequestError, LfmServeError, StepFailedError
+
+log = logging.getLogger(__name__)
 
 Draw = tuple[int, TokenLogprobs | None]
 """A token and, if the request wants them, its log-probabilities."""
@@ -39,15 +43,34 @@ def draw(
         try:
             masks.append(_mask(sequences[i], logits.shape[1]))
             rows.append(i)
-        except LfmServeError as error:
-            draws[i] = error
+        except BaseException as error:
+            draws[i] = _row_error(sequences[i], error)
     drawn = sample(logits if len(rows) == len(draws) else logits[rows], [sequences[i] for i in rows], masks)
     for i, first in zip(rows, drawn, strict=True):
         try:
-            draws[i] = [first, *_forced_draws(sequences[i], first[0], min_forced)]
-        except LfmServeError as error:
-            draws[i] = error
+            draws[i] = _no_token_allowed() if first is None else _with_forced(sequences[i], first, min_forced)
+        except BaseException as error:
+            draws[i] = _row_error(sequences[i], error)
     return draws
+
+
+def _row_error(sequence: Sequence, error: BaseException) -> LfmServeError:
+    """Return the error that ends one sequence.
+
+    A constraint's compiled code reports its own faults as BaseException; none may end the worker's thread.
+    """
+    if isinstance(error, LfmServeError):
+        return error
+    log.error("The constraint of request %s failed.", sequence.request.context.id, exc_info=error)
+    return StepFailedError("The constraint failed on this request; the server's log has the cause.")
+
+
+def _no_token_allowed() -> InvalidRequestError:
+    return InvalidRequestError(
+        "No token can come next: the grammar, min_tokens with stop_token_ids, and the tokens that the model does not "
+        "use leave none.",
+        code="no_token_allowed",
+    )
 
 
 def _mask(sequence: Sequence, vocab_size: int) -> Bitmask | None:
@@ -59,24 +82,24 @@ def _mask(sequence: Sequence, vocab_size: int) -> Bitmask | None:
     return mask if constraint.mask(mask) else None
 
 
-def _forced_draws(sequence: Sequence, token: int, min_forced: float) -> list[Draw]:
-    """Commit `token` to the constraint, and the tokens forced after it.
+def _with_forced(sequence: Sequence, first: Draw, min_forced: float) -> list[Draw]:
+    """Commit the drawn token to the constraint, and the tokens forced after it.
 
-    Returns the forced tokens, without `token`. If `token` and the forced tokens are fewer than `min_forced`, or if the
+    Returns the drawn token and the forced ones. If all of them are fewer than `min_forced`, or if the
     request wants log-probabilities, which take logits for each token, forced tokens are neither committed nor returned.
     """
-    request = sequence.request
+    request, token = sequence.request, first[0]
     if request.constraint is None:
-        return []
+        return [first]
     request.constraint.commit(token)
     room = request.max_tokens - sequence.generated - 1
     if token in request.stop_token_ids or request.sampling.top_logprobs is not None or min_forced > 1 + room:
-        return []
+        return [first]
     forced = request.constraint.forced_tokens()[:room]
     if 1 + len(forced) < min_forced:
-        return []
+        return [first]
     for follower in forced:
         request.constraint.commit(follower)
     if request.sampling.temperature > 0:
         sequence.rng.random(len(forced))  # so that a seed draws the same as without forced tokens
-    return [(follower, None) for follower in forced]
+    return [first, *((follower, None) for follower in forced)]

@@ -30,11 +30,11 @@ LogWeights = npt.NDArray[np.floating]
 
 def sample(
     logits: Logits, sequences: Rows[Sequence], masks: Rows[Bitmask | None] = ()
-) -> list[tuple[int, TokenLogprobs | None]]:
+) -> list[tuple[int, TokenLogprobs | None] | None]:
     """Draw one token for each row of `logits`, float32 [B, vocab]. Modifies `logits`.
 
     A token is not drawn if its logit is -inf or the row's mask does not allow it; `masks` has a mask or None for each
-    row, or is empty. Log-probabilities are computed from the logits passed in.
+    row, or is empty. Log-probabilities are computed from the logits passed in. A row without any such token gets None.
     """
     scored = [i for i, s in enumerate(sequences) if s.request.sampling.top_logprobs is not None]
     raw_rows = {i: logits[i].copy() for i in scored}
@@ -43,15 +43,14 @@ def sample(
     best = logits.argmax(axis=1)
     tokens: list[int] = best.tolist()
     peaks = logits[np.arange(len(best)), best].astype(np.float64)
-    for i, ids, log_weights in _candidates(logits, [s.request.sampling for s in sequences], peaks):
+    drawable = np.flatnonzero(peaks > -np.inf).tolist()
+    for i, ids, log_weights in _candidates(logits, [s.request.sampling for s in sequences], peaks, drawable):
         tokens[i] = _draw(ids, log_weights, sequences[i].rng.random())
-    return [
-        (
-            token,
-            _logprobs(raw_rows[i], token, sequences[i].request.sampling.top_logprobs or 0) if i in raw_rows else None,
-        )
-        for i, token in enumerate(tokens)
-    ]
+    drawn: list[tuple[int, TokenLogprobs | None] | None] = [None] * len(sequences)
+    for i in drawable:
+        alternatives = sequences[i].request.sampling.top_logprobs
+        drawn[i] = (tokens[i], None if alternatives is None else _logprobs(raw_rows[i], tokens[i], alternatives))
+    return drawn
 
 
 def _logprobs(row: Logits, token: int, alternatives: int) -> TokenLogprobs:
@@ -63,8 +62,8 @@ def _apply_bias_and_penalties(logits: Logits, sequences: Rows[Sequence]) -> None
     repeating: list[tuple[int, Sequence]] = []
     for i, sequence in enumerate(sequences):
         params = sequence.request.sampling
-        for token, bias in params.logit_bias.items():
-            logits[i, token] += bias
+        if params.logit_bias:
+            logits[i, sequence.bias_ids] += sequence.biases
         if params.repetition_penalty != 1:
             repeating.append((i, sequence))
     if repeating:
@@ -102,15 +101,16 @@ def _forbid_tokens(logits: Logits, sequences: Rows[Sequence], masks: Rows[Bitmas
 
 
 def _candidates(
-    logits: Logits, params: Rows[SamplingParams], peaks: npt.NDArray[np.float64]
+    logits: Logits, params: Rows[SamplingParams], peaks: npt.NDArray[np.float64], drawable: Rows[int]
 ) -> Iterator[tuple[int, Ids, LogWeights]]:
     """Yield (row, ids, log weights) for each row that is not greedy.
 
     `peaks`: float64 [B], the largest logit of each row.
+    `drawable`: the rows in which any token may be drawn.
 
     The ids are the ones that may be drawn, ascending. Their log weights are relative to the peak, which has 0.
     """
-    drawing = [i for i, p in enumerate(params) if p.temperature > GREEDY_TEMPERATURE]
+    drawing = [i for i in drawable if params[i].temperature > GREEDY_TEMPERATURE]
     # min_p leaves hardly any id, so apply it first; unless top_k is set, the order does not change the result.
     with_min_p = [i for i in drawing if params[i].min_p > 0 and params[i].top_k == 0]
     for i, ids, log_weights in _min_p_candidates(logits, params, peaks, with_min_p):
