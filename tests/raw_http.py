@@ -33,6 +33,10 @@ class RawClient:
         self.socket = connection
         self._file = connection.makefile("rb")
 
+    def close(self) -> None:
+        """Close the file, too: the connection stays open as long as it does."""
+        self._file.close()
+
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 
@@ -66,4 +70,8 @@ def connected(url: str, receive_buffer: int | None = None) -> Iterator[RawClient
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         connection.settimeout(SECONDS)
         connection.connect((host, port))
-        yield RawClient(connection)
+        client = RawClient(connection)
+        try:
+            yield client
+        finally:
+            client.close()
