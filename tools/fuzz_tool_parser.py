@@ -19,8 +19,8 @@ except ImportError:
 
 with atheris.instrument_imports(include=["server.chat"]):
     from server.chat.markers import CALL_END, CALL_START
-    from server.chat.tool_calls.constrained_parser import ArgumentsPiece, CallOpened, CallStream
-    from server.chat.tool_calls.free_parser import ParsedCall, ToolCallParser, ToolSignature
+    from server.chat.tool_calls.constrained_parser import ArgumentsPiece, CallOpened, ConstrainedCallParser
+    from server.chat.tool_calls.free_parser import FreeCallParser, ParsedCall, ToolSignature
 
 TOOLS = (ToolSignature("add", ("a", "b")), ToolSignature("get-weather.v2", ("city",)), ToolSignature("now", ()))
 NAMES = {tool.name for tool in TOOLS}
