@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.http.test_errors import error_of
+from tests.errors import error_of
 from tests.raw_http import connected
 from tests.serving import Server, StartServer
 

@@ -19,7 +19,7 @@ from server.api.completions.fields import CompletionRequest
 from server.api.tokenize import DetokenizeRequest, TokenizeChat, TokenizeText
 from server.engine.types import GenerationRequest, RequestContext
 from server.settings import Settings
-from tests.http.test_errors import error_of
+from tests.errors import error_of
 from tests.serving import Server, recorded_requests, serving
 
 FIM, END, LETTER = 3, 7, 40

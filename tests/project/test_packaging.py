@@ -8,6 +8,7 @@ import re
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterable
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -33,10 +34,10 @@ def requirements(extra: str | None = None) -> list[Requirement]:
     return [Requirement(r) for r in (PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"])]
 
 
-def imported_distributions() -> set[str]:
-    """The distributions that the modules of `server` import, wherever in a file they do."""
+def imported_distributions(paths: Iterable[Path]) -> set[str]:
+    """Return the distributions that the modules of `paths` import, at any place in a file."""
     found: set[str] = set()
-    for path in (ROOT / "server").rglob("*.py"):
+    for path in paths:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 found.update(alias.name.partition(".")[0] for alias in node.names)
@@ -47,12 +48,23 @@ def imported_distributions() -> set[str]:
     return {canonicalize_name(distributions[module][0]) for module in modules}
 
 
+BENCH = [*(ROOT / "server" / "bench").rglob("*.py")]
+BROUGHT_ALONG = {"starlette", "anyio", "pydantic-core"}  # by fastapi and pydantic
+
+
+def names(requirements: Iterable[Requirement]) -> set[str]:
+    return {canonicalize_name(requirement.name) for requirement in requirements}
+
+
 def test_what_the_code_imports_is_what_the_project_depends_on() -> None:
-    declared = {canonicalize_name(requirement.name) for requirement in requirements()}
-    brought_along = {"starlette", "anyio", "pydantic-core"}  # by fastapi and pydantic
-    imported = {name for name in imported_distributions() if not name.startswith("opentelemetry-")}  # an extra
+    others = set((ROOT / "server").rglob("*.py")) - set(BENCH)
+    imported = {name for name in imported_distributions(others) if not name.startswith("opentelemetry-")}  # an extra
     by_uvicorn = {"httptools"}  # through its protocol, which server.front extends
-    assert imported - brought_along == declared - by_uvicorn
+    assert imported - BROUGHT_ALONG == names(requirements()) - by_uvicorn
+
+
+def test_bench_imports_what_its_extra_adds() -> None:
+    assert imported_distributions(BENCH) - BROUGHT_ALONG - names(requirements()) == names(requirements("bench"))
 
 
 EXTRAS = [requirement for extra in PROJECT["optional-dependencies"] for requirement in requirements(extra)]
