@@ -1,4 +1,4 @@
-"""One client's requests cost the others nothing: unread streams stop computing, and everything counts against its key."""
+"""One client costs the others nothing: unread streams stop computing, and everything counts against its key."""
 
 from __future__ import annotations
 
