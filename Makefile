@@ -34,8 +34,9 @@ check: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-# Installs exactly the locked dependencies, checked by hash; --no-deps then adds only the project.
-$(VENV)/.runtime: $(BIN)/python requirements/runtime.txt pyproject.toml
+# Installs exactly the locked dependencies, checked by hash; --no-deps then adds only the project, and compiles its
+# kernels if there is a C compiler.
+$(VENV)/.runtime: $(BIN)/python requirements/runtime.txt pyproject.toml $(wildcard kernels/*)
 	@echo "Installing lfm-serve into $(VENV); the first time takes a minute or two ..."
 	@$(PIP) install --require-hashes -r requirements/runtime.txt
 	@$(PIP) install --no-deps --no-build-isolation -e .

@@ -27,6 +27,10 @@ class PreparationError(LfmServeError):
     """A prepared copy cannot be written."""
 
 
+class KernelsError(LfmServeError):
+    """The project's own kernels cannot be used; the message says why, and what to do."""
+
+
 class ExportError(LfmServeError):
     """A checkpoint cannot be exported."""
 

@@ -6,6 +6,7 @@ import ast
 import importlib
 import re
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from collections.abc import Iterable
@@ -115,7 +116,7 @@ def test_the_command_starts_at_a_function_that_exists() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    backend = pytest.importorskip("flit_core.buildapi", reason="needs the build backend of requirements/dev.txt")
+    backend = pytest.importorskip("hatchling.build", reason="needs the build backend of requirements/dev.txt")
     folder = tmp_path_factory.mktemp("wheel")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
@@ -133,6 +134,15 @@ def test_the_wheel_holds_the_package_with_the_built_in_model_and_nothing_else(wh
     expected = {path for path in (ROOT / "server").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert files == {str(path.relative_to(ROOT)) for path in expected}
     assert any(name.startswith("server/demo/") and name.endswith(".onnx") for name in files)
+
+
+def test_the_wheel_with_kernels_is_for_one_platform_and_any_python_3(wheel: zipfile.ZipFile) -> None:
+    if "server/runtime/native/lfm_kernels.so" not in wheel.namelist():
+        pytest.skip("there is no C compiler")
+    tags = wheel.read(f"lfm_serve-{server.__version__}.dist-info/WHEEL").decode()
+    platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    assert f"Tag: py3-none-{platform}\n" in tags
+    assert "Root-Is-Purelib: false\n" in tags
 
 
 def test_the_built_in_model_takes_at_most_12_megabytes() -> None:
