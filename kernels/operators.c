@@ -10,6 +10,7 @@
    The attribute `isa`, an index of lfm_isas, chooses an instruction set; without it the best that the CPU has. */
 #include "lfm_kernels.h"
 #include "ort_api.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { MAX_DIMS = 8, MAX_INPUTS = 4 };
@@ -250,41 +251,53 @@ typedef struct {
   OrtApi api;
 } Operator;
 
-static OrtStatus *shape_as_input(const OrtCustomOp *op, void *context) {
-  OrtApi api = ((const Operator *)(const void *)op)->api;
-  void *input;
-  TRY(ORT(api, ShapeInferContext_GetInputTypeShape)(context, 0, &input));
-  return ORT(api, ShapeInferContext_SetOutputTypeShape)(context, 0, input);
+/* Sizes that onnxruntime does not know need a name each, else they would count as -1. */
+static const char *unknown_size(char *name, size_t size) {
+  static unsigned counter;
+  snprintf(name, size, "lfm.unknown.%u", __atomic_fetch_add(&counter, 1, __ATOMIC_RELAXED));
+  return name;
 }
 
-static OrtStatus *set_last(OrtApi api, void *context, const void *input, void *output, int64_t last) {
+/* The output has the first input's shape, but for the last dimension if `last` is positive. */
+static OrtStatus *set_shape(OrtApi api, void *context, void *output, int64_t last) {
   int64_t dims[MAX_DIMS];
   const char *names[MAX_DIMS];
+  char unknown[MAX_DIMS][32];
   size_t rank;
+  void *input;
+  TRY(ORT(api, ShapeInferContext_GetInputTypeShape)(context, 0, &input));
   TRY(ORT(api, GetDimensionsCount)(input, &rank));
   if (rank == 0 || rank > MAX_DIMS) return NULL; /* unknown */
   TRY(ORT(api, GetDimensions)(input, dims, rank));
   TRY(ORT(api, GetSymbolicDimensions)(input, names, rank));
-  dims[rank - 1] = last, names[rank - 1] = "";
+  if (last > 0) dims[rank - 1] = last, names[rank - 1] = "";
+  for (size_t i = 0; i < rank; i++)
+    if (dims[i] < 0 && !names[i][0]) names[i] = unknown_size(unknown[i], sizeof unknown[i]);
   TRY(ORT(api, SetTensorElementType)(output, ORT_FLOAT));
   TRY(ORT(api, SetDimensions)(output, dims, rank));
   TRY(ORT(api, SetSymbolicDimensions)(output, names, rank));
   return ORT(api, ShapeInferContext_SetOutputTypeShape)(context, 0, output);
 }
 
+static OrtStatus *infer_shape(const OrtCustomOp *op, void *context, int64_t last) {
+  OrtApi api = ((const Operator *)(const void *)op)->api;
+  void *output;
+  TRY(ORT(api, CreateTensorTypeAndShapeInfo)(&output));
+  OrtStatus *status = set_shape(api, context, output, last);
+  ORT(api, ReleaseTensorTypeAndShapeInfo)(output);
+  return status;
+}
+
+static OrtStatus *shape_as_input(const OrtCustomOp *op, void *context) { return infer_shape(op, context, 0); }
+
 static OrtStatus *shape_of_matmul(const OrtCustomOp *op, void *context) {
   OrtApi api = ((const Operator *)(const void *)op)->api;
-  void *input, *output;
   const void *attribute;
   int64_t columns;
   size_t size;
-  TRY(ORT(api, ShapeInferContext_GetInputTypeShape)(context, 0, &input));
   TRY(ORT(api, ShapeInferContext_GetAttribute)(context, "columns", &attribute));
   TRY(ORT(api, ReadOpAttr)(attribute, ORT_ATTRIBUTE_INT, &columns, sizeof columns, &size));
-  TRY(ORT(api, CreateTensorTypeAndShapeInfo)(&output));
-  OrtStatus *status = set_last(api, context, input, output, columns);
-  ORT(api, ReleaseTensorTypeAndShapeInfo)(output);
-  return status;
+  return infer_shape(op, context, columns);
 }
 
 static const char *matmul_name(const OrtCustomOp *op) { return (void)op, "MatMul"; }

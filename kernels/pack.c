@@ -17,9 +17,14 @@ static int value_at(const uint8_t *values, int64_t index, int bits) {
   return bits == 8 ? values[index] : values[index / 2] >> (index % 2 * 4) & 15;
 }
 
-static int weight_at(const Source *s, int64_t row, int64_t k, int zero) {
-  if (k >= s->depth) return zero; /* padding */
-  return value_at(s->weights + row * (source_blocks(s) * s->block * s->bits / 8), k, s->bits);
+/* 32 weights from k on; those beyond the matrix are its zero point, so that they count for nothing. */
+static void read_weights(const Source *s, int64_t row, int64_t k, int zero, uint8_t *out) {
+  const uint8_t *from = s->weights + row * (source_blocks(s) * s->block * s->bits / 8) + k * s->bits / 8;
+  if (s->bits == 8)
+    memcpy(out, from, BLOCK);
+  else
+    for (int i = 0; i < BLOCK / 2; i++) out[2 * i] = from[i] & 15, out[2 * i + 1] = from[i] >> 4;
+  for (int64_t i = s->depth - k; i < BLOCK; i++) out[i] = (uint8_t)zero;
 }
 
 static int zero_at(const Source *s, int64_t row, int64_t k) {
@@ -31,13 +36,13 @@ static int zero_at(const Source *s, int64_t row, int64_t k) {
 static void pack_block(const Source *s, int64_t row, int64_t k, int n, uint8_t *planes, uint8_t *scale, uint8_t *zero) {
   if (row < 0 || k >= s->depth) return;
   int zero_point = zero_at(s, row, k);
-  for (int i = 0; i < 4; i++)
-    for (int j = 0; j < 4; j++) {
-      int low = weight_at(s, row, k + 4 * i + j, zero_point), high = weight_at(s, row, k + 16 + 4 * i + j, zero_point);
-      uint8_t *byte = planes + 32 * i + 4 * n + j;
-      byte[0] = (uint8_t)((low & 15) | (high & 15) << 4);
-      if (s->bits == 8) byte[PLANE_BYTES] = (uint8_t)(low >> 4 | (high & 0xf0));
-    }
+  uint8_t weights[BLOCK], plane[BLOCK / 2];
+  read_weights(s, row, k, zero_point, weights);
+  for (int p = 0; p < s->bits / 4; p++) {
+    for (int i = 0; i < BLOCK / 2; i++)
+      plane[i] = (uint8_t)((weights[i] >> (4 * p) & 15) | (weights[i + BLOCK / 2] >> (4 * p) & 15) << 4);
+    for (int i = 0; i < 4; i++) memcpy(planes + p * PLANE_BYTES + 32 * i + 4 * n, plane + 4 * i, 4);
+  }
   memcpy(scale + 2 * n, s->scales + row * source_blocks(s) + k / s->block, sizeof *s->scales);
   if (zero) zero[n] = (uint8_t)zero_point;
 }

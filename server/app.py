@@ -192,6 +192,7 @@ def _model_labels(settings: Settings, loaded: LoadedModel) -> dict[str, str]:
         "dtype": loaded.folder.dtype,
         "precision": settings.precision,
         "fingerprint": loaded.served.fingerprint,
+        "kernels": loaded.kernels.name,
         "threads": str(loaded.threads),
         "max_model_len": str(loaded.engine.max_model_len),
     }
@@ -206,6 +207,8 @@ def _facts(settings: Settings, loaded: LoadedModel, address: str) -> Facts:
         dtypes=loaded.folder.dtypes,
         slow=loaded.folder.dtype in SLOW_ON_CPU,
         threads=loaded.threads,
+        kernels=loaded.kernels.name,
+        kernels_reason=loaded.kernels.reason,
         max_seqs=settings.max_seqs,
         max_model_len=loaded.engine.max_model_len,
         sampling=loaded.served.sampling,

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from server import __version__
-from server.errors import ExportError, LfmServeError
+from server.errors import ExportError, KernelsError, LfmServeError
 from server.settings import ENV_PREFIX, ModelSettings, SamplingOverrides, Settings
 
 REASONS = {
@@ -89,13 +89,18 @@ class Parser(argparse.ArgumentParser):
 
 
 class Version(argparse.Action):
-    """Print the versions and the CPU features that kernels are chosen by, and exit."""
+    """Print the versions, the CPU features that kernels are chosen by, and the native kernels, and exit."""
 
     def __call__(self, *_: object) -> NoReturn:
         from server.runtime.cpu import kernel_features
+        from server.runtime.native.library import native_name
 
         features = ", ".join(kernel_features()) or "no known features"
-        print(f"lfm-serve {__version__}")
+        try:
+            kernels = native_name()
+        except KernelsError as error:
+            kernels = f"onnxruntime; the native ones cannot be used: {error}"
+        print(f"lfm-serve {__version__}, kernels: {kernels}")
         print(f"onnxruntime {version('onnxruntime')}, Python {python_version()}, {system()} {machine()}: {features}")
         raise SystemExit
 
@@ -247,14 +252,18 @@ def _prepare(command: Prepare) -> None:
     from server.prepare import prepare, prune
     from server.runtime.cpu import available_threads
     from server.runtime.graph import Precision
+    from server.runtime.native.choice import Kernels, choose_kernels
     from server.runtime.prepared import default_folder
 
     root = command.prepared_folder or default_folder()
     if command.prune:
         prune(root, _tell)
         return
-    threads = command.threads or available_threads()
-    prepare(find_model(command, _tell), Precision(command.precision), threads, root, _tell)
+    threads, precision = command.threads or available_threads(), Precision(command.precision)
+    choice = choose_kernels(Kernels(command.kernels), precision)
+    if choice.reason:
+        _tell(f"onnxruntime's kernels are used, not the native ones: {choice.reason}")
+    prepare(find_model(command, _tell), precision, threads, root, _tell, choice.native)
 
 
 def _export(export: Export) -> None:

@@ -29,6 +29,7 @@ from server.runtime.graph import Precision, load
 from server.runtime.heap import kept_heap
 from server.runtime.memory import memory_left
 from server.runtime.model_folder import ModelFolder, open_model_folder
+from server.runtime.native.choice import Kernels, KernelsInUse, choose_kernels, kernels_in_use
 from server.runtime.pool import SMALL, choose_graph, open_sessions
 from server.runtime.prepared import default_folder
 from server.runtime.session import ModelSession
@@ -54,6 +55,7 @@ class LoadedModel:
     open_narrow: Callable[[], list[ModelSession]] | None
     folder: ModelFolder
     threads: int
+    kernels: KernelsInUse
 
 
 def load_model(
@@ -69,9 +71,11 @@ def load_model(
     say(f"Loading {folder.graph.name} with {threads} threads ...")
     max_tokens = max(PREFILL_CHUNK, settings.max_seqs)
     precision, prepared = Precision(settings.precision), settings.prepared_folder or default_folder()
-    original = load(folder.graph, precision)
-    renew(folder, original, precision, threads, prepared, say)
+    choice = choose_kernels(Kernels(settings.kernels), precision)
+    original = load(folder.graph, precision, choice.native)
+    renew(folder, original, precision, threads, prepared, say, create=not settings.no_prepare)
     graph = choose_graph(original, prepared, say)
+    kernels = kernels_in_use(graph, original, choice)
     with nullcontext() if graph.weight_bytes < SMALL else kept_heap():
         # onnxruntime packs weights for seconds on one core; tokenizer and template load meanwhile.
         opening = in_background(lambda: open_sessions(graph, threads, max_tokens, folder.head_dim), "session")
@@ -104,10 +108,10 @@ def load_model(
     served = ServedModel(
         service=ChatService(engine, chat, AnswerLimits(settings.max_n, settings.max_output_tokens)),
         names=settings.served_model_name or (_name(settings, folder),),
-        fingerprint=_fingerprint(folder, config),
+        fingerprint=_fingerprint(folder, config, kernels.name),
         sampling={key: getattr(chat.defaults, key) for key in KEYS},
     )
-    return LoadedModel(served, engine, pool.open_narrow, folder, threads)
+    return LoadedModel(served, engine, pool.open_narrow, folder, threads, kernels)
 
 
 def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFolder:
@@ -176,8 +180,8 @@ def _name(settings: Settings, folder: ModelFolder) -> str:
     return Path(settings.model).resolve().name if Path(settings.model).exists() else settings.model
 
 
-def _fingerprint(folder: ModelFolder, config: EngineConfig) -> str:
+def _fingerprint(folder: ModelFolder, config: EngineConfig, kernels: str) -> str:
     """Return a hash of everything that decides the numbers: graph, weight sizes, version, lengths."""
     files = sorted((file.name, file.stat().st_size) for file in folder.graph.parent.glob(f"{folder.graph.name}*"))
-    facts = (__version__, files, config.max_model_len, config.prefill_chunk)
+    facts = (__version__, files, config.max_model_len, config.prefill_chunk, kernels)
     return "fp_" + hashlib.sha256(folder.graph.read_bytes() + repr(facts).encode()).hexdigest()[:12]

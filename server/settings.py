@@ -71,6 +71,9 @@ class ModelSettings(BaseSettings):
     threads: AtLeastOne | None = Field(
         None, description="number of compute threads (default: the cores available to the process)"
     )
+    kernels: Literal["auto", "native", "onnxruntime"] = Field(
+        "auto", description="who computes 4- and 8-bit layers; auto is native if this machine can run those kernels"
+    )
     prepared_folder: Path | None = Field(
         None, description="folder of prepared copies (default: lfm-serve/prepared in the user's cache)"
     )
@@ -79,6 +82,9 @@ class ModelSettings(BaseSettings):
 class Settings(ModelSettings):
     """All options of a server."""
 
+    no_prepare: bool = Field(
+        False, description="write no prepared copy of a large model on its first start (default: off)"
+    )
     host: Text = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
     api_key: Annotated[SecretStr, Field(min_length=1)] | None = Field(

@@ -112,6 +112,11 @@ def load_library(path: Path = LIBRARY) -> Library:
     return Library(path, isas, functions)
 
 
+def native_name() -> str:
+    """Return the native kernels' name with their instruction set. Raises KernelsError if they cannot be loaded."""
+    return f"native {load_library().isa}"
+
+
 def _is_whole(path: Path) -> bool:
     """Whether the library is the one whose SHA-256 kernels/build.py wrote beside it."""
     try:
