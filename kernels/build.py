@@ -31,25 +31,40 @@ FLAGS = (
     "-Wextra",
 )
 COMMON = ("direct.c", "experts.c", "isa.c", "matmul.c", "operators.c", "pack.c", "portable.c", "router.c")
-X86 = {"avx2.c": ("-mavx2", "-mfma", "-mf16c")}
+AVX2 = ("-mavx2", "-mfma", "-mf16c")
+X86 = {
+    "avx2.c": AVX2,
+    "avxvnni.c": (*AVX2, "-mavxvnni"),
+    "avx512vnni.c": (*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni"),
+}
 INSTRUCTION_SETS = {"x86_64": X86, "amd64": X86}
-"""By machine: the files that need flags of their own."""
+"""By machine: the instruction sets' files and flags. One whose flags the compiler does not know is left out."""
 
 
 class CompileError(Exception):
     """There is no compiler, or it failed; the message says which."""
 
 
-def build(output: Path = OUTPUT, flags: Sequence[str] = (), machine: str | None = None) -> Path:
-    """Compile into `output`, which is replaced as a whole, and return it. Raises CompileError."""
+def build(
+    output: Path = OUTPUT, flags: Sequence[str] = (), machine: str | None = None, simde: Path | None = None
+) -> Path:
+    """Compile into `output`, which is replaced as a whole, and return it. Raises CompileError.
+
+    simde: SIMDe's folder of headers, for a library that emulates on AVX2 what the CPU lacks; for tests.
+    """
     compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
     if shutil.which(compiler[0]) is None:
         raise CompileError(f"there is no C compiler ({compiler[0]})")
     every = [*FLAGS, *shlex.split(os.environ.get("CFLAGS", "")), *flags]
     special = INSTRUCTION_SETS.get((machine or platform.machine()).lower(), {})
+    if simde is not None:
+        special = dict.fromkeys(special, (*AVX2, "-DLFM_SIMDE", f"-I{simde}"))
+        every.append("-DLFM_SIMDE")
+    known = {name: own for name, own in special.items() if _accepts([*compiler, *own])}
+    every += [f"-DLFM_{Path(name).stem.upper()}" for name in known]
     with tempfile.TemporaryDirectory() as folder:
         objects = []
-        for name, own in [*((name, ()) for name in COMMON), *special.items()]:
+        for name, own in [*((name, ()) for name in COMMON), *known.items()]:
             objects.append(str(Path(folder, name).with_suffix(".o")))
             _run([*compiler, *every, *own, "-c", str(SOURCES / name), "-o", objects[-1]])
         library = Path(folder, "library")
@@ -66,6 +81,12 @@ def remove(output: Path = OUTPUT) -> None:
     """Remove what an earlier `build` made: it may not fit the sources any more."""
     for path in (output, output.with_suffix(".sha256")):
         path.unlink(missing_ok=True)
+
+
+def _accepts(command: Sequence[str]) -> bool:
+    """Whether the compiler knows the flags of `command`."""
+    check = [*command, "-x", "c", "-E", os.devnull]
+    return subprocess.run(check, capture_output=True, check=False).returncode == 0
 
 
 def _run(command: Sequence[str]) -> None:
