@@ -1,4 +1,7 @@
-"""A thread pool whose tenants take turns, so that one tenant's work delays another's by one piece at most."""
+"""Runs work on a thread pool in which tenants take turns.
+
+A tenant with much work therefore delays another tenant by at most one job at a time.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """`work` that waits for a thread, and the future that gets its result."""
+    """A job that waits for a thread.
+
+    `work`: function to call.
+    `result`: future that gets the result or the exception of `work`.
+    """
 
     work: Callable[[], Any]
     result: asyncio.Future[Any]
 
 
 class FairPool:
-    """Runs work on `threads` threads. Used from one event loop only."""
+    """A pool of `threads` threads that tenants share fairly.
+
+    A pool must be used from one event loop only.
+    """
 
     def __init__(self, threads: int, name: str) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
@@ -31,9 +41,10 @@ class FairPool:
         self._waiting: OrderedDict[str, deque[_Job]] = OrderedDict()
 
     async def run(self, tenant: str, work: Callable[[], T]) -> T:
-        """Return the result of `work`, or raise its exception, once it is the tenant's turn.
+        """Run `work` when it is the tenant's turn, and return its result.
 
-        Cancelling the caller drops work that has not started; work that has started runs to its end.
+        Raises the exception that `work` raises. If the caller is cancelled, work that has not started is dropped, and
+        work that has started runs to its end.
         """
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         run_in_context = contextvars.copy_context().run
@@ -48,7 +59,10 @@ class FairPool:
             running.add_done_callback(lambda done, job=job: self._finish(job, done))  # type: ignore[misc]
 
     def _pop(self) -> _Job | None:
-        """Remove and return the next job that is still wanted; its tenant's next turn comes after all others'."""
+        """Remove and return the next job that is not cancelled.
+
+        The next turn of the job's tenant comes after the turns of all other tenants. Returns None if no job is waiting.
+        """
         while self._waiting:
             tenant, jobs = next(iter(self._waiting.items()))
             job = jobs.popleft()

@@ -1,4 +1,7 @@
-"""From settings to a loaded model: finds, downloads and opens it, up to an engine that is ready to start."""
+"""Loads the model that the settings name.
+
+Finds, downloads and opens the model, and creates an engine that is ready to start.
+"""
 
 from __future__ import annotations
 
@@ -39,15 +42,18 @@ logger = logging.getLogger(__name__)
 
 BUILT_IN = Path(__file__).with_name("demo")
 BUILT_IN_NAME = "lfm2-demo"
-PREFILL_CHUNK = 256  # tokens: longer chunks are hardly faster, and cancelling waits for the chunk in flight
-LEAST_TOKENS = 64  # hardly any chat fits into fewer
+PREFILL_CHUNK = 256  # tokens: longer chunks are hardly faster, and a cancellation waits for the running chunk
+LEAST_TOKENS = 64  # hardly any chat fits into fewer tokens
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that is ready to be served; its engine has not been started.
+    """A model that is ready to be served.
 
-    open_narrow: opens the narrow sessions that are to join later; None if there are none.
+    The engine has not been started yet.
+
+    `open_narrow`: opens the narrow sessions, which join the engine later; None if there are no narrow sessions.
+    `threads`: number of threads of the wide session.
     """
 
     served: ServedModel
@@ -63,8 +69,10 @@ def load_model(
 ) -> LoadedModel:
     """Find, download and open the model that `settings` name.
 
-    observe: called with each engine step, on the thread that carried it out. say: called with each line of progress.
-    Raises StartupError.
+    `observe`: called after each engine step, on the thread that executed the step.
+    `say`: called with each line of progress.
+
+    Raises StartupError if the model cannot be loaded.
     """
     folder = find_model(settings, say)
     threads = settings.threads or available_threads()
@@ -77,7 +85,7 @@ def load_model(
     graph = choose_graph(original, prepared, say)
     kernels = kernels_in_use(graph, original, choice)
     with nullcontext() if graph.weight_bytes < SMALL else kept_heap():
-        # onnxruntime packs weights for seconds on one core; tokenizer and template load meanwhile.
+        # onnxruntime packs weights on one core for seconds. The tokenizer and the template load in the meantime.
         opening = in_background(lambda: open_sessions(graph, threads, max_tokens, folder.head_dim), "session")
         chat = _chat_model(settings, folder)
         pool = opening.result()
@@ -115,12 +123,15 @@ def load_model(
 
 
 def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFolder:
-    """Return the folder of the model that `settings` name, downloading it if needed. Raises StartupError."""
+    """Return the folder of the model that `settings` name.
+
+    The model is downloaded if needed. Raises StartupError if there is no such model or the model's folder is invalid.
+    """
     if settings.model is None:
         return open_model_folder(BUILT_IN, settings.dtype)
     path = Path(settings.model).expanduser()
     if not path.exists():
-        from server.hub.locate import locate  # takes a tenth of a second to import, and folders do not need it
+        from server.hub.locate import locate  # importing it takes 0.1 s, and model folders do not need it
 
         path = locate(settings.model, settings.revision, settings.dtype, say)
     return open_model_folder(path, settings.dtype)
@@ -174,14 +185,21 @@ def _budget(settings: Settings, contract: Contract, left: int, max_model_len: in
 
 
 def _name(settings: Settings, folder: ModelFolder) -> str:
-    """Return the hub repository's id or the folder's name."""
+    """Return the default name of the served model.
+
+    This is the name of the built-in model, the name of the model's folder, or the id of the hub repository.
+    """
     if settings.model is None:
         return BUILT_IN_NAME
     return Path(settings.model).resolve().name if Path(settings.model).exists() else settings.model
 
 
 def _fingerprint(folder: ModelFolder, config: EngineConfig, kernels: str) -> str:
-    """Return a hash of everything that decides the numbers: graph, weight sizes, version, lengths."""
+    """Return a hash of everything that determines the model's logits.
+
+    The hash covers the graph, the sizes of the weight files, the server's version, the kernels, and the maximum lengths
+    of sequences and chunks.
+    """
     files = sorted((file.name, file.stat().st_size) for file in folder.graph.parent.glob(f"{folder.graph.name}*"))
     facts = (__version__, files, config.max_model_len, config.prefill_chunk, kernels)
     return "fp_" + hashlib.sha256(folder.graph.read_bytes() + repr(facts).encode()).hexdigest()[:12]

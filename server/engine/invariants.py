@@ -1,6 +1,6 @@
-"""Consistency checks of the engine's state, valid between steps.
+"""Checks the consistency of the engine's state between steps.
 
-Tests run them after every step.
+Tests run these checks after every step.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from server.engine.prefix_cache import PrefixCache
 
 
 def check(state: EngineState) -> None:
-    """Raise AssertionError, with the values involved, if the state is inconsistent."""
+    """Raise AssertionError if the engine's state is inconsistent.
+
+    The error's message contains the values involved.
+    """
     sequences = [*state.prefilling, *state.decoding]
     owned = [s.slot for s in sequences]
     assert len(set(owned)) == len(owned), f"a slot has two owners: {owned}"

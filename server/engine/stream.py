@@ -1,6 +1,6 @@
-"""The stream of one sequence's events, consumed on the event loop.
+"""Delivers the events of one sequence to a consumer on the event loop.
 
-Used by one thread, so it needs no locks.
+A stream is used on the event loop's thread only, so it needs no locks.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ StreamEvent = TokenEvent | PromptProgress | PromptLogprobs
 
 
 class TokenStream:
-    """Async iterator over one sequence's events.
+    """An asynchronous iterator over the events of one sequence.
 
-    Ends after the event with `finish`; raises the error that ends it. PromptProgress and PromptLogprobs
-    events, if requested, come before the first token. Times are in seconds of the monotonic clock.
+    The iterator ends after an event with `finish` set. If an error ends the sequence, the iterator raises that error.
+    PromptProgress and PromptLogprobs events, if requested, come before the first token. Times are in seconds of the
+    monotonic clock.
 
-    `queued_at`: when the request was submitted.
-    `started_at`: when prefill started; None before that.
-    `cached_tokens`: prompt tokens found in the prefix cache.
+    `queued_at`: time when the request was submitted.
+    `started_at`: time when prefill started; None before that.
+    `cached_tokens`: number of prompt tokens found in the prefix cache.
     `sequence`: the sequence inside the engine.
     """
 
@@ -65,16 +66,19 @@ class TokenStream:
         return event
 
     def cancel(self) -> None:
-        """End the stream and free the slot within one step.
+        """End the stream, and free the slot within one step.
 
-        May be called at any time, and more than once.
+        This method may be called at any time, and more than once.
         """
         self._ended = True
         self._arrived.set()
         self._cancel(self.sequence)
 
     def fail(self, error: LfmServeError) -> None:
-        """Stop generating; end the stream with `error` after the tokens so far."""
+        """Cancel the sequence and end the stream with `error`.
+
+        The consumer still receives the tokens generated so far.
+        """
         self._cancel(self.sequence)
         self._deliver(error)
 

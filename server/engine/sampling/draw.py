@@ -1,4 +1,4 @@
-"""Turns logits into tokens: the drawn ones, and those that constraints force."""
+"""Turns logits into drawn tokens and the tokens that constraints force."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ Draw = tuple[int, TokenLogprobs | None]
 def draw(
     logits: Logits, sequences: list[Sequence], unknown_ids: npt.NDArray[np.int64], min_forced: float
 ) -> list[list[Draw] | LfmServeError]:
-    """Draw the next tokens of each sequence. Modifies `logits`.
+    """Draw the next tokens of each sequence.
 
-    `logits`: float32 [B, vocab], one row per sequence.
+    `logits`: float32 [B, vocab], one row per sequence; modified in place.
     `unknown_ids`: int64 token ids that are never drawn.
-    `min_forced`: the tokens that a constraint forces after the drawn one are returned too, if all of them together are
-    at least this many.
+    `min_forced`: threshold for forced tokens. Tokens that a constraint forces after the drawn token are returned too if
+    the drawn token and the forced tokens together are at least this many.
 
-    Returns the tokens of each sequence, or the error that ends it: logits that are not finite, or a constraint that
-    fails. An error in one row does not affect the others.
+    Returns, for each sequence, its tokens or the error that ends it. A sequence ends with an error if its logits are
+    not finite, if its constraint fails, or if no token is allowed. An error in one row does not affect other rows.
     """
     finite = np.isfinite(logits.max(axis=1))
     logits[:, unknown_ids] = -np.inf
@@ -57,7 +57,8 @@ def draw(
 def _row_error(sequence: Sequence, error: BaseException) -> LfmServeError:
     """Return the error that ends one sequence.
 
-    A constraint's compiled code reports its own faults as BaseException; none may end the worker's thread.
+    `error`: exception that the constraint raised. The compiled code of a constraint reports its internal faults as
+    BaseException, which must not end the worker's thread.
     """
     if isinstance(error, LfmServeError):
         return error
@@ -74,7 +75,7 @@ def _no_token_allowed() -> InvalidRequestError:
 
 
 def _mask(sequence: Sequence, vocab_size: int) -> Bitmask | None:
-    """Return the mask of a sequence's constraint; None if every token is allowed."""
+    """Return the mask of a sequence's constraint, or None if all tokens are allowed."""
     constraint = sequence.request.constraint
     if constraint is None:
         return None
@@ -83,10 +84,11 @@ def _mask(sequence: Sequence, vocab_size: int) -> Bitmask | None:
 
 
 def _with_forced(sequence: Sequence, first: Draw, min_forced: float) -> list[Draw]:
-    """Commit the drawn token to the constraint, and the tokens forced after it.
+    """Commit the drawn token and the tokens forced after it to the constraint.
 
-    Returns the drawn token and the forced ones. If all of them are fewer than `min_forced`, or if the
-    request wants log-probabilities, which take logits for each token, forced tokens are neither committed nor returned.
+    Returns the drawn token, followed by the forced tokens. Forced tokens are neither committed nor returned if they and
+    the drawn token together are fewer than `min_forced`. The same applies if the request wants log-probabilities, since
+    these require logits for each token.
     """
     request, token = sequence.request, first[0]
     if request.constraint is None:
@@ -101,5 +103,5 @@ def _with_forced(sequence: Sequence, first: Draw, min_forced: float) -> list[Dra
     for follower in forced:
         request.constraint.commit(follower)
     if request.sampling.temperature > 0:
-        sequence.rng.random(len(forced))  # so that a seed draws the same as without forced tokens
+        sequence.rng.random(len(forced))  # so that later draws are the same as without forced tokens
     return [first, *((follower, None) for follower in forced)]
