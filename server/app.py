@@ -1,4 +1,4 @@
-"""Puts the parts together: builds the routes, has the model loaded, runs the server until it is told to stop."""
+"""Builds the application, loads the model while the server already answers, and serves until a signal."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -33,6 +34,7 @@ from server.banner import Facts, banner
 from server.engine.engine import Engine
 from server.errors import StartupError
 from server.front.connection import ConnectionLimits
+from server.front.descriptors import raise_limit
 from server.front.server import FrontConfig, FrontServer
 from server.loading import LoadedModel, load_model
 from server.runtime.model_folder import SLOW_ON_CPU
@@ -45,8 +47,9 @@ logger = logging.getLogger(__name__)
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM. Raises StartupError where that cannot begin."""
+    """Serve until SIGINT or SIGTERM. Raises StartupError if the server cannot start."""
     configure_logging(resolved(settings.log_format), settings.log_level)
+    settings = _within_descriptors(settings)
     listener = listen(settings.host, settings.port)
     app = create_app(settings, _address(listener, settings), exempt_from_collection)
     server = create_server(app, settings)
@@ -54,6 +57,19 @@ def run(settings: Settings) -> None:
     server.run(sockets=[listener])
     if app.state.failure is not None:
         raise app.state.failure
+
+
+def _within_descriptors(settings: Settings) -> Settings:
+    """Return `settings` with no more connections than the limit of file descriptors allows."""
+    allowed = raise_limit(settings.max_connections)
+    if allowed == settings.max_connections:
+        return settings
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    logger.warning(
+        "The limit of file descriptors (%d) allows %d connections instead of %d (--max-connections).",
+        limit, allowed, settings.max_connections,
+    )  # fmt: skip
+    return settings.model_copy(update={"max_connections": allowed})
 
 
 def create_server(app: FastAPI, settings: Settings) -> FrontServer:
