@@ -26,6 +26,7 @@ from server.api.access.rate_limit import RateLimitHeaders
 from server.api.chat_completions import route as chat_completions
 from server.api.completions import route as completions
 from server.api.http import errors, openapi
+from server.api.http.head import HeadAsGet
 from server.api.http.request_id import RequestId
 from server.api.server_state import Limits, ServerState
 from server.api.watchdog import watch
@@ -109,7 +110,9 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
             await app.state.server.model.service.engine.stop()
         await telemetry.close()
 
-    app = FastAPIOffline(title="lfm-serve", version=__version__, lifespan=lifespan)
+    # A redirect to the path without its slash would lead to whatever the Host header says.
+    app = FastAPIOffline(title="lfm-serve", version=__version__, lifespan=lifespan, redirect_slashes=False)
+    app.add_middleware(HeadAsGet)
     server = app.state.server = ServerState(_limits(settings), _keyring(settings))
     telemetry = app.state.telemetry = Telemetry(server.request_log, server.is_ready, settings.log_prompts)
     app.state.failure = None
@@ -124,6 +127,7 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
             allow_origins=settings.cors_origin,
             allow_methods=("GET", "POST"),
             allow_headers=("*",),
+            allow_private_network="*" not in settings.cors_origin,
             expose_headers=("*",),
         )
     errors.install(app)

@@ -49,7 +49,7 @@ def imported_distributions(paths: Iterable[Path]) -> set[str]:
 
 
 BENCH = [*(ROOT / "server" / "bench").rglob("*.py")]
-BROUGHT_ALONG = {"starlette", "anyio", "pydantic-core"}  # by fastapi and pydantic
+BROUGHT_ALONG = {"anyio", "pydantic-core"}  # by fastapi and pydantic
 
 
 def names(requirements: Iterable[Requirement]) -> set[str]:
