@@ -66,9 +66,9 @@ class RequestLogEntry:
         """Run `app` for this request and note how its response starts and ends."""
 
         async def send_observed(message: Message) -> None:
+            await send(message)
             if message["type"] == "http.response.start":
                 self.status = message["status"]
-            await send(message)
             self.complete = message["type"] == "http.response.body" and not message.get("more_body", False)
 
         try:
