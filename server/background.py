@@ -13,7 +13,7 @@ T = TypeVar("T")
 def in_background(work: Callable[[], T], name: str) -> Future[T]:
     """Start `work` on a daemon thread called `name`; the future gets its result or its exception."""
     future: Future[T] = Future()
-    future.set_running_or_notify_cancel()  # cannot be cancelled any more
+    future.set_running_or_notify_cancel()  # a running thread cannot be cancelled
 
     def run() -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFold
     """Return the folder of the model that `settings` name, downloading it if needed. Raises StartupError."""
     if settings.model is None:
         return open_model_folder(BUILT_IN, settings.dtype)
-    path = Path(settings.model).expanduser()
+    path = Path(os.path.expanduser(settings.model))  # unlike Path.expanduser, it works for a user without a home
     if not path.exists():
         from server.hub.locate import locate  # takes a tenth of a second to import, and folders do not need it
 
