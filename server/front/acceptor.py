@@ -47,7 +47,7 @@ class Acceptor:
     tls: ssl.SSLContext | None
     handshake_timeout: float
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
-    _opening: set[asyncio.Task[None]] = field(default_factory=set)
+    _opening: dict[asyncio.Task[None], None] = field(default_factory=dict)  # the oldest first
     _pause: asyncio.TimerHandle | None = None
     _warned_at: float | None = None
 
@@ -61,7 +61,7 @@ class Acceptor:
         self._loop.remove_reader(self.listener)
         if self._pause is not None:
             self._pause.cancel()
-        for opening in self._opening:
+        for opening in list(self._opening):
             opening.cancel()
 
     def _resume(self) -> None:
@@ -82,8 +82,8 @@ class Acceptor:
                 return
             accepted.setblocking(False)
             opening = self._loop.create_task(self._open(accepted))
-            self._opening.add(opening)
-            opening.add_done_callback(self._opening.discard)
+            self._opening[opening] = None
+            opening.add_done_callback(lambda done: self._opening.pop(done, None))
 
     async def _open(self, accepted: socket.socket) -> None:
         seconds = None if self.tls is None else self.handshake_timeout
@@ -95,12 +95,16 @@ class Acceptor:
             logger.debug("A connection could not be opened: %s", error)
 
     def _make_room(self) -> None:
-        """Close the connection that has been idle for the longest time, or pause if there is none."""
+        """Close the connection that has been idle or in its TLS handshake for the longest time, or pause."""
         now = time.monotonic()
         if self._warned_at is None or now > self._warned_at + WARNING_SECONDS:
             self._warned_at = now
-            logger.warning("%d connections are open, as many as possible: closing idle ones.", len(self.connections))
-        if self.idle:
+            logger.warning("%d connections are open, as many as possible: closing idle ones.", self.max_open)
+        if self.tls is not None and len(self._opening) > len(self.idle):
+            opening = next(iter(self._opening))
+            del self._opening[opening]
+            opening.cancel()
+        elif self.idle:
             oldest = next(iter(self.idle))
             del self.idle[oldest]
             oldest.transport.abort()

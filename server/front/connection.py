@@ -20,11 +20,13 @@ from server.front.unchunked import end_with_connection
 MAX_HEAD = 64 * 2**10
 """Most bytes of a request line with its headers, and of whatever else the parser reads between two parts of a body."""
 
-PIECE = 16 * 2**10
-"""Most bytes parsed before the limits are checked."""
+READ_BUFFER = 16 * 2**10
+"""Most bytes parsed before the event loop turns to other clients: thousands of chunks or dozens of requests."""
 
 MAX_PIPELINED = 64
 """Most requests of a connection that wait until the one before is answered."""
+
+TOO_MANY_PIPELINED = f"Too many pipelined requests: the limit is {MAX_PIPELINED}."
 
 SEND_BUFFER = 256 * 2**10
 """Bytes of the socket's send buffer.
@@ -52,18 +54,20 @@ class ConnectionLimits:
     client_idle_timeout: float = 60
 
 
-class Connection(HttpToolsProtocol):
+class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     """A connection that aborts slow clients and bounds what the parser keeps for others.
 
     A client is slow if it takes too long to send a request's head, or the rest of a body that was already answered, or
     to read its response. Sets `scope["state"]["crowded"]` to whether there are more than `max_connections`. Ignores
-    trailers and offers to upgrade. `config.idle` lists the connections without a request, the oldest first.
+    trailers and offers to upgrade. `config.idle` lists the connections without a request, the oldest first;
+    `config.read_buffer` is what all connections read into.
     """
 
     def __init__(self, config: Any, *arguments: Any, **options: Any) -> None:
         super().__init__(config, *arguments, **options)
         self._limits: ConnectionLimits = config.limits
         self._idle: dict[Connection, None] = config.idle
+        self._read_buffer: memoryview = config.read_buffer
         self._in_head, self._in_message = True, False
         self._overhead = 0  # bytes parsed since the last part of a body, or since the end of a head or a message
         self._running: RequestResponseCycle | None = None  # the request that is being answered
@@ -91,37 +95,31 @@ class Connection(HttpToolsProtocol):
         self._disconnect()
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        """Parse `data` piece by piece. Overrides uvicorn's method of that name."""
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Parse the bytes that have been read. Takes the place of uvicorn's `data_received`."""
         self._unset_keepalive_if_required()
         if self._in_head and self._running is None:
             self._start_read_timer(self._limits.read_timeout)
-        rest = memoryview(data)
-        while rest and not self.transport.is_closing():
-            rest = rest[self._parse(rest[:PIECE]) :]
-
-    def _parse(self, piece: memoryview) -> int:
-        """Parse `piece`, and return how many of its bytes have been parsed."""
-        self._overhead += len(piece)
         try:
-            parsed = self._feed(piece)
+            self._parse(self._read_buffer[:nbytes])
         except httptools.HttpParserError:
-            self._refuse(400, "Invalid HTTP request received.")
-            return len(piece)
-        if self._overhead > MAX_HEAD:
-            part = "headers" if self._in_head else "chunk headers or trailers"
-            self._refuse(431, f"The request's {part} are too large: the limit is {MAX_HEAD:,} bytes.")
-        elif len(self.pipeline) > MAX_PIPELINED:
-            self._refuse(400, f"Too many pipelined requests: the limit is {MAX_PIPELINED}.")
-        return parsed
+            full = len(self.pipeline) >= MAX_PIPELINED
+            self._refuse(400, TOO_MANY_PIPELINED if full else "Invalid HTTP request received.")
+        else:
+            if self._overhead > MAX_HEAD:
+                part = "headers" if self._in_head else "chunk headers or trailers"
+                self._refuse(431, f"The request's {part} are too large: the limit is {MAX_HEAD:,} bytes.")
 
-    def _feed(self, piece: memoryview) -> int:
+    def _parse(self, data: memoryview) -> None:
+        self._overhead += len(data)
         try:
-            self.parser.feed_data(piece)
+            self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
             self._ignore_upgrade()
-            return int(offer.args[0])
-        return len(piece)
+            self._parse(data[offer.args[0] :])
 
     def _ignore_upgrade(self) -> None:
         """Parse the head again without the offer to upgrade: the parser would skip the body otherwise."""
@@ -135,6 +133,8 @@ class Connection(HttpToolsProtocol):
         self.parser.feed_data(b"\r\n".join(lines) + b"\r\n\r\n")
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise httptools.HttpParserError(TOO_MANY_PIPELINED)  # stops the parser
         super().on_message_begin()
         self.scope["state"]["crowded"] = self._crowded
 

@@ -26,7 +26,7 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from server.errors import StartupError
 from server.front.acceptor import Acceptor
-from server.front.connection import Connection, ConnectionLimits
+from server.front.connection import READ_BUFFER, Connection, ConnectionLimits
 from server.front.descriptors import max_open
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Drainable(Protocol):
 
 
 class UvicornConfig(uvicorn.Config):
-    """Uvicorn's configuration, with the `limits` of connections and the `idle` ones."""
+    """Uvicorn's configuration, and what connections share."""
 
     def __init__(self, app: FastAPI, config: FrontConfig) -> None:
         super().__init__(
@@ -82,6 +82,7 @@ class UvicornConfig(uvicorn.Config):
         )
         self.limits = config.limits
         self.idle: dict[Connection, None] = {}
+        self.read_buffer = memoryview(bytearray(READ_BUFFER))
 
 
 class FrontServer(uvicorn.Server):

@@ -7,10 +7,12 @@ import json
 import re
 import shlex
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -215,7 +217,7 @@ def process_with_descriptors(soft: int, hard: int, *options: str) -> Iterator[tu
             line = process.stdout.readline()
             assert line, printed
             printed += line
-        address = re.search(r"http://127\.0\.0\.1:\d+", printed)
+        address = re.search(r"https?://127\.0\.0\.1:\d+", printed)
         assert address is not None
 
         def rest() -> str:
@@ -250,6 +252,37 @@ def test_more_idle_connections_than_descriptors_delay_nobody(sent: bytes) -> Non
     assert printed.count("The limit of file descriptors (256) allows 112 connections") == 1
     assert printed.count("closing idle ones") <= 1
     assert "Traceback" not in printed
+
+
+def test_unfinished_tls_handshakes_delay_nobody(certificate: tuple[Path, Path]) -> None:
+    options = ("--ssl-certfile", str(certificate[0]), "--ssl-keyfile", str(certificate[1]))
+    trusted = ssl.create_default_context(cafile=str(certificate[0]))
+    with process_with_descriptors(256, 256, *options) as (url, rest), contextlib.ExitStack() as stack:
+        idle_connections(stack, url, 300, b"\x16\x03\x01")
+        begun = time.monotonic()
+        assert httpx.get(f"{url}/health", verify=trusted, timeout=30).status_code == 200
+        assert time.monotonic() - begun < 5
+        assert "Traceback" not in rest()
+
+
+def test_floods_do_not_delay_health_checks(tiny: Server) -> None:
+    floods = [b"1\r\n \r\n" * 10_000, b"0\r\nX: " + b"a" * PIECE, b"1;" + b"a" * PIECE]
+    give_up = time.monotonic() + 2
+
+    def flood(piece: bytes) -> None:
+        while time.monotonic() < give_up:
+            with connected(tiny.url) as client, contextlib.suppress(ConnectionError):
+                client.post(PATH, CHUNKED)
+                while time.monotonic() < give_up:
+                    client.send(piece)
+
+    with ThreadPoolExecutor(len(floods)) as pool:
+        running = [pool.submit(flood, piece) for piece in floods]
+        while time.monotonic() < give_up:
+            begun = time.monotonic()
+            assert httpx.get(f"{tiny.url}/health", timeout=30).status_code == 200
+            assert time.monotonic() - begun < 3
+    assert all(done.exception() is None for done in running)
 
 
 def test_more_requests_than_descriptors_are_refused_or_answered(tiny_model: Path) -> None:
