@@ -39,6 +39,6 @@ def end_process(code: int) -> NoReturn:
     last_resort.start()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, RuntimeError):  # closed, or interrupted by the signal while it is written
             stream.flush()
     os._exit(code)
