@@ -21,7 +21,7 @@ def in_background(work: Callable[[], T], name: str) -> Future[T]:
     `name`: name of the thread.
     """
     future: Future[T] = Future()
-    future.set_running_or_notify_cancel()  # the future cannot be cancelled any more
+    future.set_running_or_notify_cancel()  # a running thread cannot be cancelled
 
     def run() -> None:
         try:

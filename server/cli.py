@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import difflib
 import shlex
+import signal
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +22,7 @@ from pydantic.fields import FieldInfo
 
 from server import __version__
 from server.errors import ExportError, KernelsError, LfmServeError
+from server.process import end_process, open_standard_streams
 from server.settings import ENV_PREFIX, ModelSettings, SamplingOverrides, Settings
 
 REASONS = {
@@ -106,7 +109,11 @@ class Version(argparse.Action):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 1 for a failure, 2 for invalid usage, 130 for Ctrl-C."""
+    """Run a command and return its exit code: 0, 1 for a failure, 2 for invalid usage, 130 for Ctrl-C.
+
+    `serve` ends the process instead of returning.
+    """
+    open_standard_streams()
     try:
         command = parse(sys.argv[1:] if argv is None else argv)
         if isinstance(command, Settings):
@@ -241,10 +248,21 @@ def _refusal(fault: Mapping[str, Any], given: Mapping[str, object]) -> str:
     return f"{flag}: {shown} is invalid: {reason}{source}"
 
 
-def _serve(settings: Settings) -> None:
-    from server.app import run  # imported here so that --help stays fast
+def _serve(settings: Settings) -> NoReturn:
+    signal.signal(signal.SIGTERM, lambda *_: end_process(0))  # until the server handles it
+    code = 1
+    try:
+        from server.app import run  # imported here so that --help stays fast
 
-    run(settings)
+        run(settings)
+        code = 0
+    except LfmServeError as error:
+        _fail(code, str(error))
+    except KeyboardInterrupt:
+        code = 130
+    except Exception:
+        traceback.print_exc()
+    end_process(code)
 
 
 def _prepare(command: Prepare) -> None:

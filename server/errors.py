@@ -68,6 +68,13 @@ class RequestTooLargeError(LfmServeError):
         super().__init__(f"The request body is too large: the limit is {limit:,} bytes.")
 
 
+class ContentEncodingError(LfmServeError):
+    """A request body is encoded in a way that the server does not decode."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(f"The request body has the content encoding {encoding[:40]!r}; send it without any.")
+
+
 class ModelNotFoundError(LfmServeError):
     """A request names a model that this server does not serve."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFold
     """
     if settings.model is None:
         return open_model_folder(BUILT_IN, settings.dtype)
-    path = Path(settings.model).expanduser()
+    path = Path(os.path.expanduser(settings.model))  # unlike Path.expanduser, it works for a user without a home
     if not path.exists():
         from server.hub.locate import locate  # importing it takes 0.1 s, and model folders do not need it
 

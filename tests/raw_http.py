@@ -45,12 +45,18 @@ class RawClient:
         head = "\r\n".join([f"POST {path} HTTP/1.1", "Host: test", *headers, "", ""])
         self.send(head.encode() + body)
 
-    def answer(self) -> Answer:
+    def head(self) -> tuple[int, dict[str, str]]:
+        """Read a response's status and headers."""
         status = int(self._file.readline().split()[1])
         headers = {}
         while line := self._file.readline().strip():
             name, _, value = line.decode().partition(":")
             headers[name.lower()] = value.strip()
+        return status, headers
+
+    def answer(self) -> Answer:
+        """Read a response that has a length."""
+        status, headers = self.head()
         return Answer(status, headers, self._file.read(int(headers["content-length"])))
 
     def is_cut(self) -> bool:

@@ -59,7 +59,10 @@ class Copy:
 def default_folder() -> Path:
     """Where copies are unless told otherwise: in the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "lfm-serve" / "prepared"
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home):  # no HOME, and no such user in the system's list
+        home = "/nonexistent"
+    return (Path(cache) if cache else Path(home) / ".cache") / "lfm-serve" / "prepared"
 
 
 def find(graph: Graph, root: Path, tell: Tell) -> Copy | None:

@@ -50,7 +50,7 @@ def imported_distributions(paths: Iterable[Path]) -> set[str]:
 
 
 BENCH = [*(ROOT / "server" / "bench").rglob("*.py")]
-BROUGHT_ALONG = {"starlette", "anyio", "pydantic-core"}  # by fastapi and pydantic
+BROUGHT_ALONG = {"anyio", "pydantic-core"}  # by fastapi and pydantic
 
 
 def names(requirements: Iterable[Requirement]) -> set[str]:
@@ -60,8 +60,7 @@ def names(requirements: Iterable[Requirement]) -> set[str]:
 def test_what_the_code_imports_is_what_the_project_depends_on() -> None:
     others = set((ROOT / "server").rglob("*.py")) - set(BENCH)
     imported = {name for name in imported_distributions(others) if not name.startswith("opentelemetry-")}  # an extra
-    by_uvicorn = {"httptools"}  # through its protocol, which server.front extends
-    assert imported - BROUGHT_ALONG == names(requirements()) - by_uvicorn
+    assert imported - BROUGHT_ALONG == names(requirements())
 
 
 def test_bench_imports_what_its_extra_adds() -> None:

@@ -23,6 +23,7 @@ from server.api.server_state import Model
 from server.chat.completion import Completion
 from server.chat.types import ChatRequest, Delta
 from server.engine.types import SamplingParams
+from server.escape import escaped
 
 router = APIRouter(tags=["chat"])
 UNENFORCED = "x-lfm-unenforced"
@@ -88,6 +89,6 @@ async def _events(envelope: Envelope, completion: Completion[Delta], body: ChatC
 
 def _report_unenforced(response: Response, request: Request, completion: Completion[Delta]) -> None:
     if completion.unenforced:
-        listed = "; ".join(completion.unenforced)
+        listed = escaped("; ".join(part[:MAX_HEADER] for part in completion.unenforced[:MAX_HEADER]), MAX_HEADER)
         logger.warning("Request %s: not enforced: %s", request.state.request_id, listed)
-        response.headers[UNENFORCED] = listed[:MAX_HEADER].encode("ascii", "backslashreplace").decode()
+        response.headers[UNENFORCED] = listed.encode("ascii", "backslashreplace").decode()[:MAX_HEADER]

@@ -10,7 +10,7 @@ import pydantic_core
 from fastapi import Request
 
 from server.api.server_state import Limits, ServerState
-from server.errors import InvalidRequestError, RequestTooLargeError, SlowClientError
+from server.errors import ContentEncodingError, InvalidRequestError, RequestTooLargeError, SlowClientError
 
 T = TypeVar("T")
 
@@ -22,8 +22,12 @@ MAX_ITEMS = {"messages": 5_000, "tools": 1_000, "functions": 1_000, "stop_token_
 async def read_json(request: Request, server: ServerState, parse: Callable[[Any], T]) -> T:
     """Return the result of `parse` for the JSON value in the body.
 
-    Raises RequestTooLargeError, SlowClientError, InvalidRequestError (invalid JSON) and whatever `parse` raises.
+    Raises ContentEncodingError, RequestTooLargeError, SlowClientError, InvalidRequestError (invalid JSON) and whatever
+    `parse` raises.
     """
+    encoding = ",".join(request.headers.getlist("content-encoding"))
+    if encoding.strip().lower() not in ("", "identity"):
+        raise ContentEncodingError(encoding)
     body = await _read(request, server.limits)
     if len(body) < LARGE:
         return _parsed(body, parse)
