@@ -22,8 +22,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from server.chat.markers import CALL_END, CALL_START, THINK_END, THINK_START
 from server.chat.tokenizer import Tokenizer
 from server.chat.tool_calls.call_syntax import render_call
+from server.chat.tool_calls.history_arguments import arguments_object
 from server.chat.types import Message, TemplateOptions, Thoughts, Tool, ToolCall
-from server.errors import InvalidRequestError, ModelFolderError
+from server.errors import InvalidRequestError, ModelFolderError, shown
 
 OWN_MARKERS = (CALL_START, CALL_END, THINK_START, THINK_END)
 """Special tokens that a model itself writes in its answers, so an assistant message may contain them."""
@@ -65,9 +66,10 @@ class ChatPrompt:
         options = options or TemplateOptions()
         chat = [self._message(i, message) for i, message in enumerate(messages)]
         listed = [self._escape.value(self._tool(tool)) for tool in tools]
-        text = self._render(chat, listed, options)
         if options.continue_final_message:
-            text = _up_to_end_of(text, chat[-1]["content"])
+            text = self._up_to_end_of_content(chat, listed, options)
+        else:
+            text = self._render(chat, listed, options)
         tokens = self._escape.encode(text, self._tokenizer)
         return [*self._tokenizer.beginning(tokens), *tokens] if options.add_special_tokens else tokens
 
@@ -118,10 +120,22 @@ class ChatPrompt:
         try:
             return self._template.render(self._escape.value(options.variables) | own)
         except jinja2.TemplateError as error:
-            raise InvalidRequestError(f"The model's chat template rejected this chat: {error}", "messages") from None
+            raise InvalidRequestError(_template_error("rejected", error), "messages") from None
         except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
-            message = f"The model's chat template cannot render this chat: {error}"
-            raise InvalidRequestError(message, "messages") from None
+            raise InvalidRequestError(_template_error("cannot render", error), "messages") from None
+
+    def _up_to_end_of_content(self, chat: list[dict[str, Any]], tools: list[Any], options: TemplateOptions) -> str:
+        """Render a chat up to the end of its last message's content, so that the model continues that message.
+
+        A random mark after the content shows where the template writes it. Whitespace at the end is left out.
+        """
+        mark = secrets.token_hex(16)
+        last = chat[-1] | {"content": chat[-1]["content"].rstrip() + mark}
+        text, found, _ = self._render([*chat[:-1], last], tools, options).rpartition(mark)
+        if not found:
+            message = "The last message cannot be continued because the chat template changes its content."
+            raise InvalidRequestError(message, "continue_final_message")
+        return text
 
     def _message(self, position: int, message: Message) -> dict[str, Any]:
         """Return a message as the template expects it.
@@ -237,14 +251,8 @@ def _raise_exception(message: str) -> None:
     raise jinja2.TemplateError(message)
 
 
-def _up_to_end_of(text: str, content: str) -> str:
-    """Cut a rendered chat off after its last message's `content`, so that the model continues that message."""
-    stripped = content.strip()
-    before, found, _ = text.rpartition(stripped)
-    if not found:
-        message = "The last message cannot be continued because the chat template changes its content."
-        raise InvalidRequestError(message, "continue_final_message")
-    return before + stripped
+def _template_error(failed: str, error: Exception) -> str:
+    return f"The model's chat template {failed} this chat: {shown(str(error), 300)}"
 
 
 def _arguments_field(message: int, call: int) -> str:
@@ -253,21 +261,19 @@ def _arguments_field(message: int, call: int) -> str:
 
 def _call_text(call: ToolCall, field: str) -> str:
     try:
-        return render_call(call.name, call.arguments)
+        return render_call(call.name, arguments_object(call.arguments))
     except ValueError:
         raise _bad_arguments(call, field) from None
 
 
 def _call_object(call: ToolCall, field: str) -> dict[str, Any]:
     try:
-        arguments = json.loads(call.arguments)
-    except (ValueError, RecursionError):
+        arguments = json.loads(arguments_object(call.arguments))
+    except ValueError:
         raise _bad_arguments(call, field) from None
-    if not isinstance(arguments, dict):
-        raise _bad_arguments(call, field)
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
 def _bad_arguments(call: ToolCall, field: str) -> InvalidRequestError:
-    shown = call.arguments if len(call.arguments) <= 60 else call.arguments[:57] + "..."
-    return InvalidRequestError(f"The arguments of {call.name} must be a JSON object as a string; got {shown!r}.", field)
+    message = f"The arguments of {shown(call.name)} must be a JSON object as a string; got '{shown(call.arguments)}'."
+    return InvalidRequestError(message, field)

@@ -75,7 +75,7 @@ def _function(function: FunctionDefinition, field: str) -> Tool:
 def _message(message: ChatMessage) -> Message:
     calls = tuple(map(_call, message.tool_calls or ()))
     if message.function_call is not None:
-        calls += (ToolCall("", message.function_call.name, message.function_call.arguments),)
+        calls += (ToolCall("", message.function_call.name, message.function_call.arguments or ""),)
     return Message(
         role=ROLES.get(message.role, message.role),  # type: ignore[arg-type]
         content=message.content if message.content is not None else message.refusal or "",
@@ -88,6 +88,6 @@ def _message(message: ChatMessage) -> Message:
 
 def _call(call: HistoryToolCall) -> ToolCall:
     if call.function is not None and call.type == "function":
-        return ToolCall(call.id, call.function.name, call.function.arguments)
+        return ToolCall(call.id, call.function.name, call.function.arguments or "")
     assert call.custom is not None
     return ToolCall(call.id, call.custom.name, json.dumps({CUSTOM_ARGUMENT: call.custom.input}, ensure_ascii=False))
