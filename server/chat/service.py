@@ -19,7 +19,7 @@ from server.chat.prompt import ChatPrompt
 from server.chat.tokenizer import Tokenizer
 from server.chat.tool_calls.constrained_parser import ConstrainedCallParser, TextOrCallsParser
 from server.chat.tool_calls.free_parser import FreeCallParser, ToolSignature
-from server.chat.types import ChatRequest, Delta, TextRequest, Thoughts
+from server.chat.types import Calling, ChatRequest, Delta, TextForm, TextRequest, Thoughts
 from server.engine.engine import Engine
 from server.engine.types import GenerationRequest, RequestContext, SamplingParams
 from server.errors import ContextLengthError, InvalidRequestError
@@ -116,8 +116,14 @@ class ChatService:
             prompts = await self._pool.run(
                 context.tenant, lambda: [self._text_prompt(request, one) for one in request.prompts]
             )
+            source = self._grammar_source(Calling(), request.text_form)
+            grammar = await self._compiled(source) if source else None
             streams = places.submit(
-                [self._continuation(request, context, prompt, i) for prompt in prompts for i in range(request.n)]
+                [
+                    self._continuation(request, context, prompt, grammar, i)
+                    for prompt in prompts
+                    for i in range(request.n)
+                ]
             )
         choices = [self._text_choice(request, prompt) for prompt in prompts for _ in range(request.n)]
         return Completion([prompt.tokens for prompt in prompts], streams, choices)
@@ -183,12 +189,15 @@ class ChatService:
             prompt=tuple(prompt),
             checkpoints=self.model.prompt.checkpoints(prompt),
             thoughts=self.model.prompt.thoughts(prompt),
-            grammar=grammar_source(
-                request.calling,
-                request.text_form,
-                has_call_marker=CALL_START in self.model.tokenizer.special,
-                constrain_always=self.model.constrain_always,
-            ),
+            grammar=self._grammar_source(request.calling, request.text_form),
+        )
+
+    def _grammar_source(self, calling: Calling, text_form: TextForm | None) -> GrammarSource | None:
+        return grammar_source(
+            calling,
+            text_form,
+            has_call_marker=CALL_START in self.model.tokenizer.special,
+            constrain_always=self.model.constrain_always,
         )
 
     async def _compiled(self, source: GrammarSource) -> CompiledGrammar:
@@ -238,18 +247,24 @@ class ChatService:
         return TextPrompt(prompt, (*beginning, *tokens), implicit=len(beginning))
 
     def _continuation(
-        self, request: TextRequest, context: RequestContext, prompt: TextPrompt, choice: int
+        self,
+        request: TextRequest,
+        context: RequestContext,
+        prompt: TextPrompt,
+        grammar: CompiledGrammar | None,
+        choice: int,
     ) -> GenerationRequest:
         if self.max_model_len - len(prompt.tokens) < min(request.max_tokens, 1):
             raise ContextLengthError(len(prompt.tokens), self.max_model_len, "prompt")
         scored = request.echo and request.sampling.top_logprobs is not None
-        ends = frozenset() if request.ignore_eos else self.model.stop_token_ids
+        ends = frozenset() if request.ignore_eos and grammar is None else self.model.stop_token_ids
         return GenerationRequest(
             prompt=prompt.tokens,
             max_tokens=self._max_tokens(request.max_tokens, prompt.tokens),
             sampling=_sampling_of_choice(request.sampling, choice),
             stop_token_ids=ends | request.stop_token_ids,
             min_tokens=request.min_tokens,
+            constraint=grammar.start() if grammar else None,
             prompt_logprobs=request.sampling.top_logprobs if scored else None if request.max_tokens else 0,
             context=context,
         )

@@ -120,6 +120,7 @@ class TextRequest:
     """Prompts, each a text or token ids, to continue `n` times each; choice i of a prompt samples with `seed` + i.
 
     max_tokens: may be 0 with `echo`.
+    text_form: what each answer must match, without the prompt before it.
     stop_token_ids: added to the model's own, which `ignore_eos` leaves out.
     echo: repeat the prompt before the answer, with its tokens' log-probabilities if `sampling` requests them.
     add_special_tokens: put the model's BOS before prompts that are text.
@@ -129,6 +130,7 @@ class TextRequest:
     prompts: tuple[str | tuple[int, ...], ...]
     sampling: SamplingParams
     max_tokens: int
+    text_form: TextForm | None = None
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
     stop_token_ids: frozenset[int] = frozenset()

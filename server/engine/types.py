@@ -19,7 +19,7 @@ class SamplingParams:
 
     `temperature`: divides the logits; 0 draws greedily.
     `top_k`: keep the k likeliest tokens; 0 keeps all.
-    `top_p`: keep the smallest set of likeliest tokens with this probability; 1 keeps all.
+    `top_p`: keep the smallest set of likeliest tokens with this probability, at least one; 1 keeps all.
     `min_p`: keep tokens with at least this fraction of the likeliest token's probability; 0 keeps all.
     `repetition_penalty`: divides (or multiplies, if negative) the logits of tokens that occurred; 1 is off.
     `frequency_penalty`: subtracted from a token's logit for each time it occurs in the answer; 0 is off.
