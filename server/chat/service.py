@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -215,13 +216,18 @@ class ChatService:
         choice: int,
     ) -> GenerationRequest:
         ends = frozenset() if request.ignore_eos and grammar is None else self.model.stop_token_ids
+        sampling, constraint = request.sampling, grammar.start(chat.thoughts) if grammar else None
+        if request.calling.forbidden and grammar is None and CALL_START in self.model.tokenizer.special:
+            marker = self.model.tokenizer.special[CALL_START]
+            sampling = replace(sampling, logit_bias={**sampling.logit_bias, marker: -math.inf})
+            constraint = self.model.grammars.no_calls()
         return GenerationRequest(
             prompt=chat.prompt,
             max_tokens=self._max_tokens(request.max_tokens, chat.prompt),
-            sampling=_sampling_of_choice(request.sampling, choice),
+            sampling=_sampling_of_choice(sampling, choice),
             stop_token_ids=ends | request.stop_token_ids,
             min_tokens=request.min_tokens,
-            constraint=grammar.start(chat.thoughts) if grammar else None,
+            constraint=constraint,
             checkpoints=chat.checkpoints,
             report_progress=request.report_progress,
             context=context,
@@ -233,6 +239,7 @@ class ChatService:
             tokenizer=self.model.tokenizer,
             stop=request.stop,
             call_parser=_call_parser(request, constrained=chat.grammar is not None),
+            parallel_calls=request.calling.parallel,
             reasoning=ReasoningSplitter(chat.thoughts is Thoughts.OPEN) if self.model.prompt.thinks else None,
             visible=special if request.show_special_tokens else VISIBLE,
         )

@@ -56,11 +56,15 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Calling:
-    """How tools may be called: only `tools` of those listed, at least one if `required`, several if `parallel`."""
+    """How tools may be called: only `tools` of those listed, at least one if `required`, several if `parallel`.
+
+    `forbidden`: the tools are listed, but the answer must not open a call.
+    """
 
     tools: tuple[Tool, ...] = ()
     required: bool = False
     parallel: bool = True
+    forbidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,8 +134,8 @@ def test_errors_show_little_of_a_clients_text(demo: Server, client_text: str) ->
         {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": client_text}}},
         {"messages": [{"role": "user", "content": [{"type": client_text}]}]},
         {"messages": [{"role": "user", "content": [client_text]}]},
-        {"messages": history("no")[:1] + [{"role": "assistant", "function_call": {"name": client_text, "arguments": "["}}]},
-    ]  # fmt: skip
+        {"messages": [{"role": "assistant", "function_call": {"name": client_text, "arguments": "["}}]},
+    ]
     for body in wrong:
         answer = demo.chat(**hello | body)
         assert answer.status_code in (400, 404)

@@ -53,9 +53,10 @@ def _tools(body: ChatCompletionRequest) -> tuple[tuple[Tool, ...], Calling]:
         tools = tuple(_tool(tool, i) for i, tool in enumerate(body.tools or ()))
         wanted = body.tool_choice
         names, required = (wanted.names, wanted.required) if wanted else (None, False)
-        none, parallel = bool(wanted and wanted.type == "none"), body.parallel_tool_calls is not False
+        none = bool(wanted and wanted.type == "none")
+        parallel = body.parallel_tool_calls is not False and not (wanted and wanted.is_named)
     if none:
-        return (), Calling()
+        return tools, Calling(forbidden=bool(tools))
     callable_tools = tuple(tool for tool in tools if names is None or tool.name in names)
     return tools, Calling(callable_tools, required, parallel)
 

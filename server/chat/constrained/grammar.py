@@ -9,13 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from server.chat.constrained.call_rules import call_rules
-from server.chat.constrained.value_rules import WHITESPACE, ValueRule, ValueRules, cannot_enforce, text_rule
+from server.chat.constrained.call_rules import COMMA, call_rules
+from server.chat.constrained.value_rules import ValueRule, ValueRules, cannot_enforce, text_rule
 from server.chat.markers import CALL_END, CALL_START
 from server.chat.types import TextForm, Tool
 
-# The same whitespace as inside JSON values; otherwise llguidance could not match both in one place.
-_HEADER = f'%llguidance {{"ignore_once": true}}\n%ignore /{WHITESPACE}/\n'
+_HEADER = "%llguidance {}\n"
 
 
 class CallMode(StrEnum):
@@ -92,7 +91,9 @@ def call_grammar(
     for i, tool in enumerate(tools):
         strict = tool.strict or mode is CallMode.REQUIRED
         rules += call_rules(f"t{i}", tool, strict=strict, values=values, unenforced=unenforced)
-    calls = 'call ("," call)*' if parallel else "call"
+    # Where models put no space they have hardly seen one: after a space they may not find the end of the calls.
+    rules.append(f"{COMMA}: /, ?/")
+    calls = f"call ({COMMA} call)*" if parallel else "call"
     rules.append(f'block: "[" {calls} "]" {CALL_END}')
     rules.append("call: " + " | ".join(f"t{i}" for i in range(len(tools))))
     opens_with = None
