@@ -10,7 +10,7 @@ import math
 import re
 import sys
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 MAX_DEPTH = 100
 
@@ -59,10 +59,14 @@ def object_text(members: Mapping[str, str]) -> str:
 
 
 class LiteralReader:
-    """Parses a text from left to right, skipping whitespace. Its methods raise ValueError for a syntax error."""
+    """Parses a text from left to right, skipping whitespace. Its methods raise ValueError for a syntax error.
 
-    def __init__(self, text: str) -> None:
+    `end_of_string` finds the quote that ends the string which starts at a position, if not the next quote does.
+    """
+
+    def __init__(self, text: str, end_of_string: Callable[[str, int, str], int] | None = None) -> None:
         self._text = text
+        self._end_of_string = end_of_string
         self._at = 0
         self._depth = 0
 
@@ -74,10 +78,14 @@ class LiteralReader:
             self._at = found.end()
         return found
 
+    def is_next(self, symbol: str) -> bool:
+        """Return whether `symbol` comes next."""
+        self._skip_space()
+        return self._text.startswith(symbol, self._at)
+
     def accept(self, symbol: str) -> bool:
         """Consume `symbol` if it comes next; return whether it did."""
-        self._skip_space()
-        if not self._text.startswith(symbol, self._at):
+        if not self.is_next(symbol):
             return False
         self._at += len(symbol)
         return True
@@ -143,8 +151,7 @@ class LiteralReader:
             return "{}"
         self._enter()
         first = self.value()
-        self._skip_space()
-        if self._text.startswith(":", self._at):
+        if self.is_next(":"):
             members: dict[str, str] = {}
             self._rest_of_members(members, _key(first))
             self._depth -= 1
@@ -172,6 +179,11 @@ class LiteralReader:
         parts: list[str] = []
         while opening := self.match(_OPENING):
             prefix, quote = opening.groups()
+            if self._end_of_string is not None and len(quote) == 1:
+                end = self._end_of_string(self._text, self._at, quote)
+                parts.append(_string_value(prefix, quote, self._text[self._at : end]))
+                self._at = end + 1
+                continue
             rest = _REST_OF_STRING[quote].match(self._text, self._at)
             if rest is None:
                 raise self.error("unterminated string")
