@@ -20,6 +20,7 @@ from server.chat.prompt import ChatPrompt
 from server.chat.tokenizer import Tokenizer
 from server.chat.tool_calls.constrained_parser import ConstrainedCallParser, TextOrCallsParser
 from server.chat.tool_calls.free_parser import FreeCallParser, ToolSignature
+from server.chat.tool_calls.whole_answer_parser import WholeAnswerParser
 from server.chat.types import Calling, ChatRequest, Delta, TextForm, TextRequest, Thoughts
 from server.engine.engine import Engine
 from server.engine.types import GenerationRequest, RequestContext, SamplingParams
@@ -197,7 +198,7 @@ class ChatService:
         return grammar_source(
             calling,
             text_form,
-            has_call_marker=CALL_START in self.model.tokenizer.special,
+            call_form=self.model.prompt.call_form,
             constrain_always=self.model.constrain_always,
         )
 
@@ -238,7 +239,9 @@ class ChatService:
         return ChatChoice(
             tokenizer=self.model.tokenizer,
             stop=request.stop,
-            call_parser=_call_parser(request, constrained=chat.grammar is not None),
+            call_parser=_call_parser(
+                request, constrained=chat.grammar is not None, has_marker=self.model.prompt.call_form is None
+            ),
             parallel_calls=request.calling.parallel,
             reasoning=ReasoningSplitter(chat.thoughts is Thoughts.OPEN) if self.model.prompt.thinks else None,
             visible=special if request.show_special_tokens else VISIBLE,
@@ -296,11 +299,14 @@ def _sampling_of_choice(sampling: SamplingParams, choice: int) -> SamplingParams
     return sampling if sampling.seed is None else replace(sampling, seed=(sampling.seed + choice) % SEEDS)
 
 
-def _call_parser(request: ChatRequest, *, constrained: bool) -> CallParser:
+def _call_parser(request: ChatRequest, *, constrained: bool, has_marker: bool) -> CallParser:
     """Return the parser that passes constrained calls on while they are generated, and free calls once complete."""
     tools = request.calling.tools
+    signatures = tuple(ToolSignature(tool.name, tool.properties) for tool in tools)
+    if not has_marker and tools:
+        return WholeAnswerParser(signatures)
     if request.text_form is not None or (request.show_special_tokens and not tools):
         return TextOrCallsParser(may_call=bool(tools))
     if constrained:
         return ConstrainedCallParser()
-    return FreeCallParser(tuple(ToolSignature(tool.name, tool.properties) for tool in tools))
+    return FreeCallParser(signatures)

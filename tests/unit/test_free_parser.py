@@ -195,7 +195,7 @@ MIXED = [
      ["<<|<|tool_call_<x<|tool_", call("now"), "<<y"]),
     ("XML outside blocks",
      '<tool_call>{"name": "now", "arguments": {}}</tool_call>\n<function=add>{"a": 1}</function>.',
-     [call("now"), "\n", add("1"), "."]),
+     [call("now"), add("1"), "."]),
     ("XML of unknown tools", "a <function=launch>{}</function> b <tool_call>launch()</tool_call>",
      ["a <function=launch>{}</function> b <tool_call>launch()</tool_call>"]),
     ("XML that never ends", "Use <tool_call> or <function= there, <tool_c",

@@ -23,13 +23,14 @@ from server.chat.tool_calls.constrained_parser import (
     TextOrCallsParser,
 )
 from server.chat.tool_calls.free_parser import FreeCallParser, FreePiece, ParsedCall
+from server.chat.tool_calls.whole_answer_parser import WholeAnswerParser
 from server.chat.types import ChoiceEnd, Delta, TokenLogprob, TokenText, ToolCallDelta
 from server.engine.stream import StreamEvent
 from server.engine.types import FinishReason, PromptProgress, TokenEvent, TokenLogprobs
 
 VISIBLE = frozenset((CALL_START, CALL_END, THINK_START, THINK_END))
 """The special tokens whose text the parsers need."""
-CallParser = FreeCallParser | ConstrainedCallParser | TextOrCallsParser
+CallParser = FreeCallParser | WholeAnswerParser | ConstrainedCallParser | TextOrCallsParser
 
 
 class ChatChoice:

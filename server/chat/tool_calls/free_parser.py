@@ -46,6 +46,7 @@ class FreeCallParser:
         self._filter = MarkerFilter()
         self._block: _Block | None = None
         self._xml = XmlSplitter()
+        self._space: str | None = None  # the whitespace after a call in XML style, if no text has followed
 
     def feed(self, text: str) -> list[FreePiece]:
         """Return the content, and each call once it is complete; text that may start a marker is held back."""
@@ -64,11 +65,20 @@ class FreeCallParser:
             return [self._xml.finish(), *self._end_block(complete=True)]
         if self._block:
             return self._block.feed(part)
-        return [self._xml_call(*piece) for piece in self._xml.feed(part)] if self._tools else [part]
+        return list(self._xml_calls(part)) if self._tools else [part]
 
-    def _xml_call(self, text: str, is_element: bool) -> FreePiece:
-        """Return the call that an element is, or else its text."""
-        return (is_element and self._tools.resolve(text, parse_xml_call)) or text
+    def _xml_calls(self, part: str) -> Iterator[FreePiece]:
+        """Yield calls in XML style and the text around them; whitespace after a call is dropped unless text follows."""
+        for text, is_element in self._xml.feed(part):
+            call = self._tools.resolve(text, parse_xml_call) if is_element else None
+            if call is not None:
+                self._space = ""
+                yield call
+            elif self._space is None or text.strip():
+                yield (self._space or "") + text
+                self._space = None
+            else:
+                self._space += text
 
     def _start_block(self) -> list[FreePiece]:
         """Start a block. A second start marker is ignored between calls; inside a call it starts a new block."""

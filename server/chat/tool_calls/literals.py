@@ -156,9 +156,13 @@ class LiteralReader:
             self._rest_of_members(members, _key(first))
             self._depth -= 1
             return object_text(members)
-        rest = self._items("}")[0] if self.accept(",") else self.expect("}")
+        items = [first]
+        if self.accept(","):
+            items += self._items("}")[0]
+        else:
+            self.expect("}")
         self._depth -= 1
-        return "[" + ", ".join([first, *(rest or ())]) + "]"
+        return "[" + ", ".join(items) + "]"
 
     def _items(self, closing: str) -> tuple[list[str], bool]:
         """Consume values up to `closing`; return them and whether parentheses around them would make a tuple."""
