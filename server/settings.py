@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FilePath, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FilePath, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "LFM_"
@@ -25,8 +25,8 @@ class SamplingOverrides(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     temperature: float = Field(1, ge=0, le=2)
-    top_k: int = Field(0, ge=0)
-    top_p: float = Field(1, gt=0, le=1)
+    top_k: Annotated[int, Field(ge=-1), AfterValidator(lambda k: max(k, 0))] = 0  # -1 is vLLM's way to turn it off
+    top_p: float = Field(1, ge=0, le=1)
     min_p: float = Field(0, ge=0, le=1)
     repetition_penalty: float = Field(1, ge=0.01, le=10)
     frequency_penalty: float = Field(0, ge=-2, le=2)

@@ -29,6 +29,8 @@ WORDS = (
     ": ", '"', "'", '"""', "\\", "\\u", "\\ud800", "\n", " ", "add", "now", "get-weather.v2", "a", "b", "city", "name",
     "arguments", "parameters", "True", "False", "None", "true", "null", "1", "-", ".5", "1e999", "0x1f", "_", "f'",
     "r'", "+", "for", "é", "\u2028", "\ud800", "\x00", '{"name": "add", "arguments": {', "[add(a=1, b=[", "}}", "#",
+    "<tool_call>", "</tool_call>", "<function=", "add>", "</function>", "<parameter=a>", "</parameter>", "</",
+    'a="x "y" z"',
 )  # fmt: skip
 
 

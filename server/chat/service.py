@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,7 +20,8 @@ from server.chat.prompt import ChatPrompt
 from server.chat.tokenizer import Tokenizer
 from server.chat.tool_calls.constrained_parser import ConstrainedCallParser, TextOrCallsParser
 from server.chat.tool_calls.free_parser import FreeCallParser, ToolSignature
-from server.chat.types import ChatRequest, Delta, TextRequest, Thoughts
+from server.chat.tool_calls.whole_answer_parser import WholeAnswerParser
+from server.chat.types import Calling, ChatRequest, Delta, TextForm, TextRequest, Thoughts
 from server.engine.engine import Engine
 from server.engine.types import GenerationRequest, RequestContext, SamplingParams
 from server.errors import ContextLengthError, InvalidRequestError
@@ -116,8 +118,14 @@ class ChatService:
             prompts = await self._pool.run(
                 context.tenant, lambda: [self._text_prompt(request, one) for one in request.prompts]
             )
+            source = self._grammar_source(Calling(), request.text_form)
+            grammar = await self._compiled(source) if source else None
             streams = places.submit(
-                [self._continuation(request, context, prompt, i) for prompt in prompts for i in range(request.n)]
+                [
+                    self._continuation(request, context, prompt, grammar, i)
+                    for prompt in prompts
+                    for i in range(request.n)
+                ]
             )
         choices = [self._text_choice(request, prompt) for prompt in prompts for _ in range(request.n)]
         return Completion([prompt.tokens for prompt in prompts], streams, choices)
@@ -183,12 +191,15 @@ class ChatService:
             prompt=tuple(prompt),
             checkpoints=self.model.prompt.checkpoints(prompt),
             thoughts=self.model.prompt.thoughts(prompt),
-            grammar=grammar_source(
-                request.calling,
-                request.text_form,
-                has_call_marker=CALL_START in self.model.tokenizer.special,
-                constrain_always=self.model.constrain_always,
-            ),
+            grammar=self._grammar_source(request.calling, request.text_form),
+        )
+
+    def _grammar_source(self, calling: Calling, text_form: TextForm | None) -> GrammarSource | None:
+        return grammar_source(
+            calling,
+            text_form,
+            call_form=self.model.prompt.call_form,
+            constrain_always=self.model.constrain_always,
         )
 
     async def _compiled(self, source: GrammarSource) -> CompiledGrammar:
@@ -206,13 +217,18 @@ class ChatService:
         choice: int,
     ) -> GenerationRequest:
         ends = frozenset() if request.ignore_eos and grammar is None else self.model.stop_token_ids
+        sampling, constraint = request.sampling, grammar.start(chat.thoughts) if grammar else None
+        if request.calling.forbidden and grammar is None and CALL_START in self.model.tokenizer.special:
+            marker = self.model.tokenizer.special[CALL_START]
+            sampling = replace(sampling, logit_bias={**sampling.logit_bias, marker: -math.inf})
+            constraint = self.model.grammars.no_calls()
         return GenerationRequest(
             prompt=chat.prompt,
             max_tokens=self._max_tokens(request.max_tokens, chat.prompt),
-            sampling=_sampling_of_choice(request.sampling, choice),
+            sampling=_sampling_of_choice(sampling, choice),
             stop_token_ids=ends | request.stop_token_ids,
             min_tokens=request.min_tokens,
-            constraint=grammar.start(chat.thoughts) if grammar else None,
+            constraint=constraint,
             checkpoints=chat.checkpoints,
             report_progress=request.report_progress,
             context=context,
@@ -223,7 +239,10 @@ class ChatService:
         return ChatChoice(
             tokenizer=self.model.tokenizer,
             stop=request.stop,
-            call_parser=_call_parser(request, constrained=chat.grammar is not None),
+            call_parser=_call_parser(
+                request, constrained=chat.grammar is not None, has_marker=self.model.prompt.call_form is None
+            ),
+            parallel_calls=request.calling.parallel,
             reasoning=ReasoningSplitter(chat.thoughts is Thoughts.OPEN) if self.model.prompt.thinks else None,
             visible=special if request.show_special_tokens else VISIBLE,
         )
@@ -238,18 +257,24 @@ class ChatService:
         return TextPrompt(prompt, (*beginning, *tokens), implicit=len(beginning))
 
     def _continuation(
-        self, request: TextRequest, context: RequestContext, prompt: TextPrompt, choice: int
+        self,
+        request: TextRequest,
+        context: RequestContext,
+        prompt: TextPrompt,
+        grammar: CompiledGrammar | None,
+        choice: int,
     ) -> GenerationRequest:
         if self.max_model_len - len(prompt.tokens) < min(request.max_tokens, 1):
             raise ContextLengthError(len(prompt.tokens), self.max_model_len, "prompt")
         scored = request.echo and request.sampling.top_logprobs is not None
-        ends = frozenset() if request.ignore_eos else self.model.stop_token_ids
+        ends = frozenset() if request.ignore_eos and grammar is None else self.model.stop_token_ids
         return GenerationRequest(
             prompt=prompt.tokens,
             max_tokens=self._max_tokens(request.max_tokens, prompt.tokens),
             sampling=_sampling_of_choice(request.sampling, choice),
             stop_token_ids=ends | request.stop_token_ids,
             min_tokens=request.min_tokens,
+            constraint=grammar.start() if grammar else None,
             prompt_logprobs=request.sampling.top_logprobs if scored else None if request.max_tokens else 0,
             context=context,
         )
@@ -274,11 +299,14 @@ def _sampling_of_choice(sampling: SamplingParams, choice: int) -> SamplingParams
     return sampling if sampling.seed is None else replace(sampling, seed=(sampling.seed + choice) % SEEDS)
 
 
-def _call_parser(request: ChatRequest, *, constrained: bool) -> CallParser:
+def _call_parser(request: ChatRequest, *, constrained: bool, has_marker: bool) -> CallParser:
     """Return the parser that passes constrained calls on while they are generated, and free calls once complete."""
     tools = request.calling.tools
+    signatures = tuple(ToolSignature(tool.name, tool.properties) for tool in tools)
+    if not has_marker and tools:
+        return WholeAnswerParser(signatures)
     if request.text_form is not None or (request.show_special_tokens and not tools):
         return TextOrCallsParser(may_call=bool(tools))
     if constrained:
         return ConstrainedCallParser()
-    return FreeCallParser(tuple(ToolSignature(tool.name, tool.properties) for tool in tools))
+    return FreeCallParser(signatures)

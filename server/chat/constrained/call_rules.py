@@ -17,6 +17,9 @@ from server.chat.json_schema.number_bounds import Node, Schema
 from server.chat.tool_calls.call_syntax import ARGUMENT_NAME
 from server.chat.types import Tool
 
+COMMA = "COMMA"
+"""The rule of the text between two arguments or calls. A grammar of calls must define it."""
+
 
 def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, unenforced: list[str]) -> Iterator[str]:
     """Yield the rules of calls of `tool`; the rule `prefix` matches a whole call.
@@ -39,8 +42,9 @@ def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, une
         rule = f"{prefix}_v{i}"
         constants = tuple(word for word, constant in CONSTANTS.items() if schema.admits(value, constant))
         body = json_body(schema.document(value))
-        values.add(ValueRule(rule, body, param, f"properties.{name}", strict, not required, constants))
-        parts.append((f"{_quoted(name + '=')} {rule}", required))
+        argument = ValueRule(rule, body, param, f"properties.{name}", strict, not required, constants, argument=name)
+        values.add(argument)
+        parts.append((argument.argument_rule, required))
     if parameters.rest is not None:
         rule = f"{prefix}_rest"
         body = json_body(schema.document(parameters.rest))
@@ -72,7 +76,7 @@ def _argument_rules(prefix: str, parts: Sequence[tuple[str, bool]]) -> Iterator[
         if high - low == 1:
             part, required = parts[low]
             yield f"{name('a', low, high)}: {part}"
-            yield f'{name("b", low, high)}: ("," {part}){"" if required else "?"}'
+            yield f"{name('b', low, high)}: ({COMMA} {part}){'' if required else '?'}"
             return
         middle = (low + high) // 2
         skipped = "" if any(required for _, required in parts[low:middle]) else f" | {name('a', middle, high)}"

@@ -35,9 +35,10 @@ class ValueRule:
     """The rule `name` for one value; its form comes from `path` in the request field `param`.
 
     `body` is the form in llguidance's dialect of Lark, mostly `%json` with a schema. The value may also be one of
-    `constants`, which are Python's. If `body` cannot be compiled, a `strict` rule is an error; any other rule admits
+    `constants`, which are Python's. If the value is that of an argument, the rule `argument_rule` puts the argument's
+    name, `argument`, before it. If `body` cannot be compiled, a `strict` rule is an error; any other rule admits
     what the schema `fallback` admits. There is one exception: if `body` is unsatisfiable and the value is `optional`,
-    the rule becomes `impossible`, which means that it matches no text.
+    it becomes `impossible`, which means that neither rule matches any text.
     """
 
     name: str
@@ -49,14 +50,22 @@ class ValueRule:
     constants: tuple[str, ...] = ()
     fallback: Schema = True
     impossible: bool = False
+    argument: str = ""
+
+    @property
+    def argument_rule(self) -> str:
+        """The name of the rule for the argument with this value."""
+        return f"{self.name}_argument"
 
     @property
     def lark(self) -> str:
         """The rule in llguidance's dialect of Lark."""
-        if self.impossible:
-            return f"{self.name}: {_NO_TEXT}\n"
         alternatives = [*(f'"{constant}"' for constant in self.constants), self.body]
-        return f"{self.name}: {' | '.join(alternatives)}\n"
+        rules = f"{self.name}: {_NO_TEXT if self.impossible else ' | '.join(alternatives)}\n"
+        if self.argument:
+            named = f"{json.dumps(self.argument + '=', ensure_ascii=False)} {self.name}"
+            rules += f"{self.argument_rule}: {_NO_TEXT if self.impossible else named}\n"
+        return rules
 
     def with_fallback(self) -> ValueRule:
         """Return a rule that admits everything `fallback` does."""
