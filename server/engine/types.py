@@ -19,8 +19,8 @@ class SamplingParams:
 
     `temperature`: divides the logits; 0 always draws the likeliest token.
     `top_k`: keep only the k likeliest tokens; 0 keeps all.
-    `top_p`: keep only the smallest set of the likeliest tokens whose probabilities add up to at least this, at least one; 1 keeps
-    all.
+    `top_p`: keep only the smallest set of the likeliest tokens whose probabilities add up to at least this. The set has
+    at least one token; 1 keeps all.
     `min_p`: keep only tokens whose probability is at least this fraction of the likeliest token's; 0 keeps all.
     `repetition_penalty`: divides positive logits, and multiplies negative logits, of tokens that occur in the prompt or
     the answer; 1 is off.
