@@ -1,1 +1,1 @@
-"""HTTP only: requests validated into typed values, answers framed as JSON or SSE."""
+"""The HTTP API: parses requests and sends answers as JSON or SSE."""

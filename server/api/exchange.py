@@ -1,6 +1,7 @@
-"""One request and its response: admission, log entry, deadline, disconnects, rate limits and cancellation.
+"""One request and its response.
 
-A route reads the body, starts a completion and responds, each through the exchange.
+An exchange handles admission, log entry, deadline, disconnects, rate limits and cancellation. A route uses its exchange
+to read the body, to start a completion and to respond.
 """
 
 from __future__ import annotations
@@ -32,10 +33,17 @@ C = TypeVar("C", bound=AnyCompletion)
 
 
 class Exchange:
-    """One request from its admission to the end of its response. Open it with the dependency `OpenExchange`."""
+    """One request from its admission to the end of its response.
+
+    Routes open it with the dependency `OpenExchange`.
+    """
 
     def __init__(self, request: Request, server: ServerState) -> None:
-        """Raises RateLimitError, or InvalidRequestError for a wrong X-Request-Timeout."""
+        """Admit the request.
+
+        Raises RateLimitError if the key has reached a limit, and InvalidRequestError if the header X-Request-Timeout is
+        not a positive number.
+        """
         self._request = request
         self._server = server
         self._log_entry = log_entry(request)
@@ -49,7 +57,10 @@ class Exchange:
             self._rate_limit.begin()
 
     def context(self, body: GenerationFields) -> RequestContext:
-        """Return the context of this request, for the layers below. Tenants with keys share no cached prefixes."""
+        """Return the context of this request for the layers below.
+
+        Its cache salt contains the API key's name, so that different keys share no cached prefixes.
+        """
         state, salt = self._request.state, body.cache_salt or ""
         return RequestContext(
             id=self._log_entry.request_id,
@@ -60,11 +71,18 @@ class Exchange:
         )
 
     async def read(self, parse: Callable[[Any], T]) -> T:
-        """Return what `parse` makes of the body's JSON value. Raises as `read_json` and `parse` do."""
+        """Return the result of `parse` for the JSON value in the body.
+
+        Raises the errors of `read_json`.
+        """
         return await read_json(self._request, self._server, parse)
 
     async def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return the result of `work`. Cancels it and raises RequestTimeoutError or ClientDisconnect."""
+        """Return the result of `work`.
+
+        Cancels `work` and raises RequestTimeoutError at the request's deadline, or ClientDisconnect if the client
+        disconnects.
+        """
         try:
             async with asyncio.timeout_at(self._opened + self._timeout):
                 return await unless_disconnected(self._request, work)
@@ -72,10 +90,15 @@ class Exchange:
             raise RequestTimeoutError(self._timeout) from None
 
     async def start(self, completion: Coroutine[Any, Any, C], model: str, prompt: Any) -> C:
-        """Return the started completion, and end it at the request's time limits or with the server.
+        """Start a completion and return it.
 
-        model: the served model's name; prompt: what the client sent to be answered, both for the request log.
-        Raises what starting it raises, RequestTimeoutError at the deadline, and ClientDisconnect.
+        The completion ends at the latest when the request reaches a time limit or the server stops.
+
+        completion: starts the completion and returns it.
+        model: name of the served model, for the request log.
+        prompt: the prompt or messages as the client sent them, for the request log.
+
+        Raises the errors of `completion` and of `wait_for`.
         """
         started = await self.wait_for(completion)
         self._log_entry.model, self._log_entry.prompt, self._log_entry.completion = model, prompt, started
@@ -87,21 +110,25 @@ class Exchange:
         return started
 
     async def respond(self, response: Coroutine[Any, Any, Response]) -> Response:
-        """Return the plain answer once it is whole. Raises what `response` raises, and ClientDisconnect."""
+        """Return a response that is not streamed, once it is complete.
+
+        Raises the errors of `response`, and ClientDisconnect if the client disconnects.
+        """
         answer = await unless_disconnected(self._request, response)
-        self._charge()  # before the headers that say how many tokens are left
+        self._charge()  # before RateLimitHeaders reports the tokens left
         return answer
 
     async def stream(self, events: Events) -> Response:
-        """Return the response that streams `events`, once the first is there or has been awaited for one ping.
+        """Return a response that streams `events`.
 
-        Raises what fails before the first event, and ClientDisconnect; a later failure is the stream's last event.
+        Waits for the first event, for at most one ping interval. In that time, raises errors of `events`, and
+        ClientDisconnect if the client disconnects. A later error becomes the stream's last event.
         """
         response = event_stream(events, ping=self._server.limits.sse_ping, last_event=self._last_event)
         return await unless_disconnected(self._request, response)
 
     def close(self) -> None:
-        """End the exchange, however it went: nothing generates for it any more."""
+        """Stop all timers, cancel the completion and charge its remaining tokens."""
         for timer in self._timers:
             timer.cancel()
         if self._log_entry.completion is not None:
@@ -111,7 +138,10 @@ class Exchange:
             self._charge(unread=True)
 
     def _charge(self, unread: bool = False) -> None:
-        """Take the tokens generated since the last charge, with `unread` ones, out of the key's rate limit."""
+        """Charge the key's rate limit for the tokens generated since the last charge.
+
+        unread: also charge tokens that the engine has generated but the response does not contain.
+        """
         completion = self._log_entry.completion
         if self._rate_limit is not None and completion is not None:
             tokens = completion.generated_tokens if unread else completion.completion_tokens
@@ -122,7 +152,10 @@ class Exchange:
         return last_event(error, self._request)
 
     def _call_after(self, seconds: float, action: Callable[..., None], *arguments: Any) -> None:
-        """Call `action` this long after the exchange was opened, unless it has been closed by then."""
+        """Call `action` when the exchange has been open for `seconds`.
+
+        Closing the exchange cancels the call.
+        """
         self._timers.append(self._loop.call_at(self._opened + seconds, action, *arguments))
 
     def _end_waiting(self, completion: AnyCompletion) -> None:
@@ -133,7 +166,10 @@ class Exchange:
 
 
 def _timeout(request: Request, server_limit: float) -> float:
-    """Return the seconds this request may take: the server's limit, or the client's own if it is lower."""
+    """Return the seconds that this request may take.
+
+    This is the server's limit, or the limit in X-Request-Timeout if that is lower.
+    """
     sent = request.headers.get(TIMEOUT_HEADER)
     if sent is None:
         return server_limit

@@ -38,7 +38,7 @@ async def health(request: Request, server: Server) -> Response:
 
 @router.get("/ready", responses=answers(HealthStatus, 503), response_model=None)
 async def ready(request: Request, server: Server) -> Response:
-    """Check readiness. A 503 gives the reason: the model is loading or hangs, or the server is stopping."""
+    """Check readiness. A 503 gives the reason, such as a model that is loading or a server that is stopping."""
     try:
         server.check_ready()
     except ModelNotReadyError as error:

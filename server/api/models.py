@@ -41,7 +41,7 @@ class ModelDetails(ModelEntry):
 
 
 class ModelList(TypedDict):
-    """One entry per name of the served model."""
+    """The names of the served model, one entry each."""
 
     object: Literal["list"]
     data: list[ModelEntry]

@@ -1,4 +1,4 @@
-"""What the routes share: the served model once it is loaded, the limits, and whether the server is stopping."""
+"""The state that all routes share: the model, the limits, and the shutdown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RETRY_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The server's limits: bodies in bytes, times in seconds."""
+    """The server's limits: body sizes in bytes, times in seconds."""
 
     max_body: int = 2 * 2**20
     max_connections: int = 4096
@@ -33,10 +33,13 @@ class Limits:
 
 @dataclass(slots=True)
 class ServerState:
-    """The server's life: loading, ready, draining (not ready but still answering), stopping (refusing requests).
+    """The state of the server, from loading the model to stopping.
 
-    model: None while it loads; `loading` then says how far that is.
-    parsing: parses large bodies, one at a time: several at once would starve the event loop of the GIL.
+    model: the served model; None while it is loading.
+    loading: progress of loading the model, for error messages.
+    draining: whether the server is about to stop. It is then no longer ready, but still accepts requests.
+    stopping: whether the server refuses new requests.
+    parsing: parses large bodies one at a time. Several at once would hold the GIL too long for the event loop.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -50,7 +53,10 @@ class ServerState:
     _rate_limits: dict[str, RateLimit] = field(default_factory=dict)
 
     def ready_model(self) -> ServedModel:
-        """Return the model. Raises ModelNotReadyError if it would not answer."""
+        """Return the model.
+
+        Raises ModelNotReadyError if the server cannot answer requests.
+        """
         if self.stopping:
             raise _stopping()
         if self.model is None:
@@ -63,24 +69,27 @@ class ServerState:
         return self.model
 
     def check_ready(self) -> None:
-        """Raise ModelNotReadyError, with the reason, if new requests should go to another server."""
+        """Raise ModelNotReadyError if new requests should go to another server."""
         self.ready_model()
         if self.draining:
             raise _stopping()
 
     @property
     def has_failed(self) -> bool:
-        """Whether the engine cannot go on, so that the process must be restarted."""
+        """Whether the engine has failed, so that the process must be restarted."""
         return self.model is not None and self.model.service.engine.failed
 
     def hanging_seconds(self) -> float | None:
-        """Return how long an engine step has been running if that exceeds `step_timeout`, else None."""
+        """Return how many seconds a hanging step has been running; None if no step hangs.
+
+        A step hangs if it has been running for more than `step_timeout`.
+        """
         since = self.model.service.engine.stats().oldest_step_since if self.model is not None else None
         seconds = 0 if since is None else time.monotonic() - since
         return seconds if seconds > self.limits.step_timeout else None
 
     def is_ready(self) -> bool:
-        """Return whether new requests are welcome."""
+        """Return whether the server is ready for new requests."""
         try:
             self.check_ready()
         except ModelNotReadyError:
@@ -92,7 +101,10 @@ class ServerState:
         return RETRY_SECONDS if self.model is None else self.model.service.engine.retry_after()
 
     def rate_limit(self, key: Key) -> RateLimit:
-        """Return the state of a key's limits; the limits themselves are those of `key`."""
+        """Return the rate limit of a key.
+
+        Its counts survive a reload of the keys; its limits are those of `key`.
+        """
         rate_limit = self._rate_limits.setdefault(key.name, RateLimit(key))
         rate_limit.key = key
         return rate_limit
@@ -102,14 +114,14 @@ class ServerState:
         self.draining = True
 
     def stop(self) -> None:
-        """Refuse new requests, and end those that still wait for a slot."""
+        """Refuse new requests, and end the requests that still wait for a slot."""
         self.draining = self.stopping = True
         for completion in self.request_log.completions():
             if completion.started is None:
                 completion.fail(_stopping())
 
     def abandon(self) -> None:
-        """End the requests that still run."""
+        """End all remaining requests."""
         for completion in self.request_log.completions():
             completion.fail(_stopping())
 

@@ -1,1 +1,1 @@
-"""API keys, authentication and rate limits."""
+"""Access control: API keys, authentication and rate limits."""

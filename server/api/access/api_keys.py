@@ -1,4 +1,7 @@
-"""API keys: their file, names and limits. Keeps only their hashes. Knows no HTTP."""
+"""The server's API keys, read from a file and kept as hashes.
+
+Independent of HTTP.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,11 @@ HASHED = "sha256:"
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A named key; `digest` is its SHA-256. A limit of None means no limit."""
+    """A named API key and its limits.
+
+    digest: SHA-256 of the key.
+    max_concurrent, tokens_per_minute: None means unlimited.
+    """
 
     name: str
     digest: bytes
@@ -27,7 +34,7 @@ class Key:
 
 
 class Keyring:
-    """All keys that the server accepts."""
+    """All API keys that the server accepts."""
 
     def __init__(self, keys: Iterable[Key]) -> None:
         self._keys = tuple(keys)
@@ -36,7 +43,10 @@ class Keyring:
         return bool(self._keys)
 
     def find(self, secret: bytes) -> Key | None:
-        """Return the key that matches `secret`, or None. Takes the same time however much of it is right."""
+        """Return the key whose secret is `secret`, or None.
+
+        Compares in constant time, so that timing does not reveal how much of a wrong secret is right.
+        """
         digest = hashlib.sha256(secret).digest()
         found = None
         for key in self._keys:
@@ -62,11 +72,13 @@ _ENTRIES = TypeAdapter(dict[str, _Entry])
 
 
 def read_keys(path: Path) -> Sequence[Key]:
-    """Return the keys in a TOML file with one table per key, named like the key.
+    """Read the API keys from a TOML file with one table per key.
 
-    A table has `key`, which is the key itself or "sha256:" and its hash in hexadecimal, and optionally the limits
-    `max_concurrent` and `tokens_per_minute`. Raises StartupError, which repeats no key, also for a file without keys:
-    with none, the server would accept every request.
+    A table has the name of its key. Its field `key` is the key itself, or "sha256:" followed by the hexadecimal SHA-256
+    of the key. The fields `max_concurrent` (requests) and `tokens_per_minute` are optional limits.
+
+    Raises StartupError, without quoting any key, if the file is unreadable, invalid or empty. An empty file is an error
+    because a server without keys accepts every client.
     """
     try:
         entries = _ENTRIES.validate_python(tomllib.loads(path.read_text(encoding="utf-8")))

@@ -13,9 +13,11 @@ from server.errors import InvalidApiKeyError
 async def require_key(
     request: Request, server: Server, authorization: Annotated[str | None, Header(include_in_schema=False)] = None
 ) -> None:
-    """Set the tenant, key name and rate limit in `request.state`; the latter two are None without keys.
+    """Authenticate a request and set its tenant and rate limit.
 
-    Raises InvalidApiKeyError unless `Authorization: Bearer KEY` carries one of the server's keys, if it has any.
+    Sets `tenant`, `key_name` and `rate_limit` in `request.state`. If the server has no keys, the tenant is the client's
+    address, and the key name and the rate limit are None. Raises InvalidApiKeyError if the server has keys and the
+    header `Authorization: Bearer KEY` carries none of them.
     """
     state = request.state
     state.key_name, state.rate_limit = None, None

@@ -1,4 +1,4 @@
-"""Rate limits of one API key: concurrent requests and tokens per minute, and OpenAI's headers that report them."""
+"""Rate limits of an API key, and the OpenAI headers that report them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from server.api.access.api_keys import Key
 from server.errors import RateLimitError
 
 MINUTE = 60.0
-BUSY_SECONDS = 1.0  # a guess at when one of the running requests ends
+BUSY_SECONDS = 1.0  # a guess at the time until one of the running requests ends
 
 
 @dataclass(slots=True)
 class RateLimit:
-    """The state of one key's limits.
+    """The current use of one key's limits.
 
-    running: requests now. tokens: left in the bucket as of `filled_at` (monotonic clock, seconds); the bucket is full
-    after an idle minute and goes below zero after a long answer.
+    running: number of requests running now.
+    tokens: tokens left in the bucket at the time `filled_at`. The bucket refills within a minute. A long answer can
+        make it negative.
+    filled_at: time on the monotonic clock, in seconds.
     """
 
     key: Key
@@ -30,7 +32,11 @@ class RateLimit:
     filled_at: float = field(default_factory=time.monotonic)
 
     def begin(self) -> None:
-        """Count one more running request, or raise RateLimitError. `spend` charges its tokens once they are known."""
+        """Count one more running request.
+
+        `spend` charges the request's tokens later, when their number is known. Raises RateLimitError if the key has
+        reached a limit.
+        """
         name, concurrent, rate = self.key.name, self.key.max_concurrent, self.key.tokens_per_minute
         if concurrent is not None and self.running >= concurrent:
             message = f"The key {name} may have {concurrent} requests at once (max_concurrent)."
@@ -41,16 +47,22 @@ class RateLimit:
         self.running += 1
 
     def spend(self, tokens: int) -> None:
-        """Take tokens out of the bucket, below zero if need be: the next request waits until it is filled again."""
+        """Take tokens out of the bucket.
+
+        If the bucket becomes negative, requests are refused until it has refilled.
+        """
         self._fill()
         self.tokens -= tokens
 
     def end(self) -> None:
-        """Count one running request less."""
+        """Count one running request fewer."""
         self.running -= 1
 
     def headers(self) -> dict[str, str]:
-        """Return OpenAI's rate limit headers for the limits this key has; "requests" counts concurrent ones."""
+        """Return OpenAI's rate limit headers for the limits that this key has.
+
+        The headers for "requests" report concurrent requests.
+        """
         headers: dict[str, str] = {}
         if (concurrent := self.key.max_concurrent) is not None:
             reset = BUSY_SECONDS if self.running else 0
@@ -77,7 +89,7 @@ def _headers(kind: str, limit: int, remaining: int, reset: float) -> dict[str, s
 
 
 class RateLimitHeaders:
-    """Middleware: adds the headers of its key's limits to every answer."""
+    """Middleware that adds the rate limit headers of a key to its responses."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

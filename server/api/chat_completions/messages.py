@@ -61,7 +61,7 @@ class CustomCall(ApiModel):
 
 
 class HistoryToolCall(Tagged):
-    """A call that an earlier answer made. `type` names the field that holds it."""
+    """A tool call in an earlier answer. Its content is in the field that `type` names."""
 
     id: str = Field(
         "", description="ID of the call, repeated in the `tool_call_id` of its result.", examples=["call_5f2c"]

@@ -38,7 +38,7 @@ class Chunks:
         self._usage_in_each = bool(options and options.continuous_usage_stats)
         self.usage_at_end = bool(options and options.include_usage)
         self._token_ids = bool(body.return_token_ids)
-        self._pending_ids: defaultdict[int, list[int]] = defaultdict(list)  # by choice: token IDs not yet sent
+        self._pending_ids: defaultdict[int, list[int]] = defaultdict(list)  # token IDs not yet sent, by choice
         self._calls = [CallAssembler.of(body) for _ in range(completion.n)]
 
     def opening(self, choice: int) -> ChatCompletionChunk:
@@ -116,7 +116,7 @@ class ChoiceBody:
 
     @classmethod
     def of(cls, body: ChatCompletionRequest) -> ChoiceBody:
-        """Return an empty choice, with calls in the form the request uses."""
+        """Return an empty choice for the request `body`."""
         return cls(CallAssembler.of(body))
 
     def add(self, delta: Delta) -> None:
@@ -152,7 +152,7 @@ class ChoiceBody:
 def chat_body(
     envelope: Envelope, completion: Completion[Delta], choices: Sequence[ChoiceBody], *, token_ids: bool
 ) -> ChatCompletion:
-    """Return an answer that is not streamed."""
+    """Return the body of an answer that is not streamed."""
     entries = [choice.to_json(i) for i, choice in enumerate(choices)]
     answer: ChatCompletion = {
         "id": envelope.id,
@@ -172,7 +172,7 @@ def chat_body(
 
 
 def progress(progress: PromptProgress) -> PrefillProgress:
-    """Return the progress of a prefill in llama.cpp's fields."""
+    """Return the progress of a prefill, in llama.cpp's format."""
     return {
         "total": progress.total,
         "cache": progress.cached,
@@ -182,7 +182,7 @@ def progress(progress: PromptProgress) -> PrefillProgress:
 
 
 def timings(completion: AnyCompletion) -> Timings:
-    """Return the durations of a completion in llama.cpp's fields."""
+    """Return the durations of a completion, in llama.cpp's format."""
     times = completion.times
     begun = completion.started or times.queued
     first = times.first_token or begun

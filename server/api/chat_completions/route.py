@@ -27,7 +27,7 @@ from server.escape import escaped
 
 router = APIRouter(tags=["chat"])
 UNENFORCED = "x-lfm-unenforced"
-"""The header that lists the parts of tool schemas that a free answer may violate."""
+"""Response header that lists the parts of tool schemas that are not enforced."""
 
 MAX_HEADER = 1000  # characters
 
@@ -42,9 +42,9 @@ logger = logging.getLogger(__name__)
 async def create_chat_completion(request: Request, model: Model, exchange: OpenExchange) -> Response:
     """Answer a chat.
 
-    The answer is one body, or with `stream` a stream of events while the model writes it. Tool calls and structured
-    output match their schemas; under `tool_choice` auto, the header `x-lfm-unenforced` lists the parts of tool schemas
-    that are not enforced.
+    The answer is one JSON body. If `stream` is set, it is a stream of events instead, sent while the model generates.
+    Tool calls and structured output match their schemas. If `tool_choice` is `auto`, some parts of tool schemas may not
+    be enforced; the response header `x-lfm-unenforced` lists them.
     """
     body, chat = await exchange.read(lambda value: _parse(value, model.service.defaults))
     envelope = Envelope(model.name_for(body.model), model.fingerprint)
@@ -74,7 +74,7 @@ async def _whole(envelope: Envelope, completion: Completion[Delta], body: ChatCo
 async def _events(envelope: Envelope, completion: Completion[Delta], body: ChatCompletionRequest) -> Events:
     chunks = Chunks(envelope, completion, body)
     async with aclosing(completion.deltas()) as deltas:
-        first = await anext(deltas)  # before the opening chunks: a failure until here has a status of its own
+        first = await anext(deltas)  # a failure before the opening chunks still sets the HTTP status
         for choice in range(completion.n):
             yield data_event(chunks.opening(choice))
         if (chunk := chunks.delta(*first)) is not None:

@@ -1,4 +1,7 @@
-"""Translates a chat completion request's body into the chat layer's terms, deprecated fields included."""
+"""Converts the body of a chat completion request to a `ChatRequest`.
+
+Deprecated fields are converted like their replacements.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,14 @@ from server.engine.types import SamplingParams
 
 ROLES: dict[str, Role] = {"developer": "system", "function": "tool"}
 CUSTOM_ARGUMENT = "input"
-"""A custom tool is served as a function whose only argument is a text of this name."""
+"""Name of the one string argument of the function that replaces a custom tool."""
 
 
 def to_chat_request(body: ChatCompletionRequest, defaults: SamplingParams) -> ChatRequest:
-    """Return the chat to answer, with the model's `defaults` for sampling parameters that are absent."""
+    """Return the chat request in `body`.
+
+    defaults: the model's sampling parameters, used for parameters that `body` does not set.
+    """
     tools, calling = _tools(body)
     return ChatRequest(
         messages=tuple(map(_message, body.messages)),

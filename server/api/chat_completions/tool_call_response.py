@@ -1,4 +1,7 @@
-"""OpenAI's three forms of a tool call: function calls, custom tool calls and the deprecated function_call."""
+"""Converts tool calls to OpenAI's JSON.
+
+OpenAI has three forms: function calls, custom tool calls and the deprecated function_call.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ FINISH_REASONS: dict[ChoiceEnd, ChatFinishReason] = {
 
 @dataclass(slots=True)
 class AssembledCall:
-    """A call as received so far; `arguments` is a JSON object or the beginning of one."""
+    """A tool call as received so far.
+
+    arguments: text of a JSON object, or the beginning of that text.
+    """
 
     id: str
     name: str
@@ -33,9 +39,10 @@ class AssembledCall:
 
 @dataclass(slots=True)
 class CallAssembler:
-    """Assembles the calls of one choice and returns them in the form that the request implies.
+    """Assembles the tool calls of one choice.
 
-    `custom` holds the names of custom tools. `legacy` selects function_call instead of tool_calls.
+    custom: names of the custom tools.
+    legacy: whether to return `function_call` instead of `tool_calls`.
     """
 
     custom: frozenset[str]
@@ -48,7 +55,10 @@ class CallAssembler:
         return cls(frozenset(t.name for t in body.tools or () if t.type == "custom"), bool(body.functions))
 
     def add(self, delta: ToolCallDelta) -> ChoiceDelta:
-        """Add `delta` to its call and return what to send in a stream; empty if there is nothing to send yet."""
+        """Add `delta` to its call and return the delta to send in a stream.
+
+        The returned delta is empty if there is nothing to send yet.
+        """
         if delta.id is not None and delta.name is not None:
             self.calls.append(AssembledCall(delta.id, delta.name))
             return self._opened(delta.index, delta.id, delta.name)
@@ -61,7 +71,7 @@ class CallAssembler:
         return {"tool_calls": [{"index": delta.index, "function": {"arguments": delta.arguments}}]}
 
     def put_into(self, message: ChatCompletionMessage) -> None:
-        """Set `tool_calls` or `function_call` of a complete message, if there are calls."""
+        """Set `tool_calls` or `function_call` of a complete message if there are calls."""
         if self.calls and self.legacy:
             message["function_call"] = {"name": self.calls[0].name, "arguments": self.calls[0].arguments}
         elif self.calls:
@@ -81,7 +91,10 @@ class CallAssembler:
         }
 
     def _custom_input(self, index: int, call: AssembledCall) -> ChoiceDelta:
-        """Return the whole input once it is complete: it is a JSON string until then."""
+        """Return a delta with the whole input; empty until the input is complete.
+
+        An incomplete input is part of a JSON string, which cannot be decoded yet.
+        """
         if not call.arguments.endswith("}"):
             return {}
         try:

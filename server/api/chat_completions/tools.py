@@ -20,7 +20,7 @@ class FunctionDefinition(ApiModel):
     )
     parameters: dict[str, Any] | None = Field(
         None,
-        description="JSON schema of the arguments; by default there are none.",
+        description="JSON schema of the arguments. Without a schema, the function has no arguments.",
         examples=[{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}],
     )
     strict: bool | None = Field(
@@ -29,7 +29,7 @@ class FunctionDefinition(ApiModel):
 
 
 class CustomDefinition(ApiModel):
-    """A tool that takes text."""
+    """A custom tool, whose input is text."""
 
     name: ToolName = Field(description="Letters, digits and `_ - . : /`.", examples=["shell"])
     description: str | None = Field(
@@ -49,11 +49,11 @@ class CustomDefinition(ApiModel):
 
 
 class ToolDefinition(Tagged):
-    """A tool. `type` names the field that defines it."""
+    """A tool, defined in the field that `type` names."""
 
     type: Literal["function", "custom"] = Field(description="Kind of the tool.")
     function: FunctionDefinition | None = Field(None, description="A function with arguments.")
-    custom: CustomDefinition | None = Field(None, description="A tool that takes text.")
+    custom: CustomDefinition | None = Field(None, description="A custom tool, whose input is text.")
 
     @property
     def name(self) -> str:
@@ -69,7 +69,7 @@ class Named(ApiModel):
 
 
 class ToolReference(Tagged):
-    """A reference to a tool. `type` names the field that holds its name."""
+    """A reference to a tool. The field that `type` names holds the tool's name."""
 
     type: Literal["function", "custom"] = Field("function", description="Kind of the tool; `function` by default.")
     function: Named | None = Field(None, description="The function.")
@@ -83,10 +83,10 @@ class ToolReference(Tagged):
 
 
 class AllowedTools(ApiModel):
-    """The tools that may be called, out of those defined."""
+    """The subset of `tools` that the model may call."""
 
     mode: Literal["auto", "required"] = Field(
-        description="`required`: the model must call one of them. `auto`: it may."
+        description="`required`: the model must call one of the tools. `auto`: it may call them."
     )
     tools: list[ToolReference] = Field(min_length=1, description="Tools that may be called.")
 

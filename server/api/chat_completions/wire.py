@@ -75,7 +75,7 @@ class CalledCustomTool(TypedDict):
 
 
 class ChatCompletionMessageToolCall(TypedDict):
-    """A tool call. `type` names the field that holds it."""
+    """A tool call. Its content is in the field that `type` names."""
 
     id: Annotated[
         str, Field(description="ID of the call; send it as `tool_call_id` with the result.", examples=["call_5f2c"])
@@ -120,7 +120,7 @@ class Timings(TypedDict):
     cache_n: Annotated[int, Field(ge=0, description="Prompt tokens taken from the prefix cache.", examples=[0])]
     prompt_n: Annotated[int, Field(ge=0, description="Prompt tokens computed.", examples=[14])]
     prompt_ms: Annotated[
-        float, Field(ge=0, description="Time from the start of prefill to the first token.", examples=[3.2])
+        float, Field(ge=0, description="Milliseconds from the start of prefill to the first token.", examples=[3.2])
     ]
     prompt_per_token_ms: Annotated[
         float | None, Field(description="Milliseconds per computed prompt token.", examples=[0.229])
@@ -129,7 +129,9 @@ class Timings(TypedDict):
         float | None, Field(description="Prompt tokens computed per second.", examples=[4375.0])
     ]
     predicted_n: Annotated[int, Field(ge=0, description="Generated tokens.", examples=[9])]
-    predicted_ms: Annotated[float, Field(ge=0, description="Time from the first token to the last.", examples=[11.6])]
+    predicted_ms: Annotated[
+        float, Field(ge=0, description="Milliseconds from the first token to the last.", examples=[11.6])
+    ]
     predicted_per_token_ms: Annotated[
         float | None, Field(description="Milliseconds per generated token after the first.", examples=[1.45])
     ]
@@ -158,7 +160,7 @@ class PrefillProgress(TypedDict):
     total: Annotated[int, Field(ge=0, description="Tokens in the prompt.", examples=[2000])]
     cache: Annotated[int, Field(ge=0, description="Tokens taken from the prefix cache.", examples=[0])]
     processed: Annotated[int, Field(ge=0, description="Tokens processed so far, cached ones included.", examples=[512])]
-    time_ms: Annotated[float, Field(ge=0, description="Time since the start of prefill.", examples=[180.5])]
+    time_ms: Annotated[float, Field(ge=0, description="Milliseconds since the start of prefill.", examples=[180.5])]
 
 
 class ChoiceDeltaFunction(TypedDict):
@@ -202,7 +204,7 @@ class ChatCompletionChunkChoice(TypedDict):
     index: ChoiceIndex
     delta: ChoiceDelta
     logprobs: ChoiceLogprobs | None
-    finish_reason: Annotated[ChatFinishReason | None, Field(description="Null in all but the choice's last chunk.")]
+    finish_reason: Annotated[ChatFinishReason | None, Field(description="Null except in the choice's last chunk.")]
     token_ids: NotRequired[TokenIds]
 
 
@@ -215,10 +217,13 @@ class ChatCompletionChunk(TypedDict):
     model: ModelName
     system_fingerprint: Fingerprint
     choices: Annotated[
-        list[ChatCompletionChunkChoice], Field(description="One choice, or none in the final chunk with the usage.")
+        list[ChatCompletionChunkChoice], Field(description="One choice. Empty in the final chunk, which has the usage.")
     ]
     usage: NotRequired[
-        Annotated[CompletionUsage | None, Field(description="Token counts, as `stream_options` requests them.")]
+        Annotated[
+            CompletionUsage | None,
+            Field(description="Token counts. `stream_options` selects the chunks that have them."),
+        ]
     ]
     timings: NotRequired[Annotated[Timings, Field(description="Only in each choice's last chunk.")]]
     prompt_progress: NotRequired[

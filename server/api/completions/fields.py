@@ -10,7 +10,7 @@ from server.api.generation.fields import GenerationFields, unsupported
 from server.api.generation.output_format import TextFormFields
 from server.api.http.base_model import invalid
 
-DEFAULT_MAX_TOKENS = 16  # OpenAI's
+DEFAULT_MAX_TOKENS = 16  # OpenAI's default
 MAX_BEST_OF = 20
 MAX_LOGPROBS = 5
 
@@ -53,7 +53,7 @@ class CompletionRequest(GenerationFields, TextFormFields):
         None, ge=0, description="Maximum tokens to generate; 16 by default. 0 requires `echo`.", examples=[16]
     )
     echo: bool | None = Field(
-        None, description="Return the prompt before the answer, with `logprobs` for its tokens too.", examples=[False]
+        None, description="Return the prompt before the answer. `logprobs` then applies to both.", examples=[False]
     )
     logprobs: int | None = Field(
         None,

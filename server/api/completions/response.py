@@ -69,7 +69,7 @@ class TextBody:
 def text_body(
     envelope: Envelope, completion: Completion[TextDelta], choices: Sequence[TextBody], *, token_ids: bool
 ) -> TextCompletion:
-    """Return an answer that is not streamed."""
+    """Return the body of an answer that is not streamed."""
     entries = [_choice(i, "".join(choice.text), choice.tokens, choice.end) for i, choice in enumerate(choices)]
     if token_ids:
         for i, (entry, choice) in enumerate(zip(entries, choices, strict=True)):
@@ -110,7 +110,10 @@ def _logprobs(tokens: Sequence[PlacedToken]) -> CompletionLogprobs:
 
 
 def _by_text(tokens: Sequence[TokenText]) -> dict[str, float]:
-    """Return log-probabilities by token text; if two texts are equal, the first one counts."""
+    """Return log-probabilities by token text.
+
+    If two tokens have the same text, the first one counts.
+    """
     logprobs: dict[str, float] = {}
     for token in tokens:
         logprobs.setdefault(_text(token.data), max(token.logprob, LOWEST_LOGPROB))
@@ -118,7 +121,10 @@ def _by_text(tokens: Sequence[TokenText]) -> dict[str, float]:
 
 
 def _text(data: bytes) -> str:
-    """Return a token's text, or its bytes in OpenAI's notation if they are not valid UTF-8."""
+    """Return a token's text.
+
+    Bytes that are not valid UTF-8 are returned in OpenAI's notation.
+    """
     try:
         return data.decode()
     except UnicodeDecodeError:

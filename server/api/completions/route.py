@@ -1,4 +1,4 @@
-"""POST /v1/completions: continues texts, as one body or as a stream, and scores them."""
+"""POST /v1/completions: continues or scores texts, as one body or as a stream."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ router = APIRouter(tags=["completions"])
     openapi_extra=request_body(CompletionRequest, examples=COMPLETION_REQUESTS),
 )
 async def create_completion(model: Model, exchange: OpenExchange) -> Response:
-    """Continue a text, without the model's chat template."""
+    """Continue a text. The model's chat template is not applied."""
     body = await exchange.read(CompletionRequest.model_validate)
     envelope = Envelope(model.name_for(body.model), model.fingerprint, new_id("cmpl"))
     starting = model.service.complete(to_text_request(body, model.service.defaults), exchange.context(body))

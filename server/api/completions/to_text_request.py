@@ -1,4 +1,4 @@
-"""Translates a completion request's body into the chat layer's terms."""
+"""Converts the body of a completion request to a `TextRequest`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from server.engine.types import SamplingParams
 
 
 def to_text_request(body: CompletionRequest, defaults: SamplingParams) -> TextRequest:
-    """Return the texts to continue, with the model's `defaults` for sampling parameters that are absent."""
+    """Return the text request in `body`.
+
+    defaults: the model's sampling parameters, used for parameters that `body` does not set.
+    """
     return TextRequest(
         prompts=body.prompt,
         sampling=sampling_params(body, defaults, body.logprobs),

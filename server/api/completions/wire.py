@@ -33,7 +33,7 @@ class CompletionLogprobs(TypedDict):
         list[dict[str, Logprob] | None], Field(description="The most likely tokens at each position.")
     ]
     text_offset: Annotated[
-        list[int], Field(description="Where each token begins in the text, in characters.", examples=[[0, 4]])
+        list[int], Field(description="Offset of each token in the text, in characters.", examples=[[0, 4]])
     ]
 
 
@@ -46,7 +46,7 @@ class CompletionChoice(TypedDict):
     ]
     logprobs: Annotated[CompletionLogprobs | None, Field(description="Null unless the request sets `logprobs`.")]
     finish_reason: Annotated[
-        CompletionFinishReason | None, Field(description="In a stream, null in all but the choice's last chunk.")
+        CompletionFinishReason | None, Field(description="In a stream, null except in the choice's last chunk.")
     ]
     token_ids: NotRequired[TokenIds]
     prompt_token_ids: NotRequired[PromptTokenIds]

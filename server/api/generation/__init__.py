@@ -1,1 +1,1 @@
-"""Request fields and response types that all generating protocols share."""
+"""Request fields and response types that chat and text completions share."""

@@ -1,4 +1,4 @@
-"""Request fields that all generating protocols share."""
+"""Request fields that chat and text completions share."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from server.api.http.base_model import ApiModel, also, invalid
 
-MAX_CHOICES = 128  # OpenAI's limit; the server's own (--max-n) is lower
+MAX_CHOICES = 128  # OpenAI's limit; --max-n sets the server's limit
 MAX_STOPS = 4
-MAX_SHOWN = 1000  # characters of the names of unknown fields in the log
+MAX_SHOWN = 1000  # characters of unknown field names in one log line
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def _stops(stop: Any) -> Any:
 
 
 def unsupported(name: str) -> Callable[[Any], Any]:
-    """Return a validator that rejects any value but null for the field `name`."""
+    """Return a validator for the field `name` that accepts only null."""
 
     def refuse(value: Any) -> Any:
         if value is not None:
@@ -39,7 +39,7 @@ TokenId = Annotated[str, Field(json_schema_extra={"pattern": TOKEN_ID.pattern})]
 
 
 class StreamOptions(ApiModel):
-    """Additional contents of a stream."""
+    """Options of a stream."""
 
     include_usage: bool | None = Field(None, description="Send a final chunk with the usage and no choices.")
     continuous_usage_stats: bool | None = Field(None, description="Send the usage so far in every chunk.")
@@ -69,7 +69,7 @@ class GenerationFields(ApiModel):
         None,
         ge=0,
         le=1,
-        description="Skip tokens less likely than this fraction of the most likely token's probability.",
+        description="Skip tokens whose probability is below this fraction of the most likely token's.",
         examples=[0.15],
     )
     typical_p: Annotated[None, BeforeValidator(unsupported("typical_p"))] = Field(None, description="Not supported.")
@@ -122,7 +122,7 @@ class GenerationFields(ApiModel):
         None, description="Leave special tokens out of the text; true by default.", examples=[True]
     )
     return_token_ids: bool | None = Field(
-        None, description="Return the token IDs of prompt and answer.", examples=[False]
+        None, description="Return the token IDs of the prompt and the answer.", examples=[False]
     )
     priority: int | None = Field(
         None,

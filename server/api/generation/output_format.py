@@ -1,4 +1,7 @@
-"""Structured output: OpenAI's response_format and vLLM's structured_outputs and guided_* fields."""
+"""Request fields for structured output.
+
+These are OpenAI's response_format and vLLM's structured_outputs and guided_* fields.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,7 @@ class StructuredOutputs(ApiModel):
         json_schema_extra=AS_TEXT,
     )
     regex: Pattern | None = Field(
-        None, description="Regular expression that the whole text matches.", examples=["[A-Z]{2}[0-9]{4}"]
+        None, description="Regular expression that the whole text must match.", examples=["[A-Z]{2}[0-9]{4}"]
     )
     choice: list[Pattern] | None = Field(
         None, min_length=1, description="Texts to choose from.", examples=[["yes", "no"]]
@@ -104,7 +107,10 @@ class StructuredOutputs(ApiModel):
         return self
 
     def forms(self, field: str) -> list[TextForm]:
-        """Return the constraints that are set, with paths below `field`."""
+        """Return the constraints that are set.
+
+        field: path of this object in the request.
+        """
         given = zip(KINDS, (self.json_, self.regex, self.choice, self.grammar), strict=True)
         return [TextForm(kind, value, f"{field}.{kind}") for kind, value in given if value is not None]
 
@@ -114,7 +120,7 @@ class TextFormFields(ApiModel):
 
     response_format: ResponseFormat | None = Field(None, description="Format of the answer; always enforced.")
     structured_outputs: StructuredOutputs | None = Field(
-        None, description="Format of the answer in vLLM's terms; always enforced."
+        None, description="Format of the answer, as in vLLM's API; always enforced."
     )
     guided_json: JsonSchema = Field(
         None,

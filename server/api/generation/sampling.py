@@ -1,4 +1,4 @@
-"""Converts sampling fields of a request to the engine's SamplingParams."""
+"""Converts the sampling fields of a request to the engine's `SamplingParams`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ FIELDS = (
 
 
 def sampling_params(body: GenerationFields, defaults: SamplingParams, top_logprobs: int | None) -> SamplingParams:
-    """Return the request's values, with `defaults` for those it does not set."""
+    """Return the sampling parameters of a request.
+
+    defaults: values of the parameters that `body` does not set.
+    top_logprobs: number of most likely tokens to report per position; None for no log-probabilities.
+    """
     given = {name: value for name in FIELDS if (value := getattr(body, name)) is not None}
     return replace(
         defaults,

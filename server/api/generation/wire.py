@@ -1,6 +1,6 @@
-"""JSON types that all generating protocols answer with.
+"""JSON types that the answers of chat and text completions share.
 
-Builders return these types and the OpenAPI document is generated from them; nothing checks answers at run time.
+The OpenAPI document is generated from these types. Answers are checked against them by mypy, not at run time.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""HTTP plumbing shared by all routes: bodies, errors, SSE, request ids, the request log."""
+"""HTTP code that all routes share: bodies, errors, SSE, request IDs, request log."""

@@ -1,6 +1,6 @@
 """Base classes of the request models.
 
-Validators raise what `invalid` returns; `server.api.http.errors` turns it into a 400.
+Validators raise the error that `invalid` returns. `server.api.http.errors` turns it into a 400.
 """
 
 from __future__ import annotations
@@ -13,18 +13,27 @@ from pydantic_core import PydanticCustomError
 
 
 class ApiModel(BaseModel):
-    """Base of the request models. Types are strict: a quoted number is an error. Unknown fields are ignored."""
+    """Base of the request models.
+
+    Types are strict: a quoted number is an error. Unknown fields are ignored.
+    """
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
 
 def invalid(message: str, code: str = "invalid_value", field: str = "") -> PydanticCustomError:
-    """Return a validation error; `field` is the path below the validated value, such as `.content`."""
+    """Return a validation error.
+
+    field: path of the invalid field within the validated value, such as `.content`.
+    """
     return PydanticCustomError(code, "{message}", {"message": message, "field": field})
 
 
 class Tagged(ApiModel):
-    """An object whose `type` names the field with its content: {"type": "function", "function": {...}}."""
+    """An object whose `type` names the field with its content.
+
+    Example: {"type": "function", "function": {...}}.
+    """
 
     type: str
 
@@ -37,5 +46,5 @@ class Tagged(ApiModel):
 
 
 def also(form: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
-    """Return the `json_schema_extra` that adds the alternative `form` to a nullable field."""
+    """Return a `json_schema_extra` that allows `form` as well in a nullable field."""
     return lambda schema: schema["anyOf"].insert(0, form)

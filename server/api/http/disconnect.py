@@ -1,4 +1,7 @@
-"""Cancels work for clients that have disconnected, which Starlette does only for streams."""
+"""Cancels work for clients that have disconnected.
+
+Starlette does this only for streams, not while a handler still prepares its response.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,10 @@ T = TypeVar("T")
 
 
 async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Return the result of `work`, or cancel it and raise ClientDisconnect when the client leaves.
+    """Return the result of `work`, unless the client disconnects first.
 
-    The request's body must have been read, and nothing else may be receiving from the connection.
+    Cancels `work` and raises ClientDisconnect if the client disconnects. The request's body must have been read, and
+    nothing else may be receiving from the connection.
     """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))

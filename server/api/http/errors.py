@@ -1,4 +1,4 @@
-"""Maps exceptions to statuses and OpenAI's error body, for plain responses and streams."""
+"""Converts exceptions to responses and stream events in OpenAI's error format."""
 
 from __future__ import annotations
 
@@ -133,7 +133,10 @@ def last_event(error: Exception, request: Request) -> bytes:
 
 
 def install(app: FastAPI) -> None:
-    """Answer all errors of `app` with an ErrorBody: our own, unknown routes and methods, and unexpected ones."""
+    """Make `app` answer every error with an ErrorBody.
+
+    This includes unknown routes, methods that are not allowed, and unexpected exceptions.
+    """
     app.add_exception_handler(LfmServeError, _answer)
     app.add_exception_handler(ValidationError, _answer)
     app.add_exception_handler(HTTPException, _answer_http)
@@ -170,7 +173,7 @@ def _retry(seconds: float) -> dict[str, str]:
 
 
 def _invalid_field(error: ValidationError) -> InvalidRequestError:
-    """Return pydantic's first error in OpenAI's format."""
+    """Return the first error that pydantic reports, as an InvalidRequestError."""
     first = error.errors(include_url=False)[0]
     details = first.get("ctx", {})
     param = _path(first["loc"]) + details.get("field", "")
@@ -187,6 +190,9 @@ def _invalid_field(error: ValidationError) -> InvalidRequestError:
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """Return `location` as a path: ("messages", 2, "content") becomes `messages[2].content`."""
+    """Return `location` as a path.
+
+    Example: ("messages", 2, "content") becomes `messages[2].content`.
+    """
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
     return path.removeprefix(".")

@@ -1,4 +1,7 @@
-"""The OpenAPI document of /docs: FastAPI's, plus the request bodies that routes parse themselves."""
+"""Builds the OpenAPI document of /docs.
+
+Extends FastAPI's document with the request bodies, because the routes parse these themselves.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ STREAM = "text/event-stream"
 DESCRIPTION = """OpenAI's API for LiquidAI's LFM2 models in ONNX.
 
 Programs written for OpenAI's API work unchanged: set the client's base URL to `http://HOST:PORT/v1`. A null field
-counts as absent; unknown fields are ignored. Errors have OpenAI's format. Every response has the header `x-request-id`,
-which repeats the request's own ID if it sent one.
+counts as absent; unknown fields are ignored. Errors have OpenAI's format. Every response has the header `x-request-id`.
+It repeats the request's own `x-request-id` if the client sent one.
 """
 
 TAGS = [
@@ -51,21 +54,29 @@ _ERRORS: dict[int, dict[str, Any]] = {
 }
 
 GENERATING = tuple(_ERRORS)
-"""Error statuses of routes that generate."""
+"""Error statuses of the routes that generate text."""
 
 Responses = dict[int | str, dict[str, Any]]
 
-_referenced: dict[str, type[Any]] = {}  # by name; their schemas are slow to build and needed only for the document
+_referenced: dict[str, type[Any]] = {}  # by name; building schemas is slow and needed only for /docs
 
 
 def answers(model: type[Any], *errors: int) -> Responses:
-    """Return a route's `responses`: a `model` (a TypedDict), or one of the error statuses `errors`."""
+    """Return a route's `responses`.
+
+    model: TypedDict of the body if the request succeeds.
+    errors: statuses if the request fails.
+    """
     responses: Responses = {200: {"description": "Success.", "content": _json(model)}}
     return responses | {status: {"content": _json(ErrorBody), **_ERRORS[status]} for status in errors}
 
 
 def streamed(responses: Responses, chunk: type[Any], example: str) -> Responses:
-    """Return `responses` with a stream of `chunk`s (a TypedDict) as the alternative to the whole answer."""
+    """Return `responses` with a stream as an alternative to the JSON body.
+
+    chunk: TypedDict of each chunk in the stream.
+    example: text of an example stream.
+    """
     data = {
         "type": "string",
         "description": "A chunk, or an error that ends the stream.",
@@ -79,7 +90,10 @@ def streamed(responses: Responses, chunk: type[Any], example: str) -> Responses:
 
 
 def request_body(*models: type[BaseModel], examples: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a route's `openapi_extra` for a body that is one of `models`; `examples` are bodies by title."""
+    """Return a route's `openapi_extra` for a body that is one of `models`.
+
+    examples: example bodies by title.
+    """
     references = [_reference(model) for model in models]
     schema = references[0] if len(references) == 1 else {"anyOf": references}
     shown = {summary: {"summary": summary, "value": value} for summary, value in examples.items()}
@@ -87,7 +101,7 @@ def request_body(*models: type[BaseModel], examples: Mapping[str, Any]) -> dict[
 
 
 def install(app: FastAPI) -> None:
-    """Make `app` serve this document."""
+    """Make `app` serve the document that this module builds."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -1,4 +1,7 @@
-"""Reads request bodies: JSON of limited size, within limited time, whatever the content type."""
+"""Reads JSON request bodies of limited size within a limited time.
+
+The content type of a request does not matter.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Request IDs: the client's `x-request-id` if it is valid, else a new one. Every response repeats it."""
+"""Gives each request an ID, which its response repeats.
+
+The ID is the client's `x-request-id` if that is valid, else a new one.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ VALID_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 
 
 class RequestId:
-    """Middleware that sets `request.state.request_id` and the response's `x-request-id` header."""
+    """Middleware that sets `request.state.request_id` and the header `x-request-id`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,6 +1,7 @@
-"""The request log: an entry for each request, from its arrival to the end of its response.
+"""The request log, which reports each finished request to its listeners.
 
-Listeners get a `RequestRecord` of each request once its response has ended. Knows no metrics, log lines or traces.
+The log has an entry for each request from its arrival to the end of its response. It is independent of metrics, log
+lines and traces: listeners get the `RequestRecord` of each finished request.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ PROBES = frozenset(("/health", "/ready", "/metrics"))
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """A request whose response has ended.
+    """The record of a finished request.
 
     route: one of the application's paths, or "unknown".
-    status: the status that was sent, or 499 if the client had left before the end.
-    finish: the first choice's `stop`, `length` or `tool_calls`; `error` if there is an `error_code`, even after a
-        status of 200; `cancelled` if the client left; `none` if the request generates nothing.
-    received, ended: monotonic clock, seconds.
-    key: the name of the API key.
-    prompt: the client's messages or prompt; None if no `completion` started.
+    status: HTTP status of the response; 499 if the client left before the response was complete.
+    finish: `stop`, `length` or `tool_calls`, as in the first choice. `error` if there is an `error_code`, even if an
+        error ended a stream whose status is 200. `cancelled` if the client left. `none` if the request generates
+        nothing.
+    received, ended: times on the monotonic clock, in seconds.
+    key: name of the API key; None if the request has no valid key.
+    prompt: the prompt or messages as the client sent them; None if the request started no completion.
     """
 
     request_id: str
@@ -50,7 +52,11 @@ class RequestRecord:
 
 @dataclass(slots=True, eq=False)
 class RequestLogEntry:
-    """A request that is being answered; `error_code` is the code or status of the error sent to the client."""
+    """A request that is being answered.
+
+    error_code: code of the error sent to the client, or its status if it has no code.
+    complete: whether the whole response has been sent.
+    """
 
     request_id: str
     method: str
@@ -73,7 +79,7 @@ class RequestLogEntry:
 
         try:
             await app(scope, receive, send_observed)
-        except Exception:  # unforeseen: the outermost error handler answers it
+        except Exception:  # unexpected: the outermost error handler answers it
             self.status, self.error_code = self.status or 500, "internal_error"
             raise
 
@@ -104,9 +110,11 @@ class RequestLogEntry:
 
 
 class RequestLog:
-    """The `open` entries, and the `listeners` to call with each request's record.
+    """The requests being answered, and the listeners for finished ones.
 
-    Listeners run on the event loop, in the request's context, and must neither wait nor raise.
+    open: entries of the requests being answered.
+    listeners: called with the record of each finished request. Listeners run on the event loop, in the request's
+        context, and must neither wait nor raise.
     """
 
     def __init__(self) -> None:
@@ -119,9 +127,10 @@ class RequestLog:
 
 
 class RequestLogMiddleware:
-    """Middleware: enters each request except probes into `log`, as `request.state.log_entry`.
+    """Middleware that enters each request except probes into the request log.
 
-    Must be directly inside RequestId, so that it sees every answer.
+    It sets `request.state.log_entry` for all requests, including probes. It must be directly inside RequestId, so that
+    it sees every response.
     """
 
     def __init__(self, app: ASGIApp, log: RequestLog) -> None:

@@ -1,4 +1,7 @@
-"""Server-sent events: encodes events, and streams them through sse-starlette. Knows no protocol."""
+"""Server-sent events: encodes them and streams them with sse-starlette.
+
+Independent of what the events contain.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,23 @@ DONE = b"data: [DONE]\n\n"
 SEPARATOR = "\n"
 PING = ServerSentEvent(comment="ping", sep=SEPARATOR)
 
-# The server drains by itself: running streams may finish after the first signal.
+# `server.front` drains the server: running streams may finish after the first signal.
 AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
 
 Events = AsyncGenerator[bytes]
 
 
 def data_event(data: Mapping[str, Any]) -> bytes:
-    """Return `data` as one event of compact JSON; a number that JSON cannot represent becomes null."""
+    """Return `data` as one event of compact JSON. NaN and infinities become null."""
     return b"data: " + to_json(data, inf_nan_mode="null") + b"\n\n"
 
 
 async def event_stream(events: Events, *, ping: float, last_event: Callable[[Exception], bytes]) -> EventSourceResponse:
-    """Return the response that sends `events` as they come, with a comment every `ping` seconds.
+    """Return a response that streams `events`, with a comment every `ping` seconds.
 
-    Waits for the first event, for at most `ping` seconds, and raises what fails by then: an error before the first byte
-    has a status of its own. A later failure ends the stream with `last_event(error)`. `events` is closed when the
-    stream ends or the client leaves.
+    Waits up to `ping` seconds for the first event. An error of `events` in that time is raised, so that it can set the
+    HTTP status. A later error ends the stream with the event `last_event(error)`. `events` is closed when the stream
+    ends or the client disconnects.
     """
     first = asyncio.ensure_future(anext(events))
     try:
