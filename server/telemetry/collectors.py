@@ -50,7 +50,7 @@ COUNTERS = {
 class EngineCollector(Collector):
     """Whether the server is ready, and the engine's statistics.
 
-    `stats`: returns current statistics; None while the model loads, when only `lfm_ready` is reported.
+    `stats`: returns current statistics; None while the model loads. Until then only `lfm_ready` is reported.
     """
 
     def __init__(self, ready: Callable[[], bool]) -> None:
@@ -107,7 +107,8 @@ class IntervalCollector(Collector):
 class TokenCollector(Collector):
     """Counters of prompt and generated tokens.
 
-    Adds up finished and `open` requests on each scrape, so that generating a token costs nothing here.
+    Adds up the tokens of finished requests and of the requests in `open` on each scrape. Generating a token therefore
+    costs nothing here.
     """
 
     def __init__(self, open: Collection[RequestLogEntry]) -> None:
@@ -116,7 +117,7 @@ class TokenCollector(Collector):
         self._generated = 0
 
     def finish(self, completion: AnyCompletion) -> None:
-        """Count a request that has just left `open`."""
+        """Count the tokens of a finished request, which is no longer in `open`."""
         self._prompt += _prompt_tokens(completion)
         self._generated += completion.completion_tokens
 

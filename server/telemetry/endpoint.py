@@ -16,7 +16,7 @@ def metrics_route(metrics: Metrics) -> APIRouter:
 
     @router.get("/metrics", response_class=PlainTextResponse)
     async def exposition(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
-        """Metrics in Prometheus' text format, or in OpenMetrics if accepted."""
+        """Return metrics in Prometheus' text format, or in OpenMetrics if the client accepts it."""
         content, content_type = metrics.exposition(accept)
         return Response(content, headers={"Content-Type": content_type})
 

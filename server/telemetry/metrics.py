@@ -1,4 +1,4 @@
-"""All metrics of one server, in a registry of its own.
+"""All metrics of one server, in their own registry.
 
 docs/metrics.md lists their names and units for dashboards. The number of label values is bounded: they are the server's
 own routes, finish reasons and error codes, never text that a client sent.
@@ -55,7 +55,7 @@ class Metrics:
         """Start reporting a loaded model.
 
         `model`: labels of lfm_model_info.
-        `stats`: returns the statistics of its engine.
+        `stats`: returns the engine's current statistics.
         """
         Info("lfm_model", "The served model.", registry=self.registry).info(dict(model))
         self._engine.stats = stats
@@ -71,9 +71,9 @@ class Metrics:
         self._requests.count(record)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """Return the metrics in the format that `accept` requests, and its type.
+        """Return the metrics and their content type.
 
-        `accept`: the Accept header, which selects text or OpenMetrics.
+        `accept`: the Accept header, which selects the text format or OpenMetrics.
         """
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
@@ -126,7 +126,7 @@ class RequestMetrics:
             self._count_completion(record, record.completion)
 
     def _count_completion(self, record: RequestRecord, completion: AnyCompletion) -> None:
-        """Observe tokens, and the durations of the phases that were reached."""
+        """Observe a completion's tokens, and the durations of the phases that it reached."""
         times, started = completion.times, completion.started
         self._total.observe(record.ended - record.received)
         self._prompt.observe(completion.prompt_tokens)

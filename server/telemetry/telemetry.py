@@ -27,14 +27,14 @@ class Telemetry:
 
     Traces are off unless OpenTelemetry's environment variables switch them on.
 
-    `metrics`: its metrics.
+    `metrics`: the metrics of the server.
     """
 
     def __init__(self, request_log: RequestLog, ready: Callable[[], bool], log_prompts: bool) -> None:
-        """Create everything, and listen for finished requests in `request_log`.
+        """Create metrics, log lines and traces, and let them listen to `request_log`.
 
         `ready`: returns whether the server accepts requests.
-        `log_prompts`: whether prompts are logged.
+        `log_prompts`: whether to log prompts.
         """
         self._request_log = request_log
         self.metrics = Metrics(request_log, ready)

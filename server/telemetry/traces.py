@@ -1,7 +1,7 @@
-"""OpenTelemetry spans for requests, generations and their phases.
+"""OpenTelemetry spans for requests, completions and their phases.
 
 Needs the extra `otel`; `server.telemetry.tracing` imports this module only if traces are enabled. The spans of a
-generation are created from its record when it has finished, so tracing costs nothing while it runs.
+completion are created after its request has finished, so tracing costs nothing during generation.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OPERATIONS = {"/v1/chat/completions": "chat", "/v1/completions": "text_completio
 class Traces:
     """Creates and exports the spans of all requests.
 
-    `request` listens to the request log; `middleware` wraps the application, including the middleware of that log.
+    `request` is a listener of the request log. `middleware` wraps the application, including RequestLogMiddleware.
     """
 
     def __init__(self, exporters: list[SpanExporter]) -> None:
@@ -51,7 +51,7 @@ class Traces:
     def middleware(self, app: ASGIApp) -> Traced:
         """Wrap `app` so that each request gets a span.
 
-        `app` must include the middleware of the request log.
+        `app` must include RequestLogMiddleware.
         """
         return Traced(app, self._tracer)
 
@@ -60,9 +60,9 @@ class Traces:
         self._provider.shutdown()
 
     def request(self, record: RequestRecord) -> None:
-        """Complete the current span of a finished request.
+        """Complete the current span with the record of its finished request.
 
-        Adds the facts of its record, and the spans of its generation.
+        Adds the spans of the completion, if there is one.
         """
         span = get_current_span()
         if not span.is_recording():
@@ -77,10 +77,10 @@ class Traces:
             self._add_generation(record, record.completion)
 
     def _add_generation(self, record: RequestRecord, completion: AnyCompletion) -> None:
-        """Create the span of a finished generation and, inside it, those of its phases."""
+        """Create the span of a finished completion and, inside it, the spans of its phases."""
         epoch = time.time() - time.monotonic()
 
-        def nanoseconds(when: float) -> int:  # since 1970, from seconds of the monotonic clock
+        def nanoseconds(when: float) -> int:  # since 1970; `when` is in seconds of the monotonic clock
             return int((epoch + when) * 1e9)
 
         name = f"{OPERATIONS[record.route]} {record.model}"
@@ -123,7 +123,7 @@ class Traced:
 
 
 def _phases(completion: AnyCompletion, ended: float) -> Iterator[tuple[str, float, float]]:
-    """Yield (name, begin, end) of each phase that the generation reached.
+    """Yield (name, begin, end) of each phase that the completion reached.
 
     An unfinished phase ends at `ended`.
     """
@@ -149,9 +149,9 @@ def _attributes(record: RequestRecord, completion: AnyCompletion) -> Mapping[str
 
 
 def _set_error(span: Span, record: RequestRecord) -> None:
-    """Set the error type.
+    """Mark the span of a failed request with the error type.
 
-    By the semantic conventions, a 4xx response does not make a server span a failure.
+    The status is not an error for a 4xx response: the semantic conventions do not count it as a failure of the server.
     """
     if record.error_code is None:
         return

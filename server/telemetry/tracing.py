@@ -1,6 +1,6 @@
-"""Enables traces as OpenTelemetry's environment variables request.
+"""Enables traces if OpenTelemetry's environment variables request them.
 
-Needs optional packages.
+Traces require the packages of the extra `otel`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 
 
 def wanted_traces(environment: Mapping[str, str]) -> Traces | None:
-    """Return Traces if `environment` enables them; None if it does not.
+    """Return Traces if `environment` enables them, else None.
 
-    If OpenTelemetry or an exporter is missing, logs a warning that names it.
+    Logs a warning with the missing package if OpenTelemetry or an exporter is not installed.
     """
     names = _exporters(environment)
     if not names:
@@ -54,7 +54,7 @@ def _exporters(environment: Mapping[str, str]) -> list[str]:
 
 
 def _exporter(name: str) -> Any:
-    """Return a new exporter; None, with a warning, if it is not installed."""
+    """Return a new exporter. Logs a warning and returns None if it is not installed."""
     for found in entry_points(group=EXPORTERS, name=name):
         return found.load()()
     installed = ", ".join(sorted(entry_points(group=EXPORTERS).names))
