@@ -31,7 +31,7 @@ TOO_MANY_PIPELINED = f"Too many pipelined requests: the limit is {MAX_PIPELINED}
 SEND_BUFFER = 256 * 2**10
 """Bytes of the socket's send buffer.
 
-With a larger one, a client that reads slowly is noticed only after megabytes.
+With a larger buffer, a client that reads slowly would be noticed only after megabytes of output.
 """
 
 CROWDED_SECONDS = 1.0
@@ -44,9 +44,9 @@ logger = logging.getLogger(__name__)
 class ConnectionLimits:
     """Limits of client connections; times are in seconds.
 
-    `max_connections`: most connections that are served; requests on others are refused.
-    `read_timeout`: time to send the head of a request.
-    `client_idle_timeout`: how long a client may read nothing of its response.
+    `max_connections`: maximum number of connections that are served. Requests on further connections are refused.
+    `read_timeout`: how long a client may take to send the head of a request.
+    `client_idle_timeout`: how long a client may stop reading its response.
     """
 
     max_connections: int = 4096
@@ -80,8 +80,8 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # asyncio sets TCP_NODELAY only if the socket's `proto` is IPPROTO_TCP; that of accepted ones is 0. Without it,
-        # a second packet waits until the client acknowledges the first, which clients delay by 40 ms.
+        # asyncio sets TCP_NODELAY only if the socket's `proto` is IPPROTO_TCP, but accepted sockets have 0. Without
+        # TCP_NODELAY, a second packet waits for the acknowledgement of the first, which clients delay by 40 ms.
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)

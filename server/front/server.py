@@ -1,8 +1,10 @@
 """Runs the application on its sockets and shuts it down in order.
 
-The first signal starts the shutdown, the second one kills the process. The shutdown calls the application's `drain`
-and keeps accepting requests for `drain_delay` seconds. It then calls `stop`, after which requests are refused, closes
-the listeners, and gives running requests `drain_timeout` seconds to finish. Finally it calls `abandon` to end the rest.
+The first signal starts the shutdown; the second one kills the process. The shutdown has three stages:
+- It calls the application's `drain` and still accepts requests for `drain_delay` seconds.
+- It calls `stop`, so that the application refuses new requests, and closes the listeners. Running requests have
+  `drain_timeout` seconds to finish.
+- It calls `abandon`, which ends the remaining requests.
 """
 
 from __future__ import annotations
@@ -37,12 +39,12 @@ ABANDON_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class FrontConfig:
-    """How to serve; times are in seconds.
+    """Settings of the server; times are in seconds.
 
     `limits`: limits of client connections.
     `keep_alive`: how long an idle connection stays open.
     `drain_delay`: time between the first signal and refusing new requests.
-    `drain_timeout`: time for running requests to finish after that.
+    `drain_timeout`: time that running requests then have to finish.
     `forwarded_allow_ips`: proxies whose X-Forwarded-For header is trusted, separated by commas.
     `ssl_certfile`, `ssl_keyfile`: certificate and key for HTTPS; the server speaks HTTP without a certificate.
     """
@@ -91,7 +93,7 @@ class FrontServer(uvicorn.Server):
     def __init__(self, app: FastAPI, state: Drainable, config: FrontConfig) -> None:
         """Create a server for `app` that reports its shutdown to `state`.
 
-        Raises StartupError for a bad certificate.
+        Raises StartupError if the certificate or its key cannot be loaded.
         """
         settings = UvicornConfig(app, config)
         try:
@@ -107,7 +109,7 @@ class FrontServer(uvicorn.Server):
         self._signal: signal.Signals | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Start the shutdown on the first signal; let the next kill the process."""
+        """Start the shutdown on the first signal, and let the next one kill the process."""
         for handled in HANDLED_SIGNALS:
             signal.signal(handled, signal.SIG_DFL)
         self._signal = signal.Signals(sig)
@@ -138,7 +140,7 @@ class FrontServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, stop, and abandon the requests that do not finish in time."""
         timeout, loop = self._front.drain_timeout, asyncio.get_running_loop()
-        if self._signal is not None:  # without a signal the start failed, and its reason is all that is printed
+        if self._signal is not None:  # no signal: the start failed, and only the reason is printed
             logger.info("%s: stopping; running requests have %g seconds to finish.", self._signal.name, timeout)
         self._state.drain()
         await asyncio.sleep(self._front.drain_delay)
