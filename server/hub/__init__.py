@@ -1,1 +1,1 @@
-"""The Hugging Face hub: choose the files of a model, download them, find them in the cache."""
+"""The Hugging Face hub: downloads models and finds them in the cache."""

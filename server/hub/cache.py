@@ -1,6 +1,7 @@
-"""Download large files of a hub repository into huggingface_hub's cache, resuming interrupted ones.
+"""Downloads large files of the hub into the cache, resuming interrupted ones.
 
-huggingface_hub itself restarts an interrupted file in every new process. Knows nothing of models.
+The cache is that of huggingface_hub, which itself starts an interrupted file from the beginning in every new process.
+This module knows nothing of models.
 """
 
 from __future__ import annotations
@@ -26,13 +27,18 @@ from server.errors import HubError
 from server.progress import show_progress
 
 RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds to wait after consecutive attempts that receive nothing; received bytes start the series again."""
+"""Seconds to wait after each consecutive attempt that receives nothing. Received bytes restart the series."""
 RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """A file of a repository; `size` is in bytes, `sha256` is None for files stored in git, which are small."""
+    """A file of a repository.
+
+    size: size in bytes.
+    git_id: hash of the file in git.
+    sha256: checksum of a large file; None for a small file, which is stored in git itself.
+    """
 
     path: str
     size: int
@@ -42,7 +48,11 @@ class HubFile:
 
 @dataclass(frozen=True, slots=True)
 class HubCache:
-    """One repository in the cache: `blobs` named by hash, and `snapshots` of links to them, one per commit."""
+    """The cache of one repository.
+
+    folder: holds `blobs`, which are files named by their hash, and `snapshots`, which has a folder of links to blobs
+        for each commit.
+    """
 
     folder: Path
 
@@ -51,11 +61,11 @@ class HubCache:
         return (self.folder / "snapshots" / commit / file.path).exists() or self._blob(file).exists()
 
     def bytes_to_fetch(self, missing: Iterable[HubFile]) -> int:
-        """Return the bytes left to download, given what earlier attempts have kept."""
+        """Return the bytes left to download, without those kept from earlier attempts."""
         return sum(file.size - _size(_partial(self._blob(file))) for file in missing)
 
     def fetch(self, file: HubFile, url: str, say: Callable[[str], None]) -> None:
-        """Download a large file from `url`, resuming where an earlier attempt or process stopped.
+        """Download a large file from `url`, resuming where an earlier attempt stopped.
 
         Raises HubError if the connection keeps breaking or the content does not match its checksum.
         """
@@ -85,7 +95,10 @@ def _partial(blob: Path) -> Path:
 
 
 def _receive(url: str, out: BinaryIO, file: HubFile, say: Callable[[str], None]) -> None:
-    """Append the rest of a file to `out`; a broken connection is retried as long as some bytes arrive."""
+    """Append the rest of a file to `out`, reconnecting if the connection breaks.
+
+    Raises HubError if several attempts in a row receive nothing.
+    """
     delays = iter(RETRY_DELAYS)
     with show_progress(
         file.path,

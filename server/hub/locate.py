@@ -1,4 +1,4 @@
-"""Download models from the Hugging Face hub: choose a repository's files and bring them into the cache.
+"""Downloads models from the Hugging Face hub into the cache.
 
 huggingface_hub sends the requests and lays out the cache, so its environment variables apply. Knows nothing of what the
 files contain.
@@ -52,7 +52,7 @@ COMPANIONS = (
 def locate(model: str, revision: str | None, dtype: str, progress: Progress | None = None) -> Path:
     """Download `model`, a repository on the hub, and return its folder.
 
-    Raises HubError if `model` cannot be the name of a repository, and as `download` does.
+    Raises HubError if `model` is not a valid repository name or cannot be downloaded.
     """
     if not is_repo_id(model):
         raise HubError(f"{model} is neither a folder nor the name of a model on the hub (organization/name).")
@@ -65,11 +65,15 @@ def is_repo_id(text: str) -> bool:
 
 
 def download(repo_id: str, revision: str | None, dtype: str, progress: Progress | None = None) -> Path:
-    """Download a model's graph of `dtype`, its weights, configs and tokenizer, and return their folder.
+    """Download a model and return its folder.
 
-    `revision` is a branch, tag or commit; None means "main". Cached files are not downloaded again, and if the hub does
-    not answer, the cached model is used. `progress` receives a line about each download. Raises HubError with a message
-    that says what to do.
+    Downloads the graph of `dtype` with its weights, the configs and the tokenizer. Files in the cache are not
+    downloaded again. If the hub does not answer, the cached model is used.
+
+    revision: branch, tag or commit; None means "main".
+    progress: called with a line about each download.
+
+    Raises HubError, with a message that says what to do, if the model cannot be found or downloaded.
     """
     say = progress or (lambda _: None)
     try:
@@ -112,7 +116,7 @@ def _check_space(repo_id: str, needed: int, folder: Path) -> None:
 
 
 class _NoBar(tqdm):
-    """No progress bar: for small files and links to large ones, which take no time."""
+    """A disabled progress bar, for small files and links, which take no time."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options | {"disable": True})  # type: ignore[no-untyped-call]
@@ -128,7 +132,7 @@ def _list(repo_id: str, revision: str | None) -> _Listing:
 
 
 def _choose(repo_id: str, files: Iterable[HubFile], dtype: str) -> list[HubFile]:
-    """Return the graph of `dtype`, its weight files and the configs and tokenizer files beside them."""
+    """Return the graph of `dtype` with its weights, the configs and the tokenizer."""
     paths = [file.path for file in files]
     graphs = graphs_by_dtype(paths)
     if not graphs:
@@ -156,7 +160,10 @@ def _no_graph(repo_id: str, paths: list[str]) -> str:
 
 
 def _cached(repo_id: str, revision: str | None, dtype: str, error: HubError) -> Path:
-    """Return the cached folder of a model; raises `error` if none is complete for `dtype`."""
+    """Return the folder of a cached model.
+
+    Raises `error` if the cache has no complete graph, and HubError if it has none of `dtype`.
+    """
     try:
         folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True, allow_patterns=[]))
     except (LocalEntryNotFoundError, HFValidationError):
@@ -182,7 +189,7 @@ def _is_complete(graph: Path) -> bool:
 
 @contextmanager
 def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
-    """Turn every failure on the way to the hub into a HubError that says what to do."""
+    """Convert every error of a hub request to a HubError that says what to do."""
     hub, cache = constants.ENDPOINT, constants.HF_HUB_CACHE
     try:
         yield
