@@ -1,7 +1,7 @@
-"""How many tokens per second and what TTFT do 1, 4 and 16 clients at once get?
+"""Measures throughput and TTFT with 1, 4 and 16 clients at once.
 
-Each client sends its own prompt and reads the answer. All endpoints take turns, and so does the baseline, which does
-the same work without a server; the report holds medians over everything measured.
+Each client sends its own prompt and reads the answer. The endpoints are measured in turn, and so is the baseline, which
+does the same work without a server. The report holds medians over all measurements.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class Figures:
 async def measure(endpoints: Sequence[Endpoint], rounds: int, baseline: Baseline | None = None) -> Report:
     """Measure all endpoints and the baseline in turns.
 
-    The report's ratios compare the first endpoint with each other one. `baseline` needs as many slots as there are
-    clients, of PROMPT + OUTPUT tokens.
+    The report's ratios compare the first endpoint with each of the others. `baseline` needs a slot of PROMPT + OUTPUT
+    tokens for each client.
     """
     figures: dict[tuple[int, str], Figures] = defaultdict(Figures)
     for turn in range(rounds):

@@ -1,4 +1,4 @@
-"""Streamed chats on an OpenAI-compatible endpoint, and when their tokens arrive."""
+"""Runs streamed chats on an OpenAI-compatible endpoint and times their tokens."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ model more most much name need number order parameters person please plus positi
 second sent sentence server short small some speak stage state status text that there they this times token tool train
 true very want weather what when with work your
 """.split()
-"""Words of one token each in most tokenizers, including the built-in model's."""
+"""Words that are one token each in most tokenizers, including the built-in model's."""
 
 TEMPLATE_TOKENS = 10
-"""Approximate tokens that a chat template adds to a message."""
+"""Approximate number of tokens that a chat template adds to a message."""
 
 SAMPLING = {"temperature": 0.8, "top_k": 40, "top_p": 1, "min_p": 0, "repetition_penalty": 1}
-"""Sent to every server, so that its own defaults do not matter.
+"""Sampling parameters sent to every server, so that the server's defaults do not matter.
 
-Not greedy, since greedy streams end up repeating one phrase.
+Sampling is not greedy, because greedy streams end up repeating one phrase.
 """
 
 
@@ -89,9 +89,9 @@ class Stream:
         return gaps
 
     def take(self, event: dict[str, Any]) -> None:
-        """Record an event. Raises RefusedError if it is an error.
+        """Record an event. Raises RefusedError if the event is an error.
 
-        The usage in each event counts tokens exactly, even those without text of their own.
+        The usage in each event counts tokens exactly, including tokens without text.
         """
         if "error" in event:
             raise RefusedError(str(event["error"]))
@@ -119,7 +119,10 @@ class Endpoint:
 
     @classmethod
     async def connect(cls, name: str, url: str) -> Self:
-        """Look up the server's model, and warm it up: the first answer is slower."""
+        """Look up the server's model and warm the server up.
+
+        Its first answer is slower than later ones.
+        """
         async with httpx2.AsyncClient() as client:
             models = (await client.get(f"{url}/models")).raise_for_status()
         endpoint = cls(name, url, models.json()["data"][0]["id"])
@@ -127,7 +130,10 @@ class Endpoint:
         return endpoint
 
     async def run(self, stream: Stream) -> Stream:
-        """Send the stream's request and read its answer to the end. Raises RefusedError."""
+        """Send the stream's request and read its answer to the end.
+
+        Raises RefusedError if the server rejects the request or breaks off its answer.
+        """
         body = {"model": self.model, "messages": stream.messages, "max_tokens": stream.max_tokens, "ignore_eos": True}
         body |= {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}}
         stream.sent = time.perf_counter()
@@ -144,7 +150,7 @@ class Endpoint:
     async def running(self, streams: Sequence[Stream]) -> AsyncIterator[None]:
         """Run `streams` during the block, and cancel them at its end.
 
-        The block starts when each stream has its first token. Raises RefusedError if one of them failed.
+        The block starts when each stream has its first token. Raises RefusedError if one of the streams failed.
         """
         tasks = [asyncio.create_task(self.run(stream)) for stream in streams]
         try:

@@ -1,4 +1,4 @@
-"""The machine that figures are measured on; without it they mean nothing."""
+"""Describes the machine, for reports of benchmarks."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""How steady are streams during the prefill of a long prompt?
+"""Measures how steady streams are during the prefill of a long prompt.
 
-Some streams decode; then one long prompt arrives. Compared are the streams' ITL before it and during its prefill, and
-the prompt's TTFT alone and beside the streams. One round is enough, since it has hundreds of intervals.
+Some streams decode; then a long prompt arrives. The report compares the ITL of the streams before the prompt and during
+its prefill, and the TTFT of the prompt alone and beside the streams. One round is enough because it has hundreds of
+intervals.
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Tokens of the long prompt, and how long the streams decode before it."""
+    """The sizes of a measurement.
+
+    long_prompt: tokens of the long prompt.
+    idle_seconds: how long the streams decode before the prompt is sent.
+    """
 
     long_prompt: int
     idle_seconds: float
@@ -43,7 +48,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """ITLs of streams, and TTFTs of the long prompt; seconds."""
+    """ITLs of the streams and TTFTs of the long prompt, in seconds."""
 
     streams: int
     idle: Sequence[float]
@@ -78,7 +83,7 @@ async def measure(endpoints: Sequence[Endpoint], sizes: Sizes) -> Report:
 
 
 async def paces_of(endpoint: Endpoint, counts: Sequence[int], sizes: Sizes) -> list[Pace]:
-    """Measure the pace of each number of streams; no two prompts share a prefix."""
+    """Measure each number of streams in `counts`. No two prompts share a prefix."""
     alone = (await endpoint.run(_long(sizes, "alone"))).ttft
     return [await _pace(endpoint, count, sizes, alone) for count in counts]
 

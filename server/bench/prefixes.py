@@ -1,8 +1,8 @@
-"""How much does a cached prefix shorten the TTFT?
+"""Measures how much a cached prefix shortens the TTFT.
 
-Measured are prompts that share prefixes of several lengths with an earlier one, the second turn of a conversation,
-clients whose prompts share a prefix, and many requests with one system prompt; each against prompts of the same length
-that share nothing. The table also holds the cached tokens that the server reports.
+The scenarios are prompts that share prefixes of several lengths with an earlier prompt, the second turn of a
+conversation, clients whose prompts share a prefix, and many requests with one system prompt. Each is compared with
+prompts of the same length that share nothing. The table also shows how many cached tokens the server reports.
 """
 
 from __future__ import annotations
@@ -25,14 +25,18 @@ COLUMNS = ("", "server", "cold TTFT s", "warm TTFT s", "warm to cold", "tokens f
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Equally long prompts: cold ones share nothing, warm ones a cached prefix."""
+    """Streams with prompts of equal length.
+
+    cold: prompts that share nothing with earlier ones.
+    warm: prompts with a cached prefix.
+    """
 
     cold: list[Stream]
     warm: list[Stream]
 
 
 async def measure(endpoints: Sequence[Endpoint], rounds: int) -> Report:
-    """Measure all endpoints in turns; the report holds medians over all rounds."""
+    """Measure all endpoints in turn. The report holds medians over all rounds."""
     pairs: dict[tuple[str, str], list[Pair]] = defaultdict(list)
     refusals: dict[tuple[str, str], RefusedError] = {}
     curves: dict[tuple[str, int], list[float]] = defaultdict(list)
@@ -62,7 +66,7 @@ async def second_turn(endpoint: Endpoint, seed: str) -> Pair:
 
 
 async def shared_start(endpoint: Endpoint, seed: str) -> Pair:
-    """Run 4 clients at once; 256 of their 300 tokens equal two earlier prompts'."""
+    """Run 4 clients at once whose prompts share 256 of 300 tokens with earlier ones."""
     shared = prompt(256, f"{seed} shared")
     cold = await endpoint.run_all(Stream(user(prompt(300, f"{seed} cold {i}")), ANSWER) for i in range(4))
     prompts = [user(f"{shared} {words(44, f'{seed} {i}')}") for i in range(6)]

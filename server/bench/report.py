@@ -1,4 +1,4 @@
-"""A measurement's table and charts, saved as JSON to be rendered again."""
+"""The table and charts of a benchmark, saved as JSON to be rendered again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Cell = str | float | None
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart of lines over numbers or bars over names.
+    """A line chart over numbers, or a bar chart over names.
 
     `series` maps each name in the legend, in order, to its (x, y) points.
     """
@@ -27,7 +27,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The answer to a part's question, with the machine and model it was measured on."""
+    """The results of one benchmark, with the machine and the model measured."""
 
     part: str
     question: str
@@ -47,7 +47,7 @@ class Report:
         return cls(**stored | {"charts": [Chart(**chart) for chart in stored["charts"]]})
 
     def markdown(self) -> str:
-        """Return the table, below its question and above the model and machine."""
+        """Return the question, the table, the model and the machine as Markdown."""
         lines = [self.columns, ["---"] + ["---:"] * (len(self.columns) - 1)]
         lines += [[_shown(cell) for cell in row] for row in self.rows]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -55,7 +55,7 @@ class Report:
 
 
 def refused_row(columns: Sequence[str], what: str, server: str, refusal: Exception) -> list[Cell]:
-    """Return the row of a server that refused the request."""
+    """Return the row for a server that refused a request."""
     return [what, f"{server} refused: {str(refusal)[:120]}", *[None] * (len(columns) - 2)]
 
 

@@ -1,6 +1,6 @@
 """A lean HTTP client for streams.
 
-CPU that a client uses is lost to a server on the same cores.
+A server on the same machine needs the CPU time that a client uses.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class EventReader(asyncio.Protocol):
 
 @asynccontextmanager
 async def post(url: str, body: dict[str, Any]) -> AsyncIterator[EventReader]:
-    """Send `body` as JSON on a new connection, and close it at the end."""
+    """Send `body` as JSON on a new connection, which is closed at the end."""
     parts, content = urlsplit(url), pydantic_core.to_json(body)
     address = (parts.hostname or "", parts.port or 80)
     head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
