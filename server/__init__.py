@@ -1,3 +1,3 @@
-"""lfm-serve: LFM2 models in ONNX over the OpenAI API."""
+"""lfm-serve: serves LFM2 models in ONNX over the OpenAI API."""
 
 __version__ = "0.1.0"

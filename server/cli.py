@@ -1,4 +1,4 @@
-"""The command line: parse the arguments of `lfm-serve serve`, `prepare` and `export` and start the command.
+"""The command line of `lfm-serve`: parses the arguments and runs the command.
 
 Options are generated from the fields of `Settings`, `Prepare` and `Export`, which also validate them.
 """
@@ -45,7 +45,10 @@ REASONS = {
 
 
 class UsageError(Exception):
-    """The command line or an environment variable is invalid; `lines` has one line per fault."""
+    """The command line or an environment variable is invalid.
+
+    lines: one message per fault.
+    """
 
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
@@ -59,7 +62,10 @@ class Prepare(ModelSettings):
 
 
 class Export(BaseModel):
-    """The options of `lfm-serve export`; `source` is a checkpoint folder, or the name of a shape if `random`."""
+    """The options of `lfm-serve export`.
+
+    source: a checkpoint folder or, with `random`, the name of a shape.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -132,9 +138,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str]) -> Command:
-    """Return the command that the arguments describe, with options of `serve` and `prepare` from the environment too.
+    """Return the command that the arguments describe.
 
-    Raises UsageError for invalid arguments and variables, SystemExit after `--help` and `--version`.
+    Options of `serve` and `prepare` may also come from the environment. Raises UsageError if an argument or a variable
+    is invalid, and SystemExit after `--help` and `--version`.
     """
     if not {*argv[:1]} & {*COMMANDS, "-h", "--help", "--version"}:
         found = f", not {argv[0]}" if argv else ""
@@ -193,7 +200,10 @@ def _options(model: type[BaseModel]) -> list[str]:
 
 
 def _add_option(parser: Parser, name: str, field: FieldInfo, variable: str = "") -> None:
-    """Add a field's option; its value stays text, which the field validates wherever it comes from."""
+    """Add the option of a field.
+
+    Its value stays text, like the value of an environment variable. The field validates and converts it.
+    """
     flag, description = _flag(name), field.description
     if field.annotation is bool:
         parser.add_argument(flag, action="store_true", default=None, help=f"{description}{variable}")
@@ -216,7 +226,7 @@ def _variable(name: str) -> str:
 
 
 def _unknown(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
-    """Return a line per unknown option, or one for all arguments if there are no options.
+    """Return one line per unknown option, or one for all arguments without options.
 
     An argument after an unknown option may be its value, so it is not reported.
     """
@@ -231,7 +241,10 @@ def _unknown(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
 
 
 def _refusal(fault: Mapping[str, Any], given: Mapping[str, object]) -> str:
-    """Return a line about a pydantic error: the option, its value, the reason and the variable it came from."""
+    """Return a line about a pydantic error.
+
+    It names the option, its value, the reason, and the environment variable if the value came from one.
+    """
     name, *inner = (str(part) for part in fault["loc"])
     flag, value = _flag(name), str(fault["input"])
     if fault["type"] == "missing":

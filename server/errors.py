@@ -1,4 +1,7 @@
-"""All exceptions the package raises on purpose. Knows no HTTP: `server.api.http.errors` maps them to statuses."""
+"""All exceptions that the package raises on purpose.
+
+Independent of HTTP: `server.api.http.errors` maps them to statuses.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ def shown(text: str, limit: int = 60) -> str:
 
 
 class StartupError(LfmServeError):
-    """The server cannot start with this model, these options or this memory; the message says what to change."""
+    """The server cannot start with this model, these options or this memory.
+
+    The message says what to change.
+    """
 
 
 class HubError(StartupError):
@@ -26,7 +32,10 @@ class ModelFolderError(StartupError):
 
 
 class UnsupportedModelError(StartupError):
-    """The graph cannot be served; the message says what was found and what was expected."""
+    """The graph cannot be served.
+
+    The message says what was found and what was expected.
+    """
 
 
 class PreparationError(LfmServeError):
@@ -44,7 +53,8 @@ class ExportError(LfmServeError):
 class InvalidRequestError(LfmServeError):
     """A field of a request has an invalid value.
 
-    `param` is the field as the client spells it (`messages[2].content`), `code` OpenAI's error code.
+    param: path of the field in the request, such as `messages[2].content`.
+    code: OpenAI's error code.
     """
 
     def __init__(self, message: str, param: str | None = None, code: str | None = "invalid_value") -> None:
@@ -54,7 +64,7 @@ class InvalidRequestError(LfmServeError):
 
 
 class ContextLengthError(InvalidRequestError):
-    """A prompt leaves no room for a generated token; both numbers are tokens."""
+    """A prompt leaves no room for a generated token."""
 
     def __init__(self, prompt_tokens: int, max_model_len: int, param: str = "messages") -> None:
         super().__init__(
@@ -94,7 +104,11 @@ class InvalidApiKeyError(LfmServeError):
 
 
 class QueueFullError(LfmServeError):
-    """The queue is full; `limit` is its capacity as text ("64 requests"), `retry_after` is in seconds."""
+    """The queue is full.
+
+    limit: capacity of the queue as text, such as "64 requests".
+    retry_after: seconds to wait before a retry.
+    """
 
     def __init__(self, limit: str, retry_after: float) -> None:
         super().__init__(f"The server is overloaded: at most {limit} may wait. Please try again later.")
@@ -102,7 +116,10 @@ class QueueFullError(LfmServeError):
 
 
 class RateLimitError(LfmServeError):
-    """A key has reached one of its rate limits; `retry_after` is in seconds."""
+    """A key has reached one of its rate limits.
+
+    retry_after: seconds to wait before a retry.
+    """
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
@@ -110,7 +127,10 @@ class RateLimitError(LfmServeError):
 
 
 class RequestTimeoutError(LfmServeError):
-    """A request has reached the time limit that the server or the client set for it, in seconds."""
+    """A request has reached the time limit set by the server or the client.
+
+    seconds: the time limit.
+    """
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The request did not finish within its time limit of {seconds:g} seconds.")
@@ -124,10 +144,11 @@ class SlowClientError(LfmServeError):
 
 
 class ModelNotReadyError(LfmServeError):
-    """The server takes no requests for now; `code` is the reason, `retry_after` the seconds to wait before a retry.
+    """The server cannot answer requests for now.
 
-    Codes: "model_loading"; "stalled" if an engine step hangs; "failed" if the engine has failed; "draining" if the
-    server is stopping; "overloaded" if there are too many connections or the queue is too slow.
+    code: "model_loading"; "stalled" if an engine step hangs; "failed" if the engine has failed; "draining" if the
+        server is stopping; "overloaded" if there are too many connections or the queue is too slow.
+    retry_after: seconds to wait before a retry.
     """
 
     def __init__(self, message: str, code: str, retry_after: float) -> None:
@@ -142,4 +163,7 @@ def engine_failed() -> ModelNotReadyError:
 
 
 class StepFailedError(LfmServeError):
-    """The engine step that computed this sequence failed; the log has the cause. Other sequences continue."""
+    """The engine step that computed this sequence failed.
+
+    The log has the cause. Other sequences continue.
+    """

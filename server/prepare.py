@@ -1,4 +1,4 @@
-"""`lfm-serve prepare`: makes the prepared copy of a model and checks it against the original, or removes old copies."""
+"""Implements `lfm-serve prepare`: writes, checks and removes prepared copies."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from server.runtime.verify import compare, require
 
 TEXT = Path(__file__).parent / "demo" / "text.txt"
 TEXT_TOKENS = 384
-"""How many tokens of the text both graphs read."""
-OUTDATED = "The prepared copy of this model is damaged or out of date and is made again"
-FIRST = "Preparing this model for the native kernels, once"
+"""Number of tokens of the text on which the copy is compared with the original."""
 
 Tell = Callable[[str], None]
 
@@ -79,7 +77,10 @@ def _require_memory(graph: Graph) -> None:
 
 
 def prune(root: Path, tell: Tell) -> None:
-    """Remove unfinished copies and those whose model, onnxruntime or CPU is no longer the one they were made for."""
+    """Remove unfinished and outdated copies.
+
+    A copy is outdated if its model, onnxruntime or the CPU has changed since the copy was written.
+    """
 
     def current(manifest: Manifest) -> Graph:
         try:

@@ -1,6 +1,7 @@
-"""All options of `lfm-serve serve`, each with its type, range, default and help text. Knows no command line.
+"""All options of `lfm-serve serve`, with types, ranges, defaults and help texts.
 
-The field `max_seqs` is the flag `--max-seqs` (see `server.cli`) and the environment variable `LFM_MAX_SEQS`.
+The field `max_seqs` is the flag `--max-seqs` (see `server.cli`) and the environment variable `LFM_MAX_SEQS`. The module
+is independent of the command line.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class SamplingOverrides(BaseModel):
-    """The parameters that `default_sampling` may set, with their ranges; the defaults here have no effect."""
+    """The parameters that `default_sampling` may set, with their ranges.
+
+    The defaults here have no effect.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -34,7 +38,10 @@ class SamplingOverrides(BaseModel):
 
 
 def _names(value: object) -> object:
-    """Split a variable into names: one, several separated by commas, or a JSON list. Returns a list unchanged."""
+    """Split the text of a variable into names.
+
+    The text is one name, several names separated by commas, or a JSON list. A list is returned unchanged.
+    """
     if not isinstance(value, str):
         return value
     if not value.lstrip().startswith("["):
@@ -53,9 +60,10 @@ def _overrides(value: object) -> dict[str, float | int]:
 
 
 class ModelSettings(BaseSettings):
-    """The model and how it runs, from arguments or else the environment; an empty variable counts as unset.
+    """The options of a model and how it runs, from arguments or the environment.
 
-    Raises pydantic's ValidationError for an invalid value. A description names the default if the field does not.
+    An argument overrides its environment variable; an empty variable counts as unset. A description states the default
+    if the field itself does not. Raises pydantic's ValidationError if a value is invalid.
     """
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True)
