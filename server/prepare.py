@@ -19,6 +19,8 @@ from server.runtime.verify import compare, require
 TEXT = Path(__file__).parent / "demo" / "text.txt"
 TEXT_TOKENS = 384
 """Number of tokens of the text on which the copy is compared with the original."""
+OUTDATED = "The prepared copy of this model is damaged or out of date and is made again"
+FIRST = "Preparing this model for the native kernels, once"
 
 Tell = Callable[[str], None]
 
