@@ -18,6 +18,7 @@ class Facts:
     """The facts in the banner; `address` is http://host:port, `slow` marks a dtype that is slow on CPUs.
 
     kernels_reason: why `kernels` are not the native ones; "" if there is nothing to say about it.
+    family: member of the LFM2 family that the model is taken for; None for another family.
     """
 
     address: str
@@ -31,6 +32,7 @@ class Facts:
     kernels_reason: str
     max_seqs: int
     max_model_len: int
+    family: str | None
     sampling: Mapping[str, float]
     needs_key: bool
 
@@ -42,7 +44,8 @@ def banner(facts: Facts) -> str:
     return (
         f"\nServing {facts.name} ({facts.dtype}) on {facts.address}: {facts.threads} threads, {facts.kernels} kernels, "
         f"{facts.max_seqs} sequences at once, {facts.max_model_len:,} tokens each\n"
-        f"Default sampling: {sampling}\n"
+        + (f"Family member: {facts.family}\n" if facts.family else "")
+        + f"Default sampling: {sampling}\n"
         + (NOT_NATIVE.format(reason=facts.kernels_reason) if facts.kernels_reason else "")
         + (SLOW.format(dtype=facts.dtype, others=", ".join(faster)) if facts.slow and faster else "")
         + ("\n" + BUILT_IN if facts.built_in else "")

@@ -6,12 +6,15 @@ Finds, downloads and opens the model, and creates an engine that is ready to sta
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from server import __version__
 from server.background import in_background
@@ -25,6 +28,7 @@ from server.engine.budget import Budget, share_memory
 from server.engine.config import EngineConfig
 from server.engine.engine import Engine
 from server.engine.observations import StepObservation
+from server.engine.types import SamplingParams
 from server.errors import ModelFolderError, StartupError
 from server.prepare import renew
 from server.runtime.contract import Contract
@@ -37,7 +41,7 @@ from server.runtime.native.choice import Kernels, KernelsInUse, choose_kernels, 
 from server.runtime.pool import SMALL, choose_graph, open_sessions
 from server.runtime.prepared import default_folder
 from server.runtime.session import ModelSession
-from server.settings import ModelSettings, Settings
+from server.settings import ModelSettings, SamplingOverrides, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +121,7 @@ def load_model(
     served = ServedModel(
         service=ChatService(engine, chat, AnswerLimits(settings.max_n, settings.max_output_tokens)),
         names=settings.served_model_name or (_name(settings, folder),),
-        fingerprint=_fingerprint(folder, config, kernels.name),
+        fingerprint=_fingerprint(folder, config, precision, kernels.name),
         sampling={key: getattr(chat.defaults, key) for key in KEYS},
     )
     return LoadedModel(served, engine, pool.open_narrow, folder, threads, kernels)
@@ -153,11 +157,26 @@ def _chat_model(settings: Settings, folder: ModelFolder) -> ChatModel:
     return ChatModel(
         tokenizer=tokenizer,
         prompt=ChatPrompt(source, tokenizer, variables, bare_tools=folder.is_lfm2),
-        defaults=sampling_defaults(folder.generation_config, folder.is_lfm2, settings.default_sampling),
+        defaults=_sampling(settings, folder),
         stop_token_ids=frozenset(stop),
         grammars=GrammarCompiler(tokenizer, folder.vocab_size, sorted(stop)),
         constrain_always=settings.tool_constraints == "always",
     )
+
+
+def _sampling(settings: Settings, folder: ModelFolder) -> SamplingParams:
+    """Return the sampling parameters for requests that set none. Raises ModelFolderError for invalid ones."""
+    card = folder.member.sampling if folder.member else None
+    values = sampling_defaults(folder.generation_config, card, settings.default_sampling)
+    try:
+        return SamplingParams(**SamplingOverrides.model_validate(values).model_dump(exclude_unset=True))
+    except ValidationError as error:
+        (name,), shown = error.errors()[0]["loc"], json.dumps(error.errors()[0]["input"])
+        reason = error.errors()[0]["msg"].replace("Input should", "it should")
+        raise ModelFolderError(
+            f"{folder.path / 'generation_config.json'} sets {name} to {shown}; {reason}. Correct the file or set "
+            f"{name} with --default-sampling."
+        ) from None
 
 
 def _max_model_len(settings: Settings, folder: ModelFolder) -> int:
@@ -195,12 +214,12 @@ def _name(settings: Settings, folder: ModelFolder) -> str:
     return Path(settings.model).resolve().name if Path(settings.model).exists() else settings.model
 
 
-def _fingerprint(folder: ModelFolder, config: EngineConfig, kernels: str) -> str:
+def _fingerprint(folder: ModelFolder, config: EngineConfig, precision: Precision, kernels: str) -> str:
     """Return a hash of everything that determines the model's logits.
 
-    The hash covers the graph, the sizes of the weight files, the server's version, the kernels, and the maximum lengths
-    of sequences and chunks.
+    The hash covers the graph, the sizes of the weight files, the server's version, the precision, the kernels, and the
+    maximum lengths of sequences and chunks.
     """
     files = sorted((file.name, file.stat().st_size) for file in folder.graph.parent.glob(f"{folder.graph.name}*"))
-    facts = (__version__, files, config.max_model_len, config.prefill_chunk, kernels)
+    facts = (__version__, files, str(precision), config.max_model_len, config.prefill_chunk, kernels)
     return "fp_" + hashlib.sha256(folder.graph.read_bytes() + repr(facts).encode()).hexdigest()[:12]

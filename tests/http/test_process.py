@@ -54,6 +54,7 @@ def test_a_model_of_ones_own_is_not_called_built_in(tiny_model: Path) -> None:
     with serve("--model", str(tiny_model)) as (_, _, said):
         assert "BUILT-IN" not in said
         assert "Serving tiny-model (fp32)" in said
+        assert "Family member: LFM2\n" in said
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
