@@ -191,7 +191,7 @@ def _max_model_len(settings: Settings, folder: ModelFolder) -> int:
 
 def _budget(settings: Settings, contract: Contract, left: int, max_model_len: int) -> Budget:
     cache_bytes = None if settings.cache_memory is None else settings.cache_memory << 20
-    bytes_per_token = sum(state.bytes_per_token for state in contract.states)
+    bytes_per_token = contract.bytes_per_token
     budget = share_memory(left, bytes_per_token, settings.max_seqs * max_model_len, cache_bytes)
     if budget.slot_tokens < LEAST_TOKENS:
         raise StartupError(

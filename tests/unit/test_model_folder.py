@@ -46,7 +46,7 @@ def test_every_layout_is_read_alike(tmp_path: Path, kind: str) -> None:
     model = open_model_folder(models.build(kind, tmp_path / "model"))
     assert model.graph.is_file()
     assert (model.head_dim, model.max_model_len, model.eos_token_ids) == (16, 4096, {7})
-    assert model.is_lfm2 == (kind != "attention-only")
+    assert model.is_lfm2 == (kind not in models.WITHOUT_CONVOLUTIONS)
     assert model.dtypes == (model.dtype,)
 
 
