@@ -23,7 +23,8 @@ from server.chat.prompt import ChatPrompt
 from server.chat.sampling_defaults import KEYS, sampling_defaults
 from server.chat.served_model import ServedModel
 from server.chat.service import AnswerLimits, ChatModel, ChatService
-from server.chat.tokenizer import Tokenizer, template_source, template_variables
+from server.chat.templates import TemplateSources, read_template, read_templates
+from server.chat.tokenizer import Tokenizer, template_variables
 from server.engine.budget import Budget, share_memory
 from server.engine.config import EngineConfig
 from server.engine.engine import Engine
@@ -59,6 +60,7 @@ class LoadedModel:
 
     `open_narrow`: opens the narrow sessions, which join the engine later; None if there are no narrow sessions.
     `threads`: number of threads of the wide session.
+    `chats`: whether the model takes chats; a base model without a template takes texts only.
     """
 
     served: ServedModel
@@ -67,6 +69,7 @@ class LoadedModel:
     folder: ModelFolder
     threads: int
     kernels: KernelsInUse
+    chats: bool
 
 
 def load_model(
@@ -124,7 +127,7 @@ def load_model(
         fingerprint=_fingerprint(folder, config, precision, kernels.name),
         sampling={key: getattr(chat.defaults, key) for key in KEYS},
     )
-    return LoadedModel(served, engine, pool.open_narrow, folder, threads, kernels)
+    return LoadedModel(served, engine, pool.open_narrow, folder, threads, kernels, chat.prompt.takes_chats)
 
 
 def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFolder:
@@ -144,10 +147,8 @@ def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFold
 
 def _chat_model(settings: Settings, folder: ModelFolder) -> ChatModel:
     tokenizer = Tokenizer.load(folder.path)
-    template = settings.chat_template
-    source = template.read_text(encoding="utf-8") if template else template_source(folder.path)
-    if source is None:
-        raise ModelFolderError(f"{folder.path} has no chat template: give one with --chat-template FILE.")
+    own = settings.chat_template
+    sources = TemplateSources(read_template(own)) if own else read_templates(folder.path)
     variables = template_variables(folder.path)
     stop = set(folder.eos_token_ids)
     if (end := tokenizer.special.get(variables.get("eos_token", ""))) is not None:
@@ -156,7 +157,7 @@ def _chat_model(settings: Settings, folder: ModelFolder) -> ChatModel:
         raise ModelFolderError(f"{folder.path} names no token that ends an answer: config.json needs eos_token_id.")
     return ChatModel(
         tokenizer=tokenizer,
-        prompt=ChatPrompt(source, tokenizer, variables, bare_tools=folder.is_lfm2),
+        prompt=ChatPrompt(sources, tokenizer, variables, bare_tools=folder.is_lfm2),
         defaults=_sampling(settings, folder),
         stop_token_ids=frozenset(stop),
         grammars=GrammarCompiler(tokenizer, folder.vocab_size, sorted(stop)),

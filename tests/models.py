@@ -1,8 +1,8 @@
 """Tiny models, made on the fly, that look to the server like the real ones: every dialect, every state dtype.
 
 `build` writes one of KINDS; all have the built-in model's vocabulary and template, two convolutions and two attention
-layers (WITHOUT_CONVOLUTIONS: attention alone) and random weights. The graph is the exporter's own; the other dialects are
-made from it. A model that generates given texts is in `tests.scripted`.
+layers (WITHOUT_CONVOLUTIONS: attention alone) and random weights. The graph is the exporter's own; the other dialects
+are made from it. A model that generates given texts is in `tests.scripted`.
 """
 
 from __future__ import annotations

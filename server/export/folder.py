@@ -34,8 +34,10 @@ COMPANION_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",
+    "chat_template.json",
     "generation_config.json",
 )
+TEMPLATE_FOLDER = "additional_chat_templates"
 
 
 def export_checkpoint(
@@ -138,11 +140,13 @@ def _check_blocks(config: Lfm2Config) -> None:
 def copy_companions(source: Path, folder: Path, config: Mapping[str, Any]) -> None:
     """Write config.json and copy the tokenizer's files.
 
-    Also copies the chat template and the generation settings if `source` contains them.
+    Also copies the chat templates and the generation settings if `source` contains them.
     """
     for name in COMPANION_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
+    if (source / TEMPLATE_FOLDER).is_dir():
+        shutil.copytree(source / TEMPLATE_FOLDER, folder / TEMPLATE_FOLDER)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 

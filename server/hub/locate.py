@@ -44,6 +44,7 @@ COMPANIONS = (
     "tokenizer.model",
     "special_tokens_map.json",
     "chat_template.*",
+    "additional_chat_templates/*.jinja",
     "vocab.*",
     "merges.txt",
 )
@@ -143,7 +144,7 @@ def _choose(repo_id: str, files: Iterable[HubFile], dtype: str) -> list[HubFile]
         for file in files
         if file.path == graph
         or file.path.startswith(weights)
-        or ("/" not in file.path and any(fnmatch(file.path, pattern) for pattern in COMPANIONS))
+        or any(fnmatch(file.path, pattern) and file.path.count("/") == pattern.count("/") for pattern in COMPANIONS)
     ]
 
 

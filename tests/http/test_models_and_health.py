@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,42 @@ def test_the_fingerprint_names_the_precision(tmp_path: Path, start_server: Start
         for precision in ("fast", "exact", "fast")
     ]
     assert said[0] == said[2] != said[1]
+
+
+def test_a_model_without_a_chat_template_takes_texts(tmp_path: Path, start_server: StartServer) -> None:
+    folder = models.build("dense", tmp_path / "base")
+    (folder / "chat_template.jinja").unlink()
+    server = start_server(model=str(folder), threads=1)
+    chat = {"messages": [{"role": "user", "content": "hello"}]}
+    post = functools.partial(httpx.post, timeout=30)
+    assert post(f"{server.url}/v1/completions", json={"prompt": "hello", "max_tokens": 2}).status_code == 200
+    assert post(f"{server.url}/tokenize", json={"prompt": "hello"}).json()["count"] > 0
+    for path in ("/v1/chat/completions", "/tokenize"):
+        for extra in ({}, {"tools": [{"type": "function", "function": {"name": "f"}}]}):
+            answer = post(f"{server.url}{path}", json=chat | extra)
+            assert answer.status_code == 400
+            assert "has no chat template" in answer.json()["error"]["message"]
+    assert httpx.get(f"{server.url}/ready").status_code == 200
+
+
+def test_a_template_for_tools_is_used_for_chats_with_tools(tmp_path: Path, start_server: StartServer) -> None:
+    folder = models.build("dense", tmp_path / "model")
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text("<|im_start|>")
+    server = start_server(model=str(folder), threads=1)
+    chat = {"messages": [{"role": "user", "content": "hello"}], "add_special_tokens": False}
+    tools = {"tools": [{"type": "function", "function": {"name": "f"}}]}
+    plain, with_tools = (httpx.post(f"{server.url}/tokenize", json=chat | extra).json() for extra in ({}, tools))
+    assert plain["count"] > 1
+    assert with_tools["count"] == 1
+
+
+@pytest.mark.parametrize("content", ["", "\n"])
+def test_an_empty_template_fails_the_start(tmp_path: Path, content: str) -> None:
+    template = tmp_path / "own.jinja"
+    template.write_text(content)
+    with pytest.raises(StartupError, match="is empty"):
+        load_model(Settings(chat_template=template, threads=1, max_seqs=1), lambda _: None)
 
 
 def test_alive_and_ready(demo: Server) -> None:

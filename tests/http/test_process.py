@@ -57,6 +57,14 @@ def test_a_model_of_ones_own_is_not_called_built_in(tiny_model: Path) -> None:
         assert "Family member: LFM2\n" in said
 
 
+def test_the_banner_of_a_base_model_tries_a_text(tmp_path: Path) -> None:
+    folder = models.build("dense", tmp_path / "base")
+    (folder / "chat_template.jinja").unlink()
+    with serve("--model", str(folder)) as (_, address, said):
+        assert f"curl {address}/v1/completions" in said
+        assert "client.completions.create" in said
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_running_answers_finish(tiny_model: Path, how: signal.Signals) -> None:
     with serve("--model", str(tiny_model)) as (process, address, _):
