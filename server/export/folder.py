@@ -24,6 +24,7 @@ from server.export.sources import Checkpoint, RandomWeights, TensorSource
 from server.export.tensors import tensor_shapes
 from server.export.tokenizer import BUILT_IN_TOKENIZER, pad_vocabulary
 from server.progress import Advance, show_progress
+from server.runtime.checkpoints import is_adapter, merge_first
 
 Dtype = Literal["fp32", "q4"]
 Progress = Callable[[str], None]
@@ -151,6 +152,8 @@ def copy_companions(source: Path, folder: Path, config: Mapping[str, Any]) -> No
 
 
 def _read_config(checkpoint: Path) -> dict[str, Any]:
+    if is_adapter(path.name for path in checkpoint.glob("*")):
+        raise ExportError(merge_first(checkpoint))
     path = checkpoint / "config.json"
     if not path.is_file():
         raise ExportError(f"{checkpoint} is not a checkpoint folder: it has no config.json.")

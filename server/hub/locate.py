@@ -31,6 +31,7 @@ from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
 from server.errors import HubError, ModelFolderError
 from server.hub.cache import HubCache, HubFile, first_line, size_text
+from server.runtime.checkpoints import is_adapter
 from server.runtime.model_folder import choose_dtype, graphs_by_dtype, read_graph
 
 Progress = Callable[[str], None]
@@ -151,7 +152,9 @@ def _choose(repo_id: str, files: Iterable[HubFile], dtype: str) -> list[HubFile]
 def _no_graph(repo_id: str, paths: list[str]) -> str:
     name = repo_id.split("/")[1]
     hints = [] if name.endswith("-ONNX") else [f"try onnx-community/{name}-ONNX"]
-    if any(path.endswith(".safetensors") for path in paths):
+    if is_adapter(paths):
+        hints.append("merge the adapter into its model and export that with `lfm-serve export`")
+    elif any(path.endswith(".safetensors") for path in paths):
         hints.append("download the checkpoint and export it with `lfm-serve export`")
     return f"{repo_id} has no ONNX graph (onnx/model*.onnx){': ' if hints else ''}{', or '.join(hints)}."
 

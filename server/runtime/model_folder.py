@@ -17,6 +17,7 @@ import onnx
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from server.errors import ModelFolderError
+from server.runtime.checkpoints import export_first, is_checkpoint
 from server.runtime.genai_config import decoder_file, dtype_of_content, hugging_face_names
 from server.runtime.lfm2_family import Member, names_of, recognise
 
@@ -222,8 +223,8 @@ def _graphs(folder: Path, genai: Mapping[str, Any]) -> dict[str, str]:
         graphs[dtype_of_content(folder / named) if stated in (None, "fp32") else stated] = named
     if graphs:
         return graphs
-    if any(folder.glob("*.safetensors")):
-        raise ModelFolderError(f"{folder} is a checkpoint. Export it first: `lfm-serve export {folder} NEW_FOLDER`.")
+    if is_checkpoint(folder):
+        raise ModelFolderError(export_first(folder))
     found = f"; found {', '.join(sorted(files))}" if files else ""
     raise ModelFolderError(f"{folder} has no ONNX graph: no file matches onnx/model*.onnx or model*.onnx{found}.")
 
