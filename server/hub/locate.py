@@ -1,6 +1,6 @@
 """Download models from the Hugging Face hub: choose a repository's files and bring them into the cache.
 
-huggingface_hub sends the requests and lays out the cache, so its environment variables apply. Knows nothing of what the
+huggingface_hub lists the files and lays out the cache, so its environment variables apply. Knows nothing of what the
 files contain.
 """
 
@@ -15,12 +15,13 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import httpx2
+import httpx
 from huggingface_hub import HfApi, constants, hf_hub_url, snapshot_download
-from huggingface_hub.errors import (
+from huggingface_hub.errors import (  # type: ignore[attr-defined]
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
+    HTTPError,  # of the library with which huggingface_hub speaks HTTP
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -210,7 +211,7 @@ def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
         status = error.response.status_code
         hint = "check HF_TOKEN" if status in (401, 403) else "try again later"
         raise HubError(f"{hub} refused {repo_id} with status {status}: {hint}.") from error
-    except (httpx2.HTTPError, LocalEntryNotFoundError) as error:
+    except (httpx.HTTPError, HTTPError, LocalEntryNotFoundError) as error:
         raise HubError(
             f"The hub at {hub} cannot be reached ({first_line(error.__cause__ or error)}): check the network, or set "
             f"HF_ENDPOINT to a mirror; without a hub, only folders and models in the cache ({cache}) can be served."

@@ -66,4 +66,5 @@ class JoinedCache:
 def token_mask(past: Past, length: int) -> npt.NDArray[np.bool_]:
     """Return the attention mask [rows, longest past + `length`] of a run on joined caches."""
     positions = np.arange(past.max() + length)
-    return (positions < past[:, None]) | (positions >= past.max())
+    mask: npt.NDArray[np.bool_] = (positions < past[:, None]) | (positions >= past.max())
+    return mask
