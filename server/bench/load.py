@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import httpx2
+import httpx
 
 from server.bench.wire import post
 
@@ -120,7 +120,7 @@ class Endpoint:
     @classmethod
     async def connect(cls, name: str, url: str) -> Self:
         """Look up the server's model, and warm it up: the first answer is slower."""
-        async with httpx2.AsyncClient() as client:
+        async with httpx.AsyncClient() as client:
             models = (await client.get(f"{url}/models")).raise_for_status()
         endpoint = cls(name, url, models.json()["data"][0]["id"])
         await endpoint.run(Stream(user("hello"), 8))
