@@ -55,15 +55,20 @@ $(BIN)/python:
 		echo "On Debian and Ubuntu, venv is a separate package: apt install python3-venv" >&2; exit 1; }
 
 # Writes one lock file per purpose, valid for every supported Python and platform, from PyPI only.
-COMPILE := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
-	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --group build
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+COMPILE := $(LOCK) pyproject.toml --group build
+COMPILE_EXPORTERS := $(LOCK) --excludes requirements/unlocked.in
 
-# The clients have their own environment and lock: one of them needs an older rich than the server's.
+# The clients have their own environment and lock: one of them needs an older rich than the server's. So do the
+# exporters, which need torch and two versions of transformers.
 lock:
 	@$(COMPILE) -o requirements/runtime.txt $(ARGS)
 	@$(COMPILE) -o requirements/container.txt -c requirements/runtime.txt --extra otel $(ARGS)
 	@$(COMPILE) -o requirements/dev.txt -c requirements/runtime.txt --extra dev $(ARGS)
 	@$(COMPILE) -o requirements/clients.txt --extra clients $(ARGS)
+	@$(COMPILE_EXPORTERS) requirements/exporters.in -o requirements/exporters.txt $(ARGS)
+	@$(COMPILE_EXPORTERS) requirements/optimum.in -o requirements/optimum.txt $(ARGS)
 
 clean:
 	@rm -rf $(VENV) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

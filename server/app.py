@@ -237,6 +237,8 @@ def _facts(settings: Settings, loaded: LoadedModel, address: str, *, needs_key: 
         kernels_reason=loaded.kernels.reason,
         max_seqs=settings.max_seqs,
         max_model_len=loaded.engine.max_model_len,
+        family=loaded.folder.member.name if loaded.folder.member else None,
+        chats=loaded.chats,
         sampling=loaded.served.sampling,
         needs_key=needs_key,
     )

@@ -18,6 +18,8 @@ class Facts:
     """The facts in the banner; `address` is http://host:port, `slow` marks a dtype that is slow on CPUs.
 
     kernels_reason: why `kernels` are not the native ones; "" if there is nothing to say about it.
+    family: member of the LFM2 family that the model is taken for; None for another family.
+    chats: whether the model takes chats; a base model without a template takes texts only.
     """
 
     address: str
@@ -31,6 +33,8 @@ class Facts:
     kernels_reason: str
     max_seqs: int
     max_model_len: int
+    family: str | None
+    chats: bool
     sampling: Mapping[str, float]
     needs_key: bool
 
@@ -42,7 +46,8 @@ def banner(facts: Facts) -> str:
     return (
         f"\nServing {facts.name} ({facts.dtype}) on {facts.address}: {facts.threads} threads, {facts.kernels} kernels, "
         f"{facts.max_seqs} sequences at once, {facts.max_model_len:,} tokens each\n"
-        f"Default sampling: {sampling}\n"
+        + (f"Family member: {facts.family}\n" if facts.family else "")
+        + f"Default sampling: {sampling}\n"
         + (NOT_NATIVE.format(reason=facts.kernels_reason) if facts.kernels_reason else "")
         + (SLOW.format(dtype=facts.dtype, others=", ".join(faster)) if facts.slow and faster else "")
         + ("\n" + BUILT_IN if facts.built_in else "")
@@ -52,19 +57,28 @@ def banner(facts: Facts) -> str:
 
 def _curl(facts: Facts) -> str:
     key = "-H 'Authorization: Bearer YOUR_KEY' " if facts.needs_key else ""
-    return (
-        f"  curl {facts.address}/v1/chat/completions {key}-H 'Content-Type: application/json' "
-        """-d '{"messages": [{"role": "user", "content": "What are you?"}]}'"""
+    path, body = (
+        ("chat/completions", '{"messages": [{"role": "user", "content": "What are you?"}]}')
+        if facts.chats
+        else ("completions", '{"prompt": "Once upon a time", "max_tokens": 32}')
     )
+    return f"  curl {facts.address}/v1/{path} {key}-H 'Content-Type: application/json' -d '{body}'"
 
 
 def _sdk(facts: Facts) -> str:
     key = "YOUR_KEY" if facts.needs_key else "none"
-    lines = (
-        "from openai import OpenAI",
-        f'client = OpenAI(base_url="{facts.address}/v1", api_key="{key}")',
+    chat = (
         'messages = [{"role": "user", "content": "What are you?"}]',
         f'answer = client.chat.completions.create(model="{facts.name}", messages=messages)',
         "print(answer.choices[0].message.content)",
+    )
+    text = (
+        f'answer = client.completions.create(model="{facts.name}", prompt="Once upon a time", max_tokens=32)',
+        "print(answer.choices[0].text)",
+    )
+    lines = (
+        "from openai import OpenAI",
+        f'client = OpenAI(base_url="{facts.address}/v1", api_key="{key}")',
+        *(chat if facts.chats else text),
     )
     return "\n".join(f"  {line}" for line in lines)

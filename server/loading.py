@@ -6,12 +6,15 @@ Finds, downloads and opens the model, and creates an engine that is ready to sta
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from server import __version__
 from server.background import in_background
@@ -20,11 +23,13 @@ from server.chat.prompt import ChatPrompt
 from server.chat.sampling_defaults import KEYS, sampling_defaults
 from server.chat.served_model import ServedModel
 from server.chat.service import AnswerLimits, ChatModel, ChatService
-from server.chat.tokenizer import Tokenizer, template_source, template_variables
+from server.chat.templates import TemplateSources, read_template, read_templates
+from server.chat.tokenizer import Tokenizer, template_variables
 from server.engine.budget import Budget, share_memory
 from server.engine.config import EngineConfig
 from server.engine.engine import Engine
 from server.engine.observations import StepObservation
+from server.engine.types import SamplingParams
 from server.errors import ModelFolderError, StartupError
 from server.prepare import renew
 from server.runtime.contract import Contract
@@ -37,7 +42,7 @@ from server.runtime.native.choice import Kernels, KernelsInUse, choose_kernels, 
 from server.runtime.pool import SMALL, choose_graph, open_sessions
 from server.runtime.prepared import default_folder
 from server.runtime.session import ModelSession
-from server.settings import ModelSettings, Settings
+from server.settings import ModelSettings, SamplingOverrides, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +60,7 @@ class LoadedModel:
 
     `open_narrow`: opens the narrow sessions, which join the engine later; None if there are no narrow sessions.
     `threads`: number of threads of the wide session.
+    `chats`: whether the model takes chats; a base model without a template takes texts only.
     """
 
     served: ServedModel
@@ -63,6 +69,7 @@ class LoadedModel:
     folder: ModelFolder
     threads: int
     kernels: KernelsInUse
+    chats: bool
 
 
 def load_model(
@@ -117,10 +124,10 @@ def load_model(
     served = ServedModel(
         service=ChatService(engine, chat, AnswerLimits(settings.max_n, settings.max_output_tokens)),
         names=settings.served_model_name or (_name(settings, folder),),
-        fingerprint=_fingerprint(folder, config, kernels.name),
+        fingerprint=_fingerprint(folder, config, precision, kernels.name),
         sampling={key: getattr(chat.defaults, key) for key in KEYS},
     )
-    return LoadedModel(served, engine, pool.open_narrow, folder, threads, kernels)
+    return LoadedModel(served, engine, pool.open_narrow, folder, threads, kernels, chat.prompt.takes_chats)
 
 
 def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFolder:
@@ -140,10 +147,8 @@ def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFold
 
 def _chat_model(settings: Settings, folder: ModelFolder) -> ChatModel:
     tokenizer = Tokenizer.load(folder.path)
-    template = settings.chat_template
-    source = template.read_text(encoding="utf-8") if template else template_source(folder.path)
-    if source is None:
-        raise ModelFolderError(f"{folder.path} has no chat template: give one with --chat-template FILE.")
+    own = settings.chat_template
+    sources = TemplateSources(read_template(own)) if own else read_templates(folder.path)
     variables = template_variables(folder.path)
     stop = set(folder.eos_token_ids)
     if (end := tokenizer.special.get(variables.get("eos_token", ""))) is not None:
@@ -152,12 +157,27 @@ def _chat_model(settings: Settings, folder: ModelFolder) -> ChatModel:
         raise ModelFolderError(f"{folder.path} names no token that ends an answer: config.json needs eos_token_id.")
     return ChatModel(
         tokenizer=tokenizer,
-        prompt=ChatPrompt(source, tokenizer, variables, bare_tools=folder.is_lfm2),
-        defaults=sampling_defaults(folder.generation_config, folder.is_lfm2, settings.default_sampling),
+        prompt=ChatPrompt(sources, tokenizer, variables, bare_tools=folder.is_lfm2),
+        defaults=_sampling(settings, folder),
         stop_token_ids=frozenset(stop),
         grammars=GrammarCompiler(tokenizer, folder.vocab_size, sorted(stop)),
         constrain_always=settings.tool_constraints == "always",
     )
+
+
+def _sampling(settings: Settings, folder: ModelFolder) -> SamplingParams:
+    """Return the sampling parameters for requests that set none. Raises ModelFolderError for invalid ones."""
+    card = folder.member.sampling if folder.member else None
+    values = sampling_defaults(folder.generation_config, card, settings.default_sampling)
+    try:
+        return SamplingParams(**SamplingOverrides.model_validate(values).model_dump(exclude_unset=True))
+    except ValidationError as error:
+        (name,), shown = error.errors()[0]["loc"], json.dumps(error.errors()[0]["input"])
+        reason = error.errors()[0]["msg"].replace("Input should", "it should")
+        raise ModelFolderError(
+            f"{folder.path / 'generation_config.json'} sets {name} to {shown}; {reason}. Correct the file or set "
+            f"{name} with --default-sampling."
+        ) from None
 
 
 def _max_model_len(settings: Settings, folder: ModelFolder) -> int:
@@ -172,7 +192,7 @@ def _max_model_len(settings: Settings, folder: ModelFolder) -> int:
 
 def _budget(settings: Settings, contract: Contract, left: int, max_model_len: int) -> Budget:
     cache_bytes = None if settings.cache_memory is None else settings.cache_memory << 20
-    bytes_per_token = sum(state.bytes_per_token for state in contract.states)
+    bytes_per_token = contract.bytes_per_token
     budget = share_memory(left, bytes_per_token, settings.max_seqs * max_model_len, cache_bytes)
     if budget.slot_tokens < LEAST_TOKENS:
         raise StartupError(
@@ -195,12 +215,12 @@ def _name(settings: Settings, folder: ModelFolder) -> str:
     return Path(settings.model).resolve().name if Path(settings.model).exists() else settings.model
 
 
-def _fingerprint(folder: ModelFolder, config: EngineConfig, kernels: str) -> str:
+def _fingerprint(folder: ModelFolder, config: EngineConfig, precision: Precision, kernels: str) -> str:
     """Return a hash of everything that determines the model's logits.
 
-    The hash covers the graph, the sizes of the weight files, the server's version, the kernels, and the maximum lengths
-    of sequences and chunks.
+    The hash covers the graph, the sizes of the weight files, the server's version, the precision, the kernels, and the
+    maximum lengths of sequences and chunks.
     """
     files = sorted((file.name, file.stat().st_size) for file in folder.graph.parent.glob(f"{folder.graph.name}*"))
-    facts = (__version__, files, config.max_model_len, config.prefill_chunk, kernels)
+    facts = (__version__, files, str(precision), config.max_model_len, config.prefill_chunk, kernels)
     return "fp_" + hashlib.sha256(folder.graph.read_bytes() + repr(facts).encode()).hexdigest()[:12]

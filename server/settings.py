@@ -128,7 +128,7 @@ class Settings(ModelSettings):
     max_model_len: Annotated[int, Field(ge=2)] | None = Field(
         None,
         description="maximum tokens of prompt and answer together "
-        "(default: the model's context length, at most 32768 for LFM2)",
+        "(default: the model's context length, for the LFM2 family what its card promises)",
     )
     max_seqs: AtLeastOne = Field(16, description="maximum sequences running at once")
     max_waiting: int = Field(64, ge=0, description="maximum requests waiting for a slot; further ones get a 429")

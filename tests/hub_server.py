@@ -53,21 +53,23 @@ class Request:
     path: str
     range: str | None
     authorization: str | None
+    host: str | None = None
 
 
 @dataclass
 class Hub:
     """`repositories` by name, and all `requests` that came.
 
-    `drops` breaks connections: for a file's name, after how many bytes of each answer, while the numbers last.
-    Without `ranges` a file is always sent whole. `failing` is a status with which everything is answered; `page` an
-    answer to everything that no hub would give.
+    `drops` breaks connections: for a file's name, after how many bytes of each answer, while the numbers last. With
+    `redirects`, the content of large files comes from another host. Without `ranges` a file is always sent whole.
+    `failing` is a status with which everything is answered; `page` an answer to everything that no hub would give.
     """
 
     url: str
     repositories: dict[str, Repository]
     requests: list[Request] = field(default_factory=list)
     drops: dict[str, list[int]] = field(default_factory=dict)
+    redirects: bool = False
     ranges: bool = True
     failing: int | None = None
     page: bytes | None = None
@@ -111,7 +113,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url, headers = urlsplit(self.path), self.headers
         path = unquote(url.path)
-        self.hub.requests.append(Request(self.command, path, headers["Range"], headers["Authorization"]))
+        self.hub.requests.append(
+            Request(self.command, path, headers["Range"], headers["Authorization"], headers["Host"])
+        )
         if self.hub.failing is not None:
             self._refuse(self.hub.failing, None)
         elif self.hub.page is not None:
@@ -125,7 +129,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _route(self, repo: str, revision: str | None, file: str | None = None, what: str | None = None) -> None:
         repository = self.hub.repositories.get(repo)
-        authorized = f"Bearer {repository.token}" if repository and repository.token else None
+        elsewhere = (self.headers["Host"] or "").startswith("localhost:")
+        authorized = f"Bearer {repository.token}" if repository and repository.token and not elsewhere else None
         if repository is None or (authorized and self.headers["Authorization"] != authorized):
             self._refuse(404, "RepoNotFound")
         elif revision not in (None, "main", COMMIT):
@@ -136,6 +141,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(403, "GatedRepo")
         elif file not in repository.files:
             self._refuse(404, "EntryNotFound")
+        elif self.hub.redirects and not elsewhere and self.command == "GET" and repository.size(file) >= LARGE:
+            self.send_response(302)
+            self.send_header("Location", f"{self.hub.url.replace('127.0.0.1', 'localhost')}{self.path}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
         else:
             self._send_file(repository, file)
 

@@ -1,8 +1,8 @@
 """Tiny models, made on the fly, that look to the server like the real ones: every dialect, every state dtype.
 
 `build` writes one of KINDS; all have the built-in model's vocabulary and template, two convolutions and two attention
-layers (`attention-only`: attention alone) and random weights. The graph is the exporter's own; the other dialects are
-made from it. A model that generates given texts is in `tests.scripted`.
+layers (WITHOUT_CONVOLUTIONS: attention alone) and random weights. The graph is the exporter's own; the other dialects
+are made from it. A model that generates given texts is in `tests.scripted`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from server.export import export_random
 from server.export.tokenizer import BUILT_IN_TOKENIZER
+from tests.joined_caches import join_caches
 
 TOKENIZER = BUILT_IN_TOKENIZER
 
@@ -64,7 +65,7 @@ def build(kind: str, folder: Path, seed: int = 0) -> Path:
         rewrite(model)
     _drop_unused(model.graph)
     _save(model, folder / file)
-    if kind == "attention-only":
+    if kind in WITHOUT_CONVOLUTIONS:
         _update_json(folder / "config.json", model_type="llama", architectures=["LlamaForCausalLM"])
     if kind == "genai":
         exported.parent.rmdir()
@@ -146,9 +147,11 @@ _RECIPES: dict[str, tuple[dict[str, Any], Any, tuple[Rewrite, ...], str]] = {
     "liquid-positions": (MOE, "fp32", (all_positions, explicit_positions), _COMMUNITY.format("")),
     "genai": (MOE, "fp32", (all_positions, fused_convolutions, symbolic_head_dim), _GENAI),
     "attention-only": (ATTENTION_ONLY, "fp32", (all_positions, explicit_positions), _COMMUNITY.format("")),
+    "joined-caches": (ATTENTION_ONLY, "fp32", (all_positions, explicit_positions, join_caches), _COMMUNITY.format("")),
     "large-vocabulary": (MOE | {"vocab_size": 65_536}, "fp32", (), _COMMUNITY.format("")),
 }
 KINDS = tuple(kind for kind in _RECIPES if kind != "large-vocabulary")
+WITHOUT_CONVOLUTIONS = ("attention-only", "joined-caches")
 
 
 def _save(model: onnx.ModelProto, path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import httpx2
+import httpx
 
 from server.bench.wire import post
 
@@ -123,7 +123,7 @@ class Endpoint:
 
         Its first answer is slower than later ones.
         """
-        async with httpx2.AsyncClient() as client:
+        async with httpx.AsyncClient() as client:
             models = (await client.get(f"{url}/models")).raise_for_status()
         endpoint = cls(name, url, models.json()["data"][0]["id"])
         await endpoint.run(Stream(user("hello"), 8))

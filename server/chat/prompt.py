@@ -14,14 +14,15 @@ from typing import Any
 
 import jinja2
 
-from server.chat.jinja_environment import template_environment, to_json
+from server.chat.jinja_environment import to_json
 from server.chat.markers import CALL_END, CALL_START, THINK_END, THINK_START
+from server.chat.templates import Template, TemplateSources
 from server.chat.tokenizer import Tokenizer
 from server.chat.tool_calls.call_form import CallForm, call_form
 from server.chat.tool_calls.call_syntax import render_call
 from server.chat.tool_calls.history_arguments import arguments_object
 from server.chat.types import Message, TemplateOptions, Thoughts, Tool, ToolCall
-from server.errors import InvalidRequestError, ModelFolderError, shown
+from server.errors import InvalidRequestError, shown
 
 OWN_MARKERS = (CALL_START, CALL_END, THINK_START, THINK_END)
 """Special tokens that a model itself writes in its answers, so an assistant message may contain them."""
@@ -29,32 +30,37 @@ NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
 
 
 class ChatPrompt:
-    """Renders chats with one template and tokenizes them.
+    """Renders chats with a model's templates and tokenizes them.
 
-    `variables` are the template's variables besides the chat, such as `bos_token`. With `bare_tools`, the template
-    receives each tool as {"name", "description", "parameters"}, the format of LFM2's model card; otherwise it receives
-    OpenAI's {"type": "function", "function": {...}}. `thinks` says whether the model can write thoughts. `call_form` is
-    the form of calls if the model has no tokens that mark them.
-    Raises ModelFolderError if the template is not valid Jinja.
+    Without `sources`, as for a base model, every chat is an InvalidRequestError. `variables` are the template's
+    variables besides the chat, such as `bos_token`. With `bare_tools`, the template receives each tool as
+    {"name", "description", "parameters"}, the format of LFM2's model card; otherwise it receives OpenAI's
+    {"type": "function", "function": {...}}. `thinks` says whether the model can write thoughts. `call_form` is the form
+    of calls if the model has no tokens that mark them.
+    Raises ModelFolderError if a template is not valid Jinja.
     """
 
     def __init__(
-        self, source: str, tokenizer: Tokenizer, variables: Mapping[str, str], bare_tools: bool = True
+        self,
+        sources: TemplateSources | None,
+        tokenizer: Tokenizer,
+        variables: Mapping[str, str],
+        bare_tools: bool = True,
     ) -> None:
-        try:
-            self._template = template_environment().from_string(source)
-        except jinja2.TemplateSyntaxError as error:
-            raise ModelFolderError(f"The chat template is not valid Jinja: {error} (line {error.lineno}).") from None
-        self.thinks = THINK_END in source or THINK_END in tokenizer.special
-        self._renders_calls = "tool_calls" in source
-        self._renders_reasoning = "reasoning_content" in source
+        texts = [] if sources is None else [sources.default, sources.tool_use or sources.default]
+        self._templates = [Template.compile(text) for text in texts]  # for chats without tools, and with tools
+        self.thinks = any(THINK_END in text for text in texts) or THINK_END in tokenizer.special
         self._tokenizer = tokenizer
         self._variables = variables
         self._bare_tools = bare_tools
         self._escape = SpecialTokenEscape(tokenizer.special)
         self._boundaries = self._boundary_tokens()
-        self._shows_tools = "tools" in source
         self.call_form = None if CALL_START in tokenizer.special else self._call_form()
+
+    @property
+    def takes_chats(self) -> bool:
+        """Whether the model has a chat template."""
+        return bool(self._templates)
 
     def tokens(
         self, messages: Sequence[Message], tools: Sequence[Tool], options: TemplateOptions | None = None
@@ -64,16 +70,21 @@ class ChatPrompt:
         Raises InvalidRequestError if a call's arguments are not a JSON object or if the template fails on this chat.
         """
         options = options or TemplateOptions()
-        chat = [self._message(i, message) for i, message in enumerate(messages)]
+        template = self._template(bool(tools))
+        chat = [self._message(i, message, template) for i, message in enumerate(messages)]
         listed = [self._escape.value(self._tool(tool)) for tool in tools]
-        if listed and not self._shows_tools:
+        if listed and not template.shows_tools:
             chat = self._with_tools(chat, listed)
         if options.continue_final_message:
             text = self._up_to_end_of_content(chat, listed, options)
         else:
             text = self._render(chat, listed, options)
         tokens = self._escape.encode(text, self._tokenizer)
-        return [*self._tokenizer.beginning(tokens), *tokens] if options.add_special_tokens else tokens
+        if options.add_special_tokens:
+            tokens = [*self._tokenizer.beginning(tokens), *tokens]
+        if not tokens:
+            raise InvalidRequestError("The model's chat template renders nothing for this chat.", "messages")
+        return tokens
 
     def checkpoints(self, prompt: Sequence[int]) -> tuple[int, ...]:
         """Return the positions in `prompt` where turns and thoughts begin, the places worth a cache checkpoint.
@@ -115,7 +126,7 @@ class ChatPrompt:
     def _call_form(self) -> CallForm:
         try:
             return call_form(
-                lambda chat: self._render(chat, [], TemplateOptions(add_generation_prompt=False)),
+                lambda chat: self._render(chat, [], TemplateOptions(add_generation_prompt=False), self._template(True)),
                 tuple(self._tokenizer.special),
             )
         except InvalidRequestError:
@@ -130,7 +141,19 @@ class ChatPrompt:
             return [chat[0] | {"content": f"{chat[0]['content']}\n{listed}"}, *chat[1:]]
         return [{"role": "system", "content": listed}, *chat]
 
-    def _render(self, chat: list[dict[str, Any]], tools: list[Any], options: TemplateOptions) -> str:
+    def _template(self, with_tools: bool) -> Template:
+        if not self._templates:
+            raise InvalidRequestError(
+                "This model has no chat template, so it takes texts only, at /v1/completions. --chat-template FILE "
+                "gives it one when the server starts.",
+                "messages",
+            )
+        return self._templates[with_tools]
+
+    def _render(
+        self, chat: list[dict[str, Any]], tools: list[Any], options: TemplateOptions, template: Template | None = None
+    ) -> str:
+        template = template or self._template(bool(tools))
         own = {
             "messages": chat,
             "tools": tools or None,
@@ -138,7 +161,7 @@ class ChatPrompt:
             **self._variables,
         }
         try:
-            return self._template.render(self._escape.value(options.variables) | own)
+            return template.jinja.render(self._escape.value(options.variables) | own)
         except jinja2.TemplateError as error:
             raise InvalidRequestError(_template_error("rejected", error), "messages") from None
         except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
@@ -157,7 +180,7 @@ class ChatPrompt:
             raise InvalidRequestError(message, "continue_final_message")
         return text
 
-    def _message(self, position: int, message: Message) -> dict[str, Any]:
+    def _message(self, position: int, message: Message, template: Template) -> dict[str, Any]:
         """Return a message as the template expects it.
 
         Calls and reasoning that the template does not render are written into the content, in the model's own syntax.
@@ -170,12 +193,12 @@ class ChatPrompt:
             rendered["tool_call_id"] = escape(message.tool_call_id)
         calls = thoughts = ""
         located = [(call, _arguments_field(position, i)) for i, call in enumerate(message.tool_calls)]
-        if located and self._renders_calls:
+        if located and template.renders_calls:
             rendered["tool_calls"] = [self._escape.value(_call_object(call, field)) for call, field in located]
         elif located:
             calls = self._calls_text(located)
-        if message.reasoning and self._renders_reasoning:
-            rendered["reasoning_content"] = escape(message.reasoning)
+        if message.reasoning and template.reasoning_field:
+            rendered[template.reasoning_field] = escape(message.reasoning)
         elif message.reasoning and self.thinks:
             thoughts = f"{THINK_START}{escape(message.reasoning)}{THINK_END}"
         content = escape(message.content, OWN_MARKERS if message.role == "assistant" else ())

@@ -1,6 +1,6 @@
 """Converts text to token ids and token ids to bytes, by the model's own tokenizer files.
 
-Knows neither chat templates nor messages, except for reading the template's source from a model folder.
+Knows neither chat templates nor messages, except for the special tokens that templates refer to.
 """
 
 from __future__ import annotations
@@ -90,22 +90,6 @@ def template_variables(folder: Path) -> dict[str, str]:
             if key.endswith("_token") and isinstance(text, str):
                 variables[key] = text
     return variables
-
-
-def template_source(folder: Path) -> str | None:
-    """Return the source of a model folder's chat template, or None if it has none.
-
-    The first of chat_template.jinja, tokenizer_config.json and chat_template.json that has a template supplies it.
-    """
-    if (path := folder / "chat_template.jinja").is_file():
-        return path.read_text(encoding="utf-8")
-    for file in ("tokenizer_config.json", "chat_template.json"):
-        template = (read_object(folder / file) or {}).get("chat_template")
-        if isinstance(template, list):
-            template = {named["name"]: named["template"] for named in template}.get("default")
-        if isinstance(template, str):
-            return template
-    return None
 
 
 def _ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:

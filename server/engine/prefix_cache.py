@@ -97,11 +97,12 @@ class PrefixCache:
         """
         nodes, partial, branch = self._walk(tokens, salt)
         snapshots = [node.snapshot for node in nodes]
-        length = sum(snapshot.length for snapshot in snapshots)
-        if partial is not None and not partial.snapshot.windows:
-            snapshots.append(partial.snapshot.split(branch - length, {})[0])
-            length = branch
-        if nodes:
+        length = _held(nodes, partial, branch)
+        if partial is not None and length == branch:
+            before = sum(snapshot.length for snapshot in snapshots)
+            snapshots.append(partial.snapshot.split(branch - before, {})[0])
+            self._touch(partial)
+        elif nodes:
             self._touch(nodes[-1])
         self.queried_tokens += len(tokens)
         self.hit_tokens += length
@@ -112,8 +113,7 @@ class PrefixCache:
 
         Does not update the counters or the order of use.
         """
-        nodes, _, _ = self._walk(tokens, salt)
-        return sum(len(node.tokens) for node in nodes)
+        return _held(*self._walk(tokens, salt))
 
     def insert(self, tokens: Tokens, salt: str, snapshot: Snapshot) -> None:
         """Add a snapshot to the tree.
@@ -126,9 +126,9 @@ class PrefixCache:
         """
         nodes, partial, branch = self._walk(tokens, salt)
         end = sum(len(node.tokens) for node in nodes)
-        missing = len(tokens) - end
+        missing = len(tokens) - _held(nodes, partial, branch)
         if missing == 0:
-            self._touch(nodes[-1])
+            self._touch(partial or nodes[-1])
             return
         if partial is not None and branch == len(tokens):
             self._touch(self._split(partial, missing, snapshot.windows))
@@ -136,7 +136,6 @@ class PrefixCache:
             parent = nodes[-1] if nodes else self._roots.setdefault(salt, Root())
             if partial is not None and not snapshot.windows:
                 parent = self._split(partial, branch - end, {})
-                missing = len(tokens) - branch
             if missing < snapshot.length:
                 snapshot = snapshot.split(snapshot.length - missing, snapshot.windows)[1]
             self._touch(self._add(parent, tokens[-missing:].copy(), snapshot))
@@ -186,19 +185,28 @@ class PrefixCache:
     def _split(self, node: Node, at: int, windows: Windows) -> Node:
         """Split a node in two and return the first part.
 
+        Siblings that share the tokens of the first part become its children too.
+
         `at`: number of tokens in the first part.
         `windows`: convolution windows after these tokens.
         """
-        before, after = node.snapshot.split(at, windows)
-        self._remove(node)
-        head = self._add(node.parent, node.tokens[:at], before)
-        tail = self._add(head, node.tokens[at:], after)
-        tail.children = node.children
-        for children in tail.children.values():
-            for child in children:
-                child.parent = tail
-        self._touch(tail)
+        siblings = node.parent.children[int(node.tokens[0])]
+        beginning = node.tokens[:at]
+        sharing = [sibling for sibling in siblings if _common_prefix(sibling.tokens, beginning) == at]
+        head = self._add(node.parent, beginning.copy(), node.snapshot.split(at, windows)[0])
+        for child in sharing:
+            siblings.remove(child)
+            self._move_below(head, child)
         return head
+
+    def _move_below(self, head: Node, node: Node) -> None:
+        """Make a node that begins with the tokens of `head` its child; its place in the order of use stays."""
+        at, whole = len(head.tokens), node.snapshot
+        node.tokens, node.parent = node.tokens[at:].copy(), head
+        node.snapshot = whole.split(at, whole.windows)[1]
+        head.children.setdefault(int(node.tokens[0]), []).append(node)
+        self.tokens -= at
+        self.nbytes += node.snapshot.nbytes - whole.nbytes
 
     def _touch(self, node: Node) -> None:
         """Mark a node, and then each of its ancestors, as just used."""
@@ -218,6 +226,13 @@ class PrefixCache:
         # Clients choose the salts, so there may be many. Drop the salts without nodes.
         for salt in [salt for salt, root in self._roots.items() if not root.children]:
             del self._roots[salt]
+
+
+def _held(nodes: list[Node], partial: Node | None, branch: int) -> int:
+    """Return how many tokens of a walk have state: up to a checkpoint or, without convolutions, up to the branch."""
+    if partial is not None and not partial.snapshot.windows:
+        return branch
+    return sum(len(node.tokens) for node in nodes)
 
 
 def _common_prefix(a: Tokens, b: Tokens) -> int:

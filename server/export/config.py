@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from server.errors import ExportError
-
-MODEL_TYPES = ("lfm2", "lfm2_moe")
+from server.runtime.checkpoints import EXPORTED_TYPES, OTHER_EXPORTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +68,9 @@ class Lfm2Config:
         Raises ExportError if the architecture is not supported or a field is missing.
         """
         model_type = config.get("model_type")
-        if model_type not in MODEL_TYPES:
-            raise ExportError(f"model_type is {model_type!r}; only {' and '.join(MODEL_TYPES)} can be exported.")
+        if model_type not in EXPORTED_TYPES:
+            message = f"model_type is {model_type!r}; only {' and '.join(EXPORTED_TYPES)} can be exported."
+            raise ExportError(f"{message} Export other models with {OTHER_EXPORTERS}." if model_type else message)
         try:
             return cls._parse(config, sparse=model_type == "lfm2_moe")
         except KeyError as error:
@@ -92,7 +92,8 @@ class Lfm2Config:
             norm_eps=config.get("norm_eps", 1e-5),
             rope_theta=_rope_theta(config),
             max_positions=config["max_position_embeddings"],
-            tied_head=config.get("tie_word_embeddings", config.get("tie_embedding", True)),
+            # transformers lets the older name, which LFM2's configs have, win.
+            tied_head=config.get("tie_embedding", config.get("tie_word_embeddings", True)),
             moe=_moe(config) if sparse else None,
         )
 

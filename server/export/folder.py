@@ -24,6 +24,7 @@ from server.export.sources import Checkpoint, RandomWeights, TensorSource
 from server.export.tensors import tensor_shapes
 from server.export.tokenizer import BUILT_IN_TOKENIZER, pad_vocabulary
 from server.progress import Advance, show_progress
+from server.runtime.checkpoints import is_adapter, merge_first
 
 Dtype = Literal["fp32", "q4"]
 Progress = Callable[[str], None]
@@ -34,8 +35,10 @@ COMPANION_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",
+    "chat_template.json",
     "generation_config.json",
 )
+TEMPLATE_FOLDER = "additional_chat_templates"
 
 
 def export_checkpoint(
@@ -138,15 +141,19 @@ def _check_blocks(config: Lfm2Config) -> None:
 def copy_companions(source: Path, folder: Path, config: Mapping[str, Any]) -> None:
     """Write config.json and copy the tokenizer's files.
 
-    Also copies the chat template and the generation settings if `source` contains them.
+    Also copies the chat templates and the generation settings if `source` contains them.
     """
     for name in COMPANION_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
+    if (source / TEMPLATE_FOLDER).is_dir():
+        shutil.copytree(source / TEMPLATE_FOLDER, folder / TEMPLATE_FOLDER)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _read_config(checkpoint: Path) -> dict[str, Any]:
+    if is_adapter(path.name for path in checkpoint.glob("*")):
+        raise ExportError(merge_first(checkpoint))
     path = checkpoint / "config.json"
     if not path.is_file():
         raise ExportError(f"{checkpoint} is not a checkpoint folder: it has no config.json.")

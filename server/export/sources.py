@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +21,9 @@ from safetensors import SafetensorError, safe_open
 from server.errors import ExportError
 from server.export.int4 import BLOCK, FloatArray, Int4, quantize
 
-FLOATS = ("float32", "float16", "bfloat16")
+FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""Dtypes that weights may have, by their names in safetensors files."""
+INTEGERS = {"I8": "int8", "U8": "uint8", "I32": "int32"}
 INDEX_FILE, SINGLE_FILE = "model.safetensors.index.json", "model.safetensors"
 
 
@@ -68,9 +70,9 @@ class Checkpoint:
 
         Raises ExportError if `folder` is not a checkpoint or if tensors are missing.
         """
-        self._files, self._shapes = _files_by_tensor(folder), shapes
+        self._files, self._shapes = _files_by_tensor(folder, shapes), shapes
         self._places = {name: _place(name, self._files) for name in shapes}
-        missing = [name for name, place in self._places.items() if place.stored not in self._files]
+        missing = _missing(shapes, self._files)
         if missing:
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             raise ExportError(
@@ -85,11 +87,15 @@ class Checkpoint:
         path = self._files[place.stored]
         try:
             with safe_open(path, framework="np") as file:
-                stored = _read(file, place)
+                dtype = file.get_slice(place.stored).get_dtype()
+                stored = _read(file, place) if dtype in FLOATS else None
         except (SafetensorError, OSError) as error:
             raise ExportError(f"{place.stored} cannot be read from {path}: {error}.") from None
-        if stored.dtype.name not in FLOATS:
-            raise ExportError(f"{name} is {stored.dtype} in {path}; weights must be {', '.join(FLOATS)}.")
+        if stored is None:
+            raise ExportError(
+                f"{name} is {INTEGERS.get(dtype, dtype)} in {path}; weights must be {', '.join(FLOATS.values())}. "
+                "Export the checkpoint that was quantized."
+            )
         tensor = np.asarray(stored, dtype=np.float32)
         if tensor.shape != self._shapes[name]:
             expected = list(self._shapes[name])
@@ -133,30 +139,46 @@ class RandomWeights:
         return np.random.default_rng([self._seed, zlib.crc32(name.encode())])
 
 
-def _files_by_tensor(folder: Path) -> dict[str, Path]:
+def _files_by_tensor(folder: Path, wanted: Iterable[str]) -> dict[str, Path]:
     """Return the file of each stored tensor, by the tensor's name.
 
-    Reads the index if the checkpoint has one, otherwise the header of the single file. Raises ExportError if `folder`
-    is not a complete checkpoint.
+    A single file with all tensors in `wanted` wins over an index, which then is of an earlier checkpoint.
     """
-    if (index := folder / INDEX_FILE).is_file():
+    single, index = folder / SINGLE_FILE, folder / INDEX_FILE
+    if not index.is_file():
+        if not single.is_file():
+            raise ExportError(f"{folder} is not a checkpoint: it has neither {SINGLE_FILE} nor {INDEX_FILE}.")
+        return _tensors_of(single)
+    if single.is_file():
         try:
-            files = {name: folder / file for name, file in json.loads(index.read_text())["weight_map"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise ExportError(
-                f'{index} is invalid: it must be JSON with a "weight_map" from tensors to files.'
-            ) from None
-        if absent := sorted({path.name for path in files.values() if not path.is_file()}):
-            raise ExportError(f"{folder} lacks {', '.join(absent)}, which {INDEX_FILE} names.")
-        return files
-    single = folder / SINGLE_FILE
-    if not single.is_file():
-        raise ExportError(f"{folder} is not a checkpoint: it has neither {SINGLE_FILE} nor {INDEX_FILE}.")
+            files = _tensors_of(single)
+        except ExportError:
+            files = {}
+        if not _missing(wanted, files):
+            return files
+    return _shards(folder, index)
+
+
+def _tensors_of(single: Path) -> dict[str, Path]:
     try:
         with safe_open(single, framework="np") as file:
             return dict.fromkeys(file.keys(), single)
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise ExportError(f"{single} cannot be read: {error}.") from None
+
+
+def _shards(folder: Path, index: Path) -> dict[str, Path]:
+    try:
+        files = {name: folder / file for name, file in json.loads(index.read_text())["weight_map"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ExportError(f'{index} is invalid: it must be JSON with a "weight_map" from tensors to files.') from None
+    if absent := sorted({path.name for path in files.values() if not path.is_file()}):
+        raise ExportError(f"{folder} lacks {', '.join(absent)}, which {INDEX_FILE} names.")
+    return files
+
+
+def _missing(wanted: Iterable[str], files: Mapping[str, Path]) -> list[str]:
+    return [name for name in wanted if _place(name, files).stored not in files]
 
 
 def _place(name: str, stored: Mapping[str, Path]) -> _Place:

@@ -11,16 +11,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
-import httpx2
-from huggingface_hub import constants, get_session
-from huggingface_hub.errors import HfHubHTTPError
+import httpx
+from huggingface_hub import constants
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import (  # type: ignore[attr-defined]
     WeakFileLock,
     are_progress_bars_disabled,
     build_hf_headers,
-    hf_raise_for_status,
 )
 
 from server.errors import HubError
@@ -29,6 +28,12 @@ from server.progress import show_progress
 RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds to wait after each consecutive attempt that receives nothing. Received bytes restart the series."""
 RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
+REFUSALS: dict[str | None, type[HfHubHTTPError]] = {
+    "GatedRepo": GatedRepoError,
+    "RepoNotFound": RepositoryNotFoundError,
+    "RevisionNotFound": RevisionNotFoundError,
+}
+"""Errors by the hub's header X-Error-Code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,22 +105,27 @@ def _receive(url: str, out: BinaryIO, file: HubFile, say: Callable[[str], None])
     Raises HubError if several attempts in a row receive nothing.
     """
     delays = iter(RETRY_DELAYS)
-    with show_progress(
-        file.path,
-        file.size,
-        say,
-        lambda done: f"{file.path}: {size_text(done)} of {size_text(file.size)}.",
-        start=out.tell(),
-        bar=not are_progress_bars_disabled(),
-    ) as advance:
+    with (
+        show_progress(
+            file.path,
+            file.size,
+            say,
+            lambda done: f"{file.path}: {size_text(done)} of {size_text(file.size)}.",
+            start=out.tell(),
+            bar=not are_progress_bars_disabled(),
+        ) as advance,
+        httpx.Client(follow_redirects=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as client,
+    ):
         while (before := out.tell()) < file.size:
             reason = "the response ended early"
             try:
-                for _ in _append_body(url, out):
+                for _ in _append_body(client, url, out):
                     advance(out.tell())
-            except httpx2.HTTPError as error:
-                if isinstance(error, HfHubHTTPError) and error.response.status_code not in RETRIED_STATUSES:
+            except HfHubHTTPError as error:
+                if error.response.status_code not in RETRIED_STATUSES:
                     raise
+                reason = first_line(error)
+            except httpx.HTTPError as error:
                 reason = first_line(error)
             if out.tell() > before:
                 delays = iter(RETRY_DELAYS)
@@ -128,17 +138,25 @@ def _receive(url: str, out: BinaryIO, file: HubFile, say: Callable[[str], None])
                 )
 
 
-def _append_body(url: str, out: BinaryIO) -> Iterator[None]:
+def _append_body(client: httpx.Client, url: str, out: BinaryIO) -> Iterator[None]:
     """Request the bytes after the end of `out` and append them piece by piece, yielding after each."""
     headers = build_hf_headers() | {"Range": f"bytes={out.tell()}-", "Accept-Encoding": "identity"}
-    with get_session().stream("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response:
-        hf_raise_for_status(response)
+    with client.stream("GET", url, headers=headers) as response:
+        if not response.is_success:
+            raise _refusal(response)
         if response.status_code != 206:  # the server ignored the range and sends the whole file
             out.seek(0)
             out.truncate()
         for piece in response.iter_bytes():
             out.write(piece)
             yield
+
+
+def _refusal(response: httpx.Response) -> HfHubHTTPError:
+    """Return the error that huggingface_hub raises for such a response."""
+    kind = REFUSALS.get(response.headers.get("X-Error-Code"), HfHubHTTPError)
+    message = f"status {response.status_code} for {response.url.copy_with(query=None)}"
+    return kind(message, response=cast("Any", response))  # its own HTTP library has the same responses
 
 
 def first_line(error: BaseException) -> str:

@@ -1,6 +1,6 @@
 """Downloads models from the Hugging Face hub into the cache.
 
-huggingface_hub sends the requests and lays out the cache, so its environment variables apply. Knows nothing of what the
+huggingface_hub lists the files and lays out the cache, so its environment variables apply. Knows nothing of what the
 files contain.
 """
 
@@ -15,12 +15,13 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import httpx2
+import httpx
 from huggingface_hub import HfApi, constants, hf_hub_url, snapshot_download
-from huggingface_hub.errors import (
+from huggingface_hub.errors import (  # type: ignore[attr-defined]
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
+    HTTPError,  # of the library with which huggingface_hub speaks HTTP
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -31,6 +32,7 @@ from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
 from server.errors import HubError, ModelFolderError
 from server.hub.cache import HubCache, HubFile, first_line, size_text
+from server.runtime.checkpoints import is_adapter
 from server.runtime.model_folder import choose_dtype, graphs_by_dtype, read_graph
 
 Progress = Callable[[str], None]
@@ -44,6 +46,7 @@ COMPANIONS = (
     "tokenizer.model",
     "special_tokens_map.json",
     "chat_template.*",
+    "additional_chat_templates/*.jinja",
     "vocab.*",
     "merges.txt",
 )
@@ -147,14 +150,16 @@ def _choose(repo_id: str, files: Iterable[HubFile], dtype: str) -> list[HubFile]
         for file in files
         if file.path == graph
         or file.path.startswith(weights)
-        or ("/" not in file.path and any(fnmatch(file.path, pattern) for pattern in COMPANIONS))
+        or any(fnmatch(file.path, pattern) and file.path.count("/") == pattern.count("/") for pattern in COMPANIONS)
     ]
 
 
 def _no_graph(repo_id: str, paths: list[str]) -> str:
     name = repo_id.split("/")[1]
     hints = [] if name.endswith("-ONNX") else [f"try onnx-community/{name}-ONNX"]
-    if any(path.endswith(".safetensors") for path in paths):
+    if is_adapter(paths):
+        hints.append("merge the adapter into its model and export that with `lfm-serve export`")
+    elif any(path.endswith(".safetensors") for path in paths):
         hints.append("download the checkpoint and export it with `lfm-serve export`")
     return f"{repo_id} has no ONNX graph (onnx/model*.onnx){': ' if hints else ''}{', or '.join(hints)}."
 
@@ -213,7 +218,7 @@ def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
         status = error.response.status_code
         hint = "check HF_TOKEN" if status in (401, 403) else "try again later"
         raise HubError(f"{hub} refused {repo_id} with status {status}: {hint}.") from error
-    except (httpx2.HTTPError, LocalEntryNotFoundError) as error:
+    except (httpx.HTTPError, HTTPError, LocalEntryNotFoundError) as error:
         raise HubError(
             f"The hub at {hub} cannot be reached ({first_line(error.__cause__ or error)}): check the network, or set "
             f"HF_ENDPOINT to a mirror; without a hub, only folders and models in the cache ({cache}) can be served."

@@ -23,6 +23,8 @@ NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {  # by onnxruntime's name
     "tensor(int32)": np.dtype(np.int32),
 }
 TRACE_PREFIX = "trace."
+PADDING = 1.5
+"""Most padded tokens per token in one run on joined caches."""
 TOKEN_INPUTS = ("input_ids", "attention_mask", "position_ids", "num_logits_to_keep")
 
 
@@ -74,12 +76,20 @@ class Contract:
     `token_dtypes`: dtype of each input that is not state, by name; the keys are a subset of TOKEN_INPUTS.
     `vocab_size`: size of the last axis of the logits.
     `logits_dtype`: float32 or float16.
+    `joins`: whether presents are past and new values joined; otherwise the KV caches are updated in place.
     """
 
     states: tuple[StateTensor, ...]
     token_dtypes: dict[str, np.dtype[np.generic]]
     vocab_size: int
     logits_dtype: np.dtype[np.generic]
+    joins: bool = False
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes that each token of a running sequence takes, with the copies that joined caches need."""
+        state = sum(state.bytes_per_token for state in self.states)
+        return int(state * (1 + 2 * PADDING)) if self.joins else state
 
     @property
     def is_traceable(self) -> bool:

@@ -17,14 +17,12 @@ import onnx
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from server.errors import ModelFolderError
+from server.runtime.checkpoints import export_first, is_checkpoint
+from server.runtime.genai_config import decoder_file, dtype_of_content, hugging_face_names
+from server.runtime.lfm2_family import Member, names_of, recognise
 
 PREFERRED_DTYPES = ("q4", "q4f16", "fp16", "fp32")
 SLOW_ON_CPU = frozenset({"q4f16"})
-LFM2_CONTEXT = 32_768
-"""The default context length of the LFM2 family in tokens.
-
-The number is from LFM2's model cards. The configs allow more.
-"""
 
 GRAPH_FILE = re.compile(r"(onnx/)?model(_(?P<suffix>\w+))?\.onnx")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
@@ -46,6 +44,8 @@ class ModelFolder:
     `config`: fields of config.json. Fields that it lacks are taken from genai_config.json, under their names in
     config.json.
     `generation_config`: content of generation_config.json; None if there is no such file.
+    `eos_token_ids`: tokens that end an answer; empty if no config file names any.
+    `member`: member of the LFM2 family that the model is; None for another family.
     `positions`: number of positions that the model supports. A prompt and its answer cannot have more tokens together.
     `vocab_size`: number of tokens in the model's vocabulary.
     """
@@ -56,18 +56,20 @@ class ModelFolder:
     dtypes: tuple[str, ...]
     config: Mapping[str, Any]
     generation_config: Mapping[str, Any] | None
+    eos_token_ids: frozenset[int]
+    member: Member | None
     positions: int
     vocab_size: int
 
     @property
     def is_lfm2(self) -> bool:
         """Whether the model belongs to the LFM2 family: LFM2 or LFM2.5, dense or MoE."""
-        return str(self.config.get("model_type")).startswith("lfm2")
+        return self.member is not None
 
     @property
     def max_model_len(self) -> int:
         """Default of the maximum number of tokens of a prompt and its answer."""
-        return min(self.positions, LFM2_CONTEXT) if self.is_lfm2 else self.positions
+        return min(self.positions, self.member.context) if self.member else self.positions
 
     @property
     def head_dim(self) -> int | None:
@@ -77,14 +79,6 @@ class ModelFolder:
         """
         hidden, heads = self.config.get("hidden_size"), self.config.get("num_attention_heads")
         return self.config.get("head_dim") or (hidden // heads if hidden and heads else None)
-
-    @property
-    def eos_token_ids(self) -> frozenset[int]:
-        """Tokens that end an answer; empty if no config file names any."""
-        for source in (self.generation_config or {}, self.config):
-            if (ids := source.get("eos_token_id")) is not None:
-                return frozenset(ids if isinstance(ids, list) else [ids])
-        return frozenset()
 
 
 def open_model_folder(folder: Path, dtype: str = "auto") -> ModelFolder:
@@ -102,22 +96,26 @@ def open_model_folder(folder: Path, dtype: str = "auto") -> ModelFolder:
     graphs = _graphs(folder, genai)
     dtypes = by_preference(graphs)
     chosen = choose_dtype(dtypes, dtype, str(folder))
-    config = _hugging_face_names(genai) | (read_object(folder / "config.json") or {})
+    config = hugging_face_names(genai) | (read_object(folder / "config.json") or {})
     if not config:
         raise ModelFolderError(f"{folder} lacks config.json.")
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise ModelFolderError(f"{folder} lacks a tokenizer: it has none of {', '.join(TOKENIZER_FILES)}.")
     graph = folder / graphs[chosen]
     model = read_graph(graph)
+    generation_config = read_object(folder / "generation_config.json")
+    vocab_size = _vocab_size(folder, config, model)
     return ModelFolder(
         path=folder,
         graph=graph,
         dtype=chosen,
         dtypes=dtypes,
         config=config,
-        generation_config=read_object(folder / "generation_config.json"),
+        generation_config=generation_config,
+        eos_token_ids=_eos_token_ids(folder, generation_config, config, vocab_size),
+        member=_member(folder, config),
         positions=_positions(folder, config, _rotary_positions(model)),
-        vocab_size=_vocab_size(folder, config, model),
+        vocab_size=vocab_size,
     )
 
 
@@ -217,33 +215,45 @@ def _graphs(folder: Path, genai: Mapping[str, Any]) -> dict[str, str]:
     """
     files = [path.relative_to(folder).as_posix() for path in (*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx"))]
     graphs = graphs_by_dtype(files)
-    named = genai.get("model", {}).get("decoder", {}).get("filename")
+    named = decoder_file(genai)
     if named in files:
-        graphs[graph_dtype(named) or "fp32"] = named
+        if graphs.get("fp32") == named:
+            del graphs["fp32"]
+        stated = graph_dtype(named)
+        graphs[dtype_of_content(folder / named) if stated in (None, "fp32") else stated] = named
     if graphs:
         return graphs
-    if any(folder.glob("*.safetensors")):
-        raise ModelFolderError(f"{folder} is a checkpoint. Export it first: `lfm-serve export {folder} NEW_FOLDER`.")
+    if is_checkpoint(folder):
+        raise ModelFolderError(export_first(folder))
     found = f"; found {', '.join(sorted(files))}" if files else ""
     raise ModelFolderError(f"{folder} has no ONNX graph: no file matches onnx/model*.onnx or model*.onnx{found}.")
 
 
-def _hugging_face_names(genai: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a genai_config.json by their names in config.json.
+def _member(folder: Path, config: Mapping[str, Any]) -> Member | None:
+    if not str(config.get("model_type")).startswith("lfm2"):
+        return None
+    return recognise(names_of(folder, config.get("_name_or_path")))
 
-    Fields without an equivalent are left out.
+
+def _eos_token_ids(
+    folder: Path, generation_config: Mapping[str, Any] | None, config: Mapping[str, Any], vocab_size: int
+) -> frozenset[int]:
+    """Return the tokens that end an answer, by the first config file that names any.
+
+    Raises ModelFolderError if one of them is no token of the model.
     """
-    model = genai.get("model", {})
-    decoder = model.get("decoder", {})
-    renamed = {
-        "model_type": model.get("type"),
-        "max_position_embeddings": model.get("context_length"),
-        "head_dim": decoder.get("head_size"),
-    }
-    same = {name: model.get(name) for name in ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")}
-    sizes = ("hidden_size", "num_attention_heads", "num_hidden_layers", "num_key_value_heads")
-    found = renamed | same | {name: decoder.get(name) for name in sizes}
-    return {name: value for name, value in found.items() if value is not None}
+    for file, source in (("generation_config.json", generation_config or {}), ("config.json", config)):
+        named = source.get("eos_token_id")
+        ids = named if isinstance(named, list) else [] if named is None else [named]
+        for token in ids:
+            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocab_size:
+                raise ModelFolderError(
+                    f"{folder / file} has eos_token_id {json.dumps(named)}; the ids of this model's tokens are whole "
+                    f"numbers from 0 to {vocab_size - 1}."
+                )
+        if ids:
+            return frozenset(ids)
+    return frozenset()
 
 
 def _positions(folder: Path, config: Mapping[str, Any], rotary_positions: int | None) -> int:

@@ -5,7 +5,7 @@ Knows nothing of requests or sampling. Several sessions may work on one SlotPool
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import onnxruntime as ort
 from server.errors import UnsupportedModelError
 from server.runtime.contract import StateKind, StateTensor, discover
 from server.runtime.graph import Graph
+from server.runtime.joined_cache import JoinedCache, token_mask
 from server.runtime.native.library import load_library
 from server.runtime.slots import SlotPool
 
@@ -48,8 +49,8 @@ class ModelSession:
             if state.trace is not None
         }
         self._traced_length = 0
-        if not graph.prepared:  # a prepared copy was checked when it was made
-            self._check_state_is_updated_in_place()
+        self._joined: JoinedCache | None = None
+        self._try_steps()
 
     def run(
         self,
@@ -69,9 +70,16 @@ class ModelSession:
         """
         if slots is not self._slots:
             self._adopt(slots)
+        if self._joined is not None and not self._joined.takes(past):
+            return self._run_one_by_one(slots, first, tokens, past, every_position)
         batch, length = tokens.shape
         kept = length if every_position or not self.contract.keeps_logits else 1
-        binding = self._bind_states(slots, first, batch) if traced else self._bound_states(slots, first, batch)
+        if traced or self._joined is not None:
+            binding = self._bind_states(slots, first, batch)
+        else:
+            binding = self._bound_states(slots, first, batch)
+        if self._joined is not None:
+            self._joined.bind(binding, slots, first, past, length)
         for name, value in self._token_inputs(tokens, past, kept).items():
             binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value))
         if traced:
@@ -82,6 +90,8 @@ class ModelSession:
         logits = self._logits[: batch * kept * self.contract.vocab_size].reshape(batch, kept, -1)
         binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(logits))
         self._session.run_with_iobinding(binding)
+        if self._joined is not None:
+            self._joined.store(slots, first, past, length)
         for state in self.contract.states:
             if state.kind is StateKind.CONV:
                 slots.arrays[state.past][first : first + batch] = self._windows[state.past][:batch]
@@ -118,6 +128,8 @@ class ModelSession:
     def _bind_states(self, slots: SlotPool, first: int, batch: int) -> ort.IOBinding:
         binding = self._session.io_binding()
         for state in self.contract.states:
+            if self._joined is not None and state.kind is StateKind.KV:
+                continue
             # onnxruntime works on the slots' own memory, which outlives the binding.
             view = slots.arrays[state.past][first : first + batch]
             ours = ort.OrtValue.ortvalue_from_numpy(view)
@@ -138,31 +150,68 @@ class ModelSession:
         total = past + length
         values = {
             "input_ids": tokens,
-            "attention_mask": np.arange(total.max()) < total[:, None],
+            "attention_mask": token_mask(past, length) if self._joined else np.arange(total.max()) < total[:, None],
             "position_ids": past[:, None] + np.arange(length),
             "num_logits_to_keep": np.array(kept),
         }
         dtypes = self.contract.token_dtypes
         return {name: np.ascontiguousarray(values[name], dtypes[name]).reshape(values[name].shape) for name in dtypes}
 
-    def _check_state_is_updated_in_place(self) -> None:
-        """Two short steps: fails here, with a reason, rather than at the first request."""
-        slots = SlotPool(self.contract.states, 1, PROBE_LENGTH)
+    def _run_one_by_one(
+        self,
+        slots: SlotPool,
+        first: int,
+        tokens: npt.NDArray[np.int64],
+        past: npt.NDArray[np.int64],
+        every_position: bool,
+    ) -> npt.NDArray[np.float32]:
+        rows = range(len(past))
+        runs = (self.run(slots, first + i, tokens[i : i + 1], past[i : i + 1], every_position) for i in rows)
+        return np.concatenate([logits.copy() for logits in runs])
+
+    def _try_steps(self) -> None:
+        """Run short steps: fails here, with a reason, rather than at the first request.
+
+        They also tell whether the graph updates its KV caches in place or returns them joined.
+        """
+        slots = SlotPool(self.contract.states, 2, PROBE_LENGTH)
         try:
-            self.run(slots, 0, np.zeros((1, 2), np.int64), np.array([0]))
-            self.run(slots, 0, np.zeros((1, 1), np.int64), np.array([2]))
+            self._two_steps(slots)
         except Exception as error:
-            raise UnsupportedModelError(
-                "This graph cannot be served: a trial step failed. Expected attention that updates a KV cache of fixed "
-                f"length in place (GroupQueryAttention) and convolution windows of constant size. {error}"
-            ) from error
+            self._joined = JoinedCache(self.contract.states)
+            try:
+                self._two_steps(slots)
+                self._joined.pads = self._pads(slots)
+            except Exception:
+                raise UnsupportedModelError(
+                    "This graph cannot be served: a trial step failed. Expected attention that updates a KV cache of "
+                    "fixed length in place (GroupQueryAttention) or returns the past and the new values joined, and "
+                    f"convolution windows of constant size. {error}"
+                ) from error
+            self.contract = replace(self.contract, joins=True)
+
+    def _two_steps(self, slots: SlotPool) -> None:
+        self.run(slots, 0, np.zeros((1, 2), np.int64), np.array([0]))
+        self.run(slots, 0, np.zeros((1, 1), np.int64), np.array([2]))
+
+    def _pads(self, slots: SlotPool) -> bool:
+        """Return whether a row of a padded run has the logits it has alone."""
+        assert self._joined is not None
+        if "position_ids" not in self.contract.token_dtypes:
+            return False
+        self.run(slots, 1, np.ones((1, 1), np.int64), np.array([0]))
+        tokens, past = np.array([[2], [3]]), np.array([2, 1])
+        alone = self._run_one_by_one(slots, 0, tokens, past, every_position=False)
+        self._joined.pads = True
+        together = self.run(slots, 0, tokens, past)
+        return bool(np.allclose(alone, together, rtol=1e-2, atol=1e-3 * np.abs(alone).max()))
 
 
 def _open(graph: Graph, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # failed runs raise, with the message that would be logged
     # Every step has another shape: remembered patterns would only pile up.
     options.enable_mem_pattern = False
     # Threads spin between the operators of a run, never between runs: an idle server costs nothing.

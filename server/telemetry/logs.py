@@ -30,7 +30,7 @@ trace_context: ContextVar[Mapping[str, str]] = ContextVar("trace_context", defau
 MAX_TEXT = 64 * 2**10
 """Most characters of a message, a field or a traceback."""
 
-QUIET = ("httpx2", "uvicorn.error")
+QUIET = ("httpx", "httpx2", "uvicorn.error")
 """Loggers silenced below warnings: they report each request to the hub, and each phase of uvicorn's start and stop."""
 
 request_log = logging.getLogger("server.requests")

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from server.runtime.session import ModelSession
 from server.runtime.slots import SlotPool
+from tests import models
 from tests.engine.conftest import OpenSession
 
 MAX_LEN = 96
 Logits = npt.NDArray[np.float32]
 
-float32_kinds = pytest.mark.parametrize("kind", ["onnx-community", "liquid", "genai", "attention-only"])
+float32_kinds = pytest.mark.parametrize("kind", ["onnx-community", "liquid", "genai", *models.WITHOUT_CONVOLUTIONS])
 float16_kinds = pytest.mark.parametrize("kind", ["float16-state"])
 
 

@@ -88,6 +88,7 @@ planned = st.builds(
         ("liquid", 1, {}),
         ("genai", 1, {"slot_tokens": 240}),
         ("attention-only", 1, {"slot_tokens": 240}),
+        ("joined-caches", 1, {"slot_tokens": 240}),
         ("built-in", 3, {"itl_target": 1e-6, "slot_tokens": 240, "cache_bytes": 1 << 20}),
         ("built-in", 1, {}),
         ("large-vocabulary", 1, {}),  # flat logits: the boundaries between tokens lie 1.5e-5 apart

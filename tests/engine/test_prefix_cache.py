@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.engine.invariants import check_cache
@@ -89,6 +89,35 @@ def test_without_convolutions_any_token_is_a_checkpoint() -> None:
     assert cache.tokens == 5
 
 
+def test_without_convolutions_a_prompt_that_shares_only_its_beginning_is_kept() -> None:
+    cache = PrefixCache(ROOM)
+    put(cache, [1, 2, 3, 4, 5, 6], states=ATTENTION)
+    begin = found(cache, [1, 2, 3, 7, 8, 9])
+    assert begin == 3
+    put(cache, [1, 2, 3, 7, 8], begin, ATTENTION)
+    put(cache, [1, 2, 3, 7, 8, 9], 5, ATTENTION)
+    assert [found(cache, [1, 2, 3, *rest]) for rest in ([7, 8, 9, 1], [4, 5, 6, 1], [7, 1])] == [6, 6, 4]
+    assert cache.tokens == 9
+
+
+def test_without_convolutions_tokens_in_the_middle_of_a_node_need_no_split() -> None:
+    cache = PrefixCache(ROOM)
+    put(cache, [1, 2, 3, 4], states=ATTENTION)
+    put(cache, [1, 2], states=ATTENTION)
+    assert len(list(cache)) == 1
+    assert cache.count_cached(np.array([1, 2, 9]), "") == 2
+
+
+def test_a_match_within_a_node_counts_as_its_use() -> None:
+    page = snapshot([1], 0, ATTENTION).nbytes
+    cache = PrefixCache(2 * page)
+    put(cache, [1, 2], states=ATTENTION)
+    put(cache, [5], states=ATTENTION)
+    assert found(cache, [1, 9]) == 1
+    put(cache, [6], states=ATTENTION)
+    assert [found(cache, tokens) for tokens in ([1, 2], [5], [6])] == [2, 0, 1]
+
+
 def test_the_least_recently_used_is_evicted_but_no_prefix_before_its_continuation() -> None:
     page = snapshot([1], 0).nbytes
     cache = PrefixCache(3 * page)
@@ -118,6 +147,7 @@ texts = st.lists(st.integers(1, 2), min_size=1, max_size=12)
 
 
 @pytest.mark.parametrize("states", [HYBRID, ATTENTION], ids=["hybrid", "attention"])
+@settings(deadline=None)
 @given(steps=st.lists(st.tuples(texts, st.sets(st.integers(1, 12))), max_size=12), pages=st.integers(0, 12))
 def test_a_match_is_the_state_of_its_tokens(
     states: tuple[StateTensor, ...], steps: list[tuple[list[int], set[int]]], pages: int
@@ -130,3 +160,35 @@ def test_a_match_is_the_state_of_its_tokens(
             begin = end
             check_cache(cache)
         assert found(cache, tokens) <= len(tokens)
+
+
+def shared(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return the length of the longest common prefix."""
+    pairs = zip(a, b, strict=False)
+    return next((i for i, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))
+
+
+@pytest.mark.parametrize("states", [HYBRID, ATTENTION], ids=["hybrid", "attention"])
+@settings(deadline=None)
+@given(steps=st.lists(st.tuples(texts, st.sets(st.integers(1, 12))), max_size=12))
+def test_with_room_every_prompt_is_found_as_far_as_an_earlier_one_goes(
+    states: tuple[StateTensor, ...], steps: list[tuple[list[int], set[int]]]
+) -> None:
+    """An earlier prompt goes as far as a checkpoint or, without convolutions, as far as its tokens are the same."""
+    cache = PrefixCache(1 << 30)
+    kept: set[tuple[int, ...]] = set()
+    for tokens, checkpoints in steps:
+        if states is ATTENTION:
+            expected = max((shared(tokens, earlier) for earlier in kept), default=0)
+        else:
+            expected = max((len(end) for end in kept if tokens[: len(end)] == list(end)), default=0)
+        begin = found(cache, tokens)
+        assert begin == expected == cache.count_cached(np.array(tokens), "")
+        for end in sorted(at for at in {*checkpoints, len(tokens)} if begin < at <= len(tokens)):
+            put(cache, tokens[:end], begin, states)
+            kept.add(tuple(tokens[:end]))
+            begin = end
+            check_cache(cache)
+        assert found(cache, tokens) == len(tokens)
+    if states is ATTENTION:
+        assert cache.tokens == len({earlier[:n] for earlier in kept for n in range(1, len(earlier) + 1)})

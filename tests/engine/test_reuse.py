@@ -9,6 +9,7 @@ import pytest
 from server.engine.engine import Engine
 from server.engine.observations import StepKind, StepObservation
 from server.engine.types import GenerationRequest, PromptProgress, RequestContext, SamplingParams
+from tests import models
 from tests.engine.conftest import StartEngine
 from tests.engine.requests import GREEDY, ForcedAfterThree, make_chunks_cheap, request, run, tokens_of, until_idle
 
@@ -53,6 +54,20 @@ async def test_a_prompt_that_branches_off_recomputes_at_most_64_shared_tokens(
             again = GenerationRequest((*known.prompt[:shared], *request(shared + 1, 20).prompt), 4, GREEDY)
             if engine.traceable:
                 assert await cached(engine, again) == shared
+
+
+@pytest.mark.parametrize("kind", models.WITHOUT_CONVOLUTIONS)
+async def test_a_chat_that_shares_only_its_beginning_is_kept(start_engine: StartEngine, kind: str) -> None:
+    async with start_engine(kind) as engine:
+        known = request(2, 100)
+        await run(engine, known)
+        for shared in (90, 40, 3):
+            first = GenerationRequest((*known.prompt[:shared], *request(shared, 60).prompt), 8, GREEDY)
+            stream = engine.submit([first])[0]
+            answer = await tokens_of(stream)
+            assert stream.cached_tokens == shared
+            second = after(first, answer, 12)
+            assert await cached(engine, second) == len(first.prompt) + len(answer) - 1
 
 
 async def test_a_shared_prefix_is_computed_once(

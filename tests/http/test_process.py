@@ -54,6 +54,15 @@ def test_a_model_of_ones_own_is_not_called_built_in(tiny_model: Path) -> None:
     with serve("--model", str(tiny_model)) as (_, _, said):
         assert "BUILT-IN" not in said
         assert "Serving tiny-model (fp32)" in said
+        assert "Family member: LFM2\n" in said
+
+
+def test_the_banner_of_a_base_model_tries_a_text(tmp_path: Path) -> None:
+    folder = models.build("dense", tmp_path / "base")
+    (folder / "chat_template.jinja").unlink()
+    with serve("--model", str(folder)) as (_, address, said):
+        assert f"curl {address}/v1/completions" in said
+        assert "client.completions.create" in said
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

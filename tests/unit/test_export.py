@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import transformers
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
+from server.chat.templates import TemplateSources, read_templates
 from server.export import export_checkpoint, export_random, folder
 from server.export.config import Lfm2Config
 from server.export.int4 import BLOCK, Int4, quantize
@@ -80,6 +83,42 @@ def test_fused_experts_sharded_files_and_single_ones_give_the_same_model(tmp_pat
     np.testing.assert_array_equal(plain, sharded)
 
 
+@pytest.mark.parametrize("stale", ["same shards", "absent shards", "damaged"])
+def test_a_whole_single_file_wins_over_an_index(tmp_path: Path, stale: str) -> None:
+    config, tensors = CONFIGS["moe"], random_tensors(CONFIGS["moe"])
+    expected = logits_of(write_checkpoint(tmp_path / "plain", config, tensors), tmp_path / "1")
+    both = write_checkpoint(tmp_path / "both", config, random_tensors(config, seed=1), shards=2)
+    if stale == "absent shards":
+        for shard in both.glob("model-*.safetensors"):
+            shard.unlink()
+    elif stale == "damaged":
+        (both / "model.safetensors.index.json").write_text("{")
+    save_file(fuse_experts(tensors), both / "model.safetensors")
+    np.testing.assert_array_equal(logits_of(both, tmp_path / "2"), expected)
+
+
+@pytest.mark.parametrize("partial", ["cut off", "few tensors"])
+def test_an_index_wins_over_a_single_file_that_is_not_whole(tmp_path: Path, partial: str) -> None:
+    config, tensors = CONFIGS["moe"], random_tensors(CONFIGS["moe"])
+    sharded = write_checkpoint(tmp_path / "sharded", config, tensors, shards=2)
+    expected = logits_of(sharded, tmp_path / "1")
+    single = sharded / "model.safetensors"
+    save_file(dict(list(tensors.items())[:3] if partial == "few tensors" else tensors), single)
+    if partial == "cut off":
+        single.write_bytes(single.read_bytes()[:-8])
+    np.testing.assert_array_equal(logits_of(sharded, tmp_path / "2"), expected)
+
+
+def test_tie_embedding_wins_over_tie_word_embeddings_as_in_transformers() -> None:
+    config = CONFIGS["dense"]
+    for older, newer, tied in [(False, True, False), (True, False, True), (None, False, False), (None, None, True)]:
+        names = {"tie_embedding": older, "tie_word_embeddings": newer}
+        names = {name: value for name, value in names.items() if value is not None}
+        assert Lfm2Config.parse(config | names).tied_head == tied
+        assert transformers.Lfm2Config(**names).tie_word_embeddings == tied
+        assert transformers.Lfm2MoeConfig(**names).tie_word_embeddings == tied
+
+
 def test_bfloat16_weights_are_read_as_they_are(tmp_path: Path) -> None:
     config, tensors = CONFIGS["moe"], random_tensors(CONFIGS["moe"])
     rounded = {name: tensor.astype("bfloat16").astype(np.float32) for name, tensor in tensors.items()}
@@ -145,6 +184,15 @@ def test_tokenizer_template_and_settings_come_along(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "generation_config.json").read_text() == '{"temperature": 0.3}'
     assert json.loads((tmp_path / "out" / "config.json").read_text()) == CONFIGS["dense"]
     assert "layer 2 of 4" in said
+
+
+def test_templates_in_every_place_come_along(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "a", CONFIGS["dense"], random_tensors(CONFIGS["dense"]))
+    (checkpoint / "chat_template.json").write_text('{"chat_template": "d"}')
+    (checkpoint / "additional_chat_templates").mkdir()
+    (checkpoint / "additional_chat_templates" / "tool_use.jinja").write_text("t")
+    export_checkpoint(checkpoint, tmp_path / "out", "fp32")
+    assert read_templates(tmp_path / "out") == TemplateSources("d", "t")
 
 
 def test_old_configs_are_read_like_new_ones() -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from server.errors import ExportError
+from server.errors import ExportError, ModelFolderError
 from server.export import export_checkpoint, export_random
-from tests.checkpoints import CONFIGS, Tensors, random_tensors, write_checkpoint
+from server.runtime.model_folder import open_model_folder
+from tests.checkpoints import CONFIGS, Tensors, fuse_experts, random_tensors, write_checkpoint
 
 MOE = CONFIGS["moe"]
 
@@ -49,7 +50,7 @@ def test_a_config_that_is_not_json(tmp_path: Path, tensors: Tensors) -> None:
 def test_another_architecture(tmp_path: Path, tensors: Tensors, found: str | None) -> None:
     checkpoint = write_checkpoint(tmp_path / "a", MOE, tensors)
     (checkpoint / "config.json").write_text(json.dumps(MOE | {"model_type": found}))
-    assert refuse(checkpoint) == f"model_type is {found!r}; only lfm2 and lfm2_moe can be exported."
+    assert refuse(checkpoint).startswith(f"model_type is {found!r}; only lfm2 and lfm2_moe can be exported.")
 
 
 def test_a_config_that_lacks_a_field(tmp_path: Path, tensors: Tensors) -> None:
@@ -95,7 +96,62 @@ def test_weights_that_are_quantized_already(tmp_path: Path, tensors: Tensors) ->
     checkpoint = write_checkpoint(tmp_path / "a", MOE, tensors)
     save_file(tensors | {name: np.zeros((32, 64), np.int8)}, checkpoint / "model.safetensors")
     expected = f"{name} is int8 in {checkpoint}/model.safetensors; weights must be float32, float16, bfloat16."
-    assert refuse(checkpoint) == expected
+    assert refuse(checkpoint) == f"{expected} Export the checkpoint that was quantized."
+
+
+@pytest.mark.parametrize(("dtype", "written"), [("float8_e4m3fn", "F8_E4M3"), ("float8_e5m2", "F8_E5M2")])
+def test_a_checkpoint_in_fp8_is_refused(tmp_path: Path, tensors: Tensors, dtype: str, written: str) -> None:
+    name = "model.layers.1.self_attn.k_proj.weight"
+    checkpoint = write_checkpoint(tmp_path / "a", MOE, tensors)
+    save_file(tensors | {name: tensors[name].astype(dtype)}, checkpoint / "model.safetensors")
+    assert f"{name} is {written} in {checkpoint}/model.safetensors; weights must be float32" in refuse(checkpoint)
+
+
+def test_experts_in_fp8_are_refused_in_their_fused_form(tmp_path: Path, tensors: Tensors) -> None:
+    fused = {n: t.astype("float8_e4m3fn") if ".experts." in n else t for n, t in fuse_experts(tensors).items()}
+    checkpoint = write_checkpoint(tmp_path / "a", MOE, tensors)
+    save_file(fused, checkpoint / "model.safetensors")
+    assert "is F8_E4M3 in " in refuse(checkpoint)
+
+
+@pytest.mark.parametrize("with_config", [False, True])
+def test_an_adapter_must_be_merged_first(tmp_path: Path, tensors: Tensors, with_config: bool) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    save_file({"base_model.lora_A.weight": np.zeros((2, 2), np.float32)}, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "LiquidAI/LFM2-1.2B"}')
+    if with_config:
+        (folder / "config.json").write_text(json.dumps(MOE))
+    message = refuse(folder)
+    assert f"{folder} is an adapter for LiquidAI/LFM2-1.2B, not a whole model: merge the adapter" in message
+    with pytest.raises(ModelFolderError) as caught:
+        open_model_folder(folder)
+    assert str(caught.value) == message
+
+
+def test_a_checkpoint_with_an_adapter_beside_it_is_exported(tmp_path: Path, tensors: Tensors) -> None:
+    checkpoint = write_checkpoint(tmp_path / "a", MOE, tensors)
+    (checkpoint / "adapter_config.json").write_text("{}")
+    export_checkpoint(checkpoint, tmp_path / "out", "fp32")
+    assert (tmp_path / "out" / "onnx" / "model.onnx").is_file()
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen3", "lfm2_vl"])
+def test_another_model_is_told_its_exporters_by_serve_and_export(
+    tmp_path: Path, tensors: Tensors, model_type: str
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "a", MOE | {"model_type": model_type}, tensors)
+    with pytest.raises(ModelFolderError) as caught:
+        open_model_folder(checkpoint)
+    assert f"is a checkpoint of a {model_type} model. Export it first with onnxruntime-genai's" in str(caught.value)
+    assert "Export other models with onnxruntime-genai's builder" in refuse(checkpoint)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '"text"'])
+def test_a_damaged_adapter_config_still_tells_what_to_do(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "adapter_config.json").write_text(content)
+    assert f"{tmp_path}/a is an adapter, not a whole model" in refuse(tmp_path / "a")
 
 
 def test_missing_tensors_are_named(tmp_path: Path, tensors: Tensors) -> None:

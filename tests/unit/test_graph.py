@@ -17,7 +17,7 @@ from server.runtime.model_folder import open_model_folder
 from tests import models
 
 TOKENS = np.random.default_rng(0).integers(8, 1000, (2, 12))
-CONVOLUTIONAL = [kind for kind in models.KINDS if kind != "attention-only"]
+CONVOLUTIONAL = [kind for kind in models.KINDS if kind not in models.WITHOUT_CONVOLUTIONS]
 HEAD_DIM = 16
 
 Values = dict[str, NDArray[Any]]

@@ -180,6 +180,30 @@ def test_the_token_is_sent(hub: Hub, download: Download) -> None:
     assert {request.authorization for request in hub.requests if REPO in request.path} == {"Bearer secret"}
 
 
+def test_a_redirect_to_another_host_is_followed_without_the_token(hub: Hub, download: Download) -> None:
+    hub.repositories[REPO].token = "secret"
+    hub.redirects = True
+    hub.drops["model_q4.onnx_data"] = [3000]
+    outcome = download(HF_TOKEN="secret")
+    assert open_model_folder(outcome.folder).dtype == "q4"
+    large = [request for request in hub.requests if request.path.endswith("model_q4.onnx_data")]
+    assert {request.range for request in large if request.method == "GET"} == {"bytes=0-", "bytes=3000-"}
+    for request in large:
+        assert request.authorization == (None if (request.host or "").startswith("localhost") else "Bearer secret")
+
+
+def test_templates_in_their_own_folder_are_downloaded(hub: Hub, download: Download) -> None:
+    folder = "additional_chat_templates"
+    hub.repositories[REPO].files |= {f"{folder}/tool_use.jinja": b"t", f"{folder}/more/x.jinja": b"x"}
+    assert (download().folder / folder / "tool_use.jinja").read_bytes() == b"t"
+    assert f"{folder}/more/x.jinja" not in hub.downloads()
+
+
+def test_a_repository_of_an_adapter(hub: Hub, download: Download) -> None:
+    hub.repositories[REPO].files = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x"}
+    assert "merge the adapter into its model" in (download().error or "")
+
+
 def test_offline_the_cached_model_is_served_without_requests(hub: Hub, download: Download) -> None:
     cached = download(dtype="fp32").folder
     hub.requests.clear()

@@ -46,7 +46,7 @@ def test_every_layout_is_read_alike(tmp_path: Path, kind: str) -> None:
     model = open_model_folder(models.build(kind, tmp_path / "model"))
     assert model.graph.is_file()
     assert (model.head_dim, model.max_model_len, model.eos_token_ids) == (16, 4096, {7})
-    assert model.is_lfm2 == (kind != "attention-only")
+    assert model.is_lfm2 == (kind not in models.WITHOUT_CONVOLUTIONS)
     assert model.dtypes == (model.dtype,)
 
 
@@ -108,6 +108,26 @@ def test_a_graph_that_genai_config_names_may_be_called_anything(tmp_path: Path) 
     (folder / "genai_config.json").write_text(json.dumps(genai))
     model = open_model_folder(folder)
     assert (model.graph.name, model.dtype) == ("decoder.onnx", "fp32")
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("q4", "q4"), ("q4f16", "q4f16"), ("float16-state", "fp16")])
+def test_a_graph_that_genai_config_names_has_the_dtype_of_its_weights(tmp_path: Path, kind: str, dtype: str) -> None:
+    folder = models.build(kind, tmp_path / "model")
+    (graph,) = (folder / "onnx").glob("*.onnx")
+    for file in (folder / "onnx").iterdir():
+        file.rename(folder / ("model.onnx" if file == graph else file.name))
+    (folder / "genai_config.json").write_text('{"model": {"decoder": {"filename": "model.onnx"}}}')
+    assert open_model_folder(folder, dtype).graph.name == "model.onnx"
+    assert open_model_folder(folder).dtypes == (dtype,)
+    assert refuse(folder, "fp32") == f"FOLDER has no dtype 'fp32'; it has {dtype}."
+
+
+@pytest.mark.parametrize(
+    "genai", [{"model": None}, {"model": {"decoder": []}}, {"model": {"decoder": {"filename": 7}}}]
+)
+def test_a_genai_config_without_a_decoder_changes_nothing(folder: Path, genai: dict[str, Any]) -> None:
+    (folder / "genai_config.json").write_text(json.dumps(genai))
+    assert open_model_folder(folder).dtypes == ("q4",)
 
 
 def test_genai_config_stands_in_for_config(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from server.chat.prompt import ChatPrompt
-from server.chat.tokenizer import Tokenizer, template_source, template_variables
+from server.chat.templates import TemplateSources, read_templates
+from server.chat.tokenizer import Tokenizer, template_variables
 from server.chat.types import Message, Tool, ToolCall
 from server.errors import InvalidRequestError, ModelFolderError
 from server.export.tokenizer import BUILT_IN_TOKENIZER as FOLDER
@@ -37,9 +38,7 @@ RENDERS_CALLS = """\
 
 
 def prompt(source: str | None = None, **options: Any) -> ChatPrompt:
-    source = source or template_source(FOLDER)
-    assert source is not None
-    return ChatPrompt(source, TOKENIZER, VARIABLES, **options)
+    return ChatPrompt(TemplateSources(source) if source else read_templates(FOLDER), TOKENIZER, VARIABLES, **options)
 
 
 def text_of(tokens: list[int]) -> str:
@@ -158,9 +157,9 @@ def test_a_template_that_is_not_jinja_is_an_error() -> None:
 def test_a_template_file_overrides_the_tokenizer_config(tmp_path: Path) -> None:
     named = [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
-    assert template_source(tmp_path) == "d"
+    assert read_templates(tmp_path) == TemplateSources("d", "t")
     (tmp_path / "chat_template.jinja").write_text("own")
-    assert template_source(tmp_path) == "own"
+    assert read_templates(tmp_path) == TemplateSources("own")
 
 
 def test_checkpoints_are_at_the_starts_of_turns() -> None:

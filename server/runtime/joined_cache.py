@@ -1,0 +1,70 @@
+"""KV caches of graphs that return past and new values joined, instead of updating the cache in place.
+
+The graph gets a copy of the slots' past, padded to the longest row, and what is new is copied back into the slots. The
+attention mask hides the padding. Most public exports of attention-only models have such caches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from server.runtime.contract import PADDING, StateKind, StateTensor
+from server.runtime.slots import SlotPool
+
+Past = npt.NDArray[np.int64]
+Array = npt.NDArray[np.generic]
+
+
+class JoinedCache:
+    """Memory for the past and the joined caches of one run; it grows with the longest run.
+
+    `pads`: whether the graph computes the same for a row with padding as for the row alone.
+    """
+
+    def __init__(self, states: Sequence[StateTensor]) -> None:
+        self.pads = False
+        self._states = [state for state in states if state.kind is StateKind.KV]
+        self._memory: dict[str, Array] = {}
+
+    def takes(self, past: Past) -> bool:
+        """Return whether rows with `past` tokens can share a run without much padding."""
+        longest = int(past.max())
+        return bool((past == longest).all()) or (self.pads and longest * len(past) <= PADDING * int(past.sum()))
+
+    def bind(self, binding: ort.IOBinding, slots: SlotPool, first: int, past: Past, length: int) -> None:
+        """Bind a run of `length` new tokens per row on slots `first` and following."""
+        longest = int(past.max())
+        for state in self._states:
+            joined = self._array(state.present, state, len(past), longest + length)
+            padded = self._array(state.past, state, len(past), longest)
+            for row, tokens in enumerate(past):
+                padded[row, :, :tokens] = slots.arrays[state.past][first + row, :, :tokens]
+                padded[row, :, tokens:] = 0
+            binding.bind_ortvalue_input(state.past, ort.OrtValue.ortvalue_from_numpy(padded))
+            binding.bind_ortvalue_output(state.present, ort.OrtValue.ortvalue_from_numpy(joined))
+
+    def store(self, slots: SlotPool, first: int, past: Past, length: int) -> None:
+        """Copy the values of the run's new tokens into the slots."""
+        longest = int(past.max())
+        for state in self._states:
+            joined = self._array(state.present, state, len(past), longest + length)
+            for row, tokens in enumerate(past):
+                slots.arrays[state.past][first + row, :, tokens : tokens + length] = joined[row, :, longest:]
+
+    def _array(self, name: str, state: StateTensor, rows: int, length: int) -> Array:
+        heads, width = state.shape
+        size = rows * heads * length * width
+        if name not in self._memory or self._memory[name].size < size:
+            self._memory[name] = np.empty(size, state.dtype)
+        return self._memory[name][:size].reshape(rows, heads, length, width)
+
+
+def token_mask(past: Past, length: int) -> npt.NDArray[np.bool_]:
+    """Return the attention mask [rows, longest past + `length`] of a run on joined caches."""
+    positions = np.arange(past.max() + length)
+    mask: npt.NDArray[np.bool_] = (positions < past[:, None]) | (positions >= past.max())
+    return mask

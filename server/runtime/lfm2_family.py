@@ -1,0 +1,74 @@
+"""Recognises the members of the LFM2 family by name, and holds what their model cards say.
+
+Their configs cannot tell them apart: LFM2.5 has LFM2's `model_type`, and the config of LFM2-8B-A1B allows 128,000
+positions although its card says 32,768.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+GENERATION = re.compile(r"lfm[-_]?2(?P<half>[._p]?5(?![\d.a-z]))?", re.IGNORECASE)
+SIZE = re.compile(r"(?<![\d.a-z])\d+(\.\d+)?[bm](-?a\d+(\.\d+)?b)?(?![a-z\d])", re.IGNORECASE)
+CACHED_REPOSITORY = "models--"
+"""Prefix of a repository's folder in the hub's cache, which holds `snapshots/<commit>`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One row of the family's table.
+
+    `context`: most tokens of prompt and answer together that the card promises.
+    `sampling`: parameters for models whose generation_config.json sets none.
+    """
+
+    name: str
+    context: int
+    sampling: Mapping[str, float]
+
+
+LFM2_SAMPLING = {"temperature": 0.3, "min_p": 0.15, "repetition_penalty": 1.05}
+SMALL_SAMPLING = {"temperature": 0.1, "top_k": 50, "repetition_penalty": 1.05}
+LARGE_SAMPLING = {"temperature": 0.2, "top_k": 80, "repetition_penalty": 1.05}
+
+LFM2 = Member("LFM2", 32_768, LFM2_SAMPLING)
+"""LFM2 itself, and every model of the family that the table lacks."""
+
+LFM2_5 = {
+    "230m": Member("LFM2.5-230M", 32_768, SMALL_SAMPLING),
+    "350m": Member("LFM2.5-350M", 32_768, SMALL_SAMPLING),
+    "1.2b": Member("LFM2.5-1.2B", 32_768, SMALL_SAMPLING),
+    "2.6b": Member("LFM2.5-2.6B", 128_000, LARGE_SAMPLING),
+    "8b-a1b": Member("LFM2.5-8B-A1B", 128_000, LARGE_SAMPLING),
+    "24b-a2b": Member("LFM2.5-24B-A2B", 128_000, LFM2_SAMPLING),
+}
+"""Members of LFM2.5, by size."""
+
+
+def recognise(names: Iterable[str]) -> Member:
+    """Return the member that the first name of the family among `names` stands for.
+
+    Returns LFM2 if there is none, or if that name is not clearly one of LFM2.5's.
+    """
+    for name in names:
+        if generation := GENERATION.search(name):
+            sizes = {match[0].lower() for match in SIZE.finditer(name)}
+            known = sizes.pop() if generation["half"] and len(sizes) == 1 else ""
+            return LFM2_5.get(known, LFM2)
+    return LFM2
+
+
+def names_of(folder: Path, name_or_path: object) -> Iterable[str]:
+    """Yield the names a model folder goes by, the most reliable first.
+
+    They are the folder's own name or, in the hub's cache, its repository's, and the parts of the config's
+    `_name_or_path` from the last to the first.
+    """
+    for path in (folder.absolute(), folder.resolve()):
+        yield path.name
+        yield from (part for part in reversed(path.parts) if part.startswith(CACHED_REPOSITORY))
+    if isinstance(name_or_path, str):
+        yield from reversed(re.split(r"[/\\]", name_or_path))
