@@ -67,7 +67,7 @@ def test_what_fails_before_the_first_token_has_a_status_of_its_own(
 ) -> None:
     answer = tiny.chat(messages=messages(POISON), stream=stream, **BODY)
     assert answer.status_code == 500
-    assert f"A prefill step of 1 sequences failed, of: {answer.headers['x-request-id']}" in caplog.text
+    assert f"A prefill step of 1 sequences failed. Requests: {answer.headers['x-request-id']}" in caplog.text
     assert answer.json()["error"] == {
         "message": "The model failed on this request; the server's log has the cause.",
         "type": "server_error",
