@@ -25,8 +25,10 @@ from urllib.parse import unquote
 
 import jsonschema
 
+from server.chat.constrained.analysis import compile_grammar
 from server.chat.constrained.compiler import CompiledGrammar, GrammarCompiler
 from server.chat.constrained.grammar import CallMode, call_grammar, text_grammar
+from server.chat.constrained.messages import Accepted
 from server.chat.markers import CALL_END, CALL_START
 from server.chat.tokenizer import Tokenizer
 from server.chat.tool_calls.call_syntax import render_call
@@ -167,7 +169,8 @@ class Bench:
                 grammar = call_grammar([Tool("tool", None, schema)], CallMode.REQUIRED, parallel=False)
             else:
                 grammar = text_grammar(TextForm("json", schema, "response_format.json_schema.schema"))
-            compiled = self._compiler.compile(grammar)
+            grammar, _ = compile_grammar(grammar, self._compiler.ll_tokenizer)
+            compiled = self._compiler.load(Accepted.of(grammar, size=0))
         except InvalidRequestError as error:
             reason = str(error)
             tally.refusals[reason.rpartition(": ")[2][:110]] += 1

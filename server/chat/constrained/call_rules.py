@@ -14,11 +14,12 @@ from server.chat.constrained.value_rules import CONSTANTS, ValueRule, ValueRules
 from server.chat.json_schema.keywords import UnenforceableError
 from server.chat.json_schema.normalize import NormalizedSchema
 from server.chat.json_schema.number_bounds import Node, Schema
+from server.chat.json_schema.unenforced import Unenforced
 from server.chat.tool_calls.call_syntax import ARGUMENT_NAME
 from server.chat.types import Tool
 
 
-def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, unenforced: list[str]) -> Iterator[str]:
+def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, unenforced: Unenforced) -> Iterator[str]:
     """Yield the rules of calls of `tool`; the rule `prefix` matches a whole call.
 
     Adds the rules of the argument values to `values`. For each part of the schema that cannot be enforced, adds a
@@ -26,20 +27,21 @@ def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, une
     """
     param = f"{tool.field}.parameters"
     schema = normalized(tool.parameters, param, strict=strict)
-    unenforced += [f"{param}.{message}" for message in schema.unenforced]
+    unenforced.extend(schema.unenforced, f"{param}.")
     try:
         parameters = _Parameters.of(schema)
     except UnenforceableError as error:
         if strict:
             raise cannot_enforce(param, str(error)) from None
-        unenforced.append(f"{param}: {error}")
+        unenforced.add(f"{param}: {error}")
         parameters = _Parameters((), {"type": "object"}, False)
+    values.arguments = max(values.arguments, len(parameters.named))
     parts = []
     for i, (name, value, required) in enumerate(parameters.named):
-        rule = f"{prefix}_v{i}"
         constants = tuple(word for word, constant in CONSTANTS.items() if schema.admits(value, constant))
         body = json_body(schema.document(value))
-        values.add(ValueRule(rule, body, param, f"properties.{name}", strict, not required, constants))
+        path = f"properties.{name}"
+        rule = values.add(ValueRule(f"{prefix}_v{i}", body, param, path, strict, not required, constants))
         parts.append((f"{_quoted(name + '=')} {rule}", required))
     if parameters.rest is not None:
         rule = f"{prefix}_rest"
@@ -108,8 +110,6 @@ class _Parameters:
         If the root has keywords such as `anyOf`, all arguments go into the object after `**`.
         """
         root = schema.resolve(schema.root)
-        while isinstance(root, dict) and root.keys() == {"allOf"} and len(root["allOf"]) == 1:
-            root = schema.resolve(root["allOf"][0])
         if root is True:
             return cls((), None, False)
         if root is False or "object" not in root.get("type", ["object"]):

@@ -6,11 +6,12 @@ A grammar is only text here. Knows neither tokens nor how a grammar is compiled.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from server.chat.constrained.call_rules import call_rules
 from server.chat.constrained.value_rules import WHITESPACE, ValueRule, ValueRules, cannot_enforce, text_rule
+from server.chat.json_schema.unenforced import Unenforced
 from server.chat.markers import CALL_END, CALL_START
 from server.chat.types import TextForm, Tool
 
@@ -31,15 +32,16 @@ class Grammar:
 
     `structure` holds the rules other than those of `values`. Without `opens_with`, the grammar applies to the whole
     answer. With it, text is free until this special token; the text after the token must match the grammar, and after
-    the match text is free again. If `repeats`, the token may then occur again. `unenforced` has a message for each
-    schema keyword that is not enforced.
+    the match text is free again. If `repeats`, the token may then occur again. `arguments` is the number of arguments
+    of the largest tool. `unenforced` has messages about schema keywords that are not enforced.
     """
 
     structure: str
     values: tuple[ValueRule, ...]
     opens_with: str | None = None
     repeats: bool = False
-    unenforced: tuple[str, ...] = ()
+    arguments: int = 0
+    unenforced: Unenforced = field(default_factory=Unenforced)
 
     @property
     def lark(self) -> str:
@@ -47,15 +49,10 @@ class Grammar:
         return _HEADER + self.structure + "".join(value.lark for value in self.values)
 
     @property
-    def field(self) -> str:
+    def param(self) -> str:
         """The request field to name in errors about the grammar as a whole."""
         fields = {value.param for value in self.values}
         return fields.pop() if len(fields) == 1 else "tools"
-
-    @property
-    def size(self) -> int:
-        """The approximate number of characters."""
-        return len(self.structure) + sum(len(value.body) for value in self.values)
 
     def without_uncompilable(self, compile_error: Callable[[str], str | None]) -> Grammar:
         """Return a grammar without value rules that cannot be compiled.
@@ -63,7 +60,8 @@ class Grammar:
         ValueRule defines how such a rule is replaced. `compile_error` is called with the grammar of each single value
         and returns why it cannot be compiled, or None. Raises InvalidRequestError if a strict rule cannot be compiled.
         """
-        values, unenforced = [], list(self.unenforced)
+        values, unenforced = [], Unenforced()
+        unenforced.extend(self.unenforced, "")
         for value in self.values:
             reason = compile_error(f"{_HEADER}start: {value.name}\n{value.lark}")
             if reason and value.optional and "nsatisfiable" in reason:
@@ -71,10 +69,10 @@ class Grammar:
             elif reason and value.strict:
                 raise cannot_enforce(value.param, f"{value.path}: {reason}" if value.path else reason)
             elif reason:
-                unenforced.append(f"{value.param}.{value.path}: {reason}")
+                unenforced.add(f"{value.param}.{value.path}: {reason}")
                 value = value.with_fallback()
             values.append(value)
-        return replace(self, values=tuple(values), unenforced=tuple(unenforced))
+        return replace(self, values=tuple(values), unenforced=unenforced)
 
 
 def call_grammar(
@@ -87,7 +85,7 @@ def call_grammar(
     demands it.
     """
     values = ValueRules()
-    unenforced: list[str] = []
+    unenforced = Unenforced()
     rules: list[str] = []
     for i, tool in enumerate(tools):
         strict = tool.strict or mode is CallMode.REQUIRED
@@ -105,7 +103,14 @@ def call_grammar(
         rules.append("start: block")
         opens_with = CALL_START
     structure = "".join(f"{rule}\n" for rule in rules)
-    return Grammar(structure, tuple(values.all), opens_with, parallel and opens_with is not None, tuple(unenforced))
+    return Grammar(
+        structure=structure,
+        values=tuple(values.all),
+        opens_with=opens_with,
+        repeats=parallel and opens_with is not None,
+        arguments=values.arguments,
+        unenforced=unenforced,
+    )
 
 
 def text_grammar(form: TextForm) -> Grammar:

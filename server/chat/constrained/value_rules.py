@@ -32,7 +32,7 @@ _NO_TEXT = r"/[^\s\S]/"
 
 @dataclass(frozen=True, slots=True)
 class ValueRule:
-    """The rule `name` for one value; its form comes from `path` in the request field `param`.
+    """The rule `name` for values of one form, which comes from `path` in the request field `param`.
 
     `body` is the form in llguidance's dialect of Lark, mostly `%json` with a schema. The value may also be one of
     `constants`, which are Python's. If `body` cannot be compiled, a `strict` rule is an error; any other rule admits
@@ -65,19 +65,31 @@ class ValueRule:
 
 
 class ValueRules:
-    """The value rules of a grammar under construction, with a limit on their total size."""
+    """The value rules of a grammar under construction, with a limit on their total size.
+
+    `arguments` is the number of arguments of the largest tool so far.
+    """
 
     def __init__(self) -> None:
         self.all: list[ValueRule] = []
+        self.arguments = 0
         self._characters = 0
+        self._names: dict[tuple[object, ...], str] = {}
 
-    def add(self, rule: ValueRule) -> None:
-        """Add a rule. Raises InvalidRequestError if all bodies together exceed MAX_CHARACTERS."""
+    def add(self, rule: ValueRule) -> str:
+        """Add a rule and return its name; an equal rule that was added before takes its place.
+
+        Raises InvalidRequestError if all bodies together exceed MAX_CHARACTERS.
+        """
+        key = (rule.body, rule.constants, rule.param, rule.strict, rule.optional)
+        if (name := self._names.setdefault(key, rule.name)) != rule.name:
+            return name
         self._characters += len(rule.body)
         if self._characters > MAX_CHARACTERS:
             reason = f"it exceeds {MAX_CHARACTERS:,} characters once its references are expanded"
             raise too_large(reason, rule.param)
         self.all.append(rule)
+        return rule.name
 
 
 def text_rule(form: TextForm) -> ValueRule:

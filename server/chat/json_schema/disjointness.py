@@ -34,8 +34,13 @@ class DisjointnessProver:
 
     def _facts(self, schema: Any) -> _Facts:
         facts = _Facts()
-        facts.add(schema, self._lookup, 0)
+        facts.add(schema, self._resolved, 0)
         return facts
+
+    def _resolved(self, reference: object) -> Any:
+        """Return what `reference` points to; anything, once the steps are used up."""
+        self._steps += 1
+        return self._lookup(reference) if self._steps <= _MAX_STEPS else True
 
     def _disjoint(self, a: _Facts, b: _Facts, depth: int) -> bool:
         """Try the possible constants, then each common type, then the branches of anyOf and oneOf."""

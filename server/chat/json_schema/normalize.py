@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -24,9 +24,10 @@ from server.chat.json_schema.keywords import (
     list_of,
     mapping_of,
 )
-from server.chat.json_schema.negation import Rewriter, exclusive_requirements
+from server.chat.json_schema.negation import Rewriter
 from server.chat.json_schema.number_bounds import Node, Schema, bounded_document
 from server.chat.json_schema.references import References
+from server.chat.json_schema.unenforced import Unenforced
 from server.errors import InvalidRequestError
 
 MAX_NODES = 20_000  # subschemas, counting those that a rewriting visits again
@@ -41,20 +42,31 @@ _OLD_DRAFT = re.compile(r"http://json-schema\.org/draft-0[3467]/")
 class NormalizedSchema:
     """A schema `root` with the `definitions` it refers to as `#/$defs/name`.
 
-    `unenforced` has one message for each keyword that was left out because it cannot be enforced.
+    `unenforced` has messages about keywords that were left out because they cannot be enforced.
     """
 
     root: Schema
     definitions: Mapping[str, Schema]
-    unenforced: tuple[str, ...] = ()
+    unenforced: Unenforced = field(default_factory=Unenforced)
 
     def resolve(self, schema: Schema) -> Schema:
-        """Return the schema that `schema` refers to if it is only a reference, otherwise `schema` itself."""
-        for _ in range(len(self.definitions) + 1):
-            if not isinstance(schema, dict) or schema.keys() != {"$ref"}:
-                return schema
-            schema = self.definitions[_name(schema["$ref"])]
-        return False  # references that form a cycle admit nothing
+        """Return the schema that `schema` stands for if it is only a reference or an `allOf` of one schema.
+
+        Raises UnenforceableError if such references form a cycle.
+        """
+        seen: set[str] = set()
+        while isinstance(schema, dict):
+            if schema.keys() == {"$ref"}:
+                name = _name(schema["$ref"])
+                if name in seen:
+                    raise UnenforceableError("", "a reference leads back to itself")
+                seen.add(name)
+                schema = self.definitions[name]
+            elif schema.keys() == {"allOf"} and len(schema["allOf"]) == 1:
+                (schema,) = schema["allOf"]
+            else:
+                break
+        return schema
 
     def document(self, schema: Schema) -> Node:
         """Return `schema` with bounded numbers, as a document with the definitions that it refers to."""
@@ -102,7 +114,7 @@ class _Normalizer:
     def __init__(self, schema: object, strict: bool) -> None:
         self._document = schema
         self._strict = strict
-        self._unenforced: list[str] = []
+        self._unenforced = Unenforced()
         self._definitions: dict[str, Schema] = {}
         self._names: dict[int, str] = {}  # of definitions, by the id of the schema in the client's document
         self._nodes = 0
@@ -116,7 +128,7 @@ class _Normalizer:
 
     def result(self) -> NormalizedSchema:
         root = self._normalize(self._document, (), 0)
-        return NormalizedSchema(root, self._definitions, tuple(self._unenforced))
+        return NormalizedSchema(root, self._definitions, self._unenforced)
 
     def _normalize(self, node: object, path: tuple[str, ...], depth: int) -> Schema:
         """Normalize the schema at `path`, collecting the keywords that can be enforced."""
@@ -136,7 +148,7 @@ class _Normalizer:
             except UnenforceableError as error:
                 if self._strict:
                     raise
-                self._unenforced.append(str(error))
+                self._unenforced.add(str(error))
         if conjuncts:
             normalized["allOf"] = [*normalized.get("allOf", ()), *conjuncts]
         return normalized
@@ -236,7 +248,7 @@ class _Normalizer:
         """
         where = ".".join(path)
         normalized = self._normalize_all(branches, path, depth)
-        if (exclusive := exclusive_requirements(branches)) is not None:
+        if (exclusive := self._rewriter.exclusive_requirements(branches)) is not None:
             return self._normalize_all(exclusive, path, depth)
         prover = DisjointnessProver(lambda reference: self._references.lookup(reference, where))
         for i, j in combinations(range(len(branches)), 2):
@@ -244,7 +256,7 @@ class _Normalizer:
                 reason = f"branches {i} and {j} of 'oneOf' may both match (a constant property would distinguish them)"
                 if self._strict:
                     raise UnenforceableError(where, reason)
-                self._unenforced.append(f"{where}: {reason}")
+                self._unenforced.add(f"{where}: {reason}")
                 break
         return normalized
 
