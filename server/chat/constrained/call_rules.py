@@ -10,10 +10,18 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from server.chat.constrained.value_rules import CONSTANTS, ValueRule, ValueRules, cannot_enforce, json_body, normalized
+from server.chat.constrained.value_rules import (
+    CONSTANTS,
+    ValueRule,
+    ValueRules,
+    cannot_enforce,
+    json_body,
+    normalized,
+    value_body,
+)
 from server.chat.json_schema.keywords import UnenforceableError
 from server.chat.json_schema.normalize import NormalizedSchema
-from server.chat.json_schema.number_bounds import Node, Schema
+from server.chat.json_schema.number_bounds import Node, Schema, bounded_document
 from server.chat.json_schema.unenforced import Unenforced
 from server.chat.tool_calls.call_syntax import ARGUMENT_NAME
 from server.chat.types import Tool
@@ -36,18 +44,26 @@ def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, une
         unenforced.add(f"{param}: {error}")
         parameters = _Parameters((), {"type": "object"}, False)
     values.arguments = max(values.arguments, len(parameters.named))
+
+    def body(value: Schema, path: str, fallback: Schema) -> str:
+        try:
+            return value_body(schema, value)
+        except UnenforceableError as error:
+            if strict:
+                raise cannot_enforce(param, f"{path}: {error}") from None
+            unenforced.add(f"{param}.{path}: {error}")
+            return json_body(bounded_document(fallback, {}))
+
     parts = []
     for i, (name, value, required) in enumerate(parameters.named):
-        constants = tuple(word for word, constant in CONSTANTS.items() if schema.admits(value, constant))
-        body = json_body(schema.document(value))
         path = f"properties.{name}"
-        rule = values.add(ValueRule(f"{prefix}_v{i}", body, param, path, strict, not required, constants))
-        parts.append((f"{_quoted(name + '=')} {rule}", required))
+        constants = tuple(word for word, constant in CONSTANTS.items() if schema.admits(value, constant))
+        rule = ValueRule(f"{prefix}_v{i}", body(value, path, True), param, path, strict, not required, constants)
+        parts.append((f"{_quoted(name + '=')} {values.add(rule)}", required))
     if parameters.rest is not None:
-        rule = f"{prefix}_rest"
-        body = json_body(schema.document(parameters.rest))
-        values.add(ValueRule(rule, body, param, "", strict, fallback={"type": "object"}))
-        parts.append((f'"**" {rule}', parameters.rest_required))
+        rest = body(parameters.rest, "properties", {"type": "object"})
+        values.add(ValueRule(f"{prefix}_rest", rest, param, "", strict, fallback={"type": "object"}))
+        parts.append((f'"**" {prefix}_rest', parameters.rest_required))
     yield f"{prefix}: {_quoted(tool.name + '(')} {prefix}_args {_quoted(')')}"
     yield from _argument_rules(prefix, parts)
 

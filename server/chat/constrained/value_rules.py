@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass, replace
 
 from server.chat.constrained.lark import lark_of
+from server.chat.json_schema.exact_numbers import exact_rule, is_exact
 from server.chat.json_schema.keywords import UnenforceableError
 from server.chat.json_schema.normalize import NormalizedSchema, normalize, too_large
 from server.chat.json_schema.number_bounds import Node, Schema, bounded_document
@@ -96,10 +97,25 @@ def text_rule(form: TextForm) -> ValueRule:
     """Return the rule `text` for an answer of this form. Raises InvalidRequestError if it cannot be enforced."""
     if form.kind == "json":
         schema = normalized(form.value, form.field, strict=True)
-        body = json_body(schema.document(schema.root))
+        try:
+            body = value_body(schema, schema.root)
+        except UnenforceableError as error:
+            raise cannot_enforce(form.field, str(error)) from None
     else:
         body = f"%lark {{\n{lark_of(form)}\n}}"  # a nested grammar, which does not ignore whitespace
     return ValueRule("text", body, form.field, "", strict=True)
+
+
+def value_body(schema: NormalizedSchema, value: Schema) -> str:
+    """Return the body of a rule for JSON that satisfies `value`, a part of `schema`.
+
+    Raises UnenforceableError if its numbers cannot be enforced exactly.
+    """
+    document = schema.document(value)
+    if is_exact(document):
+        return json_body(document)
+    resolved = schema.resolve(value)
+    return exact_rule(resolved if isinstance(resolved, dict) else document)
 
 
 def json_body(schema: Node) -> str:
