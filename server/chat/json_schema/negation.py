@@ -79,6 +79,10 @@ class Rewriter:
             for i, names in enumerate(required)
         ]
 
+    def negation(self, schema: Any, where: str) -> Schema:
+        """Return a schema that admits what `schema` does not admit. Raises UnenforceableError if there is none."""
+        return self._negation(schema, where, 0)
+
     def _implication(self, condition: Any, node: Mapping[str, Any], where: str) -> Iterator[Schema]:
         """Yield the equivalent of `if`; without `then` and `else` it restricts nothing."""
         if "then" in node or "else" in node:

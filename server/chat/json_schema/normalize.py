@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
+from server.chat.json_schema.closing import Closer, closed
 from server.chat.json_schema.disjointness import DisjointnessProver
 from server.chat.json_schema.keywords import (
     FORMATS,
@@ -24,7 +25,7 @@ from server.chat.json_schema.keywords import (
     list_of,
     mapping_of,
 )
-from server.chat.json_schema.negation import Rewriter
+from server.chat.json_schema.negation import ANNOTATIONS, Rewriter
 from server.chat.json_schema.number_bounds import Node, Schema, bounded_document
 from server.chat.json_schema.references import References
 from server.chat.json_schema.unenforced import Unenforced
@@ -36,6 +37,29 @@ MAX_MULTIPLE = 1_000_000  # least common multiple of all `multipleOf`
 MAX_DEPTH = 100  # levels, also through references: llguidance recurses, and a stack overflow would end the process
 
 _OLD_DRAFT = re.compile(r"http://json-schema\.org/draft-0[3467]/")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Whether a schema is all that applies to a value (`alone`), or one of several parts of such a schema.
+
+    `listed` counts in how many of the parts a property is listed; None if that is not known.
+    """
+
+    alone: bool = False
+    listed: Mapping[str, int] | None = None
+
+    def of_property(self, name: str) -> Place:
+        """Return the place of a property's schema inside a part."""
+        return ALONE if self.listed is not None and self.listed.get(name) == 1 else Place()
+
+    def inside(self, node: Node) -> Place:
+        """Return the place of the schema of items or additional properties of `node`."""
+        return ALONE if self.listed is not None and not node.keys() & APPLICATORS else Place()
+
+
+ALONE = Place(alone=True)
+APPLICATORS = frozenset({"$ref", "allOf", "anyOf", "oneOf", "not", "if", "dependencies", "dependentSchemas"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +140,8 @@ class _Normalizer:
         self._strict = strict
         self._unenforced = Unenforced()
         self._definitions: dict[str, Schema] = {}
-        self._names: dict[int, str] = {}  # of definitions, by the id of the schema in the client's document
+        # Of definitions, by the id of the schema in the client's document and whether it stands alone.
+        self._names: dict[tuple[int, bool], str] = {}
         self._nodes = 0
         self._cost = 0
         self._multiple = 1
@@ -124,14 +149,18 @@ class _Normalizer:
         # Up to draft 7, keywords beside `$ref` are ignored.
         self._ref_allows_siblings = not (isinstance(dialect, str) and _OLD_DRAFT.match(dialect))
         self._references = References(schema)
+        self._closer = Closer(self._references)
         self._rewriter = Rewriter(self._references, self._count_node)
 
     def result(self) -> NormalizedSchema:
-        root = self._normalize(self._document, (), 0)
+        root = self._normalize(self._document, (), 0, ALONE)
         return NormalizedSchema(root, self._definitions, self._unenforced)
 
-    def _normalize(self, node: object, path: tuple[str, ...], depth: int) -> Schema:
-        """Normalize the schema at `path`, collecting the keywords that can be enforced."""
+    def _normalize(self, node: object, path: tuple[str, ...], depth: int, place: Place) -> Schema:
+        """Normalize the schema at `path`, collecting the keywords that can be enforced.
+
+        An object that stands alone is closed unless its schema says otherwise.
+        """
         self._count_node(depth)
         if isinstance(node, bool):
             return node
@@ -139,21 +168,34 @@ class _Normalizer:
             raise UnenforceableError(".".join(path), "a schema must be an object or a boolean")
         if "$ref" in node and not self._ref_allows_siblings:
             node = {"$ref": node["$ref"]}
+        names, parts = None, place
+        if place.alone and not _is_only_alternatives(node):
+            names = self._closer.names(node)
+            parts = Place(listed=names.listed if names.is_whole else None)
         normalized: Node = {}
         conjuncts: list[Schema] = []
         for keyword, value in node.items():
             try:
-                normalized |= self._keyword(node, keyword, value, (*path, keyword), depth + 1)
-                conjuncts += self._conjuncts(node, keyword, value, (*path, keyword), depth + 1)
+                normalized |= self._keyword(node, keyword, value, (*path, keyword), depth + 1, parts)
+                conjuncts += self._conjuncts(node, keyword, value, (*path, keyword), depth + 1, parts)
             except UnenforceableError as error:
                 if self._strict:
                     raise
                 self._unenforced.add(str(error))
+        if names is not None and names.closable:
+            if "properties" in normalized:
+                normalized["properties"] = {
+                    **normalized["properties"],
+                    **{name: True for name in names.all if name not in normalized["properties"]},
+                }
+                normalized["additionalProperties"] = False
+            else:
+                conjuncts.append(closed(names.all))
         if conjuncts:
             normalized["allOf"] = [*normalized.get("allOf", ()), *conjuncts]
         return normalized
 
-    def _keyword(self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int) -> Node:
+    def _keyword(self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int, parts: Place) -> Node:
         """Return the normalized form of one keyword of `node`.
 
         It is empty for annotations, unknown keywords and those that `_conjuncts` handles.
@@ -166,28 +208,32 @@ class _Normalizer:
                 self._count_cost(node, keyword, value, where)
                 return {keyword: value}
             case "$ref":
-                return {"$ref": self._reference(value, where, depth)}
+                return {"$ref": self._reference(value, where, depth, parts)}
             case "properties" | "patternProperties":
                 if keyword == "patternProperties" or node.keys() & {"minProperties", "maxProperties"}:
                     self._spend(len(mapping_of(value, where)) ** 2)
-                return {keyword: self._normalize_values(mapping_of(value, where), path, depth)}
-            case "allOf" | "anyOf" | "prefixItems":
-                return {keyword: self._normalize_all(list_of(value, where), path, depth)}
+                return {keyword: self._normalize_values(mapping_of(value, where), path, depth, parts)}
+            case "allOf" | "anyOf":
+                return {keyword: self._normalize_all(list_of(value, where), path, depth, parts)}
             case "oneOf" if "anyOf" not in node:
-                return {"anyOf": self._one_of(list_of(value, where), path, depth)}
-            case "items" if isinstance(value, list):
-                return {keyword: self._normalize_all(value, path, depth)}
+                return {"anyOf": self._one_of(node, path, depth, parts)}
+            case "prefixItems" | "items" if isinstance(value, list):
+                return {keyword: self._normalize_all(value, path, depth, parts.inside(node))}
             case "items" | "additionalProperties" | "additionalItems":
-                return {keyword: self._normalize(value, path, depth)}
+                return {keyword: self._normalize(value, path, depth, parts.inside(node))}
             case "format" if isinstance(value, str) and value in FORMATS and "pattern" not in node:
                 return {"format": value}
             case "uniqueItems" if value and node.get("maxItems") not in (0, 1):
                 raise UnenforceableError(where, "unique items cannot be enforced")
+            case "propertyNames" if _admits_all_strings(value):
+                return {}
             case _ if keyword in UNSUPPORTED:
                 raise UnenforceableError(where, f"the keyword {keyword!r} cannot be enforced")
         return {}
 
-    def _conjuncts(self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int) -> Iterable[Schema]:
+    def _conjuncts(
+        self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int, parts: Place
+    ) -> Iterable[Schema]:
         """Return the schemas to add to `allOf` in place of `keyword`; none if `_keyword` handles it.
 
         Raises UnenforceableError if it cannot be rewritten.
@@ -195,10 +241,10 @@ class _Normalizer:
         where = ".".join(path)
         match keyword:
             case "oneOf" if "anyOf" in node:
-                return [{"anyOf": self._one_of(list_of(value, where), path, depth)}]
+                return [{"anyOf": self._one_of(node, path, depth, parts)}]
             case "not" | "if" | "dependencies" | "dependentRequired" | "dependentSchemas":
                 rewritten = self._rewriter.conjuncts(keyword, node, where)
-                return [self._normalize(schema, path, depth) for schema in rewritten]
+                return [self._normalize(schema, path, depth, Place()) for schema in rewritten]
         return []
 
     def _count_cost(self, node: Node, keyword: str, value: Any, where: str) -> None:
@@ -221,44 +267,97 @@ class _Normalizer:
         if self._cost > MAX_COST:
             raise too_large("it has too many patterns, or too many properties beside minProperties or maxProperties")
 
-    def _normalize_values(self, schemas: Mapping[str, Any], path: tuple[str, ...], depth: int) -> dict[str, Schema]:
-        return {name: self._normalize(schema, (*path, name), depth) for name, schema in schemas.items()}
+    def _normalize_values(
+        self, schemas: Mapping[str, Any], path: tuple[str, ...], depth: int, parts: Place
+    ) -> dict[str, Schema]:
+        return {
+            name: self._normalize(schema, (*path, name), depth, parts.of_property(name))
+            for name, schema in schemas.items()
+        }
 
-    def _normalize_all(self, schemas: Sequence[Any], path: tuple[str, ...], depth: int) -> list[Schema]:
-        return [self._normalize(schema, (*path, str(i)), depth) for i, schema in enumerate(schemas)]
+    def _normalize_all(self, schemas: Sequence[Any], path: tuple[str, ...], depth: int, place: Place) -> list[Schema]:
+        return [self._normalize(schema, (*path, str(i)), depth, place) for i, schema in enumerate(schemas)]
 
-    def _reference(self, reference: object, where: str, depth: int) -> str:
+    def _reference(self, reference: object, where: str, depth: int, place: Place) -> str:
         """Return a reference to the definition of what `reference` points to, creating it on first use.
 
         The definition is registered before it is normalized, so that a schema may refer to itself.
         """
         target = self._references.lookup(reference, where)
-        name = self._names.get(id(target))
+        key = (id(target), place.alone)
+        name = self._names.get(key)
         if name is None:
-            name = self._names[id(target)] = f"d{len(self._names)}"
+            name = self._names[key] = f"d{len(self._names)}"
             self._definitions[name] = True
-            self._definitions[name] = self._normalize(target, (where,), depth)
+            self._definitions[name] = self._normalize(target, (where,), depth, ALONE if place.alone else Place())
         return f"#/$defs/{name}"
 
-    def _one_of(self, branches: Sequence[Any], path: tuple[str, ...], depth: int) -> list[Schema]:
-        """Return the branches of an `anyOf` that is equivalent to `oneOf`.
+    def _one_of(self, node: Node, path: tuple[str, ...], depth: int, place: Place) -> list[Schema]:
+        """Return the branches of an `anyOf` that is equivalent to `oneOf` of `node`.
 
-        They are equivalent if the branches exclude each other. If that is not proven, this raises UnenforceableError or
+        They are equivalent if the branches exclude each other. If that is not proven, those that may overlap are
+        narrowed to the values that no other admits. If that cannot be expressed, this raises UnenforceableError or
         reports the keyword as only partly enforced.
         """
         where = ".".join(path)
-        normalized = self._normalize_all(branches, path, depth)
+        branches = list_of(node["oneOf"], where)
         if (exclusive := self._rewriter.exclusive_requirements(branches)) is not None:
-            return self._normalize_all(exclusive, path, depth)
+            return self._normalize_all(exclusive, path, depth, Place())
+        closings = self._closings(node, branches, place)
+        closed_branches = [_both(branch, closing) for branch, closing in zip(branches, closings, strict=True)]
         prover = DisjointnessProver(lambda reference: self._references.lookup(reference, where))
+        narrowed = list(branches)
         for i, j in combinations(range(len(branches)), 2):
-            if not prover.disjoint(branches[i], branches[j]):
+            if prover.disjoint(closed_branches[i], branches[j]) and prover.disjoint(closed_branches[j], branches[i]):
+                continue
+            try:
+                narrowed[i] = _both(narrowed[i], self._rewriter.negation(branches[j], where))
+                narrowed[j] = _both(narrowed[j], self._rewriter.negation(branches[i], where))
+            except UnenforceableError:
                 reason = f"branches {i} and {j} of 'oneOf' may both match (a constant property would distinguish them)"
                 if self._strict:
-                    raise UnenforceableError(where, reason)
+                    raise UnenforceableError(where, reason) from None
                 self._unenforced.add(f"{where}: {reason}")
+                narrowed = list(branches)
                 break
-        return normalized
+        if not place.alone:  # otherwise each branch stands alone, and is closed for that
+            narrowed = [_both(branch, closing) for branch, closing in zip(narrowed, closings, strict=True)]
+        return self._normalize_all(narrowed, path, depth, place)
+
+    def _closings(self, node: Node, branches: Sequence[Any], place: Place) -> list[Node | None]:
+        """Return for each branch of the `oneOf` of `node` the schema that closes it, None if it stays open.
+
+        A branch is closed over its own properties and those that `node` names beside `oneOf`.
+        """
+        context = self._closer.names({keyword: value for keyword, value in node.items() if keyword != "oneOf"})
+        if not place.alone and (place.listed is None or context.is_open or context.closed or not context.is_whole):
+            return [None] * len(branches)
+        closings: list[Node | None] = []
+        for branch in branches:
+            names = self._closer.names(branch)
+            closings.append(closed({**context.all, **names.all}) if names.closable else None)
+        return closings
+
+
+def _both(schema: Any, other: Any) -> Any:
+    """Return a schema of the values that satisfy both; None restricts nothing."""
+    return schema if other is None else {"allOf": [schema, other]}
+
+
+def _is_only_alternatives(node: Node) -> bool:
+    """Return whether `node` restricts nothing itself: it is a reference, or alternatives that each stand alone."""
+    own = node.keys() & (READERS.keys() | APPLICATORS | {"properties", "patternProperties", "additionalProperties"})
+    own -= {"type"}
+    single = own == {"allOf"} and isinstance(node["allOf"], list) and len(node["allOf"]) == 1
+    return single or own in ({"$ref"}, {"anyOf"}, {"oneOf"})
+
+
+def _admits_all_strings(schema: object) -> bool:
+    """Return whether `schema` plainly admits every string, as property names are strings in any case."""
+    if not isinstance(schema, dict):
+        return schema is True
+    types = schema.get("type", "string")
+    return schema.keys() <= {"type", *ANNOTATIONS} and "string" in ([types] if isinstance(types, str) else types)
 
 
 def too_large(reason: str, param: str | None = None) -> InvalidRequestError:
