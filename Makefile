@@ -1,6 +1,6 @@
 # make serve   start the server with its built-in model; options: make serve ARGS="--port 9000"
 # make test    the whole test suite; options: make test ARGS="-k tools"
-# make soak    the long tests (half an hour; needs nginx); a selection: make soak ARGS="replicas overload --scale 0.1"
+# make soak    the long tests (an hour; needs nginx); a selection: make soak ARGS="replicas overload --scale 0.1"
 # make check   format, lint, types, import directions
 # make bench   how fast the server is; on another model: make bench ARGS="--model FOLDER --only clients"
 # make lock    pin the dependencies again (needs uv); newest versions: make lock ARGS=--upgrade

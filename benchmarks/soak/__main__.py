@@ -1,10 +1,10 @@
-"""The long tests: replicas that die, overload, a mixed load, clients that leave, a long prompt, the metrics' totals.
+"""The long tests: dying replicas, overload, a mixed load, leaving clients, hostile schemas, a long prompt, the totals.
 
     python -m benchmarks.soak [PART ...] [--scale 0.1]
 
 Servers, nginx (Debian's package) and these clients are processes of one machine, with the built-in model. Each part
 prints its figures and whether they are as they must be; the exit code is 1 where one is not. All parts together take
-half an hour; --scale shortens them. `overload`, `steady` and `leaving` load one server, and `totals` compares its
+nearly an hour; --scale shortens them. `overload`, `steady` and `leaving` load one server, and `totals` compares its
 metrics with what their clients have counted.
 """
 
@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.soak import leaving, long_prompt, overload, replicas, steady, totals
+from benchmarks.soak import hostile, leaving, long_prompt, overload, replicas, steady, totals
 from benchmarks.soak.clients import Tally
 from benchmarks.soak.report import Report
 from tests import fleet
@@ -25,7 +25,7 @@ SLOTS, WAITING = 8, 32
 CACHE_MEBIBYTES = 64
 """Full within a minute: what grows afterwards is a leak."""
 ON_ONE_SERVER = ("overload", "steady", "leaving")
-PARTS = ("replicas", *ON_ONE_SERVER, "totals", "long-prompt")
+PARTS = ("replicas", *ON_ONE_SERVER, "totals", "hostile", "long-prompt")
 
 
 async def soak(parts: list[str], scale: float, folder: Path) -> list[str]:
@@ -48,6 +48,14 @@ async def soak(parts: list[str], scale: float, folder: Path) -> list[str]:
                 await leaving.run(reports["leaving"], server, tally, round(500 * scale))
                 if "totals" in parts:
                     await totals.run(reports["totals"], server, tally)
+        finally:
+            server.stop()
+    if "hostile" in parts:
+        options = ("--max-seqs", str(2 * SLOTS), "--cache-memory", str(CACHE_MEBIBYTES))
+        server = fleet.replica(_new(folder / "hostile"), "hostile", *options)
+        try:
+            await asyncio.to_thread(server.wait_until_ready)
+            await hostile.run(reports["hostile"], server, Tally(), 1200 * scale)
         finally:
             server.stop()
     if "long-prompt" in parts:

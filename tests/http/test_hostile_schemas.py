@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import random
 import time
 from typing import Any
 
 import httpx
 import pytest
 
+from benchmarks.hostile_forms import hostile_form
 from server.chat.constrained.limits import CACHE_BYTES
 from tests.serving import Server
 
@@ -127,3 +129,16 @@ def test_distinct_large_grammars_stay_within_the_caches_bytes(demo: Server) -> N
     for n in range(3, 20):
         assert send(demo, {"guided_regex": f"(a{{1000}}){{{n}}}"}).status_code in (200, 400)
     assert CACHE_BYTES < 1 << 29
+
+
+async def test_random_hostile_forms_beside_innocent_streams(demo: Server) -> None:
+    rng = random.Random(6)
+    forms = [hostile_form(rng) for _ in range(24)]
+    async with httpx.AsyncClient(base_url=demo.url, timeout=60) as client:
+        stream = HELLO | {"max_tokens": 100, "ignore_eos": True}
+        innocent = [asyncio.create_task(client.post("/v1/chat/completions", json=stream)) for _ in range(8)]
+        for form in forms:
+            answer = await client.post("/v1/chat/completions", json=HELLO | form)
+            assert answer.status_code in (200, 400, 413)
+        assert {(await one).status_code for one in innocent} == {200}
+    demo.wait_until(demo.is_idle)

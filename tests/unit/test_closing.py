@@ -83,6 +83,16 @@ CASES: dict[str, tuple[Any, list[Any], list[Any]]] = {
         [None],
         ["x", 1],
     ),
+    "oneOf told apart by a property that may be missing": (
+        {
+            "oneOf": [
+                {"type": "object", "properties": {"kind": {"enum": ["a", "b"]}, "x": INTEGER}},
+                {"properties": {"kind": {"const": "c"}, "x": STRING}},
+            ]
+        },
+        [{"kind": "a", "x": 1}, {"kind": "c", "x": "y"}],
+        [{"kind": "c", "x": 1}, {"x": 1}, {}, 5],
+    ),
     "oneOf whose names overlap": (
         {"oneOf": [of(a={"type": "boolean"}), {"type": "object", "properties": {"b": STRING}}]},
         [{"b": "x"}, {}],

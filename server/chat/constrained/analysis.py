@@ -82,23 +82,28 @@ def try_masks(matcher: LLMatcher, known: Bitmask, field: str) -> None:
     for _ in range(WALKS):
         walker = matcher.deep_copy()
         for _ in range(WALK_STEPS):
-            if _seconds_of_mask(walker, mask) > TRIAL_MASK_SECONDS:
+            seconds, forced = _step(walker, mask)
+            if seconds > TRIAL_MASK_SECONDS:
                 raise too_large(SLOW_MASK, field)
             check_mask(walker, mask & known, field, "some of its texts cannot be completed")
             allowed = np.flatnonzero(np.unpackbits((mask & known).view(np.uint8), bitorder="little"))
-            walker.consume_tokens(walker.compute_ff_tokens() or [int(random.choice(allowed))])
+            walker.consume_tokens(forced or [int(random.choice(allowed))])
             if walker.is_stopped():
                 break
 
 
-def _seconds_of_mask(matcher: LLMatcher, mask: Bitmask) -> float:
-    """Compute the next mask and return its CPU time; the shorter of two, since a busy machine may double it."""
-    again, times = matcher.deep_copy(), []
-    for one in (again, matcher):
+def _step(matcher: LLMatcher, mask: Bitmask) -> tuple[float, list[int]]:
+    """Compute the next mask and forced tokens; return their CPU time and the forced tokens.
+
+    The time is the shorter of two, since a busy machine may double it.
+    """
+    times, forced = [], list[int]()
+    for one in (matcher.deep_copy(), matcher):
         start = time.thread_time()
         one.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
+        forced = one.compute_ff_tokens()
         times.append(time.thread_time() - start)
-    return min(times)
+    return min(times), forced
 
 
 def check_mask(matcher: LLMatcher, mask: Bitmask, field: str, if_empty: str) -> None:

@@ -20,7 +20,7 @@ from server.chat.constrained.value_rules import (
     value_body,
 )
 from server.chat.json_schema.keywords import UnenforceableError
-from server.chat.json_schema.normalize import NormalizedSchema
+from server.chat.json_schema.normalized_schema import NormalizedSchema
 from server.chat.json_schema.number_bounds import Node, Schema, bounded_document
 from server.chat.json_schema.unenforced import Unenforced
 from server.chat.tool_calls.call_syntax import ARGUMENT_NAME

@@ -34,8 +34,8 @@ from server.errors import InvalidRequestError, LfmServeError
 from server.runtime.heap import trim_heap
 
 CACHED_GRAMMARS = 256
-PLACES = 3  # grammars compiled at once
-PLACES_PER_TENANT = 2  # so that one tenant never takes all places
+PLACES = 2  # grammars compiled at once
+PLACES_PER_TENANT = 1  # so that one tenant never takes all places
 TRIMMED_BYTES = 4 << 20  # evicted at once, from which on it is worth trimming the heap
 
 

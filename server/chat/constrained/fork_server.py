@@ -31,7 +31,7 @@ from server.engine.sampling.constraint import Bitmask
 from server.errors import InvalidRequestError
 
 LENGTH = struct.Struct("!I")
-NICENESS = 5  # the engine's threads go first
+NICENESS = 10  # the engine's threads go first
 TRACE = 2000  # characters of a trace that are worth logging
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from server.chat.constrained.lark import lark_of
 from server.chat.json_schema.exact_numbers import exact_rule, is_exact
 from server.chat.json_schema.keywords import UnenforceableError
-from server.chat.json_schema.normalize import NormalizedSchema, normalize, too_large
+from server.chat.json_schema.normalize import normalize, too_large
+from server.chat.json_schema.normalized_schema import NormalizedSchema
 from server.chat.json_schema.number_bounds import Node, Schema, bounded_document
 from server.chat.types import TextForm
 from server.errors import InvalidRequestError

@@ -8,12 +8,12 @@ anywhere among these keeps the object open.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from server.chat.json_schema.keywords import UnenforceableError
+from server.chat.json_schema.keywords import READERS, UnenforceableError
 from server.chat.json_schema.number_bounds import Node
 from server.chat.json_schema.references import References
 
@@ -100,3 +100,34 @@ def _collect_own(schema: Node, names: Names) -> None:
 def closed(names: Iterable[str]) -> Node:
     """Return the schema of objects that have no other properties than `names`."""
     return {"properties": dict.fromkeys(names, True), "additionalProperties": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Whether a schema is all that applies to a value (`alone`), or one of several parts of such a schema.
+
+    `listed` counts in how many of the parts a property is listed; None if that is not known.
+    """
+
+    alone: bool = False
+    listed: Mapping[str, int] | None = None
+
+    def of_property(self, name: str) -> Place:
+        """Return the place of a property's schema inside a part."""
+        return ALONE if self.listed is not None and self.listed.get(name) == 1 else Place()
+
+    def inside(self, node: Node) -> Place:
+        """Return the place of the schema of items or additional properties of `node`."""
+        return ALONE if self.listed is not None and not node.keys() & APPLICATORS else Place()
+
+
+ALONE = Place(alone=True)
+APPLICATORS = frozenset({"$ref", "allOf", "anyOf", "oneOf", "not", "if", "dependencies", "dependentSchemas"})
+
+
+def is_only_alternatives(node: Node) -> bool:
+    """Return whether `node` restricts nothing itself: it is a reference, or alternatives that each stand alone."""
+    own = node.keys() & (READERS.keys() | APPLICATORS | {"properties", "patternProperties", "additionalProperties"})
+    own -= {"type"}
+    single = own == {"allOf"} and isinstance(node["allOf"], list) and len(node["allOf"]) == 1
+    return single or own in ({"$ref"}, {"anyOf"}, {"oneOf"})

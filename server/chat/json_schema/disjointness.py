@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from server.chat.json_schema.number_bounds import Node
+
 _MAX_DEPTH = 6
 _MAX_STEPS = 5_000
 _UNBOUNDED = (float("-inf"), float("inf"))
@@ -31,6 +33,22 @@ class DisjointnessProver:
     def disjoint(self, a: Any, b: Any) -> bool:
         """Return whether it is proven that no value satisfies both schemas."""
         return self._disjoint(self._facts(a), self._facts(b), 0)
+
+    def separator(self, a: Any, b: Any) -> Node | None:
+        """Return a schema that makes both disjoint if it is added to them; None if none is found.
+
+        It requires a property that is not the same in any value of `a` and of `b`, but that a value may lack.
+        """
+        first, second = self._facts(a), self._facts(b)
+        separators = [
+            (self._facts(one).values is None, name)  # constants tell branches apart best
+            for name, schemas in first.properties.items()
+            for one in schemas
+            if any(self.disjoint(one, other) for other in second.properties.get(name, ()))
+        ]
+        if not separators:
+            return None
+        return {"type": "object", "required": [min(separators, key=lambda found: found[0])[1]]}
 
     def _facts(self, schema: Any) -> _Facts:
         facts = _Facts()

@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
-from server.chat.json_schema.closing import Closer, closed
+from server.chat.json_schema.closing import ALONE, Closer, Place, closed, is_only_alternatives
 from server.chat.json_schema.disjointness import DisjointnessProver
 from server.chat.json_schema.keywords import (
     FORMATS,
@@ -26,7 +25,8 @@ from server.chat.json_schema.keywords import (
     mapping_of,
 )
 from server.chat.json_schema.negation import ANNOTATIONS, Rewriter
-from server.chat.json_schema.number_bounds import Node, Schema, bounded_document
+from server.chat.json_schema.normalized_schema import NormalizedSchema
+from server.chat.json_schema.number_bounds import Node, Schema
 from server.chat.json_schema.references import References
 from server.chat.json_schema.unenforced import Unenforced
 from server.errors import InvalidRequestError
@@ -37,90 +37,6 @@ MAX_MULTIPLE = 1_000_000  # least common multiple of all `multipleOf`
 MAX_DEPTH = 100  # levels, also through references: llguidance recurses, and a stack overflow would end the process
 
 _OLD_DRAFT = re.compile(r"http://json-schema\.org/draft-0[3467]/")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Whether a schema is all that applies to a value (`alone`), or one of several parts of such a schema.
-
-    `listed` counts in how many of the parts a property is listed; None if that is not known.
-    """
-
-    alone: bool = False
-    listed: Mapping[str, int] | None = None
-
-    def of_property(self, name: str) -> Place:
-        """Return the place of a property's schema inside a part."""
-        return ALONE if self.listed is not None and self.listed.get(name) == 1 else Place()
-
-    def inside(self, node: Node) -> Place:
-        """Return the place of the schema of items or additional properties of `node`."""
-        return ALONE if self.listed is not None and not node.keys() & APPLICATORS else Place()
-
-
-ALONE = Place(alone=True)
-APPLICATORS = frozenset({"$ref", "allOf", "anyOf", "oneOf", "not", "if", "dependencies", "dependentSchemas"})
-
-
-@dataclass(frozen=True, slots=True)
-class NormalizedSchema:
-    """A schema `root` with the `definitions` it refers to as `#/$defs/name`.
-
-    `unenforced` has messages about keywords that were left out because they cannot be enforced.
-    """
-
-    root: Schema
-    definitions: Mapping[str, Schema]
-    unenforced: Unenforced = field(default_factory=Unenforced)
-
-    def resolve(self, schema: Schema) -> Schema:
-        """Return the schema that `schema` stands for if it is only a reference or an `allOf` of one schema.
-
-        Raises UnenforceableError if such references form a cycle.
-        """
-        seen: set[str] = set()
-        while isinstance(schema, dict):
-            if schema.keys() == {"$ref"}:
-                name = _name(schema["$ref"])
-                if name in seen:
-                    raise UnenforceableError("", "a reference leads back to itself")
-                seen.add(name)
-                schema = self.definitions[name]
-            elif schema.keys() == {"allOf"} and len(schema["allOf"]) == 1:
-                (schema,) = schema["allOf"]
-            else:
-                break
-        return schema
-
-    def document(self, schema: Schema) -> Node:
-        """Return `schema` with bounded numbers, as a document with the definitions that it refers to."""
-        return bounded_document(schema, self.definitions)
-
-    def admits(self, schema: Schema, constant: bool | None) -> bool:
-        """Return whether `schema` admits `constant`: true, false or null."""
-        return self._admits(schema, constant, {})
-
-    def _admits(self, schema: Schema, constant: bool | None, known: dict[str, bool]) -> bool:
-        if isinstance(schema, bool):
-            return schema
-        kind = "null" if constant is None else "boolean"
-        types = schema.get("type", kind)
-        if kind not in ([types] if isinstance(types, str) else types):
-            return False
-        if "enum" in schema and not any(value is constant for value in schema["enum"]):
-            return False
-        if "const" in schema and schema["const"] is not constant:
-            return False
-        if "$ref" in schema:
-            name = _name(schema["$ref"])
-            if name not in known:
-                known[name] = False  # the answer for a definition that refers to itself
-                known[name] = self._admits(self.definitions[name], constant, known)
-            if not known[name]:
-                return False
-        return all(self._admits(one, constant, known) for one in schema.get("allOf", ())) and (
-            "anyOf" not in schema or any(self._admits(one, constant, known) for one in schema["anyOf"])
-        )
 
 
 def normalize(schema: object, *, strict: bool) -> NormalizedSchema:
@@ -169,7 +85,7 @@ class _Normalizer:
         if "$ref" in node and not self._ref_allows_siblings:
             node = {"$ref": node["$ref"]}
         names, parts = None, place
-        if place.alone and not _is_only_alternatives(node):
+        if place.alone and not is_only_alternatives(node):
             names = self._closer.names(node)
             parts = Place(listed=names.listed if names.is_whole else None)
         normalized: Node = {}
@@ -296,8 +212,8 @@ class _Normalizer:
         """Return the branches of an `anyOf` that is equivalent to `oneOf` of `node`.
 
         They are equivalent if the branches exclude each other. If that is not proven, those that may overlap are
-        narrowed to the values that no other admits. If that cannot be expressed, this raises UnenforceableError or
-        reports the keyword as only partly enforced.
+        narrowed to the values that no other admits, or to those with a property that tells them apart. Otherwise this
+        raises UnenforceableError or reports the keyword as only partly enforced.
         """
         where = ".".join(path)
         branches = list_of(node["oneOf"], where)
@@ -310,19 +226,28 @@ class _Normalizer:
         for i, j in combinations(range(len(branches)), 2):
             if prover.disjoint(closed_branches[i], branches[j]) and prover.disjoint(closed_branches[j], branches[i]):
                 continue
-            try:
-                narrowed[i] = _both(narrowed[i], self._rewriter.negation(branches[j], where))
-                narrowed[j] = _both(narrowed[j], self._rewriter.negation(branches[i], where))
-            except UnenforceableError:
+            rest = self._without_overlap(prover, branches[i], branches[j], where)
+            if rest is None:
                 reason = f"branches {i} and {j} of 'oneOf' may both match (a constant property would distinguish them)"
                 if self._strict:
-                    raise UnenforceableError(where, reason) from None
+                    raise UnenforceableError(where, reason)
                 self._unenforced.add(f"{where}: {reason}")
                 narrowed = list(branches)
                 break
+            narrowed[i], narrowed[j] = _both(narrowed[i], rest[0]), _both(narrowed[j], rest[1])
         if not place.alone:  # otherwise each branch stands alone, and is closed for that
             narrowed = [_both(branch, closing) for branch, closing in zip(narrowed, closings, strict=True)]
         return self._normalize_all(narrowed, path, depth, place)
+
+    def _without_overlap(
+        self, prover: DisjointnessProver, one: Any, other: Any, where: str
+    ) -> tuple[Schema, Schema] | None:
+        """Return schemas to add to two branches so that they exclude each other; None if there are none."""
+        try:
+            return self._rewriter.negation(other, where), self._rewriter.negation(one, where)
+        except UnenforceableError:
+            separator = prover.separator(one, other)
+            return None if separator is None else (separator, separator)
 
     def _closings(self, node: Node, branches: Sequence[Any], place: Place) -> list[Node | None]:
         """Return for each branch of the `oneOf` of `node` the schema that closes it, None if it stays open.
@@ -344,14 +269,6 @@ def _both(schema: Any, other: Any) -> Any:
     return schema if other is None else {"allOf": [schema, other]}
 
 
-def _is_only_alternatives(node: Node) -> bool:
-    """Return whether `node` restricts nothing itself: it is a reference, or alternatives that each stand alone."""
-    own = node.keys() & (READERS.keys() | APPLICATORS | {"properties", "patternProperties", "additionalProperties"})
-    own -= {"type"}
-    single = own == {"allOf"} and isinstance(node["allOf"], list) and len(node["allOf"]) == 1
-    return single or own in ({"$ref"}, {"anyOf"}, {"oneOf"})
-
-
 def _admits_all_strings(schema: object) -> bool:
     """Return whether `schema` plainly admits every string, as property names are strings in any case."""
     if not isinstance(schema, dict):
@@ -363,7 +280,3 @@ def _admits_all_strings(schema: object) -> bool:
 def too_large(reason: str, param: str | None = None) -> InvalidRequestError:
     """Return the error for a schema or grammar that is too costly to enforce; `reason` completes its message."""
     return InvalidRequestError(f"The schema is too large to enforce: {reason}.", param, "schema_too_large")
-
-
-def _name(reference: str) -> str:
-    return reference.removeprefix("#/$defs/")
