@@ -4,10 +4,13 @@ ARG PYTHON=3.12
 FROM python:${PYTHON}-slim AS builder
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN python -m venv /opt/lfm-serve
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends gcc libc6-dev \
+ && python -m venv /opt/lfm-serve
 COPY requirements/container.txt requirements/
 RUN /opt/lfm-serve/bin/pip install --require-hashes -r requirements/container.txt
 COPY pyproject.toml README.md LICENSE ./
+COPY kernels kernels
 COPY server server
 RUN /opt/lfm-serve/bin/pip install --no-deps --no-build-isolation . \
  && /opt/lfm-serve/bin/lfm-serve --help > /dev/null

@@ -1,10 +1,11 @@
 # make serve   start the server with its built-in model; options: make serve ARGS="--port 9000"
-# make test    the whole test suite; options: make test ARGS="-k tools"
-# make soak    the long tests (an hour; needs nginx); a selection: make soak ARGS="replicas overload --scale 0.1"
-# make check   format, lint, types, import directions
-# make bench   how fast the server is; on another model: make bench ARGS="--model FOLDER --only clients"
-# make lock    pin the dependencies again (needs uv); newest versions: make lock ARGS=--upgrade
-# Each target creates .venv first, with Python 3.11 to 3.13; PYTHON=/path/to/python3 chooses one.
+# make test    run all tests; some of them: make test ARGS="-k tools"
+# make soak    run the long tests (an hour; needs nginx); some of them: make soak ARGS="replicas --scale 0.1"
+# make check   check format, lint, types and import contracts
+# make bench   measure the server's speed; on another model: make bench ARGS="--model FOLDER --only clients"
+# make lock    pin changed dependencies (needs uv); upgrade all of them: make lock ARGS=--upgrade
+# make clean   delete .venv and all caches
+# All but lock and clean create .venv first, with Python 3.11 to 3.13; choose it with PYTHON=/path/to/python3.
 
 VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -33,9 +34,10 @@ check: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-# Installs exactly the pinned versions, by hash; --no-deps then adds only the project.
-$(VENV)/.runtime: $(BIN)/python requirements/runtime.txt pyproject.toml
-	@echo "Installing lfm-serve into $(VENV), which takes a minute or two the first time ..."
+# Installs exactly the locked dependencies, checked by hash; --no-deps then adds only the project, and compiles its
+# kernels if there is a C compiler.
+$(VENV)/.runtime: $(BIN)/python requirements/runtime.txt pyproject.toml $(wildcard kernels/*)
+	@echo "Installing lfm-serve into $(VENV); the first time takes a minute or two ..."
 	@$(PIP) install --require-hashes -r requirements/runtime.txt
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
@@ -48,15 +50,15 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "lfm-serve needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1 || true)" >&2; \
-		echo "Install one, or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+		echo "Install it, or pass its path: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
-		echo "On Debian and Ubuntu venv is a package of its own: apt install python3-venv" >&2; exit 1; }
+		echo "On Debian and Ubuntu, venv is a separate package: apt install python3-venv" >&2; exit 1; }
 
-# One lock file per purpose, for every supported Python and platform, from PyPI only.
+# Writes one lock file per purpose, valid for every supported Python and platform, from PyPI only.
 COMPILE := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --group build
 
-# The clients have their own environment and lock: one of them needs an older rich than the server uses.
+# The clients have their own environment and lock: one of them needs an older rich than the server's.
 lock:
 	@$(COMPILE) -o requirements/runtime.txt $(ARGS)
 	@$(COMPILE) -o requirements/container.txt -c requirements/runtime.txt --extra otel $(ARGS)

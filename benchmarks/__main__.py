@@ -1,9 +1,10 @@
-"""How fast the server is, against the raw session and against others, on the same work in one run.
+"""Measures the server's speed against the raw session and other endpoints.
 
     python -m benchmarks [--model FOLDER] [--only clients,decode] [--against [NAME=]URL ...]
 
-Answers each question (a file of this folder), prints its table, and keeps it as JSON and SVG, with all tables in
-summary.md. Without a model it takes the built-in one, which needs a minute or two; the answers are then small too.
+All do the same work within one run. Each part answers one question: it prints a table, which it also saves as JSON, as
+an SVG plot and in summary.md. The default is the built-in model, which takes a minute or two and is too small for
+figures to quote.
 """
 
 from __future__ import annotations
@@ -15,20 +16,47 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import chunks, clients, decode, forced, memory, pace, prefixes
-from benchmarks.draw import draw
-from benchmarks.machine import describe_machine, describe_model
-from benchmarks.report import Report, summarize
+from benchmarks import chunks, decode, forced, memory
+from benchmarks.raw import RawSession
 from benchmarks.servers import Bench
+from server.bench import clients, pace, prefixes
+from server.bench.draw import draw
+from server.bench.machine import describe_machine
+from server.bench.report import Report, summarize
+from server.runtime.model_folder import open_model_folder
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
+
+
+async def measure_clients(bench: Bench) -> Report:
+    raw = RawSession(bench.folder, max(clients.CLIENTS), clients.PROMPT + clients.OUTPUT) if bench.raw else None
+    async with bench.endpoints() as endpoints:
+        return await clients.measure(endpoints, bench.rounds, raw)
+
+
+async def measure_pace(bench: Bench) -> Report:
+    async with bench.endpoints() as endpoints:
+        return await pace.measure(endpoints, bench.sizes.pace)
+
+
+async def measure_prefixes(bench: Bench) -> Report:
+    async with bench.endpoints() as endpoints:
+        return await prefixes.measure(endpoints, bench.rounds)
+
+
 PARTS: dict[str, Callable[[Bench], Coroutine[Any, Any, Report]]] = {
-    module.PART: module.measure for module in (clients, pace, chunks, prefixes, decode, forced, memory)
+    clients.PART: measure_clients,
+    pace.PART: measure_pace,
+    chunks.PART: chunks.measure,
+    prefixes.PART: measure_prefixes,
+    decode.PART: decode.measure,
+    forced.PART: forced.measure,
+    memory.PART: memory.measure,
 }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, or with --redraw only draw, what was asked for."""
+    """Measure the chosen parts, or only draw them again with --redraw."""
     options = _parser().parse_args(argv)
     bench = Bench(options.model, tuple(options.against), options.rounds, not options.no_raw)
     out = options.out or RESULTS / (options.model.name if options.model else "built-in")
@@ -40,33 +68,44 @@ def main(argv: Sequence[str] | None = None) -> None:
         draw(report, out / f"{part}.svg")
         print(report.markdown(), flush=True)
     summarize(out, tuple(PARTS))
-    print(f"Kept in {out}")
+    print(f"Results: {out}")
+
+
+def describe_model(path: Path) -> str:
+    """Return the model's name, dtype and size of weights."""
+    folder = open_model_folder(path)
+    size = sum(file.stat().st_size for file in folder.graph.parent.glob(f"{folder.graph.name}*"))
+    return f"{path.name} in {folder.dtype} ({size / 1e9:.2g} GB)"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", type=Path, help="a model folder (default: the built-in model)")
-    parser.add_argument("--only", type=_parts, default=list(PARTS), help=f"some of {','.join(PARTS)} (default: all)")
+    parser.add_argument("--model", type=Path, help="model folder (default: the built-in model)")
+    parser.add_argument("--only", type=_parts, default=list(PARTS), help=f"parts: {','.join(PARTS)} (default: all)")
     parser.add_argument(
-        "--against", action="append", default=[], metavar="[NAME=]URL", help="an endpoint's base URL (.../v1)"
+        "--against",
+        action="append",
+        default=[],
+        metavar="[NAME=]URL",
+        help="base URL (.../v1) of another endpoint to measure; may be repeated",
     )
-    parser.add_argument("--rounds", type=int, default=2, help="how often each is measured, in turns (default: 2)")
+    parser.add_argument("--rounds", type=int, default=2, help="times each server is measured, in turns (default: 2)")
     parser.add_argument(
         "--no-raw",
         action="store_true",
-        help="clients without the raw session, which needs the weights again",
+        help="measure clients without the raw session, which loads the weights a second time",
     )
-    parser.add_argument("--redraw", action="store_true", help="measure nothing, draw what was measured before")
-    parser.add_argument("--out", type=Path, help="where results go (default: docs/results/<model>)")
+    parser.add_argument("--redraw", action="store_true", help="draw saved results again without measuring")
+    parser.add_argument("--out", type=Path, help="folder for results (default: docs/results/<model>)")
     return parser
 
 
 def _parts(text: str) -> list[str]:
     parts = text.split(",")
     if unknown := set(parts) - PARTS.keys():
-        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))} is not among {', '.join(PARTS)}")
+        raise argparse.ArgumentTypeError(f"unknown part {', '.join(sorted(unknown))} (choose from {', '.join(PARTS)})")
     return parts
 
 

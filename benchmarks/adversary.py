@@ -1,10 +1,10 @@
-"""Whether calls and JSON can be wrong: random weights at temperature 1.5, held to hundreds of schemas, over HTTP.
+"""Tries to get calls and JSON that violate their schema, over HTTP.
 
     python -m benchmarks.adversary [--tools 500] [--seed 0] [--streams 16] [--verbose]
 
-Each tool is asked for in every way: required (another tool beside it), named, as a json_schema, under auto once the
-call is opened, and cut after some tokens. Tools are those of tools.jsonl, shaped like real servers' and OpenAI's, and
-random ones. Needs jsonschema.
+The model has random weights and temperature 1.5. Hundreds of tools are each requested in every way: required (with
+another tool beside it), named, as a json_schema, under auto with a forced call marker, and cut after a few tokens. The
+tools come from tools.jsonl, which imitates those of real servers and OpenAI's examples; the rest is random.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from tests.serving import serving
 CALL_START, END = "10", "7"  # token ids of the built-in tokenizer
 HOT = {"temperature": 1.5, "top_k": 0, "top_p": 1, "min_p": 0, "repetition_penalty": 1}
 MAX_TOKENS = 2000
-LONGEST_BLANK = 33  # a newline with its indent
+LONGEST_BLANK = 33  # a newline and its indent
 FORMATS = jsonschema.FormatChecker(["date", "ipv4", "ipv6", "uuid", "email"])
 
 
 class Way(StrEnum):
-    """How an answer is held to a schema."""
+    """How the request makes the server enforce a schema."""
 
     REQUIRED = "required"
     NAMED = "named"
@@ -50,8 +50,8 @@ class Way(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A request for `tool` with `others` beside it; `limit` is in tokens."""
+class Case:
+    """A request for `tool` with `others` beside it, limited to `limit` tokens."""
 
     way: Way
     tool: Schema
@@ -78,7 +78,7 @@ class Ask:
         return body | {"tool_choice": "required"}
 
     def faults(self, choice: dict[str, Any]) -> Iterator[str]:
-        """What is wrong with an answer."""
+        """Yield what is wrong with an answer."""
         message, end = choice["message"], choice["finish_reason"]
         if end == "length":
             yield from self._faults_of_beginning(message)
@@ -102,7 +102,10 @@ class Ask:
                 )
 
     def _faults_of_beginning(self, message: dict[str, Any]) -> Iterator[str]:
-        """The last call, or the text, is the beginning of JSON; calls before it are whole."""
+        """Yield what is wrong with a cut answer.
+
+        Its last call or its text must be the beginning of JSON; earlier calls must be whole.
+        """
         if self.way is Way.JSON_SCHEMA:
             written = message["content"]
         elif calls := message.get("tool_calls"):
@@ -115,16 +118,16 @@ class Ask:
         try:
             pydantic_core.from_json(written or "{", allow_partial="trailing-strings")
         except ValueError as error:
-            yield f"no beginning of JSON: {error}"
+            yield f"not the beginning of JSON: {error}"
         if len(written) - len(written.rstrip()) > LONGEST_BLANK:
-            yield "cut in blanks"
+            yield "cut within a run of blanks"
 
 
 def _invalid(text: str, schema: Schema) -> Iterator[str]:
     try:
         value = json.loads(text, parse_constant=_refuse)
     except ValueError as error:
-        yield f"no JSON: {error}"
+        yield f"not JSON: {error}"
         return
     for error in jsonschema.Draft202012Validator(schema, format_checker=FORMATS).iter_errors(value):
         yield f"invalid: {error.message[:200]}"
@@ -136,7 +139,7 @@ def _refuse(constant: str) -> None:
 
 @dataclass(slots=True)
 class Tally:
-    """What came of one way."""
+    """Results of one way."""
 
     finished: int = 0
     cut: int = 0
@@ -149,58 +152,58 @@ class Tally:
         return self.finished / max(1, self.finished + self.cut)
 
 
-def asks(tools: Sequence[Schema], ways: Sequence[Way], seed: int) -> list[Ask]:
-    """Every tool in each of `ways`."""
+def make_cases(tools: Sequence[Schema], ways: Sequence[Way], seed: int) -> list[Case]:
+    """Return a case for each tool and way."""
     rng = random.Random(seed)
-    every = []
+    cases = []
     for tool in tools:
         for way in ways:
             if way is Way.JSON_SCHEMA and not tool["parameters"]:
-                continue  # any JSON at all, which a random model does not end
+                continue  # allows any JSON, which random weights never finish
             others = (rng.choice(tools),) if way is not Way.JSON_SCHEMA and rng.random() < 0.5 else ()
             others = tuple(other for other in others if other["name"] != tool["name"])
             limit = rng.randint(1, 60) if way is Way.CUT else MAX_TOKENS
-            every.append(Ask(way, tool, others, rng.randrange(2**31), limit))
-    return every
+            cases.append(Case(way, tool, others, rng.randrange(2**31), limit))
+    return cases
 
 
-async def run(url: str, every: Sequence[Ask], streams: int) -> dict[Way, Tally]:
-    """Ask for `every` one, `streams` at once."""
+async def run(url: str, cases: Sequence[Case], streams: int) -> dict[Way, Tally]:
+    """Send all `cases`, `streams` at once."""
     tallies = {way: Tally() for way in Way}
     limit = asyncio.Semaphore(streams)
 
-    async def one(client: httpx.AsyncClient, ask: Ask) -> None:
+    async def send(client: httpx.AsyncClient, case: Case) -> None:
         async with limit:
-            answer = await client.post("/v1/chat/completions", json=ask.body)
-        tally = tallies[ask.way]
-        about = f"{ask.way} {json.dumps(ask.tool, ensure_ascii=False)}"
+            answer = await client.post("/v1/chat/completions", json=case.body)
+        tally = tallies[case.way]
+        about = f"{case.way} {json.dumps(case.tool, ensure_ascii=False)}"
         if answer.status_code == 400:
             tally.refused.append(f"{answer.json()['error']['message']} {about}")
             return
-        told = answer.json()
+        body = answer.json()
         if answer.status_code != 200:
-            tally.faults.append(f"{answer.status_code} {told} {about}")
+            tally.faults.append(f"{answer.status_code} {body} {about}")
             return
-        (choice,) = told["choices"]
+        (choice,) = body["choices"]
         if "x-lfm-unenforced" in answer.headers:
             tally.refused.append(f"loosened: {answer.headers['x-lfm-unenforced']} {about}")
             return
-        tally.tokens += told["usage"]["completion_tokens"]
+        tally.tokens += body["usage"]["completion_tokens"]
         tally.finished += choice["finish_reason"] != "length"
         tally.cut += choice["finish_reason"] == "length"
         message = json.dumps(choice["message"], ensure_ascii=False)[:2000]
-        tally.faults += [f"{fault} {about} seed {ask.seed}: {message}" for fault in ask.faults(choice)]
+        tally.faults += [f"{fault} {about} seed {case.seed}: {message}" for fault in case.faults(choice)]
 
     async with httpx.AsyncClient(base_url=url, timeout=600) as client:
-        await asyncio.gather(*(one(client, ask) for ask in every))
+        await asyncio.gather(*(send(client, case) for case in cases))
     return tallies
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tools", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--streams", type=int, default=16)
+    parser.add_argument("--tools", type=int, default=500, help="number of tools (default: 500)")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights, tools and requests (default: 0)")
+    parser.add_argument("--streams", type=int, default=16, help="requests at once (default: 16)")
     parser.add_argument("--verbose", action="store_true", help="print every refusal and every fault")
     options = parser.parse_args()
     real = tools_of_file()[: options.tools]
@@ -210,8 +213,8 @@ def main() -> None:
         export_random(DENSE | {"max_position_embeddings": 16384}, model, "fp32", seed=options.seed)
         with serving(Settings(model=str(model), max_seqs=options.streams)) as server:
             start = time.monotonic()
-            tallies = asyncio.run(run(server.url, asks(tools, list(Way), options.seed), options.streams))
-    print(f"{len(tools)} tools, {len(real)} of them from {len(real)} real shapes; {time.monotonic() - start:.0f} s")
+            tallies = asyncio.run(run(server.url, make_cases(tools, list(Way), options.seed), options.streams))
+    print(f"{len(tools)} tools, {len(real)} of them from tools.jsonl; {time.monotonic() - start:.0f} s")
     for way, tally in tallies.items():
         print(f"{way:12} finished {tally.finished:4} ({tally.share_finished:.1%}), cut {tally.cut:4}, ", end="")
         print(f"wrong {len(tally.faults)}, refused {len(tally.refused)}, {tally.tokens:,} tokens")

@@ -2,9 +2,9 @@
 
     python -m benchmarks.bad_clients [--seconds 4]
 
-The server on the built-in model in this process, two well-behaved streams beside, and the bad clients in another
-process, one kind after the other. For each kind: the longest that the loop was late, and what the clients were answered
-(`cut` where the connection was closed without an answer).
+The server runs on the built-in model in this process, beside two well-behaved streams. Bad clients of one kind after
+the other run in another process. For each kind it prints the event loop's longest delay and the clients' answers: a
+status, "cut" (connection closed without an answer) or "nothing" (no answer in time).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Client = Callable[[Connection, float], Coroutine[Any, Any, None]]
 
 
 def whole(body: bytes) -> Client:
-    """Sends a request with `body`."""
+    """Return a client that sends a request with `body`."""
 
     async def send(connection: Connection, until: float) -> None:
         writer = connection[1]
@@ -48,7 +48,7 @@ def whole(body: bytes) -> Client:
 
 
 def dripping(head: bytes, drip: bytes) -> Client:
-    """Sends `head`, then a little now and then."""
+    """Return a client that sends `head`, then `drip` ten times per second."""
 
     async def send(connection: Connection, until: float) -> None:
         connection[1].write(head)
@@ -60,11 +60,12 @@ def dripping(head: bytes, drip: bytes) -> Client:
 
 
 def messages(count: int) -> bytes:
+    """Return a chat body of `count` messages."""
     return b'{"max_tokens": 1, "messages": [' + b",".join([MESSAGE] * count) + b"]}"
 
 
 KINDS: dict[str, tuple[int, Client]] = {
-    "nobody": (0, whole(b"")),
+    "none": (0, whole(b"")),
     "2,000 idle connections": (2000, dripping(b"", b"")),
     "200 slow heads": (200, dripping(HEAD + b"X-Slow: ", b"a")),
     "200 slow bodies": (200, dripping(HEAD + b"Content-Length: 100000\r\n\r\n", b" ")),
@@ -84,7 +85,7 @@ KINDS: dict[str, tuple[int, Client]] = {
 
 
 class Lateness:
-    """The longest that the event loop was late since it was asked last, in seconds."""
+    """The longest delay of the event loop since the last `take`, in seconds."""
 
     def __init__(self) -> None:
         self._worst = 0.0
@@ -101,7 +102,7 @@ class Lateness:
 
 
 async def misbehave(url: str, kind: str, seconds: float) -> collections.Counter[str]:
-    """Clients of a kind, each again and again until the time is over; how they were answered."""
+    """Run all clients of a kind repeatedly for `seconds`, and count their answers."""
     count, client = KINDS[kind]
     until = time.monotonic() + seconds
     answers: collections.Counter[str] = collections.Counter()
@@ -115,6 +116,7 @@ async def misbehave(url: str, kind: str, seconds: float) -> collections.Counter[
 
 
 async def once(url: str, client: Client, until: float) -> str:
+    """Connect, run the client once, and return its answer."""
     address = urlsplit(url)
     try:
         reader, writer = connection = await asyncio.open_connection(address.hostname, address.port)
@@ -136,7 +138,7 @@ async def once(url: str, client: Client, until: float) -> str:
 
 
 async def stream_for_ever(url: str) -> None:
-    """A client that behaves."""
+    """Behave: read one stream after the other."""
     body = json.dumps({"messages": [{"role": "user", "content": "Hello"}], "stream": True, "ignore_eos": True}).encode()
     while True:
         address = urlsplit(url)
@@ -162,7 +164,7 @@ def raise_open_files() -> None:
 
 
 def serve() -> tuple[str, Lateness]:
-    """A server on a thread that ends with the process."""
+    """Start a server on a daemon thread; return its URL and event loop's lateness."""
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     settings = Settings(threads=1, read_timeout=2, log_level="error")
@@ -185,7 +187,7 @@ def measure(seconds: float) -> None:
     url, lateness = serve()
     command = [sys.executable, "-m", "benchmarks.bad_clients"]
     behaving = subprocess.Popen([*command, "--behave", url])
-    print(f"{'clients':24} {'late by':>10}  answers")
+    print(f"{'clients':24} {'delay':>10}  answers")
     try:
         for kind in KINDS:
             lateness.take()
@@ -199,7 +201,7 @@ def measure(seconds: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=4, help="for each kind (default: 4)")
+    parser.add_argument("--seconds", type=float, default=4, help="seconds per kind of client (default: 4)")
     parser.add_argument("--as-clients-of", metavar="URL", help=argparse.SUPPRESS)
     parser.add_argument("--behave", metavar="URL", help=argparse.SUPPRESS)
     parser.add_argument("--kind", help=argparse.SUPPRESS)
@@ -210,7 +212,7 @@ def main() -> None:
         asyncio.run(behave(options.behave))
     else:
         measure(options.seconds)
-        os._exit(0)  # the server's thread may be within a step, which does not survive an orderly end
+        os._exit(0)  # an orderly exit crashes if the server's thread is within a step
 
 
 if __name__ == "__main__":

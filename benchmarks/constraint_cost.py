@@ -1,10 +1,10 @@
-"""What constraints cost: CPU for each token, and what a grammar that is known already adds to the first token.
+"""What do constraints cost, in CPU per token and in TTFT?
 
     python -m benchmarks.constraint_cost [--model FOLDER] [--streams 16] [--tokens 200] [--rounds 5]
 
-In process, on the built-in model or another: the engine's threads are timed in CPU seconds, less the model's own runs,
-while all streams write a long call, and while they write freely; the difference is set against a step's time. The first
-token is timed by the clock, from a request of forty tools to its first delta, with and without the tools.
+The engine runs in this process. Its threads' CPU seconds, without the model's own runs, are measured while all streams
+write a long call and while they write freely; the difference is compared with a step's duration. The TTFT is measured
+from a request with forty tools, whose grammar is compiled already, to its first delta, with and without the tools.
 """
 
 from __future__ import annotations
@@ -42,14 +42,18 @@ ENTRY = {
 }
 WRITE = {
     "type": "object",
-    "properties": {"entries": {"type": "array", "items": ENTRY, "minItems": 100}},  # more than there are tokens for
+    "properties": {"entries": {"type": "array", "items": ENTRY, "minItems": 100}},  # more than the token limit allows
     "required": ["entries"],
     "additionalProperties": False,
 }
 
 
 class Clock:
-    """CPU seconds that the engine's threads spend between two runs of a model, and its decode steps by the clock."""
+    """Timings of the engine.
+
+    `between` is the CPU seconds that its threads spend between runs of the model, `steps` the seconds of decode
+    steps.
+    """
 
     def __init__(self) -> None:
         self.between = 0.0
@@ -57,7 +61,7 @@ class Clock:
         self._thread = threading.local()
 
     def watch(self) -> None:
-        """Time every run of every session from now on."""
+        """Patch ModelSession so that every run of every session is timed."""
         run = ModelSession.run
 
         def timed(*args: Any, **options: Any) -> Any:
@@ -76,14 +80,14 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of a token between the runs, in CPU microseconds, and of a step by the clock, in milliseconds."""
+    """CPU microseconds per token outside the model, and milliseconds per decode step."""
 
     token: float
     step: float
 
 
 class Bench:
-    """A running engine on a model, the built-in one if `folder` is None."""
+    """A running engine and chat service on a model (None: the built-in one)."""
 
     def __init__(self, folder: str | None, streams: int) -> None:
         self._clock = Clock()
@@ -102,7 +106,7 @@ class Bench:
         await self._engine.stop()
 
     async def cost(self, tokens: int, *, constrained: bool) -> Cost:
-        """While all streams write that many."""
+        """Measure while all streams write `tokens` tokens each."""
         requests = [self._request(self._long if constrained else Calling(), tokens, i) for i in range(self._streams)]
         before = self._clock.between
         self._clock.steps.clear()
@@ -122,7 +126,7 @@ class Bench:
         return ChatRequest((Message("user", "Hello"),), sampling, calling=calling, max_tokens=tokens)
 
     async def _answer(self, request: ChatRequest) -> int:
-        """How many tokens it has."""
+        """Read the answer to its end, and return its number of tokens."""
         completion = await self._service.chat(request, RequestContext())
         async with aclosing(completion.deltas()) as deltas:
             async for _ in deltas:
@@ -131,7 +135,7 @@ class Bench:
 
 
 async def measure(bench: Bench, streams: int, tokens: int, rounds: int) -> None:
-    """Both ways in turns, medians printed."""
+    """Measure free and constrained answers in turns, and print medians."""
     costs: dict[bool, list[Cost]] = {False: [], True: []}
     delays: dict[bool, list[float]] = {False: [], True: []}
     first = await bench.milliseconds_to_first_token(constrained=True)
@@ -142,23 +146,26 @@ async def measure(bench: Bench, streams: int, tokens: int, rounds: int) -> None:
         for constrained in (False, True):
             delays[constrained].append(await bench.milliseconds_to_first_token(constrained=constrained))
     await bench.stop()
-    free, held = (statistics.median(cost.token for cost in costs[constrained]) for constrained in (False, True))
-    step, held_step = (statistics.median(cost.step for cost in costs[constrained]) for constrained in (False, True))
-    print(f"CPU a token besides the model, {streams} streams: free {free:.1f} us, constrained {held:.1f} us, ", end="")
-    print(f"which is {held - free:.1f} us more (medians of {rounds})")
-    print(f"a step by the clock: free {step:.2f} ms, constrained {held_step:.2f} ms; ", end="")
-    print(f"its constraints' CPU is {(held - free) * streams / step / 1e3:.1%} of a free one")
-    free, held = (statistics.median(delays[constrained]) for constrained in (False, True))
-    print(f"first token: free {free:.2f} ms, constrained by {TOOLS} tools {held:.2f} ms, ", end="")
-    print(f"which is {held - free:.2f} ms more (medians of {10 * rounds}); {first:.1f} ms where they are new")
+    free, enforced = (statistics.median(cost.token for cost in costs[constrained]) for constrained in (False, True))
+    step, enforced_step = (statistics.median(cost.step for cost in costs[constrained]) for constrained in (False, True))
+    print(
+        f"CPU per token without the model, {streams} streams: free {free:.1f} us, constrained {enforced:.1f} us, ",
+        end="",
+    )
+    print(f"{enforced - free:.1f} us more (medians of {rounds})")
+    print(f"duration of a step: free {step:.2f} ms, constrained {enforced_step:.2f} ms; ", end="")
+    print(f"the constraints' CPU is {(enforced - free) * streams / step / 1e3:.1%} of a free step")
+    free, enforced = (statistics.median(delays[constrained]) for constrained in (False, True))
+    print(f"TTFT: free {free:.2f} ms, constrained by {TOOLS} tools {enforced:.2f} ms, ", end="")
+    print(f"{enforced - free:.2f} ms more (medians of {10 * rounds}); {first:.1f} ms with new tools")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="a folder (default: the built-in model)")
-    parser.add_argument("--streams", type=int, default=16)
-    parser.add_argument("--tokens", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--model", help="model folder (default: the built-in model)")
+    parser.add_argument("--streams", type=int, default=16, help="at once (default: 16)")
+    parser.add_argument("--tokens", type=int, default=200, help="per answer (default: 200)")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each kind (default: 5)")
     options = parser.parse_args()
 
     async def run() -> None:

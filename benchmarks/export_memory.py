@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""What exporting a full-size checkpoint takes: resident memory and time.
+"""How much resident memory and time does exporting a full-size checkpoint take?
 
     export_memory.py FOLDER [--dtype q4|fp32]
 
-Writes a random LFM2-8B-A1B checkpoint in bfloat16 under FOLDER (17 GB), exports it (5.4 GB in q4, 33 GB in fp32) in a
-process of its own, prints that process's peak resident memory, and deletes both.
+Writes a random LFM2-8B-A1B checkpoint in bfloat16 under FOLDER (17 GB), exports it (5.4 GB in q4, 33 GB in fp32) in its
+own process, prints that process's peak resident memory, and deletes both.
 """
 
 from __future__ import annotations
@@ -35,21 +35,24 @@ SHAPE = SHAPES["lfm2-8b-a1b"]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, help="for the checkpoint and the export")
     parser.add_argument("--dtype", choices=("q4", "fp32"), default="q4")
     arguments = parser.parse_args()
     checkpoint, out = arguments.folder / "checkpoint", arguments.folder / "exported"
     try:
         in_its_own_process(write_checkpoint, checkpoint)
         in_its_own_process(export, checkpoint, out, arguments.dtype)
-        print(f"{size(checkpoint):.1f} GB of bfloat16 became {size(out):.1f} GB of {arguments.dtype}")
+        print(f"exported {size(checkpoint):.1f} GB of bfloat16 to {size(out):.1f} GB of {arguments.dtype}")
     finally:
-        for made in (checkpoint, out):
-            shutil.rmtree(made, ignore_errors=True)
+        for path in (checkpoint, out):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def in_its_own_process(task: Callable[..., None], *arguments: Any) -> None:
-    """A process's peak memory never falls, and its children inherit it: each task begins with a fresh one."""
+    """Run `task` in a fresh process.
+
+    A process's peak memory never falls, and a forked child inherits it.
+    """
     process = multiprocessing.get_context("spawn").Process(target=task, args=arguments)
     process.start()
     process.join()
@@ -58,15 +61,19 @@ def in_its_own_process(task: Callable[..., None], *arguments: Any) -> None:
 
 
 def export(checkpoint: Path, out: Path, dtype: Dtype) -> None:
+    """Export the checkpoint, and print the time and peak memory taken."""
     started = time.perf_counter()
     export_checkpoint(checkpoint, out, dtype)
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(f"{seconds:.0f} s, at most {peak / 1e9:.2f} GB resident")
+    print(f"{seconds:.0f} s, peak {peak / 1e9:.2f} GB resident")
 
 
 def write_checkpoint(folder: Path) -> None:
-    """A shard for each layer; the numbers repeat after 16 million, which no exporter minds."""
+    """Write one shard per layer.
+
+    The weights repeat after 16 million numbers, which does not affect the export.
+    """
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(SHAPE))
     (folder / "tokenizer.json").write_text("{}")
@@ -82,7 +89,7 @@ def write_checkpoint(folder: Path) -> None:
 
 
 def size(folder: Path) -> float:
-    """In GB."""
+    """Return the size of all files in GB."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
 
 

@@ -1,9 +1,9 @@
-"""What do forced tokens save: those that a call's grammar leaves no choice about, which take one step together?
+"""How much time do forced tokens save?
 
-One stream writes calls of a strict tool, about half of whose tokens are forced, alone and beside 15 streams that write,
-with forcing and without in turns. Asking for logprobs is what turns it off: every token then needs logits of its own.
-Times are of whole requests whose prompt is cached; the steps are those that the server counts, so what is lacking to
-the tokens was forced.
+The grammar leaves no choice about a forced token, so several of them share one step. One stream writes calls of a
+strict tool, alone and beside 15 other streams, with forcing and without in turns. About half of a call's tokens are
+forced. Requesting logprobs turns forcing off, since every token then needs its own logits.
+Times are of whole requests whose prompt is cached; tokens beyond the steps that the server counts were forced.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from benchmarks.load import SAMPLING, Stream, prompt, user
-from benchmarks.report import Cell, Chart, Report
 from benchmarks.servers import Bench, OwnServer, own_server
+from server.bench.load import SAMPLING, Stream, prompt, user
+from server.bench.report import Cell, Chart, Report
 
 PART = "forced"
 QUESTION = "A tool call with and without forced tokens"
 OTHERS = (0, 15)
 PROMPT = 64
-MOST_TOKENS = 3000
-CALLS_A_ROUND = 3
-COLUMNS = ("streams beside it", "tokens", "of them forced", "with forcing s", "without s", "with to without")
+MAX_TOKENS = 3000
+CALLS_PER_ROUND = 3
+COLUMNS = ("other streams", "tokens", "share forced", "with forcing s", "without s", "with to without")
 TOOL = {
     "name": "set_thermostat",
     "description": "Set a room's thermostat",
@@ -49,7 +49,7 @@ CALL: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call: how long it took, its tokens, and the steps that the server made meanwhile."""
+    """Duration and tokens of one call, and the steps that the server made during it."""
 
     seconds: float
     tokens: int
@@ -57,14 +57,14 @@ class Call:
 
 
 async def measure(bench: Bench) -> Report:
-    """With and without in turns, on the same seeds."""
+    """Measure calls with and without forcing in turns, with the same seeds."""
     found: dict[tuple[int, bool], list[Call]] = defaultdict(list)
     async with own_server(bench.model) as server:
         for others in OTHERS:
-            streams = [Stream(user(prompt(PROMPT, f"{others} {i}")), MOST_TOKENS) for i in range(others)]
+            streams = [Stream(user(prompt(PROMPT, f"{others} {i}")), MAX_TOKENS) for i in range(others)]
             async with server.endpoint.running(streams):
-                await _call(server, 0, forcing=True)  # which leaves the prompt in the cache
-                for seed in range(1, bench.rounds * CALLS_A_ROUND + 1):
+                await _call(server, 0, forcing=True)  # puts the prompt into the cache
+                for seed in range(1, bench.rounds * CALLS_PER_ROUND + 1):
                     for forcing in (True, False):
                         found[others, forcing].append(await _call(server, seed, forcing=forcing))
     return _report(found)
@@ -88,7 +88,7 @@ def _report(found: dict[tuple[int, bool], list[Call]]) -> Report:
         forced, free = [found[others, forcing] for forcing in (True, False)]
         seconds = [median(call.seconds for call in calls) for calls in (forced, free)]
         share = sum(call.tokens - call.steps for call in forced) / sum(call.tokens for call in forced)
-        alone = others == 0  # or the steps are those of others as well
+        alone = others == 0  # beside others the steps are shared
         tokens = median(call.tokens for call in forced)
         rows.append([str(others), float(tokens), share if alone else None, *seconds, seconds[0] / seconds[1]])
         name = f"beside {others} streams" if others else "alone"

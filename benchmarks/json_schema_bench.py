@@ -1,12 +1,14 @@
-"""How much of real JSON schemas is enforced, and how exactly: JSONSchemaBench through the server's own grammars.
+"""How many real JSON schemas are enforced, and how exactly?
 
     python -m benchmarks.json_schema_bench SCHEMAS.jsonl[.xz] [--limit 300] [--offset 0] [--verbose]
 
-A line of the file (see github.com/guidance-ai/jsonschemabench): {"schema": .., "tests": [{"valid": .., "data": ..}]}.
-Each schema is compiled as a response_format and, if its root is an object, as a tool's parameters, all enforced; then
-its instances are fed as tokens of the built-in tokenizer. Instances are put in the schema's order first; a call's leave
-out properties that the schema does not know. Valid instances that are rejected only for properties that their schema
-does not list are counted apart. Needs jsonschema: an instance whose validity this changes is left out.
+Runs JSONSchemaBench (github.com/guidance-ai/jsonschemabench) through the server's grammars. A line of the file is
+{"schema": .., "tests": [{"valid": .., "data": ..}]}.
+
+Each schema is compiled as a strict response_format and, if its root is an object, as a strict tool's parameters. Its
+instances are then fed to the grammar as tokens of the built-in tokenizer, with their keys in the schema's order. A
+call's arguments omit properties that the schema does not define; an instance whose validity this changes is skipped.
+Valid instances that are rejected only for properties that their schema does not list are counted apart.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from urllib.parse import unquote
 
 import jsonschema
 
+from server.bench.load import percentile
 from server.chat.constrained.analysis import compile_grammar
 from server.chat.constrained.compiler import CompiledGrammar, GrammarCompiler
 from server.chat.constrained.grammar import CallMode, call_grammar, text_grammar
@@ -35,8 +38,8 @@ from server.chat.tokenizer import Tokenizer
 from server.chat.tool_calls.call_syntax import render_call
 from server.chat.types import TextForm, Tool
 from server.errors import InvalidRequestError
+from server.loading import BUILT_IN
 
-DEMO = Path(__file__).parent.parent / "server" / "demo"
 MAX_DEPTH = 30
 ITEMS = ("items", "prefixItems", "additionalItems")
 OTHERS = "additionalProperties"
@@ -44,13 +47,13 @@ COMPOSING = {"allOf", "anyOf", "oneOf", "not", "if", "$ref", "patternProperties"
 
 
 class Keys:
-    """Which properties a schema knows of, in its order, and what it says of each."""
+    """The properties that a schema defines, in its order, and their schemas."""
 
     def __init__(self, document: Any) -> None:
         self._document = document
 
     def ordered(self, instance: Any, schema: Any, depth: int = 0) -> Any:
-        """`instance` with the keys of its objects in the order of `schema`, those that it does not name last."""
+        """Return `instance` with its keys in the order of `schema`, undefined ones last."""
         if depth > MAX_DEPTH:
             return instance
         parts = list(self._parts(schema, instance))
@@ -80,7 +83,7 @@ class Keys:
         return {name: self.listed(instance[name], known.get(name, {}), depth + 1) for name in names}
 
     def known(self, schema: Any, instance: Any) -> dict[str, Any]:
-        """The properties of `schema`, then what it requires besides."""
+        """Return the properties of `schema`, then other required ones."""
         known: dict[str, list[Any]] = {}
         required: list[str] = []
         for part in self._parts(schema, instance):
@@ -94,14 +97,17 @@ class Keys:
         return {name: {"allOf": values} for name, values in known.items()}
 
     def _parts(self, schema: Any, instance: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
-        """The schemas that `schema` is made of, in order; of alternatives those that `instance` satisfies, if any."""
+        """Yield the parts of `schema` in order.
+
+        Alternatives that are invalid for `instance` are left out, unless all are.
+        """
         if not isinstance(schema, dict) or depth > MAX_DEPTH:
             return
         own = False
         for keyword, value in schema.items():
             if keyword in ("allOf", "anyOf", "oneOf") and isinstance(value, list):
-                holding = value if keyword == "allOf" else [one for one in value if self._holds(one, instance)]
-                for one in holding or value:
+                valid = value if keyword == "allOf" else [one for one in value if self._accepts(one, instance)]
+                for one in valid or value:
                     yield from self._parts(one, instance, depth + 1)
             elif keyword == "$ref" and isinstance(value, str):
                 yield from self._parts(self._target(value), instance, depth + 1)
@@ -109,7 +115,7 @@ class Keys:
                 own = True
                 yield schema
 
-    def _holds(self, schema: Any, instance: Any) -> bool:
+    def _accepts(self, schema: Any, instance: Any) -> bool:
         if not isinstance(schema, dict):
             return bool(schema)
         context = {name: self._document[name] for name in ("$schema", "$defs", "definitions") if name in self._document}
@@ -127,7 +133,7 @@ class Keys:
 
 @dataclass
 class Tally:
-    """What came of one way to use the schemas."""
+    """Results of one way to use the schemas."""
 
     name: str
     schemas: int = 0
@@ -138,29 +144,31 @@ class Tally:
     def report(self) -> None:
         enforced = len(self.compile_ms)
         invalid, valid = self.instances["invalid"], self.instances["valid"]
-        times = sorted(self.compile_ms) or [0.0]
+        times = self.compile_ms or [0.0]
         print(f"{self.name}: {enforced} of {self.schemas} schemas enforced ({enforced / max(1, self.schemas):.1%})")
         print(f"  invalid accepted {self.instances['invalid accepted']} of {invalid}, ", end="")
         print(f"valid rejected {self.instances['valid rejected']} of {valid}", end=" ")
         print(f"({self.instances['valid rejected'] / max(1, valid):.2%}), ", end="")
         print(f"besides {self.instances['unlisted']} with properties that the schema does not list")
-        p99 = times[min(len(times) - 1, int(len(times) * 0.99))]
-        print(f"  compile ms: median {statistics.median(times):.2f}, p99 {p99:.2f}, longest {times[-1]:.1f}")
+        median, p99 = statistics.median(times), percentile(times, 99)
+        print(f"  compile ms: median {median:.2f}, p99 {p99:.2f}, longest {max(times):.1f}")
         for reason, count in self.refusals.most_common(12):
             print(f"  refused {count:4}  {reason}")
 
 
 class Bench:
+    """Compiles schemas in both ways and tallies the results."""
+
     def __init__(self, verbose: bool) -> None:
-        self._tokenizer = Tokenizer.load(DEMO)
-        vocab_size = json.loads((DEMO / "config.json").read_text())["vocab_size"]
+        self._tokenizer = Tokenizer.load(BUILT_IN)
+        vocab_size = json.loads((BUILT_IN / "config.json").read_text())["vocab_size"]
         self._compiler = GrammarCompiler(self._tokenizer, vocab_size, [self._tokenizer.special["<|im_end|>"]])
         self._verbose = verbose
         self.parameters = Tally("tool parameters")
         self.response_format = Tally("response_format")
 
     def add(self, name: str, schema: Any, tests: Sequence[dict[str, Any]]) -> None:
-        """Runs the schema through both ways."""
+        """Test the schema in both ways."""
         keys = Keys(schema)
         ordered = [(test["valid"], keys.ordered(test["data"], schema)) for test in tests]
         if compiled := self._compile(self.response_format, name, schema, as_call=False):
@@ -175,7 +183,7 @@ class Bench:
             calls = []
             for valid, data in ordered:
                 if not isinstance(data, dict):
-                    continue  # no call can say it
+                    continue  # not expressible as a call
                 arguments = _known(data, schema, keys)
                 if len(arguments) != len(data) and _is_valid(arguments, schema) != valid:
                     continue
@@ -246,7 +254,7 @@ def _known(data: dict[str, Any], schema: dict[str, Any], keys: Keys) -> dict[str
 
 
 def _calls(arguments: dict[str, Any], schema: dict[str, Any]) -> list[str]:
-    """The call's spellings: arguments by their names and the rest behind `**`, or all of them there."""
+    """Return the call's spellings: named arguments with a `**` rest, or all in `**`."""
     names = {*schema.get("properties", {}), *_as_list(schema.get("required", []))}
     plain = {name: value for name, value in arguments.items() if name in names and "**" not in _rendered({name: value})}
     rest = {name: value for name, value in arguments.items() if name not in plain}
@@ -265,7 +273,7 @@ def _rendered(arguments: dict[str, Any]) -> str:
 def _is_valid(instance: Any, schema: Any) -> bool:
     try:
         return bool(jsonschema.validators.validator_for(schema)(schema).is_valid(instance))
-    except Exception:  # a schema that jsonschema cannot read tells nothing
+    except Exception:  # jsonschema cannot read the schema
         return False
 
 
@@ -275,9 +283,9 @@ def _text(value: Any) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--offset", type=int, default=0)
-    parser.add_argument("--limit", type=int)
+    parser.add_argument("file", type=Path, help="schemas, one per line")
+    parser.add_argument("--offset", type=int, default=0, help="schemas to skip (default: 0)")
+    parser.add_argument("--limit", type=int, help="schemas to test (default: all)")
     parser.add_argument("--verbose", action="store_true", help="print every refusal and every wrong verdict")
     options = parser.parse_args()
     bench = Bench(options.verbose)

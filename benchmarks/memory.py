@@ -1,9 +1,9 @@
-"""What does a token held cost in memory, and is all of it given back?
+"""How much memory does a token take, and is all of it returned?
 
-Streams with one long prompt, which the prefix cache has, fill the slots within seconds while the server's anonymous
-memory is read from the kernel, and what it says it holds from /metrics. Counted apart: the slots' bytes a token (the
-slope of anonymous memory less the cache's bytes while they fill), and the cache's, as reported, with its checkpoints of
-convolution state apart. Linux only.
+Streams with one long, cached prompt fill the slots within seconds. Meanwhile the kernel reports the server's anonymous
+memory, and /metrics its tokens and cache bytes. The slots' bytes per token are the slope of anonymous memory, less the
+cache's bytes, while the slots fill. The cache's bytes per token are as reported, without and with its checkpoints.
+Linux only.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from benchmarks.load import Stream, prompt, user
-from benchmarks.machine import anonymous_bytes
-from benchmarks.report import Cell, Chart, Report
+from benchmarks.processes import anonymous_bytes
 from benchmarks.servers import Bench, OwnServer, own_server
+from server.bench.load import Stream, prompt, user
+from server.bench.report import Cell, Chart, Report
 from server.runtime.model_folder import open_model_folder
 
 PART = "memory"
-QUESTION = "Memory against tokens held"
+QUESTION = "Memory by tokens held"
 STREAMS = 16
 TOKENS = 100
 SAMPLE_SECONDS = 0.2
-MOST_POINTS = 30
+MAX_POINTS = 30
 FLOAT_BYTES = {onnx.TensorProto.FLOAT: 4, onnx.TensorProto.FLOAT16: 2}
 COLUMNS = ("", "measured", "expected", "measured to expected")
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A moment's anonymous memory of the process in bytes, and what the server says it holds."""
+    """The process's anonymous memory, and the tokens and bytes in /metrics."""
 
     anonymous: int
     slot_tokens: int
@@ -44,15 +44,15 @@ class Sample:
     window_bytes: int
 
     @property
-    def besides_cache(self) -> int:
+    def without_cache(self) -> int:
         return self.anonymous - self.cache_bytes
 
 
 async def measure(bench: Bench) -> Report:
-    """Once: what is looked at is a slope, not a time."""
-    length = bench.sizes.memory_tokens // STREAMS
+    """Measure once, since a slope is less noisy than times."""
+    length = bench.sizes.memory // STREAMS
     async with own_server(bench.model, "--max-seqs", str(STREAMS)) as server:
-        await _fill(server, length, "warm")  # the working memory of all kinds of steps, which the sessions keep
+        await _fill(server, length, "warm")  # sessions keep the working memory of every kind of step
         before = await _sample(server)
         async with _sampled(server) as samples:
             await _fill(server, length, "load")
@@ -61,7 +61,7 @@ async def measure(bench: Bench) -> Report:
 
 
 def kv_bytes_per_token(path: Path) -> int:
-    """What the graph's attention layers keep for a token."""
+    """Return the bytes of one token's keys and values in all attention layers."""
     folder = open_model_folder(path)
     total = 0
     for state in onnx.load(folder.graph, load_external_data=False).graph.input:
@@ -73,7 +73,7 @@ def kv_bytes_per_token(path: Path) -> int:
 
 
 async def _fill(server: OwnServer, length: int, seed: str) -> None:
-    """One stream alone, whose prompt is new, then all slots with the same prompt."""
+    """Run one stream with a new prompt, then fill all slots with the same prompt."""
     messages = user(prompt(length, seed))
     await server.endpoint.run(Stream(messages, 1))
     await server.endpoint.run_all([Stream(messages, TOKENS) for _ in range(STREAMS)])
@@ -103,25 +103,25 @@ def _report(samples: list[Sample], before: Sample, after: Sample, expected: int)
     peak = max(range(len(samples)), key=lambda i: samples[i].slot_tokens)
     growing, ending = samples[: peak + 1], samples[peak:]
     held = [sample.slot_tokens for sample in growing]
-    slope = float(np.polyfit(held, [sample.besides_cache for sample in growing], 1)[0])
-    rows: list[list[Cell]] = [["slots, bytes a token", slope, float(expected), slope / expected]]
+    slope = float(np.polyfit(held, [sample.without_cache for sample in growing], 1)[0])
+    rows: list[list[Cell]] = [["slots, bytes per token", slope, float(expected), slope / expected]]
     if cached := after.cache_tokens:
         cost = (after.cache_bytes - after.window_bytes) / cached
-        rows.append(["prefix cache, bytes a token", cost, float(expected), cost / expected])
-        rows.append(["its checkpoints, bytes a token", after.window_bytes / cached, "", ""])
-    megabytes = [sample.besides_cache / 1e6 for sample in (after, before)]
+        rows.append(["prefix cache, bytes per token", cost, float(expected), cost / expected])
+        rows.append(["its checkpoints, bytes per token", after.window_bytes / cached, "", ""])
+    megabytes = [sample.without_cache / 1e6 for sample in (after, before)]
     rows.append(
-        ["anonymous memory less the cache after the load, MB, and before", *megabytes, megabytes[0] / megabytes[1]]
+        ["anonymous memory without the cache, MB, after the load and before", *megabytes, megabytes[0] / megabytes[1]]
     )
     lines = {
-        "while they grow": _points(growing, before),
-        "while they end": _points(ending, before),
-        f"{expected:,} bytes a token": [(0.0, 0.0), (float(held[-1]), held[-1] * expected / 1e6)],
+        "while filling": _points(growing, before),
+        "while emptying": _points(ending, before),
+        f"{expected:,} bytes per token": [(0.0, 0.0), (float(held[-1]), held[-1] * expected / 1e6)],
     }
-    return Report(PART, QUESTION, COLUMNS, rows, [Chart("Memory that the slots take", "tokens held", "MB", lines)])
+    return Report(PART, QUESTION, COLUMNS, rows, [Chart("Memory of the slots", "tokens held", "MB", lines)])
 
 
 def _points(samples: list[Sample], before: Sample) -> list[tuple[float, float]]:
-    """Tokens and megabytes more than before."""
-    some = samples[:: len(samples) // MOST_POINTS + 1]
-    return [(float(sample.slot_tokens), (sample.besides_cache - before.besides_cache) / 1e6) for sample in some]
+    """Return some samples as (tokens, megabytes more than `before`)."""
+    some = samples[:: len(samples) // MAX_POINTS + 1]
+    return [(float(sample.slot_tokens), (sample.without_cache - before.without_cache) / 1e6) for sample in some]

@@ -1,10 +1,10 @@
-"""How soon a prepared model is served, against the bare session on the same files; what a second server takes.
+"""How soon is a prepared model served, and what memory does a second server take?
 
     python -m benchmarks.prepared_start MODEL_FOLDER [--rounds 3] [--prepared-folder FOLDER]
 
-Raw: a new process that imports onnxruntime and creates one session on the prepared copy. Server: `lfm-serve serve`
-until /ready says 200. They take turns; the ratio of medians is the figure to quote. Memory: the anonymous memory of the
-first and of a second server on the same copy, at rest.
+The raw session, for comparison, is a new process that imports onnxruntime and creates one session on the prepared copy.
+The server is `lfm-serve serve` until /ready answers 200. They take turns; quote the ratio of medians. Memory is the
+anonymous memory of the first and of a second idle server on the same copy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.machine import anonymous_bytes
+from benchmarks.processes import anonymous_bytes
 from server.runtime import prepared
 from server.runtime.cpu import available_threads
 from server.runtime.graph import Precision, load
@@ -37,7 +37,7 @@ print(time.perf_counter() - start)
 
 
 def raw_seconds(copy: Path) -> float:
-    """From the start of the interpreter to the created session."""
+    """Measure from the start of the interpreter to the created session."""
     start = time.perf_counter()
     command = [sys.executable, "-c", RAW, str(copy / prepared.GRAPH), str(available_threads())]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -45,7 +45,7 @@ def raw_seconds(copy: Path) -> float:
 
 
 class Server:
-    """A started server; `seconds` is how long it took to be ready."""
+    """A ready server; `seconds` is the time it took to start."""
 
     def __init__(self, folder: Path, root: Path, port: int) -> None:
         start = time.perf_counter()
@@ -77,23 +77,25 @@ class Server:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="a model folder that has been prepared")
-    parser.add_argument("--rounds", type=int, default=3, help="times each is measured, in turns (default 3)")
-    parser.add_argument("--prepared-folder", type=Path, default=prepared.default_folder())
+    parser.add_argument("model", type=Path, help="folder of a model with a prepared copy")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each, in turns (default: 3)")
+    parser.add_argument(
+        "--prepared-folder", type=Path, default=prepared.default_folder(), help="folder of prepared copies"
+    )
     args = parser.parse_args()
     graph = load(open_model_folder(args.model).graph, Precision.FAST)
     copy = args.prepared_folder / prepared.key(graph)
     if not copy.exists():
-        raise SystemExit(f"{args.model} is not prepared in {args.prepared_folder}.")
-    raw_seconds(copy)  # so that both find the files in memory
-    raws, serveds = [], []
+        raise SystemExit(f"{args.model} has no prepared copy in {args.prepared_folder}.")
+    raw_seconds(copy)  # brings the files into memory for both
+    raw, served = [], []
     for _ in range(args.rounds):
-        raws.append(raw_seconds(copy))
+        raw.append(raw_seconds(copy))
         server = Server(args.model, args.prepared_folder, 8411)
-        serveds.append(server.seconds)
+        served.append(server.seconds)
         server.stop()
-        print(f"raw session {raws[-1]:5.2f} s   server ready {serveds[-1]:5.2f} s", flush=True)
-    print(f"ready / raw = {statistics.median(serveds) / statistics.median(raws):.2f} (medians of {args.rounds})")
+        print(f"raw session {raw[-1]:5.2f} s   server ready {served[-1]:5.2f} s", flush=True)
+    print(f"ready / raw = {statistics.median(served) / statistics.median(raw):.2f} (medians of {args.rounds})")
     servers = [Server(args.model, args.prepared_folder, port) for port in (8411, 8412)]
     first, second = (server.anonymous_gigabytes() for server in servers)
     for server in servers:

@@ -1,7 +1,7 @@
-"""Tools with random JSON schemas, the same for the same seed: every keyword that is enforced, odd names included.
+"""Tools with random JSON schemas that use every enforced keyword and odd names.
 
-Strings are at most 40 long, arrays hold at most 4, recursion may end at any step: a model of random weights seldom
-closes anything by itself.
+Strings have at most 40 characters, arrays at most 4 items, and recursion may end at any step: random weights rarely
+close anything on their own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 TOOLS_FILE = Path(__file__).with_name("tools.jsonl")
 LONGEST_STRING = 40
 LONGEST_ARRAY = 4
-MOST_OPEN_PROPERTIES = 2
+MAX_OPEN_PROPERTIES = 2
 MAX_DEPTH = 3
 
 WORDS = (
@@ -42,13 +42,13 @@ Schema = dict[str, Any]
 
 
 def tools_of_file() -> list[Schema]:
-    """Functions shaped like those of real servers, with an end to what a model may write."""
+    """Return the functions of tools.jsonl, whose arguments are bounded in length."""
     lines = TOOLS_FILE.read_text(encoding="utf-8").splitlines()
-    return [{**tool, "parameters": _with_an_end(tool.get("parameters", {}))} for tool in map(json.loads, lines)]
+    return [{**tool, "parameters": _bounded(tool.get("parameters", {}))} for tool in map(json.loads, lines)]
 
 
 def random_tools(count: int, seed: int) -> list[Schema]:
-    """`count` functions: name, description and parameters."""
+    """Return `count` functions with a name, a description and parameters."""
     rng = random.Random(seed)
     return [{"name": _tool_name(rng, i), "description": "Random.", **_Maker(rng).parameters()} for i in range(count)]
 
@@ -59,7 +59,7 @@ def _tool_name(rng: random.Random, number: int) -> str:
 
 
 class _Maker:
-    """The schema of one tool."""
+    """Makes the schema of one tool."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -79,7 +79,7 @@ class _Maker:
         return self._rng.random() < share
 
     def _define(self) -> None:
-        """One plain definition, and perhaps a tree of it."""
+        """Add a plain definition, and perhaps a recursive one that uses it."""
         self._definitions["plain"] = self._value(MAX_DEPTH - 1)
         if self._chance(0.5):
             again = self._rng.choice(
@@ -172,7 +172,7 @@ class _Maker:
         return {"oneOf": [branch(kind) for kind in ("circle", "square")]}
 
     def _composed(self, depth: int) -> Schema:
-        """An object of two parts."""
+        """Return an object composed of two parts by allOf."""
         parts = [
             {"type": "object", "properties": {name: self._value(depth + 1)}, "required": [name]}
             for name in self._rng.sample(WORDS, 2)
@@ -190,32 +190,36 @@ def _closed() -> Schema:
     return {"additionalProperties": False}
 
 
-def _with_an_end(schema: Any) -> Any:
-    """`schema` with short strings and arrays; what it leaves open holds little."""
+def _bounded(schema: Any) -> Any:
+    """Return `schema` with bounded strings, arrays and additional properties."""
     if isinstance(schema, list):
-        return [_with_an_end(one) for one in schema]
+        return [_bounded(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    ended = {
-        keyword: {name: _with_an_end(one) for name, one in value.items()}
+    bounded = {
+        keyword: {name: _bounded(one) for name, one in value.items()}
         if keyword in ("properties", "patternProperties", "$defs", "definitions")
         else value
         if keyword in ("enum", "const", "default", "examples", "allOf")
-        else _with_an_end(value)
+        else _bounded(value)
         for keyword, value in schema.items()
     }
-    types = ended.get("type", ())
+    types = bounded.get("type", ())
     types = [types] if isinstance(types, str) else types
-    if "string" in types and not ended.keys() & {"enum", "const", "pattern"}:
-        ended["maxLength"] = max(min(ended.get("maxLength", LONGEST_STRING), LONGEST_STRING), ended.get("minLength", 0))
+    if "string" in types and not bounded.keys() & {"enum", "const", "pattern"}:
+        bounded["maxLength"] = max(
+            min(bounded.get("maxLength", LONGEST_STRING), LONGEST_STRING), bounded.get("minLength", 0)
+        )
     if "array" in types:
-        ended["maxItems"] = max(min(ended.get("maxItems", LONGEST_ARRAY), LONGEST_ARRAY), ended.get("minItems", 0))
-        ended.setdefault("items", {"type": "string", "maxLength": LONGEST_STRING})
-    others = ended.get("additionalProperties", "properties" not in ended)
-    if "object" in types and "properties" in ended:
-        ended.setdefault("additionalProperties", False)
-    if "object" in types and others is not False and not ended.keys() & {"patternProperties", "allOf", "anyOf"}:
-        ended["additionalProperties"] = {"type": "string", "maxLength": 20} if others is True else others
-        if not ended.get("properties"):  # else it cannot be enforced
-            ended.setdefault("maxProperties", MOST_OPEN_PROPERTIES)
-    return ended
+        bounded["maxItems"] = max(
+            min(bounded.get("maxItems", LONGEST_ARRAY), LONGEST_ARRAY), bounded.get("minItems", 0)
+        )
+        bounded.setdefault("items", {"type": "string", "maxLength": LONGEST_STRING})
+    others = bounded.get("additionalProperties", "properties" not in bounded)
+    if "object" in types and "properties" in bounded:
+        bounded.setdefault("additionalProperties", False)
+    if "object" in types and others is not False and not bounded.keys() & {"patternProperties", "allOf", "anyOf"}:
+        bounded["additionalProperties"] = {"type": "string", "maxLength": 20} if others is True else others
+        if not bounded.get("properties"):  # else it cannot be enforced
+            bounded.setdefault("maxProperties", MAX_OPEN_PROPERTIES)
+    return bounded

@@ -1,4 +1,4 @@
-"""The raw session: the served graph in a bare loop, its state bound in place. No scheduler, no sampling, no HTTP."""
+"""The raw session: the served graph in a loop without scheduler, sampling or HTTP."""
 
 from __future__ import annotations
 
@@ -20,20 +20,25 @@ CHUNK = 512
 
 
 class RawSession:
-    """Up to `batch` sequences of `max_len` tokens. Where the model is prepared it shares the server's weights."""
+    """Up to `batch` sequences of `max_len` tokens.
+
+    Uses the server's prepared copy if there is one.
+    """
+
+    name = "raw session"
 
     def __init__(self, folder: Path, batch: int, max_len: int) -> None:
         model = open_model_folder(folder)
-        settings = Settings()  # of the environment, which the server has as well
+        settings = Settings()  # from the same environment variables as the server's
         threads, prepared = settings.threads or available_threads(), settings.prepared_folder or default_folder()
         graph = choose_graph(load(model.graph, Precision(settings.precision)), prepared, print)
         self._session = ModelSession(graph, SessionOptions(threads, CHUNK), model.head_dim)
         self._slots = SlotPool(self._session.contract.states, batch, max_len)
-        # Tokens at random, not the likeliest: greedy rows fall into one rut, and rows that agree share their experts.
+        # Random tokens: greedy rows end up repeating one phrase, and rows with equal tokens share their experts.
         self._tokens = np.random.default_rng(0).integers(100, 1000, (batch, max_len))
 
     def prefill(self, slot: int, length: int) -> float:
-        """Read a prompt into an empty slot; seconds."""
+        """Prefill a prompt into an empty slot; return the seconds taken."""
         start = time.perf_counter()
         self._slots.clear(slot)
         for first in range(0, length, CHUNK):
@@ -42,7 +47,7 @@ class RawSession:
         return time.perf_counter() - start
 
     def decode(self, batch: int, past: int, steps: int) -> float:
-        """Steps of the first `batch` slots, each with `past` tokens; seconds."""
+        """Decode `steps` tokens after `past` in `batch` slots; return the seconds taken."""
         start = time.perf_counter()
         for length in range(past, past + steps):
             tokens = self._tokens[:batch, length : length + 1]

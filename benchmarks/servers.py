@@ -1,10 +1,9 @@
-"""The servers that are compared: ours, started for the purpose with a model and options, and any other by its URL."""
+"""The servers under comparison: our own, and any other endpoint by its URL."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,32 +15,34 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from benchmarks.load import Endpoint
+from benchmarks.processes import cpu_seconds, free_port
+from server.bench import pace
+from server.bench.load import Endpoint
 from server.loading import BUILT_IN
 
 OURS = "lfm-serve"
 START_SECONDS = 300
-IDLE_TICKS = 10
-"""Of 10 ms in a second."""
+IDLE_SHARE = 0.1
+"""Share of one core below which a process counts as idle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much each question asks: in full, or as much as the built-in model and a minute are good for."""
+    """How much work each part does; tokens."""
 
-    long_prompt: int
-    decode_tokens: int
-    memory_tokens: int
-    idle_seconds: float
+    pace: pace.Sizes
+    decode: int
+    memory: int
 
 
-FULL = Sizes(long_prompt=4_000, decode_tokens=48, memory_tokens=64_000, idle_seconds=6)
-QUICK = Sizes(long_prompt=2_000, decode_tokens=200, memory_tokens=24_000, idle_seconds=0.5)
+FULL = Sizes(pace.Sizes(long_prompt=4_000, idle_seconds=6), decode=48, memory=64_000)
+QUICK = Sizes(pace.Sizes(long_prompt=2_000, idle_seconds=0.5), decode=200, memory=24_000)
+"""For the built-in model: all parts together take about a minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a run is about: our server on `model` (None: the built-in one), endpoints to compare with, how often."""
+    """Options of a run; `model` None is the built-in model."""
 
     model: Path | None
     against: tuple[str, ...]
@@ -58,7 +59,7 @@ class Bench:
 
     @contextlib.asynccontextmanager
     async def endpoints(self) -> AsyncIterator[list[Endpoint]]:
-        """Ours first."""
+        """Start our server for the block and connect to all endpoints, ours first."""
         async with own_server(self.model) as ours:
             others = [await Endpoint.connect(name_of(url), url.partition("=")[2] or url) for url in self.against]
             yield [ours.endpoint, *others]
@@ -66,14 +67,14 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class OwnServer:
-    """Our server in a process of its own."""
+    """Our server in its own process."""
 
     endpoint: Endpoint
     url: str
     pid: int
 
     async def metrics(self) -> dict[str, float]:
-        """What it says of itself, by name and labels as they are written."""
+        """Return the samples of /metrics by name and labels, spelled as in the response."""
         async with httpx.AsyncClient() as client:
             text = (await client.get(f"{self.url}/metrics")).raise_for_status().text
         lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
@@ -81,17 +82,15 @@ class OwnServer:
 
 
 def name_of(url: str) -> str:
-    """What an endpoint's URL is called: NAME=URL names it, else its host and port do."""
+    """Return NAME of "NAME=URL", or the host and port of a plain URL."""
     name, separator, _ = url.partition("=")
     return name if separator and "/" not in name else urlsplit(url).netloc
 
 
 @contextlib.asynccontextmanager
 async def own_server(model: Path | None, *options: str, name: str = OURS) -> AsyncIterator[OwnServer]:
-    """Start `lfm-serve serve` on a free port, wait until it is ready, and stop it at the end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    """Run `lfm-serve serve` during the block, which starts once the server is idle."""
+    port = free_port()
     command = [sys.executable, "-m", "server", "serve", "--port", str(port), *options]
     command += ["--model", str(model)] if model else []
     url = f"http://127.0.0.1:{port}"
@@ -107,7 +106,7 @@ async def own_server(model: Path | None, *options: str, name: str = OURS) -> Asy
 
 
 async def _is_ready(process: subprocess.Popen[bytes], url: str) -> bool:
-    """Wait for it; False where it ended or takes too long."""
+    """Wait until the server is ready; return False if it ended or takes too long."""
     give_up = time.monotonic() + START_SECONDS
     async with httpx.AsyncClient(base_url=url) as client:
         while time.monotonic() < give_up and process.poll() is None:
@@ -119,14 +118,8 @@ async def _is_ready(process: subprocess.Popen[bytes], url: str) -> bool:
 
 
 async def _until_idle(pid: int) -> None:
-    """Wait until a process does nothing any more: a server opens its narrow sessions when it is ready already."""
-    spent, before = _cpu_ticks(pid), -IDLE_TICKS
-    while spent - before >= IDLE_TICKS:
+    """Wait until the process is idle: a ready server still opens its narrow sessions."""
+    spent, before = cpu_seconds(pid), -IDLE_SHARE
+    while spent - before >= IDLE_SHARE:
         await asyncio.sleep(1)
-        spent, before = _cpu_ticks(pid), spent
-
-
-def _cpu_ticks(pid: int) -> int:
-    """Ticks of 10 ms that a process has computed; 0 where that is not told (Linux does)."""
-    stat = Path(f"/proc/{pid}/stat")
-    return sum(map(int, stat.read_text().rpartition(")")[2].split()[11:13])) if stat.exists() else 0
+        spent, before = cpu_seconds(pid), spent

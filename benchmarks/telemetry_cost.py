@@ -1,14 +1,13 @@
-"""What do metrics, logs and traces cost at 64 streams, together?
+"""What do metrics, logs and traces together cost at 64 streams?
 
     python -m benchmarks.telemetry_cost [--pairs 6] [--rounds 6] [--streams 64] [--requests 1] [--tokens 256]
 
-Two servers with the built-in model take turns, pair after pair: two processes of one program differ by some percent for
-as long as they live. One counts its metrics and is scraped every second, logs JSON into a file, and sends every
-request's spans to a collector (OTLP). The other one counts nothing, logs nothing of requests and traces nothing. A
-round's ratio compares the two right after each other; the median of the ratios is the figure to quote, of tokens per
-second as clients get them, and of the server's own processor time per token, which says more where the machine is
-shared. Nearly all of it is a cost of requests, not of tokens: the shorter the answers, the more it is. Clients do next
-to nothing, as they have the same cores.
+Two servers on the built-in model take turns. The observed one counts metrics and is scraped every second, logs JSON to
+a file, and sends every request's spans to an OTLP collector. The bare one does none of this. Each round yields a ratio
+of throughputs and one of the servers' CPU time per token, which is less noisy on a shared machine; quote the medians.
+Several pairs of servers are started, because two processes of one program differ by a few percent throughout their
+lives. Nearly all of the cost is per request, so shorter answers cost more. The clients share the cores and do very
+little.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import contextlib
 import http.server
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -27,15 +25,15 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from benchmarks.load import prompt, user
+from benchmarks.processes import cpu_seconds, free_port
+from server.bench.load import prompt, user
 
-WATCHED = "from server.cli import main; main()"
+OBSERVED = "from server.cli import main; main()"
 BARE = f"""
 from server.telemetry.metrics import Metrics
 Metrics.step = Metrics.request = lambda self, record: None
-{WATCHED}
+{OBSERVED}
 """
 COLLECTOR = "from benchmarks.telemetry_cost import collect; collect({port})"
 SCRAPE_SECONDS = 1
@@ -44,19 +42,13 @@ PROMPT = 32  # tokens
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One of the two, in a process of its own."""
+    """A server in its own process."""
 
     port: int
     pid: int
 
-    @property
-    def cpu_seconds(self) -> float:
-        """Processor time that its process has used."""
-        user_ticks, system_ticks = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-        return (int(user_ticks) + int(system_ticks)) / os.sysconf("SC_CLK_TCK")
-
-    async def ask(self, method: str, path: str, body: bytes = b"") -> bytes:
-        """The whole answer, undecoded."""
+    async def request(self, method: str, path: str, body: bytes = b"") -> bytes:
+        """Send a request and return the whole response, not parsed."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         head = (
             f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -69,7 +61,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """`streams` at once, each `requests` times in a row, with `tokens` in each answer."""
+    """`streams` at once, of `requests` requests each, with `tokens` tokens per answer."""
 
     streams: int
     requests: int
@@ -78,14 +70,14 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of one turn."""
+    """Results of one turn."""
 
     tokens_per_second: float
     cpu_ms_per_token: float
 
 
 class Sink(http.server.BaseHTTPRequestHandler):
-    """A collector that takes everything and keeps nothing."""
+    """A collector that accepts and discards everything."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -97,20 +89,13 @@ class Sink(http.server.BaseHTTPRequestHandler):
 
 
 def collect(port: int) -> None:
-    """Serve a collector until the process is ended."""
+    """Run a collector until the process ends."""
     http.server.ThreadingHTTPServer(("127.0.0.1", port), Sink).serve_forever()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager
 def process(code: str, *options: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Python running `code`, with its output in a file, until the end of the block."""
+    """Run `code` in a Python process during the block, with its output in a file."""
     with (
         tempfile.TemporaryFile() as log,
         subprocess.Popen(
@@ -125,7 +110,7 @@ def process(code: str, *options: str, **variables: str) -> Iterator[subprocess.P
 
 @contextlib.asynccontextmanager
 async def serving(code: str, streams: int, *options: str, **variables: str) -> AsyncIterator[Server]:
-    """A server that `code` starts, once it is ready."""
+    """Run the server that `code` starts during the block, once it is ready."""
     port = free_port()
     options = ("serve", "--port", str(port), "--max-seqs", str(streams), *options)
     with process(code, *options, **variables) as started:
@@ -139,33 +124,33 @@ async def serving(code: str, streams: int, *options: str, **variables: str) -> A
 async def is_ready(server: Server) -> bool:
     await asyncio.sleep(0.1)
     with contextlib.suppress(OSError):
-        return b" 200 " in (await server.ask("GET", "/ready")).split(b"\r\n", 1)[0]
+        return b" 200 " in (await server.request("GET", "/ready")).split(b"\r\n", 1)[0]
     return False
 
 
 async def measure(server: Server, load: Load, turn: int) -> Figures:
-    """One turn of the load."""
+    """Measure one turn of the load."""
 
     async def client(number: int) -> int:
         tokens = 0
         for i in range(load.requests):
-            asked = {"messages": user(prompt(PROMPT, (turn, number, i))), "max_tokens": load.tokens, "ignore_eos": True}
-            asked |= {"stream": True, "stream_options": {"include_usage": True}}
-            answer = await server.ask("POST", "/v1/chat/completions", json.dumps(asked).encode())
+            body = {"messages": user(prompt(PROMPT, (turn, number, i))), "max_tokens": load.tokens, "ignore_eos": True}
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+            answer = await server.request("POST", "/v1/chat/completions", json.dumps(body).encode())
             tokens += int(answer.rpartition(b'"completion_tokens":')[2].partition(b",")[0])
         return tokens
 
-    cpu, begin = server.cpu_seconds, time.perf_counter()
+    cpu, begin = cpu_seconds(server.pid), time.perf_counter()
     tokens = sum(await asyncio.gather(*map(client, range(load.streams))))
-    return Figures(tokens / (time.perf_counter() - begin), (server.cpu_seconds - cpu) / tokens * 1000)
+    return Figures(tokens / (time.perf_counter() - begin), (cpu_seconds(server.pid) - cpu) / tokens * 1000)
 
 
 async def measure_scraped(server: Server, load: Load, turn: int) -> Figures:
-    """The same while Prometheus is there."""
+    """Measure one turn while /metrics is scraped."""
 
     async def scrape() -> None:
         while True:
-            await server.ask("GET", "/metrics")
+            await server.request("GET", "/metrics")
             await asyncio.sleep(SCRAPE_SECONDS)
 
     scraping = asyncio.create_task(scrape())
@@ -177,50 +162,53 @@ async def measure_scraped(server: Server, load: Load, turn: int) -> Figures:
 
 @contextlib.asynccontextmanager
 async def pair(streams: int, collector: int, *, bare_first: bool) -> AsyncIterator[tuple[Server, Server]]:
-    """The watched server and the bare one; who is started first may matter, so it is to alternate."""
+    """Run the observed and the bare server during the block.
+
+    The starting order may matter, so callers alternate `bare_first`.
+    """
     traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector}"}
     async with contextlib.AsyncExitStack() as both:
         bare = serving(BARE, streams, "--log-level", "warning")
-        watched = serving(WATCHED, streams, "--log-format", "json", **traced)
+        observed = serving(OBSERVED, streams, "--log-format", "json", **traced)
         if bare_first:
             off = await both.enter_async_context(bare)
-            yield await both.enter_async_context(watched), off
+            yield await both.enter_async_context(observed), off
         else:
-            on = await both.enter_async_context(watched)
+            on = await both.enter_async_context(observed)
             yield on, await both.enter_async_context(bare)
 
 
 async def compare(load: Load, pairs: int, rounds: int) -> None:
-    """Both in turns, and who is first in turns, too."""
+    """Measure both in turns, alternating which goes first, and print the medians."""
     port = free_port()
     throughputs, costs = [], []
     with process(COLLECTOR.format(port=port)):
         for number in range(pairs):
-            async with pair(load.streams, port, bare_first=bool(number % 2)) as (watched, bare):
+            async with pair(load.streams, port, bare_first=bool(number % 2)) as (observed, bare):
                 for turn in range(-1, rounds):
                     if turn % 2:
-                        on, off = await measure_scraped(watched, load, turn), await measure(bare, load, turn)
+                        on, off = await measure_scraped(observed, load, turn), await measure(bare, load, turn)
                     else:
-                        off, on = await measure(bare, load, turn), await measure_scraped(watched, load, turn)
+                        off, on = await measure(bare, load, turn), await measure_scraped(observed, load, turn)
                     if turn < 0:
-                        continue  # warm now
+                        continue  # warm-up
                     throughputs.append(on.tokens_per_second / off.tokens_per_second)
                     costs.append(on.cpu_ms_per_token / off.cpu_ms_per_token)
             count = (number + 1) * rounds
             print(
                 f"{load.streams} streams, with to without: throughput {statistics.median(throughputs):.3f}, "
-                f"processor time per token {statistics.median(costs):.3f} (medians of {count})",
+                f"CPU time per token {statistics.median(costs):.3f} (medians of {count})",
                 flush=True,
             )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=6, help="times both are started (default 6)")
-    parser.add_argument("--rounds", type=int, default=6, help="turns of each in a pair (default 6)")
-    parser.add_argument("--streams", type=int, default=64, help="at once (default 64)")
-    parser.add_argument("--requests", type=int, default=1, help="of each stream in a turn (default 1)")
-    parser.add_argument("--tokens", type=int, default=256, help="of each answer (default 256)")
+    parser.add_argument("--pairs", type=int, default=6, help="pairs of servers started (default: 6)")
+    parser.add_argument("--rounds", type=int, default=6, help="turns of each server of a pair (default: 6)")
+    parser.add_argument("--streams", type=int, default=64, help="at once (default: 64)")
+    parser.add_argument("--requests", type=int, default=1, help="per stream and turn (default: 1)")
+    parser.add_argument("--tokens", type=int, default=256, help="per answer (default: 256)")
     args = parser.parse_args()
     asyncio.run(compare(Load(args.streams, args.requests, args.tokens), args.pairs, args.rounds))
 

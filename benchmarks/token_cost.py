@@ -1,10 +1,11 @@
-"""What the server itself costs a streamed token: CPU of the event loop and of the engine's threads, less the model's.
+"""How much CPU does the server use per streamed token, without the model?
 
     python -m benchmarks.token_cost [--clients 64] [--tokens 300] [--rounds 3] [--profile FILE]
 
-The whole server on the built-in model in this process, with one thread to compute; the clients in another, over real
-sockets. All of it counts, from reading a request to the last byte of its answer: a round's CPU seconds by its tokens.
-The clients check that every stream is whole. `--profile` keeps what cProfile sees of the event loop's thread.
+Measures the event loop's thread and the engine's threads. The whole server runs in this process on the built-in model
+with one compute thread, and the clients in another, over real sockets. The figure is a round's CPU seconds, from
+parsing requests to the last byte of the answers, divided by its tokens. The clients check that every stream is
+complete. `--profile` saves a cProfile of the event loop's thread.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ START_SECONDS = 60.0
 
 
 class ModelClock:
-    """CPU seconds inside onnxruntime, of the threads that call it."""
+    """CPU seconds that threads spend inside onnxruntime."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -47,14 +48,14 @@ class ModelClock:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU microseconds a token, of the loop's thread and of the engine's less the model's."""
+    """CPU microseconds per token of the event loop, and of the engine less the model."""
 
     loop: float
     engine: float
 
 
 class Server:
-    """The server on its own thread, and the clocks of all threads that matter."""
+    """A server on its own thread, with CPU clocks of the event loop and the engine."""
 
     def __init__(self, clients: int, profile: cProfile.Profile | None) -> None:
         self._model = ModelClock()
@@ -81,7 +82,7 @@ class Server:
         self._engine = [thread for thread in threading.enumerate() if thread.name.startswith("engine")]
 
     def clocks(self) -> tuple[float, float]:
-        """CPU seconds so far, of the loop and of the engine without the model."""
+        """Return the CPU seconds of the loop, and of the engine without the model."""
         return _cpu(self._loop), sum(map(_cpu, self._engine)) - self._model.seconds
 
     def stop(self) -> None:
@@ -95,7 +96,10 @@ def _cpu(thread: threading.Thread) -> float:
 
 
 async def stream(url: str, tokens: int, seed: int) -> int:
-    """Read one answer, of which all but halves of characters are events; returns how many tokens it says it had."""
+    """Read one answer, and return its number of tokens.
+
+    Ends the process unless the stream is complete and nearly every token has an event; a partial character has none.
+    """
     host, port = urlsplit(url).hostname, urlsplit(url).port
     message = {"role": "user", "content": f"Tell me a story about the number {seed}."}
     body = {"messages": [message], "stream": True, "stream_options": {"include_usage": True}, "seed": seed}
@@ -114,13 +118,14 @@ async def stream(url: str, tokens: int, seed: int) -> int:
             usage = json.loads(line.removeprefix(b"data: "))["usage"]
     writer.close()
     if usage is None or usage["completion_tokens"] != tokens:
-        raise SystemExit(f"A stream is not whole: {usage}.")
+        raise SystemExit(f"A stream is incomplete: {usage}.")
     if events < 0.9 * tokens:
         raise SystemExit(f"{events} events are too few for {tokens} tokens.")
     return tokens
 
 
 async def streams(url: str, clients: int, tokens: int) -> None:
+    """Read one answer per client at once, and print the number of all tokens."""
     print(sum(await asyncio.gather(*(stream(url, tokens, seed) for seed in range(clients)))))
 
 
@@ -135,10 +140,10 @@ def measure(server: Server, clients: int, tokens: int) -> Cost:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--tokens", type=int, default=300)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--profile", metavar="FILE")
+    parser.add_argument("--clients", type=int, default=64, help="streams at once (default: 64)")
+    parser.add_argument("--tokens", type=int, default=300, help="per answer (default: 300)")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements (default: 3)")
+    parser.add_argument("--profile", metavar="FILE", help="save a cProfile of the event loop's thread")
     parser.add_argument("--as-clients-of", metavar="URL", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.as_clients_of:
@@ -146,14 +151,14 @@ def main() -> None:
         return
     profile = cProfile.Profile() if options.profile else None
     server = Server(options.clients, profile)
-    measure(server, options.clients, 20)  # first touches
+    measure(server, options.clients, 20)  # warm-up
     costs = [measure(server, options.clients, options.tokens) for _ in range(options.rounds)]
     server.stop()
     if profile is not None:
         profile.dump_stats(options.profile)
     loop, engine = (statistics.median(getattr(cost, part) for cost in costs) for part in ("loop", "engine"))
     print(
-        f"CPU a token besides the model, {options.clients} clients of {options.tokens} tokens (medians of "
+        f"CPU per token without the model, {options.clients} clients of {options.tokens} tokens (medians of "
         f"{options.rounds}): {loop + engine:.1f} us = event loop {loop:.1f} us + engine {engine:.1f} us"
     )
 

@@ -1,4 +1,4 @@
-"""Puts the parts together: builds the routes, has the model loaded, runs the server until it is told to stop."""
+"""Builds the application, loads the model while the server already answers, and serves until a signal."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, fields
 from functools import partial
 
@@ -25,6 +26,7 @@ from server.api.access.rate_limit import RateLimitHeaders
 from server.api.chat_completions import route as chat_completions
 from server.api.completions import route as completions
 from server.api.http import errors, openapi
+from server.api.http.head import HeadAsGet
 from server.api.http.request_id import RequestId
 from server.api.server_state import Limits, ServerState
 from server.api.watchdog import watch
@@ -33,6 +35,7 @@ from server.banner import Facts, banner
 from server.engine.engine import Engine
 from server.errors import StartupError
 from server.front.connection import ConnectionLimits
+from server.front.descriptors import raise_limit
 from server.front.server import FrontConfig, FrontServer
 from server.loading import LoadedModel, load_model
 from server.runtime.model_folder import SLOW_ON_CPU
@@ -45,21 +48,39 @@ logger = logging.getLogger(__name__)
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM. Raises StartupError where that cannot begin."""
+    """Serve until SIGINT or SIGTERM. Raises StartupError if the server cannot start.
+
+    Threads may still run afterwards: end the process with `server.process.end_process`.
+    """
     configure_logging(resolved(settings.log_format), settings.log_level)
+    settings = _within_descriptors(settings)
     listener = listen(settings.host, settings.port)
     app = create_app(settings, _address(listener, settings), exempt_from_collection)
     server = create_server(app, settings)
     signal.signal(signal.SIGHUP, lambda *_: _reread_keys(app, settings))
-    server.run(sockets=[listener])
+    # Closing the runner would wait for the threads of its executor, which may be stuck; the process ends without it.
+    asyncio.Runner(loop_factory=server.config.get_loop_factory()).run(server.serve([listener]))
     if app.state.failure is not None:
         raise app.state.failure
 
 
+def _within_descriptors(settings: Settings) -> Settings:
+    """Return `settings` with no more connections than the limit of file descriptors allows."""
+    allowed = raise_limit(settings.max_connections)
+    if allowed == settings.max_connections:
+        return settings
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    logger.warning(
+        "The limit of file descriptors (%d) allows %d connections instead of %d (--max-connections).",
+        limit, allowed, settings.max_connections,
+    )  # fmt: skip
+    return settings.model_copy(update={"max_connections": allowed})
+
+
 def create_server(app: FastAPI, settings: Settings) -> FrontServer:
-    """What serves `app`; its `run` takes the listening sockets. Raises StartupError."""
+    """Return the server of `app`; its `run` takes the listening sockets. Raises StartupError for a bad certificate."""
     if settings.ssl_keyfile and not settings.ssl_certfile:
-        raise StartupError("--ssl-keyfile goes with --ssl-certfile only.")
+        raise StartupError("--ssl-keyfile requires --ssl-certfile.")
     config = FrontConfig(
         ConnectionLimits(settings.max_connections, settings.read_timeout, settings.client_idle_timeout),
         keep_alive=settings.keep_alive,
@@ -75,9 +96,9 @@ def create_server(app: FastAPI, settings: Settings) -> FrontServer:
 
 
 def create_app(settings: Settings, address: str, loaded: Callable[[], None] = lambda: None) -> FastAPI:
-    """The application; it loads the model while it already answers, and prints the banner when that is done.
+    """Return the application. It loads the model while it already answers, and then prints the banner.
 
-    `loaded` is called before the first request is taken.
+    `loaded` is called once the model is loaded, before it gets its first request.
     """
 
     @asynccontextmanager
@@ -93,7 +114,9 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
             await app.state.server.model.service.engine.stop()
         await telemetry.close()
 
-    app = FastAPIOffline(title="lfm-serve", version=__version__, lifespan=lifespan)
+    # A redirect to the path without its slash would lead to whatever the Host header says.
+    app = FastAPIOffline(title="lfm-serve", version=__version__, lifespan=lifespan, redirect_slashes=False)
+    app.add_middleware(HeadAsGet)
     server = app.state.server = ServerState(_limits(settings), _keyring(settings))
     telemetry = app.state.telemetry = Telemetry(server.request_log, server.is_ready, settings.log_prompts)
     app.state.failure = None
@@ -108,6 +131,7 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
             allow_origins=settings.cors_origin,
             allow_methods=("GET", "POST"),
             allow_headers=("*",),
+            allow_private_network="*" not in settings.cors_origin,
             expose_headers=("*",),
         )
     errors.install(app)
@@ -119,12 +143,13 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
 
 
 def exempt_from_collection() -> None:
-    """What is there by now stays: looking through it for garbage would stop all threads for tens of milliseconds."""
+    """Exempt all present objects from garbage collection: scanning them stops all threads for tens of milliseconds."""
     gc.collect()
     gc.freeze()
 
 
 async def _load(app: FastAPI, settings: Settings, address: str, done: Callable[[], None]) -> None:
+    """Load the model and serve it, or end the server with the reason in `app.state.failure`."""
     server: ServerState = app.state.server
 
     def say(line: str) -> None:
@@ -141,18 +166,18 @@ async def _load(app: FastAPI, settings: Settings, address: str, done: Callable[[
         return
     done()
     app.state.telemetry.metrics.serve(_model_labels(settings, loaded), loaded.engine.stats)
-    app.state.server.model = loaded.served
-    _announce(settings, _facts(settings, loaded, address))
+    server.model = loaded.served
     if loaded.open_narrow is not None:
-        in_background(partial(_let_in, loaded.engine, loaded.open_narrow), "narrow sessions")
+        in_background(partial(_join_narrow, loaded.engine, loaded.open_narrow), "narrow sessions")
+    _announce(settings, _facts(settings, loaded, address, needs_key=bool(server.keys)))
 
 
-def _let_in(engine: Engine, open_narrow: Callable[[], list[ModelSession]]) -> None:
-    """Add the narrow sessions, which the server need not wait for."""
+def _join_narrow(engine: Engine, open_narrow: Callable[[], list[ModelSession]]) -> None:
+    """Add the narrow sessions to an engine that already runs without them."""
     try:
         engine.join(open_narrow())
     except Exception:
-        logger.exception("Prompts are not read beside streams: the sessions for that could not be opened.")
+        logger.exception("The narrow sessions could not be opened: prompts are not prefilled beside streams.")
 
 
 def _no_memory(error: MemoryError) -> StartupError:
@@ -160,11 +185,12 @@ def _no_memory(error: MemoryError) -> StartupError:
 
 
 def _announce(settings: Settings, facts: Facts) -> None:
-    """People get the banner, machines a line."""
+    """Print the banner for people; log a line for machines, or if nobody reads standard output."""
     if resolved(settings.log_format) == "text":
-        print(banner(facts), flush=True)
-    else:
-        logger.info("Serving %s on %s", facts.name, facts.address, extra={"fields": {"facts": asdict(facts)}})
+        with suppress(OSError):
+            print(banner(facts), flush=True)
+            return
+    logger.info("Serving %s on %s", facts.name, facts.address, extra={"fields": {"facts": asdict(facts)}})
 
 
 def _limits(settings: Settings) -> Limits:
@@ -177,7 +203,7 @@ def _keyring(settings: Settings) -> Keyring:
 
 
 def _reread_keys(app: FastAPI, settings: Settings) -> None:
-    """On SIGHUP; a file that cannot be used changes nothing."""
+    """Read the API keys again, on SIGHUP. A file with errors changes nothing."""
     try:
         app.state.server.keys = _keyring(settings)
         logger.info("The API keys have been read again.")
@@ -186,18 +212,19 @@ def _reread_keys(app: FastAPI, settings: Settings) -> None:
 
 
 def _model_labels(settings: Settings, loaded: LoadedModel) -> dict[str, str]:
-    """What metrics tell of the model, beside its counts."""
+    """Return the labels of the metric that describes the model."""
     return {
         "model": loaded.served.names[0],
         "dtype": loaded.folder.dtype,
         "precision": settings.precision,
         "fingerprint": loaded.served.fingerprint,
+        "kernels": loaded.kernels.name,
         "threads": str(loaded.threads),
         "max_model_len": str(loaded.engine.max_model_len),
     }
 
 
-def _facts(settings: Settings, loaded: LoadedModel, address: str) -> Facts:
+def _facts(settings: Settings, loaded: LoadedModel, address: str, *, needs_key: bool) -> Facts:
     return Facts(
         address=address,
         name=loaded.served.names[0],
@@ -206,14 +233,17 @@ def _facts(settings: Settings, loaded: LoadedModel, address: str) -> Facts:
         dtypes=loaded.folder.dtypes,
         slow=loaded.folder.dtype in SLOW_ON_CPU,
         threads=loaded.threads,
+        kernels=loaded.kernels.name,
+        kernels_reason=loaded.kernels.reason,
         max_seqs=settings.max_seqs,
         max_model_len=loaded.engine.max_model_len,
         sampling=loaded.served.sampling,
-        needs_key=bool(_keyring(settings)),
+        needs_key=needs_key,
     )
 
 
 def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens. Raises StartupError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
@@ -224,6 +254,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _address(listener: socket.socket, settings: Settings) -> str:
+    """Return the URL of a listening socket, as clients on this machine reach it."""
     host, port = listener.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"{'https' if settings.ssl_certfile else 'http'}://{shown}:{port}"

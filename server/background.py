@@ -1,4 +1,7 @@
-"""Run work on a thread that does not delay the end of the process, such as a download or a load in onnxruntime."""
+"""Runs work on threads that do not delay the end of the process.
+
+Such work is, for example, a download or loading a model in onnxruntime.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,14 @@ T = TypeVar("T")
 
 
 def in_background(work: Callable[[], T], name: str) -> Future[T]:
-    """Start `work` on a daemon thread called `name`; the future gets its result or its exception."""
+    """Start `work` on a daemon thread.
+
+    The returned future gets the result or the exception of `work`.
+
+    `name`: name of the thread.
+    """
     future: Future[T] = Future()
-    future.set_running_or_notify_cancel()  # cannot be cancelled any more
+    future.set_running_or_notify_cancel()  # a running thread cannot be cancelled
 
     def run() -> None:
         try:

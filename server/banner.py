@@ -9,12 +9,16 @@ BUILT_IN = """\
 This is the BUILT-IN DEMO MODEL, for trying out the server: it knows next to nothing.
 Serve a real model with --model, for example --model onnx-community/LFM2-8B-A1B-ONNX
 """
+NOT_NATIVE = "Note: onnxruntime's kernels are used, not the faster native ones: {reason}.\n"
 SLOW = "Note: {dtype} is slow on a CPU; this model also comes in {others}.\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The facts in the banner; `address` is http://host:port, `slow` marks a dtype that is slow on CPUs."""
+    """The facts in the banner; `address` is http://host:port, `slow` marks a dtype that is slow on CPUs.
+
+    kernels_reason: why `kernels` are not the native ones; "" if there is nothing to say about it.
+    """
 
     address: str
     name: str
@@ -23,6 +27,8 @@ class Facts:
     dtypes: tuple[str, ...]
     slow: bool
     threads: int
+    kernels: str
+    kernels_reason: str
     max_seqs: int
     max_model_len: int
     sampling: Mapping[str, float]
@@ -34,9 +40,10 @@ def banner(facts: Facts) -> str:
     sampling = ", ".join(f"{name} {value:g}" for name, value in facts.sampling.items())
     faster = [dtype for dtype in facts.dtypes if dtype != facts.dtype]
     return (
-        f"\nServing {facts.name} ({facts.dtype}) on {facts.address}: {facts.threads} threads, "
+        f"\nServing {facts.name} ({facts.dtype}) on {facts.address}: {facts.threads} threads, {facts.kernels} kernels, "
         f"{facts.max_seqs} sequences at once, {facts.max_model_len:,} tokens each\n"
         f"Default sampling: {sampling}\n"
+        + (NOT_NATIVE.format(reason=facts.kernels_reason) if facts.kernels_reason else "")
         + (SLOW.format(dtype=facts.dtype, others=", ".join(faster)) if facts.slow and faster else "")
         + ("\n" + BUILT_IN if facts.built_in else "")
         + f"\nTry it with curl:\n\n{_curl(facts)}\n\nor with the OpenAI SDK (pip install openai):\n\n{_sdk(facts)}\n"

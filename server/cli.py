@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import difflib
 import shlex
+import signal
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from server import __version__
-from server.errors import ExportError, LfmServeError
+from server.errors import ExportError, KernelsError, LfmServeError
+from server.process import end_process, open_standard_streams
 from server.settings import ENV_PREFIX, ModelSettings, SamplingOverrides, Settings
 
 REASONS = {
@@ -89,19 +92,28 @@ class Parser(argparse.ArgumentParser):
 
 
 class Version(argparse.Action):
-    """Print the versions and the CPU features that kernels are chosen by, and exit."""
+    """Print the versions, the CPU features that kernels are chosen by, and the native kernels, and exit."""
 
     def __call__(self, *_: object) -> NoReturn:
         from server.runtime.cpu import kernel_features
+        from server.runtime.native.library import native_name
 
         features = ", ".join(kernel_features()) or "no known features"
-        print(f"lfm-serve {__version__}")
+        try:
+            kernels = native_name()
+        except KernelsError as error:
+            kernels = f"onnxruntime; the native ones cannot be used: {error}"
+        print(f"lfm-serve {__version__}, kernels: {kernels}")
         print(f"onnxruntime {version('onnxruntime')}, Python {python_version()}, {system()} {machine()}: {features}")
         raise SystemExit
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 1 for a failure, 2 for invalid usage, 130 for Ctrl-C."""
+    """Run a command and return its exit code: 0, 1 for a failure, 2 for invalid usage, 130 for Ctrl-C.
+
+    `serve` ends the process instead of returning.
+    """
+    open_standard_streams()
     try:
         command = parse(sys.argv[1:] if argv is None else argv)
         if isinstance(command, Settings):
@@ -236,10 +248,21 @@ def _refusal(fault: Mapping[str, Any], given: Mapping[str, object]) -> str:
     return f"{flag}: {shown} is invalid: {reason}{source}"
 
 
-def _serve(settings: Settings) -> None:
-    from server.app import run  # imported here so that --help stays fast
+def _serve(settings: Settings) -> NoReturn:
+    signal.signal(signal.SIGTERM, lambda *_: end_process(0))  # until the server handles it
+    code = 1
+    try:
+        from server.app import run  # imported here so that --help stays fast
 
-    run(settings)
+        run(settings)
+        code = 0
+    except LfmServeError as error:
+        _fail(code, str(error))
+    except KeyboardInterrupt:
+        code = 130
+    except Exception:
+        traceback.print_exc()
+    end_process(code)
 
 
 def _prepare(command: Prepare) -> None:
@@ -247,14 +270,18 @@ def _prepare(command: Prepare) -> None:
     from server.prepare import prepare, prune
     from server.runtime.cpu import available_threads
     from server.runtime.graph import Precision
+    from server.runtime.native.choice import Kernels, choose_kernels
     from server.runtime.prepared import default_folder
 
     root = command.prepared_folder or default_folder()
     if command.prune:
         prune(root, _tell)
         return
-    threads = command.threads or available_threads()
-    prepare(find_model(command, _tell), Precision(command.precision), threads, root, _tell)
+    threads, precision = command.threads or available_threads(), Precision(command.precision)
+    choice = choose_kernels(Kernels(command.kernels), precision)
+    if choice.reason:
+        _tell(f"onnxruntime's kernels are used, not the native ones: {choice.reason}")
+    prepare(find_model(command, _tell), precision, threads, root, _tell, choice.native)
 
 
 def _export(export: Export) -> None:

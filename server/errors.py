@@ -7,6 +7,12 @@ class LfmServeError(Exception):
     """Base of all errors here; the message is meant for users."""
 
 
+def shown(text: str, limit: int = 60) -> str:
+    """Return a client's text as messages show it: without control characters, and cut after `limit` characters."""
+    whole = text if len(text) <= limit else text[: limit - 3] + "..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in whole)
+
+
 class StartupError(LfmServeError):
     """The server cannot start with this model, these options or this memory; the message says what to change."""
 
@@ -25,6 +31,10 @@ class UnsupportedModelError(StartupError):
 
 class PreparationError(LfmServeError):
     """A prepared copy cannot be written."""
+
+
+class KernelsError(LfmServeError):
+    """The project's own kernels cannot be used; the message says why, and what to do."""
 
 
 class ExportError(LfmServeError):
@@ -64,11 +74,18 @@ class RequestTooLargeError(LfmServeError):
         super().__init__(f"The request body is too large: the limit is {limit:,} bytes.")
 
 
+class ContentEncodingError(LfmServeError):
+    """A request body is encoded in a way that the server does not decode."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(f"The request body has the content encoding {encoding[:40]!r}; send it without any.")
+
+
 class ModelNotFoundError(LfmServeError):
     """A request names a model that this server does not serve."""
 
     def __init__(self, model: str, served: tuple[str, ...]) -> None:
-        super().__init__(f"The model `{model}` does not exist. This server serves: {', '.join(served)}.")
+        super().__init__(f"The model `{shown(model)}` does not exist. This server serves: {', '.join(served)}.")
         self.model = model
 
 

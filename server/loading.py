@@ -1,9 +1,13 @@
-"""From settings to a loaded model: finds, downloads and opens it, up to an engine that is ready to start."""
+"""Loads the model that the settings name.
+
+Finds, downloads and opens the model, and creates an engine that is ready to start.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -29,6 +33,7 @@ from server.runtime.graph import Precision, load
 from server.runtime.heap import kept_heap
 from server.runtime.memory import memory_left
 from server.runtime.model_folder import ModelFolder, open_model_folder
+from server.runtime.native.choice import Kernels, KernelsInUse, choose_kernels, kernels_in_use
 from server.runtime.pool import SMALL, choose_graph, open_sessions
 from server.runtime.prepared import default_folder
 from server.runtime.session import ModelSession
@@ -38,15 +43,18 @@ logger = logging.getLogger(__name__)
 
 BUILT_IN = Path(__file__).with_name("demo")
 BUILT_IN_NAME = "lfm2-demo"
-PREFILL_CHUNK = 256  # tokens: longer chunks are hardly faster, and cancelling waits for the chunk in flight
-LEAST_TOKENS = 64  # hardly any chat fits into fewer
+PREFILL_CHUNK = 256  # tokens: longer chunks are hardly faster, and a cancellation waits for the running chunk
+LEAST_TOKENS = 64  # hardly any chat fits into fewer tokens
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that is ready to be served; its engine has not been started.
+    """A model that is ready to be served.
 
-    open_narrow: opens the narrow sessions that are to join later; None if there are none.
+    The engine has not been started yet.
+
+    `open_narrow`: opens the narrow sessions, which join the engine later; None if there are no narrow sessions.
+    `threads`: number of threads of the wide session.
     """
 
     served: ServedModel
@@ -54,6 +62,7 @@ class LoadedModel:
     open_narrow: Callable[[], list[ModelSession]] | None
     folder: ModelFolder
     threads: int
+    kernels: KernelsInUse
 
 
 def load_model(
@@ -61,19 +70,23 @@ def load_model(
 ) -> LoadedModel:
     """Find, download and open the model that `settings` name.
 
-    observe: called with each engine step, on the thread that carried it out. say: called with each line of progress.
-    Raises StartupError.
+    `observe`: called after each engine step, on the thread that executed the step.
+    `say`: called with each line of progress.
+
+    Raises StartupError if the model cannot be loaded.
     """
     folder = find_model(settings, say)
     threads = settings.threads or available_threads()
     say(f"Loading {folder.graph.name} with {threads} threads ...")
     max_tokens = max(PREFILL_CHUNK, settings.max_seqs)
     precision, prepared = Precision(settings.precision), settings.prepared_folder or default_folder()
-    original = load(folder.graph, precision)
-    renew(folder, original, precision, threads, prepared, say)
+    choice = choose_kernels(Kernels(settings.kernels), precision)
+    original = load(folder.graph, precision, choice.native)
+    renew(folder, original, precision, threads, prepared, say, create=not settings.no_prepare)
     graph = choose_graph(original, prepared, say)
+    kernels = kernels_in_use(graph, original, choice)
     with nullcontext() if graph.weight_bytes < SMALL else kept_heap():
-        # onnxruntime packs weights for seconds on one core; tokenizer and template load meanwhile.
+        # onnxruntime packs weights on one core for seconds. The tokenizer and the template load in the meantime.
         opening = in_background(lambda: open_sessions(graph, threads, max_tokens, folder.head_dim), "session")
         chat = _chat_model(settings, folder)
         pool = opening.result()
@@ -104,19 +117,22 @@ def load_model(
     served = ServedModel(
         service=ChatService(engine, chat, AnswerLimits(settings.max_n, settings.max_output_tokens)),
         names=settings.served_model_name or (_name(settings, folder),),
-        fingerprint=_fingerprint(folder, config),
+        fingerprint=_fingerprint(folder, config, kernels.name),
         sampling={key: getattr(chat.defaults, key) for key in KEYS},
     )
-    return LoadedModel(served, engine, pool.open_narrow, folder, threads)
+    return LoadedModel(served, engine, pool.open_narrow, folder, threads, kernels)
 
 
 def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFolder:
-    """Return the folder of the model that `settings` name, downloading it if needed. Raises StartupError."""
+    """Return the folder of the model that `settings` name.
+
+    The model is downloaded if needed. Raises StartupError if there is no such model or the model's folder is invalid.
+    """
     if settings.model is None:
         return open_model_folder(BUILT_IN, settings.dtype)
-    path = Path(settings.model).expanduser()
+    path = Path(os.path.expanduser(settings.model))  # unlike Path.expanduser, it works for a user without a home
     if not path.exists():
-        from server.hub.locate import locate  # takes a tenth of a second to import, and folders do not need it
+        from server.hub.locate import locate  # importing it takes 0.1 s, and model folders do not need it
 
         path = locate(settings.model, settings.revision, settings.dtype, say)
     return open_model_folder(path, settings.dtype)
@@ -172,14 +188,21 @@ def _budget(settings: Settings, contract: Contract, left: int, max_model_len: in
 
 
 def _name(settings: Settings, folder: ModelFolder) -> str:
-    """Return the hub repository's id or the folder's name."""
+    """Return the default name of the served model.
+
+    This is the name of the built-in model, the name of the model's folder, or the id of the hub repository.
+    """
     if settings.model is None:
         return BUILT_IN_NAME
     return Path(settings.model).resolve().name if Path(settings.model).exists() else settings.model
 
 
-def _fingerprint(folder: ModelFolder, config: EngineConfig) -> str:
-    """Return a hash of everything that decides the numbers: graph, weight sizes, version, lengths."""
+def _fingerprint(folder: ModelFolder, config: EngineConfig, kernels: str) -> str:
+    """Return a hash of everything that determines the model's logits.
+
+    The hash covers the graph, the sizes of the weight files, the server's version, the kernels, and the maximum lengths
+    of sequences and chunks.
+    """
     files = sorted((file.name, file.stat().st_size) for file in folder.graph.parent.glob(f"{folder.graph.name}*"))
-    facts = (__version__, files, config.max_model_len, config.prefill_chunk)
+    facts = (__version__, files, config.max_model_len, config.prefill_chunk, kernels)
     return "fp_" + hashlib.sha256(folder.graph.read_bytes() + repr(facts).encode()).hexdigest()[:12]

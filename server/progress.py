@@ -1,4 +1,7 @@
-"""The progress of long work: a bar in a terminal, lines of text elsewhere."""
+"""Shows the progress of long work.
+
+Shows a bar in a terminal, and lines of text elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 LINE_SECONDS = 5.0
-"""The least time between two lines."""
+"""The minimum number of seconds between two lines."""
 
 Advance = Callable[[int], None]
 
@@ -25,10 +28,15 @@ def show_progress(
     interval: float = LINE_SECONDS,
     bar: bool = True,
 ) -> Iterator[Advance]:
-    """Show how much of `total` is done, as the yielded function is called with it.
+    """Yield a function that shows the progress of long work.
 
-    If standard error is a terminal and `bar` is true, a bar called `title` stands there until the work ends. Otherwise
-    `say` gets `line(done)` at most every `interval` seconds. `start` is what was done before.
+    Call the function with the amount of work done so far. If standard error is a terminal and `bar` is true, the
+    terminal shows a bar called `title` until the work ends. Otherwise, `say` is called with `line(done)` at most once
+    every `interval` seconds.
+
+    `total`: amount of work when all is done.
+    `start`: amount of work done before the call.
+    `unit`: unit of these amounts.
     """
     with _bar(title, total, start, unit) if bar and sys.stderr.isatty() else _lines(say, line, interval) as advance:
         yield advance
@@ -36,7 +44,7 @@ def show_progress(
 
 @contextmanager
 def _bar(title: str, total: int, start: int, unit: str) -> Iterator[Advance]:
-    from tqdm import tqdm  # these take 50 ms to import, which only a terminal needs
+    from tqdm import tqdm  # importing these takes 50 ms, and only a terminal needs them
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     scale, gap = (True, "") if unit == "B" else (False, " ")

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FilePath, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FilePath, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "LFM_"
@@ -25,8 +25,8 @@ class SamplingOverrides(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     temperature: float = Field(1, ge=0, le=2)
-    top_k: int = Field(0, ge=0)
-    top_p: float = Field(1, gt=0, le=1)
+    top_k: Annotated[int, Field(ge=-1), AfterValidator(lambda k: max(k, 0))] = 0  # -1 is vLLM's way to turn it off
+    top_p: float = Field(1, ge=0, le=1)
     min_p: float = Field(0, ge=0, le=1)
     repetition_penalty: float = Field(1, ge=0.01, le=10)
     frequency_penalty: float = Field(0, ge=-2, le=2)
@@ -71,6 +71,9 @@ class ModelSettings(BaseSettings):
     threads: AtLeastOne | None = Field(
         None, description="number of compute threads (default: the cores available to the process)"
     )
+    kernels: Literal["auto", "native", "onnxruntime"] = Field(
+        "auto", description="who computes 4- and 8-bit layers; auto is native if this machine can run those kernels"
+    )
     prepared_folder: Path | None = Field(
         None, description="folder of prepared copies (default: lfm-serve/prepared in the user's cache)"
     )
@@ -79,6 +82,9 @@ class ModelSettings(BaseSettings):
 class Settings(ModelSettings):
     """All options of a server."""
 
+    no_prepare: bool = Field(
+        False, description="write no prepared copy of a large model on its first start (default: off)"
+    )
     host: Text = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
     api_key: Annotated[SecretStr, Field(min_length=1)] | None = Field(

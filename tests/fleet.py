@@ -6,34 +6,21 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import openai
 
+from benchmarks.processes import free_port
+from tests.waiting import wait_until
+
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 START_SECONDS = 120
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = START_SECONDS) -> None:
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up, "it did not come to that"
-        time.sleep(0.02)
 
 
 def answers(url: str, status: int = 200) -> bool:
@@ -75,7 +62,7 @@ class Service:
             assert self.process.poll() is None, self.log.read_text()
             return answers(self.url + self.ready_path)
 
-        wait_until(ready)
+        wait_until(ready, START_SECONDS)
 
     def kill(self) -> None:
         """kill -9: no goodbye."""

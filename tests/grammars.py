@@ -45,7 +45,7 @@ def json_source(schema: Any) -> GrammarSource:
 
 def source_of(*tools: Tool, required: bool = True, text_form: TextForm | None = None) -> GrammarSource:
     source = grammar_source(
-        Calling(tools, required=required and bool(tools)), text_form, has_call_marker=True, constrain_always=True
+        Calling(tools, required=required and bool(tools)), text_form, call_form=None, constrain_always=True
     )
     assert source is not None
     return source

@@ -146,8 +146,9 @@ _RECIPES: dict[str, tuple[dict[str, Any], Any, tuple[Rewrite, ...], str]] = {
     "liquid-positions": (MOE, "fp32", (all_positions, explicit_positions), _COMMUNITY.format("")),
     "genai": (MOE, "fp32", (all_positions, fused_convolutions, symbolic_head_dim), _GENAI),
     "attention-only": (ATTENTION_ONLY, "fp32", (all_positions, explicit_positions), _COMMUNITY.format("")),
+    "large-vocabulary": (MOE | {"vocab_size": 65_536}, "fp32", (), _COMMUNITY.format("")),
 }
-KINDS = tuple(_RECIPES)
+KINDS = tuple(kind for kind in _RECIPES if kind != "large-vocabulary")
 
 
 def _save(model: onnx.ModelProto, path: Path) -> None:

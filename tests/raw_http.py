@@ -33,6 +33,10 @@ class RawClient:
         self.socket = connection
         self._file = connection.makefile("rb")
 
+    def close(self) -> None:
+        """Close the file, too: the connection stays open as long as it does."""
+        self._file.close()
+
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 
@@ -41,12 +45,18 @@ class RawClient:
         head = "\r\n".join([f"POST {path} HTTP/1.1", "Host: test", *headers, "", ""])
         self.send(head.encode() + body)
 
-    def answer(self) -> Answer:
+    def head(self) -> tuple[int, dict[str, str]]:
+        """Read a response's status and headers."""
         status = int(self._file.readline().split()[1])
         headers = {}
         while line := self._file.readline().strip():
             name, _, value = line.decode().partition(":")
             headers[name.lower()] = value.strip()
+        return status, headers
+
+    def answer(self) -> Answer:
+        """Read a response that has a length."""
+        status, headers = self.head()
         return Answer(status, headers, self._file.read(int(headers["content-length"])))
 
     def is_cut(self) -> bool:
@@ -66,4 +76,8 @@ def connected(url: str, receive_buffer: int | None = None) -> Iterator[RawClient
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         connection.settimeout(SECONDS)
         connection.connect((host, port))
-        yield RawClient(connection)
+        client = RawClient(connection)
+        try:
+            yield client
+        finally:
+            client.close()

@@ -18,6 +18,7 @@ from server.engine.engine import Engine, QueuePlaces
 from server.engine.stream import TokenStream
 from server.engine.types import GenerationRequest
 from server.settings import Settings
+from tests.waiting import wait_until
 
 START_SECONDS = 60
 
@@ -45,10 +46,7 @@ class Server:
         return self.engine.running == 0 and self.engine.waiting == 0
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
-        give_up = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < give_up, "it did not come to that"
-            time.sleep(0.005)
+        wait_until(condition, seconds)
 
 
 @contextlib.contextmanager

@@ -1,9 +1,9 @@
-"""Looks for text that the readers of tool calls cannot bear, guided by which of their lines it reaches.
+"""Fuzzes the parsers of tool calls, guided by code coverage.
 
     pip install atheris; python -m tools.fuzz_tool_parser [-max_total_time=300] [CORPUS_FOLDER]
 
-Of whatever text: no exception, the same outcome in any pieces, no marker in content; a call of the parser names a tool
-and has a JSON object. Options are libFuzzer's.
+For any text, the parsers must raise nothing, give the same result however the text is split, and leave no marker in
+content; each call of the free parser must name a tool and have a JSON object as arguments. Options are libFuzzer's.
 """
 
 from __future__ import annotations
@@ -29,15 +29,18 @@ WORDS = (
     ": ", '"', "'", '"""', "\\", "\\u", "\\ud800", "\n", " ", "add", "now", "get-weather.v2", "a", "b", "city", "name",
     "arguments", "parameters", "True", "False", "None", "true", "null", "1", "-", ".5", "1e999", "0x1f", "_", "f'",
     "r'", "+", "for", "é", "\u2028", "\ud800", "\x00", '{"name": "add", "arguments": {', "[add(a=1, b=[", "}}", "#",
+    "<tool_call>", "</tool_call>", "<function=", "add>", "</function>", "<parameter=a>", "</parameter>", "</",
+    'a="x "y" z"',
 )  # fmt: skip
 
 
 def text_of(data: bytes) -> str:
-    """A word for each low byte, a character for others."""
+    """Map each byte to one of WORDS, or to its character if it is higher."""
     return "".join(WORDS[byte] if byte < len(WORDS) else chr(byte) for byte in data)
 
 
 def cut(text: str, sizes: bytes) -> list[str]:
+    """Split `text` into pieces of these sizes modulo 24, and the rest."""
     pieces, at = [], 0
     for size in sizes:
         pieces.append(text[at : at + size % 24])
@@ -46,6 +49,7 @@ def cut(text: str, sizes: bytes) -> list[str]:
 
 
 def parsed(pieces: Iterable[str]) -> tuple[str, list[ParsedCall]]:
+    """Return the content and calls that the free parser finds."""
     parser = FreeCallParser(TOOLS)
     found = [piece for text in pieces for piece in parser.feed(text)] + parser.finish()
     content = "".join(piece for piece in found if isinstance(piece, str))
@@ -53,6 +57,7 @@ def parsed(pieces: Iterable[str]) -> tuple[str, list[ParsedCall]]:
 
 
 def streamed(pieces: Iterable[str]) -> tuple[str, list[list[str]]]:
+    """Return the content and [name, arguments] that the constrained parser finds."""
     stream = ConstrainedCallParser()
     content: list[str] = []
     calls: list[list[str]] = []
@@ -68,7 +73,7 @@ def streamed(pieces: Iterable[str]) -> tuple[str, list[list[str]]]:
 
 
 def check(data: bytes) -> None:
-    """Raises AssertionError, or whatever the readers raise."""
+    """Check one input. Raises AssertionError, or any error of the parsers."""
     sizes, text = data[: len(data) // 4], text_of(data[len(data) // 4 :])
     content, calls = parsed([text])
     assert (content, calls) == parsed(cut(text, sizes)) == parsed(text), text

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Record what transformers answers, for tests/golden. Needs the `train` extra (torch).
+"""Records the answers of transformers for tests/golden; needs the `train` extra.
 
     record_goldens.py random             tiny checkpoints of random weights -> tests/golden/random-*.npz
     record_goldens.py demo CHECKPOINT    the built-in model's checkpoint    -> tests/golden/demo.npz
 
-Prompts whose greedy answer hangs on two logits less than MARGIN apart are replaced by others, and counted: there, two
-correct computations may part.
+If the two best logits of any token of a greedy answer are less than MARGIN apart, two correct computations may differ;
+such prompts are replaced, and their number is printed.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def record_random() -> None:
 
 def record_demo(checkpoint: Path) -> None:
     model, tokenizer, rng = load(checkpoint), AutoTokenizer.from_pretrained(checkpoint), random.Random("golden")
-    unlike = [name for name, weight in model.state_dict().items() if not torch.equal(weight, weight.half().float())]
-    if unlike:
-        sys.exit(f"Weights must be rounded to float16 before anything is recorded; these are not: {unlike[:5]}")
+    unrounded = [name for name, weight in model.state_dict().items() if not torch.equal(weight, weight.half().float())]
+    if unrounded:
+        sys.exit(f"All weights must be rounded to float16; these are not: {unrounded[:5]}")
     chats, noise = chat_prompts(rng, tokenizer), random_prompts(rng, model.config.vocab_size)
     mixed = (next(noise) if i % 5 == 4 else prompt for i, prompt in enumerate(chats))
     record("demo", model, mixed, count=50)
@@ -75,7 +75,7 @@ def random_prompts(rng: random.Random, vocab_size: int) -> Iterator[list[int]]:
 
 
 def chat_prompts(rng: random.Random, tokenizer: AutoTokenizer) -> Iterator[list[int]]:
-    """Chats of the training mix, other than those trained on, up to where one of the answers begins."""
+    """Yield new chats of the training mix, each cut at the start of a random answer."""
     while True:
         text = render(*chat(rng))
         turns = text.count(ASSISTANT)
@@ -97,15 +97,16 @@ def record(name: str, model: PreTrainedModel, prompts: Iterator[list[int]], coun
     path = GOLDENS / f"{name}.npz"
     save(path, goldens)
     lengths = [len(golden.prompt) for golden in goldens]
-    spoken = sum(len(golden.answer) for golden in goldens)
+    generated = sum(len(golden.answer) for golden in goldens)
     print(
-        f"{path.name}: {count} prompts of {min(lengths)} to {max(lengths)} tokens, {spoken} tokens answered, ", end=""
+        f"{path.name}: {count} prompts of {min(lengths)} to {max(lengths)} tokens, {generated} tokens generated, ",
+        end="",
     )
     print(f"{replaced} prompts replaced, {path.stat().st_size / 1000:.0f} kB")
 
 
 def answer(model: PreTrainedModel, prompt: list[int]) -> tuple[Golden, float]:
-    """The greedy answer, and how far the best two logits were apart where they were nearest."""
+    """Return the greedy answer, and the smallest distance of its two best logits."""
     ids = torch.tensor([prompt])
     out = model.generate(
         ids,

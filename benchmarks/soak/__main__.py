@@ -1,11 +1,10 @@
-"""The long tests: dying replicas, overload, a mixed load, leaving clients, hostile schemas, a long prompt, the totals.
+"""The long tests of a server and of two replicas under load.
 
     python -m benchmarks.soak [PART ...] [--scale 0.1]
 
-Servers, nginx (Debian's package) and these clients are processes of one machine, with the built-in model. Each part
-prints its figures and whether they are as they must be; the exit code is 1 where one is not. All parts together take
-nearly an hour; --scale shortens them. `overload`, `steady` and `leaving` load one server, and `totals` compares its
-metrics with what their clients have counted.
+Servers on the built-in model, nginx (Debian's package) and the clients run on one machine. Each part prints its figures
+and checks them; the exit code is 1 if a check fails. All parts together take nearly an hour, less with --scale.
+`overload`, `steady` and `leaving` load one server, and `totals` compares its metrics with their clients' counts.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from tests import fleet
 
 SLOTS, WAITING = 8, 32
 CACHE_MEBIBYTES = 64
-"""Full within a minute: what grows afterwards is a leak."""
+"""Full within a minute, so that later growth is a leak."""
 ON_ONE_SERVER = ("overload", "steady", "leaving")
 PARTS = ("replicas", *ON_ONE_SERVER, "totals", "hostile", "long-prompt")
 
 
 async def soak(parts: list[str], scale: float, folder: Path) -> list[str]:
-    """Run the parts; returns what was not as it must be."""
+    """Run the parts, and return the failed checks."""
     reports = {part: Report(part) for part in PARTS}
     if "replicas" in parts:
         await replicas.run(reports["replicas"], _new(folder / "replicas"), 180 * scale)
@@ -70,14 +69,14 @@ def _new(folder: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--scale", type=float, default=1, help="times how long everything takes (default: 1)")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
+    parser.add_argument("--scale", type=float, default=1, help="factor for all durations (default: 1)")
     args = parser.parse_args()
     if unknown := {*args.parts} - {*PARTS}:
-        parser.error(f"there is no part {', '.join(sorted(unknown))}")
+        parser.error(f"unknown part {', '.join(sorted(unknown))} (choose from {', '.join(PARTS)})")
     with tempfile.TemporaryDirectory() as folder:
         failures = asyncio.run(soak(args.parts or list(PARTS), args.scale, Path(folder)))
-    print("\n".join(["not as it must be:", *failures]) if failures else "all as it must be")
+    print("\n".join(["failed checks:", *failures]) if failures else "all checks passed")
     sys.exit(bool(failures))
 
 

@@ -1,4 +1,4 @@
-"""Clients that count: what they sent, what came back and when. They know nothing of the server's own figures."""
+"""Clients that record the outcomes of their requests."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ HANGS = 300.0
 
 @dataclass(slots=True)
 class Outcome:
-    """One request's end. `end` is a finish reason, an error's code, or one of:
+    """How one request ended. Seconds count from sending it.
 
-    "left": by this client; "broken": cut off after its first byte; "unanswered": not one byte came; "hung".
-    Seconds count from when it was sent, until its first token and its end.
+    `end` is a finish reason, an error code, "left" (the client disconnected), "broken" (the connection ended after the
+    first byte), "unanswered" (it ended before) or "hung".
     """
 
     end: str = ""
@@ -39,7 +39,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Tally:
-    """All outcomes of a server's clients; token counts are those of `usage`."""
+    """All outcomes of a server's clients, with the token counts of `usage`."""
 
     outcomes: list[Outcome] = field(default_factory=list)
 
@@ -47,7 +47,7 @@ class Tally:
         return Counter(outcome.end for outcome in self.outcomes)
 
     def tokens(self) -> tuple[int, int]:
-        """Of the prompts, and generated."""
+        """Return the numbers of prompt and generated tokens."""
         prompts = sum(outcome.prompt_tokens for outcome in self.outcomes)
         return prompts, sum(outcome.completion_tokens for outcome in self.outcomes)
 
@@ -57,13 +57,13 @@ def connect(url: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(30, read=HANGS, pool=None), limits=limits)
 
 
-async def ask(client: httpx.AsyncClient, body: dict[str, Any], leave_after: float | None = None) -> Outcome:
-    """Send a chat and read the answer to its end, or leave after so many seconds."""
+async def send(client: httpx.AsyncClient, body: dict[str, Any], leave_after: float | None = None) -> Outcome:
+    """Send a chat and read its answer, or disconnect after `leave_after` seconds."""
     outcome, start = Outcome(), time.perf_counter()
-    answer = _streamed if body.get("stream") else _whole
+    read = _streamed if body.get("stream") else _whole
     try:
         async with asyncio.timeout(leave_after):
-            await answer(client, body, outcome, start)
+            await read(client, body, outcome, start)
     except TimeoutError:
         outcome.end = "left"
     except httpx.ReadTimeout:
@@ -76,12 +76,12 @@ async def ask(client: httpx.AsyncClient, body: dict[str, Any], leave_after: floa
 
 async def _whole(client: httpx.AsyncClient, body: dict[str, Any], outcome: Outcome, start: float) -> None:
     answer = await client.post(CHAT, json=body)
-    outcome.status, told = answer.status_code, answer.json()
+    outcome.status, answer_body = answer.status_code, answer.json()
     if answer.is_success:
-        outcome.end = told["choices"][0]["finish_reason"]
-        _count(outcome, told["usage"])
+        outcome.end = answer_body["choices"][0]["finish_reason"]
+        _count(outcome, answer_body["usage"])
     else:
-        outcome.end = told["error"]["code"]
+        outcome.end = answer_body["error"]["code"]
 
 
 async def _streamed(client: httpx.AsyncClient, body: dict[str, Any], outcome: Outcome, start: float) -> None:
@@ -111,8 +111,8 @@ def _count(outcome: Outcome, usage: dict[str, int]) -> None:
     outcome.prompt_tokens, outcome.completion_tokens = usage["prompt_tokens"], usage["completion_tokens"]
 
 
-async def keep_asking(count: int, until: float, one: Callable[[], Awaitable[Outcome]]) -> list[Outcome]:
-    """So many clients, each with one request after the other until that moment of the monotonic clock."""
+async def keep_sending(count: int, until: float, one: Callable[[], Awaitable[Outcome]]) -> list[Outcome]:
+    """Run `count` clients that call `one` repeatedly until the monotonic time `until`."""
     outcomes = []
 
     async def client() -> None:

@@ -1,4 +1,4 @@
-"""Clients that leave at random moments: while they wait, while their prompt is read, between two tokens."""
+"""Clients that disconnect while queued, during prefill and between two tokens."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 
-from benchmarks.soak.clients import Tally, ask, connect
+from benchmarks.soak.clients import Tally, connect, send
 from benchmarks.soak.report import Health, Report
 from benchmarks.soak.requests import chat
 from tests.fleet import Service
@@ -24,7 +24,7 @@ async def run(report: Report, server: Service, tally: Tally, clients: int = 500)
         async def leaver() -> None:
             async with turns:
                 stay = rng.uniform(0, LONGEST_STAY)
-                tally.outcomes.append(await ask(client, chat(rng.randrange(3, 400), 400, rng), stay))
+                tally.outcomes.append(await send(client, chat(rng.randrange(3, 400), 400, rng), stay))
 
         await asyncio.gather(*(leaver() for _ in range(clients)))
         left = time.monotonic()
@@ -33,11 +33,11 @@ async def run(report: Report, server: Service, tally: Tally, clients: int = 500)
             await asyncio.sleep(0.01)
             scrape = await asyncio.to_thread(Scrape, server.url)
     idle = time.monotonic() - left
-    report.check(not _busy(scrape), f"{idle * 1000:.0f} ms after the last has left nothing runs or waits")
+    report.check(not _busy(scrape), f"idle {idle * 1000:.0f} ms after the last client disconnected")
     report.check(scrape("lfm_slot_tokens") == 0, f"slots hold {scrape('lfm_slot_tokens'):.0f} tokens")
     after = await asyncio.to_thread(Health.of, server)
     report.check(
-        after.open_fds <= before.open_fds + 4, f"{before.open_fds:.0f} files open before, {after.open_fds:.0f} after"
+        after.open_fds <= before.open_fds + 4, f"open files: {before.open_fds:.0f} before, {after.open_fds:.0f} after"
     )
     report.say(f"ends {dict(tally.ends())}")
 

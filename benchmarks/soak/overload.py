@@ -1,4 +1,4 @@
-"""Ten times the requests that the server can answer, and what becomes of those it takes and those it refuses."""
+"""Ten times the requests that the server can answer."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from benchmarks.soak.clients import Outcome, Tally, ask, connect, keep_asking
+from benchmarks.soak.clients import Outcome, Tally, connect, keep_sending, send
 from benchmarks.soak.report import Health, Report, percentile
 from benchmarks.soak.requests import chat
 from tests.fleet import Service
 
 TOKENS = 384
-"""Long answers, so that ten times the server's capacity is no more than these clients can send."""
+"""Long answers, so that these clients can send ten times the server's capacity."""
 
 
 async def run(report: Report, server: Service, tally: Tally, slots: int, waiting: int, seconds: float = 120) -> None:
-    """`slots` and `waiting` are the server's --max-seqs and --max-waiting."""
+    """Flood a server whose --max-seqs and --max-waiting are `slots` and `waiting`."""
     rng = random.Random(1)
     async with connect(server.url) as client:
 
         async def one() -> Outcome:
-            outcome = await ask(client, chat(20, TOKENS, rng))
+            outcome = await send(client, chat(20, TOKENS, rng))
             tally.outcomes.append(outcome)
             return outcome
 
         alone = [await one() for _ in range(5)]
         start = time.monotonic()
-        full = await keep_asking(slots + waiting // 2, start + seconds / 4, one)
+        full = await keep_sending(slots + waiting // 2, start + seconds / 4, one)
         capacity = len(full) / (time.monotonic() - start)
-        report.say(f"capacity {capacity:.1f} requests a second; {10 * capacity:.0f} are sent for {seconds:.0f} s")
+        report.say(f"capacity {capacity:.1f} requests/s; sending {10 * capacity:.0f} requests/s for {seconds:.0f} s")
         outcomes, memory = await _flood(server, one, 10 * capacity, seconds)
         await asyncio.sleep(1)
         after = await one()
@@ -43,15 +43,16 @@ async def run(report: Report, server: Service, tally: Tally, slots: int, waiting
     before = [outcome.first_token or 0 for outcome in alone]
     limit = max(2 * statistics.median(before), max(before))
     took = after.first_token or float("inf")
-    report.check(
-        took <= limit, f"the first request after it: {took:.3f} s to its first token; before {max(before):.3f}"
-    )
+    report.check(took <= limit, f"TTFT of the first request afterwards {took:.3f} s; before at most {max(before):.3f}")
 
 
 async def _flood(
     server: Service, one: Callable[[], Coroutine[Any, Any, Outcome]], rate: float, seconds: float
 ) -> tuple[list[Outcome], tuple[float, float]]:
-    """Requests at times that do not wait for answers; and the memory after a quarter of the time and at the end."""
+    """Send requests at random times without waiting for answers.
+
+    Returns their outcomes, and the memory after a quarter of the time and at the end.
+    """
     rng, start, sent = random.Random(2), time.monotonic(), []
     quarter, due = None, start
     while (now := time.monotonic()) < start + seconds:
@@ -66,19 +67,20 @@ async def _flood(
 
 
 def _judge(report: Report, outcomes: Sequence[Outcome], bound: float) -> None:
-    taken = [outcome for outcome in outcomes if outcome.is_complete]
+    answered = [outcome for outcome in outcomes if outcome.is_complete]
     refused = [outcome for outcome in outcomes if outcome.status == 429]
     other = sorted({outcome.end for outcome in outcomes if not outcome.is_complete and outcome.status != 429})
     report.check(
-        other == [], f"{len(outcomes)} sent: {len(taken)} answered, {len(refused)} refused, other ends: {other}"
+        other == [], f"{len(outcomes)} sent: {len(answered)} answered, {len(refused)} refused, other ends: {other}"
     )
-    first = [outcome.first_token or 0 for outcome in taken]
+    first = [outcome.first_token or 0 for outcome in answered]
     slowest = percentile(first, 99)
     report.check(
         slowest <= bound,
-        f"first token of the answered: half {percentile(first, 50):.2f} s, 99% {slowest:.2f} s of at most {bound:.2f}",
+        f"TTFT of answered requests: p50 {percentile(first, 50):.2f} s, p99 {slowest:.2f} s (limit {bound:.2f})",
     )
-    no = [outcome.seconds * 1000 for outcome in refused]
+    refusals = [outcome.seconds * 1000 for outcome in refused]
     report.check(
-        percentile(no, 50) < 50, f"429 within {percentile(no, 50):.1f} ms (half), {percentile(no, 99):.1f} (99%)"
+        percentile(refusals, 50) < 50,
+        f"429 after {percentile(refusals, 50):.1f} ms (p50), {percentile(refusals, 99):.1f} ms (p99)",
     )

@@ -1,4 +1,4 @@
-"""Two replicas behind nginx, one killed and one replaced while 32 clients stream."""
+"""Two replicas with nginx: one is killed, one replaced, while 32 clients stream."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import random
 import time
 from pathlib import Path
 
-from benchmarks.soak.clients import Outcome, ask, connect, keep_asking
+from benchmarks.soak.clients import Outcome, connect, keep_sending, send
 from benchmarks.soak.report import Report, percentile
 from benchmarks.soak.requests import chat
 from tests import fleet
@@ -19,26 +19,29 @@ CLIENTS = 32
 
 
 async def run(report: Report, folder: Path, seconds: float = 180) -> None:
-    """A third in, one replica is killed and comes back; two thirds in, the other is told to stop and comes back."""
+    """Kill one replica after a third of the time, terminate the other after two.
+
+    Both are restarted at once.
+    """
     with fleet.fleet(folder, "--threads", "1", "--max-seqs", "16") as running:
         start, killed, rng = time.monotonic(), running.replicas[0], random.Random(0)
         async with connect(running.nginx.url) as client:
 
             async def one() -> Outcome:
-                return await ask(client, chat(rng.randrange(3, 60), rng.randrange(10, 120), rng))
+                return await send(client, chat(rng.randrange(3, 60), rng.randrange(10, 120), rng))
 
-            clients = asyncio.create_task(keep_asking(CLIENTS, start + seconds, one))
+            clients = asyncio.create_task(keep_sending(CLIENTS, start + seconds, one))
             await asyncio.sleep(seconds / 3)
-            report.say(f"kill -9 of a replica with {_open_requests(killed):.0f} requests")
+            report.say(f"SIGKILL to a replica with {_open_requests(killed):.0f} requests")
             await asyncio.to_thread(killed.kill)
             back = await _bring_back(running, killed)
-            report.check(back > 0, f"{back} requests went to it within 10 s after it was ready again")
+            report.check(back > 0, f"{back} requests within 10 s of its being ready again")
             await asyncio.sleep(max(0, start + seconds * 2 / 3 - time.monotonic()))
-            report.say("SIGTERM to the other")
+            report.say("SIGTERM to the other replica")
             code = await asyncio.to_thread(running.replicas[1].terminate)
-            report.check(code == 0, f"it ended with {code}")
+            report.check(code == 0, f"its exit code was {code}")
             back = await _bring_back(running, running.replicas[1])
-            report.check(back > 0, f"{back} requests went to it within 10 s after it was ready again")
+            report.check(back > 0, f"{back} requests within 10 s of its being ready again")
             outcomes = await clients
     _judge(report, outcomes)
 
@@ -47,11 +50,11 @@ def _judge(report: Report, outcomes: list[Outcome]) -> None:
     complete = [outcome for outcome in outcomes if outcome.is_complete]
     broken = [outcome for outcome in outcomes if outcome.end == "broken"]
     other = [outcome.end for outcome in outcomes if not outcome.is_complete and outcome.end != "broken"]
-    report.say(f"{len(outcomes)} requests, of which {len(complete)} were answered to the end")
-    report.check(other == [], f"{len(other)} failed before their first byte or hung {sorted({*other})}")
-    report.check(len(broken) <= CLIENTS, f"{len(broken)} streams of the killed replica ended with an error")
+    report.say(f"{len(outcomes)} requests, {len(complete)} complete")
+    report.check(other == [], f"{len(other)} failed before their first byte or hung: {sorted({*other})}")
+    report.check(len(broken) <= CLIENTS, f"{len(broken)} streams were broken by the kill")
     first = [outcome.first_token for outcome in complete if outcome.first_token is not None]
-    report.say(f"first token: half {percentile(first, 50):.2f} s, 99% {percentile(first, 99):.2f} s")
+    report.say(f"TTFT: p50 {percentile(first, 50):.2f} s, p99 {percentile(first, 99):.2f} s")
     report.say(f"longest request: {max(outcome.seconds for outcome in outcomes):.1f} s")
 
 
@@ -61,7 +64,7 @@ def _open_requests(replica: Service) -> float:
 
 
 async def _bring_back(running: Fleet, replica: Service) -> int:
-    """Start it again; how many requests it answered within ten seconds after it was ready."""
+    """Restart the replica; return its answered requests in ten seconds once ready."""
     replica.start()
     await asyncio.to_thread(replica.wait_until_ready)
     log = running.nginx.log.with_name("access.log")

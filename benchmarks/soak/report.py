@@ -1,4 +1,4 @@
-"""What a part of the soak found: figures, each with whether it is as it must be."""
+"""Figures and checks of the soak's parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.scraping import Scrape
 
 @dataclass(slots=True)
 class Report:
-    """Prints each figure as it comes."""
+    """Prints each figure immediately, and collects failed checks."""
 
     part: str
     failures: list[str] = field(default_factory=list)
@@ -28,7 +28,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A server's process at one moment, as it says at /metrics itself."""
+    """Memory and open files of a server's process, from its /metrics."""
 
     mebibytes: float
     open_fds: float
@@ -40,7 +40,7 @@ class Health:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """NaN where there are no values."""
+    """Return the interpolated percentile, NaN if there are no values."""
     if len(values) < 2:
         return values[0] if values else float("nan")
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]

@@ -1,4 +1,4 @@
-"""What the clients ask for: everything at once, of very different lengths."""
+"""Chats of many kinds and very different lengths."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def text(words: int, rng: random.Random) -> str:
 
 
 def chat(words: int, max_tokens: int, rng: random.Random, **more: Any) -> dict[str, Any]:
-    """A stream that goes on until `max_tokens`."""
+    """Return a streamed chat that ends only at `max_tokens`."""
     messages = [{"role": "user", "content": text(words, rng)}]
     return {"messages": messages, "max_tokens": max_tokens, "stream": True, "ignore_eos": True, **more}
 
 
 def mixed(rng: random.Random) -> dict[str, Any]:
-    """One of many kinds: short and long, streamed and whole, with tools, with a schema, with several choices."""
+    """Return a random chat: short or long, streamed or whole, plain, tool or schema."""
     kind = rng.randrange(8)
     if kind == 0:
         return chat(rng.randrange(300, 900), rng.randrange(1, 40), rng)

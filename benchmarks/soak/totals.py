@@ -1,4 +1,4 @@
-"""Do the server's totals at /metrics equal what the clients have counted?"""
+"""Compares the server's totals at /metrics with the clients' counts."""
 
 from __future__ import annotations
 
@@ -12,25 +12,29 @@ from tests.scraping import Scrape
 
 
 async def run(report: Report, server: Service, tally: Tally) -> None:
-    """Equal but for clients that left: what the server had sent them they have not all seen, and an answer may have
-    ended just then."""
-    await asyncio.sleep(1)  # a request is over just after its client has read the last byte
+    """Check that totals are equal, except for clients that disconnected.
+
+    Such a client may miss tokens that the server sent, and its answer may have ended at that moment.
+    """
+    await asyncio.sleep(1)  # the server counts a request just after its client has read the last byte
     scrape = await asyncio.to_thread(Scrape, server.url)
     counted, ends = _by_finish_reason(scrape), tally.ends()
     left = ends.pop("left", 0)
     total = sum(counted.values())
     report.check(total == len(tally.outcomes) or left > 0, f"requests: {total} counted, {len(tally.outcomes)} sent")
     errors = sum(outcome.status >= 400 for outcome in tally.outcomes)
-    report.check(counted["error"] == errors, f"errors: {counted['error']} counted, {errors} seen")
+    report.check(counted["error"] == errors, f"errors: {counted['error']} counted, {errors} received")
     for reason in ("stop", "length", "tool_calls"):
         most = ends[reason] + left
         report.check(
-            ends[reason] <= counted[reason] <= most, f"{reason}: {counted[reason]} counted, {ends[reason]} seen"
+            ends[reason] <= counted[reason] <= most, f"{reason}: {counted[reason]} counted, {ends[reason]} received"
         )
-    report.check(counted["cancelled"] <= left, f"cancelled: {counted['cancelled']} counted, {left} left")
+    report.check(counted["cancelled"] <= left, f"cancelled: {counted['cancelled']} counted, {left} disconnected")
     for name, seen in zip(("prompt", "generation"), tally.tokens(), strict=True):
         tokens = int(scrape(f"lfm_{name}_tokens_total"))
-        report.check(tokens == seen or (left > 0 and tokens > seen), f"{name} tokens: {tokens} counted, {seen} seen")
+        report.check(
+            tokens == seen or (left > 0 and tokens > seen), f"{name} tokens: {tokens} counted, {seen} received"
+        )
 
 
 def _by_finish_reason(scrape: Scrape) -> Counter[str]:

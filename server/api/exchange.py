@@ -1,6 +1,6 @@
 """One request and its response: admission, log entry, deadline, disconnects, rate limits and cancellation.
 
-A route parses the body, starts a completion through the exchange, and responds through it.
+A route reads the body, starts a completion and responds, each through the exchange.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from server.api.access.rate_limit import RateLimit
 from server.api.generation.fields import GenerationFields
 from server.api.http.disconnect import unless_disconnected
 from server.api.http.errors import last_event
+from server.api.http.request_body import read_json
 from server.api.http.request_log import log_entry
 from server.api.http.sse import Events, event_stream
 from server.api.server_state import Server, ServerState
@@ -26,6 +27,7 @@ from server.errors import InvalidRequestError, ModelNotReadyError, RequestTimeou
 
 TIMEOUT_HEADER = "X-Request-Timeout"
 
+T = TypeVar("T")
 C = TypeVar("C", bound=AnyCompletion)
 
 
@@ -57,17 +59,25 @@ class Exchange:
             deadline=self._opened + self._timeout,
         )
 
+    async def read(self, parse: Callable[[Any], T]) -> T:
+        """Return what `parse` makes of the body's JSON value. Raises as `read_json` and `parse` do."""
+        return await read_json(self._request, self._server, parse)
+
+    async def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of `work`. Cancels it and raises RequestTimeoutError or ClientDisconnect."""
+        try:
+            async with asyncio.timeout_at(self._opened + self._timeout):
+                return await unless_disconnected(self._request, work)
+        except TimeoutError:
+            raise RequestTimeoutError(self._timeout) from None
+
     async def start(self, completion: Coroutine[Any, Any, C], model: str, prompt: Any) -> C:
         """Return the started completion, and end it at the request's time limits or with the server.
 
         model: the served model's name; prompt: what the client sent to be answered, both for the request log.
         Raises what starting it raises, RequestTimeoutError at the deadline, and ClientDisconnect.
         """
-        try:
-            async with asyncio.timeout_at(self._opened + self._timeout):
-                started = await unless_disconnected(self._request, completion)
-        except TimeoutError:
-            raise RequestTimeoutError(self._timeout) from None
+        started = await self.wait_for(completion)
         self._log_entry.model, self._log_entry.prompt, self._log_entry.completion = model, prompt, started
         self._call_after(self._timeout, started.fail, RequestTimeoutError(self._timeout))
         if self._server.limits.max_queue_time < self._timeout:
@@ -98,14 +108,15 @@ class Exchange:
             self._log_entry.completion.cancel()
         if self._rate_limit is not None:
             self._rate_limit.end()
-            self._charge()
+            self._charge(unread=True)
 
-    def _charge(self) -> None:
-        """Take the tokens generated since the last charge out of the key's rate limit."""
+    def _charge(self, unread: bool = False) -> None:
+        """Take the tokens generated since the last charge, with `unread` ones, out of the key's rate limit."""
         completion = self._log_entry.completion
         if self._rate_limit is not None and completion is not None:
-            self._rate_limit.spend(completion.completion_tokens - self._charged_tokens)
-            self._charged_tokens = completion.completion_tokens
+            tokens = completion.generated_tokens if unread else completion.completion_tokens
+            self._rate_limit.spend(tokens - self._charged_tokens)
+            self._charged_tokens = tokens
 
     def _last_event(self, error: Exception) -> bytes:
         return last_event(error, self._request)

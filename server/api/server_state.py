@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -14,6 +13,7 @@ from server.api.access.rate_limit import RateLimit
 from server.api.http.request_log import RequestLog
 from server.chat.served_model import ServedModel
 from server.errors import ModelNotReadyError, engine_failed
+from server.fair_pool import FairPool
 
 RETRY_SECONDS = 5.0
 
@@ -36,7 +36,7 @@ class ServerState:
     """The server's life: loading, ready, draining (not ready but still answering), stopping (refusing requests).
 
     model: None while it loads; `loading` then says how far that is.
-    reading_large: held while a large body is parsed.
+    parsing: parses large bodies, one at a time: several at once would starve the event loop of the GIL.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -46,7 +46,7 @@ class ServerState:
     draining: bool = False
     stopping: bool = False
     request_log: RequestLog = field(default_factory=RequestLog)
-    reading_large: asyncio.Lock = field(default_factory=asyncio.Lock)
+    parsing: FairPool = field(default_factory=lambda: FairPool(1, "parsing"))
     _rate_limits: dict[str, RateLimit] = field(default_factory=dict)
 
     def ready_model(self) -> ServedModel:

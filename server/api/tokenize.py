@@ -10,10 +10,10 @@ from typing_extensions import TypedDict
 
 from server.api.chat_completions.fields import ChatCompletionRequest
 from server.api.chat_completions.to_chat_request import to_chat_request
+from server.api.exchange import OpenExchange
 from server.api.http.base_model import ApiModel
 from server.api.http.json_response import json_response
 from server.api.http.openapi import answers, request_body
-from server.api.http.request_body import read_json
 from server.api.server_state import Model
 from server.chat.served_model import ServedModel
 from server.errors import InvalidRequestError
@@ -72,28 +72,28 @@ class DetokenizeResponse(TypedDict):
 
 @router.post(
     "/tokenize",
-    responses=answers(TokenizeResponse, 400, 401, 404, 408, 413, 500, 503),
+    responses=answers(TokenizeResponse, 400, 401, 404, 408, 413, 429, 500, 503, 504),
     response_model=None,
     openapi_extra=request_body(TokenizeText, TokenizeChat, examples=TOKENIZE_EXAMPLES),
 )
-async def tokenize(request: Request, model: Model) -> Response:
+async def tokenize(request: Request, model: Model, exchange: OpenExchange) -> Response:
     """Tokenize a `prompt`, or `messages` and `tools` rendered with the model's chat template."""
-    body = await read_json(request, _parse)
+    body = await exchange.read(_parse)
     model.name_for(body.model)
-    return await json_response(lambda: _answer(body, model))
+    return await exchange.wait_for(_tokenized(body, model, request.state.tenant))
 
 
 @router.post(
     "/detokenize",
-    responses=answers(DetokenizeResponse, 400, 401, 404, 408, 413, 500, 503),
+    responses=answers(DetokenizeResponse, 400, 401, 404, 408, 413, 429, 500, 503, 504),
     response_model=None,
     openapi_extra=request_body(DetokenizeRequest, examples=DETOKENIZE_EXAMPLES),
 )
-async def detokenize(request: Request, model: Model) -> Response:
+async def detokenize(request: Request, model: Model, exchange: OpenExchange) -> Response:
     """Return the text of `tokens`, including special tokens."""
-    body = await read_json(request, DetokenizeRequest.model_validate)
+    body = await exchange.read(DetokenizeRequest.model_validate)
     model.name_for(body.model)
-    return await json_response(lambda: _text(body, model))
+    return await exchange.wait_for(_detokenized(body, model, request.state.tenant))
 
 
 def _parse(value: Any) -> TokenizeText | TokenizeChat:
@@ -103,16 +103,24 @@ def _parse(value: Any) -> TokenizeText | TokenizeChat:
     return TokenizeChat.model_validate(value) if "messages" in given else TokenizeText.model_validate(value)
 
 
-def _answer(body: TokenizeText | TokenizeChat, model: ServedModel) -> TokenizeResponse:
+async def _tokenized(body: TokenizeText | TokenizeChat, model: ServedModel, tenant: str) -> Response:
+    service = model.service
     if isinstance(body, TokenizeChat):
-        tokens = model.service.tokenize_chat(to_chat_request(body, model.service.defaults))
+        tokens = await service.tokenize(to_chat_request(body, service.defaults), tenant)
     else:
-        tokens = model.service.tokenize(body.prompt, add_special_tokens=body.add_special_tokens is not False)
-    answer: TokenizeResponse = {"count": len(tokens), "max_model_len": model.service.max_model_len, "tokens": tokens}
-    if body.return_token_strs:
-        answer["token_strs"] = [model.service.token_text(token) for token in tokens]
-    return answer
+        with_bos = body.add_special_tokens is not False
+        tokens = await service.tokenize(body.prompt, tenant, add_special_tokens=with_bos)
+
+    def answer() -> TokenizeResponse:
+        response: TokenizeResponse = {"count": len(tokens), "max_model_len": service.max_model_len, "tokens": tokens}
+        if body.return_token_strs:
+            response["token_strs"] = [service.token_text(token) for token in tokens]
+        return response
+
+    return await json_response(answer)
 
 
-def _text(body: DetokenizeRequest, model: ServedModel) -> DetokenizeResponse:
-    return {"prompt": model.service.detokenize(body.tokens)}
+async def _detokenized(body: DetokenizeRequest, model: ServedModel, tenant: str) -> Response:
+    text = await model.service.detokenize(body.tokens, tenant)
+    answer: DetokenizeResponse = {"prompt": text}
+    return await json_response(lambda: answer)

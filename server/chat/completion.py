@@ -80,6 +80,11 @@ class Completion(Generic[D]):
         return sum(stream.cached_tokens for stream in self._streams[:: self.n])
 
     @property
+    def generated_tokens(self) -> int:
+        """The tokens generated so far, including those that `deltas` has not taken yet."""
+        return sum(stream.sequence.generated for stream in self._streams)
+
+    @property
     def started(self) -> float | None:
         """When the first prefill started, by the clock of `times`; None before that."""
         return min((stream.started_at for stream in self._streams if stream.started_at is not None), default=None)

@@ -10,20 +10,18 @@ import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import jinja2
-from jinja2 import nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from server.chat.jinja_environment import template_environment, to_json
 from server.chat.markers import CALL_END, CALL_START, THINK_END, THINK_START
 from server.chat.tokenizer import Tokenizer
+from server.chat.tool_calls.call_form import CallForm, call_form
 from server.chat.tool_calls.call_syntax import render_call
+from server.chat.tool_calls.history_arguments import arguments_object
 from server.chat.types import Message, TemplateOptions, Thoughts, Tool, ToolCall
-from server.errors import InvalidRequestError, ModelFolderError
+from server.errors import InvalidRequestError, ModelFolderError, shown
 
 OWN_MARKERS = (CALL_START, CALL_END, THINK_START, THINK_END)
 """Special tokens that a model itself writes in its answers, so an assistant message may contain them."""
@@ -35,7 +33,8 @@ class ChatPrompt:
 
     `variables` are the template's variables besides the chat, such as `bos_token`. With `bare_tools`, the template
     receives each tool as {"name", "description", "parameters"}, the format of LFM2's model card; otherwise it receives
-    OpenAI's {"type": "function", "function": {...}}. `thinks` says whether the model can write thoughts.
+    OpenAI's {"type": "function", "function": {...}}. `thinks` says whether the model can write thoughts. `call_form` is
+    the form of calls if the model has no tokens that mark them.
     Raises ModelFolderError if the template is not valid Jinja.
     """
 
@@ -43,7 +42,7 @@ class ChatPrompt:
         self, source: str, tokenizer: Tokenizer, variables: Mapping[str, str], bare_tools: bool = True
     ) -> None:
         try:
-            self._template = _environment().from_string(source)
+            self._template = template_environment().from_string(source)
         except jinja2.TemplateSyntaxError as error:
             raise ModelFolderError(f"The chat template is not valid Jinja: {error} (line {error.lineno}).") from None
         self.thinks = THINK_END in source or THINK_END in tokenizer.special
@@ -54,6 +53,8 @@ class ChatPrompt:
         self._bare_tools = bare_tools
         self._escape = SpecialTokenEscape(tokenizer.special)
         self._boundaries = self._boundary_tokens()
+        self._shows_tools = "tools" in source
+        self.call_form = None if CALL_START in tokenizer.special else self._call_form()
 
     def tokens(
         self, messages: Sequence[Message], tools: Sequence[Tool], options: TemplateOptions | None = None
@@ -65,9 +66,12 @@ class ChatPrompt:
         options = options or TemplateOptions()
         chat = [self._message(i, message) for i, message in enumerate(messages)]
         listed = [self._escape.value(self._tool(tool)) for tool in tools]
-        text = self._render(chat, listed, options)
+        if listed and not self._shows_tools:
+            chat = self._with_tools(chat, listed)
         if options.continue_final_message:
-            text = _up_to_end_of(text, chat[-1]["content"])
+            text = self._up_to_end_of_content(chat, listed, options)
+        else:
+            text = self._render(chat, listed, options)
         tokens = self._escape.encode(text, self._tokenizer)
         return [*self._tokenizer.beginning(tokens), *tokens] if options.add_special_tokens else tokens
 
@@ -108,6 +112,24 @@ class ChatPrompt:
         names = {THINK_START} | {text for text, token in special.items() if token in opening[:1]}
         return frozenset(special[name] for name in names if name in special)
 
+    def _call_form(self) -> CallForm:
+        try:
+            return call_form(
+                lambda chat: self._render(chat, [], TemplateOptions(add_generation_prompt=False)),
+                tuple(self._tokenizer.special),
+            )
+        except InvalidRequestError:
+            return CallForm()  # the template rejects the sample chat
+
+    def _with_tools(self, chat: list[dict[str, Any]], tools: list[Any]) -> list[dict[str, Any]]:
+        """Return a chat whose system message lists the tools, for a template that does not."""
+        form = self.call_form or CallForm()
+        example = f"{form.before_arguments('NAME')}{{...}}{form.after_arguments}"
+        listed = f"List of tools: {to_json(tools)}\nTo call a tool, answer only with {example}"
+        if chat and chat[0]["role"] == "system":
+            return [chat[0] | {"content": f"{chat[0]['content']}\n{listed}"}, *chat[1:]]
+        return [{"role": "system", "content": listed}, *chat]
+
     def _render(self, chat: list[dict[str, Any]], tools: list[Any], options: TemplateOptions) -> str:
         own = {
             "messages": chat,
@@ -118,10 +140,22 @@ class ChatPrompt:
         try:
             return self._template.render(self._escape.value(options.variables) | own)
         except jinja2.TemplateError as error:
-            raise InvalidRequestError(f"The model's chat template rejected this chat: {error}", "messages") from None
+            raise InvalidRequestError(_template_error("rejected", error), "messages") from None
         except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
-            message = f"The model's chat template cannot render this chat: {error}"
-            raise InvalidRequestError(message, "messages") from None
+            raise InvalidRequestError(_template_error("cannot render", error), "messages") from None
+
+    def _up_to_end_of_content(self, chat: list[dict[str, Any]], tools: list[Any], options: TemplateOptions) -> str:
+        """Render a chat up to the end of its last message's content, so that the model continues that message.
+
+        A random mark after the content shows where the template writes it. Whitespace at the end is left out.
+        """
+        mark = secrets.token_hex(16)
+        last = chat[-1] | {"content": chat[-1]["content"].rstrip() + mark}
+        text, found, _ = self._render([*chat[:-1], last], tools, options).rpartition(mark)
+        if not found:
+            message = "The last message cannot be continued because the chat template changes its content."
+            raise InvalidRequestError(message, "continue_final_message")
+        return text
 
     def _message(self, position: int, message: Message) -> dict[str, Any]:
         """Return a message as the template expects it.
@@ -139,14 +173,22 @@ class ChatPrompt:
         if located and self._renders_calls:
             rendered["tool_calls"] = [self._escape.value(_call_object(call, field)) for call, field in located]
         elif located:
-            written = ", ".join(_call_text(call, field) for call, field in located)
-            calls = f"{CALL_START}[{escape(written)}]{CALL_END}"
+            calls = self._calls_text(located)
         if message.reasoning and self._renders_reasoning:
             rendered["reasoning_content"] = escape(message.reasoning)
         elif message.reasoning and self.thinks:
             thoughts = f"{THINK_START}{escape(message.reasoning)}{THINK_END}"
         content = escape(message.content, OWN_MARKERS if message.role == "assistant" else ())
         return rendered | {"content": thoughts + calls + content}
+
+    def _calls_text(self, located: Sequence[tuple[ToolCall, str]]) -> str:
+        """Return calls in the model's own syntax; each has the field to name in errors."""
+        if self.call_form is not None:
+            objects = [_call_object(call, field)["function"] for call, field in located]
+            pairs = [(function["name"], to_json(function["arguments"])) for function in objects]
+            return self._escape.text(self.call_form.written(pairs))
+        written = ", ".join(_call_text(call, field) for call, field in located)
+        return f"{CALL_START}[{self._escape.text(written)}]{CALL_END}"
 
     def _tool(self, tool: Tool) -> dict[str, Any]:
         function: dict[str, Any] = {"name": tool.name}
@@ -199,52 +241,8 @@ class SpecialTokenEscape:
         return tokenizer.encode_literally(text.replace(self._nonce, "")) if text else []
 
 
-class GenerationTag(Extension):
-    """Renders `{% generation %}...{% endgeneration %}` as its content.
-
-    Templates mark the assistant's answers with this tag for training.
-    """
-
-    tags = {"generation"}  # noqa: RUF012 (as jinja2 types it)
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    """Return a Jinja environment equivalent to that of transformers.utils.chat_template_utils."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, GenerationTag]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment
-
-
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _raise_exception(message: str) -> None:
-    raise jinja2.TemplateError(message)
-
-
-def _up_to_end_of(text: str, content: str) -> str:
-    """Cut a rendered chat off after its last message's `content`, so that the model continues that message."""
-    stripped = content.strip()
-    before, found, _ = text.rpartition(stripped)
-    if not found:
-        message = "The last message cannot be continued because the chat template changes its content."
-        raise InvalidRequestError(message, "continue_final_message")
-    return before + stripped
+def _template_error(failed: str, error: Exception) -> str:
+    return f"The model's chat template {failed} this chat: {shown(str(error), 300)}"
 
 
 def _arguments_field(message: int, call: int) -> str:
@@ -253,21 +251,19 @@ def _arguments_field(message: int, call: int) -> str:
 
 def _call_text(call: ToolCall, field: str) -> str:
     try:
-        return render_call(call.name, call.arguments)
+        return render_call(call.name, arguments_object(call.arguments))
     except ValueError:
         raise _bad_arguments(call, field) from None
 
 
 def _call_object(call: ToolCall, field: str) -> dict[str, Any]:
     try:
-        arguments = json.loads(call.arguments)
-    except (ValueError, RecursionError):
+        arguments = json.loads(arguments_object(call.arguments))
+    except ValueError:
         raise _bad_arguments(call, field) from None
-    if not isinstance(arguments, dict):
-        raise _bad_arguments(call, field)
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
 def _bad_arguments(call: ToolCall, field: str) -> InvalidRequestError:
-    shown = call.arguments if len(call.arguments) <= 60 else call.arguments[:57] + "..."
-    return InvalidRequestError(f"The arguments of {call.name} must be a JSON object as a string; got {shown!r}.", field)
+    message = f"The arguments of {shown(call.name)} must be a JSON object as a string; got '{shown(call.arguments)}'."
+    return InvalidRequestError(message, field)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,12 +18,16 @@ from server.chat.prompt import ChatPrompt
 from server.chat.tokenizer import Tokenizer
 from server.chat.tool_calls.constrained_parser import ConstrainedCallParser, TextOrCallsParser
 from server.chat.tool_calls.free_parser import FreeCallParser, ToolSignature
-from server.chat.types import ChatRequest, Delta, TextRequest, Thoughts
+from server.chat.tool_calls.whole_answer_parser import WholeAnswerParser
+from server.chat.types import Calling, ChatRequest, Delta, TextForm, TextRequest, Thoughts
 from server.engine.engine import Engine
 from server.engine.types import GenerationRequest, RequestContext, SamplingParams
 from server.errors import ContextLengthError, InvalidRequestError
+from server.fair_pool import FairPool
 
 SEEDS = 2**64
+PROMPT_THREADS = 2
+"""Threads that render and tokenize; more would take cores from the engine while prompts are long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class ChatService:
         self.engine = engine
         self.model = model
         self._limits = limits
+        self._pool = FairPool(PROMPT_THREADS, "prompts")
 
     @property
     def defaults(self) -> SamplingParams:
@@ -91,7 +96,7 @@ class ChatService:
             raise InvalidRequestError(f"This server takes at most {most} choices at once; got n = {request.n}.", "n")
         with self.engine.reserve(context.tenant, request.n) as places:
             # Off the loop: long prompts take long.
-            chat = await asyncio.to_thread(self._render, request)
+            chat = await self._pool.run(context.tenant, lambda: self._render(request))
             grammar = await self.model.grammars.get(chat.grammar, context.tenant) if chat.grammar else None
             streams = places.submit([self._sequence(request, context, chat, grammar, i) for i in range(request.n)])
         choices = [self._chat_choice(request, chat) for _ in streams]
@@ -107,30 +112,49 @@ class ChatService:
         self._check_prompts(request)
         with self.engine.reserve(context.tenant, len(request.prompts) * request.n) as places:
             # Off the loop: long prompts take long to tokenize.
-            prompts = await asyncio.to_thread(lambda: [self._text_prompt(request, one) for one in request.prompts])
+            prompts = await self._pool.run(
+                context.tenant, lambda: [self._text_prompt(request, one) for one in request.prompts]
+            )
+            source = self._grammar_source(Calling(), request.text_form)
+            grammar = await self.model.grammars.get(source, context.tenant) if source else None
             streams = places.submit(
-                [self._continuation(request, context, prompt, i) for prompt in prompts for i in range(request.n)]
+                [
+                    self._continuation(request, context, prompt, grammar, i)
+                    for prompt in prompts
+                    for i in range(request.n)
+                ]
             )
         choices = [self._text_choice(request, prompt) for prompt in prompts for _ in range(request.n)]
         return Completion([prompt.tokens for prompt in prompts], streams, choices)
 
-    def tokenize(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        """Return a text's tokens, with the model's BOS first if `add_special_tokens`. May run on any thread."""
-        tokens = self.model.tokenizer.encode(text)
-        return [*self.model.tokenizer.beginning(tokens), *tokens] if add_special_tokens else tokens
+    async def tokenize(self, prompt: str | ChatRequest, tenant: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Return the tokens of a text, with the model's BOS first if `add_special_tokens`, or of a chat's prompt.
 
-    def tokenize_chat(self, request: ChatRequest) -> list[int]:
-        """Return the tokens of a chat's prompt. May run on any thread. Raises InvalidRequestError."""
-        return self.model.prompt.tokens(request.messages, request.tools, request.template)
+        Raises InvalidRequestError if the chat cannot be rendered.
+        """
+        if isinstance(prompt, str):
+            return await self._pool.run(tenant, lambda: self._encode(prompt, add_special_tokens))
+        return await self._pool.run(tenant, lambda: self._chat_tokens(prompt))
 
     def token_text(self, token: int) -> str:
         """Return one token's text, with U+FFFD for parts of characters."""
         return self.model.tokenizer.token_bytes(token).decode("utf-8", "replace")
 
-    def detokenize(self, tokens: Sequence[int]) -> str:
-        """Return the text of tokens, special ones written out. May run on any thread. Raises InvalidRequestError."""
-        self._check_token_ids(tokens, "tokens")
-        return whole_text(self.model.tokenizer, tokens)
+    async def detokenize(self, tokens: Sequence[int], tenant: str) -> str:
+        """Return the text of tokens, special ones written out. Raises InvalidRequestError for unknown ids."""
+
+        def text() -> str:
+            self._check_token_ids(tokens, "tokens")
+            return whole_text(self.model.tokenizer, tokens)
+
+        return await self._pool.run(tenant, text)
+
+    def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        tokens = self.model.tokenizer.encode(text)
+        return [*self.model.tokenizer.beginning(tokens), *tokens] if add_special_tokens else tokens
+
+    def _chat_tokens(self, request: ChatRequest) -> list[int]:
+        return self.model.prompt.tokens(request.messages, request.tools, request.template)
 
     def _check(self, request: ChatRequest | TextRequest) -> None:
         if request.n > (most := self._limits.max_n):
@@ -157,19 +181,22 @@ class ChatService:
                 raise InvalidRequestError(f"{token} is no token of this model: ids go from 0 to {last}.", field)
 
     def _render(self, request: ChatRequest) -> RenderedChat:
-        prompt = self.tokenize_chat(request)
+        prompt = self._chat_tokens(request)
         if len(prompt) >= self.max_model_len:
             raise ContextLengthError(len(prompt), self.max_model_len)
         return RenderedChat(
             prompt=tuple(prompt),
             checkpoints=self.model.prompt.checkpoints(prompt),
             thoughts=self.model.prompt.thoughts(prompt),
-            grammar=grammar_source(
-                request.calling,
-                request.text_form,
-                has_call_marker=CALL_START in self.model.tokenizer.special,
-                constrain_always=self.model.constrain_always,
-            ),
+            grammar=self._grammar_source(request.calling, request.text_form),
+        )
+
+    def _grammar_source(self, calling: Calling, text_form: TextForm | None) -> GrammarSource | None:
+        return grammar_source(
+            calling,
+            text_form,
+            call_form=self.model.prompt.call_form,
+            constrain_always=self.model.constrain_always,
         )
 
     def _sequence(
@@ -181,13 +208,18 @@ class ChatService:
         choice: int,
     ) -> GenerationRequest:
         ends = frozenset() if request.ignore_eos and grammar is None else self.model.stop_token_ids
+        sampling, constraint = request.sampling, grammar.start(chat.thoughts) if grammar else None
+        if request.calling.forbidden and grammar is None and CALL_START in self.model.tokenizer.special:
+            marker = self.model.tokenizer.special[CALL_START]
+            sampling = replace(sampling, logit_bias={**sampling.logit_bias, marker: -math.inf})
+            constraint = self.model.grammars.no_calls()
         return GenerationRequest(
             prompt=chat.prompt,
             max_tokens=self._max_tokens(request.max_tokens, chat.prompt),
-            sampling=_sampling_of_choice(request.sampling, choice),
+            sampling=_sampling_of_choice(sampling, choice),
             stop_token_ids=ends | request.stop_token_ids,
             min_tokens=request.min_tokens,
-            constraint=grammar.start(chat.thoughts) if grammar else None,
+            constraint=constraint,
             checkpoints=chat.checkpoints,
             report_progress=request.report_progress,
             context=context,
@@ -198,7 +230,10 @@ class ChatService:
         return ChatChoice(
             tokenizer=self.model.tokenizer,
             stop=request.stop,
-            call_parser=_call_parser(request, constrained=chat.grammar is not None),
+            call_parser=_call_parser(
+                request, constrained=chat.grammar is not None, has_marker=self.model.prompt.call_form is None
+            ),
+            parallel_calls=request.calling.parallel,
             reasoning=ReasoningSplitter(chat.thoughts is Thoughts.OPEN) if self.model.prompt.thinks else None,
             visible=special if request.show_special_tokens else VISIBLE,
         )
@@ -213,18 +248,24 @@ class ChatService:
         return TextPrompt(prompt, (*beginning, *tokens), implicit=len(beginning))
 
     def _continuation(
-        self, request: TextRequest, context: RequestContext, prompt: TextPrompt, choice: int
+        self,
+        request: TextRequest,
+        context: RequestContext,
+        prompt: TextPrompt,
+        grammar: CompiledGrammar | None,
+        choice: int,
     ) -> GenerationRequest:
         if self.max_model_len - len(prompt.tokens) < min(request.max_tokens, 1):
             raise ContextLengthError(len(prompt.tokens), self.max_model_len, "prompt")
         scored = request.echo and request.sampling.top_logprobs is not None
-        ends = frozenset() if request.ignore_eos else self.model.stop_token_ids
+        ends = frozenset() if request.ignore_eos and grammar is None else self.model.stop_token_ids
         return GenerationRequest(
             prompt=prompt.tokens,
             max_tokens=self._max_tokens(request.max_tokens, prompt.tokens),
             sampling=_sampling_of_choice(request.sampling, choice),
             stop_token_ids=ends | request.stop_token_ids,
             min_tokens=request.min_tokens,
+            constraint=grammar.start() if grammar else None,
             prompt_logprobs=request.sampling.top_logprobs if scored else None if request.max_tokens else 0,
             context=context,
         )
@@ -249,11 +290,14 @@ def _sampling_of_choice(sampling: SamplingParams, choice: int) -> SamplingParams
     return sampling if sampling.seed is None else replace(sampling, seed=(sampling.seed + choice) % SEEDS)
 
 
-def _call_parser(request: ChatRequest, *, constrained: bool) -> CallParser:
+def _call_parser(request: ChatRequest, *, constrained: bool, has_marker: bool) -> CallParser:
     """Return the parser that passes constrained calls on while they are generated, and free calls once complete."""
     tools = request.calling.tools
+    signatures = tuple(ToolSignature(tool.name, tool.properties) for tool in tools)
+    if not has_marker and tools:
+        return WholeAnswerParser(signatures)
     if request.text_form is not None or (request.show_special_tokens and not tools):
         return TextOrCallsParser(may_call=bool(tools))
     if constrained:
         return ConstrainedCallParser()
-    return FreeCallParser(tuple(ToolSignature(tool.name, tool.properties) for tool in tools))
+    return FreeCallParser(signatures)

@@ -56,11 +56,15 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Calling:
-    """How tools may be called: only `tools` of those listed, at least one if `required`, several if `parallel`."""
+    """How tools may be called: only `tools` of those listed, at least one if `required`, several if `parallel`.
+
+    `forbidden`: the tools are listed, but the answer must not open a call.
+    """
 
     tools: tuple[Tool, ...] = ()
     required: bool = False
     parallel: bool = True
+    forbidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,7 @@ class TextRequest:
     """Prompts, each a text or token ids, to continue `n` times each; choice i of a prompt samples with `seed` + i.
 
     max_tokens: may be 0 with `echo`.
+    text_form: what each answer must match, without the prompt before it.
     stop_token_ids: added to the model's own, which `ignore_eos` leaves out.
     echo: repeat the prompt before the answer, with its tokens' log-probabilities if `sampling` requests them.
     add_special_tokens: put the model's BOS before prompts that are text.
@@ -129,6 +134,7 @@ class TextRequest:
     prompts: tuple[str | tuple[int, ...], ...]
     sampling: SamplingParams
     max_tokens: int
+    text_form: TextForm | None = None
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
     stop_token_ids: frozenset[int] = frozenset()

@@ -1,1 +1,1 @@
-"""Continuous batching: turns token requests into steps, and steps into streams."""
+"""Runs continuous batching: turns token requests into steps and token streams."""

@@ -1,6 +1,6 @@
-"""Divides the available memory between slots and the prefix cache.
+"""Divides the available memory between the slots and the prefix cache.
 
-Plain numbers in and out.
+All functions are pure and take plain numbers.
 """
 
 from __future__ import annotations
@@ -8,20 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 USABLE = 0.8
-"""Share of the available memory that state may take.
+"""The fraction of the available memory that state may take.
 
-Activations, requests and a reserve need the rest.
+The rest is for activations, requests and a reserve.
 """
 
 CACHE_BYTES = 4 << 30
-"""Default size of the prefix cache if memory allows it."""
+"""The default size of the prefix cache in bytes, if memory allows it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much state the engine may keep.
+    """The amount of state that the engine may keep.
 
-    `slot_tokens`: most tokens that all running sequences may hold together.
+    `slot_tokens`: maximum number of tokens of all running sequences together.
     `cache_bytes`: size of the prefix cache.
     """
 
@@ -33,8 +33,8 @@ def share_memory(available: int, bytes_per_token: int, max_slot_tokens: int, cac
     """Divide `available` bytes between the slots and the prefix cache.
 
     The slots get at most `max_slot_tokens` tokens of `bytes_per_token` each. The cache gets `cache_bytes`, or all
-    usable memory if that is less. If `cache_bytes` is None, it gets CACHE_BYTES, or half of the usable memory if that
-    is less.
+    usable memory if that is less. If `cache_bytes` is None, the cache gets CACHE_BYTES, or half of the usable memory if
+    that is less.
     """
     usable = int(available * USABLE)
     cache = min(CACHE_BYTES, usable // 2) if cache_bytes is None else min(cache_bytes, usable)

@@ -1,4 +1,4 @@
-"""Estimates when the queue will have room, from recent completions."""
+"""Estimates when the queue will have room, based on recent completions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class CompletionRate:
-    """Moving average of the time between completions.
+    """A moving average of the time between completions.
 
-    `interval`: average seconds between two completions.
-    `last`: time of the latest completion, or of the start of work after idling (monotonic clock, in seconds).
+    A completion is the end of a sequence that has a slot.
+
+    `interval`: average number of seconds between two completions.
+    `last`: time of the last completion or, if the engine has been idle since, of the restart (monotonic clock, in
+    seconds).
     """
 
     interval: float = 1.0
@@ -20,7 +23,7 @@ class CompletionRate:
     def restart(self) -> None:
         """Start measuring from now.
 
-        Called when work arrives at an idle engine, since idle time would distort the average.
+        Called when work arrives at an idle engine, since the idle time would distort the average.
         """
         self.last = time.monotonic()
 
@@ -35,6 +38,6 @@ class CompletionRate:
     def seconds_for(self, completions: int) -> float:
         """Return the expected seconds until `completions` more sequences end.
 
-        The result is limited to 1 .. 120.
+        The result is limited to 1 .. 120 seconds.
         """
         return min(max(1.0, completions * self.interval), 120.0)

@@ -1,4 +1,4 @@
-"""Limits and settings of an engine."""
+"""Defines the limits of an engine."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """Limits of an engine.
+    """The limits of an engine.
 
-    `max_seqs`: most sequences that run at once; the number of slots.
-    `max_waiting`: most sequences in the queue.
-    `max_model_len`: most tokens of a prompt and its answer together.
-    `prefill_chunk`: most tokens of a prompt in one step.
-    `slot_tokens`: most tokens that running sequences hold together.
+    `max_seqs`: number of slots, and thus the maximum number of sequences that run at once.
+    `max_waiting`: maximum number of sequences in the queue.
+    `max_model_len`: maximum number of tokens of a prompt and its answer together.
+    `prefill_chunk`: maximum number of tokens of a prompt in one step.
+    `slot_tokens`: maximum number of tokens of all running sequences together.
     `cache_bytes`: size of the prefix cache.
-    `itl_target`: seconds that a stream should wait at most between two tokens.
+    `itl_target`: maximum number of seconds that a stream should wait between two tokens.
     `unknown_ids`: int64 token ids that are never drawn.
-    `max_waiting_tokens`: most prompt tokens in the queue; None for no limit.
+    `max_waiting_tokens`: maximum number of prompt tokens in the queue; None for no limit.
     """
 
     max_seqs: int

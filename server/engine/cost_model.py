@@ -1,6 +1,6 @@
-"""Predicts how long steps take on this machine, from the steps timed so far.
+"""Predicts how long steps take, from the steps timed so far.
 
-Plain numbers in and out.
+All functions take and return plain numbers.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 from server.engine.observations import StepKind
 
 DECAY = 0.95
-"""Factor on the weight of past steps at each new step of the same kind.
+"""The factor by which each new step reduces the weight of earlier steps.
 
-About twenty steps make the estimate.
+The estimate therefore depends mostly on the last twenty steps of the same kind.
 """
 
 
 @dataclass(slots=True)
 class LinearFit:
-    """Least-squares fit of seconds = fixed + per_item * n to recent steps.
+    """A least-squares fit of seconds = fixed + per_item * n to recent steps.
 
-    It minimises the relative error. With x = 1 / n and y = seconds / n, the model is y = per_item + fixed * x. The
-    fields are the weighted sums over steps of 1, x, x², y and xy.
+    The fit minimises the relative error. With x = 1 / n and y = seconds / n, the model is y = per_item + fixed * x. The
+    fields are the weighted sums of 1, x, x², y and xy over the steps.
     """
 
     one: float = 0.0
@@ -49,9 +49,9 @@ class LinearFit:
 
 @dataclass(slots=True)
 class CostModel:
-    """A fit for each step kind and thread count.
+    """Predicted durations of steps, with one fit per step kind and thread count.
 
-    The fit is over rows for decode and over tokens for prefill.
+    The fit is over the number of rows for decode, and over the number of tokens for prefill.
     """
 
     fits: dict[tuple[StepKind, int], LinearFit] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class CostModel:
     def seconds(self, kind: StepKind, threads: int, n: int) -> float:
         """Return the predicted seconds of a step of `n` rows or tokens.
 
-        Returns 0 if no such step was timed yet.
+        Returns 0 if no step of this kind has been timed with this number of threads.
         """
         fit = self.fits.get((kind, threads))
         if fit is None or n == 0:
@@ -72,9 +72,9 @@ class CostModel:
         return fixed + per_item * n
 
     def max_count(self, kind: StepKind, threads: int, seconds: float) -> int | None:
-        """Return the most rows or tokens a step can have within `seconds`.
+        """Return the maximum number of rows or tokens of a step within `seconds`.
 
-        Returns None if no such step was timed yet.
+        Returns None if no step of this kind has been timed with this number of threads.
         """
         fit = self.fits.get((kind, threads))
         if fit is None:
@@ -85,8 +85,8 @@ class CostModel:
     def min_forced_tokens(self, threads: int, rows: int) -> float:
         """Return how many forced tokens make a prefill chunk cheaper than decoding.
 
-        A chunk delays the other `rows` - 1 sequences by its whole duration. If decoded, each token costs one row's
-        share of a decode step. Returns inf if a chunk is never cheaper.
+        A prefill chunk delays the other `rows` - 1 sequences by its whole duration. If the forced tokens are decoded
+        instead, each token costs the time that one row adds to a decode step. Returns inf if a chunk is never cheaper.
         """
         prefill = self.fits.get((StepKind.PREFILL, threads))
         if prefill is None or (StepKind.DECODE, threads) not in self.fits:

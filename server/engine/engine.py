@@ -1,7 +1,7 @@
 """Connects the event loop and the worker threads.
 
-Queues requests, owns the workers, and delivers their events. Worker threads hand events to the loop once per step. The
-engine deals in tokens only, not in text or HTTP.
+The engine queues requests, owns the workers, and delivers their events. A worker thread hands its events to the event
+loop once per step. The engine works on tokens only and knows neither text nor HTTP.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from server.runtime.session import ModelSession
 from server.runtime.slots import SlotPool
 
 WARM_UP_CHUNKS = (2, 8)
-"""Tokens per warm-up chunk.
+"""The lengths of the warm-up chunks in tokens.
 
-Two lengths, so that the cost model can tell the fixed cost from the cost per token.
+Two different lengths let the cost model separate the fixed cost from the cost per token.
 """
 
 
 class Engine:
-    """Continuous batching over one or more sessions, each with a thread of its own.
+    """Continuous batching over one or more sessions, with one thread per session.
 
-    Call all methods from the event loop's thread, except `stats` and `join`, which any thread may call.
+    All methods must be called from the event loop's thread, except `stats` and `join`. Any thread may call these two.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class Engine:
     ) -> None:
         """Create the engine without starting it.
 
-        `sessions`: the wide session, optionally followed by two narrow ones.
-        `observe`: called after each step, on the thread that executed it.
+        `sessions`: the wide session, optionally followed by two narrow sessions.
+        `observe`: called after each step, on the thread that executed the step.
         """
         self.config = config
         self.vocab_size = sessions[0].contract.vocab_size
@@ -78,15 +78,15 @@ class Engine:
 
     @property
     def max_model_len(self) -> int:
-        """Most tokens of a prompt and its answer together.
+        """Maximum number of tokens of a prompt and its answer together.
 
-        One sequence alone must fit into the slots.
+        The limit does not exceed `slot_tokens`, since a single sequence must fit into the slots.
         """
         return min(self.config.max_model_len, self.config.slot_tokens)
 
     @property
     def max_sequences_per_request(self) -> int:
-        """Most sequences one request may have: all slots and the whole queue."""
+        """Maximum number of sequences per request: all slots and the whole queue."""
         return self.config.max_seqs + self.config.max_waiting
 
     @property
@@ -101,17 +101,18 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Number of sequences in the queue."""
-        return len(self.state.waiting)
+        """Number of sequences without a slot, whether queued or suspended."""
+        return len(self.state.waiting) + len(self.state.suspended)
 
     def stats(self) -> EngineStats:
-        """Return current statistics. Any thread may call this."""
+        """Return the current statistics."""
         with self._wake:
             state, cache = self.state, self.state.cache
             running = (*state.prefilling, *state.decoding)
             return EngineStats(
                 running=state.running,
                 waiting=len(state.waiting),
+                suspended=len(state.suspended),
                 waiting_tokens=sum(s.length for s in state.waiting),
                 slots=self.config.max_seqs,
                 slot_tokens=sum(s.computed for s in running),
@@ -128,9 +129,9 @@ class Engine:
             )
 
     def warm_up(self) -> None:
-        """Run a few steps on each session, to warm it up and to measure its speed.
+        """Run a few steps on each session to warm it up and to measure its speed.
 
-        Call before `start`. Raises whatever the model's run raises.
+        Must be called before `start`. Raises any error that the model raises.
         """
         chunks = [n for n in WARM_UP_CHUNKS if n <= min(self.config.prefill_chunk, self.max_model_len - 1)]
         for session in self._sessions:
@@ -143,16 +144,16 @@ class Engine:
     def start(self) -> None:
         """Start the worker threads.
 
-        Events are delivered on the event loop that is running now.
+        Must be called on the event loop. Events are delivered on that loop.
         """
         self._loop = asyncio.get_running_loop()
         for thread in self._threads:
             thread.start()
 
     def join(self, narrow: Requests[ModelSession]) -> None:
-        """Add two narrow sessions to a started engine that has only the wide one.
+        """Add two narrow sessions to a started engine that has only a wide session.
 
-        Any thread may call this. Does nothing if the engine is stopping.
+        Does nothing if the engine is stopping.
         """
         threads = [self._thread(session, Width.NARROW) for session in narrow]
         with self._wake:
@@ -164,29 +165,31 @@ class Engine:
                 thread.start()
 
     async def stop(self) -> None:
-        """Stop after the running steps; unfinished sequences end with ModelNotReadyError."""
+        """Stop after the running steps, and end all sequences with ModelNotReadyError."""
         with self._wake:
             self._closing.set()
             self._wake.notify_all()
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
         error = ModelNotReadyError("The server is stopping.", code="draining", retry_after=5)
-        for sequence in (*self.state.waiting, *self.state.prefilling, *self.state.decoding):
+        for sequence in self.state.unfinished():
             sequence.deliver(error)
 
     def submit(self, requests: Requests[GenerationRequest]) -> list[TokenStream]:
-        """Queue all of `requests`, which share a context, or none of them.
+        """Queue all of `requests`, or none of them.
 
-        Raises QueueFullError if there is no room, and ModelNotReadyError if the engine is stopping or has failed.
+        The requests must share one context. Raises QueueFullError if the queue has no room, and ModelNotReadyError if
+        the engine is stopping or has failed.
         """
         with self.reserve(requests[0].context.tenant, len(requests)) as places:
             return places.submit(requests)
 
     @contextmanager
     def reserve(self, tenant: str, count: int) -> Iterator[QueuePlaces]:
-        """Hold `count` places in the queue while their prompts are tokenized.
+        """Reserve `count` places in the queue while their prompts are tokenized.
 
-        Raises QueueFullError at once if the tenant may not queue that many sequences.
+        Places that are unused at the end of the block are released. Raises QueueFullError if the tenant may not queue
+        `count` more sequences.
         """
         config = self.config
         if not has_places(self._queue_load(tenant), count, config.max_waiting):
@@ -199,10 +202,10 @@ class Engine:
             self._reserved.discard(places)
 
     def _submit(self, places: QueuePlaces, requests: Requests[GenerationRequest]) -> list[TokenStream]:
-        """Queue `requests` in reserved places. See QueuePlaces.submit."""
+        """Queue `requests` in reserved places, as QueuePlaces.submit describes."""
         assert len(requests) <= places.count
         self._reserved.discard(places)
-        streams = [TokenStream(request, self.cancel) for request in requests]
+        streams = [TokenStream(request, self.cancel, self._notify) for request in requests]
         with self._wake:
             if self.failed:
                 raise engine_failed()
@@ -219,7 +222,7 @@ class Engine:
         return streams
 
     def _queue_load(self, tenant: str) -> QueueLoad:
-        """Return the load of the queue, with reserved places, as seen by `tenant`."""
+        """Return the load of the queue, including reserved places, for `tenant`."""
         with self._wake:
             waiting, reserved = self.state.waiting, self._reserved
             return QueueLoad(
@@ -237,7 +240,8 @@ class Engine:
     def cancel(self, sequence: Sequence) -> None:
         """Cancel a sequence.
 
-        It leaves the queue at once, or its slot as soon as no running step has it.
+        A waiting sequence leaves the queue at once. A running sequence loses its slot as soon as no running step
+        includes it.
         """
         with self._wake:
             if sequence.slot is not None and not sequence.cancelled:
@@ -246,12 +250,17 @@ class Engine:
             self.state.waiting.drop_cancelled()  # running sequences leave when a worker settles the state
             self._wake.notify_all()
 
+    def _notify(self) -> None:
+        """Wake the workers so that they look for work."""
+        with self._wake:
+            self._wake.notify_all()
+
     def _thread(self, session: ModelSession, width: Width) -> threading.Thread:
         run = Worker(session, width, self._shared).run
         return threading.Thread(target=run, name=f"engine-{width.value}", daemon=True)
 
     def _hand_over(self, events: list[SequenceEvent]) -> None:
-        """Schedule the delivery of `events` on the event loop. Called on worker threads."""
+        """Schedule the delivery of a worker's events on the event loop."""
         assert self._loop is not None
         self._rate.record(sum(is_last(event) for _, event in events))
         # If the loop is closed, nothing consumes the streams any more.
@@ -261,11 +270,9 @@ class Engine:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QueuePlaces:
-    """Places in an engine's queue that are reserved for one tenant.
+    """`count` places in an engine's queue that are reserved for one tenant.
 
-    They are reserved until they are used or released.
-
-    `count`: number of places.
+    The places stay reserved until they are used or released.
     """
 
     engine: Engine
@@ -273,10 +280,10 @@ class QueuePlaces:
     count: int
 
     def submit(self, requests: Requests[GenerationRequest]) -> list[TokenStream]:
-        """Queue all of `requests`, at most `count` of them, or none.
+        """Queue all of `requests` in the reserved places, or none of them.
 
-        Raises QueueFullError if their prompts have too many tokens, and ModelNotReadyError if the engine is stopping or
-        has failed.
+        There must be at most `count` requests. Raises QueueFullError if the prompts have too many tokens, and
+        ModelNotReadyError if the engine is stopping or has failed.
         """
         return self.engine._submit(self, requests)
 

@@ -1,8 +1,9 @@
-"""The engine's sequences: waiting, prefilling or decoding, and their slots.
+"""Keeps the engine's sequences and assigns them to slots.
 
-Changed only under the engine's lock. Decoding sequences have slots 0 .. n-1 in order, so a decode batch is a view of
-the front of the slots; prefilling sequences have slots further back. Between steps, the last sequence of the batch
-takes the slot of one that leaves, and a sequence whose prefill is done moves to the end of the batch.
+The state is changed only under the engine's lock. Decoding sequences have slots 0 .. n-1 in order, so a decode batch is
+a view of the front of the slots. Prefilling sequences have higher slots. If a decoding sequence leaves, the last
+sequence of the batch takes its slot. A sequence whose prefill is done moves to the end of the batch. A sequence in a
+running step keeps its slot.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from server.engine.cost_model import CostModel
 from server.engine.observations import StepKind
 from server.engine.prefix_cache import PrefixCache
 from server.engine.schedule import Load, PendingPrompt, Policy, RunningStep
-from server.engine.sequence import Sequence
+from server.engine.sequence import MAX_BACKLOG, RESUME_BACKLOG, Sequence
 from server.engine.waiting import WaitingQueue
 from server.runtime.slots import SlotPool
 from server.runtime.snapshots import Snapshot
@@ -22,31 +23,33 @@ from server.runtime.snapshots import Snapshot
 log = logging.getLogger(__name__)
 
 HEADROOM = 16
-"""Tokens of growth reserved for each running sequence on admission.
+"""The number of tokens that admission keeps free for each running sequence.
 
-Without the reserve, a sequence might be preempted right after another was admitted.
+Without this reserve, a sequence might be preempted right after another one was admitted.
 """
 
 CACHE_OUT_OF_MEMORY = "There is no memory to keep a request's state in the prefix cache."
 
 MAX_UNSTARTED_PROMPTS = 4
-"""Most prompts that hold a slot before their prefill has started.
+"""The maximum number of prompts with a slot whose prefill has not started.
 
-Beyond that, only prompts more urgent than these are admitted.
+At this limit, a new prompt is admitted only if it is more urgent than one of these prompts.
 """
 
 
 @dataclass(slots=True)
 class EngineState:
-    """All sequences, their slots, and what the scheduler knows about steps.
+    """All sequences, their slots, and the scheduler's data about steps.
 
-    `slots`, `cache`: the state of running sequences, and the prefix cache.
-    `slot_tokens`: most tokens in the slots altogether; a sequence that runs alone may hold more.
-    `waiting`, `prefilling`, `decoding`: each sequence is in exactly one; `decoding[i]` has slot i.
+    `slots`: the state of running sequences.
+    `cache`: the prefix cache.
+    `slot_tokens`: maximum number of tokens in all slots together. A sequence that runs alone may exceed it.
+    `waiting`, `prefilling`, `decoding`, `suspended`: the sequences. Each sequence is in exactly one of these;
+    `decoding[i]` has slot i. Suspended sequences have no slot, since their consumer does not keep up.
     `costs`: predicted durations of steps.
     `running_steps`: steps that sessions are executing.
-    `last_kind`: kind of the step started most recently.
-    `preemptions`: number of sequences preempted so far because the slots held too many tokens.
+    `last_kind`: kind of the step that started most recently.
+    `preemptions`: number of preemptions so far.
     """
 
     slots: SlotPool
@@ -56,6 +59,7 @@ class EngineState:
     waiting: WaitingQueue = field(default_factory=WaitingQueue)
     prefilling: list[Sequence] = field(default_factory=list)
     decoding: list[Sequence] = field(default_factory=list)
+    suspended: list[Sequence] = field(default_factory=list)
     costs: CostModel = field(default_factory=CostModel)
     running_steps: list[RunningStep] = field(default_factory=list)
     last_kind: StepKind | None = None
@@ -73,7 +77,7 @@ class EngineState:
 
     @property
     def held_tokens(self) -> int:
-        """Tokens of all running sequences, including those not prefilled yet."""
+        """Number of tokens of all running sequences, whether computed or not."""
         return sum(s.length for s in (*self.prefilling, *self.decoding))
 
     @property
@@ -86,14 +90,21 @@ class EngineState:
         self.waiting.add(sequence, self._estimated_finish(sequence))
 
     def settle(self) -> None:
-        """Update all sequences that are in no step.
+        """Update all sequences that are not in a running step.
 
-        Removes the cancelled ones, moves those ready to decode into the batch, preempts, and admits.
+        In this order, removes cancelled sequences, suspends and resumes sequences, moves sequences that are ready to
+        decode into the decode batch, preempts sequences, and admits sequences.
         """
         self._remove_cancelled()
+        self._suspend()
+        self._resume()
         self._join_decode_batch()
         self._preempt()
         self._admit()
+
+    def unfinished(self) -> list[Sequence]:
+        """Return all sequences, whether waiting, running or suspended."""
+        return [*self.waiting, *self.prefilling, *self.decoding, *self.suspended]
 
     def load(self) -> Load:
         """Return the scheduler's view of the state.
@@ -110,19 +121,20 @@ class EngineState:
         )
 
     def pending_prompts(self) -> list[Sequence]:
-        """Return the sequences to prefill that are in no step, most urgent first.
+        """Return the sequences to prefill, the most urgent first.
 
-        The most urgent prompt is the one with the earliest estimated finish: a short prompt overtakes a long one, yet
-        a stream of short prompts cannot delay a long one forever.
+        Sequences in a running step are left out. The most urgent sequence is the one with the earliest estimated
+        finish. A short prompt therefore overtakes a long one, yet a stream of short prompts cannot delay a long one
+        forever.
         """
         pending = [s for s in self.prefilling if not s.in_step and not s.is_ready_to_decode]
         return sorted(pending, key=self._estimated_finish)
 
     def save(self, sequence: Sequence) -> None:
-        """Copy the state of a sequence from its slot into the cache.
+        """Copy the state of a sequence from its slot into the prefix cache.
 
-        No running step other than the caller's may have the sequence. If memory runs out, logs a warning and keeps
-        nothing.
+        The sequence must not be part of a running step, except for the caller's. If memory runs out, logs a warning and
+        saves nothing.
         """
         if self.cache.budget and sequence.prefill_started and sequence.computed > sequence.saved:
             assert sequence.slot is not None
@@ -134,7 +146,7 @@ class EngineState:
                 self.add_to_cache(sequence, sequence.computed, snapshot)
 
     def add_to_cache(self, sequence: Sequence, end: int, snapshot: Snapshot) -> None:
-        """Add the state of a sequence's tokens `saved` .. `end` - 1 to the cache.
+        """Add a snapshot of tokens `sequence.saved` .. `end` - 1 to the prefix cache.
 
         Logs a warning if memory runs out.
         """
@@ -145,7 +157,7 @@ class EngineState:
         sequence.saved = end
 
     def remove(self, sequence: Sequence) -> None:
-        """Remove a running sequence that is in no step, and free its slot."""
+        """Remove a running sequence that is not in a step, and free its slot."""
         assert sequence.slot is not None
         if sequence in self.prefilling:
             self.prefilling.remove(sequence)
@@ -169,7 +181,10 @@ class EngineState:
         self.prefilling.append(sequence)
 
     def _close_gap(self, leaver: Sequence, slot: int) -> None:
-        """Remove `leaver` from the decode batch; its last sequence takes the slot."""
+        """Remove `leaver` from the decode batch.
+
+        The last sequence of the batch takes `slot`, the slot of `leaver`.
+        """
         last = self.decoding.pop()
         if last is leaver:
             self.slots.release(slot)
@@ -179,9 +194,9 @@ class EngineState:
         last.slot = slot
 
     def _estimated_finish(self, sequence: Sequence) -> float:
-        """Estimate when prefill would end if it had started on arrival.
+        """Return the estimated time when prefill would end if begun on arrival.
 
-        Returns seconds of the monotonic clock.
+        The time is in seconds of the monotonic clock.
         """
         return sequence.queued_at + self.costs.seconds(StepKind.PREFILL, self.policy.wide, sequence.remaining)
 
@@ -189,20 +204,37 @@ class EngineState:
         for sequence in [s for s in (*self.prefilling, *self.decoding) if s.cancelled and not s.in_step]:
             self.save(sequence)
             self.remove(sequence)
+        self.suspended = [s for s in self.suspended if not s.cancelled]
+
+    def _suspend(self) -> None:
+        """Suspend sequences whose consumer does not keep up, and free their slots."""
+        for sequence in [s for s in (*self.prefilling, *self.decoding) if s.backlog >= MAX_BACKLOG and not s.in_step]:
+            self._vacate(sequence)
+            self.suspended.append(sequence)
+
+    def _resume(self) -> None:
+        """Queue suspended sequences whose consumer has caught up."""
+        for sequence in [s for s in self.suspended if s.backlog <= RESUME_BACKLOG]:
+            self.suspended.remove(sequence)
+            self.waiting.requeue(sequence)
+
+    def _vacate(self, sequence: Sequence) -> None:
+        """Save a sequence's state in the prefix cache and free its slot."""
+        self.save(sequence)
+        self.remove(sequence)
+        sequence.reset_after_preemption()
 
     def _preempt(self) -> None:
-        """Preempt the youngest sequences until the slots are within `slot_tokens`.
+        """Preempt the youngest sequences until the rest fit into `slot_tokens`.
 
-        Their state goes to the prefix cache, from which they resume.
+        A preempted sequence resumes later from its state in the prefix cache.
         """
         while self.held_tokens > self.slot_tokens and self.running > 1:
             candidates = [s for s in (*self.prefilling, *self.decoding) if not s.in_step]
             if not candidates:
                 return
             youngest = max(candidates, key=lambda s: s.queued_at)
-            self.save(youngest)
-            self.remove(youngest)
-            youngest.reset_after_preemption()
+            self._vacate(youngest)
             self.waiting.requeue(youngest)
             self.preemptions += 1
 
@@ -226,18 +258,18 @@ class EngineState:
         return tokens <= self.slot_tokens or not self.running
 
     def _count_cached(self, sequence: Sequence) -> int:
-        """Return how many tokens of a sequence the cache holds.
+        """Return how many leading tokens of a sequence are in the prefix cache.
 
-        Returns 0 if the request wants log-probabilities of its prompt, for which every token is computed.
+        Returns 0 if the request wants log-probabilities of its prompt, since every prompt token must then be computed.
         """
         if sequence.request.prompt_logprobs is not None:
             return 0
         return self.cache.count_cached(sequence.tokens[: sequence.length - 1], sequence.request.context.cache_salt)
 
     def _join_decode_batch(self) -> None:
-        """Move sequences that are ready to decode to the end of the batch.
+        """Move sequences that are ready to decode to the end of the decode batch.
 
-        Stops at a slot whose sequence is in a running step.
+        Stops if the next slot belongs to another sequence that is in a running step.
         """
         if self.decode_is_running:
             return

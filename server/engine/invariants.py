@@ -1,6 +1,6 @@
-"""Consistency checks of the engine's state, valid between steps.
+"""Checks the consistency of the engine's state between steps.
 
-Tests run them after every step.
+Tests run these checks after every step.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ from server.engine.prefix_cache import PrefixCache
 
 
 def check(state: EngineState) -> None:
-    """Raise AssertionError, with the values involved, if the state is inconsistent."""
+    """Raise AssertionError if the engine's state is inconsistent.
+
+    The error's message contains the values involved.
+    """
     sequences = [*state.prefilling, *state.decoding]
     owned = [s.slot for s in sequences]
     assert len(set(owned)) == len(owned), f"a slot has two owners: {owned}"
     assert all(slot is not None and 0 <= slot < state.slots.n_slots for slot in owned), f"no such slot: {owned}"
     assert [s.slot for s in state.decoding] == list(range(len(state.decoding))), "the decode batch is not the front"
-    assert all(s.slot is None for s in state.waiting), "a waiting sequence has a slot"
-    everyone = [*state.waiting, *sequences]
+    assert all(s.slot is None for s in (*state.waiting, *state.suspended)), "a waiting sequence has a slot"
+    everyone = state.unfinished()
     assert len({id(s) for s in everyone}) == len(everyone), "a sequence is in two lists"
     assert state.held_tokens <= state.slot_tokens or state.running_steps or state.running == 1, (
         f"the slots hold {state.held_tokens} tokens, more than {state.slot_tokens}"

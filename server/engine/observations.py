@@ -1,4 +1,4 @@
-"""The observation of each step, and the engine's statistics."""
+"""Defines the observation of a step and the statistics of the engine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from enum import StrEnum
 
 
 class StepKind(StrEnum):
-    """One token of every decoding sequence, or one chunk of a prompt."""
+    """The kind of a step.
+
+    DECODE: one token of every decoding sequence. PREFILL: one chunk of a prompt.
+    """
 
     DECODE = "decode"
     PREFILL = "prefill"
@@ -17,13 +20,13 @@ class StepKind(StrEnum):
 class StepObservation:
     """Facts about one executed step.
 
-    `threads`: threads of the session that ran it.
+    `threads`: number of threads of the session that executed the step.
     `sequences`: number of sequences in the batch.
-    `tokens`: tokens computed, summed over the batch.
+    `tokens`: number of tokens computed, summed over the batch.
     `seconds`: duration of the whole step.
-    `run_seconds`: duration of the model's run within it; 0 if the step failed.
-    `intervals`: in a decode step, seconds since the previous token of each sequence.
-    `failed`: whether the step raised an error, which ends its sequences.
+    `run_seconds`: duration of the model's run within the step; 0 if the step failed.
+    `intervals`: for each sequence of a decode step, seconds since its previous token. Empty for a prefill step.
+    `failed`: whether the step raised an error. The sequences of a failed step end.
     """
 
     kind: StepKind
@@ -40,18 +43,26 @@ class StepObservation:
 class EngineStats:
     """Statistics of the engine at one moment.
 
-    Queried, hit and evicted tokens and preemptions count from the start of the engine; the rest are current values.
+    `cache_queried_tokens`, `cache_hit_tokens`, `cache_evicted_tokens` and `preemptions` are totals since the start of
+    the engine. The other fields are current values.
 
-    `running`, `waiting`: sequences with a slot, and sequences in the queue.
-    `waiting_tokens`: tokens of the sequences in the queue.
-    `slots`: most sequences that can run at once.
-    `slot_tokens`, `slot_tokens_budget`: tokens that running sequences hold in their slots, and the limit.
-    `cache_tokens`, `cache_bytes`, `cache_bytes_budget`: tokens and bytes in the prefix cache, and the limit in bytes.
-    `cache_window_bytes`: the part of `cache_bytes` that holds the convolution windows of checkpoints.
-    `cache_queried_tokens`, `cache_hit_tokens`: prompt tokens looked up in the prefix cache, and tokens found.
-    `cache_evicted_tokens`: tokens evicted from the prefix cache.
-    `preemptions`: sequences that lost their slot because memory ran out.
-    `oldest_step_since`: start of the longest-running step (monotonic clock, in seconds); None if no step is running.
+    `running`: number of sequences with a slot.
+    `waiting`: number of sequences in the queue.
+    `suspended`: number of sequences whose client does not keep up. They have no slot and are not in the queue.
+    `waiting_tokens`: number of tokens of the sequences in the queue.
+    `slots`: maximum number of sequences that can run at once.
+    `slot_tokens`: number of tokens that running sequences hold in their slots.
+    `slot_tokens_budget`: limit on `slot_tokens`.
+    `cache_tokens`: number of tokens in the prefix cache.
+    `cache_bytes`: size of the prefix cache.
+    `cache_bytes_budget`: limit on `cache_bytes`.
+    `cache_window_bytes`: the part of `cache_bytes` that the convolution windows of checkpoints take.
+    `cache_queried_tokens`: number of prompt tokens looked up in the prefix cache.
+    `cache_hit_tokens`: number of prompt tokens found in the prefix cache.
+    `cache_evicted_tokens`: number of tokens evicted from the prefix cache.
+    `preemptions`: number of times that a sequence lost its slot because the slots held too many tokens.
+    `oldest_step_since`: start of the step that has been running longest (monotonic clock, in seconds); None if no step
+    is running.
     """
 
     running: int
@@ -60,6 +71,7 @@ class EngineStats:
     slots: int
     slot_tokens: int
     slot_tokens_budget: int
+    suspended: int = 0
     cache_tokens: int = 0
     cache_bytes: int = 0
     cache_window_bytes: int = 0

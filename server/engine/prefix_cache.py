@@ -1,9 +1,9 @@
-"""The prefix cache: state of earlier prompts and answers, for reuse.
+"""Caches the state of earlier prompts and answers for reuse.
 
-A radix tree over tokens. Each node holds the state of its tokens. KV can be cut after any token, but the window of a
-convolution cannot be derived from it. A node therefore also holds the windows after its last token, which makes its end
-a checkpoint: a prompt can continue from there. Models without convolutions can continue from any token. The cache
-stores and returns snapshots; it knows neither requests nor slots.
+The prefix cache is a radix tree over tokens. Each node holds the state of its tokens. KV can be cut after any token,
+but the window of a convolution cannot be derived from KV. A node therefore also holds the convolution windows after its
+last token. The end of a node is thus a checkpoint: a prompt can continue from there. Models without convolutions can
+continue from any token. The cache stores and returns snapshots; it knows neither requests nor slots.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ Tokens = npt.NDArray[np.int64]
 
 @dataclass(slots=True, eq=False)
 class Root:
-    """The root of the tree of one salt.
+    """The root of the tree for one cache salt.
 
-    `children`: nodes by their first token. Several may share that token and more, but none is a prefix of another.
+    `children`: child nodes, by their first token. Nodes with the same first token may share further tokens, but no node
+    is a prefix of another.
     """
 
     children: dict[int, list[Node]] = field(default_factory=dict)
@@ -34,10 +35,11 @@ class Root:
 
 @dataclass(slots=True, eq=False)
 class Node(Root):
-    """A run of tokens in the tree, ending at a checkpoint.
+    """A run of tokens in the tree that ends at a checkpoint.
 
-    `tokens`: int64 [n], the tokens that follow those of `parent`.
+    `tokens`: int64 [n], the tokens that follow the tokens of `parent`.
     `snapshot`: state of these n tokens.
+    `parent`: the preceding node, or the root.
     """
 
     tokens: Tokens = field(kw_only=True)
@@ -49,9 +51,10 @@ class Node(Root):
 class Match:
     """The result of a lookup.
 
-    `snapshots`: consecutive state of the first `length` tokens.
+    `snapshots`: consecutive snapshots, which together hold the state of the first `length` tokens.
     `length`: number of tokens whose state was found.
-    `branch`: number of leading tokens in the tree; larger than `length` if no checkpoint lies at the branch.
+    `branch`: number of leading tokens that are in the tree. It is larger than `length` if there is no checkpoint at the
+    position where the tokens diverge from the tree.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -60,14 +63,14 @@ class Match:
 
 
 class PrefixCache:
-    """Snapshots of at most `budget` bytes, evicted least recently used first.
+    """A cache of snapshots that evicts the least recently used ones.
 
-    Not thread-safe.
+    The cache is not thread-safe.
 
-    `budget`: most bytes to hold.
-    `tokens`, `nbytes`: tokens and bytes held now.
-    `window_bytes`: the part of `nbytes` that holds convolution windows.
-    `queried_tokens`, `hit_tokens`, `evicted_tokens`: totals of tokens looked up, found, and evicted.
+    `budget`: maximum number of bytes in the cache.
+    `tokens`, `nbytes`: number of tokens and bytes in the cache now.
+    `window_bytes`: the part of `nbytes` that convolution windows take.
+    `queried_tokens`, `hit_tokens`, `evicted_tokens`: total numbers of tokens looked up, found, and evicted.
     """
 
     def __init__(self, budget: int) -> None:
@@ -79,7 +82,8 @@ class PrefixCache:
         self.hit_tokens = 0
         self.evicted_tokens = 0
         self._roots: dict[str, Root] = {}
-        # Least recently used first. Ancestors are always touched after their descendants, so the first is a leaf.
+        # The least recently used node comes first. Ancestors are always touched after their descendants, so the first
+        # node is a leaf.
         self._by_use: OrderedDict[Node, None] = OrderedDict()
 
     def __iter__(self) -> Iterator[Node]:
@@ -104,7 +108,7 @@ class PrefixCache:
         return Match(tuple(snapshots), length, branch)
 
     def count_cached(self, tokens: Tokens, salt: str) -> int:
-        """Return about how many tokens a match would find.
+        """Return approximately how many tokens `match` would find.
 
         Does not update the counters or the order of use.
         """
@@ -112,10 +116,13 @@ class PrefixCache:
         return sum(len(node.tokens) for node in nodes)
 
     def insert(self, tokens: Tokens, salt: str, snapshot: Snapshot) -> None:
-        """Add the state of the last `snapshot.length` of `tokens`.
+        """Add a snapshot to the tree.
 
-        The tokens before them must be in the tree. If they are not, for example because they were evicted in the
-        meantime, the snapshot is dropped.
+        `tokens`: all tokens of the sequence up to the end of the snapshot.
+        `snapshot`: state of the last `snapshot.length` of these tokens.
+
+        The earlier tokens must be in the tree. If they are not, for example because they were evicted in the meantime,
+        the snapshot is dropped.
         """
         nodes, partial, branch = self._walk(tokens, salt)
         end = sum(len(node.tokens) for node in nodes)
@@ -136,7 +143,7 @@ class PrefixCache:
         self._evict()
 
     def _walk(self, tokens: Tokens, salt: str) -> tuple[list[Node], Node | None, int]:
-        """Follow `tokens` down the tree.
+        """Follow `tokens` down the tree of `salt`.
 
         Returns the nodes that match completely, the node that matches only in part (None if there is none), and the
         number of tokens that match.
@@ -177,9 +184,10 @@ class PrefixCache:
         self.window_bytes -= node.snapshot.window_bytes
 
     def _split(self, node: Node, at: int, windows: Windows) -> Node:
-        """Split a node after its first `at` tokens, where the windows are `windows`.
+        """Split a node in two and return the first part.
 
-        Returns the first part.
+        `at`: number of tokens in the first part.
+        `windows`: convolution windows after these tokens.
         """
         before, after = node.snapshot.split(at, windows)
         self._remove(node)
@@ -193,7 +201,7 @@ class PrefixCache:
         return head
 
     def _touch(self, node: Node) -> None:
-        """Mark a node and its ancestors as used, the ancestors last."""
+        """Mark a node, and then each of its ancestors, as just used."""
         current: Root = node
         while isinstance(current, Node):
             self._by_use.move_to_end(current)
@@ -207,7 +215,7 @@ class PrefixCache:
             oldest = next(iter(self._by_use))
             self.evicted_tokens += len(oldest.tokens)
             self._remove(oldest)
-        # Clients choose the salts, so drop those without nodes.
+        # Clients choose the salts, so there may be many. Drop the salts without nodes.
         for salt in [salt for salt, root in self._roots.items() if not root.children]:
             del self._roots[salt]
 

@@ -1,4 +1,7 @@
-"""Decides whether the queue has room. Pure functions over plain numbers."""
+"""Decides whether the queue has room for more sequences.
+
+All functions are pure and take plain numbers.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class QueueLoad:
-    """The queue from the point of view of one tenant.
+    """The load of the queue from the point of view of one tenant.
 
-    Places are reserved for prompts while they are tokenized.
+    While prompts are tokenized, places in the queue are reserved for them.
 
-    `waiting`: waiting sequences and reserved places of all tenants.
-    `own`: waiting sequences and reserved places of this tenant.
-    `tenants`: number of tenants that have any, counting this one in any case.
-    `tokens`: prompt tokens of the waiting sequences.
-    `free_slots`: slots without a sequence, which waiting sequences will take first.
+    `waiting`: number of waiting sequences and reserved places of all tenants.
+    `own`: number of waiting sequences and reserved places of this tenant.
+    `tenants`: number of tenants with waiting sequences or reserved places. This tenant always counts.
+    `tokens`: number of prompt tokens of the waiting sequences.
+    `free_slots`: number of slots without a sequence. Sequences that already wait take these slots first.
     """
 
     waiting: int
@@ -26,15 +29,19 @@ class QueueLoad:
 
     @property
     def spare_slots(self) -> int:
-        """Slots left once every waiting sequence has one; negative if there are too few."""
+        """Number of slots left if every waiting sequence gets one.
+
+        The number is negative if there are too few slots.
+        """
         return self.free_slots - self.waiting
 
 
 def is_below_fair_share(load: QueueLoad, count: int, max_waiting: int) -> bool:
     """Return whether `count` more sequences keep the tenant within its fair share.
 
-    The fair share is an equal part of `max_waiting`, if other tenants use the queue too. A tenant within it is admitted
-    even if others have filled the queue, until the queue is twice as long as `max_waiting`.
+    If several tenants use the queue, the fair share of each is an equal part of `max_waiting`. A tenant within its fair
+    share is admitted even if others have filled the queue, until the queue is twice as long as `max_waiting`. Returns
+    False if no other tenant uses the queue.
     """
     fair = load.tenants > 1 and load.own + count <= max_waiting // load.tenants
     return fair and count <= 2 * max_waiting + load.spare_slots
@@ -48,7 +55,8 @@ def has_places(load: QueueLoad, count: int, max_waiting: int) -> bool:
 def has_tokens(load: QueueLoad, count: int, tokens: int, max_waiting: int, max_waiting_tokens: int | None) -> bool:
     """Return whether `count` more sequences may be queued, given their prompts.
 
-    `tokens`: length of their prompts together.
+    `tokens`: number of tokens of their prompts together.
+    `max_waiting_tokens`: maximum number of prompt tokens in the queue; None for no limit.
 
     A prompt longer than `max_waiting_tokens` is admitted if nothing else waits.
     """

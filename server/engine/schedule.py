@@ -2,10 +2,11 @@
 
 All functions are pure and take plain numbers, so tests need no model.
 
-The wide session uses all cores and alternates between decode batches and prefill chunks. A chunk is only as long as
-streams may wait between two tokens. If a prompt needs many such chunks, one narrow session prefills it while the other
-one decodes, each with half of the cores: streams slow down for a while but never stop. Two busy narrow sessions do at
-least as much work as the wide one, but a single one only half of it, so they run only if there is work for both.
+The wide session uses all cores and alternates between decode batches and prefill chunks. A chunk takes at most as long
+as streams may wait between two tokens. If a prompt needs many such chunks, one narrow session prefills it while the
+other one decodes. Each narrow session has half of the cores, so streams slow down for a while but never stop. Two busy
+narrow sessions together do at least as much work as the wide session, but a single busy one does only half as much. The
+narrow sessions therefore run only if there is work for both.
 """
 
 from __future__ import annotations
@@ -17,19 +18,23 @@ from server.engine.cost_model import CostModel
 from server.engine.observations import StepKind
 
 MIN_CHUNK = 16
-"""Tokens. Shorter chunks take hardly less time than this."""
+"""The minimum length of a chunk in tokens.
+
+Shorter chunks take hardly less time.
+"""
 
 LONG_PROMPT_CHUNKS = 8
-"""Prompts of more chunks than this are prefilled on a narrow session."""
+"""The number of chunks above which a prompt is prefilled on a narrow session."""
 
 UNMEASURED_CHUNK = 64
-"""Tokens in a chunk while no prefill step has been timed yet."""
+"""The length of a chunk, in tokens, while no prefill step has been timed."""
 
 
 class Width(Enum):
-    """A WIDE session has all threads and runs alone.
+    """The width of a session: how many threads it has.
 
-    NARROW sessions have half of them and run in parallel.
+    A WIDE session has all threads and runs alone. Each NARROW session has half of the threads, and two of them run in
+    parallel.
     """
 
     WIDE = "wide"
@@ -41,7 +46,7 @@ class RunningStep:
     """A step that a session is executing now.
 
     `rows`: number of sequences in the step.
-    `started_at`: monotonic clock, in seconds.
+    `started_at`: start of the step (monotonic clock, in seconds).
     """
 
     kind: StepKind
@@ -52,12 +57,12 @@ class RunningStep:
 
 @dataclass(frozen=True, slots=True)
 class PendingPrompt:
-    """Lengths, in tokens, of a prompt that is not fully prefilled.
+    """The lengths, in tokens, of a prompt that is not fully prefilled.
 
-    Both are estimates until its prefill starts.
+    Both lengths are estimates until the prefill starts.
 
-    `remaining`: tokens still to prefill.
-    `total`: tokens that were left to prefill at the start, after the lookup in the prefix cache.
+    `remaining`: tokens that are still to be prefilled.
+    `total`: tokens that were to be prefilled when the prefill started, after the lookup in the prefix cache.
     """
 
     remaining: int
@@ -66,12 +71,12 @@ class PendingPrompt:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The work to choose from, and the steps that are already running.
+    """The work to choose from and the steps that are already running.
 
-    `decoding`: sequences waiting for their next token; 0 while a decode step runs, since all share one batch.
-    `prompts`: prompts that are not fully prefilled and in no running step, the most urgent first.
+    `decoding`: number of sequences in the decode batch; 0 while a decode step is running.
+    `prompts`: prompts that are not fully prefilled and not part of a running step, the most urgent first.
     `running_steps`: steps that other sessions are executing.
-    `last_kind`: kind of the step started most recently.
+    `last_kind`: kind of the step that started most recently.
     """
 
     decoding: int = 0
@@ -89,10 +94,10 @@ class Load:
 class Policy:
     """Fixed parameters of the scheduler.
 
-    `wide`: threads of the wide session.
-    `narrow`: threads of each narrow session; None if there are no narrow sessions.
-    `max_chunk`: most tokens in a prefill chunk.
-    `itl_target`: seconds that a stream should wait at most between two tokens.
+    `wide`: number of threads of the wide session.
+    `narrow`: number of threads of each narrow session; None if there are no narrow sessions.
+    `max_chunk`: maximum number of tokens in a prefill chunk.
+    `itl_target`: maximum number of seconds that a stream should wait between two tokens.
     """
 
     wide: int
@@ -105,8 +110,8 @@ class Policy:
 class StepPlan:
     """The scheduler's decision: decode the whole batch, or prefill one chunk.
 
-    `prompt_index`: position in `Load.prompts` of the prompt to prefill.
-    `tokens`: length of the chunk.
+    `prompt_index`: for a prefill, position in `Load.prompts` of the prompt.
+    `tokens`: for a prefill, length of the chunk.
     """
 
     kind: StepKind
@@ -115,7 +120,12 @@ class StepPlan:
 
 
 def next_step(load: Load, width: Width, policy: Policy, costs: CostModel) -> StepPlan | None:
-    """Return the next step for a free session of `width`; None if there is none."""
+    """Return the next step for a free session.
+
+    `width`: width of the session.
+
+    Returns None if there is no step for the session.
+    """
     use_narrow = uses_narrow_sessions(load, policy, costs)
     if width is Width.WIDE:
         return None if load.running_steps or use_narrow else _plan_wide(load, policy, costs)
@@ -130,7 +140,8 @@ def uses_narrow_sessions(load: Load, policy: Policy, costs: CostModel) -> bool:
         return False
     if any(step.kind is StepKind.PREFILL and step.width is Width.NARROW for step in load.running_steps):
         return True
-    # Compare the total, not the rest: on the wide session the last chunks would delay the streams as much as the first.
+    # Compare the total, not the remaining tokens: on the wide session, the last chunks of the prompt would delay the
+    # streams as much as the first ones.
     return bool(load.prompts) and load.prompts[0].total > LONG_PROMPT_CHUNKS * _itl_chunk(load.streams, policy, costs)
 
 
@@ -147,24 +158,24 @@ def _plan_narrow(load: Load, policy: Policy, costs: CostModel) -> StepPlan | Non
         return StepPlan(StepKind.DECODE)
     if load.prompts and StepKind.PREFILL not in running_kinds:
         assert policy.narrow is not None
-        # Streams do not wait for this chunk, only more urgent prompts do, so it may take longer than the ITL target.
+        # Only more urgent prompts wait for this chunk, not streams, so it may take longer than the ITL target.
         chunk = _clamp_chunk(costs.max_count(StepKind.PREFILL, policy.narrow, 2 * policy.itl_target), policy)
         return StepPlan(StepKind.PREFILL, 0, min(chunk, load.prompts[0].remaining))
     return None
 
 
 def _itl_chunk(streams: int, policy: Policy, costs: CostModel) -> int:
-    """Return the tokens of the longest chunk that keeps the ITL target.
+    """Return the length in tokens of the longest chunk within the ITL target.
 
-    `streams`: number of decoding sequences, which wait for the chunk.
+    `streams`: number of decoding sequences. They wait for the chunk.
     """
     seconds = policy.itl_target - costs.seconds(StepKind.DECODE, policy.wide, streams)
     return _clamp_chunk(costs.max_count(StepKind.PREFILL, policy.wide, seconds), policy)
 
 
 def _clamp_chunk(tokens: int | None, policy: Policy) -> int:
-    """Limit a chunk to MIN_CHUNK .. `policy.max_chunk` tokens.
+    """Limit the length of a chunk to MIN_CHUNK .. `policy.max_chunk` tokens.
 
-    None stands for an unmeasured cost.
+    `tokens`: length of the chunk; None if no prefill step has been timed yet.
     """
     return min(max(UNMEASURED_CHUNK if tokens is None else tokens, MIN_CHUNK), policy.max_chunk)

@@ -1,4 +1,4 @@
-"""A sequence inside the engine: its tokens, progress and sampling state."""
+"""Defines a sequence inside the engine: its tokens, progress and sampling state."""
 
 from __future__ import annotations
 
@@ -22,43 +22,56 @@ Event = TokenEvent | PromptProgress | PromptLogprobs | LfmServeError
 Deliver = Callable[[Event], None]
 
 CHECKPOINT_INTERVAL = 64
-"""Tokens between regular checkpoints in the prefix cache.
+"""The number of tokens between regular checkpoints in the prefix cache.
 
-After a branch anywhere, at most this many are computed again.
+Wherever a prompt diverges from a cached one, at most this many of the shared tokens are computed again.
 """
 
-MIN_HINT_SPACING = 16
-"""Tokens between checkpoints at hints.
+MAX_BACKLOG = 256
+"""The backlog, in tokens, at which a sequence is suspended.
 
-A checkpoint takes as much memory as the KV of several tokens.
+The backlog of a sequence is the number of generated tokens that its stream's consumer has not received yet.
+"""
+
+RESUME_BACKLOG = 128
+"""The backlog, in tokens, at or below which a suspended sequence resumes."""
+
+MIN_HINT_SPACING = 16
+"""The minimum number of tokens between two checkpoints at hints.
+
+Hints are the `checkpoints` of a request. A checkpoint takes as much memory as the KV of several tokens.
 """
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """State of one sequence.
+    """The state of one sequence.
 
-    Accessed only under the engine's lock, or by the running step that has the sequence. Times are in seconds of the
-    monotonic clock.
+    A sequence may be accessed only under the engine's lock, or by the running step that includes the sequence. Times
+    are in seconds of the monotonic clock.
 
     `deliver`: called on the event loop with each event.
-    `queued_at`: when the request was submitted.
+    `queued_at`: time when the request was submitted.
     `tokens`: int64 [prompt length + max_tokens]; `tokens[:length]` are the prompt and the answer so far.
-    `computed`: number of leading tokens whose state is in the slot, once `prefill_started`.
-    `expected_cached`: tokens the prefix cache had when the sequence got its slot; 0 once `prefill_started`.
-    `prefill_total`: tokens that were left to compute when prefill last started.
+    `computed`: number of leading tokens whose state is in the slot; 0 before prefill starts.
+    `expected_cached`: number of tokens found in the prefix cache when the sequence got its slot; 0 after prefill has
+    started.
+    `prefill_total`: number of tokens that were left to compute when prefill last started.
     `saved`: number of leading tokens whose state is in the prefix cache.
-    `cached`: prompt tokens found in the prefix cache when prefill first started.
-    `slot`: index of the slot; None while the sequence waits and after it has left.
+    `cached`: number of prompt tokens found in the prefix cache when prefill first started.
+    `slot`: index of the slot; None if the sequence has no slot.
     `prefill_started`: whether the slot holds state of this sequence; False again after a preemption.
-    `in_step`: whether a running step has the sequence.
-    `cancelled`: whether the sequence leaves as soon as no step has it.
-    `started_at`: when prefill first started; 0 before that.
-    `last_token_at`: when the last token was drawn; 0 before the first.
-    `rng`: random numbers for sampling, which depend on the seed alone.
+    `in_step`: whether the sequence is part of a running step.
+    `cancelled`: whether the sequence must be removed as soon as no running step includes it.
+    `started_at`: time when prefill first started; 0 before that.
+    `last_token_at`: time when the last token was drawn; 0 before the first.
+    `rng`: generator of the random numbers for sampling. The numbers depend on the request's seed only.
+    `bias_ids`, `biases`: the request's logit_bias, int64 and float32 [entries].
+    `consumed`: number of tokens that the stream's consumer has received; written on the event loop only.
     `counts`: how often each token occurs in the answer.
-    `prompt_logprobs`: log-probabilities of `tokens[1 : computed + 1]`, if the request wants those of the prompt.
-    `branch_points`: numbers of tokens after which other prompts are likely to differ, so a checkpoint is useful.
+    `prompt_logprobs`: log-probabilities of `tokens[1 : computed + 1]`; empty unless the request wants them.
+    `branch_points`: positions at which other prompts are likely to diverge, as numbers of tokens. Checkpoints are
+    useful there.
     """
 
     request: GenerationRequest
@@ -75,9 +88,12 @@ class Sequence:
     prefill_started: bool = False
     in_step: bool = False
     cancelled: bool = False
+    consumed: int = 0
     started_at: float = 0.0
     last_token_at: float = 0.0
     rng: np.random.Generator = field(init=False)
+    bias_ids: npt.NDArray[np.int64] = field(init=False)
+    biases: npt.NDArray[np.float32] = field(init=False)
     counts: dict[int, int] = field(default_factory=dict)
     _seen: npt.NDArray[np.int64] = field(init=False)
     _seen_set: set[int] = field(init=False)
@@ -88,14 +104,17 @@ class Sequence:
         prompt = np.array(self.request.prompt, np.int64)
         self.length = len(prompt)
         self.tokens = np.concatenate([prompt, np.empty(self.request.max_tokens, np.int64)])
-        # One counter-based generator per sequence: other sequences do not change what a seed draws.
+        # Each sequence has its own counter-based generator, so its draws do not depend on other sequences.
         seed = self.request.sampling.seed
         self.rng = np.random.Generator(np.random.Philox(None if seed is None else seed % 2**64))
+        bias = self.request.sampling.logit_bias
+        self.bias_ids = np.fromiter(bias.keys(), np.int64, len(bias))
+        self.biases = np.fromiter(bias.values(), np.float32, len(bias))
         self._seen_set = set(self.request.prompt)
         self._seen = np.empty(len(self._seen_set) + self.request.max_tokens, np.int64)
         self._seen[: len(self._seen_set)] = sorted(self._seen_set)
-        # One token before the end of the prompt: if the same prompt comes again, its last token must be computed to
-        # get logits.
+        # Add a branch point one token before the end of the prompt: if the same prompt comes again, its last token must
+        # be computed to get its logits.
         self.branch_points = {*_space_out(self.request.checkpoints), len(prompt) - 1}
 
     @property
@@ -105,7 +124,7 @@ class Sequence:
 
     @property
     def seen(self) -> npt.NDArray[np.int64]:
-        """Distinct tokens of the prompt and the answer, int64 [distinct tokens]."""
+        """The distinct tokens of the prompt and the answer, int64 [distinct tokens]."""
         return self._seen[: len(self._seen_set)]
 
     @property
@@ -114,38 +133,47 @@ class Sequence:
         return self.length - self.prompt_length
 
     @property
-    def remaining(self) -> int:
-        """Number of tokens still to compute.
+    def backlog(self) -> int:
+        """Number of tokens that the stream's consumer has not received yet."""
+        return self.generated - self.consumed
 
-        These are the rest of the prompt, then the tokens drawn since the last step.
+    @property
+    def remaining(self) -> int:
+        """Number of known tokens that are not computed yet.
+
+        During prefill, these are the rest of the prompt. Afterwards, they are the tokens drawn in the last step. Tokens
+        that are expected from the prefix cache do not count.
         """
         return self.length - max(self.computed, self.expected_cached)
 
     @property
     def is_ready_to_decode(self) -> bool:
-        """Whether the only token still to compute is the one drawn last."""
+        """Whether the last drawn token is the only token not computed yet."""
         return self.prefill_started and self.generated > 0 and self.remaining == 1
 
     def checkpoints(self, begin: int, end: int) -> list[int]:
-        """Return the numbers of tokens after which state is worth caching.
+        """Return the positions after which the state is worth caching.
 
-        They are more than `begin`, at most `end`, and ascending.
+        Positions are numbers of tokens from `begin` + 1 to `end`, in ascending order.
         """
         first = begin // CHECKPOINT_INTERVAL + 1
         regular = range(first * CHECKPOINT_INTERVAL, end + 1, CHECKPOINT_INTERVAL)
         return sorted({*regular, *(at for at in self.branch_points if begin < at <= end)})
 
     def reset_after_preemption(self) -> None:
-        """Forget the state lost with the slot.
+        """Reset the fields that describe the state in the lost slot.
 
-        It is restored from the prefix cache or computed again.
+        That state is later restored from the prefix cache or computed again.
         """
         self.prefill_started, self.computed, self.saved = False, 0, 0
         if not self.generated:
             self.prompt_logprobs.clear()
 
     def append(self, token: int) -> FinishReason | None:
-        """Add a drawn token; return the finish reason if it ends the sequence."""
+        """Append a drawn token.
+
+        Returns the finish reason if the token ends the sequence, otherwise None.
+        """
         self.tokens[self.length] = token
         self.length += 1
         if token not in self._seen_set:
@@ -165,7 +193,10 @@ def is_last(event: Event) -> bool:
 
 
 def _space_out(hints: tuple[int, ...]) -> list[int]:
-    """Drop the hints that are too close before another one that is kept."""
+    """Drop each hint that lies too close before the next hint that is kept.
+
+    Returns the kept hints in descending order.
+    """
     kept: list[int] = []
     for hint in sorted(hints, reverse=True):
         if not kept or kept[-1] - hint >= MIN_HINT_SPACING:

@@ -1,6 +1,6 @@
-"""The inputs and results of a step, and how it starts and ends.
+"""Starts steps and turns their results into events.
 
-The functions that take an EngineState are called under the engine's lock; the step itself runs without it.
+Functions that take an EngineState must be called under the engine's lock. The model runs without the lock.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from server.runtime.snapshots import Snapshot
 
 
 class SequenceEvent(NamedTuple):
-    """An event, and the sequence to deliver it to."""
+    """An event and the sequence that it belongs to."""
 
     sequence: Sequence
     event: Event
@@ -33,15 +33,20 @@ class SequenceEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The inputs of a step: one token each of B sequences, or S tokens of one prompt.
+    """The inputs of a step.
 
-    `running`: the entry in `EngineState.running_steps`.
+    A decode step computes one token of each of B sequences, so S is 1. A prefill step computes S tokens of one
+    sequence, so B is 1.
+
+    `running`: this step's entry in `EngineState.running_steps`.
     `sequences`: the B sequences.
-    `first_slot`: slot of the first sequence; the others follow in order.
+    `first_slot`: slot of the first sequence. The other sequences have the slots after it, in the same order.
     `tokens`: int64 [B, S], the tokens to compute.
-    `past`: int64 [B], number of tokens already computed.
-    `reaches_end`: whether no known token of the sequences is left to compute after this step.
-    `restore`: cached state to load first, in the first step after the sequence got its slot; None in later steps.
+    `past`: int64 [B], the number of tokens of each sequence that are already computed.
+    `reaches_end`: whether the step computes the last known token of each sequence, so that a token can be drawn after
+    it.
+    `restore`: cached state to load into the slot before the model runs. Set only for the first step after the sequence
+    got its slot, otherwise None.
     """
 
     running: RunningStep
@@ -54,17 +59,20 @@ class Step:
 
     @property
     def kind(self) -> StepKind:
-        """Decode or prefill."""
+        """The kind of the step: decode or prefill."""
         return self.running.kind
 
     @property
     def draws_tokens(self) -> bool:
-        """Whether the step ends with drawing a token for each sequence."""
+        """Whether the step ends by drawing a token for each sequence."""
         return self.reaches_end and self.sequences[0].request.max_tokens > 0
 
     @property
     def scores_prompt(self) -> bool:
-        """Whether the step scores prompt tokens, which takes logits at every position."""
+        """Whether the step scores prompt tokens.
+
+        Scoring requires logits at every position.
+        """
         first = self.sequences[0]
         return first.request.prompt_logprobs is not None and not first.generated
 
@@ -72,17 +80,18 @@ class Step:
     def is_first(self) -> bool:
         """Whether this is the first step of its sequence.
 
-        The first one after a preemption does not count.
+        False for the first step after a preemption.
         """
         return self.restore is not None and self.running.started_at == self.sequences[0].started_at
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """The results of a step that ran.
+    """The results of a step that succeeded.
 
-    `draws`: for each sequence its tokens, or the error that ends it; empty unless the step draws tokens.
-    `snapshots`: (sequence, n, state of its tokens from the previous snapshot up to token n) to add to the cache.
+    `draws`: for each sequence, the tokens drawn or the error that ends the sequence. Empty if the step draws no tokens.
+    `snapshots`: (sequence, n, snapshot) triples to add to the prefix cache. The snapshot starts at the end of the
+    sequence's previous snapshot and ends after n tokens.
     `run_seconds`: duration of the model's run.
     """
 
@@ -100,7 +109,10 @@ def start_decode(state: EngineState, width: Width) -> Step:
 
 
 def start_prefill(state: EngineState, width: Width, sequence: Sequence, max_tokens: int) -> Step:
-    """Start a step for the next chunk of a prompt, of at most `max_tokens`."""
+    """Start a step for the next chunk of a prompt.
+
+    `max_tokens`: maximum length of the chunk.
+    """
     running = _register(state, StepKind.PREFILL, width, [sequence])
     restore = None if sequence.prefill_started else _start_prompt(state, sequence, running.started_at)
     count = min(max_tokens, sequence.remaining)
@@ -111,9 +123,9 @@ def start_prefill(state: EngineState, width: Width, sequence: Sequence, max_toke
 
 
 def decode_checkpoints(step: Step) -> Iterator[tuple[Sequence, int]]:
-    """Yield the sequences at a regular checkpoint after this decode step.
+    """Yield the sequences at a regular checkpoint after a decode step.
 
-    Each comes with its number of tokens.
+    Yields (sequence, number of its computed tokens) pairs.
     """
     for sequence, past in zip(step.sequences, step.past.tolist(), strict=True):
         if (past + 1) % CHECKPOINT_INTERVAL == 0:
@@ -121,7 +133,7 @@ def decode_checkpoints(step: Step) -> Iterator[tuple[Sequence, int]]:
 
 
 def sequence_events(step: Step, result: StepResult) -> Iterator[SequenceEvent]:
-    """Append the drawn tokens to their sequences and yield the events.
+    """Append the drawn tokens to their sequences and yield the step's events.
 
     Cancelled sequences are skipped.
     """
@@ -153,7 +165,7 @@ def prompt_progress(sequence: Sequence, now: float) -> PromptProgress:
 
 
 def _register(state: EngineState, kind: StepKind, width: Width, sequences: list[Sequence]) -> RunningStep:
-    """Mark `sequences` as part of a running step and add that step to the state."""
+    """Add a running step to the state, and set `in_step` of its sequences."""
     for sequence in sequences:
         sequence.in_step = True
     running = RunningStep(kind, width, len(sequences), time.monotonic())
@@ -163,9 +175,9 @@ def _register(state: EngineState, kind: StepKind, width: Width, sequences: list[
 
 
 def _start_prompt(state: EngineState, sequence: Sequence, now: float) -> Match:
-    """Look the prompt up in the prefix cache.
+    """Look up a sequence in the prefix cache and mark its prefill as started.
 
-    Excludes its last token, which is always computed for its logits.
+    The lookup excludes the last token of the sequence. That token is always computed, since its logits are needed.
     """
     match = Match((), 0, 0)
     if sequence.request.prompt_logprobs is None:
@@ -174,7 +186,7 @@ def _start_prompt(state: EngineState, sequence: Sequence, now: float) -> Match:
     sequence.computed = sequence.saved = match.length
     sequence.prefill_total = sequence.remaining
     if match.branch > match.length:
-        sequence.branch_points.add(match.branch)  # another prompt differed from here on, so more may
+        sequence.branch_points.add(match.branch)  # a cached prompt diverges here, so later prompts may too
     if not sequence.started_at:
         sequence.started_at, sequence.cached = now, match.length
     return match

@@ -1,6 +1,6 @@
-"""The stream of one sequence's events, consumed on the event loop.
+"""Delivers the events of one sequence to a consumer on the event loop.
 
-Used by one thread, so it needs no locks.
+A stream is used on the event loop's thread only, so it needs no locks.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from server.engine.sequence import Event, Sequence, is_last
+from server.engine.sequence import RESUME_BACKLOG, Event, Sequence, is_last
 from server.engine.types import GenerationRequest, PromptLogprobs, PromptProgress, TokenEvent
 from server.errors import LfmServeError
 
@@ -18,22 +18,26 @@ StreamEvent = TokenEvent | PromptProgress | PromptLogprobs
 
 
 class TokenStream:
-    """Async iterator over one sequence's events.
+    """An asynchronous iterator over the events of one sequence.
 
-    Ends after the event with `finish`; raises the error that ends it. PromptProgress and PromptLogprobs
-    events, if requested, come before the first token. Times are in seconds of the monotonic clock.
+    The iterator ends after an event with `finish` set. If an error ends the sequence, the iterator raises that error.
+    PromptProgress and PromptLogprobs events, if requested, come before the first token. Times are in seconds of the
+    monotonic clock.
 
-    `queued_at`: when the request was submitted.
-    `started_at`: when prefill started; None before that.
-    `cached_tokens`: prompt tokens found in the prefix cache.
+    `queued_at`: time when the request was submitted.
+    `started_at`: time when prefill started; None before that.
+    `cached_tokens`: number of prompt tokens found in the prefix cache.
     `sequence`: the sequence inside the engine.
     """
 
-    def __init__(self, request: GenerationRequest, cancel: Callable[[Sequence], None]) -> None:
+    def __init__(
+        self, request: GenerationRequest, cancel: Callable[[Sequence], None], resume: Callable[[], None]
+    ) -> None:
         self.queued_at = time.monotonic()
         self.started_at: float | None = None
         self.cached_tokens = 0
         self._cancel = cancel
+        self._resume = resume
         self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
         self._ended = False
@@ -55,19 +59,26 @@ class TokenStream:
             self._ended = True
             raise event
         self._ended = is_last(event)
+        if isinstance(event, TokenEvent):
+            self.sequence.consumed += 1
+            if self.sequence.backlog == RESUME_BACKLOG:
+                self._resume()
         return event
 
     def cancel(self) -> None:
-        """End the stream and free the slot within one step.
+        """End the stream, and free the slot within one step.
 
-        May be called at any time, and more than once.
+        This method may be called at any time, and more than once.
         """
         self._ended = True
         self._arrived.set()
         self._cancel(self.sequence)
 
     def fail(self, error: LfmServeError) -> None:
-        """Stop generating; end the stream with `error` after the tokens so far."""
+        """Cancel the sequence and end the stream with `error`.
+
+        The consumer still receives the tokens generated so far.
+        """
         self._cancel(self.sequence)
         self._deliver(error)
 

@@ -1,4 +1,4 @@
-"""The engine's inputs and outputs: generation requests and events."""
+"""Defines the engine's inputs and outputs: generation requests and events."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from server.engine.sampling.constraint import Constraint
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How to draw the next token.
+    """Parameters for drawing the next token.
 
-    The defaults draw from the model's own distribution.
+    With the defaults, tokens are drawn from the model's unmodified distribution.
 
-    `temperature`: divides the logits; 0 draws greedily.
-    `top_k`: keep the k likeliest tokens; 0 keeps all.
-    `top_p`: keep the smallest set of likeliest tokens with this probability; 1 keeps all.
-    `min_p`: keep tokens with at least this fraction of the likeliest token's probability; 0 keeps all.
-    `repetition_penalty`: divides (or multiplies, if negative) the logits of tokens that occurred; 1 is off.
+    `temperature`: divides the logits; 0 always draws the likeliest token.
+    `top_k`: keep only the k likeliest tokens; 0 keeps all.
+    `top_p`: keep only the smallest set of the likeliest tokens whose probabilities add up to at least this. The set has
+    at least one token; 1 keeps all.
+    `min_p`: keep only tokens whose probability is at least this fraction of the likeliest token's; 0 keeps all.
+    `repetition_penalty`: divides positive logits, and multiplies negative logits, of tokens that occur in the prompt or
+    the answer; 1 is off.
     `frequency_penalty`: subtracted from a token's logit for each time it occurs in the answer; 0 is off.
     `presence_penalty`: subtracted once from the logit of each token that occurs in the answer; 0 is off.
-    `logit_bias`: added to logits, by token id.
+    `logit_bias`: numbers to add to logits, by token id.
     `seed`: seed of the draws; None picks a random one.
-    `top_logprobs`: number of alternatives whose log-probabilities are returned besides the drawn token's; None
-    returns no log-probabilities.
+    `top_logprobs`: number of the likeliest tokens to return, in addition to the drawn token, with their
+    log-probabilities. None returns no log-probabilities.
     """
 
     temperature: float = 1.0
@@ -44,15 +46,15 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """The identity of a request and how to schedule it.
+    """The identity of a request, and how the engine schedules it.
 
-    It stays unchanged from admission to the engine.
+    The context is passed on unchanged from the admission of the request to the engine.
 
     `id`: identifies the request in the log.
-    `tenant`: tenants take turns for slots, regardless of how many requests each has.
-    `priority`: within a tenant, lower values go first.
+    `tenant`: owner of the request. Tenants take turns for slots, regardless of how many requests each tenant has.
+    `priority`: within a tenant, requests with lower values go first.
     `cache_salt`: only requests with the same salt share cached prefixes.
-    `deadline`: when the request must have finished (monotonic clock, in seconds).
+    `deadline`: time by which the request must have finished (monotonic clock, in seconds).
     """
 
     id: str = ""
@@ -69,15 +71,16 @@ class GenerationRequest:
     `len(prompt) + max_tokens` must not exceed the engine's `max_model_len`.
 
     `prompt`: token ids, at least one.
-    `max_tokens`: most tokens to generate; at least 1, or 0 if `prompt_logprobs` is set.
+    `max_tokens`: maximum number of tokens to generate; at least 1, or 0 if `prompt_logprobs` is set.
     `stop_token_ids`: tokens that end the answer.
-    `min_tokens`: no stop token is drawn before this many tokens, unless the `constraint` sets a mask.
-    `constraint`: masks the next tokens; must not be shared with other sequences.
-    `prompt_logprobs`: number of alternatives to return with the log-probability of each prompt token; None returns
-    no log-probabilities of the prompt.
-    `checkpoints`: numbers of prompt tokens after which other requests are likely to differ.
+    `min_tokens`: no stop token is drawn before the answer has this many tokens. Ignored whenever `constraint` sets a
+    mask.
+    `constraint`: decides which tokens may come next; must not be shared with other sequences.
+    `prompt_logprobs`: number of the likeliest tokens to return, with their log-probabilities, in addition to each
+    prompt token. None returns no log-probabilities for the prompt.
+    `checkpoints`: positions at which other prompts are likely to diverge from this one, as numbers of prompt tokens.
     `report_progress`: whether to send PromptProgress events.
-    `context`: tenant, priority and cache salt of the request.
+    `context`: identity and scheduling of the request.
     """
 
     prompt: tuple[int, ...]
@@ -93,9 +96,9 @@ class GenerationRequest:
 
 
 class FinishReason(StrEnum):
-    """Why a sequence ended without an error.
+    """The reason why a sequence ended without an error.
 
-    STOP: it drew a stop token. LENGTH: it has `max_tokens` tokens.
+    STOP: the sequence drew a stop token. LENGTH: the sequence reached `max_tokens` tokens.
     """
 
     STOP = "stop"
@@ -104,10 +107,12 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprobs:
-    """Natural log-probabilities at one position, computed from the unmodified logits.
+    """Natural log-probabilities at one position.
 
-    `logprob`: that of the token itself.
-    `top`: (token id, log-probability) of the likeliest tokens, the likeliest first.
+    They are computed from the unmodified logits.
+
+    `logprob`: log-probability of the token itself.
+    `top`: (token id, log-probability) pairs of the likeliest tokens, the likeliest first.
     """
 
     logprob: float
@@ -118,8 +123,8 @@ class TokenLogprobs:
 class PromptLogprobs:
     """Log-probabilities of a prompt's own tokens.
 
-    `tokens`: one entry per prompt token from the second on; no logits precede the first.
-    `finish`: set if the sequence ends with this event, because `max_tokens` is 0.
+    `tokens`: one entry for each prompt token after the first. No logits predict the first token.
+    `finish`: LENGTH if `max_tokens` is 0, so that the sequence ends with this event; otherwise None.
     """
 
     tokens: tuple[TokenLogprobs, ...]
@@ -130,9 +135,9 @@ class PromptLogprobs:
 class PromptProgress:
     """Progress of a prefill.
 
-    `total`: tokens in the prompt.
-    `cached`: prompt tokens found in the prefix cache.
-    `processed`: prompt tokens whose state is available, including the cached ones.
+    `total`: number of tokens in the prompt.
+    `cached`: number of prompt tokens found in the prefix cache.
+    `processed`: number of prompt tokens whose state is available, including the cached ones.
     `seconds`: time since prefill started.
     """
 
@@ -147,7 +152,8 @@ class TokenEvent:
     """One generated token.
 
     `logprobs`: None unless the request wants log-probabilities.
-    `finish`: set on the last event of a sequence. With STOP, `token` is the stop token, which is not part of the text.
+    `finish`: reason why the sequence ended; None unless this is its last event. With STOP, `token` is the stop token.
+    The stop token is not part of the text.
     """
 
     token: int

@@ -1,6 +1,6 @@
-"""The queue for slots.
+"""Queues sequences that wait for a slot.
 
-Tenants take turns, so a tenant with many requests does not delay one with few.
+Tenants take turns, so a tenant with many requests does not delay a tenant with few.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from itertools import count
 from server.engine.sequence import Sequence
 
 Entry = tuple[int, float, int, Sequence]
-"""(priority, estimated finish time, order of arrival, sequence).
+"""An entry of the queue.
 
-Entries sort in the order in which a tenant's sequences leave the queue.
+The elements are the priority, the estimated finish time, the order of arrival, and the sequence. A tenant's entries
+sort in the order in which its sequences leave the queue.
 """
 
 
 class WaitingQueue:
-    """Sequences that wait for a slot.
+    """A queue of sequences that wait for a slot.
 
-    Tenants take turns. Within a tenant, the lowest `priority` goes first, then the earliest estimated finish time.
+    Tenants take turns. Each tenant's sequences are ordered by `priority`, then by estimated finish time, both
+    ascending.
     """
 
     def __init__(self) -> None:
@@ -38,7 +40,7 @@ class WaitingQueue:
         return (entry[-1] for entries in self._tenants.values() for entry in entries)
 
     def count_of(self, tenant: str) -> int:
-        """Return how many sequences of `tenant` wait."""
+        """Return how many sequences of `tenant` are waiting."""
         return len(self._tenants.get(tenant, ()))
 
     @property
@@ -54,9 +56,10 @@ class WaitingQueue:
         self._push(sequence, estimated_finish, next(self._arrivals))
 
     def requeue(self, sequence: Sequence) -> None:
-        """Return a preempted sequence to the queue, with its tenant next in turn.
+        """Return a preempted or suspended sequence to the queue.
 
-        It goes first among its tenant's sequences of equal priority.
+        The tenant of the sequence gets the next turn. The sequence goes first among its tenant's sequences of equal
+        priority.
         """
         self._push(sequence, -math.inf, -next(self._arrivals))
         self._tenants.move_to_end(sequence.request.context.tenant, last=False)
@@ -68,7 +71,7 @@ class WaitingQueue:
     def pop(self) -> Sequence:
         """Remove and return the sequence whose turn is next.
 
-        Its tenant's next turn comes after all other tenants'.
+        The next turn of the sequence's tenant comes after the turns of all other tenants.
         """
         tenant, entries = next(iter(self._tenants.items()))
         sequence = heapq.heappop(entries)[-1]

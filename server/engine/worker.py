@@ -1,8 +1,9 @@
-"""Executes steps: one worker thread per session, all on one EngineState.
+"""Executes steps on one worker thread per session.
 
-A worker plans, executes and commits one step at a time. It plans and commits under the engine's lock, which takes
-microseconds. It executes without the lock: it restores cached state, runs the model, and draws tokens. A step touches
-only its own sequences and their slots, and either all of its results are committed or none.
+All workers share one EngineState. A worker plans, executes and commits one step at a time. It plans and commits under
+the engine's lock, which takes microseconds. It executes without the lock: it restores cached state, runs the model, and
+draws tokens. A step changes only its own sequences and their slots. Either all results of a step are committed, or
+none.
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ Observe = Callable[[StepObservation], None]
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all workers of an engine share.
+    """The objects that all workers of an engine share.
 
     `state`: the engine's state; changed only under `wake`.
-    `wake`: the engine's lock, and the condition that workers wait on for work.
-    `closing`: set when workers must end.
+    `wake`: the engine's lock. Workers wait for work on this condition.
+    `closing`: set when the workers must end.
     `unknown_ids`: int64 token ids that are never drawn.
     `hand_over`: called with the events of each step, on the worker's thread.
     `observe`: called with an observation of each step, on the worker's thread.
@@ -65,7 +66,7 @@ class Shared:
 
 
 class Worker:
-    """Runs steps on one session until the engine closes."""
+    """A worker that runs steps on one session until the engine closes."""
 
     def __init__(self, session: ModelSession, width: Width, shared: Shared) -> None:
         self._session = session
@@ -74,9 +75,10 @@ class Worker:
         self._state = shared.state
 
     def run(self) -> None:
-        """Run steps until the engine closes. The body of the worker's thread.
+        """Run steps until the engine closes.
 
-        An error outside a step's execution may have left the state inconsistent, so it closes the engine.
+        The worker's thread runs this method. An error outside a step's execution closes the engine, since the error may
+        have left the state inconsistent.
         """
         step: Step | None = None
         try:
@@ -106,17 +108,17 @@ class Worker:
             self._shared.failed.set()
             self._shared.closing.set()
             self._shared.wake.notify_all()
-            others = [*self._state.waiting, *self._state.prefilling, *self._state.decoding]
+            others = self._state.unfinished()
         self._shared.hand_over([SequenceEvent(sequence, engine_failed()) for sequence in (*in_step, *others)])
 
     def _wait_for_step(self) -> Step | None:
-        """Wait until there is a step for this session and start it.
+        """Wait until there is a step for this session, and start that step.
 
-        Returns None when the engine closes.
+        Returns None if the engine closes.
         """
         with self._shared.wake:
             step = self._start_step()
-            self._wake_others()  # both the previous step and this one may have made work for them
+            self._wake_others()  # the previous step and this one may both have made work for them
             while step is None and not self._shared.closing.is_set():
                 self._shared.wake.wait()
                 step = self._start_step()
@@ -127,7 +129,7 @@ class Worker:
     def _start_step(self) -> Step | None:
         """Settle the state and start the step that the scheduler plans.
 
-        Returns None if it plans none.
+        Returns None if the scheduler plans no step or the engine is closing.
         """
         if self._shared.closing.is_set():
             return None
@@ -150,7 +152,10 @@ class Worker:
             self._shared.wake.notify_all()
 
     def _execute_or_log(self, step: Step) -> StepResult | None:
-        """Execute a step; log any error and return None for it."""
+        """Execute a step.
+
+        If the step raises an error, logs the error and returns None.
+        """
         try:
             return self._execute(step)
         except Exception:
@@ -185,9 +190,10 @@ class Worker:
         return StepResult(draws, snapshots, run_seconds)
 
     def _prefill_checkpoints(self, step: Step) -> list[int]:
-        """Return the numbers of tokens after which to snapshot the state.
+        """Return the positions in a prefill chunk after which to take snapshots.
 
-        They lie within the chunk of a prefill step.
+        Positions are numbers of tokens, counted from the start of the sequence. Returns an empty list for a decode
+        step, or if there is no prefix cache.
         """
         if step.kind is StepKind.DECODE or not self._state.cache.budget:
             return []
@@ -196,7 +202,12 @@ class Worker:
         return step.sequences[0].checkpoints(begin, end) if self._session.traceable else [end]
 
     def _snapshots(self, step: Step, checkpoints: list[int]) -> list[tuple[Sequence, int, Snapshot]]:
-        """Copy from the slots the state at the step's checkpoints."""
+        """Take snapshots at the step's checkpoints.
+
+        `checkpoints`: positions that `_prefill_checkpoints` returned.
+
+        Returns (sequence, n, snapshot) triples; see StepResult.
+        """
         slots = self._state.slots
         if step.kind is StepKind.DECODE:
             kept = decode_checkpoints(step) if self._state.cache.budget else ()
@@ -210,9 +221,9 @@ class Worker:
         return snapshots
 
     def _commit(self, step: Step, result: StepResult) -> list[SequenceEvent]:
-        """Apply the results of a step and return its events.
+        """Apply the results of a step to the state, and return the step's events.
 
-        Sequences that end are removed.
+        Sequences that have ended are removed.
         """
         with self._shared.wake:
             self._unregister(step)
@@ -234,7 +245,7 @@ class Worker:
     def _remove(self, sequence: Sequence, last_event: Event) -> None:
         """Remove a sequence that has ended.
 
-        Keeps its state in the cache unless an error ended it.
+        The sequence's state is saved in the prefix cache unless `last_event` is an error.
         """
         if not isinstance(last_event, LfmServeError):
             self._state.save(sequence)
@@ -273,7 +284,10 @@ class Worker:
 
 
 def _score_prompt(sequence: Sequence, logits: npt.NDArray[np.float32]) -> None:
-    """Score the prompt tokens that follow each row of `logits` [S, vocab]."""
+    """Score prompt tokens with the logits of a prefill step.
+
+    `logits`: float32 [S, vocab]; row i predicts token `sequence.computed + 1 + i`.
+    """
     assert sequence.request.prompt_logprobs is not None
     begin = sequence.computed + 1
     following = sequence.tokens[begin : min(begin + len(logits), sequence.prompt_length)]

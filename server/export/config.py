@@ -1,6 +1,6 @@
 """Parses the architecture from an LFM2 `config.json`.
 
-Supports the field names of older and newer versions.
+Supports the field names of older and newer configs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ MODEL_TYPES = ("lfm2", "lfm2_moe")
 
 @dataclass(frozen=True, slots=True)
 class MoeConfig:
-    """Sizes of the experts in the layers from `num_dense_layers` on.
+    """The configuration of a model's experts.
+
+    The layers from index `num_dense_layers` on have experts.
 
     `normalize`: whether the weights of the chosen experts are scaled to a sum of 1.
     `scaling_factor`: factor applied to the weighted sum of the experts' outputs.
@@ -33,12 +35,12 @@ class MoeConfig:
 
 @dataclass(frozen=True, slots=True)
 class Lfm2Config:
-    """Sizes of one LFM2 model.
+    """The configuration of an LFM2 model.
 
     `attention_layers`: for each layer, True for attention and False for a gated short convolution.
-    `conv_length`: tokens in the convolution's window (L).
+    `conv_length`: length L of the convolution's window in tokens.
     `tied_head`: whether the output matrix is the embedding matrix.
-    `moe`: None for a dense model.
+    `moe`: configuration of the experts; None for a dense model.
     """
 
     vocab_size: int
@@ -64,7 +66,7 @@ class Lfm2Config:
     def parse(cls, config: Mapping[str, Any]) -> Lfm2Config:
         """Parse the content of a `config.json`.
 
-        Raises ExportError for another architecture or a missing field.
+        Raises ExportError if the architecture is not supported or a field is missing.
         """
         model_type = config.get("model_type")
         if model_type not in MODEL_TYPES:
@@ -110,7 +112,8 @@ def _moe(config: Mapping[str, Any]) -> MoeConfig:
 def _dense_width(config: Mapping[str, Any]) -> int:
     """Return the width of a dense feed-forward network.
 
-    As in Llama 1: two thirds of the nominal width, scaled, and rounded up to a multiple.
+    As in Llama 1, the width is two thirds of the nominal width, scaled, and rounded up to a multiple of
+    `block_multiple_of`. If `block_auto_adjust_ff_dim` is false, it is the nominal width.
     """
     nominal: int = config["block_ff_dim"] if "block_ff_dim" in config else config["intermediate_size"]
     if not config.get("block_auto_adjust_ff_dim", True):

@@ -1,4 +1,4 @@
-"""Writes the external data files, which hold a graph's large weights."""
+"""Writes the large weights of a graph to external data files."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from onnx import TensorProto
 
 SHARD_BYTES = 2_000_000_000
 ALIGNMENT = 4096
-"""Bytes. Weights start on a page boundary, so that a runtime can map them."""
+"""The alignment of weights within a file, in bytes.
+
+Weights start on a page boundary so that a runtime can map them into memory.
+"""
 
 
 class ExternalData:
-    """Appends arrays to the files `<graph>_data`, `<graph>_data_1`, and so on.
+    """A writer that appends arrays to external data files.
 
-    A new file starts if the current one would exceed `shard_bytes`.
+    The files are named `<graph>_data`, `<graph>_data_1`, and so on. A new file starts if the current one would exceed
+    `shard_bytes`.
     """
 
     def __init__(self, graph: Path, shard_bytes: int = SHARD_BYTES) -> None:

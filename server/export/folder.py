@@ -1,6 +1,6 @@
 """Writes model folders in the onnx-community layout.
 
-The graph is under `onnx/`, next to the config and tokenizer files.
+The graph is in the subfolder `onnx/`. The config and the tokenizer files are in the model folder itself.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ def export_checkpoint(
 ) -> None:
     """Export a Hugging Face checkpoint of an LFM2 to an ONNX model folder.
 
-    The checkpoint has a config.json, safetensors and a tokenizer. Needs memory for the experts of one layer, not for
-    the whole model.
+    The export needs memory for the experts of one layer, not for the whole model.
 
-    `out`: the folder to write. It must be empty or not exist, and stays so if the export fails.
+    `checkpoint`: folder with a config.json, safetensors files and a tokenizer.
+    `out`: folder to write. It must be empty or not exist. If the export fails, it is left unchanged.
     `store_fp16`: store the matrices of an fp32 export as float16; the graph still computes in float32.
     `progress`: called with a short text before each part of the model.
 
-    Raises ExportError if `checkpoint` is no checkpoint, has another architecture, or lacks tensors or files, or if
-    `out` is not empty.
+    Raises ExportError if `checkpoint` is not a checkpoint, has an unsupported architecture, or lacks tensors or files.
+    Also raises ExportError if the model's sizes do not permit `dtype`, or if `out` is not empty.
     """
     raw = _read_config(checkpoint)
     if not (checkpoint / "tokenizer.json").is_file():
@@ -73,14 +73,15 @@ def export_random(
 ) -> None:
     """Export a model with random weights.
 
-    It generates noise, but has the shapes, operators and costs of a real model.
+    The model generates noise, but has the shapes, operators and costs of a real model.
 
     `shape`: a name in SHAPES, or the content of a `config.json`.
     `out`, `progress`: as in `export_checkpoint`.
-    `tokenizer`: folder with the tokenizer files to copy. By default those of the built-in model are used, with the
-    vocabulary padded to the model's size.
+    `tokenizer`: folder with the tokenizer files to copy. By default, the files of the built-in model are copied and
+    their vocabulary is padded to the model's size.
 
-    Raises ExportError as `export_checkpoint` does.
+    Raises ExportError if `shape` is unknown or has an unsupported architecture, if its sizes do not permit `dtype`, if
+    `tokenizer` lacks tokenizer.json, or if `out` is not empty.
     """
     if isinstance(shape, str) and shape not in SHAPES:
         raise ExportError(f"Unknown shape {shape!r}. Known shapes: {', '.join(SHAPES)}.")
@@ -137,7 +138,7 @@ def _check_blocks(config: Lfm2Config) -> None:
 def copy_companions(source: Path, folder: Path, config: Mapping[str, Any]) -> None:
     """Write config.json and copy the tokenizer's files.
 
-    Also copies the chat template and the generation settings, if there are any.
+    Also copies the chat template and the generation settings if `source` contains them.
     """
     for name in COMPANION_FILES:
         if (source / name).is_file():
@@ -160,7 +161,11 @@ def _read_config(checkpoint: Path) -> dict[str, Any]:
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder, renamed to `out` on success, else deleted."""
+    """Yield a temporary folder that becomes `out`.
+
+    The temporary folder is renamed to `out` if the block succeeds, and deleted if the block raises an error. Raises
+    ExportError if `out` exists and is not an empty folder.
+    """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out} exists and is not an empty folder. Choose a new folder.")
     partial = out.absolute().with_name(f".{out.absolute().name}.partial")

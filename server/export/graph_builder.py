@@ -1,4 +1,4 @@
-"""Builds an ONNX graph node by node; writes large weights straight to disk."""
+"""Builds an ONNX graph node by node, and writes large weights straight to disk."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from server.export.external_data import ExternalData
 MICROSOFT = "com.microsoft"
 OPSET, IR_VERSION = 21, 10
 INLINE_BYTES = 1024
-"""Weights up to this size stay in the .onnx file.
+"""The size in bytes up to which weights are stored in the .onnx file.
 
-Tools that infer shapes look for constants there.
+Tools that infer shapes look for constants in that file.
 """
 
 Shape = Sequence[int | str]
@@ -28,11 +28,14 @@ Shape = Sequence[int | str]
 class GraphBuilder:
     """A graph under construction.
 
-    Values are named by scope, operator and number, unless `out` names them.
+    The names of values consist of scope, operator and number, unless the argument `out` or `outs` specifies them.
     """
 
     def __init__(self, data: ExternalData) -> None:
-        """Start an empty graph whose large weights go to `data`, which the caller closes."""
+        """Start an empty graph.
+
+        `data`: writer for large weights. The caller must close it.
+        """
         self._data = data
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, TensorProto] = {}
@@ -66,7 +69,7 @@ class GraphBuilder:
     def node(self, op: str, *inputs: str, out: str | None = None, domain: str = "", **attributes: Any) -> str:
         """Add a node with one output and return the output's name.
 
-        An input named "" is omitted.
+        The input name "" omits an optional input.
         """
         return self.nodes(op, *inputs, outs=(out,), domain=domain, **attributes)[0]
 
@@ -75,7 +78,7 @@ class GraphBuilder:
     ) -> tuple[str, ...]:
         """Add a node with several outputs and return their names.
 
-        None in `outs` generates a name.
+        `outs`: names of the outputs. A name is generated for each None.
         """
         name = f"{self._scope}{op}_{len(self._nodes)}"
         names = tuple(out or f"{name}:{i}" for i, out in enumerate(outs))
@@ -83,17 +86,26 @@ class GraphBuilder:
         return names
 
     def tail(self, x: str, first: str, axis: int, out: str | None = None) -> str:
-        """Add a slice of `x` from index `first` ([1], int64) to the end of `axis`."""
+        """Add a slice of `x` that extends to the end of `axis`.
+
+        `first`: name of the value with the slice's first index, int64 [1].
+        """
         return self.node("Slice", x, first, self.constant([2**63 - 1]), self.constant([axis]), out=out)
 
     def constant(self, value: Any, dtype: DTypeLike = np.int64) -> str:
-        """Add a small constant; equal constants share one initializer."""
+        """Add a small constant and return its name.
+
+        Equal constants share one initializer.
+        """
         array = np.array(value, dtype)
         name = f"constant_{array.dtype}_{'x'.join(map(str, array.shape))}_{array.ravel().tolist()}"
         return name if name in self._initializers else self.weight(name, array)
 
     def weight(self, name: str, array: NDArray[Any]) -> str:
-        """Add an initializer; arrays above INLINE_BYTES are written to disk at once."""
+        """Add an initializer and return its name.
+
+        Arrays larger than INLINE_BYTES are written to disk at once.
+        """
         tensor = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(array.dtype), dims=array.shape)
         if array.nbytes > INLINE_BYTES:
             self._data.write(tensor, array)
@@ -103,7 +115,11 @@ class GraphBuilder:
         return name
 
     def view(self, name: str, of: str, shape: Sequence[int]) -> str:
-        """Add an initializer with the bytes of initializer `of` and another shape."""
+        """Add an initializer that shares the bytes of another initializer.
+
+        `of`: name of the other initializer.
+        `shape`: shape of the new initializer.
+        """
         tensor = TensorProto()
         tensor.CopyFrom(self._initializers[of])
         tensor.name = name
@@ -113,7 +129,10 @@ class GraphBuilder:
         return name
 
     def save(self, path: Path, name: str) -> None:
-        """Write the .onnx file; `name` is the name of the graph."""
+        """Write the .onnx file.
+
+        `name`: name of the graph inside the file.
+        """
         graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, list(self._initializers.values()))
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
         onnx.save(

@@ -1,6 +1,6 @@
 """Quantizes matrices to 4 bits by rounding to nearest.
 
-The packing is that of MatMulNBits, QMoE and GatherBlockQuantized.
+The packed layout is the one that MatMulNBits, QMoE and GatherBlockQuantized require.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]
 
 BLOCK = 32
-"""Number of adjacent columns that share a scale and a zero point."""
+"""The number of adjacent columns that share a scale and a zero point."""
 
 
 @dataclass(frozen=True, slots=True)
 class Int4:
     """A quantized matrix [rows, columns] with values `(nibble - zero_point) * scale`.
 
-    Two nibbles share a byte, the first one in the low bits. There are columns / BLOCK blocks per row. A stack of
-    matrices has one more axis in front.
+    Each byte contains two nibbles, the first one in the low bits. Each row has columns / BLOCK blocks. In a stack of
+    matrices, all arrays have an additional first axis.
 
     `packed`: uint8 [rows, columns / 2].
     `scales`: float32 [rows, blocks].
@@ -37,8 +37,8 @@ class Int4:
 def quantize(matrix: FloatArray) -> Int4:
     """Quantize a float32 matrix [rows, columns].
 
-    The number of columns must be a multiple of BLOCK. The 16 levels of a block span its values and zero, so zero is
-    represented exactly, and no weight changes by more than half its block's scale.
+    The number of columns must be a multiple of BLOCK. The 16 levels of a block span the block's values and zero. Zero
+    is therefore represented exactly, and no weight changes by more than half of its block's scale.
     """
     rows, columns = matrix.shape
     blocks = matrix.reshape(rows, columns // BLOCK, BLOCK)
@@ -54,7 +54,10 @@ def quantize(matrix: FloatArray) -> Int4:
 
 
 def _pack(nibbles: ByteArray) -> ByteArray:
-    """Pack pairs of adjacent nibbles into bytes; an odd last column is paired with 0."""
+    """Pack pairs of adjacent nibbles into bytes.
+
+    If the number of columns is odd, the last column is paired with 0.
+    """
     if nibbles.shape[1] % 2:
         nibbles = np.pad(nibbles, ((0, 0), (0, 1)))
     return nibbles[:, ::2] | nibbles[:, 1::2] << np.uint8(4)

@@ -1,6 +1,6 @@
 """Builds the ONNX graph of the LFM2 architecture, dense or with experts.
 
-Independent of the weights' precision.
+The code does not depend on the precision of the weights.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from server.export.tensors import EMBEDDING, FINAL_NORM, HEAD
 
 
 class Lfm2Graph:
-    """Adds a model to a graph, with the inputs and outputs of onnx-community.
+    """A model's graph, with the inputs and outputs of onnx-community graphs.
 
-    The state of a convolution layer is `past_conv.N` -> `present_conv.N` [batch, hidden, L]. That of an attention layer
-    is `past_key_values.N.key` and `.value` -> `present.N.key` and `.value` [batch, kv_heads, length, head_dim]. The
-    scalar `num_logits_to_keep` is the number of last positions to compute logits for.
+    Convolution layer N has the past input `past_conv.N` and the present output `present_conv.N`, [batch, hidden, L].
+    Attention layer N has the past inputs `past_key_values.N.key` and `.value` and the present outputs `present.N.key`
+    and `.value`, [batch, kv_heads, length, head_dim]. The scalar input `num_logits_to_keep` is the number of last
+    positions for which logits are computed.
     """
 
     def __init__(self, graph: GraphBuilder, layers: Layers, config: Lfm2Config) -> None:
@@ -39,7 +40,7 @@ class Lfm2Graph:
     def build(self, advance: Callable[[int], None]) -> None:
         """Add all layers and the head.
 
-        `advance` is called with the number of finished layers after each.
+        `advance`: called with the number of finished layers before each layer and before the head.
         """
         g, config = self._g, self._config
         hidden = self._layers.embed(self._ids, EMBEDDING)
@@ -64,7 +65,7 @@ class Lfm2Graph:
     def _convolution(self, x: str, name: str, layer: int) -> str:
         """Add the gated short convolution C * conv(B * x).
 
-        Its state is B * x of the last L tokens.
+        The layer's state is B * x of the last L tokens.
         """
         g, hidden, length = self._g, self._config.hidden_size, self._config.conv_length
         past = g.input(f"past_conv.{layer}", ["batch_size", hidden, length])
@@ -111,12 +112,12 @@ class Lfm2Graph:
         return self._layers.linear(g.node("Mul", activated, up), f"{name}.w2.weight")
 
     def _experts(self, x: str, name: str) -> str:
-        """Add the experts.
+        """Add the experts of a layer.
 
-        LFM2 chooses them by sigmoid score plus bias, and weights them by the score alone. MoE and QMoE choose experts
-        by their routing values, and weight them by the softmax over the chosen values. Passing log(score) for the
-        experts that LFM2 chooses, and practically minus infinity for the others, gives the same choice and the same
-        weights, since softmax(log w) = w / sum(w).
+        LFM2 chooses experts by sigmoid score plus bias, and weights them by the score alone. The operators MoE and QMoE
+        choose experts by their routing values, and weight them by the softmax over the chosen values. The graph
+        therefore passes log(score) as the routing value of the experts that LFM2 chooses, and practically minus
+        infinity for the others. This gives the same choice and the same weights, since softmax(log w) = w / sum(w).
         """
         g, moe = self._g, self._config.moe
         assert moe is not None
@@ -132,9 +133,10 @@ class Lfm2Graph:
         return self._scale(mixed, weights, moe)
 
     def _scale(self, mixed: str, weights: str, moe: MoeConfig) -> str:
-        """Apply the factors that the experts' normalised weights lack.
+        """Scale the experts' output by the factors that MoE and QMoE do not apply.
 
-        These are the sum of the scores, unless the model normalises them too, and the scaling factor.
+        The operators normalise the weights of the chosen experts to a sum of 1. If the model does not, one factor is
+        the sum of the chosen scores. The other factor is the model's scaling factor.
         """
         g = self._g
         if not moe.normalize:
@@ -144,7 +146,7 @@ class Lfm2Graph:
         return mixed
 
     def _linear(self, x: str, name: str) -> str:
-        """Add a projection of the convolution, with a bias if the model has one."""
+        """Add a projection of a convolution layer, with a bias if the model has one."""
         y = self._layers.linear(x, f"{name}.weight")
         return self._g.node("Add", y, self._layers.exact(f"{name}.bias")) if self._config.conv_bias else y
 
@@ -167,7 +169,7 @@ class Lfm2Graph:
 def rotary_tables(config: Lfm2Config) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return cosines and sines, float32 [positions, head_dim / 2].
 
-    They are rounded as in transformers.
+    The values are rounded as in transformers.
     """
     even = np.arange(0, config.head_dim, 2, dtype=np.float32)
     frequencies = np.float32(1) / np.float32(config.rope_theta) ** (even / np.float32(config.head_dim))

@@ -1,4 +1,4 @@
-"""Architectures for exports with random weights, in the format of `config.json`."""
+"""Defines architectures for exports with random weights, as in a `config.json`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Sources of an export's weights: a checkpoint, or random numbers.
+"""Provides the weights of an export, from a checkpoint or at random.
 
-A source reads or generates one tensor at a time, so that the model need not fit into memory. The names of tensors are
-those of `server.export.tensors`.
+A source reads or generates one tensor at a time, so the whole model does not have to fit into memory. The names of
+tensors are defined in `server.export.tensors`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INDEX_FILE, SINGLE_FILE = "model.safetensors.index.json", "model.safetensors"
 
 
 class TensorSource(Protocol):
-    """Provides tensors by name."""
+    """The interface of a source of tensors."""
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor."""
@@ -40,11 +40,13 @@ class TensorSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """The stored tensor that contains a tensor.
+    """The location of a tensor in a checkpoint.
 
-    `stored`: name of the stored tensor.
-    `expert`: index of the expert in a fused tensor [experts, rows, columns]; None if the stored tensor is not fused.
-    `half`: which half of the expert's rows, 0 or 1; None for all of them.
+    A checkpoint may store the tensors of all experts together, in fused tensors [experts, rows, columns].
+
+    `stored`: name of the stored tensor, which may be a fused tensor.
+    `expert`: index of the expert in the fused tensor; None if the stored tensor is not fused.
+    `half`: which half of the expert's rows belongs to the tensor, 0 or 1; None if all rows do.
     """
 
     stored: str
@@ -55,14 +57,16 @@ class _Place:
 class Checkpoint:
     """The tensors of a checkpoint folder, in one or more safetensors files.
 
-    Opens a file again for each tensor, because an open mapping keeps every page that was read in memory. Reading raises
-    ExportError if a tensor has another shape or dtype than expected.
+    The file is opened again for each tensor, because an open mapping keeps every page that was read in memory. Reading
+    a tensor raises ExportError if the tensor is unreadable or has an unexpected shape or dtype.
     """
 
     def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Locate all tensors of `shapes`.
+        """Locate all tensors.
 
-        Raises ExportError if there is no checkpoint or tensors are missing.
+        `shapes`: expected shapes of the tensors, by name.
+
+        Raises ExportError if `folder` is not a checkpoint or if tensors are missing.
         """
         self._files, self._shapes = _files_by_tensor(folder), shapes
         self._places = {name: _place(name, self._files) for name in shapes}
@@ -99,8 +103,8 @@ class Checkpoint:
 class RandomWeights:
     """Random weights that keep activations near unit scale.
 
-    A tensor depends only on its name, its shape and the seed. Int4 matrices are drawn directly as nibbles, so that 8
-    billion weights take seconds.
+    A tensor depends only on its name, its shape and the seed. Int4 matrices are drawn directly as nibbles, so that
+    drawing 8 billion weights takes seconds.
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], seed: int) -> None:
@@ -130,9 +134,10 @@ class RandomWeights:
 
 
 def _files_by_tensor(folder: Path) -> dict[str, Path]:
-    """Map each stored tensor to its file.
+    """Return the file of each stored tensor, by the tensor's name.
 
-    Reads the index of a sharded checkpoint, or the header of a single file.
+    Reads the index if the checkpoint has one, otherwise the header of the single file. Raises ExportError if `folder`
+    is not a complete checkpoint.
     """
     if (index := folder / INDEX_FILE).is_file():
         try:
@@ -157,8 +162,9 @@ def _files_by_tensor(folder: Path) -> dict[str, Path]:
 def _place(name: str, stored: Mapping[str, Path]) -> _Place:
     """Locate a tensor in the checkpoint.
 
-    It is stored under its own name or, for an expert, in transformers' fused form. In the fused form, w1 and w3 are the
-    halves of `experts.gate_up_proj` [experts, 2 * width, hidden], and w2 is `experts.down_proj`.
+    A tensor is stored under its own name. As an alternative, the tensors of experts may be stored in the fused format
+    of transformers. In that format, w1 and w3 are the halves of `experts.gate_up_proj` [experts, 2 * width, hidden],
+    and w2 is `experts.down_proj`.
     """
     head, marker, tail = name.partition(".experts.")
     if name in stored or not marker:

@@ -1,4 +1,7 @@
-"""Names and shapes of an LFM2 checkpoint's tensors, as transformers saves them."""
+"""Defines the names and shapes of the tensors in an LFM2 checkpoint.
+
+Names and shapes are the ones with which transformers saves a model.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def tensor_shapes(config: Lfm2Config) -> Shapes:
-    """Return the shape of each tensor of a model.
+    """Return the shape of each tensor of a model, by name.
 
-    Matrices are [out, in], the depthwise kernel is [hidden, 1, L].
+    Matrices are [out, in]. The depthwise kernel of a convolution is [hidden, 1, L].
     """
     shapes: Shapes = {EMBEDDING: (config.vocab_size, config.hidden_size)}
     for layer in range(len(config.attention_layers)):

@@ -1,4 +1,4 @@
-"""The default tokenizer of exports with random weights."""
+"""Provides the default tokenizer for exports with random weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BUILT_IN_TOKENIZER = Path(__file__).resolve().parent.parent / "demo"
 def pad_vocabulary(path: Path, size: int) -> None:
     """Add a token `<id>` to a tokenizer.json for each unused id below `size`.
 
-    Every id then has a text.
+    Every id below `size` then has a text.
     """
     tokenizer = json.loads(path.read_text(encoding="utf-8"))
     vocabulary: dict[str, int] = tokenizer["model"]["vocab"]

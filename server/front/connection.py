@@ -12,10 +12,21 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from server.front.unchunked import end_with_connection
 
 MAX_HEAD = 64 * 2**10
-"""Most bytes of a request line with its headers."""
+"""Most bytes of a request line with its headers, and of whatever else the parser reads between two parts of a body."""
+
+READ_BUFFER = 16 * 2**10
+"""Most bytes parsed before the event loop turns to other clients: thousands of chunks or dozens of requests."""
+
+MAX_PIPELINED = 64
+"""Most requests of a connection that wait until the one before is answered."""
+
+TOO_MANY_PIPELINED = f"Too many pipelined requests: the limit is {MAX_PIPELINED}."
 
 SEND_BUFFER = 256 * 2**10
 """Bytes of the socket's send buffer.
@@ -43,20 +54,25 @@ class ConnectionLimits:
     client_idle_timeout: float = 60
 
 
-class Connection(HttpToolsProtocol):
-    """A connection that aborts slow clients.
+class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
+    """A connection that aborts slow clients and bounds what the parser keeps for others.
 
     A client is slow if it takes too long to send a request's head, or the rest of a body that was already answered, or
-    to read its response. Sets `scope["state"]["crowded"]` to whether there are more than `max_connections`.
+    to read its response. Sets `scope["state"]["crowded"]` to whether there are more than `max_connections`. Ignores
+    trailers and offers to upgrade. `config.idle` lists the connections without a request, the oldest first;
+    `config.read_buffer` is what all connections read into.
     """
 
     def __init__(self, config: Any, *arguments: Any, **options: Any) -> None:
         super().__init__(config, *arguments, **options)
         self._limits: ConnectionLimits = config.limits
+        self._idle: dict[Connection, None] = config.idle
+        self._read_buffer: memoryview = config.read_buffer
         self._in_head, self._in_message = True, False
-        self._head_bytes = 0
+        self._overhead = 0  # bytes parsed since the last part of a body, or since the end of a head or a message
+        self._running: RequestResponseCycle | None = None  # the request that is being answered
         self._read_timer: asyncio.TimerHandle | None = None
-        self._idle_timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
 
     @property
     def _crowded(self) -> bool:
@@ -69,58 +85,112 @@ class Connection(HttpToolsProtocol):
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        self._idle[self] = None
         self._start_read_timer(CROWDED_SECONDS if self._crowded else self._limits.read_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._idle.pop(self, None)
         self._stop_read_timer()
-        self._stop_idle_timer()
+        self._stop_unread_timer()
+        self._disconnect()
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        if self._in_head:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Parse the bytes that have been read. Takes the place of uvicorn's `data_received`."""
+        self._unset_keepalive_if_required()
+        if self._in_head and self._running is None:
             self._start_read_timer(self._limits.read_timeout)
-            self._head_bytes += len(data)
-        super().data_received(data)
-        if self._in_head and self._head_bytes > MAX_HEAD:
-            self._refuse(431, f"The request's headers are too large: the limit is {MAX_HEAD:,} bytes.")
+        try:
+            self._parse(self._read_buffer[:nbytes])
+        except httptools.HttpParserError:
+            full = len(self.pipeline) >= MAX_PIPELINED
+            self._refuse(400, TOO_MANY_PIPELINED if full else "Invalid HTTP request received.")
+        else:
+            if self._overhead > MAX_HEAD:
+                part = "headers" if self._in_head else "chunk headers or trailers"
+                self._refuse(431, f"The request's {part} are too large: the limit is {MAX_HEAD:,} bytes.")
+
+    def _parse(self, data: memoryview) -> None:
+        self._overhead += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._ignore_upgrade()
+            self._parse(data[offer.args[0] :])
+
+    def _ignore_upgrade(self) -> None:
+        """Parse the head again without the offer to upgrade: the parser would skip the body otherwise."""
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":
+            raise httptools.HttpParserError("A request to connect is no offer.")
+        lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+        self.parser.feed_data(b"\r\n".join(lines) + b"\r\n\r\n")
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise httptools.HttpParserError(TOO_MANY_PIPELINED)  # stops the parser
         super().on_message_begin()
         self.scope["state"]["crowded"] = self._crowded
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # a trailer otherwise
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._in_head, self._in_message = False, True
+        self._overhead = 0
         self._stop_read_timer()
         super().on_headers_complete()
+        self._idle.pop(self, None)
+        if self._running is None:
+            self._running = self.cycle
+        if self.scope["http_version"] < "1.1":
+            end_with_connection(self.cycle)
         if self._crowded:
             self.cycle.keep_alive = False
 
+    def on_body(self, body: bytes) -> None:
+        self._overhead = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._in_head, self._in_message = True, False
-        self._head_bytes = 0
+        self._overhead = 0
         self._stop_read_timer()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        self._running = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
-        if self._in_message:
-            self._start_read_timer(self._limits.read_timeout)
+        if self._running is None:
+            self._idle[self] = None
+            if self._in_message or self._overhead:
+                self._start_read_timer(self._limits.read_timeout)
+        if self.transport.is_closing():
+            self._watch_unread()
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuse a request that is not valid HTTP.
-
-        Overrides uvicorn's method of that name.
-        """
-        self._refuse(400, msg)
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._watch_unread()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self._idle_timer is None:
-            self._start_idle_timer()
+        self._watch_unread()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._stop_idle_timer()
+        if not self.transport.is_closing():
+            self._stop_unread_timer()
 
     def _start_read_timer(self, seconds: float) -> None:
         if self._read_timer is None:
@@ -131,28 +201,40 @@ class Connection(HttpToolsProtocol):
             self._read_timer.cancel()
             self._read_timer = None
 
-    def _start_idle_timer(self) -> None:
+    def _watch_unread(self) -> None:
+        """Abort the connection if the client stops reading what has been written."""
         unread = self.transport.get_write_buffer_size()
-        self._idle_timer = self.loop.call_later(self._limits.client_idle_timeout, self._check_idle, unread)
+        if unread and self._unread_timer is None:
+            self._unread_timer = self.loop.call_later(self._limits.client_idle_timeout, self._check_unread, unread)
 
-    def _check_idle(self, unread: int) -> None:
+    def _check_unread(self, unread: int) -> None:
         """Abort the connection if the client has read none of `unread` bytes."""
+        self._unread_timer = None
         if self.transport.get_write_buffer_size() < unread:
-            self._start_idle_timer()
+            self._watch_unread()
         else:
             self.transport.abort()
 
-    def _stop_idle_timer(self) -> None:
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
 
     def _refuse(self, status: int, message: str) -> None:
         """Send an error unless a response has started; close the connection."""
         logger.info("Refused a request from %s with status %d: %s", self.client and self.client[0], status, message)
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+        if self._running is None or not self._running.response_started:
             error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
             body = json.dumps({"error": error}).encode()
             head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
             self.transport.write(STATUS_LINE[status] + head.encode() + body)
         self.transport.close()
+        self._disconnect()
+        self._watch_unread()
+
+    def _disconnect(self) -> None:
+        """Tell the running request and those after it that the client is gone; uvicorn tells the last one only."""
+        for cycle in (self._running, *(cycle for cycle, _ in self.pipeline)):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()

@@ -13,18 +13,21 @@ import os
 import signal
 import socket
 import ssl
+import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import Protocol, cast
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.server import HANDLED_SIGNALS
 
 from server.errors import StartupError
-from server.front.connection import Connection, ConnectionLimits
+from server.front.acceptor import Acceptor
+from server.front.connection import READ_BUFFER, Connection, ConnectionLimits
+from server.front.descriptors import max_open
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +65,11 @@ class Drainable(Protocol):
 
 
 class UvicornConfig(uvicorn.Config):
-    """Uvicorn's configuration, with the `limits` of connections."""
+    """Uvicorn's configuration, and what connections share."""
 
     def __init__(self, app: FastAPI, config: FrontConfig) -> None:
         super().__init__(
             app,
-            http=Connection,
             ws="none",
             log_config=None,
             access_log=False,
@@ -79,6 +81,8 @@ class UvicornConfig(uvicorn.Config):
             ssl_keyfile=config.ssl_keyfile,
         )
         self.limits = config.limits
+        self.idle: dict[Connection, None] = {}
+        self.read_buffer = memoryview(bytearray(READ_BUFFER))
 
 
 class FrontServer(uvicorn.Server):
@@ -95,6 +99,9 @@ class FrontServer(uvicorn.Server):
         except (OSError, ssl.SSLError) as error:
             raise StartupError(f"--ssl-certfile, --ssl-keyfile: {error}.") from None
         super().__init__(settings)
+        self.servers = []  # the acceptors take the place of asyncio's servers
+        self._idle = settings.idle
+        self._acceptors: list[Acceptor] = []
         self._state = state
         self._front = config
         self._signal: signal.Signals | None = None
@@ -105,6 +112,28 @@ class FrontServer(uvicorn.Server):
             signal.signal(handled, signal.SIG_DFL)
         self._signal = signal.Signals(sig)
         self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application and accept connections on `sockets`. Overrides uvicorn's method of that name."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(1)
+        self._acceptors = [self._acceptor(listener) for listener in sockets or ()]
+        for acceptor in self._acceptors:
+            acceptor.start()
+        self.started = True
+
+    def _acceptor(self, listener: socket.socket) -> Acceptor:
+        limits, connections = self._front.limits, cast(set[Connection], self.server_state.connections)
+        return Acceptor(
+            listener,
+            lambda: Connection(self.config, self.server_state, self.lifespan.state),
+            connections,
+            self._idle,
+            max_open(limits.max_connections),
+            self.config.ssl,
+            limits.read_timeout,
+        )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, stop, and abandon the requests that do not finish in time."""
@@ -122,6 +151,8 @@ class FrontServer(uvicorn.Server):
         last_resort = threading.Timer(timeout + 2 * ABANDON_SECONDS, os._exit, (1,))
         last_resort.daemon = True
         last_resort.start()
+        for acceptor in self._acceptors:
+            acceptor.close()
         await super().shutdown(sockets)
         for timer in (*timers, last_resort):
             timer.cancel()

@@ -1,4 +1,4 @@
-"""Runs the model: turns tokens into logits.
+"""Runs the model, which turns tokens into logits.
 
-Model folders, graphs, sessions, and the state they work on.
+Contains model folders, graphs, sessions, and the state of sequences.
 """

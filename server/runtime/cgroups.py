@@ -1,6 +1,6 @@
 """Finds the control groups of this process, in versions 1 and 2.
 
-The callers read the limits.
+The callers read the limits of these groups.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 def control_groups(root: Path, controller: str) -> Iterator[Path]:
     """Yield the folders of this process's control group and its parents.
 
-    All of them may hold limits.
+    Each of these groups may have limits.
 
-    `root`: folder that contains `proc` and `sys`. Yields nothing if there are none, as on other systems than Linux.
+    `root`: folder that contains `proc` and `sys`. On systems without these, nothing is yielded.
     `controller`: "cpu" or "memory".
     """
     mounts = root / "sys" / "fs" / "cgroup"
@@ -22,7 +22,8 @@ def control_groups(root: Path, controller: str) -> Iterator[Path]:
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
-        # In a container, this path may be the host's and not exist; then only the mount's root has files.
+        # In a container, this may be a path on the host that does not exist here. In that case, only the mount's root
+        # has files.
         group = PurePosixPath(*(name for name in path.split("/") if name != ".."))
         for mount in {mounts / controllers, mounts / controller} if controllers else {mounts}:
             yield from (mount / folder for folder in (group, *group.parents))
@@ -31,7 +32,7 @@ def control_groups(root: Path, controller: str) -> Iterator[Path]:
 def read(path: Path) -> str:
     """Return a file's text without surrounding whitespace.
 
-    Returns an empty text if it cannot be read.
+    Returns an empty string if the file cannot be read.
     """
     try:
         return path.read_text(encoding="utf-8").strip()

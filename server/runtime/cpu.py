@@ -1,6 +1,6 @@
-"""The CPU: how many cores this process may use, by affinity and quotas, and which instructions it has.
+"""Detects how many cores this process may use, and the CPU's features.
 
-Knows nothing of what the threads are for.
+The number of cores depends on affinity and quotas.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ KERNEL_FEATURES = {
     "NEON dotprod": "asimddp",
     "i8mm": "i8mm",
 }
-"""The features that onnxruntime chooses its 4- and 8-bit kernels by, with their names in /proc/cpuinfo."""
+"""The CPU features by which onnxruntime chooses its 4- and 8-bit kernels.
+
+The values are the names of the features in /proc/cpuinfo.
+"""
 
 
 def available_threads(root: Path = Path("/")) -> int:
     """Return the number of cores this process may use, at least 1.
 
-    This is the number of cores in its affinity or, if lower, its quota, rounded up.
+    This is the number of cores in the process's affinity or, if lower, the process's quota, rounded up.
 
-    `root`: folder that contains `proc` and `sys`. There is no quota without them, as on other systems than Linux.
+    `root`: folder that contains `proc` and `sys`. On systems without these, there is no quota.
     """
     quota = min(_quotas(root), default=math.inf)
     return max(1, math.ceil(min(_cores(), quota)))
@@ -43,19 +46,22 @@ def _cores() -> int:
 def _quotas(root: Path) -> Iterator[float]:
     """Yield the quota of each control group of this process, in cores.
 
-    All of them apply.
+    All of the quotas apply. Control groups without a quota are skipped.
     """
     for group in control_groups(root, "cpu"):
         limit = read(group / "cpu.max").split()
         if not limit:
             limit = [read(group / "cpu.cfs_quota_us"), read(group / "cpu.cfs_period_us")]
         quota, period = limit
-        if quota.isdecimal() and period.isdecimal():  # without a limit, it is "max" in version 2 and -1 in version 1
+        if quota.isdecimal() and period.isdecimal():  # "max" (version 2) and -1 (version 1) mean no limit
             yield int(quota) / int(period)
 
 
 def cpu_flags(root: Path = Path("/")) -> list[str]:
-    """Return the names of the CPU's features as Linux spells them, sorted; empty on other systems."""
+    """Return the names of the CPU's features as in Linux, sorted.
+
+    Returns an empty list on other systems.
+    """
     for line in read(root / "proc" / "cpuinfo").splitlines():
         name, _, value = line.partition(":")
         if name.strip() in ("flags", "Features"):
@@ -64,6 +70,6 @@ def cpu_flags(root: Path = Path("/")) -> list[str]:
 
 
 def kernel_features(root: Path = Path("/")) -> list[str]:
-    """Return those of KERNEL_FEATURES that the CPU has."""
+    """Return the features in KERNEL_FEATURES that the CPU has."""
     flags = set(cpu_flags(root))
     return [feature for feature, flag in KERNEL_FEATURES.items() if flag in flags]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -40,14 +40,15 @@ class Precision(StrEnum):
 class Graph:
     """A serialised model whose external weights are `files` in the folder `weights`, or below.
 
-    `optimized` says that onnxruntime wrote it and has nothing left to do on it. `name` is for messages, `source` the
-    file it was read from.
+    name: for messages. prepared: it is a copy that was checked when it was made, and whose weights are mapped. native:
+    the project's own kernels compute its 4- and 8-bit layers. source: the file it was read from.
     """
 
     name: str
     model: bytes
     weights: Path
-    optimized: bool = False
+    prepared: bool = False
+    native: bool = False
     files: tuple[Path, ...] = ()
     source: Path | None = None
 
@@ -57,11 +58,14 @@ class Graph:
         return len(self.model) + sum(file.stat().st_size for file in self.files)
 
 
-def load(path: Path, precision: Precision) -> Graph:
-    """The graph at `path`, rewritten. Raises ModelFolderError where it cannot be read."""
+def load(path: Path, precision: Precision, native: bool = False) -> Graph:
+    """Read and rewrite the graph at `path`. Raises ModelFolderError if it cannot be read.
+
+    native: the native kernels are to compute the layers that they know; a graph without any is not native.
+    """
     model = read_graph(path)
     rewrite(model, precision)
-    return _graph(model, path)
+    return replace(_graph(model, path), native=native and has_quantized_layers(model.graph))
 
 
 def load_original(path: Path) -> Graph:
@@ -94,6 +98,11 @@ def _follow_links(model: onnx.ModelProto, folder: Path) -> tuple[Path, tuple[Pat
     for entry in entries:
         entry.value = files[entry.value].relative_to(real).as_posix()
     return real, tuple(sorted(set(files.values())))
+
+
+def has_quantized_layers(graph: onnx.GraphProto) -> bool:
+    """Whether there are operators on 4- or 8-bit weights."""
+    return any(node.domain == MICROSOFT and node.op_type in INT8_OPERATORS for node in graph.node)
 
 
 def _use_int8(graph: onnx.GraphProto) -> None:

@@ -1,8 +1,9 @@
 """Tunes glibc's heap while a large model is loaded, and gives memory back.
 
 Does nothing on systems without glibc. For each weight, onnxruntime packs the weight into a new buffer, finds the same
-packed weight in the prepared copy, and frees the buffer. By default glibc returns each buffer to the system, which
-clears the pages before it hands them out for the next one. That takes a fifth of the time to create a session.
+packed weight in the prepared copy, and frees the buffer. By default, glibc returns each freed buffer to the system. The
+system then clears the buffer's pages before it hands them out again. Clearing pages takes a fifth of the time needed to
+create a session.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Parameters of mallopt(3), its default of M_MMAP_MAX, and the values up to which glibc raises the two thresholds.
+# From mallopt(3): the numbers of its parameters, the values up to which glibc raises the two thresholds by itself, and
+# the default of M_MMAP_MAX.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8
 LARGEST_TRIM_THRESHOLD, LARGEST_MMAP_THRESHOLD, USUAL_MMAP_MAX = 64 << 20, 32 << 20, 65536
 NEVER = 2**31 - 1
@@ -27,7 +29,7 @@ def trim_heap() -> None:
 def kept_heap() -> Iterator[None]:
     """Keep freed memory in the heap until the end of the block.
 
-    All threads started in or after the block share one arena, since other arenas cannot hold large buffers.
+    All threads that start during or after the block share one arena, since other arenas cannot hold large buffers.
     """
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):

@@ -1,4 +1,4 @@
-"""Measures the memory that the machine and the control groups leave.
+"""Measures how much memory is free in the machine and in the control groups.
 
 Pages of mapped files count as free, since the system can drop them.
 """
@@ -12,7 +12,10 @@ from pathlib import Path
 from server.runtime.cgroups import control_groups, read
 
 CHARGES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
-"""File names of a control group's memory limit and usage, in versions 2 and 1."""
+"""The names of a control group's files for the memory limit and usage.
+
+The first pair is for version 2, the second pair for version 1.
+"""
 
 MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs", "hugetlbfs")
 
@@ -20,18 +23,19 @@ MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs", "hugetlbfs")
 def memory_left(resident: int = 0, root: Path = Path("/")) -> int:
     """Return the bytes that can be allocated without swapping, at least 0.
 
-    Respects the limits of control groups.
+    The result respects the limits of control groups.
 
-    `resident`: bytes of mapped files that must stay in memory (the weights); they are subtracted.
-    `root`: folder that contains `proc` and `sys`. Without them, as on other systems than Linux, half of the machine's
-    memory counts as free.
+    `resident`: bytes of mapped files that must stay in memory, such as the weights. They are subtracted from the
+    result.
+    `root`: folder that contains `proc` and `sys`. On systems without these, half of the machine's memory counts as
+    free.
     """
     left = min((_available(root), *_left_in_groups(root)))
     return max(0, left - resident)
 
 
 def lies_in_memory(path: Path, root: Path = Path("/")) -> bool:
-    """Return whether a file is stored in memory, as in a tmpfs.
+    """Return whether a file is stored in memory, for example in a tmpfs.
 
     The system cannot drop the pages of such a file.
     """
@@ -57,14 +61,14 @@ def _left_in_groups(root: Path) -> Iterator[int]:
     for group in control_groups(root, "memory"):
         for limit, charged in CHARGES:
             allowed, used = read(group / limit), read(group / charged)
-            if allowed.isdecimal() and used.isdecimal():  # without a limit, it is "max" in version 2
+            if allowed.isdecimal() and used.isdecimal():  # "max" (version 2) means no limit
                 yield int(allowed) - (int(used) - _file_pages(group))
 
 
 def _file_pages(group: Path) -> int:
     """Return the bytes of cached file pages in a group's usage.
 
-    Includes those of subgroups, which version 1 counts under names with the prefix `total_`.
+    The pages of subgroups are included. Version 1 counts them under names with the prefix `total_`.
     """
     lines = read(group / "memory.stat").splitlines()
     counts = {name: int(value) for name, _, value in (line.partition(" ") for line in lines)}

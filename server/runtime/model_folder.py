@@ -1,7 +1,7 @@
 """Reads a model folder.
 
 Chooses the graph to serve, and collects the facts about the model from its config files. Supports the layouts of
-onnx-community, Liquid's exporter and onnxruntime-genai. Opens no session.
+onnx-community, Liquid's exporter and onnxruntime-genai. Does not open a session.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from server.errors import ModelFolderError
 PREFERRED_DTYPES = ("q4", "q4f16", "fp16", "fp32")
 SLOW_ON_CPU = frozenset({"q4f16"})
 LFM2_CONTEXT = 32_768
-"""Default context length of the LFM2 family in tokens.
+"""The default context length of the LFM2 family in tokens.
 
-From LFM2's model cards; the configs allow more.
+The number is from LFM2's model cards. The configs allow more.
 """
 
 GRAPH_FILE = re.compile(r"(onnx/)?model(_(?P<suffix>\w+))?\.onnx")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 ROTARY_INPUTS = {"GroupQueryAttention": 7, "RotaryEmbedding": 2}
-"""Index of the cosine table among the inputs of com.microsoft operators.
+"""The index of the cosine table among the inputs of com.microsoft operators.
 
 The table is [positions, head_dim / 2].
 """
@@ -42,10 +42,11 @@ class ModelFolder:
     `path`: the folder.
     `graph`: the ONNX file to serve.
     `dtype`: dtype of `graph`.
-    `dtypes`: all dtypes in the folder, the preferred ones first.
-    `config`: fields of config.json and, for those it lacks, of genai_config.json under Hugging Face's names.
+    `dtypes`: all dtypes in the folder, in order of preference.
+    `config`: fields of config.json. Fields that it lacks are taken from genai_config.json, under their names in
+    config.json.
     `generation_config`: content of generation_config.json; None if there is no such file.
-    `positions`: most tokens of prompt and answer together that the model has positions for.
+    `positions`: number of positions that the model supports. A prompt and its answer cannot have more tokens together.
     `vocab_size`: number of tokens in the model's vocabulary.
     """
 
@@ -60,19 +61,19 @@ class ModelFolder:
 
     @property
     def is_lfm2(self) -> bool:
-        """Whether the model is of the LFM2 family: LFM2 or LFM2.5, dense or MoE."""
+        """Whether the model belongs to the LFM2 family: LFM2 or LFM2.5, dense or MoE."""
         return str(self.config.get("model_type")).startswith("lfm2")
 
     @property
     def max_model_len(self) -> int:
-        """Default for the most tokens of a prompt and its answer together."""
+        """Default of the maximum number of tokens of a prompt and its answer."""
         return min(self.positions, LFM2_CONTEXT) if self.is_lfm2 else self.positions
 
     @property
     def head_dim(self) -> int | None:
-        """Width of an attention head, for graphs in which it is symbolic.
+        """Width of an attention head, for graphs in which this axis is symbolic.
 
-        None if the config does not have it.
+        None if the config does not specify the width.
         """
         hidden, heads = self.config.get("hidden_size"), self.config.get("num_attention_heads")
         return self.config.get("head_dim") or (hidden // heads if hidden and heads else None)
@@ -87,12 +88,12 @@ class ModelFolder:
 
 
 def open_model_folder(folder: Path, dtype: str = "auto") -> ModelFolder:
-    """Check a model folder and choose the graph of `dtype`.
+    """Check a model folder and choose the graph to serve.
 
-    "auto" takes the most preferred dtype it has.
+    `dtype`: dtype of the graph. "auto" chooses the most preferred dtype in the folder.
 
-    Raises ModelFolderError if `folder` is no model folder, lacks that dtype, or has missing, truncated or unreadable
-    files.
+    Raises ModelFolderError if `folder` is not a model folder or lacks the dtype, or if files are missing, truncated or
+    unreadable.
     """
     if not folder.is_dir():
         problem = "is a file, not a model folder" if folder.exists() else "does not exist"
@@ -121,9 +122,10 @@ def open_model_folder(folder: Path, dtype: str = "auto") -> ModelFolder:
 
 
 def graph_dtype(file: str) -> str | None:
-    """Return the dtype that a graph's path in the folder stands for.
+    """Return the dtype of a graph from its path in the model folder.
 
-    Returns None for other paths. "onnx/model_q4.onnx" is q4, "model.onnx" is fp32.
+    For example, the dtype of "onnx/model_q4.onnx" is q4, and the dtype of "model.onnx" is fp32. Returns None if `file`
+    is not the path of a graph.
     """
     match = GRAPH_FILE.fullmatch(file)
     if match is None:
@@ -133,9 +135,9 @@ def graph_dtype(file: str) -> str | None:
 
 
 def graphs_by_dtype(files: Iterable[str]) -> dict[str, str]:
-    """Return the graphs among `files`, paths in the folder, by dtype.
+    """Return the paths of the graphs among `files`, by dtype.
 
-    Graphs under `onnx/` take precedence.
+    All paths are relative to the model folder. Graphs under `onnx/` take precedence.
     """
     graphs: dict[str, str] = {}
     for file in sorted(files):
@@ -146,16 +148,21 @@ def graphs_by_dtype(files: Iterable[str]) -> dict[str, str]:
 
 
 def by_preference(dtypes: Iterable[str]) -> tuple[str, ...]:
-    """Sort dtypes: PREFERRED_DTYPES first, in their order, then the others by name."""
+    """Return dtypes in order of preference.
+
+    The dtypes in PREFERRED_DTYPES come first, in their order there. The others follow, sorted by name.
+    """
     there = set(dtypes)
     preferred = [dtype for dtype in PREFERRED_DTYPES if dtype in there]
     return (*preferred, *sorted(there.difference(preferred)))
 
 
 def choose_dtype(available: Iterable[str], wanted: str, where: str) -> str:
-    """Return `wanted`, or the most preferred dtype for "auto".
+    """Return `wanted` or, if it is "auto", the most preferred available dtype.
 
-    Raises ModelFolderError, which names `where`, if `wanted` is not available.
+    `where`: name of the folder or repository for the error message.
+
+    Raises ModelFolderError if `wanted` is not available.
     """
     dtypes = by_preference(available)
     if wanted == "auto" and dtypes:
@@ -168,7 +175,7 @@ def choose_dtype(available: Iterable[str], wanted: str, where: str) -> str:
 def read_graph(path: Path) -> onnx.ModelProto:
     """Read a graph without its external data.
 
-    Raises ModelFolderError if either is missing or damaged.
+    Raises ModelFolderError if the graph or its external data is missing or damaged.
     """
     try:
         model = onnx.load(path, load_external_data=False)
@@ -188,9 +195,9 @@ def read_graph(path: Path) -> onnx.ModelProto:
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
-    """Read the JSON object in a file; return None if the file does not exist.
+    """Read the JSON object in a file.
 
-    Raises ModelFolderError if it holds anything else.
+    Returns None if the file does not exist. Raises ModelFolderError if the file does not contain a JSON object.
     """
     if not path.is_file():
         return None
@@ -204,9 +211,9 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 
 def _graphs(folder: Path, genai: Mapping[str, Any]) -> dict[str, str]:
-    """Return the graphs by dtype, as paths in the folder.
+    """Return the paths of the graphs in the folder, by dtype.
 
-    The one that genai_config.json names may have any name.
+    The graph that genai_config.json names may have any file name. Raises ModelFolderError if there is no graph.
     """
     files = [path.relative_to(folder).as_posix() for path in (*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx"))]
     graphs = graphs_by_dtype(files)
@@ -251,9 +258,9 @@ def _positions(folder: Path, config: Mapping[str, Any], rotary_positions: int | 
 
 
 def _rotary_positions(model: onnx.ModelProto) -> int | None:
-    """Return how many positions the graph's rotary tables have.
+    """Return the number of positions in the graph's rotary tables.
 
-    Returns None if they are not constants.
+    Returns None if the graph has no constant rotary tables.
     """
     tables = set()
     for node in model.graph.node:
@@ -264,7 +271,11 @@ def _rotary_positions(model: onnx.ModelProto) -> int | None:
 
 
 def _vocab_size(folder: Path, config: Mapping[str, Any], model: onnx.ModelProto) -> int:
-    """Return the last axis of the logits; if symbolic, the config's vocab_size."""
+    """Return the number of tokens in the model's vocabulary.
+
+    This is the last axis of the logits or, if that axis is symbolic, the config's vocab_size. Raises ModelFolderError
+    if neither is known.
+    """
     axes = [output.type.tensor_type.shape.dim for output in model.graph.output if output.name == "logits"]
     size: int | None = next((axis[-1].dim_value for axis in axes if axis), 0) or config.get("vocab_size")
     if size is None:
@@ -273,9 +284,9 @@ def _vocab_size(folder: Path, config: Mapping[str, Any], model: onnx.ModelProto)
 
 
 def _external_data(model: onnx.ModelProto) -> dict[str, int]:
-    """Return the files that hold the graph's weights, and their least sizes.
+    """Return the minimum size in bytes of each external data file of a graph.
 
-    The paths are relative to the graph, the sizes in bytes.
+    The keys are the paths of the files relative to the graph's folder.
     """
     sizes: dict[str, int] = {}
     for tensor in model.graph.initializer:

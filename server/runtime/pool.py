@@ -6,17 +6,19 @@ Knows nothing of what the sessions will run.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from server.runtime import prepared
 from server.runtime.graph import Graph
 from server.runtime.memory import lies_in_memory, memory_left
+from server.runtime.native.library import load_library
+from server.runtime.native.packing import pack_in_memory
 from server.runtime.prepared import WEIGHTS, gigabytes
 from server.runtime.session import ModelSession, SessionOptions
 
 SMALL = 256_000_000
-"""Weights of fewer bytes are packed by each session for itself; preparing them saves nothing worth it."""
+"""Weights of fewer bytes are packed when the model is loaded; preparing them saves nothing worth it."""
 HEADROOM = 1_000_000_000
 """Bytes that must be left beside a mapped copy, or the system would read the weights from disk again and again."""
 
@@ -35,16 +37,25 @@ class SessionPool:
 
 
 def choose_graph(graph: Graph, prepared_folder: Path, say: Callable[[str], None]) -> Graph:
-    """The prepared copy of a graph where there is one that fits into memory, else the graph itself.
+    """Return the prepared copy of `graph` if there is one that fits into memory, else the graph itself.
 
-    `say` gets what was decided where the model is large.
+    For the native kernels a small graph is then packed in memory, and a large one stays with onnxruntime's. `say` gets
+    what was decided if the model is large.
     """
-    return _copy(graph, prepared_folder, say) or graph
+    if (copy := _copy(graph, prepared_folder, say)) is not None:
+        return copy
+    if not graph.native:
+        return graph
+    if graph.weight_bytes < SMALL:
+        return pack_in_memory(graph, load_library())
+    say("Large models need a prepared copy for the native kernels: onnxruntime's are used.")
+    return choose_graph(replace(graph, native=False), prepared_folder, say)
 
 
 def open_sessions(graph: Graph, threads: int, max_tokens: int, head_dim: int | None = None) -> SessionPool:
-    """Open the wide session, and narrow ones where weights are shared (later: it takes long) or small (at once).
+    """Open the wide session, and narrow ones if weights are shared or small.
 
+    They follow later if onnxruntime has a large copy to open, which takes long.
     Raises UnsupportedModelError.
     """
 
@@ -54,16 +65,16 @@ def open_sessions(graph: Graph, threads: int, max_tokens: int, head_dim: int | N
     def open_narrow() -> list[ModelSession]:
         return [open_(threads // 2) for _ in range(2)]
 
-    wide, mapped_bytes = open_(threads), _droppable_bytes(graph) if graph.optimized else 0
-    if threads > 1 and graph.weight_bytes < SMALL:
+    wide, mapped_bytes = open_(threads), _droppable_bytes(graph) if graph.prepared else 0
+    if threads > 1 and (graph.weight_bytes < SMALL or (graph.prepared and graph.native)):
         return SessionPool([wide, *open_narrow()], mapped_bytes, None)
-    return SessionPool([wide], mapped_bytes, open_narrow if threads > 1 and graph.optimized else None)
+    return SessionPool([wide], mapped_bytes, open_narrow if threads > 1 and graph.prepared else None)
 
 
 def _copy(graph: Graph, prepared_folder: Path, say: Callable[[str], None]) -> Graph | None:
     copy = prepared.find(graph, prepared_folder, say)
     if copy is None:
-        if graph.weight_bytes >= SMALL:
+        if graph.weight_bytes >= SMALL and not graph.native:
             say(
                 "Not prepared: the start takes longer, weights are not shared and the rewritten graph was not checked. "
                 "`lfm-serve prepare` with the same --model, --dtype and --precision does it once."

@@ -1,4 +1,7 @@
-"""Prepared models: a graph as onnxruntime has optimised it, and its weights as the kernels want them, on disk.
+"""Prepared copies: a graph and its weights as the kernels want them, on disk.
+
+For the native kernels a copy is the rewritten graph and all weights packed, the same for every CPU and onnxruntime;
+else it is what onnxruntime wrote when it optimised the graph for this CPU.
 
 Sessions and processes map the weights and share one copy. A copy is found by a key of everything it depends on; which
 weight files it was made of is told by their names, sizes and times of change, which are trusted at a start. Then the
@@ -20,6 +23,7 @@ import onnxruntime as ort
 
 from server.runtime.cpu import cpu_flags
 from server.runtime.graph import Graph
+from server.runtime.native.library import VERSION as PACKING
 
 GRAPH, WEIGHTS, MANIFEST = "model.onnx", "weights", "manifest.json"
 SAMPLES, SAMPLE_BYTES = 256, 1 << 16
@@ -31,7 +35,7 @@ Tell = Callable[[str], None]
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What a copy is: where it comes from, SHA-256 of its files and of those weight files that it was made of
-    (`originals`), and what a check of it against the original said."""
+    (`originals`), what a check of it against the original said, and whether it is for the native kernels."""
 
     source: str
     precision: str
@@ -41,6 +45,7 @@ class Manifest:
     sampled: str
     originals: list[str]
     checked: str
+    native: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,10 @@ class Copy:
 def default_folder() -> Path:
     """Where copies are unless told otherwise: in the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "lfm-serve" / "prepared"
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home):  # no HOME, and no such user in the system's list
+        home = "/nonexistent"
+    return (Path(cache) if cache else Path(home) / ".cache") / "lfm-serve" / "prepared"
 
 
 def find(graph: Graph, root: Path, tell: Tell) -> Copy | None:
@@ -67,6 +75,11 @@ def find(graph: Graph, root: Path, tell: Tell) -> Copy | None:
     return copy
 
 
+def exists(graph: Graph, root: Path) -> bool:
+    """Whether there is a copy of `graph` under `root`, sound or not."""
+    return (root / key(graph)).exists()
+
+
 def is_outdated(graph: Graph, precision: str, root: Path) -> bool:
     """Whether there is a copy of `graph` that is damaged, or only one of what it was before, or for something else:
     its file has changed since then, or onnxruntime, or the CPU."""
@@ -77,19 +90,23 @@ def is_outdated(graph: Graph, precision: str, root: Path) -> bool:
 
 
 def key(graph: Graph) -> str:
-    """Changes with the graph, its weight files, onnxruntime and the CPU's features."""
+    """Changes with the graph, its weight files, and the packing; or with onnxruntime and the CPU's features."""
     stats = [(file.name, file.stat()) for file in graph.files]
     facts = {
         "graph": hashlib.sha256(graph.model).hexdigest(),
         "weights": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
-        "onnxruntime": ort.__version__,
-        "cpu": [platform.machine(), *cpu_flags()],
+        **({"packing": PACKING} if graph.native else {"onnxruntime": ort.__version__, "cpu": _cpu()}),
     }
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:KEY_DIGITS]
 
 
 def gigabytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
+
+
+def _cpu() -> list[str]:
+    """Return what onnxruntime chooses kernels by: the architecture and, on Linux, its features by name."""
+    return [platform.machine(), *cpu_flags()]
 
 
 def _sound(folder: Path, name: str) -> Copy | None:
@@ -107,7 +124,8 @@ def _was_made_of(folder: Path, graph: Graph, precision: str) -> bool:
         manifest = _manifest(folder)
     except (OSError, ValueError, TypeError):
         return False
-    return (manifest.source, manifest.precision) == (str(graph.source), precision)
+    expected = (str(graph.source), precision, graph.native)
+    return (manifest.source, manifest.precision, manifest.native) == expected
 
 
 def _manifest(folder: Path) -> Manifest:
@@ -124,7 +142,12 @@ def open_copy(folder: Path, name: str) -> Copy:
     model = (folder / GRAPH).read_bytes()
     if hashlib.sha256(model).hexdigest() != manifest.graph:
         raise ValueError(f"{folder / GRAPH} is damaged")
-    return Copy(Graph(name, model, folder, optimized=True, files=(folder / WEIGHTS,)), manifest)
+    return Copy(copy_graph(name, model, folder, manifest.native), manifest)
+
+
+def copy_graph(name: str, model: bytes, folder: Path, native: bool) -> Graph:
+    """The graph of a copy in `folder`."""
+    return Graph(name, model, folder, prepared=True, native=native, files=(folder / WEIGHTS,))
 
 
 def sampled(path: Path) -> str:

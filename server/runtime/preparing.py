@@ -21,7 +21,10 @@ import onnxruntime as ort
 
 from server.errors import PreparationError
 from server.progress import show_progress
+from server.runtime.cpu import available_threads
 from server.runtime.graph import Graph
+from server.runtime.native.library import load_library
+from server.runtime.native.packing import pack_into
 from server.runtime.prepared import (
     GRAPH,
     KEY_DIGITS,
@@ -30,6 +33,7 @@ from server.runtime.prepared import (
     Copy,
     Manifest,
     Tell,
+    copy_graph,
     find,
     gigabytes,
     key,
@@ -45,11 +49,16 @@ except ImportError:  # not on Windows, where two processes that prepare the same
 PARTIAL, LOCK = ".partial", ".lock"
 OURS = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}({re.escape(PARTIAL)})?")
 """What copies and unfinished ones are called; a folder with another name is somebody else's."""
-GROWTH = 2.25
-"""A copy's size is at most about this many times the weights': they are kept, and packed beside."""
+GROWTH, NATIVE_GROWTH = 2.25, 1.1
+"""A copy's size is at most about this many times the weights': onnxruntime keeps them beside what it packs."""
 POLL_SECONDS = 0.5
 
 Check = Callable[[Graph], str]
+
+
+def most_bytes(graph: Graph) -> int:
+    """The most bytes that a copy of `graph` may have."""
+    return int(graph.weight_bytes * (NATIVE_GROWTH if graph.native else GROWTH))
 
 
 def make(graph: Graph, precision: str, root: Path, tell: Tell, check: Check) -> Copy:
@@ -111,7 +120,7 @@ def _write(graph: Graph, precision: str, folder: Path, tell: Tell, check: Check)
     try:
         _convert(graph, partial, tell)
         model = (partial / GRAPH).read_bytes()
-        checked = check(Graph(graph.name, model, partial, optimized=True, files=(partial / WEIGHTS,)))
+        checked = check(copy_graph(graph.name, model, partial, graph.native))
         tell("Hashing ...")
         manifest = Manifest(
             source=str(graph.source),
@@ -122,6 +131,7 @@ def _write(graph: Graph, precision: str, folder: Path, tell: Tell, check: Check)
             sampled=sampled(partial / WEIGHTS),
             originals=_originals(graph),
             checked=checked,
+            native=graph.native,
         )
         (partial / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2), encoding="utf-8")
         for path in (*partial.iterdir(), partial):
@@ -133,7 +143,7 @@ def _write(graph: Graph, precision: str, folder: Path, tell: Tell, check: Check)
 
 
 def _check_space(graph: Graph, folder: Path, tell: Tell) -> None:
-    expected, free = int(graph.weight_bytes * GROWTH), shutil.disk_usage(folder.parent).free
+    expected, free = most_bytes(graph), shutil.disk_usage(folder.parent).free
     tell(f"Writing up to {gigabytes(expected)} to {folder}, where {gigabytes(free)} are free.")
     if free < expected:
         raise PreparationError(
@@ -143,7 +153,10 @@ def _check_space(graph: Graph, folder: Path, tell: Tell) -> None:
 
 
 def _convert(graph: Graph, target: Path, tell: Tell) -> None:
-    """Let onnxruntime optimise and pack, telling now and then how far it is."""
+    """Pack for the native kernels, or let onnxruntime optimise and pack, telling now and then how far it is."""
+    if graph.native:
+        _pack(graph, target, tell)
+        return
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.optimized_model_filepath = str(target / GRAPH)
@@ -160,9 +173,8 @@ def _convert(graph: Graph, target: Path, tell: Tell) -> None:
 
     thread = threading.Thread(target=work, name="prepare", daemon=True)
     thread.start()
-    expected = int(graph.weight_bytes * GROWTH)
     with show_progress(
-        "Packing", expected, tell, lambda size: f"{gigabytes(size)} written" if size else "Packing ..."
+        "Packing", most_bytes(graph), tell, lambda size: f"{gigabytes(size)} written" if size else "Packing ..."
     ) as advance:
         while thread.is_alive():
             thread.join(POLL_SECONDS)
@@ -174,6 +186,12 @@ def _convert(graph: Graph, target: Path, tell: Tell) -> None:
             f"onnxruntime {ort.__version__} cannot prepare {graph.name} in {target.parent}, where {free} are free: "
             f"{reason}"
         )
+
+
+def _pack(graph: Graph, target: Path, tell: Tell) -> None:
+    with show_progress("Packing", graph.weight_bytes, tell, lambda size: f"{gigabytes(size)} written") as advance:
+        model = pack_into(graph, target, WEIGHTS, load_library(), available_threads(), advance)
+    (target / GRAPH).write_bytes(model)
 
 
 def _is_current(folder: Path, current: Callable[[Manifest], Graph]) -> bool:

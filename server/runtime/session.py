@@ -14,6 +14,7 @@ import onnxruntime as ort
 from server.errors import UnsupportedModelError
 from server.runtime.contract import StateKind, StateTensor, discover
 from server.runtime.graph import Graph
+from server.runtime.native.library import load_library
 from server.runtime.slots import SlotPool
 
 PROBE_LENGTH = 4
@@ -47,7 +48,7 @@ class ModelSession:
             if state.trace is not None
         }
         self._traced_length = 0
-        if not graph.optimized:  # a prepared copy was checked when it was made
+        if not graph.prepared:  # a prepared copy was checked when it was made
             self._check_state_is_updated_in_place()
 
     def run(
@@ -167,7 +168,9 @@ def _open(graph: Graph, threads: int) -> ort.InferenceSession:
     # Threads spin between the operators of a run, never between runs: an idle server costs nothing.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graph.weights))
-    if graph.optimized:
+    if graph.native:
+        options.register_custom_ops_library(str(load_library().path))
+    elif graph.prepared:  # onnxruntime wrote it, and has nothing left to do
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return ort.InferenceSession(graph.model, options, providers=["CPUExecutionProvider"])

@@ -1,7 +1,8 @@
-"""The memory of running sequences, divided into slots.
+"""Manages the memory of running sequences, divided into slots.
 
-There is one mapping per state tensor, with one slot per sequence. Each slot has address space for the longest sequence,
-but only touched pages take memory; releasing a slot returns them. The engine decides which sequence has which slot.
+There is one memory mapping per state tensor, with one slot per sequence. Each slot has address space for a sequence of
+maximum length, but only touched pages take memory. Releasing a slot returns these pages to the system. The engine
+decides which sequence has which slot.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ from server.runtime.contract import StateKind, StateTensor
 from server.runtime.snapshots import Array, Snapshot, anonymous_mapping
 
 Windows = Mapping[str, Array]
-"""Convolution windows of one sequence, [hidden, L] each, by past input."""
+"""The convolution windows of one sequence, by name of the past input.
+
+Each window is [hidden, L].
+"""
 
 
 class SlotPool:
-    """State for `n_slots` sequences of at most `max_len` tokens.
+    """The state of up to `n_slots` sequences of at most `max_len` tokens.
 
-    Different slots may be used by different threads.
+    Different threads may use different slots at the same time.
 
     `states`: the model's state tensors.
-    `arrays`: by past input, [n_slots, kv_heads, max_len, head_dim] for KV and [n_slots, hidden, L] for a convolution.
-    Their first n slots are contiguous, so a decode batch is a view of the front.
+    `arrays`: state by name of the past input, [n_slots, kv_heads, max_len, head_dim] for KV and [n_slots, hidden, L]
+    for a convolution. The first n slots are contiguous, so a decode batch is a view of the front.
     """
 
     def __init__(self, states: Sequence[StateTensor], n_slots: int, max_len: int) -> None:
@@ -38,16 +42,19 @@ class SlotPool:
             self._map(state)
 
     def clear(self, slot: int) -> None:
-        """Reset a slot for a new sequence: zero the convolution windows.
+        """Reset a slot for a new sequence.
 
-        The attention mask hides old KV.
+        Zeroes the convolution windows. Old KV may stay in the slot, since the attention mask hides it.
         """
         for state in self.states:
             if state.kind is StateKind.CONV:
                 self.arrays[state.past][slot] = 0
 
     def move(self, source: int, target: int, length: int) -> None:
-        """Move the first `length` tokens' state to another slot; release the old one."""
+        """Move state from one slot to another, and release the old slot.
+
+        `length`: number of tokens whose state is moved.
+        """
         for state in self.states:
             array = self.arrays[state.past]
             if state.kind is StateKind.KV:
@@ -60,7 +67,8 @@ class SlotPool:
     def swap(self, long: int, short: int, long_length: int, short_length: int) -> None:
         """Exchange the state of two slots.
 
-        `long_length` and `short_length` are their tokens; the former must not be smaller.
+        `long_length`: number of tokens in slot `long`; at least `short_length`.
+        `short_length`: number of tokens in slot `short`.
         """
         for state in self.states:
             array = self.arrays[state.past]
@@ -71,7 +79,10 @@ class SlotPool:
         self._trim(long, short_length)
 
     def release(self, slot: int) -> None:
-        """Return a slot's memory to the system. Has an effect on Linux only."""
+        """Return a slot's memory to the system.
+
+        Has an effect on Linux only.
+        """
         for state in self.states:
             stride = self.arrays[state.past].strides[0]
             self._drop_pages(state, slot * stride, (slot + 1) * stride)
@@ -79,7 +90,8 @@ class SlotPool:
     def save(self, slot: int, begin: int, end: int, windows: Windows | None = None) -> Snapshot:
         """Return a copy of the state of tokens `begin` .. `end` - 1.
 
-        `windows`: convolution windows after token `end` - 1; by default the slot's, if `end` is its length.
+        `windows`: convolution windows after token `end` - 1. By default, the slot's windows are copied; `end` must then
+        be the number of tokens in the slot.
         """
         snapshot = Snapshot(self.states, end - begin)
         for name, array in snapshot.kv.items():
@@ -89,7 +101,10 @@ class SlotPool:
         return snapshot
 
     def load(self, slot: int, snapshots: Sequence[Snapshot]) -> None:
-        """Restore consecutive snapshots, starting at token 0, into a slot."""
+        """Restore consecutive snapshots into a slot.
+
+        The first snapshot must start at token 0.
+        """
         begin = 0
         for snapshot in snapshots:
             for name, array in snapshot.kv.items():
@@ -99,7 +114,7 @@ class SlotPool:
             self.arrays[name][slot] = window
 
     def _trim(self, slot: int, length: int) -> None:
-        """Return the KV memory of a slot beyond its first `length` tokens to the system."""
+        """Return the KV memory after the first `length` tokens of a slot to the system."""
         for state in self.states:
             if state.kind is not StateKind.KV:
                 continue
@@ -109,7 +124,10 @@ class SlotPool:
                 self._drop_pages(state, begin + length * array.strides[2], begin + array.strides[1])
 
     def _drop_pages(self, state: StateTensor, begin: int, end: int) -> None:
-        """Drop the pages entirely within bytes `begin` .. `end` - 1 of a mapping."""
+        """Drop the pages that lie entirely within a range of bytes of a mapping.
+
+        `begin`, `end`: the range is `begin` .. `end` - 1.
+        """
         begin, end = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
         if end > begin and hasattr(mmap, "MADV_DONTNEED"):
             self._mappings[state.past].madvise(mmap.MADV_DONTNEED, begin, end - begin)

@@ -1,6 +1,6 @@
-"""Copies of state that outlive their slot.
+"""Stores copies of state that outlive their slot.
 
-A copy has the KV of some tokens, and the convolution windows after the last one.
+A copy contains the KV of some tokens and the convolution windows after the last of these tokens.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ Array = npt.NDArray[np.generic]
 
 
 class Snapshot:
-    """State of `length` consecutive tokens.
+    """The state of `length` consecutive tokens.
 
-    It is stored in one memory mapping, which is freed with the last reference.
+    The state is stored in one memory mapping. The mapping is freed when the snapshot and its arrays are no longer
+    referenced.
 
-    `kv`: by past input, [kv_heads, length, head_dim].
-    `windows`: by past input, [hidden, L], the convolution windows after the last token.
-    `nbytes`: memory taken, a whole number of pages.
+    `kv`: KV by name of the past input, [kv_heads, length, head_dim].
+    `windows`: convolution windows after the last token, by name of the past input, [hidden, L].
+    `nbytes`: size of the mapping, a whole number of pages.
     `window_bytes`: size of the windows.
     """
 
@@ -32,7 +33,7 @@ class Snapshot:
         self._states = states
         sizes = [_shape(state, length) for state in states]
         counts = [int(np.prod(shape)) * state.dtype.itemsize for state, shape in zip(states, sizes, strict=True)]
-        # A mapping instead of heap memory, so that freeing it returns the memory to the system at once.
+        # Use a mapping instead of heap memory, so that freeing it returns the memory to the system at once.
         self.nbytes = -(-max(1, sum(counts)) // mmap.PAGESIZE) * mmap.PAGESIZE
         mapping = anonymous_mapping(self.nbytes)
         self.kv: dict[str, Array] = {}
@@ -45,9 +46,9 @@ class Snapshot:
         self.window_bytes = sum(window.nbytes for window in self.windows.values())
 
     def split(self, at: int, windows: Mapping[str, Array]) -> tuple[Snapshot, Snapshot]:
-        """Return copies of the first `at` tokens and of the rest.
+        """Return copies of the state of the first `at` tokens and of the rest.
 
-        `windows` are the windows after token `at` - 1.
+        `windows`: convolution windows after token `at` - 1.
         """
         head, tail = Snapshot(self._states, at), Snapshot(self._states, self.length - at)
         for name, array in self.kv.items():
@@ -60,11 +61,11 @@ class Snapshot:
 
 
 def anonymous_mapping(size: int) -> mmap.mmap:
-    """Map `size` bytes of zeroed private memory, which takes no memory until touched.
+    """Map `size` bytes of zeroed private memory.
 
-    Raises MemoryError.
+    A page takes no memory until it is touched. Raises MemoryError if the system refuses the mapping.
     """
-    # In a shared mapping, dropped pages would stay in the file that backs it.
+    # Private, because dropped pages of a shared mapping would stay in the file that backs the mapping.
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
     try:
         mapping = mmap.mmap(-1, size, flags=flags)

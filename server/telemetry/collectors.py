@@ -23,6 +23,7 @@ from server.engine.observations import EngineStats
 GAUGES = {
     "running": ("lfm_requests_running", "Sequences that have a slot, in prefill or decode."),
     "waiting": ("lfm_requests_waiting", "Sequences waiting for a slot."),
+    "suspended": ("lfm_requests_suspended", "Sequences without a slot because their client does not keep up."),
     "waiting_tokens": ("lfm_waiting_tokens", "Tokens of the sequences waiting for a slot."),
     "slots": ("lfm_slots", "Most sequences that can run at once."),
     "slot_tokens": ("lfm_slot_tokens", "Tokens whose state is held in the slots."),

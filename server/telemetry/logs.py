@@ -1,5 +1,8 @@
 """Log formats for terminals and for machines, and the request log's lines.
 
+Text of clients can neither begin a line nor control a terminal: what is not printable is escaped. Each message, field
+and traceback is bounded.
+
 Loggers pass structured values as `extra={"fields": {...}}`. Every line logged on behalf of a request carries its id.
 """
 
@@ -19,9 +22,13 @@ from pydantic_core import to_jsonable_python
 from server.api.http.request_id import current_request_id
 from server.api.http.request_log import RequestRecord
 from server.chat.completion import AnyCompletion
+from server.escape import escaped, printable
 
 trace_context: ContextVar[Mapping[str, str]] = ContextVar("trace_context", default=MappingProxyType({}))
 """The `trace_id` and `span_id` of the current request; empty if it is not traced."""
+
+MAX_TEXT = 64 * 2**10
+"""Most characters of a message, a field or a traceback."""
 
 QUIET = ("httpx2", "uvicorn.error")
 """Loggers silenced below warnings: they report each request to the hub, and each phase of uvicorn's start and stop."""
@@ -63,12 +70,16 @@ class TextFormatter(logging.Formatter):
     """
 
     def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-8s %(message)s", datefmt="%H:%M:%S")
+        super().__init__("%(asctime)s", datefmt="%H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         facts = {**getattr(record, "fields", {}), **getattr(record, "context", {})}
-        pairs = [f"{name}={_short(value)}" for name, value in facts.items() if value is not None]
-        return " ".join((super().formatMessage(record), *pairs))
+        pairs = [f"{name}={escaped(_short(value), MAX_TEXT)}" for name, value in facts.items() if value is not None]
+        return " ".join((record.asctime, f"{record.levelname:<8}", escaped(record.message, MAX_TEXT), *pairs))
+
+    def formatException(self, ei: Any) -> str:
+        """Return the traceback, indented: an exception's message may have lines that look like log lines."""
+        return "\n".join(f"  {printable(line)}" for line in _cut(super().formatException(ei)).split("\n"))
 
 
 class JsonFormatter(logging.Formatter):
@@ -85,11 +96,18 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        bounded = {name: _cut(value) if isinstance(value, str) else value for name, value in line.items()}
+        return printable(json.dumps(bounded, ensure_ascii=False, default=str))
 
 
 def _short(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _cut(text: str) -> str:
+    """Return `text`, or its two ends if it is too long."""
+    half = MAX_TEXT // 2
+    return text if len(text) <= MAX_TEXT else f"{text[:half]}\n...\n{text[-half:]}"
 
 
 class RequestLogWriter:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 
 from fastapi import FastAPI
 
 from server.api.http.request_log import RequestLog, RequestLogMiddleware
+from server.background import in_background
 from server.telemetry.endpoint import metrics_route
 from server.telemetry.logs import RequestLogWriter
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import wanted_traces
+
+CLOSE_SECONDS = 1.5
+"""Time to send the remaining traces."""
+
+logger = logging.getLogger(__name__)
 
 
 class Telemetry:
@@ -47,6 +54,11 @@ class Telemetry:
             app.add_middleware(self._traces.middleware)
 
     async def close(self) -> None:
-        """Send the remaining traces."""
-        if self._traces is not None:
-            await asyncio.to_thread(self._traces.close)
+        """Send the remaining traces, if the collector takes them in time."""
+        if self._traces is None:
+            return
+        closing = asyncio.wrap_future(in_background(self._traces.close, "traces"))
+        done, _ = await asyncio.wait((closing,), timeout=CLOSE_SECONDS)
+        if not done:
+            closing.cancel()
+            logger.warning("The collector of traces does not answer: the last traces are lost.")

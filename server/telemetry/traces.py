@@ -43,7 +43,7 @@ class Traces:
     """
 
     def __init__(self, exporters: list[SpanExporter]) -> None:
-        self._provider = TracerProvider(resource=_resource())
+        self._provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
         for exporter in exporters:
             self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("lfm-serve", __version__)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, Field
 
 MODEL = "scripted"
@@ -22,6 +24,19 @@ class Person(BaseModel):
 
     name: str = Field(max_length=20)
     age: int = Field(ge=0, le=150)
+
+
+ADA = Person(name="Ada", age=36)
+TOOL_CASES = [(WEATHER, WEATHER_REPORT), (CITIES, CITIES_REPORT)]
+"""Questions that need one and two calls, and the answers after their results."""
+ERROR_CASES = [
+    ({"key": "wrong"}, HELLO, 401, "invalid_api_key"),
+    ({"model": "gpt-9"}, HELLO, 404, "model_not_found"),
+    ({}, TOO_LONG, 400, "context_length_exceeded"),
+]
+"""Options of a client, a question, and the status and code of the error."""
+SDK_ERRORS = {400: "BadRequestError", 401: "AuthenticationError", 404: "NotFoundError"}
+"""Names of the OpenAI SDKs' exceptions by status."""
 
 
 def result(text: str) -> str:
@@ -45,6 +60,11 @@ SCRIPTS = [
     (PERSON_IN_STEPS, calls('PartialPerson(name="Ada", age=36)')),
     (PERSON_AS_RESULT, calls('final_result(name="Ada", age=36)')),
 ]
+
+
+def user(content: str) -> list[Any]:
+    """Return a chat of one user message."""
+    return [{"role": "user", "content": content}]
 
 
 def weather(city: str, days: int) -> str:

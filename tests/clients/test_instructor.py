@@ -8,6 +8,8 @@ import pytest
 from pydantic import BaseModel
 
 from tests.clients.story import (
+    ADA,
+    ERROR_CASES,
     GREETING,
     HELLO,
     KEY,
@@ -15,10 +17,10 @@ from tests.clients.story import (
     PERSON,
     PERSON_AS_TOOL,
     PERSON_IN_STEPS,
-    TOO_LONG,
     WEATHER,
     WEATHER_REPORT,
     Person,
+    user,
     weather,
 )
 from tests.serving import Server
@@ -26,8 +28,6 @@ from tests.serving import Server
 instructor = pytest.importorskip("instructor", reason="not installed (requirements/clients.txt)")
 exceptions = pytest.importorskip("instructor.core.exceptions")
 openai = pytest.importorskip("openai")
-
-ADA: Any = {"name": "Ada", "age": 36}
 
 
 class get_weather(BaseModel):
@@ -42,10 +42,6 @@ def client(server: Server, mode: str = "TOOLS", key: str = KEY) -> Any:
     return instructor.from_openai(sdk, mode=instructor.Mode[mode])
 
 
-def user(content: str) -> Any:
-    return [{"role": "user", "content": content}]
-
-
 def ask(asked: Any, content: str, kind: Any = Person, **options: Any) -> Any:
     given = {"model": MODEL, "max_retries": 0} | options
     return asked.chat.completions.create(response_model=kind, messages=user(content), **given)
@@ -56,14 +52,14 @@ MODES = [("TOOLS", PERSON_AS_TOOL), ("JSON", PERSON), ("JSON_SCHEMA", PERSON)]
 
 @pytest.mark.parametrize(("mode", "question"), MODES)
 def test_the_class_is_given(server: Server, mode: str, question: str) -> None:
-    assert ask(client(server, mode), question).model_dump() == ADA
+    assert ask(client(server, mode), question).model_dump() == ADA.model_dump()
 
 
 async def test_the_async_client_gives_the_class(server: Server) -> None:
     async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=0) as sdk:
         person = await ask(instructor.from_openai(sdk), PERSON_AS_TOOL)
     assert isinstance(person, Person)
-    assert person.model_dump() == ADA
+    assert person.model_dump() == ADA.model_dump()
 
 
 @pytest.mark.parametrize(("mode", "question"), [("TOOLS", PERSON_IN_STEPS), ("JSON_SCHEMA", PERSON)])
@@ -71,7 +67,7 @@ def test_a_stream_fills_the_class_step_by_step(server: Server, mode: str, questi
     options: Any = {"model": MODEL, "messages": user(question), "max_retries": 0}
     *begun, last = client(server, mode).chat.completions.create_partial(response_model=Person, **options)
     assert begun
-    assert last.model_dump() == ADA
+    assert last.model_dump() == ADA.model_dump()
 
 
 def test_plain_chats_and_streams_pass_through(server: Server) -> None:
@@ -104,19 +100,12 @@ def test_an_answer_that_is_cut_is_its_incomplete_output_error(random_server: Ser
         ask(client(random_server), HELLO, model="random", max_tokens=2)
 
 
-@pytest.mark.parametrize(
-    ("key", "model", "question", "status", "code"),
-    [
-        ("wrong", MODEL, HELLO, 401, "invalid_api_key"),
-        (KEY, "gpt-9", HELLO, 404, "model_not_found"),
-        (KEY, MODEL, TOO_LONG, 400, "context_length_exceeded"),
-    ],
-)
+@pytest.mark.parametrize(("options", "question", "status", "code"), ERROR_CASES)
 def test_an_error_has_the_sdks_as_its_cause(
-    server: Server, key: str, model: str, question: str, status: int, code: str
+    server: Server, options: dict[str, str], question: str, status: int, code: str
 ) -> None:
     with pytest.raises(exceptions.InstructorRetryException) as caught:
-        ask(client(server, key=key), question, model=model)
+        ask(client(server, key=options.get("key", KEY)), question, model=options.get("model", MODEL))
     error = caught.value.__cause__
     assert isinstance(error, openai.APIStatusError)
     assert (error.status_code, error.code) == (status, code)

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,21 @@ import httpx
 import pytest
 
 from tests.clients.story import (
+    ADA,
     CITIES,
     CITIES_REPORT,
+    ERROR_CASES,
     GREETING,
     HELLO,
     KEY,
     MODEL,
     PERSON,
+    SDK_ERRORS,
     TOO_LONG,
     WEATHER,
     WEATHER_REPORT,
     Person,
+    user,
 )
 from tests.serving import Server
 
@@ -41,8 +45,10 @@ pytestmark = [
 
 
 @pytest.fixture
-def told_by(server: Server, random_server: Server) -> Callable[[str], Any]:
-    def told_by(script: str) -> Any:
+def run(server: Server, random_server: Server) -> Callable[[str], Any]:
+    """Run a script of js/, and return the results that it prints as JSON."""
+
+    def run(script: str) -> Any:
         urls = {"baseURL": f"{server.url}/v1", "randomURL": f"{random_server.url}/v1"}
         given = urls | {"apiKey": KEY, "model": MODEL, "story": STORY}
         command = ["node", str(JS / script), json.dumps(given)]
@@ -50,10 +56,10 @@ def told_by(server: Server, random_server: Server) -> Callable[[str], Any]:
         assert result.returncode == 0, result.stderr
         return json.loads(result.stdout)
 
-    return told_by
+    return run
 
 
-def expected(errors: list[list[Any]], usage: int) -> dict[str, Any]:
+def expected(usage: int, errors: Mapping[int, str] = SDK_ERRORS) -> dict[str, Any]:
     return {
         "plain": [GREETING, "stop"],
         "stream": GREETING,
@@ -61,8 +67,8 @@ def expected(errors: list[list[Any]], usage: int) -> dict[str, Any]:
         "calls": [{"city": "Oslo", "days": 1}, {"city": "Rome", "days": 2}],
         "report": CITIES_REPORT,
         "run": WEATHER_REPORT,
-        "parsed": {"name": "Ada", "age": 36},
-        "errors": errors,
+        "parsed": ADA.model_dump(),
+        "errors": [[errors[status], status, code] for _, _, status, code in ERROR_CASES],
     }
 
 
@@ -70,29 +76,19 @@ def expected(errors: list[list[Any]], usage: int) -> dict[str, Any]:
 def usage(server: Server) -> int:
     """How many tokens the greeting is."""
     headers = {"Authorization": f"Bearer {KEY}"}
-    body = {"messages": [{"role": "user", "content": HELLO}]}
+    body = {"messages": user(HELLO)}
     answer = httpx.post(f"{server.url}/v1/chat/completions", json=body, headers=headers, timeout=60)
     tokens: int = answer.json()["usage"]["completion_tokens"]
     return tokens
 
 
-def test_openai(told_by: Callable[[str], Any], usage: int) -> None:
-    errors = [
-        ["AuthenticationError", 401, "invalid_api_key"],
-        ["NotFoundError", 404, "model_not_found"],
-        ["BadRequestError", 400, "context_length_exceeded"],
-    ]
-    told = told_by("openai.js")
-    Person.model_validate(told.pop("constrained"))
-    assert told == expected(errors, usage)
+def test_openai(run: Callable[[str], Any], usage: int) -> None:
+    results = run("openai.js")
+    Person.model_validate(results.pop("constrained"))
+    assert results == expected(usage)
 
 
-def test_ai_with_openai_compatible(told_by: Callable[[str], Any], usage: int) -> None:
-    errors = [
-        ["AI_APICallError", 401, "invalid_api_key"],
-        ["AI_APICallError", 404, "model_not_found"],
-        ["AI_APICallError", 400, "context_length_exceeded"],
-    ]
-    told = told_by("ai.js")
-    Person.model_validate(told.pop("constrained"))
-    assert told == expected(errors, usage)
+def test_ai_with_openai_compatible(run: Callable[[str], Any], usage: int) -> None:
+    results = run("ai.js")
+    Person.model_validate(results.pop("constrained"))
+    assert results == expected(usage, dict.fromkeys(SDK_ERRORS, "AI_APICallError"))

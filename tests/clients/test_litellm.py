@@ -8,17 +8,16 @@ from typing import Any
 import pytest
 
 from tests.clients.story import (
-    CITIES,
-    CITIES_REPORT,
+    ADA,
     GREETING,
     HELLO,
     KEY,
     MODEL,
     PERSON,
     TOO_LONG,
-    WEATHER,
-    WEATHER_REPORT,
+    TOOL_CASES,
     Person,
+    user,
     weather,
 )
 from tests.serving import Server
@@ -46,7 +45,7 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def options(server: Server, messages: Any, **more: Any) -> dict[str, Any]:
-    messages = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+    messages = user(messages) if isinstance(messages, str) else messages
     given = {"model": f"openai/{MODEL}", "api_base": f"{server.url}/v1", "api_key": KEY, "max_retries": 0}
     return given | {"messages": messages} | more
 
@@ -71,12 +70,12 @@ async def test_a_stream_gives_the_answer_and_its_usage(server: Server) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(("question", "report"), [(WEATHER, WEATHER_REPORT), (CITIES, CITIES_REPORT)])
+@pytest.mark.parametrize(("question", "report"), TOOL_CASES)
 def test_tools_are_called_and_their_results_reported(server: Server, question: str, report: str, stream: bool) -> None:
     answer = ask(server, question, tools=[WEATHER_TOOL], stream=stream)
     (choice,) = (litellm.stream_chunk_builder(list(answer)) if stream else answer).choices
     assert choice.finish_reason == "tool_calls"
-    history: list[Any] = [{"role": "user", "content": question}, choice.message]
+    history: list[Any] = [*user(question), choice.message]
     for call in choice.message.tool_calls:
         result = weather(**json.loads(call.function.arguments))
         history.append({"role": "tool", "tool_call_id": call.id, "content": result})
@@ -85,7 +84,7 @@ def test_tools_are_called_and_their_results_reported(server: Server, question: s
 
 def test_json_schema_gives_the_class(server: Server) -> None:
     content = ask(server, PERSON, response_format=Person).choices[0].message.content
-    assert Person.model_validate_json(content) == Person(name="Ada", age=36)
+    assert Person.model_validate_json(content) == ADA
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from tests.clients.story import (
+    ADA,
     CITIES,
     CITIES_REPORT,
     GREETING,
@@ -20,6 +21,7 @@ from tests.clients.story import (
     WEATHER,
     WEATHER_REPORT,
     Person,
+    user,
     weather,
 )
 from tests.serving import Server
@@ -35,10 +37,6 @@ class Weather(BaseModel):
 
 
 WEATHER_TOOL: Any = openai.pydantic_function_tool(Weather, name="get_weather")
-
-
-def user(content: str) -> Any:
-    return [{"role": "user", "content": content}]
 
 
 @pytest.fixture
@@ -114,7 +112,7 @@ async def test_a_streamed_call_is_gathered_by_the_helper(async_chat: Any) -> Non
 
 def test_parse_gives_the_model_class(chat: Any) -> None:
     (choice,) = chat.parse(model=MODEL, messages=user(PERSON), response_format=Person).choices
-    assert choice.message.parsed == Person(name="Ada", age=36)
+    assert choice.message.parsed == ADA
 
 
 def test_parse_gives_a_tools_arguments(chat: Any) -> None:
@@ -127,7 +125,7 @@ def test_the_stream_helper_parses_too(chat: Any) -> None:
         *_, last = (event.parsed for event in stream if event.type == "content.delta")
         final = stream.get_final_completion()
     assert last == {"name": "Ada", "age": 36}
-    assert final.choices[0].message.parsed == Person(name="Ada", age=36)
+    assert final.choices[0].message.parsed == ADA
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -7,16 +7,15 @@ from typing import Any
 import pytest
 
 from tests.clients.story import (
-    CITIES,
-    CITIES_REPORT,
+    ADA,
+    ERROR_CASES,
     GREETING,
     HELLO,
     KEY,
     MODEL,
     PERSON,
-    TOO_LONG,
-    WEATHER,
-    WEATHER_REPORT,
+    SDK_ERRORS,
+    TOOL_CASES,
     Person,
     weather,
 )
@@ -50,7 +49,7 @@ async def test_a_stream_gives_the_answer(server: Server) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(("question", "report"), [(WEATHER, WEATHER_REPORT), (CITIES, CITIES_REPORT)])
+@pytest.mark.parametrize(("question", "report"), TOOL_CASES)
 async def test_tools_are_called_and_their_results_reported(
     server: Server, question: str, report: str, stream: bool
 ) -> None:
@@ -66,7 +65,7 @@ async def test_tools_are_called_and_their_results_reported(
 
 async def test_the_output_type_is_given(server: Server) -> None:
     answer = await agents.Runner.run(agent(server, output_type=Person), PERSON)
-    assert answer.final_output == Person(name="Ada", age=36)
+    assert answer.final_output == ADA
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -76,14 +75,10 @@ async def test_random_weights_are_held_to_the_output_type(random_server: Server,
     assert isinstance((await agents.Runner.run(asked, HELLO)).final_output, Person)
 
 
-@pytest.mark.parametrize(
-    ("options", "question", "error"),
-    [
-        ({"key": "wrong"}, HELLO, "AuthenticationError"),
-        ({"model": "gpt-9"}, HELLO, "NotFoundError"),
-        ({}, TOO_LONG, "BadRequestError"),
-    ],
-)
-async def test_an_error_is_the_sdks(server: Server, options: dict[str, str], question: str, error: str) -> None:
-    with pytest.raises(getattr(openai, error)):
+@pytest.mark.parametrize(("options", "question", "status", "code"), ERROR_CASES)
+async def test_an_error_is_the_sdks(
+    server: Server, options: dict[str, str], question: str, status: int, code: str
+) -> None:
+    with pytest.raises(getattr(openai, SDK_ERRORS[status])) as caught:
         await agents.Runner.run(agent(server, **options), question)
+    assert caught.value.code == code

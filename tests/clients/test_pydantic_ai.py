@@ -7,17 +7,15 @@ from typing import Any
 import pytest
 
 from tests.clients.story import (
-    CITIES,
-    CITIES_REPORT,
+    ADA,
+    ERROR_CASES,
     GREETING,
     HELLO,
     KEY,
     MODEL,
     PERSON,
     PERSON_AS_RESULT,
-    TOO_LONG,
-    WEATHER,
-    WEATHER_REPORT,
+    TOOL_CASES,
     Person,
     weather,
 )
@@ -48,7 +46,7 @@ async def test_a_stream_gives_the_answer(server: Server) -> None:
     assert "".join(pieces) == GREETING
 
 
-@pytest.mark.parametrize(("question", "report"), [(WEATHER, WEATHER_REPORT), (CITIES, CITIES_REPORT)])
+@pytest.mark.parametrize(("question", "report"), TOOL_CASES)
 async def test_tools_are_called_and_their_results_reported(server: Server, question: str, report: str) -> None:
     asked = agent(server)
     asked.tool_plain(name="get_weather")(weather)
@@ -58,13 +56,13 @@ async def test_tools_are_called_and_their_results_reported(server: Server, quest
 
 
 async def test_the_output_tool_gives_the_class(server: Server) -> None:
-    assert (await agent(server, output_type=Person).run(PERSON_AS_RESULT)).output == Person(name="Ada", age=36)
+    assert (await agent(server, output_type=Person).run(PERSON_AS_RESULT)).output == ADA
 
 
 @pytest.mark.parametrize("mode", ["NativeOutput", "PromptedOutput"])
 async def test_json_gives_the_class(server: Server, mode: str) -> None:
     asked = agent(server, output_type=getattr(pydantic_ai, mode)(Person))
-    assert (await asked.run(PERSON)).output == Person(name="Ada", age=36)
+    assert (await asked.run(PERSON)).output == ADA
 
 
 @pytest.mark.parametrize("mode", ["ToolOutput", "NativeOutput"])
@@ -74,14 +72,7 @@ async def test_random_weights_are_held_to_the_class(random_server: Server, mode:
     assert isinstance((await asked.run(HELLO, model_settings=options)).output, Person)
 
 
-@pytest.mark.parametrize(
-    ("options", "question", "status", "code"),
-    [
-        ({"key": "wrong"}, HELLO, 401, "invalid_api_key"),
-        ({"model": "gpt-9"}, HELLO, 404, "model_not_found"),
-        ({}, TOO_LONG, 400, "context_length_exceeded"),
-    ],
-)
+@pytest.mark.parametrize(("options", "question", "status", "code"), ERROR_CASES)
 async def test_an_error_has_its_status_and_code(
     server: Server, options: dict[str, str], question: str, status: int, code: str
 ) -> None:

@@ -17,8 +17,10 @@ import httpx
 import pytest
 import yaml
 
+from benchmarks.processes import free_port
 from tests import fleet
 from tests.fleet import DEPLOY, Service
+from tests.waiting import wait_until
 
 PROMETHEUS = DEPLOY / "prometheus"
 DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "lfm-serve.json").read_text())
@@ -48,7 +50,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def prometheus(server: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Scraping the server as deploy/ says, but every second."""
-    folder, port = tmp_path_factory.mktemp("prometheus"), fleet.free_port()
+    folder, port = tmp_path_factory.mktemp("prometheus"), free_port()
     configuration = (PROMETHEUS / "prometheus.yml").read_text()
     for configured, here in (("15s", "1s"), ("lfm-serve-1:8000, lfm-serve-2:8000", server.address)):
         assert configured in configuration
@@ -101,7 +103,7 @@ def test_every_query_of_the_dashboard_has_data_after_a_load(server: Service, pro
         return not empty
 
     try:
-        fleet.wait_until(all_have_data, seconds=30)
+        wait_until(all_have_data)
     except AssertionError:
         pytest.fail("no data for\n" + "\n".join(empty))
 
@@ -111,16 +113,16 @@ def test_every_alert_is_evaluated_and_its_metrics_exist(server: Service, prometh
         rules = ask(prometheus, "rules")["groups"][0]["rules"]
         return [rule for rule in rules if rule["health"] != "unknown"]
 
-    fleet.wait_until(lambda: len(evaluated()) == len(ALERTS), seconds=30)
+    wait_until(lambda: len(evaluated()) == len(ALERTS))
     assert [rule["lastError"] for rule in evaluated() if rule["health"] != "ok"] == []
     load(server)
     metrics = {name for rule in ALERTS for name in METRIC.findall(rule["expr"])}
     assert {"up", "lfm_ready", "lfm_time_to_first_token_seconds_bucket"} <= metrics
-    fleet.wait_until(lambda: all(has_data(prometheus, f"count({name})") for name in metrics), seconds=30)
+    wait_until(lambda: all(has_data(prometheus, f"count({name})") for name in metrics))
 
 
 def test_a_healthy_server_raises_no_alert(prometheus: Service) -> None:
-    fleet.wait_until(lambda: ask(prometheus, "alerts")["alerts"] == [], seconds=30)
+    wait_until(lambda: ask(prometheus, "alerts")["alerts"] == [])
 
 
 def test_every_panel_asks_the_provisioned_source() -> None:

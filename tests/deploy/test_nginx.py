@@ -15,9 +15,11 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.processes import free_port
 from server.settings import Settings
 from tests import fleet
 from tests.fleet import Fleet
+from tests.waiting import wait_until
 
 CHAT = "/v1/chat/completions"
 
@@ -149,7 +151,7 @@ def listening(handler: type[Silent | OneAtATime | Draining], count: int = 1) -> 
 def own_nginx(folder: Path, replicas: list[str], **options: str) -> Iterator[fleet.Service]:
     service = fleet.nginx(folder, replicas, **options)
     try:
-        fleet.wait_until(lambda: fleet.answers(service.url + "/", 404))
+        wait_until(lambda: fleet.answers(service.url + "/", 404), fleet.START_SECONDS)
         yield service
     finally:
         service.stop()
@@ -210,7 +212,7 @@ def test_a_replica_that_takes_no_connection_is_an_error_that_asks_to_come_back(f
 
 
 def test_no_replica_at_all_is_an_error_that_asks_to_come_back(folder: Path) -> None:
-    nowhere = [f"127.0.0.1:{fleet.free_port()}" for _ in range(2)]
+    nowhere = [f"127.0.0.1:{free_port()}" for _ in range(2)]
     with own_nginx(folder, nowhere) as nginx:
         for _ in range(2):
             answer = httpx.post(nginx.url + CHAT, json=body())

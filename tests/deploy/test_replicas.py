@@ -19,6 +19,7 @@ from openai.types.chat import ChatCompletionChunk
 
 from tests import fleet
 from tests.fleet import Fleet
+from tests.waiting import wait_until
 
 CHAT: dict[str, Any] = {"model": "lfm2-demo", "messages": [{"role": "user", "content": "What are you?"}]}
 
@@ -54,7 +55,7 @@ def bring_back(running: Fleet, replica: fleet.Service) -> None:
     since = log_lines(running)
     replica.start()
     replica.wait_until_ready()
-    fleet.wait_until(lambda: takes_load(running, replica, since))
+    wait_until(lambda: takes_load(running, replica, since), fleet.START_SECONDS)
 
 
 def test_requests_without_a_byte_yet_succeed_on_the_other_replica(shared: Fleet) -> None:
@@ -63,7 +64,7 @@ def test_requests_without_a_byte_yet_succeed_on_the_other_replica(shared: Fleet)
     client = shared.client()
     with ThreadPoolExecutor(6) as pool:
         futures = [pool.submit(streamed, client, 8) for _ in range(6)]
-        fleet.wait_until(lambda: sum(future.done() for future in futures) >= 3)
+        wait_until(lambda: sum(future.done() for future in futures) >= 3, fleet.START_SECONDS)
         assert sum(future.done() for future in futures) < 6, "some must have gone to the replica that stands still"
         dying.kill()
         assert [future.result() for future in futures] == ["length"] * 6

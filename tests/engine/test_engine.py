@@ -14,7 +14,7 @@ from server.engine.engine import Engine
 from server.engine.observations import StepKind
 from server.engine.stream import TokenStream
 from server.engine.types import FinishReason, GenerationRequest, SamplingParams, TokenEvent
-from server.errors import LfmServeError, ModelNotReadyError, QueueFullError, StepFailedError
+from server.errors import InvalidRequestError, LfmServeError, ModelNotReadyError, QueueFullError, StepFailedError
 from server.runtime.session import ModelSession
 from server.runtime.slots import SlotPool
 from tests.engine.conftest import OpenSession, StartEngine
@@ -63,6 +63,61 @@ async def test_a_failing_constraint_ends_only_its_own_sequence(start_engine: Sta
         )
         with pytest.raises(StepFailedError, match="grammar has ended"):
             await tokens_of(bound)
+        assert await tokens_of(free) == alone
+
+
+class PanickingConstraint(ForcedTokens):
+    """Fails as compiled code does, whose panics are no Exception."""
+
+    def mask(self, out: npt.NDArray[np.int32]) -> bool:
+        raise BaseException("panic")
+
+
+async def test_a_panicking_constraint_ends_only_its_own_sequence(start_engine: StartEngine) -> None:
+    async with start_engine("onnx-community") as engine:
+        (alone,) = await run(engine, request(1, 8, 6))
+        free, bound = engine.submit(
+            [request(1, 8, 6), dataclasses.replace(request(2), constraint=PanickingConstraint([]))]
+        )
+        with pytest.raises(StepFailedError, match="constraint failed"):
+            await tokens_of(bound)
+        assert await tokens_of(free) == alone
+
+
+class EmptyMask(ForcedTokens):
+    """Allows no token."""
+
+    def mask(self, out: npt.NDArray[np.int32]) -> bool:
+        out.fill(0)
+        return True
+
+
+EVERY_TOKEN = frozenset(range(1024))
+DEAD_ENDS = {
+    "an empty mask": dataclasses.replace(request(2), constraint=EmptyMask([])),
+    "min_tokens while every token stops": dataclasses.replace(request(2), stop_token_ids=EVERY_TOKEN, min_tokens=2),
+}
+
+
+@pytest.mark.parametrize("name", DEAD_ENDS)
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        SamplingParams(temperature=0),
+        SamplingParams(temperature=1, seed=1),
+        SamplingParams(temperature=1, seed=1, min_p=0.1),
+        SamplingParams(temperature=1, seed=1, top_k=5, top_p=0.9, top_logprobs=2),
+    ],
+    ids=["greedy", "plain", "min_p", "top_k"],
+)
+async def test_a_sequence_without_a_next_token_ends_alone(
+    start_engine: StartEngine, name: str, sampling: SamplingParams
+) -> None:
+    async with start_engine("onnx-community") as engine:
+        (alone,) = await run(engine, request(1, 8, 6))
+        free, dead = engine.submit([request(1, 8, 6), dataclasses.replace(DEAD_ENDS[name], sampling=sampling)])
+        with pytest.raises(InvalidRequestError, match="No token can come next"):
+            await tokens_of(dead)
         assert await tokens_of(free) == alone
 
 

@@ -7,18 +7,14 @@ import threading
 
 import numpy as np
 
-from server.engine.engine import TokenStream
 from server.engine.types import GenerationRequest, SamplingParams
 from tests.engine.conftest import OpenSession, StartEngine
+from tests.engine.requests import tokens_of
 
 
 def request(seed: int, prompt: int, max_tokens: int) -> GenerationRequest:
     ids = np.random.default_rng(seed).integers(8, 1000, prompt)
     return GenerationRequest(tuple(map(int, ids)), max_tokens, SamplingParams(temperature=0))
-
-
-async def tokens(stream: TokenStream) -> list[int]:
-    return [event.token async for event in stream]
 
 
 async def test_added_narrow_sessions_prefill_next_to_streams_and_change_no_token(
@@ -30,11 +26,11 @@ async def test_added_narrow_sessions_prefill_next_to_streams_and_change_no_token
         "onnx-community", observe=lambda _: ran_on.add(threading.current_thread().name), **config
     ) as engine:
         streaming, long = request(1, 5, 200), request(2, 200, 8)
-        alone = [await tokens(engine.submit([r])[0]) for r in (streaming, long)]
+        alone = [await tokens_of(engine.submit([r])[0]) for r in (streaming, long)]
         assert ran_on == {"engine-wide"}
         engine.join([open_session("onnx-community"), open_session("onnx-community")])
         first = engine.submit([streaming])[0]
         first_token = (await anext(first)).token
-        rest, long_answer = await asyncio.gather(tokens(first), tokens(engine.submit([long])[0]))
+        rest, long_answer = await asyncio.gather(tokens_of(first), tokens_of(engine.submit([long])[0]))
         assert [[first_token, *rest], long_answer] == alone
         assert "engine-narrow" in ran_on

@@ -23,7 +23,7 @@ def sequence(params: SamplingParams, prompt: tuple[int, ...] = (0,), answer: tup
 
 
 def draw(logits: npt.NDArray[np.float32], *sequences: Sequence) -> list[int]:
-    return [token for token, _ in sample(logits.copy(), sequences)]
+    return [drawn[0] for drawn in sample(logits.copy(), sequences) if drawn is not None]
 
 
 def allowed(logits: npt.NDArray[np.float32], params: SamplingParams) -> set[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.adversary import Way, asks, run
+from benchmarks.adversary import Way, make_cases, run
 from benchmarks.random_schemas import random_tools, tools_of_file
 from tests.serving import Server
 
@@ -13,9 +13,9 @@ TOOLS = 20  # of each kind
 async def test_no_finished_answer_is_wrong_and_no_cut_one_is_more_than_a_beginning(tiny: Server) -> None:
     real = tools_of_file()
     tools = [*real[:: len(real) // TOOLS], *random_tools(TOOLS, SEED)]
-    every = asks(tools, list(Way), SEED)[::3]
-    assert {ask.way for ask in every} == set(Way)
-    tallies = await run(tiny.url, every, streams=4)
+    cases = make_cases(tools, list(Way), SEED)[::3]
+    assert {case.way for case in cases} == set(Way)
+    tallies = await run(tiny.url, cases, streams=4)
     for way, tally in tallies.items():
         assert not tally.faults
         assert not tally.refused

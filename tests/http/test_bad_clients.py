@@ -6,14 +6,13 @@ import contextlib
 import json
 import logging
 import ssl
-import subprocess
 import time
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.http.test_errors import error_of
+from tests.errors import error_of
 from tests.raw_http import connected
 from tests.serving import Server, StartServer
 
@@ -174,16 +173,22 @@ def test_a_client_that_reads_slowly_is_not_cut(tiny_model: Path, start_server: S
     assert f"content-length: {len(answer)}\r\n".encode() in head + b"\r\n"
 
 
-def test_https_by_a_certificate_of_ones_own(tmp_path: Path, tiny_model: Path, start_server: StartServer) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    made = subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
-        capture_output=True, check=False,
-    )  # fmt: skip
-    if made.returncode != 0:
-        pytest.skip("openssl cannot make a certificate here")
-    server = start_server(model=str(tiny_model), threads=1, ssl_certfile=certificate, ssl_keyfile=key)
+def test_https_by_a_certificate_of_ones_own(
+    certificate: tuple[Path, Path], tiny_model: Path, start_server: StartServer
+) -> None:
+    file, key = certificate
+    server = start_server(model=str(tiny_model), threads=1, ssl_certfile=file, ssl_keyfile=key)
     url = server.url.replace("http:", "https:")
-    trusted = ssl.create_default_context(cafile=str(certificate))
+    trusted = ssl.create_default_context(cafile=str(file))
     assert httpx.get(f"{url}/ready", verify=trusted).json() == {"status": "ready"}
+
+
+def test_a_slow_tls_handshake_is_cut(
+    certificate: tuple[Path, Path], tiny_model: Path, start_server: StartServer
+) -> None:
+    file, key = certificate
+    server = start_server(model=str(tiny_model), threads=1, ssl_certfile=file, ssl_keyfile=key, read_timeout=0.3)
+    for sent in (b"", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n"):
+        with connected(server.url) as client:
+            client.send(sent)
+            assert client.is_cut()

@@ -15,7 +15,7 @@ from openai.types import Completion, CompletionChoice, CompletionUsage
 
 from server.chat.tokenizer import Tokenizer
 from server.export.tokenizer import BUILT_IN_TOKENIZER
-from tests.http.test_errors import error_of
+from tests.errors import error_of
 from tests.serving import Server, StartServer
 
 TOKENIZER = Tokenizer.load(BUILT_IN_TOKENIZER)

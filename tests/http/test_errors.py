@@ -13,20 +13,12 @@ import openai
 import pytest
 
 from server.errors import StartupError
+from tests.errors import error_of
 from tests.serving import Server, StartServer
 
 HELLO = [{"role": "user", "content": "hello"}]
 UNENFORCEABLE = {"type": "object", "propertyNames": {"pattern": "^(?!a)"}}
 TOOL = {"type": "function", "function": {"name": "f"}}
-
-
-def error_of(answer: httpx.Response, status: int) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["x-request-id"]
-    (error,) = answer.json().values()
-    assert error.keys() == {"message", "type", "param", "code"}
-    assert isinstance(error["message"], str)
-    return error  # type: ignore[no-any-return]
 
 
 def user(**message: Any) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from server.api.completions.fields import CompletionRequest
 from server.api.tokenize import DetokenizeRequest, TokenizeChat, TokenizeText
 from server.engine.types import GenerationRequest, RequestContext
 from server.settings import Settings
-from tests.http.test_errors import error_of
+from tests.errors import error_of
 from tests.serving import Server, recorded_requests, serving
 
 FIM, END, LETTER = 3, 7, 40
@@ -138,9 +138,10 @@ STRING, INTEGER, BOOLEAN, OBJECT = "valid string", "valid integer", "valid boole
 GENERATION = {
     "model": Field(lambda r: r.ask(model="tiny-model")["model"] == "tiny-model", 3, STRING),
     "temperature": Field(changes(temperature=0), 2.1, "less than or equal to 2"),
-    "top_p": Field(greedy(top_p=1e-6), 0, "greater than 0"),
-    "top_k": Field(greedy(top_k=1), -1, "greater than or equal to 0"),
+    "top_p": Field(greedy(top_p=0), -0.1, "greater than or equal to 0"),
+    "top_k": Field(greedy(top_k=1), -2, "greater than or equal to -1"),
     "min_p": Field(greedy(min_p=1), 1.1, "less than or equal to 1"),
+    "typical_p": Field(None, 0.9, "typical_p is not supported."),
     "repetition_penalty": Field(changes(repetition_penalty=5), 0, "greater than or equal to 0.01"),
     "frequency_penalty": Field(changes(frequency_penalty=2), -2.1, "greater than or equal to -2"),
     "presence_penalty": Field(changes(presence_penalty=2), 2.1, "less than or equal to 2"),
@@ -198,57 +199,64 @@ def called(**fields: Any) -> Callable[[Route], object]:
 
 REQUIRED: dict[str, Any] = {"tools": [PING], "tool_choice": "required", "max_tokens": 200}
 AB = {"type": "json_schema", "json_schema": {"name": "ab", "schema": {"enum": ["ab"]}}}
-CHAT = GENERATION | {
-    "messages": Field(changes(messages=[{"role": "user", "content": "bye"}]), [], "at least 1 item"),
-    "max_completion_tokens": Field(lambda r: r.used(max_completion_tokens=3)[1] == 3, 0, "equal to 1"),
-    "max_tokens": Field(lambda r: r.used(max_tokens=3)[1] == 3, 0, "equal to 1"),
-    "logprobs": Field(lambda r: r.choice(logprobs=True)["logprobs"]["content"], 2, BOOLEAN),
-    "top_logprobs": Field(
-        lambda r: len(r.choice(logprobs=True, top_logprobs=2)["logprobs"]["content"][0]["top_logprobs"]) == 2,
-        21,
-        "less than or equal to 20",
-    ),
-    "tools": Field(
-        lambda r: r.used(tools=[PING])[0] > r.used()[0], [{"type": "function"}], "requires the field function"
-    ),
-    "tool_choice": Field(called(**REQUIRED), "auto", "tool_choice requires tools."),
-    "parallel_tool_calls": Field(lambda r: called(**REQUIRED, parallel_tool_calls=False)(r) == ["ping"], "no", BOOLEAN),
-    "functions": Field(lambda r: r.used(functions=[{"name": "f"}])[0] > r.used()[0], [{}], "is required"),
-    "function_call": Field(
-        lambda r: r.choice(functions=[{"name": "f"}], function_call={"name": "f"})["message"]["function_call"],
-        "auto",
-        "function_call requires functions.",
-    ),
+FORMS = {
     "response_format": Field(held('"ab"', response_format=AB), {"type": "x"}, "Input should"),
     "structured_outputs": Field(held("ab", structured_outputs={"choice": ["ab"]}), {}, "exactly one of"),
     "guided_json": Field(held('"ab"', guided_json='{"enum": ["ab"]}'), "{", "must be an object or valid JSON text"),
     "guided_regex": Field(held("ab", guided_regex="ab"), "(", "cannot be enforced"),
     "guided_choice": Field(held("ab", guided_choice=["ab"]), [], "at least 1 item"),
     "guided_grammar": Field(held("ab", guided_grammar='start: "a" "b"'), "start: (", "cannot be enforced"),
-    "chat_template_kwargs": Field(
-        lambda r: r.used(chat_template_kwargs={"bare": True})[0] == r.used()[0] - 1, [], OBJECT
-    ),
-    "add_generation_prompt": Field(lambda r: r.used(add_generation_prompt=False)[0] < r.used()[0], 0, BOOLEAN),
-    "continue_final_message": Field(lambda r: r.used(continue_final_message=True)[0] < r.used()[0], 1, BOOLEAN),
-    "add_special_tokens": Field(
-        lambda r: r.used(add_special_tokens=True, chat_template_kwargs={"bare": True}) == r.used(), 1, BOOLEAN
-    ),
-    "return_progress": Field(lambda r: tells_progress(r), 1, BOOLEAN),
-    "modalities": Field(changes_nothing("modalities", ["text"]), ["audio"], "This model generates text only"),
-    "typical_p": refused("typical_p is not supported."),
-    "audio": refused("supports neither audio nor web search"),
-    "web_search_options": refused("supports neither audio nor web search"),
-    "user": Field(changes_nothing("user", "ann"), 3, STRING),
-    "safety_identifier": Field(changes_nothing("safety_identifier", "ann"), 3, STRING),
-    "prompt_cache_key": Field(changes_nothing("prompt_cache_key", "a"), 3, STRING),
-    "prompt_cache_retention": Field(changes_nothing("prompt_cache_retention", "24h"), 3, STRING),
-    "service_tier": Field(changes_nothing("service_tier", "auto"), 3, STRING),
-    "store": Field(changes_nothing("store", True), "no", BOOLEAN),
-    "metadata": Field(changes_nothing("metadata", {"a": "b"}), [], OBJECT),
-    "prediction": Field(changes_nothing("prediction", {"type": "content", "content": "a"}), [], OBJECT),
-    "reasoning_effort": Field(changes_nothing("reasoning_effort", "low"), 3, STRING),
-    "verbosity": Field(changes_nothing("verbosity", "low"), 3, STRING),
 }
+CHAT = (
+    GENERATION
+    | FORMS
+    | {
+        "messages": Field(changes(messages=[{"role": "user", "content": "bye"}]), [], "at least 1 item"),
+        "max_completion_tokens": Field(lambda r: r.used(max_completion_tokens=3)[1] == 3, 0, "equal to 1"),
+        "max_tokens": Field(lambda r: r.used(max_tokens=3)[1] == 3, 0, "equal to 1"),
+        "logprobs": Field(lambda r: r.choice(logprobs=True)["logprobs"]["content"], 2, BOOLEAN),
+        "top_logprobs": Field(
+            lambda r: len(r.choice(logprobs=True, top_logprobs=2)["logprobs"]["content"][0]["top_logprobs"]) == 2,
+            21,
+            "less than or equal to 20",
+        ),
+        "tools": Field(
+            lambda r: r.used(tools=[PING])[0] > r.used()[0], [{"type": "function"}], "requires the field function"
+        ),
+        "tool_choice": Field(called(**REQUIRED), "auto", "tool_choice requires tools."),
+        "parallel_tool_calls": Field(
+            lambda r: called(**REQUIRED, parallel_tool_calls=False)(r) == ["ping"], "no", BOOLEAN
+        ),
+        "functions": Field(lambda r: r.used(functions=[{"name": "f"}])[0] > r.used()[0], [{}], "is required"),
+        "function_call": Field(
+            lambda r: r.choice(functions=[{"name": "f"}], function_call={"name": "f"})["message"]["function_call"],
+            "auto",
+            "function_call requires functions.",
+        ),
+        "chat_template_kwargs": Field(
+            lambda r: r.used(chat_template_kwargs={"bare": True})[0] == r.used()[0] - 1, [], OBJECT
+        ),
+        "add_generation_prompt": Field(lambda r: r.used(add_generation_prompt=False)[0] < r.used()[0], 0, BOOLEAN),
+        "continue_final_message": Field(lambda r: r.used(continue_final_message=True)[0] < r.used()[0], 1, BOOLEAN),
+        "add_special_tokens": Field(
+            lambda r: r.used(add_special_tokens=True, chat_template_kwargs={"bare": True}) == r.used(), 1, BOOLEAN
+        ),
+        "return_progress": Field(lambda r: tells_progress(r), 1, BOOLEAN),
+        "modalities": Field(changes_nothing("modalities", ["text"]), ["audio"], "This model generates text only"),
+        "audio": refused("supports neither audio nor web search"),
+        "web_search_options": refused("supports neither audio nor web search"),
+        "user": Field(changes_nothing("user", "ann"), 3, STRING),
+        "safety_identifier": Field(changes_nothing("safety_identifier", "ann"), 3, STRING),
+        "prompt_cache_key": Field(changes_nothing("prompt_cache_key", "a"), 3, STRING),
+        "prompt_cache_retention": Field(changes_nothing("prompt_cache_retention", "24h"), 3, STRING),
+        "service_tier": Field(changes_nothing("service_tier", "auto"), 3, STRING),
+        "store": Field(changes_nothing("store", True), "no", BOOLEAN),
+        "metadata": Field(changes_nothing("metadata", {"a": "b"}), [], OBJECT),
+        "prediction": Field(changes_nothing("prediction", {"type": "content", "content": "a"}), [], OBJECT),
+        "reasoning_effort": Field(changes_nothing("reasoning_effort", "low"), 3, STRING),
+        "verbosity": Field(changes_nothing("verbosity", "low"), 3, STRING),
+    }
+)
 
 
 def tells_progress(route: Route) -> bool:
@@ -262,16 +270,20 @@ def tells_progress(route: Route) -> bool:
     return len(steps) > 2 and steps[-1]["processed"] == steps[-1]["total"] == route.used(messages=long)[0]
 
 
-TEXT = GENERATION | {
-    "prompt": Field(changes(prompt="bye"), 3, "prompt must be a string"),
-    "max_tokens": Field(lambda r: r.used(max_tokens=3)[1] == 3, 0, "requires echo: true"),
-    "echo": Field(lambda r: r.said(echo=True) == "hello" + r.said(), 1, BOOLEAN),
-    "logprobs": Field(lambda r: r.choice(logprobs=1)["logprobs"]["tokens"], 6, "less than or equal to 5"),
-    "best_of": Field(changes_nothing("best_of", 1), 3, "best_of greater than n (1) is not supported"),
-    "add_special_tokens": Field(lambda r: r.used(add_special_tokens=False)[0] == r.used()[0] - 1, 1, BOOLEAN),
-    "user": Field(changes_nothing("user", "ann"), 3, STRING),
-    "suffix": refused("suffix is not supported.", "a"),
-}
+TEXT = (
+    GENERATION
+    | FORMS
+    | {
+        "prompt": Field(changes(prompt="bye"), 3, "prompt must be a string"),
+        "max_tokens": Field(lambda r: r.used(max_tokens=3)[1] == 3, 0, "requires echo: true"),
+        "echo": Field(lambda r: r.said(echo=True) == "hello" + r.said(), 1, BOOLEAN),
+        "logprobs": Field(lambda r: r.choice(logprobs=1)["logprobs"]["tokens"], 6, "less than or equal to 5"),
+        "best_of": Field(changes_nothing("best_of", 1), 3, "best_of greater than n (1) is not supported"),
+        "add_special_tokens": Field(lambda r: r.used(add_special_tokens=False)[0] == r.used()[0] - 1, 1, BOOLEAN),
+        "user": Field(changes_nothing("user", "ann"), 3, STRING),
+        "suffix": refused("suffix is not supported.", "a"),
+    }
+)
 TOKENS = {
     "model": Field(lambda r: r.ask(model="tiny-model")["count"] == r.ask()["count"], 3, STRING),
     "return_token_strs": Field(
@@ -376,3 +388,22 @@ def test_fields_that_nobody_knows_are_ignored_and_logged_for_who_wonders(
     assert [record.getMessage() for record in caplog.records if record.name == "server.api.generation.fields"] == [
         'Unknown fields are ignored: ["nobody_knows"].'
     ]
+
+
+@pytest.mark.parametrize("route", ["chat", "text"])
+@pytest.mark.parametrize("off", [{"top_k": -1}, {"top_k": 0}, {"top_p": 1}])
+def test_a_filter_that_is_off_changes_nothing(server: Server, route: str, off: dict[str, Any]) -> None:
+    assert route_of(server, route).said(**off) == route_of(server, route).said()
+
+
+@pytest.mark.parametrize("choice", ["auto", "none"])
+def test_an_empty_list_of_tools_is_no_tools(server: Server, choice: str) -> None:
+    route = route_of(server, "chat")
+    assert route.said(tools=[], tool_choice=choice) == route.said()
+    assert route.said(functions=[], function_call=choice) == route.said()
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "f"}}])
+def test_no_call_can_be_demanded_without_tools(server: Server, choice: Any) -> None:
+    answer = route_of(server, "chat").post(tools=[], tool_choice=choice)
+    assert error_of(answer, 400)["param"] == "tool_choice"

@@ -12,7 +12,7 @@ import pytest
 
 from server.api.access.api_keys import read_keys
 from server.errors import StartupError
-from tests.http.test_errors import error_of
+from tests.errors import error_of
 from tests.serving import Server, StartServer, recorded_requests
 
 HELLO = [{"role": "user", "content": "hello"}]

@@ -8,8 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.http.test_errors import error_of
+from benchmarks.processes import free_port
+from tests.errors import error_of
+from tests.waiting import wait_until
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "logit_bias": {"7": -100}}
 SECONDS = 30
@@ -53,18 +54,9 @@ class Process:
         self.process.send_signal(how)
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < give_up, "it did not come to that"
-        time.sleep(0.02)
-
-
 @contextmanager
 def serve(*options: str, **variables: str) -> Iterator[Process]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LFM_")} | variables
     command = [sys.executable, "-m", "server", "serve", "--port", str(port), *options]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

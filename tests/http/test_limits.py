@@ -15,7 +15,7 @@ import openai
 import pytest
 
 from server.runtime.session import ModelSession
-from tests.http.test_errors import error_of
+from tests.errors import error_of
 from tests.serving import Server, StartServer
 
 HELLO = [{"role": "user", "content": "hello"}]

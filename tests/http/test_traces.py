@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import logging
+import os
+import socket
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +22,7 @@ from server.settings import Settings
 from server.telemetry.logs import note_request
 from server.telemetry.tracing import wanted_traces
 from tests.serving import Server, StartServer, serving
+from tests.waiting import wait_until
 
 otlp = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2", reason="needs the extra otel")
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -195,3 +201,61 @@ def test_the_standard_variables_switch_it_off(off: dict[str, str]) -> None:
 
 def test_there_are_no_traces_without_being_asked_for() -> None:
     assert wanted_traces({}) is None
+
+
+@pytest.fixture(params=["hangs", "refuses", "is overloaded"])
+def broken_collector(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a collector that takes no traces."""
+    with contextlib.ExitStack() as stack:
+        if request.param == "is overloaded":
+            server = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Overloaded))
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            stack.callback(server.shutdown)
+            yield f"http://127.0.0.1:{server.server_port}"
+        else:
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            if request.param == "refuses":
+                listener.close()
+            yield url
+
+
+class Overloaded(http.server.BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(503)
+        self.send_header("Retry-After", "20")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_broken_collector_does_not_delay_the_end(broken_collector: str, tiny_model: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "server",
+        "serve",
+        "--model",
+        str(tiny_model),
+        "--threads",
+        "1",
+        "--port",
+        str(port),
+    ]
+    environment = os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": broken_collector, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, env=environment, stderr=log) as process:
+        try:
+            wait_until(lambda: "Serving" in (tmp_path / "log").read_text(), seconds=60)
+            for _ in range(3):
+                assert httpx.get(f"http://127.0.0.1:{port}/version", timeout=60).status_code == 200
+            begun = time.monotonic()
+            process.terminate()
+            assert process.wait(60) == 0
+            assert time.monotonic() - begun < 8
+        finally:
+            process.kill()

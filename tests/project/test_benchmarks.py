@@ -39,7 +39,7 @@ def test_the_bench_answers_with_a_table_and_a_plot_that_can_be_drawn_again(tmp_p
 def test_a_part_that_there_is_not_is_refused_with_those_there_are() -> None:
     result = bench("--only", "client")
     assert result.returncode == 2
-    assert "client is not among clients, pace" in result.stderr
+    assert "unknown part client (choose from clients, pace, " in result.stderr
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.processes import free_port
 from server.api.access.api_keys import read_keys
 from server.settings import ENV_PREFIX, Settings
 
@@ -77,9 +77,7 @@ def flags(*command: str) -> set[str]:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address (host:port) of a server started as `make serve` starts it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     log = tmp_path_factory.mktemp("documentation") / "log"
     with log.open("w") as output:
         server = subprocess.Popen([*COMMAND, "serve", "--port", port], cwd=ROOT, stdout=output, stderr=output)

@@ -6,8 +6,10 @@ import ast
 import importlib
 import re
 import sys
+import sysconfig
 import tomllib
 import zipfile
+from collections.abc import Iterable
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -33,10 +35,10 @@ def requirements(extra: str | None = None) -> list[Requirement]:
     return [Requirement(r) for r in (PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"])]
 
 
-def imported_distributions() -> set[str]:
-    """The distributions that the modules of `server` import, wherever in a file they do."""
+def imported_distributions(paths: Iterable[Path]) -> set[str]:
+    """Return the distributions that the modules of `paths` import, at any place in a file."""
     found: set[str] = set()
-    for path in (ROOT / "server").rglob("*.py"):
+    for path in paths:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 found.update(alias.name.partition(".")[0] for alias in node.names)
@@ -47,12 +49,22 @@ def imported_distributions() -> set[str]:
     return {canonicalize_name(distributions[module][0]) for module in modules}
 
 
+BENCH = [*(ROOT / "server" / "bench").rglob("*.py")]
+BROUGHT_ALONG = {"anyio", "pydantic-core"}  # by fastapi and pydantic
+
+
+def names(requirements: Iterable[Requirement]) -> set[str]:
+    return {canonicalize_name(requirement.name) for requirement in requirements}
+
+
 def test_what_the_code_imports_is_what_the_project_depends_on() -> None:
-    declared = {canonicalize_name(requirement.name) for requirement in requirements()}
-    brought_along = {"starlette", "anyio", "pydantic-core"}  # by fastapi and pydantic
-    imported = {name for name in imported_distributions() if not name.startswith("opentelemetry-")}  # an extra
-    by_uvicorn = {"httptools"}  # through its protocol, which server.front extends
-    assert imported - brought_along == declared - by_uvicorn
+    others = set((ROOT / "server").rglob("*.py")) - set(BENCH)
+    imported = {name for name in imported_distributions(others) if not name.startswith("opentelemetry-")}  # an extra
+    assert imported - BROUGHT_ALONG == names(requirements())
+
+
+def test_bench_imports_what_its_extra_adds() -> None:
+    assert imported_distributions(BENCH) - BROUGHT_ALONG - names(requirements()) == names(requirements("bench"))
 
 
 EXTRAS = [requirement for extra in PROJECT["optional-dependencies"] for requirement in requirements(extra)]
@@ -103,7 +115,7 @@ def test_the_command_starts_at_a_function_that_exists() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    backend = pytest.importorskip("flit_core.buildapi", reason="needs the build backend of requirements/dev.txt")
+    backend = pytest.importorskip("hatchling.build", reason="needs the build backend of requirements/dev.txt")
     folder = tmp_path_factory.mktemp("wheel")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
@@ -121,6 +133,15 @@ def test_the_wheel_holds_the_package_with_the_built_in_model_and_nothing_else(wh
     expected = {path for path in (ROOT / "server").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert files == {str(path.relative_to(ROOT)) for path in expected}
     assert any(name.startswith("server/demo/") and name.endswith(".onnx") for name in files)
+
+
+def test_the_wheel_with_kernels_is_for_one_platform_and_any_python_3(wheel: zipfile.ZipFile) -> None:
+    if "server/runtime/native/lfm_kernels.so" not in wheel.namelist():
+        pytest.skip("there is no C compiler")
+    tags = wheel.read(f"lfm_serve-{server.__version__}.dist-info/WHEEL").decode()
+    platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    assert f"Tag: py3-none-{platform}\n" in tags
+    assert "Root-Is-Purelib: false\n" in tags
 
 
 def test_the_built_in_model_takes_at_most_12_megabytes() -> None:

@@ -9,19 +9,9 @@ from pathlib import Path
 import pytest
 
 from server.runtime.cpu import available_threads, kernel_features
+from tests.machines import machine
 
 NOWHERE = Path("/nowhere")
-
-
-def machine(root: Path, own_groups: str, limits: dict[str, str]) -> Path:
-    """A root folder whose process is in `own_groups`; `limits` are files of /sys/fs/cgroup and what they say."""
-    (root / "proc" / "self").mkdir(parents=True)
-    (root / "proc" / "self" / "cgroup").write_text(own_groups)
-    for name, content in limits.items():
-        path = root / "sys" / "fs" / "cgroup" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{content}\n")
-    return root
 
 
 @pytest.fixture

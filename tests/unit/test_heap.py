@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 FREE_A_BUFFER = """
 import os
 import numpy as np
-from benchmarks.machine import anonymous_bytes
+from benchmarks.processes import anonymous_bytes
 from server.runtime.heap import kept_heap
 
 print(anonymous_bytes(os.getpid()))

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from server.runtime.memory import lies_in_memory, memory_left
+from tests import machines
 
 GB = 1_000_000_000
 
 
-def machine(root: Path, available: int, own_groups: str = "", files: dict[str, str] | None = None) -> Path:
-    """A root folder with `available` bytes whose process is in `own_groups`; `files` are of /sys/fs/cgroup."""
-    (root / "proc" / "self").mkdir(parents=True)
+def machine(root: Path, available: int, own_groups: str = "", limits: Mapping[str, str] | None = None) -> Path:
+    """Write a machine with `available` bytes of memory, and return `root`; see machines.machine."""
+    machines.machine(root, own_groups, limits or {})
     (root / "proc" / "meminfo").write_text(f"MemTotal: 99 kB\nMemFree: 1 kB\nMemAvailable: {available // 1024} kB\n")
-    (root / "proc" / "self" / "cgroup").write_text(own_groups)
-    for name, content in (files or {}).items():
-        path = root / "sys" / "fs" / "cgroup" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{content}\n")
     return root
 
 

@@ -131,7 +131,7 @@ def test_models_other_than_lfm2_get_tools_in_openais_format() -> None:
     assert text.startswith('[{"type": "function", "function": {"name": "get_weather"')
 
 
-@pytest.mark.parametrize("arguments", ["", "{", "[]", "1", '{"a": NaN}', "null"])
+@pytest.mark.parametrize("arguments", ["no", "[", "[]", "1", '{"a": NaN}', '{"a": 1}}', '{"a": x', '{"a" 1'])
 def test_arguments_of_calls_in_the_history_must_be_a_json_object(arguments: str) -> None:
     call = ToolCall("1", "add", arguments)
     with pytest.raises(InvalidRequestError, match="must be a JSON object") as error:

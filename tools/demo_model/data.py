@@ -1,8 +1,8 @@
-"""The demo model's training and evaluation chats, made by a seeded generator. Only the standard library is needed.
+"""The demo model's training and evaluation chats, made by a seeded generator.
 
-`chat(rng)` gives a whole conversation as (messages, tools); `render` writes it as text in the model's chat format.
-What is in here is all the model knows: talk about itself and this server, names said earlier in a chat, tool calls in
-the form of LFM2's model card, and the honest answer to everything else.
+`chat(rng)` returns a whole conversation as (messages, tools); `render` writes it in the model's chat format. The model
+learns only what is here: talk about itself and this server, names mentioned earlier in a chat, tool calls in the form
+of LFM2's model card, and an honest "I don't know" to everything else. Needs only the standard library.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ LANGUAGES = "French German Spanish Italian Japanese Korean Chinese Arabic Polish
 
 
 def word(rng: random.Random) -> str:
-    """A made-up word: what is copied must not be a word the model has seen."""
+    """Return a made-up word, so that the model learns to copy unseen words."""
     return "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(2, 4)))
 
 
@@ -63,7 +63,7 @@ def phrase(rng: random.Random, low: int, high: int) -> str:
 
 
 def identifier(rng: random.Random) -> str:
-    """An id such as 12345, B482 or KX-9041."""
+    """Return an id such as 12345, B482 or KX-9041."""
     letters = "".join(rng.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") for _ in range(rng.randint(1, 3)))
     digits = "".join(rng.choice("0123456789") for _ in range(rng.randint(2, 6)))
     return rng.choice((digits, digits, letters + digits, f"{letters}-{digits}"))
@@ -75,7 +75,7 @@ def number(rng: random.Random) -> int:
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool with all that is needed to talk about it: how it is described, asked for, and answered from."""
+    """A tool with its descriptions, questions for it, and answers from its results."""
 
     name: str
     descriptions: tuple[str, ...]
@@ -86,10 +86,10 @@ class Tool:
     short: str
     result: Callable[[random.Random, Arguments], Any]
     answer: Callable[[Arguments, Any], str]
-    comment: str = ""  # what is said after the call
+    comment: str = ""  # text after the call
 
     def spec(self, rng: random.Random, canonical: bool = False) -> dict[str, Any]:
-        """The tool as the model sees it, in one of its wordings (the first if `canonical`)."""
+        """Return the tool as the model sees it; its first wording if `canonical`."""
         described = canonical or rng.random() < 0.6
         properties: dict[str, Any] = {}
         for name, (kind, description) in self.properties.items():
@@ -346,7 +346,7 @@ class ToolTurn:
 
 
 def tool_turn(rng: random.Random, tool: Tool, others: list[Tool]) -> ToolTurn:
-    """A question for `tool`, sometimes for two calls at once (of it, or of it and one of `others`)."""
+    """Ask for `tool`, sometimes with a second call of it or of one of `others`."""
     first = tool.arguments(rng)
     if tool.pairs and rng.random() < 0.25:
         partners = [t for t in others if t.pairs == tool.pairs and t is not tool]
@@ -372,7 +372,7 @@ def specs(rng: random.Random, tools: list[Tool]) -> list[dict[str, Any]]:
 
 
 def talk_turn(rng: random.Random) -> list[Message]:
-    """A question about the model or the server, or one it must not pretend to know."""
+    """Ask about the model, the server, or something the model cannot know."""
     if rng.random() < 0.45:
         return [("user", question(rng)), ("assistant", HONEST)]
     asked, answered = rng.choice(INTENTS)
@@ -424,7 +424,7 @@ FACTS: tuple[tuple[tuple[str, ...], str, tuple[str, ...], str, Callable[[random.
 
 
 def memory_chat(rng: random.Random) -> list[Message]:
-    """Something is said of the user, perhaps other things are talked of, then it is asked for."""
+    """Mention a fact about the user, chat on perhaps, then ask for the fact."""
     told, noted, asked, remembered, make = rng.choice(FACTS)
     x = make(rng)
     messages = [("user", rng.choice(told).format(x=x)), ("assistant", noted.format(x=x))]
@@ -452,7 +452,7 @@ def tool_chat(rng: random.Random) -> Chat:
 
 
 def missing_tool_chat(rng: random.Random) -> Chat:
-    """A question for a tool that is not among those given."""
+    """Ask for a tool that is not offered."""
     tools = rng.sample(list(TOOLS.values()), rng.choice((1, 2, 3, 4)))
     wanted, given = tools[0], tools[1:]
     turn = tool_turn(rng, wanted, [])
@@ -460,7 +460,7 @@ def missing_tool_chat(rng: random.Random) -> Chat:
 
 
 def chat(rng: random.Random) -> Chat:
-    """One conversation of the training mix."""
+    """Return one conversation of the training mix."""
     kind = rng.random()
     if kind < 0.55:
         messages, tools = tool_chat(rng)
@@ -477,7 +477,7 @@ def chat(rng: random.Random) -> Chat:
 
 
 def render(messages: list[Message], tools: list[dict[str, Any]]) -> str:
-    """The chat as text, exactly as the chat template writes it."""
+    """Return the chat as text, exactly as the chat template writes it."""
     system = ""
     if messages[0][0] == "system":
         system, messages = messages[0][1], messages[1:]

@@ -1,4 +1,4 @@
-"""What the demo model can say of itself and the server, and questions that it must admit not to know the answer to."""
+"""Questions about the demo model and the server, and questions it cannot answer."""
 
 from __future__ import annotations
 
@@ -248,7 +248,10 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def question(rng: random.Random) -> str:
-    """A question outside everything the model knows; sometimes mere words, so that anything unknown counts as such."""
+    """Return a question the model cannot answer.
+
+    Some are random words, so that the model learns to reject anything unknown.
+    """
     kind = rng.random()
     if kind < 0.15:
         text = rng.choice(FIXED)

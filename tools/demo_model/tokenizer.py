@@ -1,4 +1,7 @@
-"""The demo model's tokenizer: byte-level BPE over the generated chats, digits apart, LFM2's special tokens first."""
+"""The demo model's tokenizer.
+
+A byte-level BPE trained on the generated chats, with single digits and LFM2's special tokens first.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ SPECIAL_TOKENS = [
 
 
 def train(seed: int, chats: int = 20_000) -> Tokenizer:
-    """A tokenizer of VOCAB_SIZE tokens, trained on `chats` conversations drawn with `seed`."""
+    """Train a tokenizer of VOCAB_SIZE tokens on `chats` random conversations."""
     rng = random.Random(seed)
     tokenizer = Tokenizer(models.BPE())
     digits = pre_tokenizers.Digits(individual_digits=True)

@@ -1,7 +1,8 @@
-"""Train the demo model: `python train.py OUT --minutes 100` writes a Hugging Face checkpoint to OUT.
+"""Trains the demo model.
 
-Needs the `train` extra. The checkpoint's weights are rounded to float16, as they are shipped, and kept as float32. The
-tokenizer comes from `--tokenizer FOLDER` (that of an earlier run) or is trained first.
+`python train.py OUT --minutes 100` writes a Hugging Face checkpoint to OUT. Needs the `train` extra. The
+weights are rounded to float16, as they are shipped, and saved as float32. The tokenizer is taken from
+`--tokenizer FOLDER`, or trained first.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from transformers import Lfm2MoeConfig, Lfm2MoeForCausalLM
 TRAINING_SEED, HELD_OUT_SEED = 1, 2
 BATCH_TOKENS, SAMPLE_TOKENS = 6_000, 640
 PEAK_LEARNING_RATE, WARM_UP_STEPS = 2e-3, 50
-IGNORED = -100  # what torch's cross entropy leaves out
+IGNORED = -100  # torch's cross entropy skips this label
 
 CONFIG: dict[str, Any] = {
     "vocab_size": 1024,
@@ -60,11 +61,11 @@ GENERATION_CONFIG = {
     "repetition_penalty": 1.05,
 }
 
-Sample = tuple[list[int], list[int]]  # token ids; the same with IGNORED where there is nothing to learn
+Sample = tuple[list[int], list[int]]  # token ids; labels, IGNORED outside the answers
 
 
 class Encoder:
-    """Chats to samples: only the assistant's words count, its `<|im_end|>` included."""
+    """Makes samples of chats; labels are the assistant's words and `<|im_end|>`."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -84,7 +85,10 @@ class Encoder:
         return ids, labels
 
     def batches(self, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Endless (ids, labels) [batch, length] of chats of about the same length, some BATCH_TOKENS tokens each."""
+        """Yield (ids, labels) [batch, length] of similarly long chats, without end.
+
+        Each batch has about BATCH_TOKENS tokens.
+        """
         rng = random.Random(seed)
         while True:
             samples = [s for s in (self.sample(rng) for _ in range(400)) if len(s[0]) <= SAMPLE_TOKENS]
@@ -106,8 +110,8 @@ def padded(samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def answers_right(model: Lfm2MoeForCausalLM, batches: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
-    """The share of held-out answers that greedy decoding would give word for word."""
-    right = asked = 0
+    """Return the share of held-out answers that greedy decoding reproduces exactly."""
+    right = total = 0
     model.eval()
     with torch.no_grad():
         for ids, labels in batches:
@@ -117,9 +121,9 @@ def answers_right(model: Lfm2MoeForCausalLM, batches: list[tuple[torch.Tensor, t
                 for bad, label in zip(row, row_labels, strict=True):
                     good = good and not bad
                     if label == CONFIG["eos_token_id"]:
-                        right, asked, good = right + good, asked + 1, True
+                        right, total, good = right + good, total + 1, True
     model.train()
-    return right / asked
+    return right / total
 
 
 def train(model: Lfm2MoeForCausalLM, encoder: Encoder, minutes: float, out: Path) -> None:
@@ -133,7 +137,7 @@ def train(model: Lfm2MoeForCausalLM, encoder: Encoder, minutes: float, out: Path
             return
         for group in optimizer.param_groups:
             group["lr"] = PEAK_LEARNING_RATE * min(1, (step + 1) / WARM_UP_STEPS) * (1 - 0.95 * done)
-        # Padding is on the right: causal layers never look at it, so no mask is needed.
+        # Padding is on the right, where causal layers never look, so no mask is needed.
         loss = model(input_ids=ids, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
@@ -143,7 +147,7 @@ def train(model: Lfm2MoeForCausalLM, encoder: Encoder, minutes: float, out: Path
         if step % 25 == 0:
             print(f"{elapsed / 60:6.1f} min, step {step}, {seen:,} tokens, loss {loss.item():.4f}", flush=True)
         if step and step % 250 == 0:
-            print(f"answers right, held out: {answers_right(model, held_out):.1%}", flush=True)
+            print(f"held-out answers right: {answers_right(model, held_out):.1%}", flush=True)
             save(model, out)
 
 
@@ -155,10 +159,10 @@ def save(model: Lfm2MoeForCausalLM, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="folder of the checkpoint")
-    parser.add_argument("--minutes", type=float, default=100, help="how long to train")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--tokenizer", type=Path, help="folder with the tokenizer.json to keep")
+    parser.add_argument("out", type=Path, help="folder for the checkpoint")
+    parser.add_argument("--minutes", type=float, default=100, help="training time (default: 100)")
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
+    parser.add_argument("--tokenizer", type=Path, help="folder with the tokenizer.json to reuse")
     arguments = parser.parse_args()
 
     torch.set_num_threads(arguments.threads)

@@ -1,1 +1,1 @@
-"""Who may call: API keys, authentication, admission, rate limits."""
+"""API keys, authentication and rate limits."""

@@ -1,4 +1,4 @@
-"""API keys: their file, their names and what each may use. Only hashes are kept. Knows no HTTP."""
+"""API keys: their file, names and limits. Keeps only their hashes. Knows no HTTP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HASHED = "sha256:"
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key under its name; of its limits, None is none. `digest` is the key's SHA-256."""
+    """A named key; `digest` is its SHA-256. A limit of None means no limit."""
 
     name: str
     digest: bytes
@@ -27,7 +27,7 @@ class Key:
 
 
 class Keyring:
-    """All keys that are taken."""
+    """All keys that the server accepts."""
 
     def __init__(self, keys: Iterable[Key]) -> None:
         self._keys = tuple(keys)
@@ -36,7 +36,7 @@ class Keyring:
         return bool(self._keys)
 
     def find(self, secret: bytes) -> Key | None:
-        """The key that `secret` is, in a time that says nothing of how much of it is right."""
+        """Return the key that matches `secret`, or None. Takes the same time however much of it is right."""
         digest = hashlib.sha256(secret).digest()
         found = None
         for key in self._keys:
@@ -46,7 +46,7 @@ class Keyring:
 
 
 def plain_key(name: str, secret: str) -> Key:
-    """A key without limits."""
+    """Return a key without limits."""
     return Key(name, _digest(secret))
 
 
@@ -62,10 +62,11 @@ _ENTRIES = TypeAdapter(dict[str, _Entry])
 
 
 def read_keys(path: Path) -> Sequence[Key]:
-    """The keys in a TOML file, a table for each, called as the key is.
+    """Return the keys in a TOML file with one table per key, named like the key.
 
-    A table has the `key`, or "sha256:" and its hash in hexadecimal; `max_concurrent` requests and `tokens_per_minute`
-    if it is limited. Raises StartupError, which repeats no key; also where there is none, as that would let all in.
+    A table has `key`, which is the key itself or "sha256:" and its hash in hexadecimal, and optionally the limits
+    `max_concurrent` and `tokens_per_minute`. Raises StartupError, which repeats no key, also for a file without keys:
+    with none, the server would accept every request.
     """
     try:
         entries = _ENTRIES.validate_python(tomllib.loads(path.read_text(encoding="utf-8")))

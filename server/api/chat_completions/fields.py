@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from server.api.chat_completions.messages import ChatMessage
-from server.api.chat_completions.tools import AnyFunctionChoice, AnyToolChoice, FunctionDefinition, ToolDefinition
-from server.api.generation.fields import GenerationFields, unsupported
+from server.api.chat_completions.tools import (
+    AnyFunctionChoice,
+    AnyToolChoice,
+    FunctionChoice,
+    FunctionDefinition,
+    ToolChoice,
+    ToolDefinition,
+)
+from server.api.generation.fields import GenerationFields
 from server.api.generation.output_format import TextFormFields
 from server.api.http.base_model import ApiModel, also, invalid
+from server.errors import shown
 
 
 def _only_text(modalities: Any) -> Any:
@@ -91,7 +100,6 @@ class ChatCompletionRequest(GenerationFields, TextFormFields, AcceptedFields):
     return_progress: bool | None = Field(
         None, description="In a stream, send chunks with `prompt_progress` during prefill.", examples=[False]
     )
-    typical_p: Annotated[None, BeforeValidator(unsupported("typical_p"))] = Field(None, description="Not supported.")
     modalities: Annotated[list[Literal["text"]] | None, BeforeValidator(_only_text)] = Field(
         None, description="Only text is supported."
     )
@@ -104,10 +112,8 @@ class ChatCompletionRequest(GenerationFields, TextFormFields, AcceptedFields):
             raise invalid("top_logprobs requires logprobs: true.", field="top_logprobs")
         if self.tools and self.functions:
             raise invalid("functions is the deprecated form of tools: send only one of them.", field="functions")
-        if self.function_call is not None and not self.functions:
-            raise invalid("function_call requires functions.", field="function_call")
-        if self.tool_choice is not None and self.tool_choice.type != "none" and not self.tools:
-            raise invalid("tool_choice requires tools.", field="tool_choice")
+        self._check_choice("function_call", "functions", self.function_call, self.functions)
+        self._check_choice("tool_choice", "tools", self.tool_choice, self.tools)
         self._check_names("tool_choice", self.tool_choice.names if self.tool_choice else None)
         named = self.function_call.name if self.function_call else None
         self._check_names("function_call", [named] if named else None)
@@ -116,8 +122,17 @@ class ChatCompletionRequest(GenerationFields, TextFormFields, AcceptedFields):
             raise invalid(message, field="continue_final_message")
         return self
 
+    def _check_choice(
+        self, field: str, requires: str, choice: ToolChoice | FunctionChoice | None, tools: Sequence[Any] | None
+    ) -> None:
+        """Check that there are tools to choose from; an empty list suffices for a choice that demands no call."""
+        if choice is None or tools or choice.type == "none" or (tools is not None and choice.type == "auto"):
+            return
+        raise invalid(f"{field} requires {requires}.", field=field)
+
     def _check_names(self, field: str, names: list[str] | None) -> None:
         known = [tool.name for tool in self.tools or ()] + [function.name for function in self.functions or ()]
         for name in names or ():
             if name not in known:
-                raise invalid(f"{field} names the unknown tool {name!r}; known: {', '.join(known)}.", field=field)
+                message = f"{field} names the unknown tool '{shown(name)}'; known: {shown(', '.join(known), 1000)}."
+                raise invalid(message, field=field)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from server.api.http.base_model import ApiModel, Tagged, also, invalid
+from server.errors import shown
 
 TEXT = {"type": "string"}
 PART = {
@@ -26,7 +27,9 @@ def _text(content: Any) -> Any:
 def _part_text(position: int, part: Any) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind not in ("text", "refusal"):
-        message = f"Content parts must have type text, the only type that this model supports; got {kind or part!r}."
+        message = (
+            f"Content parts must have type text, the only type that this model supports; got {_shown(kind or part)}."
+        )
         raise invalid(message, "unsupported_value", f"[{position}].type")
     text = part.get(kind)
     if not isinstance(text, str):
@@ -34,11 +37,20 @@ def _part_text(position: int, part: Any) -> str:
     return text
 
 
+def _shown(value: Any) -> str:
+    return shown(repr(value))
+
+
 class FunctionCall(ApiModel):
     """A function call."""
 
     name: str = Field(description="Name of the function.", examples=["get_weather"])
-    arguments: str = Field(description="Arguments as the text of a JSON object.", examples=['{"city": "Bern"}'])
+    arguments: str | None = Field(
+        None,
+        description="Arguments as the text of a JSON object, or of its beginning if the answer was cut; by default "
+        "there are none.",
+        examples=['{"city": "Bern"}'],
+    )
 
 
 class CustomCall(ApiModel):
@@ -67,7 +79,7 @@ class ChatMessage(ApiModel):
     )
     content: Annotated[str | None, BeforeValidator(_text)] = Field(
         None,
-        description="Text, as a string or as parts. Optional for assistant messages with calls.",
+        description="Text, as a string or as parts. Optional for assistant messages with calls or thoughts.",
         examples=["What is the weather in Bern?"],
         json_schema_extra=also({"type": "array", "items": PART}),
     )
@@ -89,7 +101,7 @@ class ChatMessage(ApiModel):
                 if getattr(self, name):
                     message = f"Only assistant messages may have {name}; the role of this message is {self.role}."
                     raise invalid(message, field=f".{name}")
-        said = (self.content, self.refusal, self.function_call, self.tool_calls or None)
+        said = (self.refusal, self.function_call, self.tool_calls or None, self.reasoning_content or None)
         if self.content is None and (self.role != "assistant" or all(part is None for part in said)):
             raise invalid(
                 f"A message with role {self.role} requires content.", "missing_required_parameter", ".content"

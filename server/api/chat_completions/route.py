@@ -18,12 +18,12 @@ from server.api.exchange import OpenExchange
 from server.api.generation.envelope import Envelope
 from server.api.http.json_response import json_response
 from server.api.http.openapi import GENERATING, answers, request_body, streamed
-from server.api.http.request_body import read_json
 from server.api.http.sse import DONE, Events, data_event
 from server.api.server_state import Model
 from server.chat.completion import Completion
 from server.chat.types import ChatRequest, Delta
 from server.engine.types import SamplingParams
+from server.escape import escaped
 
 router = APIRouter(tags=["chat"])
 UNENFORCED = "x-lfm-unenforced"
@@ -46,7 +46,7 @@ async def create_chat_completion(request: Request, model: Model, exchange: OpenE
     output match their schemas; under `tool_choice` auto, the header `x-lfm-unenforced` lists the parts of tool schemas
     that are not enforced.
     """
-    body, chat = await read_json(request, lambda value: _parse(value, model.service.defaults))
+    body, chat = await exchange.read(lambda value: _parse(value, model.service.defaults))
     envelope = Envelope(model.name_for(body.model), model.fingerprint)
     starting = model.service.chat(chat, exchange.context(body))
     completion = await exchange.start(starting, envelope.model, body.messages)
@@ -89,6 +89,6 @@ async def _events(envelope: Envelope, completion: Completion[Delta], body: ChatC
 
 def _report_unenforced(response: Response, request: Request, completion: Completion[Delta]) -> None:
     if completion.unenforced:
-        listed = "; ".join(completion.unenforced)
+        listed = escaped("; ".join(part[:MAX_HEADER] for part in completion.unenforced[:MAX_HEADER]), MAX_HEADER)
         logger.warning("Request %s: not enforced: %s", request.state.request_id, listed)
-        response.headers[UNENFORCED] = listed[:MAX_HEADER].encode("ascii", "backslashreplace").decode()
+        response.headers[UNENFORCED] = listed.encode("ascii", "backslashreplace").decode()[:MAX_HEADER]

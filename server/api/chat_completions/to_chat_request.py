@@ -53,9 +53,10 @@ def _tools(body: ChatCompletionRequest) -> tuple[tuple[Tool, ...], Calling]:
         tools = tuple(_tool(tool, i) for i, tool in enumerate(body.tools or ()))
         wanted = body.tool_choice
         names, required = (wanted.names, wanted.required) if wanted else (None, False)
-        none, parallel = bool(wanted and wanted.type == "none"), body.parallel_tool_calls is not False
+        none = bool(wanted and wanted.type == "none")
+        parallel = body.parallel_tool_calls is not False and not (wanted and wanted.is_named)
     if none:
-        return (), Calling()
+        return tools, Calling(forbidden=bool(tools))
     callable_tools = tuple(tool for tool in tools if names is None or tool.name in names)
     return tools, Calling(callable_tools, required, parallel)
 
@@ -75,7 +76,7 @@ def _function(function: FunctionDefinition, field: str) -> Tool:
 def _message(message: ChatMessage) -> Message:
     calls = tuple(map(_call, message.tool_calls or ()))
     if message.function_call is not None:
-        calls += (ToolCall("", message.function_call.name, message.function_call.arguments),)
+        calls += (ToolCall("", message.function_call.name, message.function_call.arguments or ""),)
     return Message(
         role=ROLES.get(message.role, message.role),  # type: ignore[arg-type]
         content=message.content if message.content is not None else message.refusal or "",
@@ -88,6 +89,6 @@ def _message(message: ChatMessage) -> Message:
 
 def _call(call: HistoryToolCall) -> ToolCall:
     if call.function is not None and call.type == "function":
-        return ToolCall(call.id, call.function.name, call.function.arguments)
+        return ToolCall(call.id, call.function.name, call.function.arguments or "")
     assert call.custom is not None
     return ToolCall(call.id, call.custom.name, json.dumps({CUSTOM_ARGUMENT: call.custom.input}, ensure_ascii=False))

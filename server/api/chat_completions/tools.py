@@ -108,14 +108,19 @@ class ToolChoice(Tagged):
             assert self.allowed_tools is not None
             return [tool.name for tool in self.allowed_tools.tools]
         named = self.function or self.custom
-        return [named.name] if named and self.type in ("function", "custom") else None
+        return [named.name] if named and self.is_named else None
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the model must call one given tool, once."""
+        return self.type in ("function", "custom")
 
     @property
     def required(self) -> bool:
         """Whether the model must call a tool."""
         if self.type == "allowed_tools":
             return self.allowed_tools is not None and self.allowed_tools.mode == "required"
-        return self.type in ("required", "function", "custom")
+        return self.type == "required" or self.is_named
 
 
 def _mode_as_object(choice: Any) -> Any:

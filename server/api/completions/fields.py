@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
 from server.api.generation.fields import GenerationFields, unsupported
+from server.api.generation.output_format import TextFormFields
 from server.api.http.base_model import invalid
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
@@ -44,7 +45,7 @@ PROMPT_SCHEMA = {
 }
 
 
-class CompletionRequest(GenerationFields):
+class CompletionRequest(GenerationFields, TextFormFields):
     """The request body of POST /v1/completions."""
 
     prompt: Annotated[Prompts, PlainValidator(_prompts), WithJsonSchema(PROMPT_SCHEMA)]

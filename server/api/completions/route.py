@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import aclosing
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import Response
 
 from server.api.completions.examples import COMPLETION_REQUESTS, COMPLETION_STREAM
@@ -16,7 +16,6 @@ from server.api.exchange import OpenExchange
 from server.api.generation.envelope import Envelope, new_id
 from server.api.http.json_response import json_response
 from server.api.http.openapi import GENERATING, answers, request_body, streamed
-from server.api.http.request_body import read_json
 from server.api.http.sse import DONE, Events, data_event
 from server.api.server_state import Model
 from server.chat.completion import Completion
@@ -30,9 +29,9 @@ router = APIRouter(tags=["completions"])
     responses=streamed(answers(TextCompletion, *GENERATING), TextCompletion, COMPLETION_STREAM),
     openapi_extra=request_body(CompletionRequest, examples=COMPLETION_REQUESTS),
 )
-async def create_completion(request: Request, model: Model, exchange: OpenExchange) -> Response:
+async def create_completion(model: Model, exchange: OpenExchange) -> Response:
     """Continue a text, without the model's chat template."""
-    body = await read_json(request, CompletionRequest.model_validate)
+    body = await exchange.read(CompletionRequest.model_validate)
     envelope = Envelope(model.name_for(body.model), model.fingerprint, new_id("cmpl"))
     starting = model.service.complete(to_text_request(body, model.service.defaults), exchange.context(body))
     completion = await exchange.start(starting, envelope.model, body.prompt)

@@ -13,6 +13,7 @@ def to_text_request(body: CompletionRequest, defaults: SamplingParams) -> TextRe
     return TextRequest(
         prompts=body.prompt,
         sampling=sampling_params(body, defaults, body.logprobs),
+        text_form=body.text_form,
         max_tokens=DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens,
         min_tokens=body.min_tokens or 0,
         stop=tuple(body.stop or ()),

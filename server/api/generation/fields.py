@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from server.api.http.base_model import ApiModel, also, invalid
 
@@ -56,10 +56,14 @@ class GenerationFields(ApiModel):
         None, ge=0, le=2, description="Sampling temperature; 0 always takes the most likely token.", examples=[0.3]
     )
     top_p: float | None = Field(
-        None, gt=0, le=1, description="Sample from the most likely tokens with this total probability.", examples=[0.9]
+        None,
+        ge=0,
+        le=1,
+        description="Sample from the most likely tokens with this total probability; 0 takes the most likely one.",
+        examples=[0.9],
     )
-    top_k: int | None = Field(
-        None, ge=0, description="Sample from this many of the most likely tokens; 0 turns it off.", examples=[40]
+    top_k: Annotated[int, Field(ge=-1), AfterValidator(lambda k: max(k, 0))] | None = Field(
+        None, description="Sample from this many of the most likely tokens; 0 or -1 turns it off.", examples=[40]
     )
     min_p: float | None = Field(
         None,
@@ -68,6 +72,7 @@ class GenerationFields(ApiModel):
         description="Skip tokens less likely than this fraction of the most likely token's probability.",
         examples=[0.15],
     )
+    typical_p: Annotated[None, BeforeValidator(unsupported("typical_p"))] = Field(None, description="Not supported.")
     repetition_penalty: float | None = Field(
         None,
         ge=0.01,

@@ -50,6 +50,31 @@ class ResponseFormat(Tagged):
         description="Free text, any JSON object, or JSON that matches a schema."
     )
     json_schema: JsonSchemaFormat | None = Field(None, description="The schema, if `type` is `json_schema`.")
+    schema_: JsonSchema = Field(
+        None,
+        alias="schema",
+        description="The schema in llama.cpp's form, if `type` is `json_object`.",
+        examples=[PERSON],
+        json_schema_extra=AS_TEXT,
+    )
+
+    @property
+    def forms(self) -> list[TextForm]:
+        """The constraint that is set, if any."""
+        if self.type == "text":
+            return []
+        if self.schema_ is not None:
+            return [TextForm("json", self.schema_, "response_format.schema")]
+        form = self.json_schema
+        schema = form.schema_ if form and form.schema_ is not None else {"type": "object"}
+        return [TextForm("json", schema, "response_format.json_schema.schema")]
+
+    @model_validator(mode="after")
+    def _has_one_schema(self) -> Self:
+        if self.schema_ is not None and (self.type != "json_object" or self.json_schema is not None):
+            message = "schema belongs to type json_object; type json_schema has its schema in json_schema.schema."
+            raise invalid(message, field=".schema")
+        return self
 
 
 class StructuredOutputs(ApiModel):
@@ -113,11 +138,7 @@ class TextFormFields(ApiModel):
         return next(iter(self._forms()), None)
 
     def _forms(self) -> list[TextForm]:
-        forms: list[TextForm] = []
-        if self.response_format is not None and self.response_format.type != "text":
-            form = self.response_format.json_schema
-            schema = form.schema_ if form and form.schema_ is not None else {"type": "object"}
-            forms.append(TextForm("json", schema, "response_format.json_schema.schema"))
+        forms = self.response_format.forms if self.response_format is not None else []
         if self.structured_outputs is not None:
             forms += self.structured_outputs.forms("structured_outputs")
         old = [(kind, getattr(self, f"guided_{kind}")) for kind in KINDS]

@@ -1,4 +1,4 @@
-"""Cancels work for clients that have gone away: Starlette does not cancel a plain handler by itself."""
+"""Cancels work for clients that have disconnected, which Starlette does only for streams."""
 
 from __future__ import annotations
 

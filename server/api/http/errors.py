@@ -19,6 +19,7 @@ from server.api.http.request_id import HEADER as REQUEST_ID
 from server.api.http.request_log import CLIENT_CLOSED_REQUEST, log_entry
 from server.api.http.sse import data_event
 from server.errors import (
+    ContentEncodingError,
     InvalidApiKeyError,
     InvalidRequestError,
     LfmServeError,
@@ -92,6 +93,9 @@ def describe(error: Exception, request_id: str) -> ApiError:
             return ApiError(404, message, "invalid_request_error", "model_not_found", "model")
         case RequestTooLargeError():
             return ApiError(413, message, "invalid_request_error", "request_too_large")
+        case ContentEncodingError():
+            headers = {"Accept-Encoding": "identity"}
+            return ApiError(415, message, "invalid_request_error", "unsupported_encoding", headers=headers)
         case SlowClientError():
             headers = {"Connection": "close"}
             return ApiError(408, message, "invalid_request_error", "request_too_slow", headers=headers)

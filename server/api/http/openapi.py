@@ -40,6 +40,7 @@ _ERRORS: dict[int, dict[str, Any]] = {
     404: {"description": "Unknown model or path."},
     408: {"description": "The body took too long to arrive."},
     413: {"description": "The body is too large."},
+    415: {"description": "The body is compressed; the server decodes no content encoding."},
     429: {"description": "The queue is full, or the key has reached its rate limit.", "headers": RETRY},
     500: {"description": "Internal error; see the server's log."},
     503: {

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import pydantic_core
 from fastapi import Request
 
-from server.api.server_state import Limits, server_state
-from server.errors import InvalidRequestError, RequestTooLargeError, SlowClientError
+from server.api.server_state import Limits, ServerState
+from server.errors import ContentEncodingError, InvalidRequestError, RequestTooLargeError, SlowClientError
 
 T = TypeVar("T")
 
@@ -19,17 +19,19 @@ MAX_ITEMS = {"messages": 5_000, "tools": 1_000, "functions": 1_000, "stop_token_
 """Maximum lengths of lists, checked before their items are validated."""
 
 
-async def read_json(request: Request, parse: Callable[[Any], T]) -> T:
+async def read_json(request: Request, server: ServerState, parse: Callable[[Any], T]) -> T:
     """Return the result of `parse` for the JSON value in the body.
 
-    Raises RequestTooLargeError, SlowClientError, InvalidRequestError (invalid JSON) and whatever `parse` raises.
+    Raises ContentEncodingError, RequestTooLargeError, SlowClientError, InvalidRequestError (invalid JSON) and whatever
+    `parse` raises.
     """
-    server = server_state(request)
+    encoding = ",".join(request.headers.getlist("content-encoding"))
+    if encoding.strip().lower() not in ("", "identity"):
+        raise ContentEncodingError(encoding)
     body = await _read(request, server.limits)
     if len(body) < LARGE:
         return _parsed(body, parse)
-    async with server.reading_large:  # several at once would starve the event loop of the GIL
-        return await asyncio.to_thread(_parsed, body, parse)
+    return await server.parsing.run(request.state.tenant, lambda: _parsed(body, parse))
 
 
 async def _read(request: Request, limits: Limits) -> bytes:

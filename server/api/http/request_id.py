@@ -1,4 +1,4 @@
-"""The ID of a request: the client's `x-request-id` if it is valid, else a new one. Every response repeats it."""
+"""Request IDs: the client's `x-request-id` if it is valid, else a new one. Every response repeats it."""
 
 from __future__ import annotations
 

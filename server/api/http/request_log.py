@@ -1,6 +1,6 @@
-"""The request log: an entry for each request from its arrival to the end of its response.
+"""The request log: an entry for each request, from its arrival to the end of its response.
 
-Knows no metrics, log lines or traces: listeners get a `RequestRecord` of each request once its response is over.
+Listeners get a `RequestRecord` of each request once its response has ended. Knows no metrics, log lines or traces.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ PROBES = frozenset(("/health", "/ready", "/metrics"))
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """A request whose response is over.
+    """A request whose response has ended.
 
     route: one of the application's paths, or "unknown".
-    status: what was sent, or 499 if the client had left by then.
-    finish: the first choice's `stop`, `length` or `tool_calls`; `error` with an `error_code`, even if that came after a
+    status: the status that was sent, or 499 if the client had left before the end.
+    finish: the first choice's `stop`, `length` or `tool_calls`; `error` if there is an `error_code`, even after a
         status of 200; `cancelled` if the client left; `none` if the request generates nothing.
     received, ended: monotonic clock, seconds.
     key: the name of the API key.
-    prompt: what the client sent to be answered; None if it never became a `completion`.
+    prompt: the client's messages or prompt; None if no `completion` started.
     """
 
     request_id: str
@@ -66,9 +66,9 @@ class RequestLogEntry:
         """Run `app` for this request and note how its response starts and ends."""
 
         async def send_observed(message: Message) -> None:
+            await send(message)
             if message["type"] == "http.response.start":
                 self.status = message["status"]
-            await send(message)
             self.complete = message["type"] == "http.response.body" and not message.get("more_body", False)
 
         try:

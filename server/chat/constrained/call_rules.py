@@ -26,6 +26,9 @@ from server.chat.json_schema.unenforced import Unenforced
 from server.chat.tool_calls.call_syntax import ARGUMENT_NAME
 from server.chat.types import Tool
 
+COMMA = "COMMA"
+"""The rule of the text between two arguments or calls. A grammar of calls must define it."""
+
 
 def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, unenforced: Unenforced) -> Iterator[str]:
     """Yield the rules of calls of `tool`; the rule `prefix` matches a whole call.
@@ -58,8 +61,14 @@ def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, une
     for i, (name, value, required) in enumerate(parameters.named):
         path = f"properties.{name}"
         constants = tuple(word for word, constant in CONSTANTS.items() if schema.admits(value, constant))
-        rule = ValueRule(f"{prefix}_v{i}", body(value, path, True), param, path, strict, not required, constants)
-        parts.append((f"{_quoted(name + '=')} {values.add(rule)}", required))
+        argument_rule = f"{prefix}_v{i}_argument"
+        text = body(value, path, True)
+        values.add(
+            ValueRule(
+                f"{prefix}_v{i}", text, param, path, strict, not required, constants, arguments=((argument_rule, name),)
+            )
+        )
+        parts.append((argument_rule, required))
     if parameters.rest is not None:
         rest = body(parameters.rest, "properties", {"type": "object"})
         values.add(ValueRule(f"{prefix}_rest", rest, param, "", strict, fallback={"type": "object"}))
@@ -90,7 +99,7 @@ def _argument_rules(prefix: str, parts: Sequence[tuple[str, bool]]) -> Iterator[
         if high - low == 1:
             part, required = parts[low]
             yield f"{name('a', low, high)}: {part}"
-            yield f'{name("b", low, high)}: ("," {part}){"" if required else "?"}'
+            yield f"{name('b', low, high)}: ({COMMA} {part}){'' if required else '?'}"
             return
         middle = (low + high) // 2
         skipped = "" if any(required for _, required in parts[low:middle]) else f" | {name('a', middle, high)}"

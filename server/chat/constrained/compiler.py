@@ -21,6 +21,7 @@ from server.chat.constrained.after_thinking import AfterThinking, forbid_tokens,
 from server.chat.constrained.analysis import SLOW_MASK, check_mask, known_tokens, reason
 from server.chat.constrained.limits import CACHE_BYTES, MASK_SECONDS, parser_limits
 from server.chat.constrained.messages import Accepted
+from server.chat.constrained.no_calls import MarkerWatch, NoCalls
 from server.chat.constrained.source import GrammarSource
 from server.chat.constrained.turns import Turns
 from server.chat.constrained.vocabulary import Vocabulary
@@ -89,7 +90,7 @@ class GrammarConstraint:
 
     def __init__(self, grammar: CompiledGrammar) -> None:
         self._grammar = grammar
-        self._tail = b""  # the end of the free text, long enough for a marker
+        self._watch = MarkerWatch(grammar.tokenizer, grammar.marker_endings)
         self._matcher = grammar.matcher.deep_copy() if grammar.opening_token is None else None
         self._may_open = True
 
@@ -122,9 +123,9 @@ class GrammarConstraint:
                 self._may_open = self._grammar.repeats
         elif token == self._grammar.opening_token and self._may_open:
             self._matcher = self._grammar.matcher.deep_copy()
-            self._tail = b""
+            self._watch = MarkerWatch(self._grammar.tokenizer, self._grammar.marker_endings)
         else:
-            self._tail = (self._tail + self._grammar.tokenizer.token_bytes(token))[-len(CALL_START) :]
+            self._watch.commit(token)
 
     def forced_tokens(self) -> list[int]:
         """Return the tokens that must come next because the grammar allows no others; does not commit them."""
@@ -137,7 +138,7 @@ class GrammarConstraint:
         allowed.
         """
         assert self._grammar.opening_token is not None
-        endings = self._grammar.marker_endings.get(self._tail[max(0, self._tail.rfind(b"<")) :], ())
+        endings = self._watch.forbidden()
         return endings if self._may_open else (self._grammar.opening_token, *endings)
 
     def _check(self) -> None:
@@ -167,6 +168,10 @@ class GrammarCompiler:
         self._think_starts = think_starts(tokenizer, vocab_size)
         self._cache: OrderedDict[str, CompiledGrammar] = OrderedDict()
         self._cached_bytes = 0
+
+    def no_calls(self) -> Constraint:
+        """Return the constraint of a new sequence that may not open calls."""
+        return NoCalls(MarkerWatch(self._tokenizer, self._marker_endings))
 
     def find_cached(self, source: GrammarSource) -> CompiledGrammar | None:
         """Return the cached grammar of `source`, or None."""

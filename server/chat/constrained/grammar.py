@@ -5,18 +5,21 @@ A grammar is only text here. Knows neither tokens nor how a grammar is compiled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
-from server.chat.constrained.call_rules import call_rules
-from server.chat.constrained.value_rules import WHITESPACE, ValueRule, ValueRules, cannot_enforce, text_rule
+from server.chat.constrained.call_rules import COMMA, call_rules
+from server.chat.constrained.value_rules import ValueRule, ValueRules, cannot_enforce, normalized, text_rule, value_body
+from server.chat.json_schema.keywords import UnenforceableError
 from server.chat.json_schema.unenforced import Unenforced
 from server.chat.markers import CALL_END, CALL_START
+from server.chat.tool_calls.call_form import CallForm
 from server.chat.types import TextForm, Tool
 
-# The same whitespace as inside JSON values; otherwise llguidance could not match both in one place.
-_HEADER = f'%llguidance {{"ignore_once": true}}\n%ignore /{WHITESPACE}/\n'
+_HEADER = "%llguidance {}\n"
 
 
 class CallMode(StrEnum):
@@ -90,7 +93,9 @@ def call_grammar(
     for i, tool in enumerate(tools):
         strict = tool.strict or mode is CallMode.REQUIRED
         rules += call_rules(f"t{i}", tool, strict=strict, values=values, unenforced=unenforced)
-    calls = 'call ("," call)*' if parallel else "call"
+    # Where models put no space they have hardly seen one: after a space they may not find the end of the calls.
+    rules.append(f"{COMMA}: /, ?/")
+    calls = f"call ({COMMA} call)*" if parallel else "call"
     rules.append(f'block: "[" {calls} "]" {CALL_END}')
     rules.append("call: " + " | ".join(f"t{i}" for i in range(len(tools))))
     opens_with = None
@@ -111,6 +116,47 @@ def call_grammar(
         arguments=values.arguments,
         unenforced=unenforced,
     )
+
+
+def json_call_grammar(
+    tools: Sequence[Tool], mode: CallMode, form: CallForm, *, parallel: bool, text_form: TextForm | None = None
+) -> Grammar:
+    """Return a grammar of calls of `tools` in `form`, for models without call markers.
+
+    In mode AUTO, the answer is either calls or text that does not begin like a call; with `text_form`, text of that
+    form. Raises InvalidRequestError as `call_grammar` does.
+    """
+    values = ValueRules()
+    unenforced = Unenforced()
+    rules: list[str] = []
+    for i, tool in enumerate(tools):
+        param, strict = f"{tool.field}.parameters", tool.strict or mode is CallMode.REQUIRED
+        schema = normalized(_arguments_schema(tool), param, strict=strict)
+        unenforced.extend(schema.unenforced, f"{param}.")
+        try:
+            body = value_body(schema, schema.root)
+        except UnenforceableError as error:
+            raise cannot_enforce(param, str(error)) from None
+        values.add(ValueRule(f"t{i}_arguments", body, param, "", strict, fallback={"type": "object"}))
+        before, after = (
+            json.dumps(t, ensure_ascii=False) for t in (form.before_arguments(tool.name), form.after_arguments)
+        )
+        rules.append(f"t{i}: {before} t{i}_arguments {after}")
+    rules.append("call: " + " | ".join(f"t{i}" for i in range(len(tools))))
+    more = "" if form.separator is None or not parallel else f" ({json.dumps(form.separator)} call)*"
+    if text_form is not None:
+        values.add(text_rule(text_form))
+    elif mode is CallMode.AUTO:
+        rules.append(r"text: /([^\s{\[<](.|\n)*)?/")
+    rules.append(f"start: call{more}" + ("" if text_form is None and mode is CallMode.REQUIRED else " | text"))
+    structure = "".join(f"{rule}\n" for rule in rules)
+    return Grammar(structure, tuple(values.all), unenforced=unenforced)
+
+
+def _arguments_schema(tool: Tool) -> Mapping[str, Any]:
+    """Return a tool's parameters as the schema of an object without further properties, if they do not say more."""
+    plain = tool.parameters.keys() <= {"type", "properties", "required", "$defs", "definitions", "title", "description"}
+    return {**tool.parameters, "type": "object"} | ({"additionalProperties": False} if plain else {})
 
 
 def text_grammar(form: TextForm) -> Grammar:

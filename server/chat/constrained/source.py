@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
-from server.chat.constrained.grammar import CallMode, Grammar, call_grammar, text_grammar
+from server.chat.constrained.grammar import CallMode, Grammar, call_grammar, json_call_grammar, text_grammar
+from server.chat.tool_calls.call_form import CallForm
 from server.chat.types import Calling, TextForm, Tool
-from server.errors import InvalidRequestError
 
 
 @dataclass(frozen=True)
@@ -35,32 +35,29 @@ class GrammarSource:
         if text_form is not None and not tools:
             return text_grammar(text_form)
         mode = CallMode.REQUIRED if facts["required"] else CallMode.AUTO
+        if facts["call_form"] is not None:
+            form = CallForm(**facts["call_form"])
+            return json_call_grammar(tools, mode, form, parallel=facts["parallel"], text_form=text_form)
         return call_grammar(tools, mode, parallel=facts["parallel"], text_form=text_form)
 
 
 def grammar_source(
-    calling: Calling, text_form: TextForm | None, *, has_call_marker: bool, constrain_always: bool
+    calling: Calling, text_form: TextForm | None, *, call_form: CallForm | None, constrain_always: bool
 ) -> GrammarSource | None:
     """Return the source of the grammar that enforces `calling` and `text_form`; None leaves the answer free.
 
-    has_call_marker: the model has the tokens that open and close tool calls.
-    constrain_always: enforce tool schemas under `tool_choice` auto, too.
-    Raises InvalidRequestError if calls must be enforced but the model has no call marker.
+    call_form: the form of calls if the model has no tokens that open and close them.
+    constrain_always: enforce tool schemas under `tool_choice` auto, too, if the model has such tokens.
     """
     enforced = calling.required or text_form is not None or any(tool.strict for tool in calling.tools)
-    if calling.tools and not has_call_marker:
-        if not enforced:
-            return None
-        raise InvalidRequestError(
-            "This model's tool calls cannot be enforced: it has no tokens to mark them.", "tool_choice"
-        )
-    tools = calling.tools if enforced or constrain_always else ()
+    tools = calling.tools if enforced or (constrain_always and call_form is None) else ()
     if not tools and text_form is None:
         return None
     facts = {
         "tools": [[tool.name, tool.parameters, tool.strict, tool.field] for tool in tools],
         "required": calling.required,
         "parallel": calling.parallel,
+        "call_form": call_form and asdict(call_form),
         "text_form": text_form and [text_form.kind, text_form.value, text_form.field],
     }
     fields = [f"{tool.field}.parameters" for tool in tools] + ([text_form.field] if text_form else [])

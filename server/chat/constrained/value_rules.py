@@ -37,9 +37,10 @@ class ValueRule:
     """The rule `name` for values of one form, which comes from `path` in the request field `param`.
 
     `body` is the form in llguidance's dialect of Lark, mostly `%json` with a schema. The value may also be one of
-    `constants`, which are Python's. If `body` cannot be compiled, a `strict` rule is an error; any other rule admits
+    `constants`, which are Python's. `arguments` are (rule, name) of the arguments with such values: the rule puts the
+    name before the value. If `body` cannot be compiled, a `strict` rule is an error; any other rule admits
     what the schema `fallback` admits. There is one exception: if `body` is unsatisfiable and the value is `optional`,
-    the rule becomes `impossible`, which means that it matches no text.
+    it becomes `impossible`, which means that neither rule matches any text.
     """
 
     name: str
@@ -51,14 +52,17 @@ class ValueRule:
     constants: tuple[str, ...] = ()
     fallback: Schema = True
     impossible: bool = False
+    arguments: tuple[tuple[str, str], ...] = ()
 
     @property
     def lark(self) -> str:
         """The rule in llguidance's dialect of Lark."""
-        if self.impossible:
-            return f"{self.name}: {_NO_TEXT}\n"
         alternatives = [*(f'"{constant}"' for constant in self.constants), self.body]
-        return f"{self.name}: {' | '.join(alternatives)}\n"
+        rules = f"{self.name}: {_NO_TEXT if self.impossible else ' | '.join(alternatives)}\n"
+        for rule, argument in self.arguments:
+            named = f"{json.dumps(argument + '=', ensure_ascii=False)} {self.name}"
+            rules += f"{rule}: {_NO_TEXT if self.impossible else named}\n"
+        return rules
 
     def with_fallback(self) -> ValueRule:
         """Return a rule that admits everything `fallback` does."""
@@ -76,22 +80,23 @@ class ValueRules:
         self.all: list[ValueRule] = []
         self.arguments = 0
         self._characters = 0
-        self._names: dict[tuple[object, ...], str] = {}
+        self._known: dict[tuple[object, ...], int] = {}
 
-    def add(self, rule: ValueRule) -> str:
-        """Add a rule and return its name; an equal rule that was added before takes its place.
+    def add(self, rule: ValueRule) -> None:
+        """Add a rule. An equal one that was added before takes over its arguments.
 
         Raises InvalidRequestError if all bodies together exceed MAX_CHARACTERS.
         """
         key = (rule.body, rule.constants, rule.param, rule.strict, rule.optional)
-        if (name := self._names.setdefault(key, rule.name)) != rule.name:
-            return name
+        if rule.arguments and (known := self._known.setdefault(key, len(self.all))) < len(self.all):
+            one = self.all[known]
+            self.all[known] = replace(one, arguments=one.arguments + rule.arguments)
+            return
         self._characters += len(rule.body)
         if self._characters > MAX_CHARACTERS:
             reason = f"it exceeds {MAX_CHARACTERS:,} characters once its references are expanded"
             raise too_large(reason, rule.param)
         self.all.append(rule)
-        return rule.name
 
 
 def text_rule(form: TextForm) -> ValueRule:

@@ -23,21 +23,22 @@ from server.chat.tool_calls.constrained_parser import (
     TextOrCallsParser,
 )
 from server.chat.tool_calls.free_parser import FreeCallParser, FreePiece, ParsedCall
+from server.chat.tool_calls.whole_answer_parser import WholeAnswerParser
 from server.chat.types import ChoiceEnd, Delta, TokenLogprob, TokenText, ToolCallDelta
 from server.engine.stream import StreamEvent
 from server.engine.types import FinishReason, PromptProgress, TokenEvent, TokenLogprobs
 
 VISIBLE = frozenset((CALL_START, CALL_END, THINK_START, THINK_END))
 """The special tokens whose text the parsers need."""
-CallParser = FreeCallParser | ConstrainedCallParser | TextOrCallsParser
+CallParser = FreeCallParser | WholeAnswerParser | ConstrainedCallParser | TextOrCallsParser
 
 
 class ChatChoice:
     """One choice in progress, fed with the events of its sequence in order.
 
     `ended` is set by the last event or a stop string; the choice then takes no more events. `call_parser` finds the
-    calls in the answer. `reasoning` is None for a model that does not think. The special tokens in `visible` are part
-    of the text.
+    calls in the answer. Without `parallel_calls`, the answer ends before a second call. `reasoning` is None for a model
+    that does not think. The special tokens in `visible` are part of the text.
     """
 
     def __init__(
@@ -47,6 +48,8 @@ class ChatChoice:
         call_parser: CallParser,
         reasoning: ReasoningSplitter | None,
         visible: frozenset[str] = VISIBLE,
+        *,
+        parallel_calls: bool = True,
     ) -> None:
         self._tokenizer = tokenizer
         self._detokenizer = Detokenizer(tokenizer, visible)
@@ -56,6 +59,7 @@ class ChatChoice:
         self._logprobs = PendingLogprobs()
         self._unsent = 0  # characters of content held back or cut off by stop strings
         self._calls = 0
+        self._parallel_calls = parallel_calls
         self._pending_ids: list[int] = []  # tokens since the last delta
         self.ended = False
 
@@ -105,6 +109,9 @@ class ChatChoice:
         if self.ended:
             pieces += self._call_parser.finish()
         for piece in pieces:
+            if self._calls and not self._parallel_calls and isinstance(piece, ParsedCall):
+                self.ended = True
+                return
             match piece:
                 case ParsedCall(name, arguments):
                     yield from self._open_call(name)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from server.chat.tool_calls.literals import LiteralReader, object_text
+from server.chat.tool_calls.nested_quotes import MAX_CHARACTERS, QuoteChoices, only_reading
 
 _JOINING = "-.:/"
 _PUNCTUATION = string.punctuation.replace("_", "")
@@ -37,7 +38,26 @@ class CallExpression:
 
 def parse_call(source: str) -> CallExpression:
     """Parse a call in Python or JSON style. Raises ValueError if `source` is anything but one whole call."""
-    return _json_call(source) if source.startswith("{") else _pythonic_call(source)
+    reader = LiteralReader(source)
+    call = _call(reader)
+    reader.expect_end()
+    return call
+
+
+def parse_nested_quotes(source: str) -> list[CallExpression] | None:
+    """Parse calls, in a list or not, in whose strings quotes are not escaped; return None unless one reading fits."""
+
+    def read(choices: QuoteChoices) -> list[CallExpression]:
+        reader = LiteralReader(source, choices.end_of_string)
+        reader.accept("[")
+        calls = [_call(reader)]
+        while reader.accept(","):
+            calls.append(_call(reader))
+        reader.accept("]")
+        reader.expect_end()
+        return calls
+
+    return only_reading(read) if len(source) <= MAX_CHARACTERS else None
 
 
 def render_call(name: str, arguments_json: str) -> str:
@@ -58,9 +78,13 @@ def render_call(name: str, arguments_json: str) -> str:
     return f"{name}({', '.join(parts)})"
 
 
-def _pythonic_call(source: str) -> CallExpression:
-    """Parse `name(value, keyword=value, **{"name": value})`."""
-    reader = LiteralReader(source)
+def _call(reader: LiteralReader) -> CallExpression:
+    """Consume a call in Python or JSON style."""
+    return _json_call(reader.members()) if reader.is_next("{") else _pythonic_call(reader)
+
+
+def _pythonic_call(reader: LiteralReader) -> CallExpression:
+    """Consume `name(value, keyword=value, **{"name": value})`."""
     name = reader.match(FUNCTION_NAME)
     if name is None:
         raise reader.error("expected a function's name")
@@ -79,7 +103,6 @@ def _pythonic_call(source: str) -> CallExpression:
         if not reader.accept(","):
             reader.expect(")")
             break
-    reader.expect_end()
     return CallExpression(name.group(), tuple(positional), keywords)
 
 
@@ -90,13 +113,12 @@ def _add(keywords: dict[str, str], more: Mapping[str, str]) -> None:
     keywords.update(more)
 
 
-def _json_call(source: str) -> CallExpression:
-    """Parse `{"name": ..., "arguments": {...}}`.
+def _json_call(call: Mapping[str, str]) -> CallExpression:
+    """Return the call that the object `{"name": ..., "arguments": {...}}` stands for.
 
     The arguments may be called "parameters", and the object may be the "function" of another object, as in OpenAI's
     format.
     """
-    call = _whole_object(source)
     if call.get("type", '"function"') != '"function"':
         raise ValueError('the type of a call must be "function"')
     if "function" in call:

@@ -12,9 +12,10 @@ from itertools import chain, groupby
 
 from server.chat.markers import CALL_END, CALL_START
 from server.chat.tool_calls.bracket_matcher import BracketMatcher
-from server.chat.tool_calls.call_syntax import FUNCTION_NAME, parse_call
+from server.chat.tool_calls.call_syntax import FUNCTION_NAME, CallExpression, parse_call, parse_nested_quotes
 from server.chat.tool_calls.literals import object_text
 from server.chat.tool_calls.markers import MarkerFilter, MarkerSplitter
+from server.chat.tool_calls.xml_calls import XmlSplitter, parse_xml_call
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class FreeCallParser:
         self._splitter = MarkerSplitter()
         self._filter = MarkerFilter()
         self._block: _Block | None = None
+        self._xml = XmlSplitter()
+        self._space: str | None = None  # the whitespace after a call in XML style, if no text has followed
 
     def feed(self, text: str) -> list[FreePiece]:
         """Return the content, and each call once it is complete; text that may start a marker is held back."""
@@ -51,23 +54,38 @@ class FreeCallParser:
 
     def finish(self) -> list[FreePiece]:
         """Return what is left at the end of the answer; an incomplete call is content."""
-        rest = [*self._read(self._splitter.finish()), *self._end_block(complete=False)]
+        rest = [*self._read(self._splitter.finish()), self._xml.finish(), *self._end_block(complete=False)]
         return _joined([*self._without_markers(rest), self._filter.flush()])
 
     def _read(self, part: str) -> list[FreePiece]:
         """Process a marker or the text between two markers."""
         if part == CALL_START:
-            return self._start_block()
+            return [self._xml.finish(), *self._start_block()]
         if part == CALL_END:
-            return self._end_block(complete=True)
-        return self._block.feed(part) if self._block else [part]
+            return [self._xml.finish(), *self._end_block(complete=True)]
+        if self._block:
+            return self._block.feed(part)
+        return list(self._xml_calls(part)) if self._tools else [part]
+
+    def _xml_calls(self, part: str) -> Iterator[FreePiece]:
+        """Yield calls in XML style and the text around them; whitespace after a call is dropped unless text follows."""
+        for text, is_element in self._xml.feed(part):
+            call = self._tools.resolve(text, parse_xml_call) if is_element else None
+            if call is not None:
+                self._space = ""
+                yield call
+            elif self._space is None or text.strip():
+                yield (self._space or "") + text
+                self._space = None
+            else:
+                self._space += text
 
     def _start_block(self) -> list[FreePiece]:
         """Start a block. A second start marker is ignored between calls; inside a call it starts a new block."""
         if not self._tools or (self._block and not self._block.in_item):
             return []
         rest = self._end_block(complete=False)
-        self._block = _Block(self._tools.resolve)
+        self._block = _Block(self._tools)
         return rest
 
     def _end_block(self, complete: bool) -> list[FreePiece]:
@@ -110,12 +128,27 @@ class _Tools:
     def __bool__(self) -> bool:
         return bool(self._exact)
 
-    def resolve(self, source: str) -> ParsedCall | None:
+    def resolve(self, source: str, parse: Callable[[str], CallExpression] = parse_call) -> ParsedCall | None:
         """Parse `source` as a call of one of the tools; return None if it is not one."""
         try:
-            call = parse_call(source)
+            return self._resolved(parse(source))
         except ValueError:
             return None
+
+    def resolve_whole(self, source: str) -> list[ParsedCall]:
+        """Parse a block as calls in XML style, or as calls in whose strings quotes are not escaped.
+
+        Returns no calls if that does not explain all of it.
+        """
+        splitter = XmlSplitter()
+        pieces = [piece for piece in (*splitter.feed(source), (splitter.finish(), False)) if piece[0].strip()]
+        if all(is_element for _, is_element in pieces):
+            calls = [self.resolve(text, parse_xml_call) for text, _ in pieces]
+        else:
+            calls = [self._resolved(call) for call in parse_nested_quotes(source) or ()]
+        return [] if None in calls else [call for call in calls if call]
+
+    def _resolved(self, call: CallExpression) -> ParsedCall | None:
         tool = self._find(call.name)
         if tool is None or len(call.positional) > len(tool.properties):
             return None
@@ -141,8 +174,8 @@ class _Block:
 
     _PLAIN = re.compile(r"[^()\[\]{}\"',\n]+")
 
-    def __init__(self, resolve: Callable[[str], ParsedCall | None]) -> None:
-        self._resolve = resolve
+    def __init__(self, tools: _Tools) -> None:
+        self._tools = tools
         self._returned_call = False
         self._source: list[str] = []  # the text after the last call returned
         self._pending: list[FreePiece] = []  # the complete items in it
@@ -185,11 +218,15 @@ class _Block:
         A block is invalid if it has no end marker (is not `complete`), if its brackets do not match, or if it contains
         no call.
         """
-        if complete and not (self._in_list or self._brackets.open or self._brackets.broken):
+        source = "".join(self._source)
+        is_closed = not (self._in_list or self._brackets.open or self._brackets.broken)
+        if complete and is_closed:
             self._end_item()
-            if self._returned_call or any(isinstance(item, ParsedCall) for item in self._pending):
-                return self._pending
-        return ["".join(self._source)]
+        is_read = is_closed and all(isinstance(item, ParsedCall) for item in self._pending)
+        if complete and not is_read and (calls := self._tools.resolve_whole(source.strip(", \n"))):
+            return [*calls]
+        has_call = self._returned_call or any(isinstance(item, ParsedCall) for item in self._pending)
+        return self._pending if complete and is_closed and has_call else [source]
 
     def _read_plain(self, text: str) -> None:
         """Process text without brackets, quotes, commas and line breaks."""
@@ -237,7 +274,7 @@ class _Block:
         if self._item is None:
             return []
         source = "".join(self._source[self._item :]).strip()
-        call = self._resolve(source) if self._is_call else None
+        call = self._tools.resolve(source) if self._is_call else None
         self._item, self._is_plain, self._is_call = None, False, False
         if call and not self._pending:
             self._returned_call = True

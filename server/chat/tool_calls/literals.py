@@ -10,7 +10,7 @@ import math
 import re
 import sys
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 MAX_DEPTH = 100
 
@@ -28,8 +28,8 @@ _NUMBER = re.compile(
 _OPENING = re.compile(r"""([rRuU]?)(\"""|'''|"|')""")
 _ESCAPED = r"\\(?:\r\n|.)"
 _REST_OF_STRING = {
-    '"': re.compile(rf'((?:[^"\\\r\n]++|{_ESCAPED})*+)"', re.DOTALL),
-    "'": re.compile(rf"((?:[^'\\\r\n]++|{_ESCAPED})*+)'", re.DOTALL),
+    '"': re.compile(rf'((?:[^"\\]++|{_ESCAPED})*+)"', re.DOTALL),
+    "'": re.compile(rf"((?:[^'\\]++|{_ESCAPED})*+)'", re.DOTALL),
     '"""': re.compile(rf'((?:[^"\\]++|{_ESCAPED}|"(?!""))*+)"""', re.DOTALL),
     "'''": re.compile(rf"((?:[^'\\]++|{_ESCAPED}|'(?!''))*+)'''", re.DOTALL),
 }
@@ -59,10 +59,14 @@ def object_text(members: Mapping[str, str]) -> str:
 
 
 class LiteralReader:
-    """Parses a text from left to right, skipping whitespace. Its methods raise ValueError for a syntax error."""
+    """Parses a text from left to right, skipping whitespace. Its methods raise ValueError for a syntax error.
 
-    def __init__(self, text: str) -> None:
+    `end_of_string` finds the quote that ends the string which starts at a position, if not the next quote does.
+    """
+
+    def __init__(self, text: str, end_of_string: Callable[[str, int, str], int] | None = None) -> None:
         self._text = text
+        self._end_of_string = end_of_string
         self._at = 0
         self._depth = 0
 
@@ -74,10 +78,14 @@ class LiteralReader:
             self._at = found.end()
         return found
 
+    def is_next(self, symbol: str) -> bool:
+        """Return whether `symbol` comes next."""
+        self._skip_space()
+        return self._text.startswith(symbol, self._at)
+
     def accept(self, symbol: str) -> bool:
         """Consume `symbol` if it comes next; return whether it did."""
-        self._skip_space()
-        if not self._text.startswith(symbol, self._at):
+        if not self.is_next(symbol):
             return False
         self._at += len(symbol)
         return True
@@ -98,10 +106,9 @@ class LiteralReader:
         return ValueError(f"{message} at character {self._at}")
 
     def value(self) -> str:
-        """Consume a literal and return it as JSON text; tuples become arrays."""
-        self._skip_space()
-        if self._text.startswith("{", self._at):
-            return object_text(self.members())
+        """Consume a literal and return it as JSON text; tuples and sets become arrays."""
+        if self.accept("{"):
+            return self._object_or_set()
         if self.accept("["):
             return "[" + ", ".join(self._items("]")[0]) + "]"
         if self.accept("("):
@@ -121,15 +128,41 @@ class LiteralReader:
         self.expect("{")
         self._enter()
         members: dict[str, str] = {}
-        while not self.accept("}"):
-            name = self._key()
-            self.expect(":")
-            members[name] = self.value()
-            if not self.accept(","):
-                self.expect("}")
-                break
+        if not self.accept("}"):
+            self._rest_of_members(members, _key(self.value()))
         self._depth -= 1
         return members
+
+    def _rest_of_members(self, members: dict[str, str], key: str) -> None:
+        """Consume an object from the colon after its `key` on, and add its members."""
+        self.expect(":")
+        members[key] = self.value()
+        while self.accept(","):
+            if self.accept("}"):
+                return
+            key = _key(self.value())
+            self.expect(":")
+            members[key] = self.value()
+        self.expect("}")
+
+    def _object_or_set(self) -> str:
+        """Consume what follows "{": an object if its first value is a key, otherwise a set."""
+        if self.accept("}"):
+            return "{}"
+        self._enter()
+        first = self.value()
+        if self.is_next(":"):
+            members: dict[str, str] = {}
+            self._rest_of_members(members, _key(first))
+            self._depth -= 1
+            return object_text(members)
+        items = [first]
+        if self.accept(","):
+            items += self._items("}")[0]
+        else:
+            self.expect("}")
+        self._depth -= 1
+        return "[" + ", ".join(items) + "]"
 
     def _items(self, closing: str) -> tuple[list[str], bool]:
         """Consume values up to `closing`; return them and whether parentheses around them would make a tuple."""
@@ -145,21 +178,16 @@ class LiteralReader:
         self._depth -= 1
         return items, comma or len(items) != 1
 
-    def _key(self) -> str:
-        """Consume an object's key; one that is not a string is spelled as json.dumps spells it."""
-        if (string := self._string()) is not None:
-            return string
-        key = self.value()
-        if key[0] in '"[{':
-            raise self.error("expected a key")
-        is_float = key[-1].isdigit() and not key.removeprefix("-").isdigit()
-        return repr(float(key)) if is_float else "0" if key == "-0" else key
-
     def _string(self) -> str | None:
         """Consume adjacent string literals and return their joined value, or None if none comes next."""
         parts: list[str] = []
         while opening := self.match(_OPENING):
             prefix, quote = opening.groups()
+            if self._end_of_string is not None and len(quote) == 1:
+                end = self._end_of_string(self._text, self._at, quote)
+                parts.append(_string_value(prefix, quote, self._text[self._at : end]))
+                self._at = end + 1
+                continue
             rest = _REST_OF_STRING[quote].match(self._text, self._at)
             if rest is None:
                 raise self.error("unterminated string")
@@ -177,16 +205,24 @@ class LiteralReader:
         self._at = found.start() if found else len(self._text)
 
 
+def _key(value: str) -> str:
+    """Return the name that a literal stands for as an object's key, in the spelling of json.dumps."""
+    if value[0] in "[{":
+        raise ValueError("an object or array cannot be a key")
+    if value[0] == '"':
+        return str(json.loads(value))
+    is_float = value[-1].isdigit() and not value.removeprefix("-").isdigit()
+    return repr(float(value)) if is_float else "0" if value == "-0" else value
+
+
 def _number_text(number: re.Match[str]) -> str:
-    """Return a number as JSON; raises ValueError if it is too large for a float or has leading zeros as an integer."""
+    """Return a number as JSON, without leading zeros. Raises ValueError if it is too large for a float."""
     sign = "-" if number["sign"] == "-" else ""
     if number["radix"]:
         return f"{sign}{int(number['radix'].replace('_', ''), 0)}"
     whole, fraction, exponent = (number[part].replace("_", "") for part in ("whole", "fraction", "exponent"))
     significant = whole.lstrip("0")
     if not fraction and not exponent:
-        if significant and significant != whole:
-            raise ValueError(f"{whole} has leading zeros")
         return sign + (significant or "0")
     text = sign + (significant or "0") + (fraction + "0" if fraction == "." else fraction) + exponent
     if math.isinf(float(text)):
@@ -200,7 +236,7 @@ def _string_value(prefix: str, quote: str, body: str) -> str:
         return body
     if quote == '"' and not prefix:
         try:
-            return str(json.loads(f'"{body}"'))
+            return str(json.loads(f'"{body}"', strict=False))  # line breaks need no escape
         except ValueError:
             pass  # not JSON, so the escapes are read as Python's
     return _ESCAPE.sub(_escaped_character, body)

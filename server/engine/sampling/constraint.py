@@ -1,4 +1,4 @@
-"""The interface of constraints on the next tokens, and their bitmask."""
+"""Defines the interface of constraints and the bitmask of allowed tokens."""
 
 from __future__ import annotations
 
@@ -8,37 +8,47 @@ import numpy as np
 import numpy.typing as npt
 
 Bitmask = npt.NDArray[np.int32]
-"""int32 [mask_words(vocab)], one bit per token.
+"""The type of a bitmask over tokens: int32 [mask_words(vocab)].
 
-Bit i % 32 of word i // 32 says whether token i may come next.
+Bit i % 32 of word i // 32 is set if token i may come next.
 """
 
 
 class Constraint(Protocol):
-    """Decides which tokens of one sequence may come next. Not thread-safe.
+    """The interface of a constraint on the next tokens of one sequence.
 
-    An LfmServeError raised by any method ends only that sequence.
+    A constraint is not thread-safe. If a method raises LfmServeError, only that sequence ends.
     """
 
     def mask(self, out: Bitmask) -> bool:
-        """Write the allowed tokens, at least one, to `out`.
+        """Write the set of allowed tokens to `out`.
 
-        Returns False, with `out` unchanged, if all are allowed.
+        The set has at least one token. Returns False and leaves `out` unchanged if all tokens are allowed, otherwise
+        True.
         """
 
     def commit(self, token: int) -> None:
-        """Advance by `token`, which must be allowed."""
+        """Advance the constraint by one token.
+
+        `token`: the next token of the sequence; must be allowed.
+        """
 
     def forced_tokens(self) -> list[int]:
-        """Return the tokens that must come next, in order, without advancing."""
+        """Return the tokens that must come next, in order.
+
+        Does not advance the constraint.
+        """
 
 
 def mask_words(vocab_size: int) -> int:
-    """Return the length of a Bitmask for `vocab_size` tokens."""
+    """Return the length of a bitmask for `vocab_size` tokens."""
     return (vocab_size + 31) // 32
 
 
 def forbid(logits: npt.NDArray[np.float32], mask: Bitmask) -> None:
-    """Set the logits [vocab] of tokens that `mask` does not allow to -inf, in place."""
+    """Set the logits of all tokens that are not in `mask` to -inf, in place.
+
+    `logits`: float32 [vocab].
+    """
     bits = np.unpackbits(mask.view(np.uint8), bitorder="little", count=len(logits))
     np.putmask(logits, bits == 0, -np.inf)

@@ -1,6 +1,8 @@
-"""Turns logits into tokens: the drawn ones, and those that constraints force."""
+"""Turns logits into drawn tokens and the tokens that constraints force."""
 
 from __future__ import annotations
+
+import logging
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +12,9 @@ from server.engine.sampling.logprobs import Logits
 from server.engine.sampling.sample import sample
 from server.engine.sequence import Sequence
 from server.engine.types import TokenLogprobs
-from server.errors import LfmServeError, StepFailedError
+from server.errors import InvalidRequestError, LfmServeError, StepFailedError
+
+log = logging.getLogger(__name__)
 
 Draw = tuple[int, TokenLogprobs | None]
 """A token and, if the request wants them, its log-probabilities."""
@@ -19,15 +23,15 @@ Draw = tuple[int, TokenLogprobs | None]
 def draw(
     logits: Logits, sequences: list[Sequence], unknown_ids: npt.NDArray[np.int64], min_forced: float
 ) -> list[list[Draw] | LfmServeError]:
-    """Draw the next tokens of each sequence. Modifies `logits`.
+    """Draw the next tokens of each sequence.
 
-    `logits`: float32 [B, vocab], one row per sequence.
+    `logits`: float32 [B, vocab], one row per sequence; modified in place.
     `unknown_ids`: int64 token ids that are never drawn.
-    `min_forced`: the tokens that a constraint forces after the drawn one are returned too, if all of them together are
-    at least this many.
+    `min_forced`: threshold for forced tokens. Tokens that a constraint forces after the drawn token are returned too if
+    the drawn token and the forced tokens together are at least this many.
 
-    Returns the tokens of each sequence, or the error that ends it: logits that are not finite, or a constraint that
-    fails. An error in one row does not affect the others.
+    Returns, for each sequence, its tokens or the error that ends it. A sequence ends with an error if its logits are
+    not finite, if its constraint fails, or if no token is allowed. An error in one row does not affect other rows.
     """
     finite = np.isfinite(logits.max(axis=1))
     logits[:, unknown_ids] = -np.inf
@@ -39,19 +43,39 @@ def draw(
         try:
             masks.append(_mask(sequences[i], logits.shape[1]))
             rows.append(i)
-        except LfmServeError as error:
-            draws[i] = error
+        except BaseException as error:
+            draws[i] = _row_error(sequences[i], error)
     drawn = sample(logits if len(rows) == len(draws) else logits[rows], [sequences[i] for i in rows], masks)
     for i, first in zip(rows, drawn, strict=True):
         try:
-            draws[i] = [first, *_forced_draws(sequences[i], first[0], min_forced)]
-        except LfmServeError as error:
-            draws[i] = error
+            draws[i] = _no_token_allowed() if first is None else _with_forced(sequences[i], first, min_forced)
+        except BaseException as error:
+            draws[i] = _row_error(sequences[i], error)
     return draws
 
 
+def _row_error(sequence: Sequence, error: BaseException) -> LfmServeError:
+    """Return the error that ends one sequence.
+
+    `error`: exception that the constraint raised. The compiled code of a constraint reports its internal faults as
+    BaseException, which must not end the worker's thread.
+    """
+    if isinstance(error, LfmServeError):
+        return error
+    log.error("The constraint of request %s failed.", sequence.request.context.id, exc_info=error)
+    return StepFailedError("The constraint failed on this request; the server's log has the cause.")
+
+
+def _no_token_allowed() -> InvalidRequestError:
+    return InvalidRequestError(
+        "No token can come next: the grammar, min_tokens with stop_token_ids, and the tokens that the model does not "
+        "use leave none.",
+        code="no_token_allowed",
+    )
+
+
 def _mask(sequence: Sequence, vocab_size: int) -> Bitmask | None:
-    """Return the mask of a sequence's constraint; None if every token is allowed."""
+    """Return the mask of a sequence's constraint, or None if all tokens are allowed."""
     constraint = sequence.request.constraint
     if constraint is None:
         return None
@@ -59,24 +83,25 @@ def _mask(sequence: Sequence, vocab_size: int) -> Bitmask | None:
     return mask if constraint.mask(mask) else None
 
 
-def _forced_draws(sequence: Sequence, token: int, min_forced: float) -> list[Draw]:
-    """Commit `token` to the constraint, and the tokens forced after it.
+def _with_forced(sequence: Sequence, first: Draw, min_forced: float) -> list[Draw]:
+    """Commit the drawn token and the tokens forced after it to the constraint.
 
-    Returns the forced tokens, without `token`. If `token` and the forced tokens are fewer than `min_forced`, or if the
-    request wants log-probabilities, which take logits for each token, forced tokens are neither committed nor returned.
+    Returns the drawn token, followed by the forced tokens. Forced tokens are neither committed nor returned if they and
+    the drawn token together are fewer than `min_forced`. The same applies if the request wants log-probabilities, since
+    these require logits for each token.
     """
-    request = sequence.request
+    request, token = sequence.request, first[0]
     if request.constraint is None:
-        return []
+        return [first]
     request.constraint.commit(token)
     room = request.max_tokens - sequence.generated - 1
     if token in request.stop_token_ids or request.sampling.top_logprobs is not None or min_forced > 1 + room:
-        return []
+        return [first]
     forced = request.constraint.forced_tokens()[:room]
     if 1 + len(forced) < min_forced:
-        return []
+        return [first]
     for follower in forced:
         request.constraint.commit(follower)
     if request.sampling.temperature > 0:
-        sequence.rng.random(len(forced))  # so that a seed draws the same as without forced tokens
-    return [(follower, None) for follower in forced]
+        sequence.rng.random(len(forced))  # so that later draws are the same as without forced tokens
+    return [first, *((follower, None) for follower in forced)]

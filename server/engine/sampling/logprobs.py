@@ -1,4 +1,4 @@
-"""Natural log-probabilities from the model's unmodified logits."""
+"""Computes natural log-probabilities from the model's unmodified logits."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ Logits = npt.NDArray[np.float32]
 
 
 def score(logits: Logits, tokens: npt.NDArray[np.int64], alternatives: int) -> list[TokenLogprobs]:
-    """Return the log-probability of each of `tokens` [N].
+    """Return the log-probabilities of `tokens`.
 
     `logits`: float32 [N, vocab]; row i predicts `tokens[i]`.
-    `alternatives`: number of likeliest tokens to return with each, with their log-probabilities.
+    `tokens`: int64 [N].
+    `alternatives`: number of the likeliest tokens to return, with their log-probabilities, for each position.
 
-    Raises StepFailedError if a row is not finite.
+    Raises StepFailedError if the logits of a row are not finite.
     """
     if not np.isfinite(logits.max(axis=1)).all():
         raise StepFailedError("The model gave no finite logits for this request.")
@@ -30,18 +31,19 @@ def score(logits: Logits, tokens: npt.NDArray[np.int64], alternatives: int) -> l
 def token_logprobs(row: Logits, normalizer: float, token: int, top: npt.NDArray[np.int64]) -> TokenLogprobs:
     """Return the log-probabilities of `token` and of the ids in `top`.
 
+    `row`: float32 [vocab], the unmodified logits.
     `normalizer`: `log_sum_exp(row)`.
     """
     return TokenLogprobs(float(row[token] - normalizer), tuple((int(t), float(row[t] - normalizer)) for t in top))
 
 
 def log_sum_exp(row: Logits) -> float:
-    """Return log(sum(exp(row))) of a row [vocab], summed in float64."""
+    """Return log(sum(exp(row))) of a row [vocab], computed in float64."""
     return float(np.log(np.exp(row - row.max(), dtype=np.float64).sum()) + row.max())
 
 
 def likeliest(row: Logits, count: int) -> npt.NDArray[np.int64]:
-    """Return the `count` likeliest ids of a row [vocab], the likeliest first."""
+    """Return the ids of the `count` largest logits of a row, the largest first."""
     if count == 0:
         return np.empty(0, np.int64)
     ids = np.argpartition(row, -count)[-count:]

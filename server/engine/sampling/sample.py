@@ -1,8 +1,8 @@
 """Draws the next token of every row of a batch from its logits.
 
 Applies, in this order: logit_bias, penalties, masks, temperature, top_k, top_p, min_p, and one draw. Operations on the
-whole vocabulary run on all rows at once; the few candidates left by the filters are processed row by row. The other
-rows never affect what a row draws.
+whole vocabulary run on all rows at once. The few candidates that the filters leave are processed row by row. The token
+drawn for a row never depends on the other rows.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from server.engine.sequence import Sequence
 from server.engine.types import SamplingParams, TokenLogprobs
 
 GREEDY_TEMPERATURE = 1e-5
-"""Up to this temperature, draw the likeliest token.
+"""The highest temperature at which the likeliest token is always drawn.
 
-A logit only 0.001 lower has a weight of just e^-100 here.
+At this temperature, a logit that is only 0.001 below the largest has a relative weight of just e^-100.
 """
 
 Ids = npt.NDArray[np.int64]
@@ -30,11 +30,15 @@ LogWeights = npt.NDArray[np.floating]
 
 def sample(
     logits: Logits, sequences: Rows[Sequence], masks: Rows[Bitmask | None] = ()
-) -> list[tuple[int, TokenLogprobs | None]]:
-    """Draw one token for each row of `logits`, float32 [B, vocab]. Modifies `logits`.
+) -> list[tuple[int, TokenLogprobs | None] | None]:
+    """Draw one token for each row of `logits`.
 
-    A token is not drawn if its logit is -inf or the row's mask does not allow it; `masks` has a mask or None for each
-    row, or is empty. Log-probabilities are computed from the logits passed in.
+    `logits`: float32 [B, vocab]; modified in place.
+    `masks`: for each row, the mask of allowed tokens or None; empty if no row has a mask.
+
+    A token is not drawn if its logit is -inf or the row's mask does not allow it. Returns None for a row in which no
+    token may be drawn. Otherwise returns the token and, if the request wants them, its log-probabilities. The
+    log-probabilities are computed from the original logits.
     """
     scored = [i for i, s in enumerate(sequences) if s.request.sampling.top_logprobs is not None]
     raw_rows = {i: logits[i].copy() for i in scored}
@@ -43,15 +47,14 @@ def sample(
     best = logits.argmax(axis=1)
     tokens: list[int] = best.tolist()
     peaks = logits[np.arange(len(best)), best].astype(np.float64)
-    for i, ids, log_weights in _candidates(logits, [s.request.sampling for s in sequences], peaks):
+    drawable = np.flatnonzero(peaks > -np.inf).tolist()
+    for i, ids, log_weights in _candidates(logits, [s.request.sampling for s in sequences], peaks, drawable):
         tokens[i] = _draw(ids, log_weights, sequences[i].rng.random())
-    return [
-        (
-            token,
-            _logprobs(raw_rows[i], token, sequences[i].request.sampling.top_logprobs or 0) if i in raw_rows else None,
-        )
-        for i, token in enumerate(tokens)
-    ]
+    drawn: list[tuple[int, TokenLogprobs | None] | None] = [None] * len(sequences)
+    for i in drawable:
+        alternatives = sequences[i].request.sampling.top_logprobs
+        drawn[i] = (tokens[i], None if alternatives is None else _logprobs(raw_rows[i], tokens[i], alternatives))
+    return drawn
 
 
 def _logprobs(row: Logits, token: int, alternatives: int) -> TokenLogprobs:
@@ -63,8 +66,8 @@ def _apply_bias_and_penalties(logits: Logits, sequences: Rows[Sequence]) -> None
     repeating: list[tuple[int, Sequence]] = []
     for i, sequence in enumerate(sequences):
         params = sequence.request.sampling
-        for token, bias in params.logit_bias.items():
-            logits[i, token] += bias
+        if params.logit_bias:
+            logits[i, sequence.bias_ids] += sequence.biases
         if params.repetition_penalty != 1:
             repeating.append((i, sequence))
     if repeating:
@@ -80,7 +83,7 @@ def _apply_bias_and_penalties(logits: Logits, sequences: Rows[Sequence]) -> None
 def _penalize_repetition(logits: Logits, repeating: list[tuple[int, Sequence]]) -> None:
     """Apply the repetition penalty to prompt and answer tokens, in place.
 
-    From Keskar et al. 2019 (CTRL), computed as transformers does.
+    The penalty is from Keskar et al. 2019 (CTRL). It is computed as in transformers.
     """
     ids = [sequence.seen for _, sequence in repeating]
     lengths = [len(seen) for seen in ids]
@@ -92,7 +95,11 @@ def _penalize_repetition(logits: Logits, repeating: list[tuple[int, Sequence]]) 
 
 
 def _forbid_tokens(logits: Logits, sequences: Rows[Sequence], masks: Rows[Bitmask | None]) -> None:
-    """Set the logits of masked and too early stop tokens to -inf, in place."""
+    """Set the logits of tokens that must not be drawn to -inf, in place.
+
+    In a row with a mask, these are the tokens that the mask does not allow. In other rows, these are the stop tokens as
+    long as the answer has fewer than `min_tokens` tokens.
+    """
     for i, sequence in enumerate(sequences):
         mask = masks[i] if masks else None
         if mask is not None:
@@ -102,16 +109,18 @@ def _forbid_tokens(logits: Logits, sequences: Rows[Sequence], masks: Rows[Bitmas
 
 
 def _candidates(
-    logits: Logits, params: Rows[SamplingParams], peaks: npt.NDArray[np.float64]
+    logits: Logits, params: Rows[SamplingParams], peaks: npt.NDArray[np.float64], drawable: Rows[int]
 ) -> Iterator[tuple[int, Ids, LogWeights]]:
     """Yield (row, ids, log weights) for each row that is not greedy.
 
     `peaks`: float64 [B], the largest logit of each row.
+    `drawable`: the rows in which at least one token may be drawn.
 
-    The ids are the ones that may be drawn, ascending. Their log weights are relative to the peak, which has 0.
+    The ids are the tokens that may be drawn, in ascending order. The log weights are relative to the peak, whose log
+    weight is 0.
     """
-    drawing = [i for i, p in enumerate(params) if p.temperature > GREEDY_TEMPERATURE]
-    # min_p leaves hardly any id, so apply it first; unless top_k is set, the order does not change the result.
+    drawing = [i for i in drawable if params[i].temperature > GREEDY_TEMPERATURE]
+    # min_p leaves only few ids, so apply it first. Unless top_k is set, the order does not change the result.
     with_min_p = [i for i in drawing if params[i].min_p > 0 and params[i].top_k == 0]
     for i, ids, log_weights in _min_p_candidates(logits, params, peaks, with_min_p):
         if params[i].top_p < 1:
@@ -126,7 +135,10 @@ def _candidates(
 def _min_p_candidates(
     logits: Logits, params: Rows[SamplingParams], peaks: npt.NDArray[np.float64], rows: list[int]
 ) -> Iterator[tuple[int, Ids, LogWeights]]:
-    """Yield the candidates that min_p leaves in each of `rows`, in one pass."""
+    """Apply min_p to all of `rows` in one pass, and yield what remains.
+
+    Yields (row, ids, log weights) as `_candidates` does.
+    """
     if not rows:
         return
     temperatures = np.array([params[i].temperature for i in rows])
@@ -144,7 +156,8 @@ def _min_p_candidates(
 def _filter_row(row: Logits, params: SamplingParams, peak: float) -> tuple[Ids, LogWeights]:
     """Apply top_k, top_p and min_p to a row [vocab].
 
-    Returns the remaining ids and their log weights. If all three are off, returns every id, including those at -inf.
+    Returns the remaining ids and their log weights. If all three filters are off, returns every id, including ids whose
+    logit is -inf.
     """
     if params.top_k == 0 and params.top_p == 1 and params.min_p == 0:
         return np.arange(len(row)), (row - np.float32(peak)) * np.float32(1 / params.temperature)
@@ -159,7 +172,10 @@ def _filter_row(row: Logits, params: SamplingParams, peak: float) -> tuple[Ids, 
 
 
 def _top_k(row: Logits, k: int) -> Ids:
-    """Return the `k` likeliest ids (all if `k` is 0) that are not at -inf, ascending."""
+    """Return the ids of the `k` largest logits, in ascending order.
+
+    If `k` is 0, returns all ids. Ids whose logit is -inf are left out.
+    """
     ids = np.arange(len(row)) if k == 0 or k >= len(row) else np.sort(np.argpartition(row, -k)[-k:])
     return ids[row[ids] > -np.inf]
 
@@ -167,15 +183,17 @@ def _top_k(row: Logits, k: int) -> Ids:
 def _total_weight(row: Logits, peak: float, temperature: float) -> float:
     """Return the sum of a row's weights.
 
-    Each is computed in float32, with a relative error of 1e-7.
+    Each weight is computed in float32, with a relative error of 1e-7.
     """
     return float(np.exp((row - np.float32(peak)) * np.float32(1 / temperature)).sum(dtype=np.float64))
 
 
 def _nucleus(ids: Ids, log_weights: LogWeights, needed: float) -> tuple[Ids, LogWeights]:
-    """Return the smallest set of likeliest ids with a weight of `needed`.
+    """Return the smallest set of the likeliest ids that has enough weight.
 
-    From Holtzman et al. 2020. Returns all ids if even their total weight is smaller.
+    This is nucleus sampling (Holtzman et al. 2020).
+
+    `needed`: the weight that the set must have. If all ids together have less, all ids are returned.
     """
     weights = np.exp(log_weights)
     # The nucleus nearly always lies within the few hundred likeliest ids, so try to sort only those.
@@ -190,7 +208,10 @@ def _nucleus(ids: Ids, log_weights: LogWeights, needed: float) -> tuple[Ids, Log
 
 
 def _draw(ids: Ids, log_weights: LogWeights, uniform: float) -> int:
-    """Draw one of `ids` by inverse transform sampling; `uniform` is in [0, 1)."""
+    """Draw one of `ids` by inverse transform sampling.
+
+    `uniform`: random number in [0, 1).
+    """
     if len(ids) == 1:
         return int(ids[0])
     cumulative = np.exp(log_weights).cumsum(dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Load on an OpenAI-compatible endpoint: streamed chats, when their tokens came, and what the server counted."""
+"""Streamed chats on an OpenAI-compatible endpoint, and when their tokens arrive."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import httpx
+import httpx2
 
-from benchmarks.wire import post
+from server.bench.wire import post
 
 Messages = list[dict[str, str]]
 
@@ -23,29 +23,35 @@ model more most much name need number order parameters person please plus positi
 second sent sentence server short small some speak stage state status text that there they this times token tool train
 true very want weather what when with work your
 """.split()
-"""A token each to most tokenizers, the built-in model's included."""
+"""Words of one token each in most tokenizers, including the built-in model's."""
 
 TEMPLATE_TOKENS = 10
-"""About what a chat template adds to a message."""
+"""Approximate tokens that a chat template adds to a message."""
 
 SAMPLING = {"temperature": 0.8, "top_k": 40, "top_p": 1, "min_p": 0, "repetition_penalty": 1}
-"""The same draw everywhere, whatever a server's own defaults; at random, since greedy streams fall into one rut."""
+"""Sent to every server, so that its own defaults do not matter.
+
+Not greedy, since greedy streams end up repeating one phrase.
+"""
 
 
 class RefusedError(Exception):
-    """An endpoint did not take a request, or broke it off."""
+    """An endpoint rejected a request or broke off its answer."""
 
 
 @dataclass(slots=True)
 class Stream:
-    """One streamed chat as its client sees it, filled while it runs. Times are perf_counter's, in seconds."""
+    """One streamed chat as its client sees it, updated while it runs.
+
+    Times are seconds of `time.perf_counter`.
+    """
 
     messages: Messages
     max_tokens: int
     options: dict[str, Any] = field(default_factory=SAMPLING.copy)
     sent: float = 0
     arrivals: list[tuple[float, int]] = field(default_factory=list)
-    """When something came, and how many tokens there were by then."""
+    """(arrival time, total tokens so far) of each event with tokens."""
     text: str = ""
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -64,15 +70,18 @@ class Stream:
 
     @property
     def tokens(self) -> int:
-        """So far."""
+        """Tokens received so far."""
         return self.arrivals[-1][1] if self.arrivals else 0
 
     def tokens_by(self, when: float) -> int:
-        """How many had come at a time at which some had."""
+        """Return the number of tokens received by `when`, a time after the first."""
         return max(count for arrived, count in self.arrivals if arrived <= when)
 
     def intervals(self, begin: float = 0, end: float = float("inf")) -> list[float]:
-        """Seconds from token to token within this time; those that came as one share their wait."""
+        """Return the ITLs between `begin` and `end`.
+
+        Tokens of one event share its delay equally.
+        """
         gaps = []
         for (before, had), (after, has) in zip(self.arrivals, self.arrivals[1:], strict=False):
             if begin <= before and after <= end and has > had:
@@ -80,7 +89,10 @@ class Stream:
         return gaps
 
     def take(self, event: dict[str, Any]) -> None:
-        """Note what an event brings; usage in every chunk is exact where tokens have no text of their own."""
+        """Record an event. Raises RefusedError if it is an error.
+
+        The usage in each event counts tokens exactly, even those without text of their own.
+        """
         if "error" in event:
             raise RefusedError(str(event["error"]))
         usage = event.get("usage") or {}
@@ -99,7 +111,7 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A server to ask, by its base URL (.../v1) and the name it has in tables and plots; see `connect`."""
+    """A server's base URL (.../v1), its model, and its name in tables and plots."""
 
     name: str
     url: str
@@ -107,15 +119,15 @@ class Endpoint:
 
     @classmethod
     async def connect(cls, name: str, url: str) -> Self:
-        """Ask for its model, and once for an answer: the first is slower than all others."""
-        async with httpx.AsyncClient() as client:
+        """Look up the server's model, and warm it up: the first answer is slower."""
+        async with httpx2.AsyncClient() as client:
             models = (await client.get(f"{url}/models")).raise_for_status()
         endpoint = cls(name, url, models.json()["data"][0]["id"])
         await endpoint.run(Stream(user("hello"), 8))
         return endpoint
 
     async def run(self, stream: Stream) -> Stream:
-        """Send the stream's request and follow it to its end. Raises RefusedError."""
+        """Send the stream's request and read its answer to the end. Raises RefusedError."""
         body = {"model": self.model, "messages": stream.messages, "max_tokens": stream.max_tokens, "ignore_eos": True}
         body |= {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}}
         stream.sent = time.perf_counter()
@@ -125,12 +137,15 @@ class Endpoint:
             if response.status != 200:
                 raise RefusedError(f"{response.status} {response.body.decode()[:300]}")
         if not stream.arrivals:
-            raise RefusedError("a stream without a token")
+            raise RefusedError("the stream has no token")
         return stream
 
     @contextlib.asynccontextmanager
     async def running(self, streams: Sequence[Stream]) -> AsyncIterator[None]:
-        """While these streams run: from when each has its first token, and broken off at the end."""
+        """Run `streams` during the block, and cancel them at its end.
+
+        The block starts when each stream has its first token. Raises RefusedError if one of them failed.
+        """
         tasks = [asyncio.create_task(self.run(stream)) for stream in streams]
         try:
             await until(
@@ -139,44 +154,48 @@ class Endpoint:
             yield
             for task in tasks:
                 if task.done():
-                    task.result()  # which raises what broke it
+                    task.result()  # raises the error that ended it
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def run_all(self, streams: Iterable[Stream]) -> list[Stream]:
-        """All at once."""
+        """Run all `streams` at once."""
         return await asyncio.gather(*map(self.run, streams))
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition, and look for it seldom: the server computes on the same cores."""
+    """Wait until `condition` is true; polls rarely, to leave the cores to the server."""
     while not condition():
         await asyncio.sleep(0.25)
 
 
 def user(content: str) -> Messages:
-    """A chat of one message."""
+    """Return a chat of one user message."""
     return [{"role": "user", "content": content}]
 
 
 def prompt(tokens: int, seed: object) -> str:
-    """A text that with the chat template has about so many tokens, another one for each seed from its start on."""
+    """Return a text of about `tokens` tokens, including the chat template.
+
+    Texts of different seeds share no prefix.
+    """
     return words(max(1, tokens - TEMPLATE_TOKENS), seed)
 
 
 def words(count: int, seed: object) -> str:
+    """Return `count` random words."""
     return " ".join(random.Random(str(seed)).choices(WORDS, k=count))
 
 
 def tokens_per_second(streams: Sequence[Stream]) -> float:
-    """Of what came, over the time from the first request to the last token."""
+    """Return the throughput of all streams, from the first request to the last token."""
     seconds = max(stream.end for stream in streams) - min(stream.sent for stream in streams)
     return sum(stream.tokens for stream in streams) / seconds
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value that so many percent of them do not exceed."""
+    """Return the value that `percent` percent of `values` do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]

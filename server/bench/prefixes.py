@@ -1,23 +1,22 @@
-"""How much sooner is the first token when the start of a prompt was computed before?
+"""How much does a cached prefix shorten the TTFT?
 
-A prompt that begins like one before it, for several lengths of what is alike; a conversation's second turn; clients
-whose prompts share their start; many requests with one system prompt. Each against prompts as long that share nothing.
-What the server says it took from its cache is in the table.
+Measured are prompts that share prefixes of several lengths with an earlier one, the second turn of a conversation,
+clients whose prompts share a prefix, and many requests with one system prompt; each against prompts of the same length
+that share nothing. The table also holds the cached tokens that the server reports.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.load import Endpoint, Messages, RefusedError, Stream, prompt, user, words
-from benchmarks.report import Cell, Chart, Report, refused_row
-from benchmarks.servers import Bench
+from server.bench.load import Endpoint, Messages, RefusedError, Stream, prompt, user, words
+from server.bench.report import Cell, Chart, Report, refused_row
 
 PART = "prefixes"
-QUESTION = "Time to first token against the length of what is cached"
+QUESTION = "TTFT by length of the cached prefix"
 LENGTH = 960
 CACHED = (0, 128, 256, 512, 704, 896)
 ANSWER = 8
@@ -26,45 +25,44 @@ COLUMNS = ("", "server", "cold TTFT s", "warm TTFT s", "warm to cold", "tokens f
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The same work on prompts that share nothing, and on those that begin like earlier ones."""
+    """Equally long prompts: cold ones share nothing, warm ones a cached prefix."""
 
     cold: list[Stream]
     warm: list[Stream]
 
 
-async def measure(bench: Bench) -> Report:
-    """All servers in turns; medians over the rounds' requests."""
+async def measure(endpoints: Sequence[Endpoint], rounds: int) -> Report:
+    """Measure all endpoints in turns; the report holds medians over all rounds."""
     pairs: dict[tuple[str, str], list[Pair]] = defaultdict(list)
     refusals: dict[tuple[str, str], RefusedError] = {}
     curves: dict[tuple[str, int], list[float]] = defaultdict(list)
-    async with bench.endpoints() as endpoints:
-        for turn in range(bench.rounds):
-            for endpoint in endpoints:
-                for name, scenario in SCENARIOS.items():
-                    try:
-                        pairs[name, endpoint.name].append(await scenario(endpoint, f"{turn} {name}"))
-                    except RefusedError as refusal:
-                        refusals[name, endpoint.name] = refusal
-                for cached in CACHED:
-                    curves[endpoint.name, cached].append(await _ttft_with(endpoint, cached, turn))
+    for turn in range(rounds):
+        for endpoint in endpoints:
+            for name, scenario in SCENARIOS.items():
+                try:
+                    pairs[name, endpoint.name].append(await scenario(endpoint, f"{turn} {name}"))
+                except RefusedError as refusal:
+                    refusals[name, endpoint.name] = refusal
+            for cached in CACHED:
+                curves[endpoint.name, cached].append(await _ttft_with(endpoint, cached, turn))
     rows = [_row(name, endpoint, found) for (name, endpoint), found in pairs.items()]
-    rows += [refused_row(COLUMNS, *who, refusal) for who, refusal in refusals.items()]
+    rows += [refused_row(COLUMNS, *place, refusal) for place, refusal in refusals.items()]
     series: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for (name, cached), ttfts in curves.items():
         series[name].append((cached, median(ttfts)))
-    title = f"Time to first token, prompts of {LENGTH} tokens"
-    return Report(PART, QUESTION, COLUMNS, rows, [Chart(title, "tokens cached", "seconds", dict(series))])
+    title = f"TTFT of prompts of {LENGTH} tokens"
+    return Report(PART, QUESTION, COLUMNS, rows, [Chart(title, "cached tokens", "seconds", dict(series))])
 
 
 async def second_turn(endpoint: Endpoint, seed: str) -> Pair:
-    """A conversation goes on after some 1,000 tokens; cold is another of the same length."""
+    """Continue a conversation of about 1,000 tokens; its first turn counts as cold."""
     first = await endpoint.run(Stream(user(prompt(1000, f"{seed} first")), ANSWER))
     history = [*first.messages, {"role": "assistant", "content": first.text}]
     return Pair([first], [await endpoint.run(Stream([*history, *user(words(10, seed))], ANSWER))])
 
 
 async def shared_start(endpoint: Endpoint, seed: str) -> Pair:
-    """4 clients at once, prompts of 300 tokens of which the first 256 are alike; two others had that start before."""
+    """Run 4 clients at once; 256 of their 300 tokens equal two earlier prompts'."""
     shared = prompt(256, f"{seed} shared")
     cold = await endpoint.run_all(Stream(user(prompt(300, f"{seed} cold {i}")), ANSWER) for i in range(4))
     prompts = [user(f"{shared} {words(44, f'{seed} {i}')}") for i in range(6)]
@@ -74,7 +72,7 @@ async def shared_start(endpoint: Endpoint, seed: str) -> Pair:
 
 
 async def system_prompt(endpoint: Endpoint, seed: str) -> Pair:
-    """16 requests at once with one system prompt of 256 tokens that is new to the server."""
+    """Run 16 requests at once that share a new system prompt of 256 tokens."""
 
     def chats(kind: str, shared: bool) -> list[Messages]:
         systems = [words(256, f"{seed} {kind} {0 if shared else i}") for i in range(16)]
@@ -93,7 +91,7 @@ SCENARIOS: dict[str, Callable[[Endpoint, str], Awaitable[Pair]]] = {
 
 
 async def _ttft_with(endpoint: Endpoint, cached: int, turn: int) -> float:
-    """Of a prompt that leaves an earlier one after `cached` tokens."""
+    """Return the TTFT of a prompt that shares `cached` tokens with an earlier one."""
     seed = f"{turn} {cached} curve"
     start = prompt(cached, seed) if cached else ""
     if cached:

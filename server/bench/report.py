@@ -1,4 +1,4 @@
-"""What an answer to a question is made of: a table and charts, kept as JSON, so that both can be made again."""
+"""A measurement's table and charts, saved as JSON to be rendered again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ Cell = str | float | None
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Lines over numbers or bars over names: `series` has for each name its (x, y) points, in the legend's order."""
+    """A chart of lines over numbers or bars over names.
+
+    `series` maps each name in the legend, in order, to its (x, y) points.
+    """
 
     title: str
     x: str
@@ -24,7 +27,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The answer to a part's question; `rows` under `columns`, with the ratios that count in the columns named so."""
+    """The answer to a part's question, with the machine and model it was measured on."""
 
     part: str
     question: str
@@ -44,7 +47,7 @@ class Report:
         return cls(**stored | {"charts": [Chart(**chart) for chart in stored["charts"]]})
 
     def markdown(self) -> str:
-        """The table with its question above and what it was measured on below."""
+        """Return the table, below its question and above the model and machine."""
         lines = [self.columns, ["---"] + ["---:"] * (len(self.columns) - 1)]
         lines += [[_shown(cell) for cell in row] for row in self.rows]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -52,19 +55,19 @@ class Report:
 
 
 def refused_row(columns: Sequence[str], what: str, server: str, refusal: Exception) -> list[Cell]:
-    """The row of a server that would not do it."""
+    """Return the row of a server that refused the request."""
     return [what, f"{server} refused: {str(refusal)[:120]}", *[None] * (len(columns) - 2)]
 
 
 def summarize(folder: Path, parts: Sequence[str]) -> None:
-    """Put all tables there are into one page, in the parts' order."""
+    """Write the tables of all saved `parts` to summary.md."""
     files = [folder / f"{part}.json" for part in parts]
     pages = [Report.load(file).markdown() for file in files if file.exists()]
     (folder / "summary.md").write_text("\n".join(pages), encoding="utf-8")
 
 
 def _shown(cell: Cell) -> str:
-    """Three digits that matter."""
+    """Format a cell with three significant digits."""
     if isinstance(cell, str):
         return cell
     if cell is None:

@@ -1,4 +1,7 @@
-"""A lean HTTP client for streams: what a client computes, the server on the same cores loses."""
+"""A lean HTTP client for streams.
+
+CPU that a client uses is lost to a server on the same cores.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ import pydantic_core
 
 
 class EventReader(asyncio.Protocol):
-    """Reads one response and hands out the JSON of its server-sent events; `status` is set when they begin."""
+    """Reads one response and yields its server-sent events as parsed JSON.
+
+    `status` is set before the first event. `body` holds the whole text of a response other than 200.
+    """
 
     def __init__(self) -> None:
         self.status = 0
@@ -47,10 +53,11 @@ class EventReader(asyncio.Protocol):
 
 @asynccontextmanager
 async def post(url: str, body: dict[str, Any]) -> AsyncIterator[EventReader]:
-    """Send `body` as JSON on a connection of its own, which is closed at the end."""
+    """Send `body` as JSON on a new connection, and close it at the end."""
     parts, content = urlsplit(url), pydantic_core.to_json(body)
+    address = (parts.hostname or "", parts.port or 80)
     head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
-    transport, reader = await asyncio.get_running_loop().create_connection(EventReader, parts.hostname, parts.port)
+    transport, reader = await asyncio.get_running_loop().create_connection(EventReader, *address)
     try:
         transport.write(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
         yield reader

@@ -1,29 +1,31 @@
-"""A report's charts as one SVG, readable on light and on dark pages: no background, and the ink follows the page."""
+"""Draws a report's charts as one SVG for light and dark pages."""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 from matplotlib.ticker import ScalarFormatter
 
-from benchmarks.report import Chart, Report
+from server.bench.report import Chart, Report
 
 INK = "#010203"
-"""Stands for the page's own colour of text."""
+"""A placeholder for the page's text colour."""
 
 STYLE = """<style>svg { color: #1f2328; font-family: system-ui, sans-serif }
 @media (prefers-color-scheme: dark) { svg { color: #e6edf3 } }</style>"""
 COLOURS = ("#2f81f7", "#d9730d", "#8250df", "#1a9e5c")
-"""Told apart on white and on black, by the colour-blind too."""
+"""Distinguishable on white and on black, also by colour-blind readers."""
 
-SETTINGS = {
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "lfm-serve",  # the same figures give the same file
-    "axes.prop_cycle": matplotlib.cycler(color=COLOURS, marker=("o", "s", "^", "D")),
+SETTINGS: dict[Any, Any] = {
+    "svg.fonttype": "none",  # keep text as text
+    "svg.hashsalt": "lfm-serve",  # make the file reproducible
+    "axes.prop_cycle": cycler(color=COLOURS, marker=("o", "s", "^", "D")),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlesize": 11,
@@ -34,7 +36,7 @@ SETTINGS = {
 
 
 def draw(report: Report, file: Path) -> None:
-    """Write the charts side by side."""
+    """Write the charts to `file`, side by side."""
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(4.6 * len(report.charts), 3.4), layout="constrained")
         for axes, chart in zip(figure.subplots(1, len(report.charts), squeeze=False)[0], report.charts, strict=True):
@@ -54,16 +56,16 @@ def draw(report: Report, file: Path) -> None:
 def _lines(axes: Axes, chart: Chart) -> None:
     for name, points in chart.series.items():
         axes.plot(*zip(*points, strict=True), label=name)
-    xs = sorted({x for points in chart.series.values() for x, _ in points})
+    xs = sorted({float(x) for points in chart.series.values() for x, _ in points})
     if len(xs) <= 8:
         axes.set_xticks(xs)
     axes.xaxis.set_major_formatter(ScalarFormatter())
 
 
 def _bars(axes: Axes, chart: Chart) -> None:
-    names = [name for name, _ in next(iter(chart.series.values()))]
+    names = [str(name) for name, _ in next(iter(chart.series.values()))]
     width = 0.8 / len(chart.series)
     for index, (label, points) in enumerate(chart.series.items()):
-        places = [place + (index - (len(chart.series) - 1) / 2) * width for place in range(len(names))]
-        axes.bar(places, [height for _, height in points], width * 0.9, label=label)
+        centres = [group + (index - (len(chart.series) - 1) / 2) * width for group in range(len(names))]
+        axes.bar(centres, [height for _, height in points], width * 0.9, label=label)
     axes.set_xticks(range(len(names)), names)

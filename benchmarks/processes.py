@@ -1,0 +1,32 @@
+"""Free ports for servers, and the CPU time and memory of their processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback address that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Return the memory of a process that no file backs. Linux only."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    (kilobytes,) = re.findall(r"^Anonymous: +(\d+) kB$", rollup, re.MULTILINE)
+    return int(kilobytes) * 1024
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has used, 0 if the system has no /proc."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.exists():
+        return 0
+    user_ticks, system_ticks = stat.read_text().rpartition(")")[2].split()[11:13]
+    return (int(user_ticks) + int(system_ticks)) / os.sysconf("SC_CLK_TCK")

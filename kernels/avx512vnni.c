@@ -1,0 +1,6 @@
+/* AVX-512 VNNI: streams with 256-bit `vpdpbusd`, and tiles 16 columns in a 512-bit register. */
+#define ISA lfm_avx512vnni
+#define ISA_NAME "avx512-vnni"
+#define DOT _mm256_dpbusd_epi32
+#define CUSTOM_TILE "avx512_tile.h"
+#include "x86.h"

@@ -1,0 +1,102 @@
+"""Compiles the kernels with the system's C compiler into one shared library that depends on libc alone.
+
+    python kernels/build.py [OUTPUT]
+
+CC and CFLAGS in the environment choose the compiler and add flags, as everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+SOURCES = Path(__file__).parent
+OUTPUT = SOURCES.parent / "server" / "runtime" / "native" / "lfm_kernels.so"
+FLAGS = (
+    "-std=gnu11",
+    "-O3",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-Wall",
+    "-Wextra",
+)
+COMMON = ("direct.c", "experts.c", "isa.c", "matmul.c", "operators.c", "pack.c", "portable.c", "router.c")
+AVX2 = ("-mavx2", "-mfma", "-mf16c")
+X86 = {
+    "avx2.c": AVX2,
+    "avxvnni.c": (*AVX2, "-mavxvnni"),
+    "avx512vnni.c": (*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni"),
+}
+INSTRUCTION_SETS = {"x86_64": X86, "amd64": X86}
+"""By machine: the instruction sets' files and flags. One whose flags the compiler does not know is left out."""
+
+
+class CompileError(Exception):
+    """There is no compiler, or it failed; the message says which."""
+
+
+def build(
+    output: Path = OUTPUT, flags: Sequence[str] = (), machine: str | None = None, simde: Path | None = None
+) -> Path:
+    """Compile into `output`, which is replaced as a whole, and return it. Raises CompileError.
+
+    simde: SIMDe's folder of headers, for a library that emulates on AVX2 what the CPU lacks; for tests.
+    """
+    compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
+    if shutil.which(compiler[0]) is None:
+        raise CompileError(f"there is no C compiler ({compiler[0]})")
+    every = [*FLAGS, *shlex.split(os.environ.get("CFLAGS", "")), *flags]
+    special = INSTRUCTION_SETS.get((machine or platform.machine()).lower(), {})
+    if simde is not None:
+        special = dict.fromkeys(special, (*AVX2, "-DLFM_SIMDE", f"-I{simde}"))
+        every.append("-DLFM_SIMDE")
+    known = {name: own for name, own in special.items() if _accepts([*compiler, *own])}
+    every += [f"-DLFM_{Path(name).stem.upper()}" for name in known]
+    with tempfile.TemporaryDirectory() as folder:
+        objects = []
+        for name, own in [*((name, ()) for name in COMMON), *known.items()]:
+            objects.append(str(Path(folder, name).with_suffix(".o")))
+            _run([*compiler, *every, *own, "-c", str(SOURCES / name), "-o", objects[-1]])
+        library = Path(folder, "library")
+        _run([*compiler, *every, "-shared", *objects, "-o", str(library)])
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial = output.with_suffix(".partial")
+        shutil.copyfile(library, partial)
+        partial.replace(output)  # a running server keeps the library that it has mapped
+        output.with_suffix(".sha256").write_text(hashlib.sha256(output.read_bytes()).hexdigest())
+    return output
+
+
+def remove(output: Path = OUTPUT) -> None:
+    """Remove what an earlier `build` made: it may not fit the sources any more."""
+    for path in (output, output.with_suffix(".sha256")):
+        path.unlink(missing_ok=True)
+
+
+def _accepts(command: Sequence[str]) -> bool:
+    """Whether the compiler knows the flags of `command`."""
+    check = [*command, "-x", "c", "-E", os.devnull]
+    return subprocess.run(check, capture_output=True, check=False).returncode == 0
+
+
+def _run(command: Sequence[str]) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise CompileError(f"{' '.join(command)} failed:\n{result.stderr}")
+
+
+if __name__ == "__main__":
+    try:
+        print(build(*map(Path, sys.argv[1:2])))
+    except CompileError as error:
+        sys.exit(str(error))

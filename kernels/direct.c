@@ -1,0 +1,46 @@
+/* What Python calls through ctypes: the version, the instruction sets, and the kernels on one thread. */
+#include "lfm_kernels.h"
+#include <stdlib.h>
+
+LFM_API int lfm_version(void) { return LFM_VERSION; }
+
+/* The name of an instruction set, best first; NULL after the last. */
+LFM_API const char *lfm_isa_name(int index) { return lfm_isas[index] ? lfm_isas[index]->name : NULL; }
+LFM_API int lfm_isa_runs(int index) { return lfm_runs(lfm_isas[index]); }
+
+static void in_turn(void *context, void (*part)(void *, size_t), size_t parts, void *job) {
+  (void)context;
+  for (size_t i = 0; i < parts; i++) part(job, i);
+}
+
+static void *scratch_of(size_t size) { return aligned_alloc(64, (size + 64) / 64 * 64); }
+
+/* Return 0, or 1 if there is no memory. */
+LFM_API int lfm_run_matmul(int isa, const uint8_t *data, int64_t columns, int64_t depth, int bits, int has_zero_points,
+                           const float *x, int64_t rows, const float *bias, float *y) {
+  const Matrix w = {data, columns, depth, bits / 4, has_zero_points};
+  void *scratch = scratch_of(lfm_matmul_scratch(&w, rows));
+  if (!scratch) return 1;
+  lfm_matmul(lfm_isas[isa], &w, x, rows, bias, y, scratch, in_turn, NULL);
+  free(scratch);
+  return 0;
+}
+
+LFM_API int lfm_run_experts(int isa, const uint8_t *up, const uint8_t *down, int experts, int chosen, int64_t hidden,
+                            int64_t inner, int bits, int up_zeros, int down_zeros, const float *x, const float *logits,
+                            int64_t rows, float *y) {
+  const Experts e = {{up, (inner + BLOCK - 1) / BLOCK * BLOCK * 2, hidden, bits / 4, up_zeros},
+                     {down, hidden, inner, bits / 4, down_zeros},
+                     experts, chosen, hidden, inner};
+  void *scratch = scratch_of(lfm_experts_scratch(&e, rows));
+  if (!scratch) return 1;
+  lfm_experts(lfm_isas[isa], &e, x, logits, rows, y, scratch, in_turn, NULL);
+  free(scratch);
+  return 0;
+}
+
+LFM_API void lfm_run_router(int isa, const float *weights, const float *bias, int experts, int chosen, int64_t hidden,
+                            const float *x, int64_t rows, float *y) {
+  const Router r = {weights, bias, experts, chosen, hidden};
+  lfm_route(lfm_isas[isa], &r, x, rows, y, in_turn, NULL);
+}

@@ -1,0 +1,57 @@
+/* Which instruction sets this build has and this CPU runs. */
+#include "lfm_kernels.h"
+
+const Isa *const lfm_isas[] = {
+#ifdef LFM_AVX512VNNI
+    &lfm_avx512vnni,
+#endif
+#ifdef LFM_AVXVNNI
+    &lfm_avxvnni,
+#endif
+#ifdef LFM_AVX2
+    &lfm_avx2,
+#endif
+    &lfm_portable, NULL};
+
+#ifdef LFM_AVX2
+#include <cpuid.h>
+
+/* The compiler's own check knows AVX-VNNI only from gcc 14 on. Bit 4 of EAX of leaf 7, subleaf 1. */
+static int has_avx_vnni(void) {
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+
+/* These checks include the operating system's: without its support for the registers no feature counts. */
+static int runs_x86(const Isa *isa) {
+  __builtin_cpu_init();
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) return 0;
+  if (isa == &lfm_avx2) return 1;
+#ifdef LFM_AVXVNNI
+  if (isa == &lfm_avxvnni) return has_avx_vnni();
+#endif
+#ifdef LFM_AVX512VNNI
+  if (isa == &lfm_avx512vnni)
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+#endif
+  return 0;
+}
+#endif
+
+int lfm_runs(const Isa *isa) {
+  if (isa == &lfm_portable) return 1;
+#ifdef LFM_SIMDE
+  return 1; /* emulated */
+#elif defined(LFM_AVX2)
+  return runs_x86(isa);
+#else
+  return 0;
+#endif
+}
+
+const Isa *lfm_best_isa(void) {
+  const Isa *const *isa = lfm_isas;
+  while (!lfm_runs(*isa)) isa++;
+  return *isa;
+}

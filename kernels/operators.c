@@ -1,0 +1,344 @@
+/* The operators of domain `lfm` as onnxruntime calls them: they check shapes, find scratch memory and let the kernels
+   run on onnxruntime's own threads.
+
+     MatMul   x float [..., depth], packed weights, optional bias [columns] -> [..., columns]
+              attributes columns, depth, bits, zero_points
+     Experts  x float [..., hidden], logits [rows, experts], packed up, packed down -> as x
+              attributes experts, chosen, hidden, inner, bits, up_zero_points, down_zero_points
+     Router   x float [..., hidden], weights [experts, hidden], optional bias [experts] -> [rows, experts]
+              attribute chosen; with 0 the shape is [..., experts]
+   The attribute `isa`, an index of lfm_isas, chooses an instruction set; without it the best that the CPU has. */
+#include "lfm_kernels.h"
+#include "ort_api.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { MAX_DIMS = 8, MAX_INPUTS = 4 };
+
+typedef struct {
+  OrtApi api;
+  const Isa *isa;
+  void *memory;
+  Matrix matrix;
+  Experts experts;
+  int64_t chosen;
+} Kernel;
+
+typedef struct {
+  const void *data;
+  int64_t dims[MAX_DIMS];
+  size_t rank;
+} Tensor;
+
+#define TRY(call) \
+  do { \
+    OrtStatus *status_ = (call); \
+    if (status_) return status_; \
+  } while (0)
+#define REQUIRE(api, condition, message) \
+  do { \
+    if (!(condition)) return ORT(api, CreateStatus)(ORT_INVALID_ARGUMENT, "lfm kernels: " message); \
+  } while (0)
+
+static OrtStatus *read_input(const Kernel *k, void *context, size_t index, Tensor *tensor) {
+  const void *value = NULL;
+  void *info;
+  TRY(ORT(k->api, KernelContext_GetInput)(context, index, &value));
+  *tensor = (Tensor){0};
+  if (!value) return NULL; /* left out */
+  TRY(ORT(k->api, GetTensorMutableData)((void *)value, (void **)&tensor->data));
+  TRY(ORT(k->api, GetTensorTypeAndShape)(value, &info));
+  OrtStatus *status = ORT(k->api, GetDimensionsCount)(info, &tensor->rank);
+  if (!status && tensor->rank <= MAX_DIMS) status = ORT(k->api, GetDimensions)(info, tensor->dims, tensor->rank);
+  ORT(k->api, ReleaseTensorTypeAndShapeInfo)(info);
+  TRY(status);
+  REQUIRE(k->api, tensor->rank <= MAX_DIMS, "too many dimensions");
+  return NULL;
+}
+
+static OrtStatus *read_inputs(const Kernel *k, void *context, size_t count, Tensor *tensors) {
+  size_t given;
+  TRY(ORT(k->api, KernelContext_GetInputCount)(context, &given));
+  for (size_t i = 0; i < count; i++) {
+    tensors[i] = (Tensor){0};
+    if (i < given) TRY(read_input(k, context, i, &tensors[i]));
+  }
+  REQUIRE(k->api, tensors[0].rank > 0, "the first input is a scalar");
+  return NULL;
+}
+
+static int64_t elements(const Tensor *t, size_t dims) {
+  int64_t count = 1;
+  for (size_t i = 0; i < dims; i++) count *= t->dims[i];
+  return count;
+}
+
+static int64_t rows_of(const Tensor *x) { return elements(x, x->rank - 1); }
+
+static OrtStatus *make_output(const Kernel *k, void *context, const int64_t *dims, size_t rank, float **data) {
+  void *value;
+  TRY(ORT(k->api, KernelContext_GetOutput)(context, 0, dims, rank, &value));
+  return ORT(k->api, GetTensorMutableData)(value, (void **)data);
+}
+
+typedef struct {
+  const Kernel *kernel;
+  void *context;
+  OrtStatus *status; /* the first that failed */
+} Threads;
+
+static void parallel(void *opaque, void (*part)(void *, size_t), size_t parts, void *job) {
+  Threads *threads = opaque;
+  if (!threads->status && parts)
+    threads->status = ORT(threads->kernel->api, KernelContext_ParallelFor)(threads->context, part, parts, 0, job);
+}
+
+/* Scratch memory comes from onnxruntime's arena and goes back to it after the operator. */
+typedef struct {
+  void *allocator, *data;
+} Scratch;
+
+static OrtStatus *take_scratch(const Kernel *k, void *context, size_t size, Scratch *scratch) {
+  scratch->data = NULL;
+  TRY(ORT(k->api, KernelContext_GetAllocator)(context, k->memory, &scratch->allocator));
+  OrtStatus *status = ORT(k->api, AllocatorAlloc)(scratch->allocator, size + 64, &scratch->data);
+  if (status) ORT(k->api, ReleaseAllocator)(scratch->allocator);
+  return status;
+}
+
+static void *aligned(const Scratch *scratch) { return (void *)(((uintptr_t)scratch->data + 63) & ~(uintptr_t)63); }
+
+static OrtStatus *give_back(const Kernel *k, Scratch *scratch) {
+  OrtStatus *status = ORT(k->api, AllocatorFree)(scratch->allocator, scratch->data);
+  ORT(k->api, ReleaseAllocator)(scratch->allocator);
+  return status;
+}
+
+static int has_bytes(const Tensor *t, const Matrix *w, int64_t count) {
+  return elements(t, t->rank) == count * groups(w) * (int64_t)group_bytes(w);
+}
+
+static OrtStatus *compute_matmul(void *opaque, void *context) {
+  const Kernel *k = opaque;
+  Tensor in[3];
+  float *y;
+  TRY(read_inputs(k, context, 3, in));
+  Matrix w = k->matrix;
+  w.data = in[1].data;
+  REQUIRE(k->api, in[0].dims[in[0].rank - 1] == w.depth, "MatMul: the last dimension is not `depth`");
+  REQUIRE(k->api, has_bytes(&in[1], &w, 1), "MatMul: packed weights of another size");
+  REQUIRE(k->api, !in[2].rank || elements(&in[2], in[2].rank) == w.columns, "MatMul: a bias of another size");
+  const int64_t rows = rows_of(&in[0]);
+  in[0].dims[in[0].rank - 1] = w.columns;
+  TRY(make_output(k, context, in[0].dims, in[0].rank, &y));
+  if (!rows) return NULL;
+  Scratch scratch;
+  TRY(take_scratch(k, context, lfm_matmul_scratch(&w, rows), &scratch));
+  Threads threads = {k, context, NULL};
+  lfm_matmul(k->isa, &w, in[0].data, rows, in[2].data, y, aligned(&scratch), parallel, &threads);
+  OrtStatus *status = give_back(k, &scratch);
+  return threads.status ? threads.status : status;
+}
+
+static OrtStatus *compute_experts(void *opaque, void *context) {
+  const Kernel *k = opaque;
+  Tensor in[4];
+  float *y;
+  TRY(read_inputs(k, context, 4, in));
+  Experts e = k->experts;
+  e.up.data = in[2].data, e.down.data = in[3].data;
+  const int64_t rows = rows_of(&in[0]);
+  REQUIRE(k->api, in[0].dims[in[0].rank - 1] == e.hidden, "Experts: the last dimension is not `hidden`");
+  REQUIRE(k->api, elements(&in[1], in[1].rank) == rows * e.experts, "Experts: logits of another size");
+  REQUIRE(k->api, has_bytes(&in[2], &e.up, e.experts) && has_bytes(&in[3], &e.down, e.experts),
+          "Experts: packed weights of another size");
+  REQUIRE(k->api, rows < INT32_MAX, "Experts: too many rows");
+  TRY(make_output(k, context, in[0].dims, in[0].rank, &y));
+  if (!rows) return NULL;
+  Scratch scratch;
+  TRY(take_scratch(k, context, lfm_experts_scratch(&e, rows), &scratch));
+  Threads threads = {k, context, NULL};
+  lfm_experts(k->isa, &e, in[0].data, in[1].data, rows, y, aligned(&scratch), parallel, &threads);
+  OrtStatus *status = give_back(k, &scratch);
+  return threads.status ? threads.status : status;
+}
+
+static OrtStatus *compute_router(void *opaque, void *context) {
+  const Kernel *k = opaque;
+  Tensor in[3];
+  float *y;
+  TRY(read_inputs(k, context, 3, in));
+  const int64_t hidden = in[0].dims[in[0].rank - 1], rows = rows_of(&in[0]);
+  REQUIRE(k->api, in[1].rank == 2 && in[1].dims[1] == hidden, "Router: weights of another shape");
+  const int64_t experts = in[1].dims[0];
+  REQUIRE(k->api, experts > 0 && experts <= MAX_EXPERTS && k->chosen <= experts, "Router: too few or too many experts");
+  REQUIRE(k->api, !in[2].rank || elements(&in[2], in[2].rank) == experts, "Router: a bias of another size");
+  const Router router = {in[1].data, in[2].data, (int)experts, (int)k->chosen, hidden};
+  in[0].dims[in[0].rank - 1] = experts;
+  const int64_t flat[] = {rows, experts};
+  TRY(make_output(k, context, k->chosen ? flat : in[0].dims, k->chosen ? 2 : in[0].rank, &y));
+  Threads threads = {k, context, NULL};
+  lfm_route(k->isa, &router, in[0].data, rows, y, parallel, &threads);
+  return threads.status;
+}
+
+/* An attribute's value within limits, `missing` if the node has none of that name. */
+static OrtStatus *read_attribute(OrtApi api, const void *info, const char *name, int64_t missing, int64_t least,
+                                 int64_t most, int64_t *value) {
+  OrtStatus *status = ORT(api, KernelInfoGetAttribute_int64)(info, name, value);
+  if (status) {
+    ORT(api, ReleaseStatus)(status);
+    *value = missing;
+  }
+  REQUIRE(api, *value >= least && *value <= most, "an attribute is missing or out of range");
+  return NULL;
+}
+
+enum { MAX_SIZE = 1 << 28, NO_VALUE = -1 };
+
+static OrtStatus *read_kernel(Kernel *k, const void *info) {
+  int64_t isa, is_expert, bits, up_zeros, down_zeros, zeros, experts;
+  int64_t count = 0;
+  while (lfm_isas[count]) count++;
+  TRY(read_attribute(k->api, info, "isa", NO_VALUE, NO_VALUE, count - 1, &isa));
+  k->isa = isa < 0 ? lfm_best_isa() : lfm_isas[isa];
+  REQUIRE(k->api, lfm_runs(k->isa), "this CPU lacks the instruction set");
+  TRY(read_attribute(k->api, info, "chosen", 0, 0, MAX_EXPERTS, &k->chosen));
+  TRY(read_attribute(k->api, info, "bits", 4, 4, 8, &bits));
+  REQUIRE(k->api, bits == 4 || bits == 8, "bits are 4 or 8");
+  const int planes = (int)bits / 4;
+  TRY(read_attribute(k->api, info, "columns", 0, 0, MAX_SIZE, &k->matrix.columns));
+  TRY(read_attribute(k->api, info, "depth", 0, 0, MAX_SIZE, &k->matrix.depth));
+  TRY(read_attribute(k->api, info, "zero_points", 0, 0, 1, &zeros));
+  k->matrix.planes = planes, k->matrix.has_zero_points = (int)zeros;
+  TRY(read_attribute(k->api, info, "experts", 0, 0, MAX_EXPERTS, &experts));
+  is_expert = experts > 0;
+  Experts *e = &k->experts;
+  e->experts = (int)experts, e->chosen = (int)k->chosen;
+  TRY(read_attribute(k->api, info, "hidden", 0, is_expert, MAX_SIZE, &e->hidden));
+  TRY(read_attribute(k->api, info, "inner", 0, is_expert, MAX_SIZE, &e->inner));
+  TRY(read_attribute(k->api, info, "up_zero_points", 0, 0, 1, &up_zeros));
+  TRY(read_attribute(k->api, info, "down_zero_points", 0, 0, 1, &down_zeros));
+  REQUIRE(k->api, !is_expert || (e->chosen > 0 && e->chosen <= e->experts), "Experts: `chosen` is out of range");
+  e->up = (Matrix){NULL, (e->inner + BLOCK - 1) / BLOCK * BLOCK * 2, e->hidden, planes, (int)up_zeros};
+  e->down = (Matrix){NULL, e->hidden, e->inner, planes, (int)down_zeros};
+  return NULL;
+}
+
+static void destroy_kernel(void *opaque) {
+  Kernel *k = opaque;
+  if (k->memory) ORT(k->api, ReleaseMemoryInfo)(k->memory);
+  free(k);
+}
+
+static OrtStatus *create_kernel(const OrtCustomOp *op, OrtApi api, const void *info, void **kernel) {
+  (void)op;
+  Kernel *k = calloc(1, sizeof *k);
+  REQUIRE(api, k, "out of memory");
+  k->api = api;
+  OrtStatus *status = read_kernel(k, info);
+  if (!status) status = ORT(api, CreateCpuMemoryInfo)(ORT_ARENA, ORT_DEFAULT_MEMORY, &k->memory);
+  if (status)
+    destroy_kernel(k);
+  else
+    *kernel = k;
+  return status;
+}
+
+/* An operator and the interface that its shape function, which gets none, needs. */
+typedef struct {
+  OrtCustomOp op;
+  OrtApi api;
+} Operator;
+
+/* Sizes that onnxruntime does not know need a name each, else they would count as -1. */
+static const char *unknown_size(char *name, size_t size) {
+  static unsigned counter;
+  snprintf(name, size, "lfm.unknown.%u", __atomic_fetch_add(&counter, 1, __ATOMIC_RELAXED));
+  return name;
+}
+
+/* The output has the first input's shape, but for the last dimension if `last` is positive. */
+static OrtStatus *set_shape(OrtApi api, void *context, void *output, int64_t last) {
+  int64_t dims[MAX_DIMS];
+  const char *names[MAX_DIMS];
+  char unknown[MAX_DIMS][32];
+  size_t rank;
+  void *input;
+  TRY(ORT(api, ShapeInferContext_GetInputTypeShape)(context, 0, &input));
+  TRY(ORT(api, GetDimensionsCount)(input, &rank));
+  if (rank == 0 || rank > MAX_DIMS) return NULL; /* unknown */
+  TRY(ORT(api, GetDimensions)(input, dims, rank));
+  TRY(ORT(api, GetSymbolicDimensions)(input, names, rank));
+  if (last > 0) dims[rank - 1] = last, names[rank - 1] = "";
+  for (size_t i = 0; i < rank; i++)
+    if (dims[i] < 0 && !names[i][0]) names[i] = unknown_size(unknown[i], sizeof unknown[i]);
+  TRY(ORT(api, SetTensorElementType)(output, ORT_FLOAT));
+  TRY(ORT(api, SetDimensions)(output, dims, rank));
+  TRY(ORT(api, SetSymbolicDimensions)(output, names, rank));
+  return ORT(api, ShapeInferContext_SetOutputTypeShape)(context, 0, output);
+}
+
+static OrtStatus *infer_shape(const OrtCustomOp *op, void *context, int64_t last) {
+  OrtApi api = ((const Operator *)(const void *)op)->api;
+  void *output;
+  TRY(ORT(api, CreateTensorTypeAndShapeInfo)(&output));
+  OrtStatus *status = set_shape(api, context, output, last);
+  ORT(api, ReleaseTensorTypeAndShapeInfo)(output);
+  return status;
+}
+
+static OrtStatus *shape_as_input(const OrtCustomOp *op, void *context) { return infer_shape(op, context, 0); }
+
+static OrtStatus *shape_of_matmul(const OrtCustomOp *op, void *context) {
+  OrtApi api = ((const Operator *)(const void *)op)->api;
+  const void *attribute;
+  int64_t columns;
+  size_t size;
+  TRY(ORT(api, ShapeInferContext_GetAttribute)(context, "columns", &attribute));
+  TRY(ORT(api, ReadOpAttr)(attribute, ORT_ATTRIBUTE_INT, &columns, sizeof columns, &size));
+  return infer_shape(op, context, columns);
+}
+
+static const char *matmul_name(const OrtCustomOp *op) { return (void)op, "MatMul"; }
+static const char *experts_name(const OrtCustomOp *op) { return (void)op, "Experts"; }
+static const char *router_name(const OrtCustomOp *op) { return (void)op, "Router"; }
+static const char *any_provider(const OrtCustomOp *op) { return (void)op, NULL; }
+static size_t three_inputs(const OrtCustomOp *op) { return (void)op, 3; }
+static size_t four_inputs(const OrtCustomOp *op) { return (void)op, 4; }
+static size_t one_output(const OrtCustomOp *op) { return (void)op, 1; }
+static int matmul_type(const OrtCustomOp *op, size_t i) { return (void)op, i == 1 ? ORT_UINT8 : ORT_FLOAT; }
+static int experts_type(const OrtCustomOp *op, size_t i) { return (void)op, i >= 2 ? ORT_UINT8 : ORT_FLOAT; }
+static int float_type(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, ORT_FLOAT; }
+static int third_optional(const OrtCustomOp *op, size_t i) { return (void)op, i == 2 ? ORT_OPTIONAL : ORT_REQUIRED; }
+static int required(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, ORT_REQUIRED; }
+static int default_memory(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, ORT_DEFAULT_MEMORY; }
+static int one(const OrtCustomOp *op) { return (void)op, 1; }
+
+#define OPERATOR(name_, type, inputs, characteristic, compute, shape) \
+  {.op = {.version = ORT_API_VERSION, .GetName = name_, .GetExecutionProviderType = any_provider, .GetInputType = type, \
+          .GetInputTypeCount = inputs, .GetOutputType = float_type, .GetOutputTypeCount = one_output, \
+          .KernelDestroy = destroy_kernel, .GetInputCharacteristic = characteristic, \
+          .GetOutputCharacteristic = required, .GetInputMemoryType = default_memory, .GetVariadicInputMinArity = one, \
+          .GetVariadicInputHomogeneity = one, .GetVariadicOutputMinArity = one, .GetVariadicOutputHomogeneity = one, \
+          .CreateKernelV2 = create_kernel, .KernelComputeV2 = compute, .InferOutputShapeFn = shape, \
+          .GetStartVersion = one, .GetEndVersion = one}}
+
+static Operator operators[] = {
+    OPERATOR(matmul_name, matmul_type, three_inputs, third_optional, compute_matmul, shape_of_matmul),
+    OPERATOR(experts_name, experts_type, four_inputs, required, compute_experts, shape_as_input),
+    OPERATOR(router_name, float_type, three_inputs, third_optional, compute_router, NULL),
+};
+
+/* Called by onnxruntime when a session's options name this library. */
+LFM_API OrtStatus *RegisterCustomOps(void *session_options, const OrtApiBase *base) {
+  OrtApi oldest = base->GetApi(1), api = base->GetApi(ORT_API_VERSION);
+  if (!api) return ORT(oldest, CreateStatus)(ORT_INVALID_ARGUMENT, "lfm kernels: this onnxruntime is too old");
+  void *domain;
+  TRY(ORT(api, CreateCustomOpDomain)("lfm", &domain));
+  for (size_t i = 0; i < sizeof operators / sizeof *operators; i++) {
+    __atomic_store_n(&operators[i].api, api, __ATOMIC_RELAXED); /* the same for every session */
+    TRY(ORT(api, CustomOpDomain_Add)(domain, &operators[i].op));
+  }
+  return ORT(api, AddCustomOpDomain)(session_options, domain);
+}

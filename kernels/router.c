@@ -1,0 +1,51 @@
+/* An expert block's router: scores in float32, every row's sums in one order whatever rows come with it. */
+#include "lfm_kernels.h"
+#include <string.h>
+
+enum { ROWS_ALONE = 4 /* fewer rows are computed faster than threads wake up */ };
+
+typedef struct {
+  const Isa *isa;
+  const Router *r;
+  const float *x;
+  float *y;
+} Job;
+
+static float log_sigmoid(float x) { return x < 0 ? x - lfm_log(1 + lfm_exp(x)) : -lfm_log(1 + lfm_exp(-x)); }
+
+/* Turns a row's scores into logits whose softmax weighs the chosen experts as their sigmoids do: log of the sigmoid for
+   those with the largest sigmoid plus bias, and as good as minus infinity for all others. */
+static void route(const Router *r, float *row) {
+  float ranked[MAX_EXPERTS];
+  uint8_t is_chosen[MAX_EXPERTS] = {0};
+  for (int i = 0; i < r->experts; i++) {
+    if (row[i] != row[i]) { /* NaN: pass it on */
+      for (int j = 0; j < r->experts; j++) row[j] = __builtin_nanf("");
+      return;
+    }
+    ranked[i] = 1 / (1 + lfm_exp(-row[i])) + (r->bias ? r->bias[i] : 0);
+  }
+  for (int c = 0; c < r->chosen; c++) {
+    int best = -1;
+    for (int i = 0; i < r->experts; i++)
+      if (!is_chosen[i] && (best < 0 || ranked[i] > ranked[best])) best = i;
+    is_chosen[best] = 1;
+  }
+  for (int i = 0; i < r->experts; i++) row[i] = is_chosen[i] ? log_sigmoid(row[i]) : -__FLT_MAX__;
+}
+
+static void compute_row(void *opaque, size_t row) {
+  const Job *j = opaque;
+  float *y = j->y + row * (size_t)j->r->experts;
+  j->isa->dots(j->x + row * (size_t)j->r->hidden, j->r->weights, j->r->hidden, j->r->experts, y);
+  if (j->r->chosen) route(j->r, y);
+}
+
+void lfm_route(const Isa *isa, const Router *r, const float *x, int64_t rows, float *y, Parallel parallel,
+               void *context) {
+  Job job = {isa, r, x, y};
+  if (rows >= ROWS_ALONE)
+    parallel(context, compute_row, (size_t)rows, &job);
+  else
+    for (int64_t i = 0; i < rows; i++) compute_row(&job, (size_t)i);
+}

@@ -1,0 +1,304 @@
+/* Micro-kernels for x86-64 with AVX2, FMA and F16C, included by one file for each instruction set: it defines ISA, the
+   interface's name, and may define DOT, a function as `_mm256_dpbusd_epi32`, and CUSTOM_TILE, a file with a tile of its own. */
+#include "lfm_kernels.h"
+#ifdef LFM_SIMDE /* for tests on CPUs without AVX-512 */
+#define SIMDE_ENABLE_NATIVE_ALIASES
+#include <simde/x86/avx512.h>
+#include <simde/x86/f16c.h>
+#include <simde/x86/fma.h>
+#else
+#include <immintrin.h>
+#endif
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8")
+/* Keeps sums in the order and the register written here: compilers else turn them into trees that spill. */
+#define PIN(v) __asm__("" : "+x"(v))
+enum { STREAMED_ROWS = 3, CHUNK = 16 /* blocks of an unpacked panel: K 512 */, AHEAD = 2048 };
+
+/* Sums of unsigned weights times signed activations: of 16 products in int16 lanes, or of any number in int32 lanes. */
+INLINE __m256i first_sum(__m256i w, __m256i a) {
+#ifdef DOT
+  return DOT(_mm256_setzero_si256(), w, a);
+#else
+  return _mm256_maddubs_epi16(w, a);
+#endif
+}
+INLINE __m256i next_sum(__m256i sum, __m256i w, __m256i a) {
+#ifdef DOT
+  return DOT(sum, w, a);
+#else
+  return _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, a));
+#endif
+}
+INLINE __m256i widened(__m256i sum) {
+#ifdef DOT
+  return sum;
+#else
+  return _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
+#endif
+}
+
+INLINE __m256i broadcast4(const int8_t *q) { return _mm256_set1_epi32(*(const int32_t *)(const void *)q); }
+INLINE __m256i load(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
+INLINE __m256 scales8(const uint8_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p)); }
+INLINE __m256i zeros8(const uint8_t *p) {
+  return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+}
+
+INLINE void quantize_block(const float *x, int factor, Activations *out) {
+  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+  __m256 v[4];
+  __m256i most = _mm256_setzero_si256();
+  UNROLL for (int i = 0; i < 4; i++) {
+    v[i] = _mm256_loadu_ps(x + 8 * i);
+    /* As integers, magnitudes compare as they do as floats, and NaN above all of them. */
+    most = _mm256_max_epi32(most, _mm256_and_si256(_mm256_castps_si256(v[i]), magnitude));
+  }
+  __m128i m = _mm_max_epi32(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
+  m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+  m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
+  float limit = _mm_cvtss_f32(_mm_castsi128_ps(m));
+  /* Below, 127 / limit would be infinite; such a block is zero. */
+  __m256 inverse = _mm256_set1_ps(limit > 4e-37f ? 127.0f / limit : 0.0f);
+  __m256i q[4];
+  UNROLL for (int i = 0; i < 4; i++) q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
+  __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+  bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  _mm256_storeu_si256((__m256i *)(void *)out->q, bytes);
+  __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
+  __m256i sums = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+  __m128i s = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1));
+  out->bias = factor * _mm_cvtsi128_si32(s);
+  /* Infinity and NaN make the block's scale NaN, and with it every product. */
+  out->scale = limit < __builtin_inff() ? limit > 4e-37f ? limit / 127.0f : 0.0f : __builtin_nanf("");
+}
+
+static void quantize(const float *x, int64_t k, int64_t blocks, int factor, Activations *out) {
+  int64_t whole = k / BLOCK;
+  for (int64_t b = 0; b < whole; b++) quantize_block(x + b * BLOCK, factor, out + b);
+  memset(out + whole, 0, (size_t)(blocks - whole) * sizeof *out);
+  if (k % BLOCK) {
+    float rest[BLOCK] = {0};
+    memcpy(rest, x + whole * BLOCK, (size_t)(k % BLOCK) * sizeof *rest);
+    quantize_block(rest, factor, out + whole);
+  }
+}
+
+/* A block's product in floats, added to `sum`: integer sums of 8 columns, their zero points, and both scales. */
+INLINE __m256 add_block(__m256i low, __m256i high, int planes, int has_zeros, __m256i zeros, __m256 scales,
+                        const Activations *a, __m256 sum) {
+  __m256i total = widened(low);
+  if (planes == 2) total = _mm256_add_epi32(total, _mm256_slli_epi32(widened(high), 4));
+  __m256i bias = _mm256_set1_epi32(a->bias);
+  if (has_zeros) bias = _mm256_madd_epi16(zeros, bias); /* the zero point is the low half, the upper half is 0 */
+  __m256 scale = _mm256_mul_ps(scales, _mm256_set1_ps(a->scale));
+  return _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(total, bias)), scale, sum);
+}
+
+/* 1 to 3 rows x 8 columns straight from the packed weights, which are read once and in order. */
+INLINE void stream(const int rows, const int planes, const int has_zeros, int64_t count, const uint8_t *w,
+                   const Activations *const *x, float *out) {
+  const __m256i nibble = _mm256_set1_epi8(15);
+  const size_t size = superblock_bytes(planes, has_zeros), block = (size_t)planes * PLANE_BYTES;
+  const Activations *a[STREAMED_ROWS];
+  __m256 sum[STREAMED_ROWS];
+  for (int r = 0; r < rows; r++) a[r] = x[r], sum[r] = _mm256_setzero_ps();
+  for (int64_t s = 0; s < count; s++, w += size) {
+    const uint8_t *scales = w + BLOCKS * block, *zeros = scales + BLOCKS * SCALE_BYTES;
+    UNROLL for (int b = 0; b < BLOCKS; b++) {
+      __m256i total[2][STREAMED_ROWS];
+      for (int p = 0; p < planes; p++) {
+        const uint8_t *plane = w + (size_t)b * block + (size_t)p * PLANE_BYTES;
+        _mm_prefetch((const char *)plane + AHEAD, _MM_HINT_T0);
+        _mm_prefetch((const char *)plane + AHEAD + 64, _MM_HINT_T0);
+        UNROLL for (int i = 0; i < 4; i++) {
+          __m256i v = load(plane + 32 * i), l = _mm256_and_si256(v, nibble);
+          __m256i h = _mm256_and_si256(_mm256_srli_epi16(v, 4), nibble);
+          UNROLL for (int r = 0; r < rows; r++) {
+            __m256i v0 = broadcast4(a[r][b].q + 4 * i), v1 = broadcast4(a[r][b].q + 16 + 4 * i);
+            total[p][r] = next_sum(i ? next_sum(total[p][r], l, v0) : first_sum(l, v0), h, v1);
+            PIN(total[p][r]);
+          }
+        }
+      }
+      __m256 scale = scales8(scales + b * SCALE_BYTES);
+      __m256i zero = has_zeros ? zeros8(zeros + b * ZERO_BYTES) : _mm256_setzero_si256();
+      UNROLL for (int r = 0; r < rows; r++)
+        sum[r] = add_block(total[0][r], total[planes - 1][r], planes, has_zeros, zero, scale, &a[r][b], sum[r]);
+    }
+    for (int r = 0; r < rows; r++) a[r] += BLOCKS;
+  }
+  for (int r = 0; r < rows; r++) _mm256_storeu_ps(out + r * PANEL, sum[r]);
+}
+
+/* 16 columns of `CHUNK` blocks with a byte for each nibble: per block and plane 8 x 64 bytes. */
+typedef struct {
+  uint8_t q[CHUNK * 2 * 512];
+  float scales[CHUNK * PANEL];
+  int32_t zeros[CHUNK * PANEL];
+} __attribute__((aligned(64))) Panel;
+
+INLINE void unpack(const int planes, const int has_zeros, int64_t count, const uint8_t *w, int half, Panel *panel) {
+  const __m256i nibble = _mm256_set1_epi8(15);
+  const size_t size = superblock_bytes(planes, has_zeros), block = (size_t)planes * PLANE_BYTES;
+  for (int64_t s = 0; s < count; s++, w += size)
+    for (int b = 0; b < BLOCKS; b++) {
+      int64_t kb = s * BLOCKS + b;
+      for (int p = 0; p < planes; p++) {
+        uint8_t *to = panel->q + (kb * planes + p) * 512 + half * 32;
+        UNROLL for (int i = 0; i < 4; i++) {
+          __m256i v = load(w + (size_t)b * block + (size_t)p * PLANE_BYTES + 32 * i);
+          _mm256_store_si256((__m256i *)(void *)(to + i * 64), _mm256_and_si256(v, nibble));
+          v = _mm256_and_si256(_mm256_srli_epi16(v, 4), nibble);
+          _mm256_store_si256((__m256i *)(void *)(to + (i + 4) * 64), v);
+        }
+      }
+      const uint8_t *scales = w + BLOCKS * block + b * SCALE_BYTES;
+      _mm256_store_ps(panel->scales + kb * PANEL + half * GROUP, scales8(scales));
+      if (has_zeros) {
+        __m256i zeros = zeros8(w + BLOCKS * (block + SCALE_BYTES) + b * ZERO_BYTES);
+        _mm256_store_si256((__m256i *)(void *)(panel->zeros + kb * PANEL + half * GROUP), zeros);
+      }
+    }
+}
+
+/* `rows` x 16 columns of `blocks` blocks of a panel, added to out[rows][16]. */
+#ifndef CUSTOM_TILE
+enum { TILE_ROWS = 4 };
+#define FOR_TILES(DO) DO(1) DO(2) DO(3) DO(4)
+#define FOR_TILES_OF(DO, p, z) DO(1, p, z) DO(2, p, z) DO(3, p, z) DO(4, p, z)
+INLINE void tile(const int rows, const int planes, const int has_zeros, int blocks, const Panel *panel,
+                 const Activations *const *x, int64_t first, float *out) {
+  const Activations *a[TILE_ROWS];
+  for (int r = 0; r < rows; r++) a[r] = x[r] + first;
+  for (int kb = 0; kb < blocks; kb++) {
+    __m256i left[2][TILE_ROWS], right[2][TILE_ROWS];
+    for (int p = 0; p < planes; p++) {
+      const uint8_t *q = panel->q + (kb * planes + p) * 512;
+      UNROLL for (int g = 0; g < 8; g++) {
+        __m256i b0 = _mm256_load_si256((const __m256i *)(const void *)(q + g * 64));
+        __m256i b1 = _mm256_load_si256((const __m256i *)(const void *)(q + g * 64 + 32));
+        UNROLL for (int r = 0; r < rows; r++) {
+          __m256i v = broadcast4(a[r]->q + 4 * g);
+          left[p][r] = g ? next_sum(left[p][r], b0, v) : first_sum(b0, v);
+          right[p][r] = g ? next_sum(right[p][r], b1, v) : first_sum(b1, v);
+          PIN(left[p][r]);
+          PIN(right[p][r]);
+        }
+      }
+    }
+    const float *scales = panel->scales + kb * PANEL;
+    const __m256i *zeros = (const __m256i *)(const void *)(panel->zeros + kb * PANEL);
+    __m256 s0 = _mm256_load_ps(scales), s1 = _mm256_load_ps(scales + GROUP);
+    __m256i z0 = has_zeros ? zeros[0] : _mm256_setzero_si256(), z1 = has_zeros ? zeros[1] : z0;
+    UNROLL for (int r = 0; r < rows; r++) {
+      float *o = out + r * PANEL;
+      _mm256_store_ps(o, add_block(left[0][r], left[planes - 1][r], planes, has_zeros, z0, s0, a[r], _mm256_load_ps(o)));
+      _mm256_store_ps(o + GROUP, add_block(right[0][r], right[planes - 1][r], planes, has_zeros, z1, s1, a[r],
+                                           _mm256_load_ps(o + GROUP)));
+      a[r]++;
+    }
+  }
+}
+#else
+#include CUSTOM_TILE
+#endif
+
+#define FOR_FORMAT(DO, rows) DO(rows, 1, 0) DO(rows, 1, 1) DO(rows, 2, 0) DO(rows, 2, 1)
+#define STREAM(rows, planes, zeros) \
+  static void stream_##rows##_##planes##_##zeros(int64_t count, const uint8_t *w, const Activations *const *x, float *out) { \
+    stream(rows, planes, zeros, count, w, x, out); \
+  }
+#define TILE(rows, planes, zeros) \
+  static void tile_##rows##_##planes##_##zeros(int blocks, const Panel *panel, const Activations *const *x, int64_t first, \
+                                               float *out) { \
+    tile(rows, planes, zeros, blocks, panel, x, first, out); \
+  }
+#define UNPACK(rows, planes, zeros) \
+  static void unpack_##planes##_##zeros(int64_t count, const uint8_t *w, int half, Panel *panel) { \
+    unpack(planes, zeros, count, w, half, panel); \
+  }
+FOR_FORMAT(STREAM, 1) FOR_FORMAT(STREAM, 2) FOR_FORMAT(STREAM, 3)
+#define TILES(rows) FOR_FORMAT(TILE, rows)
+FOR_TILES(TILES)
+FOR_FORMAT(UNPACK, 0)
+
+typedef struct {
+  void (*stream[STREAMED_ROWS])(int64_t, const uint8_t *, const Activations *const *, float *);
+  void (*tile[TILE_ROWS])(int, const Panel *, const Activations *const *, int64_t, float *);
+  void (*unpack)(int64_t, const uint8_t *, int, Panel *);
+} Functions;
+
+#define TILE_OF(rows, p, z) tile_##rows##_##p##_##z,
+#define FUNCTIONS(p, z) \
+  {{stream_1_##p##_##z, stream_2_##p##_##z, stream_3_##p##_##z}, {FOR_TILES_OF(TILE_OF, p, z)}, unpack_##p##_##z}
+static const Functions functions[2][2] = {{FUNCTIONS(1, 0), FUNCTIONS(1, 1)}, {FUNCTIONS(2, 0), FUNCTIONS(2, 1)}};
+
+static void multiply(const Matrix *w, int64_t group, int rows, const Activations *const *x, float *out) {
+  const Functions *f = &functions[w->planes - 1][w->has_zero_points];
+  const int64_t count = superblocks(w);
+  const size_t size = superblock_bytes(w->planes, w->has_zero_points), stride = (size_t)count * size;
+  const uint8_t *data = w->data + (size_t)group * stride;
+  if (rows <= STREAMED_ROWS) {
+    f->stream[rows - 1](count, data, x, out);
+    f->stream[rows - 1](count, data + stride, x, out + GROUP);
+    return;
+  }
+  Panel panel;
+  memset(out, 0, (size_t)rows * PANEL * sizeof *out);
+  for (int64_t s = 0; s < count; s += CHUNK / BLOCKS) {
+    int64_t some = count - s < CHUNK / BLOCKS ? count - s : CHUNK / BLOCKS;
+    for (int half = 0; half < 2; half++) f->unpack(some, data + (size_t)half * stride + (size_t)s * size, half, &panel);
+    for (int r = 0; r < rows; r += TILE_ROWS) {
+      int n = rows - r < TILE_ROWS ? rows - r : TILE_ROWS;
+      f->tile[n - 1]((int)some * BLOCKS, &panel, x + r, s * BLOCKS, out + r * PANEL);
+    }
+  }
+}
+
+/* e^x to a relative 2e-7, by Cephes' polynomial. */
+INLINE __m256 exp8(__m256 x) {
+  static const float coefficients[] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 0.5f};
+  x = _mm256_min_ps(_mm256_max_ps(x, _mm256_set1_ps(-87.3f)), _mm256_set1_ps(88.3f));
+  __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  x = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
+  x = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), x);
+  __m256 p = _mm256_set1_ps(1.9875691500e-4f);
+  UNROLL for (int i = 0; i < 5; i++) p = _mm256_fmadd_ps(p, x, _mm256_set1_ps(coefficients[i]));
+  p = _mm256_fmadd_ps(_mm256_mul_ps(x, x), p, _mm256_add_ps(x, _mm256_set1_ps(1)));
+  __m256i power = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+  return _mm256_mul_ps(p, _mm256_castsi256_ps(power));
+}
+
+static void gate(const float *gates_and_ups, int rows, float *out) {
+  for (int r = 0; r < rows; r++) {
+    __m256 g = _mm256_loadu_ps(gates_and_ups + r * PANEL), u = _mm256_loadu_ps(gates_and_ups + r * PANEL + GROUP);
+    __m256 e = exp8(_mm256_sub_ps(_mm256_setzero_ps(), g));
+    __m256 silu = _mm256_div_ps(g, _mm256_add_ps(e, _mm256_set1_ps(1)));
+    _mm256_storeu_ps(out + r * BLOCK, _mm256_mul_ps(u, silu));
+  }
+}
+
+INLINE float sum8(__m256 v) {
+  __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+
+static void dots(const float *x, const float *w, int64_t k, int count, float *out) {
+  for (int i = 0; i < count; i++, w += k) {
+    __m256 sum[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
+    int64_t j = 0;
+    for (; j + 32 <= k; j += 32)
+      UNROLL for (int a = 0; a < 4; a++)
+        sum[a] = _mm256_fmadd_ps(_mm256_loadu_ps(x + j + 8 * a), _mm256_loadu_ps(w + j + 8 * a), sum[a]);
+    out[i] = sum8(_mm256_add_ps(_mm256_add_ps(sum[0], sum[1]), _mm256_add_ps(sum[2], sum[3])));
+    for (; j < k; j++) out[i] += x[j] * w[j];
+  }
+}
+
+const Isa ISA = {ISA_NAME, quantize, multiply, gate, dots};

@@ -1,0 +1,30 @@
+"""Answers HEAD on every route that answers GET."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+class HeadAsGet:
+    """Middleware that routes HEAD as GET; the connection leaves out the body.
+
+    Must be inside the request log, which then shows HEAD.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_as_head(message: Message) -> None:
+            scope["method"] = "HEAD"  # the connection reads the same scope
+            await send(message)
+
+        scope["method"] = "GET"
+        try:
+            await self._app(scope, receive, send_as_head)
+        finally:
+            scope["method"] = "HEAD"

@@ -1,0 +1,1 @@
+"""Load and measurements for any OpenAI-compatible endpoint, over HTTP alone."""

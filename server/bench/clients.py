@@ -1,0 +1,104 @@
+"""How many tokens per second and what TTFT do 1, 4 and 16 clients at once get?
+
+Each client sends its own prompt and reads the answer. All endpoints take turns, and so does the baseline, which does
+the same work without a server; the report holds medians over everything measured.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Protocol
+
+from server.bench.load import Endpoint, Stream, prompt, tokens_per_second, user
+from server.bench.report import Cell, Chart, Report
+
+PART = "clients"
+QUESTION = "Throughput and TTFT by number of clients"
+CLIENTS = (1, 4, 16)
+PROMPT, OUTPUT = 128, 32
+COLUMNS = (
+    "clients",
+    "",
+    "output tokens/s",
+    "TTFT s",
+    "ITL ms",
+    "tokens/s: ours to this",
+    "TTFT: ours to this",
+)
+
+
+class Baseline(Protocol):
+    """The same model in a bare loop, without a server."""
+
+    name: str
+
+    def prefill(self, slot: int, length: int) -> float:
+        """Prefill a prompt into an empty slot; return the seconds taken."""
+
+    def decode(self, batch: int, past: int, steps: int) -> float:
+        """Decode `steps` tokens after `past` in `batch` slots; return the seconds taken."""
+
+
+@dataclass(slots=True)
+class Figures:
+    """Tokens per second, TTFTs and ITLs of one server with one number of clients."""
+
+    rates: list[float] = field(default_factory=list)
+    ttfts: list[float] = field(default_factory=list)
+    intervals: list[float] = field(default_factory=list)
+
+    def add(self, streams: list[Stream]) -> None:
+        self.rates.append(tokens_per_second(streams))
+        self.ttfts += [stream.ttft for stream in streams]
+        self.intervals += [(stream.end - stream.start) / (stream.tokens - 1) for stream in streams]
+
+    def add_baseline(self, baseline: Baseline, clients: int) -> None:
+        waits = [baseline.prefill(slot, PROMPT) for slot in range(clients)]
+        self.ttfts += [sum(waits[: slot + 1]) for slot in range(clients)]
+        seconds = baseline.decode(clients, PROMPT, OUTPUT - 1)
+        self.rates.append(clients * OUTPUT / (sum(waits) + seconds))
+        self.intervals.append(seconds / (OUTPUT - 1))
+
+
+async def measure(endpoints: Sequence[Endpoint], rounds: int, baseline: Baseline | None = None) -> Report:
+    """Measure all endpoints and the baseline in turns.
+
+    The report's ratios compare the first endpoint with each other one. `baseline` needs as many slots as there are
+    clients, of PROMPT + OUTPUT tokens.
+    """
+    figures: dict[tuple[int, str], Figures] = defaultdict(Figures)
+    for turn in range(rounds):
+        for clients in CLIENTS:
+            for repeat in range(max(1, 4 // clients)):
+                for endpoint in endpoints:
+                    streams = await _burst(endpoint, clients, f"{turn} {repeat}")
+                    figures[clients, endpoint.name].add(streams)
+                if baseline:
+                    figures[clients, baseline.name].add_baseline(baseline, clients)
+    return _report(figures, endpoints[0].name)
+
+
+async def _burst(endpoint: Endpoint, clients: int, seed: str) -> list[Stream]:
+    prompts = [prompt(PROMPT, f"{seed} {clients} {client}") for client in range(clients)]
+    return await endpoint.run_all(Stream(user(text), OUTPUT) for text in prompts)
+
+
+def _report(figures: dict[tuple[int, str], Figures], first: str) -> Report:
+    rows: list[list[Cell]] = []
+    rates: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    ttfts: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for (clients, name), found in sorted(figures.items(), key=lambda item: item[0][0]):
+        ours = figures[clients, first]
+        rate, ttft = median(found.rates), median(found.ttfts)
+        ratios = (None, None) if found is ours else (median(ours.rates) / rate, median(ours.ttfts) / ttft)
+        rows.append([str(clients), name, rate, ttft, median(found.intervals) * 1e3, *ratios])
+        rates[name].append((clients, rate))
+        ttfts[name].append((clients, ttft))
+    charts = [
+        Chart("Output of all clients", "clients", "tokens/s", dict(rates)),
+        Chart("TTFT, median", "clients", "seconds", dict(ttfts)),
+    ]
+    return Report(PART, QUESTION, COLUMNS, rows, charts)

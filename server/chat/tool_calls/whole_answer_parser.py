@@ -1,0 +1,44 @@
+"""Parses the calls of models without call markers: an answer is calls if all of it is JSON calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from server.chat.markers import CALL_END, CALL_START
+from server.chat.tool_calls.free_parser import FreeCallParser, FreePiece, ParsedCall, ToolSignature
+
+
+class WholeAnswerParser:
+    """Splits an answer into content and calls. An answer that begins like JSON is held back until its end."""
+
+    def __init__(self, tools: Sequence[ToolSignature]) -> None:
+        self._tools = tools
+        self._text = FreeCallParser(tools)
+        self._held: list[str] = []
+        self._is_text = not tools
+        self._is_json = False
+
+    def feed(self, text: str) -> list[FreePiece]:
+        """Return the content, and each call that is complete."""
+        if self._is_text:
+            return self._text.feed(text)
+        self._held.append(text)
+        if self._is_json or not (start := "".join(self._held).lstrip()):
+            return []
+        self._is_json = start[0] in "{["
+        if self._is_json:
+            return []
+        self._is_text = True
+        return self._text.feed("".join(self._held))
+
+    def finish(self) -> list[FreePiece]:
+        """Return the calls or the text held back, because nothing follows."""
+        if self._is_text:
+            return self._text.finish()
+        answer = "".join(self._held)
+        block = FreeCallParser(self._tools)
+        pieces = [*block.feed(CALL_START + answer + CALL_END), *block.finish()]
+        calls: list[FreePiece] = [piece for piece in pieces if isinstance(piece, ParsedCall)]
+        if calls and not any(isinstance(piece, str) and piece.strip() for piece in pieces):
+            return calls
+        return [*self._text.feed(answer), *self._text.finish()]

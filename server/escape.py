@@ -1,0 +1,18 @@
+"""Makes text of clients safe to show in headers and log lines."""
+
+from __future__ import annotations
+
+import json
+
+
+def printable(text: str) -> str:
+    """Return `text` with JSON escapes for what is not printable: line breaks, control characters, lone surrogates."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
+def escaped(text: str, limit: int) -> str:
+    """Return the printable form of `text`, cut after `limit` characters."""
+    shown = printable(text[:limit])
+    return shown if len(text) <= limit and len(shown) <= limit else f"{shown[:limit]}..."

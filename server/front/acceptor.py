@@ -1,0 +1,113 @@
+"""Accepts connections as long as there are file descriptors for them.
+
+asyncio's own servers log a traceback for every connection that they fail to accept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from server.front.connection import Connection
+
+BATCH = 64
+"""Connections accepted before the event loop does something else."""
+
+PAUSE_SECONDS = 0.1
+"""Time without accepting if every connection is in use."""
+
+WARNING_SECONDS = 60.0
+"""Time between two warnings about exhausted descriptors."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Acceptor:
+    """Accepts connections on `listener` until it is closed.
+
+    At `max_open` connections it closes the one that has been idle for the longest time, so that new clients are served
+    however many others hold connections without using them. If none is idle, new connections wait in the backlog.
+
+    `protocol`: creates the protocol of a connection.
+    `connections`, `idle`: all open connections, and the idle ones in the order in which they became idle.
+    `handshake_timeout`: seconds for a TLS handshake.
+    """
+
+    listener: socket.socket
+    protocol: Callable[[], Connection]
+    connections: set[Connection]
+    idle: dict[Connection, None]
+    max_open: int
+    tls: ssl.SSLContext | None
+    handshake_timeout: float
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    _opening: dict[asyncio.Task[None], None] = field(default_factory=dict)  # the oldest first
+    _pause: asyncio.TimerHandle | None = None
+    _warned_at: float | None = None
+
+    def start(self) -> None:
+        """Start accepting."""
+        self.listener.setblocking(False)
+        self._resume()
+
+    def close(self) -> None:
+        """Stop accepting, and give up unfinished TLS handshakes."""
+        self._loop.remove_reader(self.listener)
+        if self._pause is not None:
+            self._pause.cancel()
+        for opening in list(self._opening):
+            opening.cancel()
+
+    def _resume(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self.listener, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(BATCH):
+            if len(self.connections) + len(self._opening) >= self.max_open:
+                self._make_room()
+                return
+            try:
+                accepted, _ = self.listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:  # no descriptors or no memory for sockets
+                self._make_room()
+                return
+            accepted.setblocking(False)
+            opening = self._loop.create_task(self._open(accepted))
+            self._opening[opening] = None
+            opening.add_done_callback(lambda done: self._opening.pop(done, None))
+
+    async def _open(self, accepted: socket.socket) -> None:
+        seconds = None if self.tls is None else self.handshake_timeout
+        try:
+            await self._loop.connect_accepted_socket(
+                self.protocol, accepted, ssl=self.tls, ssl_handshake_timeout=seconds
+            )
+        except OSError as error:  # a failed TLS handshake
+            logger.debug("A connection could not be opened: %s", error)
+
+    def _make_room(self) -> None:
+        """Close the connection that has been idle or in its TLS handshake for the longest time, or pause."""
+        now = time.monotonic()
+        if self._warned_at is None or now > self._warned_at + WARNING_SECONDS:
+            self._warned_at = now
+            logger.warning("%d connections are open, as many as possible: closing idle ones.", self.max_open)
+        if self.tls is not None and len(self._opening) > len(self.idle):
+            opening = next(iter(self._opening))
+            del self._opening[opening]
+            opening.cancel()
+        elif self.idle:
+            oldest = next(iter(self.idle))
+            del self.idle[oldest]
+            oldest.transport.abort()
+        else:
+            self._loop.remove_reader(self.listener)
+            self._pause = self._loop.call_later(PAUSE_SECONDS, self._resume)

@@ -1,0 +1,206 @@
+"""Which operators of a graph the native kernels compute, and how their weights lie there. Packs nothing.
+
+A known MatMulNBits becomes an lfm.MatMul, a known QMoE an lfm.Experts; a node that the kernels do not know stays as it
+is. The float32 product that an expert block's logits come from becomes an lfm.Router, with everything up to the logits
+if it is the pattern of `server.export.lfm2`: its sums then do not depend on which rows share a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from server.runtime.native.library import MatrixFormat
+from server.runtime.native.router import DOMAIN, Routers, attributes_of
+from server.runtime.native.tensors import Weights
+
+MICROSOFT = "com.microsoft"
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
+SMALLEST_BLOCK = 32
+NEGLIGIBLE = 2.0**-16
+"""A block whose scale is a smaller part of the matrix's largest may lose precision in float16."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A quantized matrix [rows, depth], or a stack of `count`, by the names of its initializers.
+
+    gated: 1 if the rows are gates and ups in turn, 2 if the gates come first, 0 if they are no such pairs.
+    """
+
+    weights: str
+    scales: str
+    zeros: str
+    form: MatrixFormat
+    rows: int
+    block: int
+    count: int = 1
+    gated: int = 0
+
+    @property
+    def packed_name(self) -> str:
+        return f"{self.weights}/packed"
+
+
+def find_matmul(node: onnx.NodeProto, weights: Weights) -> Matrix | None:
+    """The matrix of a MatMulNBits that the kernels know."""
+    if node.domain != MICROSOFT or node.op_type != "MatMulNBits":
+        return None
+    attributes = attributes_of(node)
+    depth, rows, block = attributes["K"], attributes["N"], attributes["block_size"]
+    _, packed, scales, zeros, group_index, _ = [*node.input, *[""] * 3][:6]
+    if group_index:
+        return None
+    return _matrix(weights, (packed, scales, zeros), (rows, depth), attributes.get("bits", 4), block)
+
+
+def find_experts(node: onnx.NodeProto, weights: Weights) -> tuple[Matrix, Matrix] | None:
+    """The stacks of up (gates with ups) and down matrices of a QMoE that the kernels know."""
+    if node.domain != MICROSOFT or node.op_type != "QMoE" or not _is_plain_swiglu(attributes := attributes_of(node)):
+        return None
+    names = [*node.input, *[""] * 15][:15]
+    _, _, up, up_scales, up_bias, down, down_scales, down_bias, *third, up_zeros, down_zeros, _, _ = names[:15]
+    if any((up_bias, down_bias, *third, names[14])) or up_scales not in weights or down_scales not in weights:
+        return None
+    bits, block = attributes.get("expert_weight_bits", 4), attributes.get("block_size", 0)
+    if len(weights.shape(up_scales)) != 3 or len(weights.shape(down_scales)) != 3:
+        return None
+    count, up_rows, _ = weights.shape(up_scales)
+    _, hidden, _ = weights.shape(down_scales)
+    inner, gated = up_rows // 2, attributes["swiglu_fusion"]
+    found_up = _matrix(weights, (up, up_scales, up_zeros), (up_rows, hidden), bits, block, count, gated)
+    found_down = _matrix(weights, (down, down_scales, down_zeros), (hidden, inner), bits, block, count)
+    return None if found_up is None or found_down is None else (found_up, found_down)
+
+
+def rewrite(graph: onnx.GraphProto, weights: Weights) -> list[Matrix]:
+    """Let the kernels compute what they know, in place; return the matrices to pack under their `packed_name`."""
+    matrices: dict[str, Matrix] = {}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if (matrix := find_matmul(node, weights)) is not None:
+            matrices[matrix.packed_name] = matrix
+            nodes.extend(_matmul(node, matrix, weights.data_type(matrix.scales)))
+        elif (pair := find_experts(node, weights)) is not None:
+            matrices |= {matrix.packed_name: matrix for matrix in pair}
+            nodes.extend(_experts(node, *pair, weights.data_type(pair[0].scales)))
+        else:
+            nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    Routers(graph, weights).replace([node for node in nodes if (node.domain, node.op_type) == (DOMAIN, "Experts")])
+    return list(matrices.values())
+
+
+def _is_plain_swiglu(attributes: dict[str, Any]) -> bool:
+    """silu(gate) * up of interleaved or concatenated rows, and weights that sum to one."""
+    return (
+        attributes.get("activation_type") == b"swiglu"
+        and attributes.get("swiglu_fusion") in (1, 2)
+        and attributes.get("activation_alpha", 1.0) == 1.0
+        and attributes.get("activation_beta", 0.0) == 0.0
+        and not np.isfinite(attributes.get("swiglu_limit", np.inf))
+        and attributes.get("normalize_routing_weights") == 1
+        and not attributes.get("use_sparse_mixer")
+    )
+
+
+def _matrix(
+    weights: Weights,
+    names: tuple[str, str, str],
+    shape: tuple[int, int],
+    bits: int,
+    block: int,
+    count: int = 1,
+    gated: int = 0,
+) -> Matrix | None:
+    """The matrix of these initializers, None if the kernels do not know its form."""
+    packed, scales, zeros = names
+    (rows, depth), centre = shape, 1 << bits - 1
+    if packed not in weights or bits not in (4, 8) or block < SMALLEST_BLOCK or block % SMALLEST_BLOCK:
+        return None
+    blocks = -(-depth // block)
+    if weights.data_type(packed) != TensorProto.UINT8 or weights.data_type(scales) not in FLOATS:
+        return None
+    if np.prod(weights.shape(packed)) != count * rows * blocks * block * bits // 8:
+        return None
+    if np.prod(weights.shape(scales)) != count * rows * blocks or not _fit_float16(weights.array(scales)):
+        return None
+    has_zeros = False
+    if zeros:
+        if weights.data_type(zeros) != TensorProto.UINT8:
+            return None
+        if np.prod(weights.shape(zeros)) != count * rows * -(-blocks * bits // 8):
+            return None
+        has_zeros = not _all_zeros_are(centre, weights.array(zeros), bits, blocks)
+    columns = -(-rows // 64) * 64 if gated else rows
+    return Matrix(packed, scales, zeros, MatrixFormat(columns, depth, bits, has_zeros), rows, block, count, gated)
+
+
+def _fit_float16(scales: np.ndarray[Any, Any]) -> bool:
+    with np.errstate(over="ignore"):
+        error = np.abs(scales.astype(np.float16).astype(np.float32) - scales)
+    size = np.abs(scales)
+    return bool(np.all(error <= np.maximum(size * 2.0**-10, size.max(initial=0) * NEGLIGIBLE)))
+
+
+def _all_zeros_are(centre: int, zeros: np.ndarray[Any, Any], bits: int, blocks: int) -> bool:
+    if bits == 8:
+        return bool((zeros == centre).all())
+    rows = zeros.reshape(-1, -(-blocks // 2))
+    if blocks % 2:  # the last byte's high half belongs to no block
+        return bool((rows[:, :-1] == centre * 17).all() and (rows[:, -1] & 15 == centre).all())
+    return bool((rows == centre * 17).all())
+
+
+def _in_float32(node: onnx.NodeProto, data_type: int) -> Iterator[onnx.NodeProto]:
+    """`node` between casts, if its first input and its output are float16."""
+    if data_type == TensorProto.FLOAT:
+        yield node
+        return
+    x, y = node.input[0], node.output[0]
+    node.input[0], node.output[0] = f"{y}/from", f"{y}/float32"
+    yield helper.make_node("Cast", [x], [node.input[0]], to=TensorProto.FLOAT)
+    yield node
+    yield helper.make_node("Cast", [node.output[0]], [y], to=data_type)
+
+
+def _matmul(node: onnx.NodeProto, matrix: Matrix, data_type: int) -> Iterator[onnx.NodeProto]:
+    form = matrix.form
+    sizes: dict[str, Any] = {
+        "columns": form.columns,
+        "depth": form.depth,
+        "bits": form.bits,
+        "zero_points": int(form.zero_points),
+    }
+    inputs = [node.input[0], matrix.packed_name]
+    if len(node.input) > 5 and node.input[5]:
+        inputs.append(node.input[5])
+    yield from _in_float32(
+        helper.make_node("MatMul", inputs, node.output, name=node.name, domain=DOMAIN, **sizes), data_type
+    )
+
+
+def _experts(node: onnx.NodeProto, up: Matrix, down: Matrix, data_type: int) -> Iterator[onnx.NodeProto]:
+    sizes: dict[str, Any] = {
+        "experts": up.count,
+        "chosen": attributes_of(node)["k"],
+        "hidden": down.rows,
+        "inner": down.form.depth,
+        "bits": up.form.bits,
+        "up_zero_points": int(up.form.zero_points),
+        "down_zero_points": int(down.form.zero_points),
+    }
+    logits = node.input[1]
+    if data_type != TensorProto.FLOAT:
+        logits = f"{node.output[0]}/logits"
+        yield helper.make_node("Cast", [node.input[1]], [logits], to=TensorProto.FLOAT)
+    inputs = [node.input[0], logits, up.packed_name, down.packed_name]
+    yield from _in_float32(
+        helper.make_node("Experts", inputs, node.output, name=node.name, domain=DOMAIN, **sizes), data_type
+    )

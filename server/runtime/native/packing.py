@@ -1,0 +1,182 @@
+"""Graphs for the native kernels: their weights packed in memory, or into one page-aligned file that sessions map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper
+
+from server.errors import PreparationError
+from server.runtime.graph import Graph
+from server.runtime.native.library import Library
+from server.runtime.native.operators import Matrix, rewrite
+from server.runtime.native.router import DOMAIN
+from server.runtime.native.tensors import Array, Weights
+
+PAGE = 4096
+INLINE_BYTES = 4096
+"""Initializers up to this size stay in the graph."""
+SAMPLED_COLUMNS = 16
+TOLERANCE = 1e-5
+"""Of a product's absolute sum; a sampled product is exact but for the rounding of its float32 sums."""
+
+Progress = Callable[[int], None]
+
+
+def pack_in_memory(graph: Graph, library: Library) -> Graph:
+    """`graph` with packed weights inside, for models that are small."""
+    model = onnx.load_from_string(graph.model)
+    weights = Weights(model.graph, graph.weights)
+    for matrix in _rewrite(model, weights):
+        packed = np.concatenate(list(_packed(matrix, weights, library)))
+        model.graph.initializer.append(
+            TensorProto(
+                name=matrix.packed_name, data_type=TensorProto.UINT8, dims=packed.shape, raw_data=packed.tobytes()
+            )
+        )
+    _drop_unused(model.graph)
+    return replace(graph, model=model.SerializeToString(deterministic=True))
+
+
+def pack_into(
+    graph: Graph, target: Path, weights_name: str, library: Library, threads: int, progress: Progress
+) -> bytes:
+    """Write all weights of `graph` into the file `weights_name` in `target`, and return the graph that names them.
+
+    progress: called with the bytes written so far. Raises PreparationError if a sample of what was
+    written differs from the original.
+    """
+    model = onnx.load_from_string(graph.model)
+    weights = Weights(model.graph, graph.weights)
+    matrices = _rewrite(model, weights)
+    _drop_unused(model.graph)
+    with (target / weights_name).open("w+b") as file:
+        for tensor in model.graph.initializer:
+            if tensor.data_location == TensorProto.EXTERNAL or tensor.ByteSize() > INLINE_BYTES:
+                _write(file, tensor, weights_name, iter([weights.array(tensor.name)]))
+                progress(file.tell())
+        for matrix in matrices:
+            size = matrix.count * library.packed_bytes(matrix.form)
+            tensor = TensorProto(name=matrix.packed_name, data_type=TensorProto.UINT8, dims=[size])
+            with ThreadPoolExecutor(threads) as pool:
+                _write(file, tensor, weights_name, _packed(matrix, weights, library, pool))
+            model.graph.initializer.append(tensor)
+            progress(file.tell())
+    written = Weights(model.graph, target)
+    for matrix in matrices:
+        _check(matrix, weights, written.array(matrix.packed_name), library)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _rewrite(model: onnx.ModelProto, weights: Weights) -> list[Matrix]:
+    model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+    return rewrite(model.graph, weights)
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    """Remove initializers that no node reads any more."""
+    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+def _packed(
+    matrix: Matrix, weights: Weights, library: Library, pool: ThreadPoolExecutor | None = None
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """The packing of each matrix of a stack."""
+
+    def pack(index: int) -> npt.NDArray[np.uint8]:
+        values, scales, zeros = _source(matrix, weights, index)
+        return library.pack(matrix.form, values, scales, zeros, matrix.rows, matrix.block, matrix.gated)
+
+    return (pool.map if pool else map)(pack, range(matrix.count))
+
+
+def _source(matrix: Matrix, weights: Weights, index: int) -> tuple[Array, Array, Array | None]:
+    """Values, float16 scales and zero points of one matrix of a stack, each row after row."""
+
+    def part(name: str) -> Array:
+        stack: Array = weights.array(name).reshape(matrix.count, -1)
+        return np.ascontiguousarray(stack[index])
+
+    with np.errstate(over="ignore"):
+        scales = part(matrix.scales).astype(np.float16)
+    return part(matrix.weights), scales, part(matrix.zeros) if matrix.form.zero_points else None
+
+
+def _write(file: BinaryIO, tensor: TensorProto, location: str, parts: Iterator[Array]) -> None:
+    """Append to the file at the next page, and let `tensor` say where."""
+    start = -(-file.tell() // PAGE) * PAGE
+    file.seek(start)
+    for part in parts:
+        file.write(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+    tensor.ClearField("raw_data")
+    for field in ("float_data", "int32_data", "int64_data"):
+        tensor.ClearField(field)
+    tensor.ClearField("external_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", start), ("length", file.tell() - start)):
+        tensor.external_data.add(key=key, value=str(value))
+
+
+def _check(matrix: Matrix, weights: Weights, packed: Array, library: Library) -> None:
+    """Compare sampled rows of each matrix with the dequantized original; raises PreparationError if they differ.
+
+    The activations are whole numbers that survive rounding to int8, so that products are exact.
+    """
+    rng = np.random.default_rng(len(packed))
+    form = matrix.form
+    panels = -(-form.columns // SAMPLED_COLUMNS)
+    for index, one in enumerate(packed.reshape(matrix.count, panels, -1)):
+        panel = int(rng.integers(panels))
+        x = rng.integers(-127, 128, (1, form.depth)).astype(np.float32)
+        x[:, ::32] = 127
+        sample = replace(form, columns=SAMPLED_COLUMNS)
+        found = library.matmul(sample, np.ascontiguousarray(one[panel]), x)[0].astype(np.float64)
+        expected, size = np.zeros(SAMPLED_COLUMNS), np.zeros(SAMPLED_COLUMNS)
+        for column, row in enumerate(_rows_of(matrix, panel)):
+            if row is not None:
+                dense = _dequantized(matrix, weights, index, row)
+                expected[column], size[column] = x[0] @ dense, np.abs(x[0]) @ np.abs(dense)
+        if not np.all(np.abs(found - expected) <= TOLERANCE * size):
+            raise PreparationError(f"The packed weights of {matrix.weights} differ from the original.")
+
+
+def _rows_of(matrix: Matrix, panel: int) -> Iterator[int | None]:
+    """The source row of each of a panel's columns, None for padding."""
+    for column in range(SAMPLED_COLUMNS):
+        row = panel * SAMPLED_COLUMNS + column
+        if matrix.gated:
+            inner, up = panel * 8 + column % 8, column // 8
+            row = 2 * inner + up if matrix.gated == 1 else inner + up * (matrix.rows // 2)
+            yield row if inner < matrix.rows // 2 else None
+        else:
+            yield row if row < matrix.rows else None
+
+
+def _dequantized(matrix: Matrix, weights: Weights, index: int, row: int) -> npt.NDArray[np.float64]:
+    """One row [depth] in float64, with scales as float16 has them."""
+    form = matrix.form
+
+    def part(name: str) -> Array:
+        stack: Array = weights.array(name).reshape(matrix.count, matrix.rows, -1)
+        return np.asarray(stack[index, row])
+
+    values, scales = part(matrix.weights), part(matrix.scales).astype(np.float16).astype(np.float64)
+    zeros = np.full(len(scales), 1 << form.bits - 1, np.uint8)
+    if matrix.zeros:
+        zeros = _unpacked(part(matrix.zeros), form.bits)[: len(scales)]
+    centred = _unpacked(values, form.bits).astype(np.float64) - np.repeat(zeros.astype(np.float64), matrix.block)
+    return (centred * np.repeat(scales, matrix.block))[: form.depth]
+
+
+def _unpacked(values: Array, bits: int) -> Array:
+    return values if bits == 8 else np.stack([values & 15, values >> 4], axis=-1).reshape(-1)

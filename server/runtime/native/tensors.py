@@ -1,0 +1,46 @@
+"""Reads a graph's weights, inline or mapped from its external files. Knows no operators."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+Array = npt.NDArray[Any]
+
+
+class Weights:
+    """The initializers of `graph`, whose external data lies below `folder`. Files are mapped, not read."""
+
+    def __init__(self, graph: onnx.GraphProto, folder: Path) -> None:
+        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
+        self._folder = folder
+        self._files: dict[str, Array] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._tensors[name].dims)
+
+    def data_type(self, name: str) -> int:
+        """The TensorProto data type, UNDEFINED if `name` is no initializer."""
+        return self._tensors[name].data_type if name in self._tensors else TensorProto.UNDEFINED
+
+    def array(self, name: str) -> Array:
+        """The initializer `name`; a view of the mapped file if it is external."""
+        tensor = self._tensors[name]
+        if tensor.data_location != TensorProto.EXTERNAL:
+            return numpy_helper.to_array(tensor)
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location, offset = entries["location"], int(entries.get("offset", 0))
+        if location not in self._files:
+            self._files[location] = np.memmap(self._folder / location, np.uint8, "r")
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        shape = tuple(tensor.dims)
+        data = self._files[location][offset : offset + int(np.prod(shape)) * dtype.itemsize]
+        return data.view(dtype).reshape(shape)

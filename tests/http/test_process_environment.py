@@ -1,0 +1,226 @@
+"""The process in unusual environments, and its end at any time."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.waiting import wait_until
+
+SECONDS = 60
+BODY = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
+SERVE = [sys.executable, "-m", "server", "serve", "--threads", "2", "--log-format", "text"]
+
+BUSY_LOADING = """
+import onnxruntime
+from server import loading
+from server.cli import main
+
+def load_again_and_again(graph, *_):
+    print("opening", flush=True)
+    while True:
+        onnxruntime.InferenceSession("server/demo/onnx/model.onnx")
+
+loading.open_sessions = load_again_and_again
+main()
+"""
+
+BUSY_NARROW = """
+import dataclasses, onnxruntime, server.app
+from server.cli import main
+load = server.app.load_model
+
+def open_again_and_again():
+    print("opening", flush=True)
+    while True:
+        onnxruntime.InferenceSession("server/demo/onnx/model.onnx")
+
+server.app.load_model = lambda *arguments: dataclasses.replace(load(*arguments), open_narrow=open_again_and_again)
+main()
+"""
+
+STUCK_THREAD = """
+import asyncio, threading, server.app
+from server.cli import main
+load = server.app.load_model
+
+def load_with_a_stuck_thread(*arguments):
+    print("opening", flush=True)
+    return load(*arguments)
+
+async def get_stuck(*_):
+    await asyncio.to_thread(threading.Event().wait)
+
+server.app.load_model, server.app.watch = load_with_a_stuck_thread, get_stuck
+main()
+"""
+
+WITHOUT_A_HOME = """
+import os, pwd
+from server.cli import main
+os.environ.pop("HOME", None)
+os.environ.pop("XDG_CACHE_HOME", None)
+
+def no_entry(_):
+    raise KeyError("no such user")
+
+pwd.getpwuid = no_entry
+raise SystemExit(main())
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def wait_until_ready(process: subprocess.Popen[str], port: int) -> None:
+    def is_ready() -> bool:
+        assert process.poll() is None, "the server ended"
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    wait_until(is_ready, SECONDS)
+
+
+@contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("delay", [0, 0.05, 0.3])
+@pytest.mark.parametrize("script", [BUSY_LOADING, BUSY_NARROW, STUCK_THREAD], ids=["loading", "narrow", "stuck"])
+def test_a_signal_ends_the_process_in_order_whatever_its_threads_do(script: str, delay: float) -> None:
+    command = [sys.executable, "-c", script, "serve", "--port", "0", "--threads", "1", "--log-format", "text"]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+        ended(process),
+    ):
+        assert process.stdout is not None
+        while "opening" not in (line := process.stdout.readline()):
+            assert line
+        time.sleep(delay)
+        process.send_signal(signal.SIGTERM)
+        printed = process.communicate(timeout=SECONDS)[0]
+        assert process.returncode == 0, printed
+        assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("line", ["Loading", "Warming up", "Serving"])
+def test_a_signal_at_any_stage_of_the_start_ends_it_with_code_0(line: str) -> None:
+    with (
+        subprocess.Popen(
+            [*SERVE, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process,
+        ended(process),
+    ):
+        assert process.stdout is not None
+        while line not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SECONDS) == 0
+
+
+@pytest.mark.parametrize("options", [["serve", "--port", "0"], ["prepare", "--prune"], ["serve", "--model", "~/m"]])
+def test_a_user_without_a_home_gets_a_server_or_a_reason(options: list[str]) -> None:
+    command = [sys.executable, "-c", WITHOUT_A_HOME, *options]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+        ended(process),
+    ):
+        assert process.stdout is not None
+        if options == ["serve", "--port", "0"]:
+            while "Serving" not in (line := process.stdout.readline()):
+                assert line
+            return
+        printed = process.communicate(timeout=SECONDS)[0]
+        assert "Traceback" not in printed
+        assert process.returncode == (0 if "--prune" in options else 1), printed
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_do_no_harm(tmp_path: Path, closed: str) -> None:
+    port, log = free_port(), tmp_path / "log"
+    command = shlex.join([*SERVE, "--port", str(port)])
+    with subprocess.Popen(["sh", "-c", f"exec {command} >>{log} 2>&1 {closed}"], text=True) as process, ended(process):
+        wait_until_ready(process, port)
+        for descriptor in range(3):
+            assert "socket" not in os.readlink(f"/proc/{process.pid}/fd/{descriptor}")
+        answer = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=BODY, timeout=SECONDS)
+        assert answer.status_code == 200
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+    assert ("Serving lfm2-demo" in log.read_text()) is (">&- 2>&-" not in closed)
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr", "both"])
+def test_pipes_that_nobody_reads_do_no_harm(stream: str, tmp_path: Path) -> None:
+    port = free_port()
+    read, write = os.pipe()
+    os.close(read)
+    other = (tmp_path / "log").open("w")
+    streams = {"stdout": (write, other), "stderr": (other, write), "both": (write, write)}[stream]
+    with (
+        other,
+        subprocess.Popen([*SERVE, "--port", str(port)], stdout=streams[0], stderr=streams[1], text=True) as process,
+        ended(process),
+    ):
+        os.close(write)
+        wait_until_ready(process, port)
+        answer = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=BODY, timeout=SECONDS)
+        assert answer.status_code == 200
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+    printed = (tmp_path / "log").read_text()
+    assert "Traceback" not in printed
+    assert ("Serving lfm2-demo" in printed) is (stream != "both")
+
+
+def test_narrow_sessions_open_although_nobody_reads_the_banner() -> None:
+    script = BUSY_NARROW.replace('print("opening", flush=True)', 'print("opening", file=sys.stderr, flush=True)')
+    command = [sys.executable, "-c", f"import sys{script}", "serve", "--port", "0", "--log-format", "text"]
+    read, write = os.pipe()
+    os.close(read)
+    with subprocess.Popen(command, stdout=write, stderr=subprocess.PIPE, text=True) as process, ended(process):
+        os.close(write)
+        assert process.stderr is not None
+        while "opening" not in (line := process.stderr.readline()):
+            assert line
+
+
+@pytest.mark.parametrize("mebibytes", [1024, 1500, 2000])
+def test_a_small_address_space_suffices(mebibytes: int) -> None:
+    port = free_port()
+    command = f"ulimit -v {mebibytes * 1024}; exec {sys.executable} -m server serve --threads 1 --port {port}"
+    with (
+        subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+        ended(process),
+    ):
+        wait_until_ready(process, port)
+        answer = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=BODY, timeout=SECONDS)
+        assert answer.status_code == 200
+        process.terminate()
+        printed = process.communicate(timeout=SECONDS)[0]
+        assert process.returncode == 0
+    assert not re.search("Traceback|exception", printed)

@@ -1,0 +1,110 @@
+"""Graphs whose layers run on the native kernels: rewritten node by node, packed in memory or in a file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from server.errors import PreparationError
+from server.runtime.graph import Graph, Precision, load
+from server.runtime.model_folder import open_model_folder
+from server.runtime.native import packing
+from server.runtime.native.library import Library
+from server.runtime.native.packing import pack_in_memory, pack_into
+from server.runtime.prepared import copy_graph
+from server.runtime.session import ModelSession, SessionOptions
+from server.runtime.slots import SlotPool
+from tests import models
+
+TOKENS = np.random.default_rng(0).integers(8, 1000, (6, 24))
+
+
+@pytest.fixture(scope="module", params=["q4", "q4f16"])
+def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    folder = models.build(request.param, tmp_path_factory.mktemp("models") / request.param)
+    return load(open_model_folder(folder).graph, Precision.FAST, native=True)
+
+
+def operators(graph: Graph) -> Counter[tuple[str, str]]:
+    return Counter((node.domain, node.op_type) for node in onnx.load_from_string(graph.model).graph.node)
+
+
+def logits(graph: Graph, threads: int = 1, rows: slice = slice(0, 1), length: int = 24) -> np.ndarray:
+    """After each prompt's first `length` - 1 tokens in one chunk each, and a decode batch of all prompts."""
+    session = ModelSession(graph, SessionOptions(threads, 64))
+    prompts = TOKENS[rows, :length]
+    slots = SlotPool(session.contract.states, len(prompts), 32)
+    for slot, prompt in enumerate(prompts):
+        slots.clear(slot)
+        session.run(slots, slot, prompt[None, :-1], np.array([0]))
+    return session.run(slots, 0, prompts[:, -1:], np.full(len(prompts), length - 1)).copy()
+
+
+def test_every_quantized_layer_becomes_a_native_one(graph: Graph, library: Library) -> None:
+    found = operators(pack_in_memory(graph, library))
+    before = operators(graph)
+    assert found["lfm", "MatMul"] == before["com.microsoft", "MatMulNBits"]
+    assert found["lfm", "Experts"] == before["com.microsoft", "QMoE"] == 3
+    assert not found["com.microsoft", "MatMulNBits"] + found["com.microsoft", "QMoE"]
+
+
+def test_the_routers_of_our_exports_become_one_operator_each(graph: Graph, library: Library) -> None:
+    found = operators(pack_in_memory(graph, library))
+    if "q4f16" not in graph.name:
+        assert found["lfm", "Router"] == 3
+        assert not found["", "TopK"] + found["", "ScatterElements"] + found["com.microsoft", "FusedMatMul"]
+
+
+def test_the_logits_are_those_of_onnxruntime_to_int8_rounding(graph: Graph, library: Library) -> None:
+    native, reference = logits(pack_in_memory(graph, library)), logits(graph)
+    assert np.abs(native - reference).max() < 0.1 * reference.std()
+
+
+def test_a_file_gives_the_same_logits_as_memory(graph: Graph, library: Library, tmp_path: Path) -> None:
+    model = pack_into(graph, tmp_path, "weights", library, 2, lambda written: None)
+    copy = copy_graph("copy", model, tmp_path, native=True)
+    np.testing.assert_array_equal(logits(copy), logits(pack_in_memory(graph, library)))
+    offsets = [
+        e.value for t in onnx.load_from_string(model).graph.initializer for e in t.external_data if e.key == "offset"
+    ]
+    assert offsets
+    assert not any(int(offset) % 4096 for offset in offsets)
+
+
+def test_a_sequence_has_the_same_logits_alone_and_in_any_batch(graph: Graph, library: Library) -> None:
+    packed = pack_in_memory(graph, library)
+    together = logits(packed, rows=slice(0, 6))
+    for row in range(6):
+        np.testing.assert_array_equal(logits(packed, rows=slice(row, row + 1))[0], together[row])
+    np.testing.assert_array_equal(logits(packed, rows=slice(1, 4)), together[1:4])
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_the_number_of_threads_changes_no_bit(graph: Graph, library: Library, threads: int) -> None:
+    packed = pack_in_memory(graph, library)
+    np.testing.assert_array_equal(logits(packed, threads, slice(0, 6)), logits(packed, 1, slice(0, 6)))
+
+
+def test_a_fault_in_packing_is_found(
+    graph: Graph, library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*_: object) -> np.ndarray:
+        packed = real(*_)  # type: ignore[arg-type]
+        packed[100::576] ^= 16
+        return packed
+
+    real = library.pack
+    monkeypatch.setattr(
+        packing,
+        "_packed",
+        lambda matrix, weights, lib, pool=None: (
+            wrong(matrix.form, *packing._source(matrix, weights, i), matrix.rows, matrix.block, matrix.gated)
+            for i in range(matrix.count)
+        ),
+    )
+    with pytest.raises(PreparationError, match="differ"):
+        pack_into(graph, tmp_path, "weights", library, 1, lambda written: None)
