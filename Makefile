@@ -1,6 +1,6 @@
 # make serve   start the server with its built-in model; options: make serve ARGS="--port 9000"
 # make test    run all tests; some of them: make test ARGS="-k tools"
-# make soak    run the long tests (half an hour; needs nginx); some of them: make soak ARGS="replicas --scale 0.1"
+# make soak    run the long tests (an hour; needs nginx); some of them: make soak ARGS="replicas --scale 0.1"
 # make check   check format, lint, types and import contracts
 # make bench   measure the server's speed; on another model: make bench ARGS="--model FOLDER --only clients"
 # make lock    pin changed dependencies (needs uv); upgrade all of them: make lock ARGS=--upgrade

@@ -8,6 +8,7 @@ Runs JSONSchemaBench (github.com/guidance-ai/jsonschemabench) through the server
 Each schema is compiled as a strict response_format and, if its root is an object, as a strict tool's parameters. Its
 instances are then fed to the grammar as tokens of the built-in tokenizer, with their keys in the schema's order. A
 call's arguments omit properties that the schema does not define; an instance whose validity this changes is skipped.
+Valid instances that are rejected only for properties that their schema does not list are counted apart.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from urllib.parse import unquote
 import jsonschema
 
 from server.bench.load import percentile
+from server.chat.constrained.analysis import compile_grammar
 from server.chat.constrained.compiler import CompiledGrammar, GrammarCompiler
 from server.chat.constrained.grammar import CallMode, call_grammar, text_grammar
+from server.chat.constrained.messages import Accepted
 from server.chat.markers import CALL_END, CALL_START
 from server.chat.tokenizer import Tokenizer
 from server.chat.tool_calls.call_syntax import render_call
@@ -63,6 +66,21 @@ class Keys:
         others = [value for one in parts for value in (*one.get("patternProperties", {}).values(), one.get(OTHERS))]
         names = [name for name in known if name in instance] + [name for name in instance if name not in known]
         return {name: self.ordered(instance[name], known.get(name, {"allOf": others}), depth + 1) for name in names}
+
+    def listed(self, instance: Any, schema: Any, depth: int = 0) -> Any:
+        """`instance` without properties that `schema` does not list, in objects that are closed for that."""
+        if depth > MAX_DEPTH:
+            return instance
+        parts = list(self._parts(schema, instance))
+        if isinstance(instance, list):
+            items = [value for one in parts for keyword in ITEMS for value in _as_list(one.get(keyword))]
+            return [self.listed(value, {"allOf": items}, depth + 1) for value in instance]
+        if not isinstance(instance, dict):
+            return instance
+        known = self.known(schema, instance)
+        is_open = any(one.keys() & {OTHERS, "patternProperties"} for one in parts)
+        names = [name for name in instance if is_open or not known or name in known]
+        return {name: self.listed(instance[name], known.get(name, {}), depth + 1) for name in names}
 
     def known(self, schema: Any, instance: Any) -> dict[str, Any]:
         """Return the properties of `schema`, then other required ones."""
@@ -130,7 +148,8 @@ class Tally:
         print(f"{self.name}: {enforced} of {self.schemas} schemas enforced ({enforced / max(1, self.schemas):.1%})")
         print(f"  invalid accepted {self.instances['invalid accepted']} of {invalid}, ", end="")
         print(f"valid rejected {self.instances['valid rejected']} of {valid}", end=" ")
-        print(f"({self.instances['valid rejected'] / max(1, valid):.2%})")
+        print(f"({self.instances['valid rejected'] / max(1, valid):.2%}), ", end="")
+        print(f"besides {self.instances['unlisted']} with properties that the schema does not list")
         median, p99 = statistics.median(times), percentile(times, 99)
         print(f"  compile ms: median {median:.2f}, p99 {p99:.2f}, longest {max(times):.1f}")
         for reason, count in self.refusals.most_common(12):
@@ -153,7 +172,11 @@ class Bench:
         keys = Keys(schema)
         ordered = [(test["valid"], keys.ordered(test["data"], schema)) for test in tests]
         if compiled := self._compile(self.response_format, name, schema, as_call=False):
-            self._run(self.response_format, name, compiled, [(v, data, _text(data)) for v, data in ordered])
+            texts = [
+                (valid, _text(data), [_text(listed)] if (listed := keys.listed(data, schema)) != data else [])
+                for valid, data in ordered
+            ]
+            self._run(self.response_format, name, compiled, [(valid, [text], less) for valid, text, less in texts])
         if not isinstance(schema, dict) or "object" not in _types(schema):
             return
         if compiled := self._compile(self.parameters, name, schema, as_call=True):
@@ -164,7 +187,9 @@ class Bench:
                 arguments = _known(data, schema, keys)
                 if len(arguments) != len(data) and _is_valid(arguments, schema) != valid:
                     continue
-                calls.append((valid, arguments, _calls(arguments, schema)))
+                listed = keys.listed(arguments, schema)
+                less = _calls(listed, schema) if listed != arguments else []
+                calls.append((valid, _calls(arguments, schema), less))
             self._run(self.parameters, name, compiled, calls)
 
     def _compile(self, tally: Tally, name: str, schema: Any, *, as_call: bool) -> CompiledGrammar | None:
@@ -175,7 +200,8 @@ class Bench:
                 grammar = call_grammar([Tool("tool", None, schema)], CallMode.REQUIRED, parallel=False)
             else:
                 grammar = text_grammar(TextForm("json", schema, "response_format.json_schema.schema"))
-            compiled = self._compiler.compile(grammar)
+            grammar, _ = compile_grammar(grammar, self._compiler.ll_tokenizer)
+            compiled = self._compiler.load(Accepted.of(grammar, size=0))
         except InvalidRequestError as error:
             reason = str(error)
             tally.refusals[reason.rpartition(": ")[2][:110]] += 1
@@ -186,16 +212,20 @@ class Bench:
         return compiled
 
     def _run(
-        self, tally: Tally, name: str, compiled: CompiledGrammar, instances: Sequence[tuple[bool, Any, str | list[str]]]
+        self, tally: Tally, name: str, compiled: CompiledGrammar, instances: Sequence[tuple[bool, list[str], list[str]]]
     ) -> None:
-        for valid, _, text in instances:
+        """Feeds instances: whether it is valid, its spellings, and those without unlisted properties if it has any."""
+        for valid, texts, listed in instances:
             kind = "valid" if valid else "invalid"
+            accepted = any(self._accepts(compiled, one) for one in texts)
+            if valid and not accepted and any(self._accepts(compiled, one) for one in listed):
+                tally.instances["unlisted"] += 1
+                continue
             tally.instances[kind] += 1
-            accepted = any(self._accepts(compiled, one) for one in ([text] if isinstance(text, str) else text))
             if accepted != valid:
                 tally.instances[f"{kind} {'accepted' if accepted else 'rejected'}"] += 1
                 if self._verbose:
-                    print(f"{tally.name} {name}: {kind} {'accepted' if accepted else 'rejected'}: {str(text)[:2000]}")
+                    print(f"{tally.name} {name}: {kind} {'accepted' if accepted else 'rejected'}: {texts[0][:2000]}")
 
     def _accepts(self, compiled: CompiledGrammar, text: str) -> bool:
         special = self._tokenizer.special

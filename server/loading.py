@@ -155,12 +155,14 @@ def _chat_model(settings: Settings, folder: ModelFolder) -> ChatModel:
         stop.add(end)
     if not stop:
         raise ModelFolderError(f"{folder.path} names no token that ends an answer: config.json needs eos_token_id.")
+    grammars = GrammarCompiler(tokenizer, folder.vocab_size, sorted(stop))
+    in_background(grammars.workers.start, "workers")  # so that the first grammar need not wait for it
     return ChatModel(
         tokenizer=tokenizer,
         prompt=ChatPrompt(sources, tokenizer, variables, bare_tools=folder.is_lfm2),
         defaults=_sampling(settings, folder),
         stop_token_ids=frozenset(stop),
-        grammars=GrammarCompiler(tokenizer, folder.vocab_size, sorted(stop)),
+        grammars=grammars,
         constrain_always=settings.tool_constraints == "always",
     )
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from server.chat.constrained.compiler import GrammarCompiler
+from server.chat.constrained.analysis import compile_grammar
+from server.chat.constrained.compiler import CompiledGrammar, GrammarCompiler
 from server.chat.constrained.grammar import CallMode, Grammar, call_grammar, text_grammar
+from server.chat.constrained.messages import Accepted
+from server.chat.constrained.source import GrammarSource, grammar_source
 from server.chat.tokenizer import Tokenizer
 from server.chat.tool_calls.free_parser import FreeCallParser, ParsedCall, ToolSignature
-from server.chat.types import TextForm, Thoughts, Tool
+from server.chat.types import Calling, TextForm, Thoughts, Tool
 from server.engine.sampling.constraint import Constraint, mask_words
 from server.export.tokenizer import BUILT_IN_TOKENIZER
 
@@ -24,6 +28,29 @@ STRING = {"type": "string"}
 INTEGER = {"type": "integer"}
 
 
+def compiled(grammar: Grammar) -> CompiledGrammar:
+    """Compile `grammar` in this process, without the limits of a worker. Raises InvalidRequestError."""
+    grammar, _ = compile_grammar(grammar, COMPILER.ll_tokenizer)
+    return COMPILER.load(Accepted.of(grammar, size=0))
+
+
+def analysed(source: GrammarSource) -> Accepted:
+    """Return what a worker says of `source`. Raises InvalidRequestError."""
+    return asyncio.run(COMPILER.workers.analyse(source))
+
+
+def json_source(schema: Any) -> GrammarSource:
+    return source_of(text_form=json_form(schema))
+
+
+def source_of(*tools: Tool, required: bool = True, text_form: TextForm | None = None) -> GrammarSource:
+    source = grammar_source(
+        Calling(tools, required=required and bool(tools)), text_form, call_form=None, constrain_always=True
+    )
+    assert source is not None
+    return source
+
+
 def allowed(constraint: Constraint) -> np.ndarray:
     """Return which tokens may come next, [VOCAB_SIZE]."""
     words = np.zeros(mask_words(VOCAB_SIZE), np.int32)
@@ -34,7 +61,7 @@ def allowed(constraint: Constraint) -> np.ndarray:
 
 def accepts(grammar: Grammar, text: str, thoughts: Thoughts = Thoughts.NONE) -> bool:
     """Return whether a model constrained by `grammar` can generate `text` and end there."""
-    constraint = COMPILER.compile(grammar).start(thoughts)
+    constraint = compiled(grammar).start(thoughts)
     for token in [*TOKENIZER.encode(text), END]:
         if not allowed(constraint)[token]:
             return False

@@ -3,7 +3,7 @@
     python -m benchmarks.soak [PART ...] [--scale 0.1]
 
 Servers on the built-in model, nginx (Debian's package) and the clients run on one machine. Each part prints its figures
-and checks them; the exit code is 1 if a check fails. All parts together take half an hour, less with --scale.
+and checks them; the exit code is 1 if a check fails. All parts together take nearly an hour, less with --scale.
 `overload`, `steady` and `leaving` load one server, and `totals` compares its metrics with their clients' counts.
 """
 
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.soak import leaving, long_prompt, overload, replicas, steady, totals
+from benchmarks.soak import hostile, leaving, long_prompt, overload, replicas, steady, totals
 from benchmarks.soak.clients import Tally
 from benchmarks.soak.report import Report
 from tests import fleet
@@ -24,7 +24,7 @@ SLOTS, WAITING = 8, 32
 CACHE_MEBIBYTES = 64
 """Full within a minute, so that later growth is a leak."""
 ON_ONE_SERVER = ("overload", "steady", "leaving")
-PARTS = ("replicas", *ON_ONE_SERVER, "totals", "long-prompt")
+PARTS = ("replicas", *ON_ONE_SERVER, "totals", "hostile", "long-prompt")
 
 
 async def soak(parts: list[str], scale: float, folder: Path) -> list[str]:
@@ -47,6 +47,14 @@ async def soak(parts: list[str], scale: float, folder: Path) -> list[str]:
                 await leaving.run(reports["leaving"], server, tally, round(500 * scale))
                 if "totals" in parts:
                     await totals.run(reports["totals"], server, tally)
+        finally:
+            server.stop()
+    if "hostile" in parts:
+        options = ("--max-seqs", str(2 * SLOTS), "--cache-memory", str(CACHE_MEBIBYTES))
+        server = fleet.replica(_new(folder / "hostile"), "hostile", *options)
+        try:
+            await asyncio.to_thread(server.wait_until_ready)
+            await hostile.run(reports["hostile"], server, Tally(), 1200 * scale)
         finally:
             server.stop()
     if "long-prompt" in parts:

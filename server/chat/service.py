@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from server.chat.completion import Completion
-from server.chat.constrained.compiler import COMPILED_AT_ONCE, CompiledGrammar, GrammarCompiler, GrammarSource
-from server.chat.constrained.source import grammar_source
+from server.chat.constrained.compiler import CompiledGrammar, GrammarCompiler
+from server.chat.constrained.source import GrammarSource, grammar_source
 from server.chat.markers import CALL_START
 from server.chat.output.chat_choice import VISIBLE, CallParser, ChatChoice
 from server.chat.output.detokenizer import whole_text
@@ -75,7 +73,6 @@ class ChatService:
         self.model = model
         self._limits = limits
         self._pool = FairPool(PROMPT_THREADS, "prompts")
-        self._compiling = ThreadPoolExecutor(COMPILED_AT_ONCE, thread_name_prefix="grammars")
 
     @property
     def defaults(self) -> SamplingParams:
@@ -98,9 +95,9 @@ class ChatService:
         if request.n > most:
             raise InvalidRequestError(f"This server takes at most {most} choices at once; got n = {request.n}.", "n")
         with self.engine.reserve(context.tenant, request.n) as places:
-            # Off the loop: long prompts take long, and new grammars longer; those have a pool of their own.
+            # Off the loop: long prompts take long.
             chat = await self._pool.run(context.tenant, lambda: self._render(request))
-            grammar = await self._compiled(chat.grammar) if chat.grammar else None
+            grammar = await self.model.grammars.get(chat.grammar, context.tenant) if chat.grammar else None
             streams = places.submit([self._sequence(request, context, chat, grammar, i) for i in range(request.n)])
         choices = [self._chat_choice(request, chat) for _ in streams]
         return Completion([chat.prompt], streams, choices, grammar.unenforced if grammar else ())
@@ -119,7 +116,7 @@ class ChatService:
                 context.tenant, lambda: [self._text_prompt(request, one) for one in request.prompts]
             )
             source = self._grammar_source(Calling(), request.text_form)
-            grammar = await self._compiled(source) if source else None
+            grammar = await self.model.grammars.get(source, context.tenant) if source else None
             streams = places.submit(
                 [
                     self._continuation(request, context, prompt, grammar, i)
@@ -201,12 +198,6 @@ class ChatService:
             call_form=self.model.prompt.call_form,
             constrain_always=self.model.constrain_always,
         )
-
-    async def _compiled(self, source: GrammarSource) -> CompiledGrammar:
-        grammars = self.model.grammars
-        if (cached := grammars.find_cached(source)) is not None:
-            return cached
-        return await asyncio.get_running_loop().run_in_executor(self._compiling, grammars.get, source)
 
     def _sequence(
         self,

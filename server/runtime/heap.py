@@ -1,4 +1,4 @@
-"""Tunes glibc's heap while a large model is loaded.
+"""Tunes glibc's heap while a large model is loaded, and gives memory back.
 
 Does nothing on systems without glibc. For each weight, onnxruntime packs the weight into a new buffer, finds the same
 packed weight in the prepared copy, and frees the buffer. By default, glibc returns each freed buffer to the system. The
@@ -17,6 +17,12 @@ from contextlib import contextmanager
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8
 LARGEST_TRIM_THRESHOLD, LARGEST_MMAP_THRESHOLD, USUAL_MMAP_MAX = 64 << 20, 32 << 20, 65536
 NEVER = 2**31 - 1
+
+
+def trim_heap() -> None:
+    """Give the memory that was freed back to the system."""
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 @contextmanager

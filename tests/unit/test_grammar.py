@@ -10,15 +10,17 @@ from server.chat.constrained.grammar import CallMode, call_grammar, text_grammar
 from server.chat.types import TextForm
 from server.errors import InvalidRequestError
 from tests.grammars import (
-    COMPILER,
     TOKENIZER,
     VOCAB_SIZE,
     accepts,
     allowed,
+    analysed,
     block,
+    compiled,
     json_form,
     json_grammar,
     object_of,
+    source_of,
     tool,
 )
 
@@ -50,7 +52,7 @@ def test_under_auto_text_outside_calls_is_free() -> None:
 def test_under_auto_the_start_marker_cannot_be_spelled_out_as_text() -> None:
     marker = "<|tool_call_start|>"
     for parallel in (True, False):
-        constraint = COMPILER.compile(call_grammar([tool({})], CallMode.AUTO, parallel=parallel)).start()
+        constraint = compiled(call_grammar([tool({})], CallMode.AUTO, parallel=parallel)).start()
         for token in TOKENIZER.encode(f"{block('f()')}a < {marker[:-1]}"):
             constraint.commit(token)
         (end,) = TOKENIZER.encode_literally(">")
@@ -118,7 +120,7 @@ def test_text_matches_a_regex_a_choice_or_a_grammar(kind: Any, value: Any, right
 )
 def test_an_invalid_form_is_an_error(kind: Any, value: Any, message: str) -> None:
     with pytest.raises(InvalidRequestError) as error:
-        COMPILER.compile(text_grammar(TextForm(kind, value, f"guided_{kind}")))
+        analysed(source_of(text_form=TextForm(kind, value, f"guided_{kind}")))
     assert message in str(error.value)
     assert error.value.param == f"guided_{kind}"
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.grammars import (
-    COMPILER,
     END,
     INTEGER,
     TOKENIZER,
     allowed,
+    compiled,
     parsed,
     required,
     tool,
@@ -67,7 +67,7 @@ def test_calls_drawn_at_random_parse_and_validate(properties: dict[str, Any], ne
         "additionalProperties": False,
         "$defs": {"pair": PAIR},
     }
-    constraint = COMPILER.compile(required(schema)).start()
+    constraint = compiled(required(schema)).start()
     random = np.random.default_rng(seed)
     text = b""
     for _ in range(600):

@@ -10,10 +10,19 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from server.chat.constrained.value_rules import CONSTANTS, ValueRule, ValueRules, cannot_enforce, json_body, normalized
+from server.chat.constrained.value_rules import (
+    CONSTANTS,
+    ValueRule,
+    ValueRules,
+    cannot_enforce,
+    json_body,
+    normalized,
+    value_body,
+)
 from server.chat.json_schema.keywords import UnenforceableError
-from server.chat.json_schema.normalize import NormalizedSchema
-from server.chat.json_schema.number_bounds import Node, Schema
+from server.chat.json_schema.normalized_schema import NormalizedSchema
+from server.chat.json_schema.number_bounds import Node, Schema, bounded_document
+from server.chat.json_schema.unenforced import Unenforced
 from server.chat.tool_calls.call_syntax import ARGUMENT_NAME
 from server.chat.types import Tool
 
@@ -21,7 +30,7 @@ COMMA = "COMMA"
 """The rule of the text between two arguments or calls. A grammar of calls must define it."""
 
 
-def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, unenforced: list[str]) -> Iterator[str]:
+def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, unenforced: Unenforced) -> Iterator[str]:
     """Yield the rules of calls of `tool`; the rule `prefix` matches a whole call.
 
     Adds the rules of the argument values to `values`. For each part of the schema that cannot be enforced, adds a
@@ -29,27 +38,41 @@ def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, une
     """
     param = f"{tool.field}.parameters"
     schema = normalized(tool.parameters, param, strict=strict)
-    unenforced += [f"{param}.{message}" for message in schema.unenforced]
+    unenforced.extend(schema.unenforced, f"{param}.")
     try:
         parameters = _Parameters.of(schema)
     except UnenforceableError as error:
         if strict:
             raise cannot_enforce(param, str(error)) from None
-        unenforced.append(f"{param}: {error}")
+        unenforced.add(f"{param}: {error}")
         parameters = _Parameters((), {"type": "object"}, False)
+    values.arguments = max(values.arguments, len(parameters.named))
+
+    def body(value: Schema, path: str, fallback: Schema) -> str:
+        try:
+            return value_body(schema, value)
+        except UnenforceableError as error:
+            if strict:
+                raise cannot_enforce(param, f"{path}: {error}") from None
+            unenforced.add(f"{param}.{path}: {error}")
+            return json_body(bounded_document(fallback, {}))
+
     parts = []
     for i, (name, value, required) in enumerate(parameters.named):
-        rule = f"{prefix}_v{i}"
+        path = f"properties.{name}"
         constants = tuple(word for word, constant in CONSTANTS.items() if schema.admits(value, constant))
-        body = json_body(schema.document(value))
-        argument = ValueRule(rule, body, param, f"properties.{name}", strict, not required, constants, argument=name)
-        values.add(argument)
-        parts.append((argument.argument_rule, required))
+        argument_rule = f"{prefix}_v{i}_argument"
+        text = body(value, path, True)
+        values.add(
+            ValueRule(
+                f"{prefix}_v{i}", text, param, path, strict, not required, constants, arguments=((argument_rule, name),)
+            )
+        )
+        parts.append((argument_rule, required))
     if parameters.rest is not None:
-        rule = f"{prefix}_rest"
-        body = json_body(schema.document(parameters.rest))
-        values.add(ValueRule(rule, body, param, "", strict, fallback={"type": "object"}))
-        parts.append((f'"**" {rule}', parameters.rest_required))
+        rest = body(parameters.rest, "properties", {"type": "object"})
+        values.add(ValueRule(f"{prefix}_rest", rest, param, "", strict, fallback={"type": "object"}))
+        parts.append((f'"**" {prefix}_rest', parameters.rest_required))
     yield f"{prefix}: {_quoted(tool.name + '(')} {prefix}_args {_quoted(')')}"
     yield from _argument_rules(prefix, parts)
 
@@ -112,8 +135,6 @@ class _Parameters:
         If the root has keywords such as `anyOf`, all arguments go into the object after `**`.
         """
         root = schema.resolve(schema.root)
-        while isinstance(root, dict) and root.keys() == {"allOf"} and len(root["allOf"]) == 1:
-            root = schema.resolve(root["allOf"][0])
         if root is True:
             return cls((), None, False)
         if root is False or "object" not in root.get("type", ["object"]):

@@ -1,59 +1,70 @@
 """Compiles grammars for a tokenizer and applies them to sequences: which tokens may come next, which must.
 
-Compiling takes one millisecond to several hundred and must not run on the event loop; llguidance releases the GIL
-meanwhile. Knows neither tools nor schemas.
+Compiling takes one millisecond to several hundred; llguidance releases the GIL meanwhile. Knows neither tools nor
+schemas.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
-import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
 
-from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+import numpy as np
+from llguidance import LLMatcher
 
+from server.background import in_background
 from server.chat.constrained.after_thinking import AfterThinking, forbid_tokens, think_starts
-from server.chat.constrained.grammar import Grammar
+from server.chat.constrained.analysis import SLOW_MASK, check_mask, known_tokens, reason
+from server.chat.constrained.limits import CACHE_BYTES, MASK_SECONDS, parser_limits
+from server.chat.constrained.messages import Accepted
 from server.chat.constrained.no_calls import MarkerWatch, NoCalls
-from server.chat.constrained.sandbox import LIMITS, SECONDS, Sandbox
+from server.chat.constrained.source import GrammarSource
+from server.chat.constrained.turns import Turns
+from server.chat.constrained.vocabulary import Vocabulary
+from server.chat.constrained.workers import Workers
 from server.chat.json_schema.normalize import too_large
 from server.chat.markers import CALL_START
 from server.chat.tokenizer import Tokenizer
 from server.chat.types import Thoughts
 from server.engine.sampling.constraint import Bitmask, Constraint
 from server.errors import InvalidRequestError, LfmServeError
+from server.runtime.heap import trim_heap
 
 CACHED_GRAMMARS = 256
-CACHED_CHARACTERS = 16 << 20  # total Grammar.size of the cached grammars
-COMPILED_AT_ONCE = 2
+PLACES = 2  # grammars compiled at once
+PLACES_PER_TENANT = 1  # so that one tenant never takes all places
+TRIMMED_BYTES = 4 << 20  # evicted at once, from which on it is worth trimming the heap
 
-# Parts of llguidance's error messages that refer to lines of the grammar.
-_SOURCE_LINE = re.compile(r"\d+ \||\^")
-_POSITION = re.compile(r"^(?:(?:at )?\d+\(\d+\):? *)+|\(at .*")
+
+_LIMIT = re.compile("too many|max is", re.IGNORECASE)
+"""What llguidance's messages contain if a limit of `parser_limits` is exceeded."""
 
 
 class ConstraintError(LfmServeError):
-    """A grammar cannot continue: its last token was not allowed, or the next one would take too much work to find."""
+    """A sequence got a token that its grammar does not allow."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledGrammar:
     """A grammar compiled for one tokenizer, from which any number of sequences can start.
 
-    `unenforced`, `size` and `repeats` are those of the Grammar. `matcher` is the state before the first token, which
-    each sequence copies. `end_tokens` end an answer. `opening_token` is the id of the grammar's `opens_with`, None if
-    the grammar applies to the whole answer. `marker_endings` maps each proper prefix of that token's text to the tokens
-    that would complete the text without being the token. `think_starts` is the result of `think_starts()`.
+    `param`, `unenforced`, `size` and `repeats` are those of Accepted. `matcher` is the state before the first token,
+    which each sequence copies. `known` are the tokens that have a text, `end_tokens` those that end an answer.
+    `opening_token` is the id of the grammar's `opens_with`, None if the grammar applies to the whole answer.
+    `marker_endings` maps each proper prefix of that token's text to the tokens that would complete the text without
+    being the token. `think_starts` is the result of `think_starts()`.
     """
 
+    param: str
     unenforced: tuple[str, ...]
     size: int
     tokenizer: Tokenizer
     matcher: LLMatcher
+    known: Bitmask
     end_tokens: tuple[int, ...]
     opening_token: int | None
     marker_endings: Mapping[bytes, tuple[int, ...]]
@@ -86,17 +97,24 @@ class GrammarConstraint:
     def mask(self, out: Bitmask) -> bool:
         """Set the bits of the tokens that may come next in `out`, [mask_words(vocab_size)].
 
-        Returns False, with `out` unchanged, if every token may come next. Raises ConstraintError if the grammar cannot
-        continue.
+        Returns False, with `out` unchanged, if every token may come next. Raises InvalidRequestError if no token may
+        or finding them takes too much work.
         """
         if self._matcher is not None:
+            start = time.thread_time()
             self._matcher.unsafe_compute_mask_ptr(out.ctypes.data, out.nbytes)
-            self._check()
+            np.bitwise_and(out, self._grammar.known, out=out)
+            check_mask(self._matcher, out, self._grammar.param, "the answer cannot be completed")
+            if time.thread_time() - start > MASK_SECONDS:
+                raise too_large(SLOW_MASK, self._grammar.param)
             return True
         return forbid_tokens(out, self._forbidden())
 
     def commit(self, token: int) -> None:
-        """Advance by a token. Raises ConstraintError if it was not allowed."""
+        """Advance by a token.
+
+        Raises ConstraintError if it was not allowed, and InvalidRequestError if advancing takes too much work.
+        """
         if self._matcher is not None:
             if not self._matcher.consume_token(token):
                 self._check()
@@ -124,38 +142,32 @@ class GrammarConstraint:
         return endings if self._may_open else (self._grammar.opening_token, *endings)
 
     def _check(self) -> None:
-        if self._matcher is not None and self._matcher.is_error():
-            raise ConstraintError(f"The grammar cannot continue: {_reason(self._matcher.get_error())}")
-
-
-@dataclass(frozen=True, slots=True)
-class GrammarSource:
-    """How to build a grammar; sources with the same `key` build the same one."""
-
-    key: str
-    build: Callable[[], Grammar]
+        if self._matcher is None or not (error := self._matcher.get_error()):
+            return
+        if _LIMIT.search(error):
+            raise too_large(reason(error), self._grammar.param)
+        raise ConstraintError(f"The grammar cannot continue: {reason(error)}.")
 
 
 class GrammarCompiler:
-    """Compiles grammars for one tokenizer and caches those used most recently. Safe to use from several threads.
+    """Compiles grammars for one tokenizer and caches those used most recently. Belongs to the event loop's thread.
 
-    Each grammar is first compiled in a sandbox, so that none blocks the caller for long or crashes the process.
+    A worker process analyses each grammar first, so that none blocks the server for long, takes much of its memory or
+    crashes it. Tenants take turns at the workers.
     """
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, end_tokens: Sequence[int]) -> None:
+        vocabulary = Vocabulary.of(tokenizer, vocab_size, end_tokens)
+        self.workers = Workers(vocabulary)
+        self._turns = Turns(PLACES, PLACES_PER_TENANT)
         self._tokenizer = tokenizer
-        self._end_tokens = tuple(end_tokens)
-        self._ll_tokenizer = LLTokenizer(
-            _Vocabulary(tokenizer, vocab_size, self._end_tokens), n_vocab=vocab_size, eos_token=list(end_tokens)
-        )
+        self._end_tokens = vocabulary.end_tokens
+        self.ll_tokenizer = vocabulary.ll_tokenizer(tokenizer.encode_literally)
+        self._known = known_tokens(vocabulary.tokens)
         self._marker_endings = _marker_endings(CALL_START.encode(), tokenizer, vocab_size)
         self._think_starts = think_starts(tokenizer, vocab_size)
         self._cache: OrderedDict[str, CompiledGrammar] = OrderedDict()
-        self._cached_characters = 0
-        self._lock = threading.Lock()
-        self._sandboxes: SimpleQueue[Sandbox] = SimpleQueue()
-        for _ in range(COMPILED_AT_ONCE):
-            self._sandboxes.put(Sandbox(sorted(tokenizer.special)))
+        self._cached_bytes = 0
 
     def no_calls(self) -> Constraint:
         """Return the constraint of a new sequence that may not open calls."""
@@ -163,86 +175,64 @@ class GrammarCompiler:
 
     def find_cached(self, source: GrammarSource) -> CompiledGrammar | None:
         """Return the cached grammar of `source`, or None."""
-        with self._lock:
-            if source.key in self._cache:
-                self._cache.move_to_end(source.key)
-            return self._cache.get(source.key)
+        if source.key in self._cache:
+            self._cache.move_to_end(source.key)
+        return self._cache.get(source.key)
 
-    def get(self, source: GrammarSource) -> CompiledGrammar:
-        """Return the grammar of `source`, from the cache or newly compiled. Raises what `build` and `compile` raise."""
+    async def get(self, source: GrammarSource, tenant: str) -> CompiledGrammar:
+        """Return the grammar of `source`, from the cache or newly compiled. Cancelling this ends its worker.
+
+        Raises InvalidRequestError if the grammar is invalid or exceeds a limit, and ModelNotReadyError.
+        """
         if (cached := self.find_cached(source)) is not None:
             return cached
-        compiled = self.compile(source.build())
-        with self._lock:
-            if source.key not in self._cache:
-                self._cached_characters += compiled.size
-                self._cache[source.key] = compiled
-            while len(self._cache) > CACHED_GRAMMARS or self._cached_characters > CACHED_CHARACTERS:
-                _, oldest = self._cache.popitem(last=False)
-                self._cached_characters -= oldest.size
+        async with self._turns.place(tenant):
+            if (cached := self.find_cached(source)) is not None:
+                return cached
+            accepted = await self.workers.analyse(source)
+            compiled = await asyncio.wrap_future(in_background(lambda: self.load(accepted), "grammar"))
+        self._add(source.key, compiled)
         return compiled
 
-    def compile(self, grammar: Grammar) -> CompiledGrammar:
-        """Compile `grammar` for this tokenizer, bypassing the cache.
-
-        Value rules that cannot be compiled are replaced if the grammar permits it. Raises InvalidRequestError if the
-        grammar is invalid or exceeds the limits, or if the tokenizer lacks its opening token.
-        """
+    def load(self, accepted: Accepted) -> CompiledGrammar:
+        """Compile a grammar that a worker has accepted. May run on any thread."""
         opening_token = None
-        if grammar.opens_with is not None:
-            opening_token = self._tokenizer.special.get(grammar.opens_with)
+        if accepted.opens_with is not None:
+            opening_token = self._tokenizer.special.get(accepted.opens_with)
             if opening_token is None:
-                message = f"This model cannot call tools: its tokenizer has no token {grammar.opens_with}."
+                message = f"This model cannot call tools: its tokenizer has no token {accepted.opens_with}."
                 raise InvalidRequestError(message, "tools")
-        sandbox = self._sandboxes.get()
-        try:
-            compilation = _Compilation(self._ll_tokenizer, sandbox, grammar.field)
-            matcher = compilation.matcher(grammar.lark)
-            if matcher.is_error():
-                grammar = grammar.without_uncompilable(compilation.error)
-                matcher = compilation.matcher(grammar.lark)
-        finally:
-            self._sandboxes.put(sandbox)
-        if matcher.is_error():
-            raise too_large(_reason(matcher.get_error()), grammar.field)
+        limits = parser_limits(accepted.arguments)
+        matcher = LLMatcher(self.ll_tokenizer, accepted.lark, log_level=0, limits=limits)
+        matcher.compute_bitmask()  # the first mask may take as long as compiling
         return CompiledGrammar(
-            unenforced=grammar.unenforced,
-            size=grammar.size,
+            param=accepted.param,
+            unenforced=accepted.unenforced,
+            size=accepted.size,
             tokenizer=self._tokenizer,
             matcher=matcher,
+            known=self._known,
             end_tokens=self._end_tokens,
             opening_token=opening_token,
             marker_endings=self._marker_endings,
             think_starts=self._think_starts,
-            repeats=grammar.repeats,
+            repeats=accepted.repeats,
         )
 
-
-class _Compilation:
-    """The compilation of one grammar and, if it fails, of its value rules, within one time limit."""
-
-    def __init__(self, tokenizer: LLTokenizer, sandbox: Sandbox, field: str) -> None:
-        self._tokenizer = tokenizer
-        self._sandbox = sandbox
-        self._field = field
-        self._deadline = time.monotonic() + 2 * SECONDS
-
-    def matcher(self, lark: str) -> LLMatcher:
-        """Compile `lark`; an invalid grammar gives a matcher in an error state.
-
-        Raises InvalidRequestError if compiling takes too much time or memory.
-        """
-        reason = self._sandbox.try_compile(lark)
-        if reason is None and time.monotonic() > self._deadline:
-            reason = "its parts take too long to compile"
-        if reason is not None:
-            raise too_large(reason, self._field)
-        return LLMatcher(self._tokenizer, lark, log_level=0, limits=LIMITS)
-
-    def error(self, lark: str) -> str | None:
-        """Return why `lark` is invalid, or None if it is valid. Raises what `matcher` raises."""
-        matcher = self.matcher(lark)
-        return _reason(matcher.get_error()) if matcher.is_error() else None
+    def _add(self, key: str, compiled: CompiledGrammar) -> None:
+        """Cache a grammar, evicting those not used for longest, and give their memory back to the system."""
+        if key in self._cache:
+            return
+        self._cache[key] = compiled
+        self._cached_bytes += compiled.size
+        evicted = 0
+        while len(self._cache) > CACHED_GRAMMARS or self._cached_bytes > CACHE_BYTES:
+            _, oldest = self._cache.popitem(last=False)
+            evicted += oldest.size
+            self._cached_bytes -= oldest.size
+            del oldest
+        if evicted > TRIMMED_BYTES:
+            in_background(trim_heap, "trim")
 
 
 def _marker_endings(marker: bytes, tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...]]:
@@ -254,30 +244,3 @@ def _marker_endings(marker: bytes, tokenizer: Tokenizer, vocab_size: int) -> dic
         marker[: -len(end)]: tuple(token for token in candidates if tokenizer.token_bytes(token).startswith(end))
         for end in ends
     }
-
-
-class _Vocabulary(TokenizerWrapper):
-    """The interface through which llguidance uses a tokenizer."""
-
-    def __init__(self, tokenizer: Tokenizer, vocab_size: int, end_tokens: tuple[int, ...]) -> None:
-        self.is_tokenizer_wrapper = True
-        self.bos_token_id = None
-        self.eos_token_id = end_tokens[0]
-        self.tokens = [tokenizer.token_bytes(token) for token in range(vocab_size)]
-        self.special_token_ids = sorted(tokenizer.special.values())
-        self._tokenizer = tokenizer
-
-    def __call__(self, text: str) -> list[int]:
-        return self._tokenizer.encode_literally(text)
-
-
-def _reason(message: str) -> str:
-    """Extract the reason from an error message of llguidance.
-
-    Positions and lines of the grammar are left out, because the client has not seen the grammar.
-    """
-    text = message.partition("failed to compile JSON schema: ")[2] or message
-    lines = [line.strip() for line in text.splitlines()]
-    lines = [_POSITION.sub("", line).strip() for line in lines if not _SOURCE_LINE.match(line)]
-    error = next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), None)
-    return (error or next(filter(None, lines), "unknown")).rstrip(".:")

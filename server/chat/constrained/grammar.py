@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from server.chat.constrained.call_rules import COMMA, call_rules
-from server.chat.constrained.value_rules import ValueRule, ValueRules, cannot_enforce, json_body, normalized, text_rule
+from server.chat.constrained.value_rules import ValueRule, ValueRules, cannot_enforce, normalized, text_rule, value_body
+from server.chat.json_schema.keywords import UnenforceableError
+from server.chat.json_schema.unenforced import Unenforced
 from server.chat.markers import CALL_END, CALL_START
 from server.chat.tool_calls.call_form import CallForm
 from server.chat.types import TextForm, Tool
@@ -33,15 +35,16 @@ class Grammar:
 
     `structure` holds the rules other than those of `values`. Without `opens_with`, the grammar applies to the whole
     answer. With it, text is free until this special token; the text after the token must match the grammar, and after
-    the match text is free again. If `repeats`, the token may then occur again. `unenforced` has a message for each
-    schema keyword that is not enforced.
+    the match text is free again. If `repeats`, the token may then occur again. `arguments` is the number of arguments
+    of the largest tool. `unenforced` has messages about schema keywords that are not enforced.
     """
 
     structure: str
     values: tuple[ValueRule, ...]
     opens_with: str | None = None
     repeats: bool = False
-    unenforced: tuple[str, ...] = ()
+    arguments: int = 0
+    unenforced: Unenforced = field(default_factory=Unenforced)
 
     @property
     def lark(self) -> str:
@@ -49,15 +52,10 @@ class Grammar:
         return _HEADER + self.structure + "".join(value.lark for value in self.values)
 
     @property
-    def field(self) -> str:
+    def param(self) -> str:
         """The request field to name in errors about the grammar as a whole."""
         fields = {value.param for value in self.values}
         return fields.pop() if len(fields) == 1 else "tools"
-
-    @property
-    def size(self) -> int:
-        """The approximate number of characters."""
-        return len(self.structure) + sum(len(value.body) for value in self.values)
 
     def without_uncompilable(self, compile_error: Callable[[str], str | None]) -> Grammar:
         """Return a grammar without value rules that cannot be compiled.
@@ -65,7 +63,8 @@ class Grammar:
         ValueRule defines how such a rule is replaced. `compile_error` is called with the grammar of each single value
         and returns why it cannot be compiled, or None. Raises InvalidRequestError if a strict rule cannot be compiled.
         """
-        values, unenforced = [], list(self.unenforced)
+        values, unenforced = [], Unenforced()
+        unenforced.extend(self.unenforced, "")
         for value in self.values:
             reason = compile_error(f"{_HEADER}start: {value.name}\n{value.lark}")
             if reason and value.optional and "nsatisfiable" in reason:
@@ -73,10 +72,10 @@ class Grammar:
             elif reason and value.strict:
                 raise cannot_enforce(value.param, f"{value.path}: {reason}" if value.path else reason)
             elif reason:
-                unenforced.append(f"{value.param}.{value.path}: {reason}")
+                unenforced.add(f"{value.param}.{value.path}: {reason}")
                 value = value.with_fallback()
             values.append(value)
-        return replace(self, values=tuple(values), unenforced=tuple(unenforced))
+        return replace(self, values=tuple(values), unenforced=unenforced)
 
 
 def call_grammar(
@@ -89,7 +88,7 @@ def call_grammar(
     demands it.
     """
     values = ValueRules()
-    unenforced: list[str] = []
+    unenforced = Unenforced()
     rules: list[str] = []
     for i, tool in enumerate(tools):
         strict = tool.strict or mode is CallMode.REQUIRED
@@ -109,7 +108,14 @@ def call_grammar(
         rules.append("start: block")
         opens_with = CALL_START
     structure = "".join(f"{rule}\n" for rule in rules)
-    return Grammar(structure, tuple(values.all), opens_with, parallel and opens_with is not None, tuple(unenforced))
+    return Grammar(
+        structure=structure,
+        values=tuple(values.all),
+        opens_with=opens_with,
+        repeats=parallel and opens_with is not None,
+        arguments=values.arguments,
+        unenforced=unenforced,
+    )
 
 
 def json_call_grammar(
@@ -121,13 +127,16 @@ def json_call_grammar(
     form. Raises InvalidRequestError as `call_grammar` does.
     """
     values = ValueRules()
-    unenforced: list[str] = []
+    unenforced = Unenforced()
     rules: list[str] = []
     for i, tool in enumerate(tools):
         param, strict = f"{tool.field}.parameters", tool.strict or mode is CallMode.REQUIRED
         schema = normalized(_arguments_schema(tool), param, strict=strict)
-        unenforced += [f"{param}.{message}" for message in schema.unenforced]
-        body = json_body(schema.document(schema.root))
+        unenforced.extend(schema.unenforced, f"{param}.")
+        try:
+            body = value_body(schema, schema.root)
+        except UnenforceableError as error:
+            raise cannot_enforce(param, str(error)) from None
         values.add(ValueRule(f"t{i}_arguments", body, param, "", strict, fallback={"type": "object"}))
         before, after = (
             json.dumps(t, ensure_ascii=False) for t in (form.before_arguments(tool.name), form.after_arguments)
@@ -141,7 +150,7 @@ def json_call_grammar(
         rules.append(r"text: /([^\s{\[<](.|\n)*)?/")
     rules.append(f"start: call{more}" + ("" if text_form is None and mode is CallMode.REQUIRED else " | text"))
     structure = "".join(f"{rule}\n" for rule in rules)
-    return Grammar(structure, tuple(values.all), unenforced=tuple(unenforced))
+    return Grammar(structure, tuple(values.all), unenforced=unenforced)
 
 
 def _arguments_schema(tool: Tool) -> Mapping[str, Any]:

@@ -9,8 +9,10 @@ import json
 from dataclasses import dataclass, replace
 
 from server.chat.constrained.lark import lark_of
+from server.chat.json_schema.exact_numbers import exact_rule, is_exact
 from server.chat.json_schema.keywords import UnenforceableError
-from server.chat.json_schema.normalize import NormalizedSchema, normalize, too_large
+from server.chat.json_schema.normalize import normalize, too_large
+from server.chat.json_schema.normalized_schema import NormalizedSchema
 from server.chat.json_schema.number_bounds import Node, Schema, bounded_document
 from server.chat.types import TextForm
 from server.errors import InvalidRequestError
@@ -32,11 +34,11 @@ _NO_TEXT = r"/[^\s\S]/"
 
 @dataclass(frozen=True, slots=True)
 class ValueRule:
-    """The rule `name` for one value; its form comes from `path` in the request field `param`.
+    """The rule `name` for values of one form, which comes from `path` in the request field `param`.
 
     `body` is the form in llguidance's dialect of Lark, mostly `%json` with a schema. The value may also be one of
-    `constants`, which are Python's. If the value is that of an argument, the rule `argument_rule` puts the argument's
-    name, `argument`, before it. If `body` cannot be compiled, a `strict` rule is an error; any other rule admits
+    `constants`, which are Python's. `arguments` are (rule, name) of the arguments with such values: the rule puts the
+    name before the value. If `body` cannot be compiled, a `strict` rule is an error; any other rule admits
     what the schema `fallback` admits. There is one exception: if `body` is unsatisfiable and the value is `optional`,
     it becomes `impossible`, which means that neither rule matches any text.
     """
@@ -50,21 +52,16 @@ class ValueRule:
     constants: tuple[str, ...] = ()
     fallback: Schema = True
     impossible: bool = False
-    argument: str = ""
-
-    @property
-    def argument_rule(self) -> str:
-        """The name of the rule for the argument with this value."""
-        return f"{self.name}_argument"
+    arguments: tuple[tuple[str, str], ...] = ()
 
     @property
     def lark(self) -> str:
         """The rule in llguidance's dialect of Lark."""
         alternatives = [*(f'"{constant}"' for constant in self.constants), self.body]
         rules = f"{self.name}: {_NO_TEXT if self.impossible else ' | '.join(alternatives)}\n"
-        if self.argument:
-            named = f"{json.dumps(self.argument + '=', ensure_ascii=False)} {self.name}"
-            rules += f"{self.argument_rule}: {_NO_TEXT if self.impossible else named}\n"
+        for rule, argument in self.arguments:
+            named = f"{json.dumps(argument + '=', ensure_ascii=False)} {self.name}"
+            rules += f"{rule}: {_NO_TEXT if self.impossible else named}\n"
         return rules
 
     def with_fallback(self) -> ValueRule:
@@ -74,14 +71,27 @@ class ValueRule:
 
 
 class ValueRules:
-    """The value rules of a grammar under construction, with a limit on their total size."""
+    """The value rules of a grammar under construction, with a limit on their total size.
+
+    `arguments` is the number of arguments of the largest tool so far.
+    """
 
     def __init__(self) -> None:
         self.all: list[ValueRule] = []
+        self.arguments = 0
         self._characters = 0
+        self._known: dict[tuple[object, ...], int] = {}
 
     def add(self, rule: ValueRule) -> None:
-        """Add a rule. Raises InvalidRequestError if all bodies together exceed MAX_CHARACTERS."""
+        """Add a rule. An equal one that was added before takes over its arguments.
+
+        Raises InvalidRequestError if all bodies together exceed MAX_CHARACTERS.
+        """
+        key = (rule.body, rule.constants, rule.param, rule.strict, rule.optional)
+        if rule.arguments and (known := self._known.setdefault(key, len(self.all))) < len(self.all):
+            one = self.all[known]
+            self.all[known] = replace(one, arguments=one.arguments + rule.arguments)
+            return
         self._characters += len(rule.body)
         if self._characters > MAX_CHARACTERS:
             reason = f"it exceeds {MAX_CHARACTERS:,} characters once its references are expanded"
@@ -93,10 +103,25 @@ def text_rule(form: TextForm) -> ValueRule:
     """Return the rule `text` for an answer of this form. Raises InvalidRequestError if it cannot be enforced."""
     if form.kind == "json":
         schema = normalized(form.value, form.field, strict=True)
-        body = json_body(schema.document(schema.root))
+        try:
+            body = value_body(schema, schema.root)
+        except UnenforceableError as error:
+            raise cannot_enforce(form.field, str(error)) from None
     else:
         body = f"%lark {{\n{lark_of(form)}\n}}"  # a nested grammar, which does not ignore whitespace
     return ValueRule("text", body, form.field, "", strict=True)
+
+
+def value_body(schema: NormalizedSchema, value: Schema) -> str:
+    """Return the body of a rule for JSON that satisfies `value`, a part of `schema`.
+
+    Raises UnenforceableError if its numbers cannot be enforced exactly.
+    """
+    document = schema.document(value)
+    if is_exact(document):
+        return json_body(document)
+    resolved = schema.resolve(value)
+    return exact_rule(resolved if isinstance(resolved, dict) else document)
 
 
 def json_body(schema: Node) -> str:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from server.chat.json_schema.number_bounds import Node
+
 _MAX_DEPTH = 6
 _MAX_STEPS = 5_000
 _UNBOUNDED = (float("-inf"), float("inf"))
@@ -32,10 +34,31 @@ class DisjointnessProver:
         """Return whether it is proven that no value satisfies both schemas."""
         return self._disjoint(self._facts(a), self._facts(b), 0)
 
+    def separator(self, a: Any, b: Any) -> Node | None:
+        """Return a schema that makes both disjoint if it is added to them; None if none is found.
+
+        It requires a property that is not the same in any value of `a` and of `b`, but that a value may lack.
+        """
+        first, second = self._facts(a), self._facts(b)
+        separators = [
+            (self._facts(one).values is None, name)  # constants tell branches apart best
+            for name, schemas in first.properties.items()
+            for one in schemas
+            if any(self.disjoint(one, other) for other in second.properties.get(name, ()))
+        ]
+        if not separators:
+            return None
+        return {"type": "object", "required": [min(separators, key=lambda found: found[0])[1]]}
+
     def _facts(self, schema: Any) -> _Facts:
         facts = _Facts()
-        facts.add(schema, self._lookup, 0)
+        facts.add(schema, self._resolved, 0)
         return facts
+
+    def _resolved(self, reference: object) -> Any:
+        """Return what `reference` points to; anything, once the steps are used up."""
+        self._steps += 1
+        return self._lookup(reference) if self._steps <= _MAX_STEPS else True
 
     def _disjoint(self, a: _Facts, b: _Facts, depth: int) -> bool:
         """Try the possible constants, then each common type, then the branches of anyOf and oneOf."""

@@ -7,6 +7,7 @@ Each reader returns the value in the form llguidance enforces, or raises Unenfor
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,9 @@ FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname
 UNSUPPORTED = frozenset(
     {"contains", "propertyNames", "unevaluatedItems", "unevaluatedProperties", "$dynamicRef", "$recursiveRef"}
 )
+
+
+MAX_COUNT = (1 << 31) - 1
 
 
 class UnenforceableError(Exception):
@@ -60,16 +64,30 @@ def names_of(value: object, where: str) -> list[str]:
 
 
 def count_of(value: object, where: str) -> int:
-    """Return a non-negative integer, which may be written as a float such as 2.0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != int(value):
+    """Return a non-negative integer, which may be written as a float such as 2.0.
+
+    Counts above MAX_COUNT are beyond any answer, and become MAX_COUNT.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise UnenforceableError(where, "must be a non-negative integer")
+    if value > MAX_COUNT:
+        return MAX_COUNT
+    if value != int(value):
         raise UnenforceableError(where, "must be a non-negative integer")
     return int(value)
 
 
 def bound_of(value: object, where: str) -> int | float:
     """Return a number, or the boolean that draft 4 uses to make a bound exclusive."""
-    if not isinstance(value, int | float):
+    if not isinstance(value, int | float) or value != value:
         raise UnenforceableError(where, "must be a number")
+    return value
+
+
+def multiple_of(value: object, where: str) -> int | float:
+    """Return a finite number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise UnenforceableError(where, "must be a number above 0")
     return value
 
 
@@ -78,11 +96,7 @@ def digits_of(multiple: int | float) -> int:
 
     Divisibility is enforced by an automaton whose number of states grows with this number.
     """
-    return (
-        multiple
-        if isinstance(multiple, int)
-        else int(repr(multiple).partition("e")[0].replace(".", "").strip("-") or 0)
-    )
+    return multiple if isinstance(multiple, int) else int(repr(multiple).partition("e")[0].replace(".", ""))
 
 
 def pattern_of(value: object, where: str) -> str:
@@ -111,6 +125,7 @@ READERS: dict[str, Callable[[object, str], Any]] = {
     "required": names_of,
     "pattern": pattern_of,
     **dict.fromkeys(("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"), count_of),
-    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"), bound_of),
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), bound_of),
+    "multipleOf": multiple_of,
 }
 """The reader for each keyword whose value contains no schemas."""

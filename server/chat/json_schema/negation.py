@@ -50,6 +50,39 @@ class Rewriter:
                 then = {"required": dependency} if isinstance(dependency, list) else dependency
                 yield {"anyOf": [{"properties": {name: False}}, {"allOf": [{"required": [name]}, then]}]}
 
+    def exclusive_requirements(self, branches: Sequence[Any]) -> list[Node] | None:
+        """Rewrite `oneOf` branches that only list required properties so that at most one can hold.
+
+        Each branch gets, for every other branch, the condition that one of the other's required properties is absent.
+        The branches then exclude each other, so `anyOf` of them equals `oneOf`. Returns None if a branch contains
+        anything else.
+        """
+        required = []
+        for branch in branches:
+            if not isinstance(branch, dict) or not isinstance(branch.get("required"), list):
+                return None
+            if branch.keys() - {"required", "type", "title", "description"} or branch.get("type", "object") != "object":
+                return None
+            required.append(branch["required"])
+        for _ in range(len(required) * sum(map(len, required))):  # before anything is built
+            self._count_node(0)
+        return [
+            {
+                "type": "object",
+                "allOf": [{"required": names}]
+                + [
+                    {"anyOf": [{"properties": {name: False}} for name in others if name not in names]}
+                    for j, others in enumerate(required)
+                    if j != i
+                ],
+            }
+            for i, names in enumerate(required)
+        ]
+
+    def negation(self, schema: Any, where: str) -> Schema:
+        """Return a schema that admits what `schema` does not admit. Raises UnenforceableError if there is none."""
+        return self._negation(schema, where, 0)
+
     def _implication(self, condition: Any, node: Mapping[str, Any], where: str) -> Iterator[Schema]:
         """Yield the equivalent of `if`; without `then` and `else` it restricts nothing."""
         if "then" in node or "else" in node:
@@ -79,6 +112,7 @@ class Rewriter:
         match keyword:
             case "required":
                 for name in names_of(value, where):
+                    self._count_node(depth)
                     yield {"type": "object", "properties": {name: False}}
             case "type" if "integer" not in (types := types_of(value, where)) or "number" in types:
                 yield {"type": [name for name in TYPES if name not in types]}
@@ -100,34 +134,6 @@ class Rewriter:
                 yield self._negation(self._references.lookup(value, where), where, depth)
             case _:
                 raise _no_negation(where)
-
-
-def exclusive_requirements(branches: Sequence[Any]) -> list[Node] | None:
-    """Rewrite `oneOf` branches that only list required properties so that at most one can hold.
-
-    Each branch gets, for every other branch, the condition that one of the other's required properties is absent. The
-    branches then exclude each other, so `anyOf` of them equals `oneOf`. Returns None if a branch contains anything
-    else.
-    """
-    required = []
-    for branch in branches:
-        if not isinstance(branch, dict) or not isinstance(branch.get("required"), list):
-            return None
-        if branch.keys() - {"required", "type", "title", "description"} or branch.get("type", "object") != "object":
-            return None
-        required.append(branch["required"])
-    return [
-        {
-            "type": "object",
-            "allOf": [{"required": names}]
-            + [
-                {"anyOf": [{"properties": {name: False}} for name in others if name not in names]}
-                for j, others in enumerate(required)
-                if j != i
-            ],
-        }
-        for i, names in enumerate(required)
-    ]
 
 
 def _none_of(values: Sequence[Any], where: str) -> Schema:

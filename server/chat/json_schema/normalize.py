@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+from server.chat.json_schema.closing import ALONE, Closer, Place, closed, is_only_alternatives
 from server.chat.json_schema.disjointness import DisjointnessProver
 from server.chat.json_schema.keywords import (
     FORMATS,
@@ -24,9 +24,11 @@ from server.chat.json_schema.keywords import (
     list_of,
     mapping_of,
 )
-from server.chat.json_schema.negation import Rewriter, exclusive_requirements
-from server.chat.json_schema.number_bounds import Node, Schema, bounded_document
+from server.chat.json_schema.negation import ANNOTATIONS, Rewriter
+from server.chat.json_schema.normalized_schema import NormalizedSchema
+from server.chat.json_schema.number_bounds import Node, Schema
 from server.chat.json_schema.references import References
+from server.chat.json_schema.unenforced import Unenforced
 from server.errors import InvalidRequestError
 
 MAX_NODES = 20_000  # subschemas, counting those that a rewriting visits again
@@ -35,56 +37,6 @@ MAX_MULTIPLE = 1_000_000  # least common multiple of all `multipleOf`
 MAX_DEPTH = 100  # levels, also through references: llguidance recurses, and a stack overflow would end the process
 
 _OLD_DRAFT = re.compile(r"http://json-schema\.org/draft-0[3467]/")
-
-
-@dataclass(frozen=True, slots=True)
-class NormalizedSchema:
-    """A schema `root` with the `definitions` it refers to as `#/$defs/name`.
-
-    `unenforced` has one message for each keyword that was left out because it cannot be enforced.
-    """
-
-    root: Schema
-    definitions: Mapping[str, Schema]
-    unenforced: tuple[str, ...] = ()
-
-    def resolve(self, schema: Schema) -> Schema:
-        """Return the schema that `schema` refers to if it is only a reference, otherwise `schema` itself."""
-        for _ in range(len(self.definitions) + 1):
-            if not isinstance(schema, dict) or schema.keys() != {"$ref"}:
-                return schema
-            schema = self.definitions[_name(schema["$ref"])]
-        return False  # references that form a cycle admit nothing
-
-    def document(self, schema: Schema) -> Node:
-        """Return `schema` with bounded numbers, as a document with the definitions that it refers to."""
-        return bounded_document(schema, self.definitions)
-
-    def admits(self, schema: Schema, constant: bool | None) -> bool:
-        """Return whether `schema` admits `constant`: true, false or null."""
-        return self._admits(schema, constant, {})
-
-    def _admits(self, schema: Schema, constant: bool | None, known: dict[str, bool]) -> bool:
-        if isinstance(schema, bool):
-            return schema
-        kind = "null" if constant is None else "boolean"
-        types = schema.get("type", kind)
-        if kind not in ([types] if isinstance(types, str) else types):
-            return False
-        if "enum" in schema and not any(value is constant for value in schema["enum"]):
-            return False
-        if "const" in schema and schema["const"] is not constant:
-            return False
-        if "$ref" in schema:
-            name = _name(schema["$ref"])
-            if name not in known:
-                known[name] = False  # the answer for a definition that refers to itself
-                known[name] = self._admits(self.definitions[name], constant, known)
-            if not known[name]:
-                return False
-        return all(self._admits(one, constant, known) for one in schema.get("allOf", ())) and (
-            "anyOf" not in schema or any(self._admits(one, constant, known) for one in schema["anyOf"])
-        )
 
 
 def normalize(schema: object, *, strict: bool) -> NormalizedSchema:
@@ -102,9 +54,10 @@ class _Normalizer:
     def __init__(self, schema: object, strict: bool) -> None:
         self._document = schema
         self._strict = strict
-        self._unenforced: list[str] = []
+        self._unenforced = Unenforced()
         self._definitions: dict[str, Schema] = {}
-        self._names: dict[int, str] = {}  # of definitions, by the id of the schema in the client's document
+        # Of definitions, by the id of the schema in the client's document and whether it stands alone.
+        self._names: dict[tuple[int, bool], str] = {}
         self._nodes = 0
         self._cost = 0
         self._multiple = 1
@@ -112,14 +65,18 @@ class _Normalizer:
         # Up to draft 7, keywords beside `$ref` are ignored.
         self._ref_allows_siblings = not (isinstance(dialect, str) and _OLD_DRAFT.match(dialect))
         self._references = References(schema)
+        self._closer = Closer(self._references)
         self._rewriter = Rewriter(self._references, self._count_node)
 
     def result(self) -> NormalizedSchema:
-        root = self._normalize(self._document, (), 0)
-        return NormalizedSchema(root, self._definitions, tuple(self._unenforced))
+        root = self._normalize(self._document, (), 0, ALONE)
+        return NormalizedSchema(root, self._definitions, self._unenforced)
 
-    def _normalize(self, node: object, path: tuple[str, ...], depth: int) -> Schema:
-        """Normalize the schema at `path`, collecting the keywords that can be enforced."""
+    def _normalize(self, node: object, path: tuple[str, ...], depth: int, place: Place) -> Schema:
+        """Normalize the schema at `path`, collecting the keywords that can be enforced.
+
+        An object that stands alone is closed unless its schema says otherwise.
+        """
         self._count_node(depth)
         if isinstance(node, bool):
             return node
@@ -127,21 +84,34 @@ class _Normalizer:
             raise UnenforceableError(".".join(path), "a schema must be an object or a boolean")
         if "$ref" in node and not self._ref_allows_siblings:
             node = {"$ref": node["$ref"]}
+        names, parts = None, place
+        if place.alone and not is_only_alternatives(node):
+            names = self._closer.names(node)
+            parts = Place(listed=names.listed if names.is_whole else None)
         normalized: Node = {}
         conjuncts: list[Schema] = []
         for keyword, value in node.items():
             try:
-                normalized |= self._keyword(node, keyword, value, (*path, keyword), depth + 1)
-                conjuncts += self._conjuncts(node, keyword, value, (*path, keyword), depth + 1)
+                normalized |= self._keyword(node, keyword, value, (*path, keyword), depth + 1, parts)
+                conjuncts += self._conjuncts(node, keyword, value, (*path, keyword), depth + 1, parts)
             except UnenforceableError as error:
                 if self._strict:
                     raise
-                self._unenforced.append(str(error))
+                self._unenforced.add(str(error))
+        if names is not None and names.closable:
+            if "properties" in normalized:
+                normalized["properties"] = {
+                    **normalized["properties"],
+                    **{name: True for name in names.all if name not in normalized["properties"]},
+                }
+                normalized["additionalProperties"] = False
+            else:
+                conjuncts.append(closed(names.all))
         if conjuncts:
             normalized["allOf"] = [*normalized.get("allOf", ()), *conjuncts]
         return normalized
 
-    def _keyword(self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int) -> Node:
+    def _keyword(self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int, parts: Place) -> Node:
         """Return the normalized form of one keyword of `node`.
 
         It is empty for annotations, unknown keywords and those that `_conjuncts` handles.
@@ -154,28 +124,32 @@ class _Normalizer:
                 self._count_cost(node, keyword, value, where)
                 return {keyword: value}
             case "$ref":
-                return {"$ref": self._reference(value, where, depth)}
+                return {"$ref": self._reference(value, where, depth, parts)}
             case "properties" | "patternProperties":
                 if keyword == "patternProperties" or node.keys() & {"minProperties", "maxProperties"}:
                     self._spend(len(mapping_of(value, where)) ** 2)
-                return {keyword: self._normalize_values(mapping_of(value, where), path, depth)}
-            case "allOf" | "anyOf" | "prefixItems":
-                return {keyword: self._normalize_all(list_of(value, where), path, depth)}
+                return {keyword: self._normalize_values(mapping_of(value, where), path, depth, parts)}
+            case "allOf" | "anyOf":
+                return {keyword: self._normalize_all(list_of(value, where), path, depth, parts)}
             case "oneOf" if "anyOf" not in node:
-                return {"anyOf": self._one_of(list_of(value, where), path, depth)}
-            case "items" if isinstance(value, list):
-                return {keyword: self._normalize_all(value, path, depth)}
+                return {"anyOf": self._one_of(node, path, depth, parts)}
+            case "prefixItems" | "items" if isinstance(value, list):
+                return {keyword: self._normalize_all(value, path, depth, parts.inside(node))}
             case "items" | "additionalProperties" | "additionalItems":
-                return {keyword: self._normalize(value, path, depth)}
+                return {keyword: self._normalize(value, path, depth, parts.inside(node))}
             case "format" if isinstance(value, str) and value in FORMATS and "pattern" not in node:
                 return {"format": value}
             case "uniqueItems" if value and node.get("maxItems") not in (0, 1):
                 raise UnenforceableError(where, "unique items cannot be enforced")
+            case "propertyNames" if _admits_all_strings(value):
+                return {}
             case _ if keyword in UNSUPPORTED:
                 raise UnenforceableError(where, f"the keyword {keyword!r} cannot be enforced")
         return {}
 
-    def _conjuncts(self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int) -> Iterable[Schema]:
+    def _conjuncts(
+        self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int, parts: Place
+    ) -> Iterable[Schema]:
         """Return the schemas to add to `allOf` in place of `keyword`; none if `_keyword` handles it.
 
         Raises UnenforceableError if it cannot be rewritten.
@@ -183,10 +157,10 @@ class _Normalizer:
         where = ".".join(path)
         match keyword:
             case "oneOf" if "anyOf" in node:
-                return [{"anyOf": self._one_of(list_of(value, where), path, depth)}]
+                return [{"anyOf": self._one_of(node, path, depth, parts)}]
             case "not" | "if" | "dependencies" | "dependentRequired" | "dependentSchemas":
                 rewritten = self._rewriter.conjuncts(keyword, node, where)
-                return [self._normalize(schema, path, depth) for schema in rewritten]
+                return [self._normalize(schema, path, depth, Place()) for schema in rewritten]
         return []
 
     def _count_cost(self, node: Node, keyword: str, value: Any, where: str) -> None:
@@ -209,50 +183,100 @@ class _Normalizer:
         if self._cost > MAX_COST:
             raise too_large("it has too many patterns, or too many properties beside minProperties or maxProperties")
 
-    def _normalize_values(self, schemas: Mapping[str, Any], path: tuple[str, ...], depth: int) -> dict[str, Schema]:
-        return {name: self._normalize(schema, (*path, name), depth) for name, schema in schemas.items()}
+    def _normalize_values(
+        self, schemas: Mapping[str, Any], path: tuple[str, ...], depth: int, parts: Place
+    ) -> dict[str, Schema]:
+        return {
+            name: self._normalize(schema, (*path, name), depth, parts.of_property(name))
+            for name, schema in schemas.items()
+        }
 
-    def _normalize_all(self, schemas: Sequence[Any], path: tuple[str, ...], depth: int) -> list[Schema]:
-        return [self._normalize(schema, (*path, str(i)), depth) for i, schema in enumerate(schemas)]
+    def _normalize_all(self, schemas: Sequence[Any], path: tuple[str, ...], depth: int, place: Place) -> list[Schema]:
+        return [self._normalize(schema, (*path, str(i)), depth, place) for i, schema in enumerate(schemas)]
 
-    def _reference(self, reference: object, where: str, depth: int) -> str:
+    def _reference(self, reference: object, where: str, depth: int, place: Place) -> str:
         """Return a reference to the definition of what `reference` points to, creating it on first use.
 
         The definition is registered before it is normalized, so that a schema may refer to itself.
         """
         target = self._references.lookup(reference, where)
-        name = self._names.get(id(target))
+        key = (id(target), place.alone)
+        name = self._names.get(key)
         if name is None:
-            name = self._names[id(target)] = f"d{len(self._names)}"
+            name = self._names[key] = f"d{len(self._names)}"
             self._definitions[name] = True
-            self._definitions[name] = self._normalize(target, (where,), depth)
+            self._definitions[name] = self._normalize(target, (where,), depth, ALONE if place.alone else Place())
         return f"#/$defs/{name}"
 
-    def _one_of(self, branches: Sequence[Any], path: tuple[str, ...], depth: int) -> list[Schema]:
-        """Return the branches of an `anyOf` that is equivalent to `oneOf`.
+    def _one_of(self, node: Node, path: tuple[str, ...], depth: int, place: Place) -> list[Schema]:
+        """Return the branches of an `anyOf` that is equivalent to `oneOf` of `node`.
 
-        They are equivalent if the branches exclude each other. If that is not proven, this raises UnenforceableError or
-        reports the keyword as only partly enforced.
+        They are equivalent if the branches exclude each other. If that is not proven, those that may overlap are
+        narrowed to the values that no other admits, or to those with a property that tells them apart. Otherwise this
+        raises UnenforceableError or reports the keyword as only partly enforced.
         """
         where = ".".join(path)
-        normalized = self._normalize_all(branches, path, depth)
-        if (exclusive := exclusive_requirements(branches)) is not None:
-            return self._normalize_all(exclusive, path, depth)
+        branches = list_of(node["oneOf"], where)
+        if (exclusive := self._rewriter.exclusive_requirements(branches)) is not None:
+            return self._normalize_all(exclusive, path, depth, Place())
+        closings = self._closings(node, branches, place)
+        closed_branches = [_both(branch, closing) for branch, closing in zip(branches, closings, strict=True)]
         prover = DisjointnessProver(lambda reference: self._references.lookup(reference, where))
+        narrowed = list(branches)
         for i, j in combinations(range(len(branches)), 2):
-            if not prover.disjoint(branches[i], branches[j]):
+            if prover.disjoint(closed_branches[i], branches[j]) and prover.disjoint(closed_branches[j], branches[i]):
+                continue
+            rest = self._without_overlap(prover, branches[i], branches[j], where)
+            if rest is None:
                 reason = f"branches {i} and {j} of 'oneOf' may both match (a constant property would distinguish them)"
                 if self._strict:
                     raise UnenforceableError(where, reason)
-                self._unenforced.append(f"{where}: {reason}")
+                self._unenforced.add(f"{where}: {reason}")
+                narrowed = list(branches)
                 break
-        return normalized
+            narrowed[i], narrowed[j] = _both(narrowed[i], rest[0]), _both(narrowed[j], rest[1])
+        if not place.alone:  # otherwise each branch stands alone, and is closed for that
+            narrowed = [_both(branch, closing) for branch, closing in zip(narrowed, closings, strict=True)]
+        return self._normalize_all(narrowed, path, depth, place)
+
+    def _without_overlap(
+        self, prover: DisjointnessProver, one: Any, other: Any, where: str
+    ) -> tuple[Schema, Schema] | None:
+        """Return schemas to add to two branches so that they exclude each other; None if there are none."""
+        try:
+            return self._rewriter.negation(other, where), self._rewriter.negation(one, where)
+        except UnenforceableError:
+            separator = prover.separator(one, other)
+            return None if separator is None else (separator, separator)
+
+    def _closings(self, node: Node, branches: Sequence[Any], place: Place) -> list[Node | None]:
+        """Return for each branch of the `oneOf` of `node` the schema that closes it, None if it stays open.
+
+        A branch is closed over its own properties and those that `node` names beside `oneOf`.
+        """
+        context = self._closer.names({keyword: value for keyword, value in node.items() if keyword != "oneOf"})
+        if not place.alone and (place.listed is None or context.is_open or context.closed or not context.is_whole):
+            return [None] * len(branches)
+        closings: list[Node | None] = []
+        for branch in branches:
+            names = self._closer.names(branch)
+            closings.append(closed({**context.all, **names.all}) if names.closable else None)
+        return closings
+
+
+def _both(schema: Any, other: Any) -> Any:
+    """Return a schema of the values that satisfy both; None restricts nothing."""
+    return schema if other is None else {"allOf": [schema, other]}
+
+
+def _admits_all_strings(schema: object) -> bool:
+    """Return whether `schema` plainly admits every string, as property names are strings in any case."""
+    if not isinstance(schema, dict):
+        return schema is True
+    types = schema.get("type", "string")
+    return schema.keys() <= {"type", *ANNOTATIONS} and "string" in ([types] if isinstance(types, str) else types)
 
 
 def too_large(reason: str, param: str | None = None) -> InvalidRequestError:
     """Return the error for a schema or grammar that is too costly to enforce; `reason` completes its message."""
     return InvalidRequestError(f"The schema is too large to enforce: {reason}.", param, "schema_too_large")
-
-
-def _name(reference: str) -> str:
-    return reference.removeprefix("#/$defs/")

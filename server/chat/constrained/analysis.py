@@ -1,0 +1,144 @@
+"""What a worker does with one client's grammar: build it, compile it, and try its masks against their limits."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer
+
+from server.chat.constrained.grammar import Grammar
+from server.chat.constrained.limits import GRAMMAR_BYTES, TRIAL_MASK_SECONDS, parser_limits
+from server.chat.constrained.messages import Accepted
+from server.chat.constrained.source import GrammarSource
+from server.chat.constrained.value_rules import cannot_enforce
+from server.chat.json_schema.normalize import too_large
+from server.engine.sampling.constraint import Bitmask, mask_words
+from server.runtime.heap import trim_heap
+
+WALKS = 3
+WALK_STEPS = 24
+SMALLEST = 1 << 16  # bytes that a grammar counts for at least
+
+SLOW_MASK = "finding the tokens that may come next takes too long"
+NO_TOKEN = "NoExtensionBias"
+"""What llguidance's error messages contain if no token may come next."""
+
+# Parts of llguidance's error messages that refer to lines of the grammar.
+_SOURCE_LINE = re.compile(r"\d+ \||\^")
+_POSITION = re.compile(r"^(?:(?:at )?\d+\(\d+\):? *)+|\(at .*")
+
+
+def analyse(source: GrammarSource, tokenizer: LLTokenizer, known: Bitmask) -> Accepted:
+    """Return the grammar of `source` if it compiles and its masks stay within their limits.
+
+    `known` is the result of `known_tokens`. Raises InvalidRequestError.
+    """
+    grammar = source.build()
+    before = anonymous_bytes()
+    grammar, matcher = compile_grammar(grammar, tokenizer)
+    try_masks(matcher, known, grammar.param)
+    grown = max(SMALLEST, anonymous_bytes() - before)
+    if grown > GRAMMAR_BYTES:
+        raise too_large(f"it takes more than {GRAMMAR_BYTES >> 20} MB once compiled", grammar.param)
+    return Accepted.of(grammar, grown)
+
+
+def compile_grammar(grammar: Grammar, tokenizer: LLTokenizer) -> tuple[Grammar, LLMatcher]:
+    """Compile `grammar`, replacing value rules that cannot be compiled if it permits that; return both.
+
+    Raises InvalidRequestError.
+    """
+
+    def compiled(lark: str) -> LLMatcher:
+        return LLMatcher(tokenizer, lark, log_level=0, limits=parser_limits(grammar.arguments))
+
+    def error(lark: str) -> str | None:
+        matcher = compiled(lark)
+        return reason(matcher.get_error()) if matcher.is_error() else None
+
+    matcher = compiled(grammar.lark)
+    if matcher.is_error():
+        grammar = grammar.without_uncompilable(error)
+        matcher = compiled(grammar.lark)
+    if matcher.is_error():
+        raise too_large(reason(matcher.get_error()), grammar.param)
+    return grammar, matcher
+
+
+def try_masks(matcher: LLMatcher, known: Bitmask, field: str) -> None:
+    """Compute the first mask of `matcher`, then masks along random answers from copies of it.
+
+    `known` has the bits of the tokens that have a text. Raises InvalidRequestError if a mask takes too much work or
+    allows no token.
+    """
+    mask = np.zeros_like(known)
+    matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)  # its time counts as compilation
+    check_mask(matcher, mask & known, field, "no text satisfies it")
+    random = np.random.default_rng(0)
+    for _ in range(WALKS):
+        walker = matcher.deep_copy()
+        for _ in range(WALK_STEPS):
+            seconds, forced = _step(walker, mask)
+            if seconds > TRIAL_MASK_SECONDS:
+                raise too_large(SLOW_MASK, field)
+            check_mask(walker, mask & known, field, "some of its texts cannot be completed")
+            allowed = np.flatnonzero(np.unpackbits((mask & known).view(np.uint8), bitorder="little"))
+            walker.consume_tokens(forced or [int(random.choice(allowed))])
+            if walker.is_stopped():
+                break
+
+
+def _step(matcher: LLMatcher, mask: Bitmask) -> tuple[float, list[int]]:
+    """Compute the next mask and forced tokens; return their CPU time and the forced tokens.
+
+    The time is the shorter of two, since a busy machine may double it.
+    """
+    times, forced = [], list[int]()
+    for one in (matcher.deep_copy(), matcher):
+        start = time.thread_time()
+        one.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
+        forced = one.compute_ff_tokens()
+        times.append(time.thread_time() - start)
+    return min(times), forced
+
+
+def check_mask(matcher: LLMatcher, mask: Bitmask, field: str, if_empty: str) -> None:
+    """Raise InvalidRequestError if `mask` is empty, for the reason `if_empty`, or could not be computed."""
+    error = matcher.get_error()
+    if not mask.any() or NO_TOKEN in error:
+        raise cannot_enforce(field, if_empty)
+    if error:
+        raise too_large(reason(error), field)
+
+
+def known_tokens(tokens: Sequence[bytes]) -> Bitmask:
+    """Return a mask of the tokens that have a text; others are padding of the model's vocabulary."""
+    bits = np.zeros(mask_words(len(tokens)) * 32, np.uint8)
+    bits[: len(tokens)] = [bool(token) for token in tokens]
+    return np.packbits(bits, bitorder="little").view(np.int32)
+
+
+def anonymous_bytes() -> int:
+    """Return the memory in use by this process that is no file's; 0 on systems without /proc."""
+    trim_heap()
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("RssAnon")), 0)
+
+
+def reason(message: str) -> str:
+    """Extract the reason from an error message of llguidance.
+
+    Positions and lines of the grammar are left out, because the client has not seen the grammar.
+    """
+    text = message.partition("failed to compile JSON schema: ")[2] or message
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [_POSITION.sub("", line).strip() for line in lines if not _SOURCE_LINE.match(line)]
+    error = next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), None)
+    return (error or next(filter(None, lines), "unknown")).rstrip(".:")

@@ -1,0 +1,76 @@
+"""The tokens that grammars are compiled for, as llguidance and a worker's setup message need them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from llguidance import LLTokenizer, TokenizerWrapper
+
+from server.chat.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The text of each token id; `special` ids are never text, and any of `end_tokens` ends an answer."""
+
+    tokens: tuple[bytes, ...]
+    special: tuple[int, ...]
+    end_tokens: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, vocab_size: int, end_tokens: Sequence[int]) -> Vocabulary:
+        """Return the vocabulary of a tokenizer whose model has logits for `vocab_size` ids."""
+        tokens = tuple(tokenizer.token_bytes(token) for token in range(vocab_size))
+        return cls(tokens, tuple(sorted(tokenizer.special.values())), tuple(end_tokens))
+
+    def to_json(self) -> str:
+        """Return the vocabulary as JSON text; `from_json` reads it."""
+        return json.dumps([[token.decode("latin-1") for token in self.tokens], self.special, self.end_tokens])
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Vocabulary:
+        """Return the vocabulary that `to_json` has written."""
+        tokens, special, end_tokens = json.loads(text)
+        return cls(tuple(token.encode("latin-1") for token in tokens), tuple(special), tuple(end_tokens))
+
+    def ll_tokenizer(self, encode: Callable[[str], list[int]] | None = None) -> LLTokenizer:
+        """Return the vocabulary as llguidance takes it; by default, texts are split into the longest tokens."""
+        wrapper = _Wrapper(self, encode or self._longest_tokens)
+        return LLTokenizer(wrapper, n_vocab=len(self.tokens), eos_token=list(self.end_tokens))
+
+    def _longest_tokens(self, text: str) -> list[int]:
+        data, ids, start = text.encode(), [], 0
+        while start < len(data):
+            lengths = range(min(self._longest, len(data) - start), 0, -1)
+            length = next((n for n in lengths if data[start : start + n] in self._ids), 0)
+            if length:
+                ids.append(self._ids[data[start : start + length]])
+            start += max(1, length)
+        return ids
+
+    @cached_property
+    def _ids(self) -> dict[bytes, int]:
+        special = set(self.special)
+        return {text: token for token, text in enumerate(self.tokens) if text and token not in special}
+
+    @cached_property
+    def _longest(self) -> int:
+        return min(64, max(map(len, self._ids), default=1))
+
+
+class _Wrapper(TokenizerWrapper):
+    """The interface through which llguidance uses a tokenizer."""
+
+    def __init__(self, vocabulary: Vocabulary, encode: Callable[[str], list[int]]) -> None:
+        self.is_tokenizer_wrapper = True
+        self.bos_token_id = None
+        self.eos_token_id = vocabulary.end_tokens[0]
+        self.tokens = list(vocabulary.tokens)
+        self.special_token_ids = list(vocabulary.special)
+        self._encode = encode
+
+    def __call__(self, text: str) -> list[int]:
+        return self._encode(text)

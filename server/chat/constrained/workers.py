@@ -1,0 +1,132 @@
+"""The server's side of the workers that analyse clients' grammars in processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import weakref
+from contextlib import suppress
+
+from server.chat.constrained import messages
+from server.chat.constrained.fork_server import LENGTH
+from server.chat.constrained.limits import CPU_SECONDS, WALL_SECONDS
+from server.chat.constrained.source import GrammarSource
+from server.chat.constrained.vocabulary import Vocabulary
+from server.chat.json_schema.normalize import too_large
+from server.errors import ModelNotReadyError
+
+PROGRAM = "from server.chat.constrained.fork_server import main; main()"
+INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "LANG", "TMPDIR")
+"""Environment variables that the workers get; no others, since some hold secrets."""
+
+logger = logging.getLogger(__name__)
+
+
+class Workers:
+    """Workers for one vocabulary. A fork server starts them; it is started for the first grammar or by `start`."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self._lock = threading.Lock()
+        self._control: socket.socket | None = None
+        self._stop: weakref.finalize[..., Workers] | None = None
+
+    def start(self) -> socket.socket:
+        """Start the fork server if it does not run, and return the connection to it. May run on any thread."""
+        with self._lock:
+            if self._control is None:
+                ours, theirs = socket.socketpair()
+                with theirs:
+                    process = subprocess.Popen(
+                        [sys.executable, "-P", "-c", PROGRAM],
+                        stdin=theirs.fileno(),
+                        stdout=subprocess.DEVNULL,
+                        stderr=subprocess.DEVNULL,
+                        start_new_session=True,  # Ctrl-C in the terminal must not end it
+                        env=_environment(),
+                    )
+                self._stop = weakref.finalize(self, _stop, process, ours)
+                setup = self.vocabulary.to_json().encode()
+                with suppress(OSError):  # it has ended: the first grammar finds out
+                    ours.sendall(LENGTH.pack(len(setup)) + setup)
+                self._control = ours
+            return self._control
+
+    async def analyse(self, source: GrammarSource) -> messages.Accepted:
+        """Return what a worker says of `source`. Cancelling this ends the worker.
+
+        Raises InvalidRequestError if the grammar is invalid or exceeds a limit, and ModelNotReadyError if no worker
+        can be started.
+        """
+        for _ in range(2):  # again if the fork server has ended
+            answer, status = await self._answer(source.text.encode())
+            if status is not None:
+                break
+            self._end()
+        match _understood(answer, status, source.field):
+            case messages.Accepted() as accepted:
+                return accepted
+            case messages.Refused() as refused:
+                raise refused.error
+            case messages.Failed(trace):
+                logger.error("The analysis of a grammar failed: %s", trace)
+                raise too_large("its analysis failed", source.field)
+
+    async def _answer(self, request: bytes) -> tuple[bytes, int | None]:
+        """Send `request` to a new worker; return its answer and its exit status, None if there was no worker."""
+        control = await asyncio.to_thread(self.start)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                socket.send_fds(control, [b"\0"], [theirs.fileno()])
+            except OSError:
+                ours.close()
+                return b"", None
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        try:
+            writer.write(LENGTH.pack(len(request)) + request)
+            async with asyncio.timeout(WALL_SECONDS):
+                answer, _, status = (await reader.read()).rpartition(b"\n")
+        except TimeoutError:
+            return b"", -signal.SIGPROF
+        except OSError:
+            return b"", None
+        finally:
+            writer.transport.abort()
+        return answer, int(status) if status else None
+
+    def _end(self) -> None:
+        with self._lock:
+            if self._stop is not None:
+                self._stop()
+            self._control = self._stop = None
+
+
+def _understood(answer: bytes, status: int | None, field: str) -> messages.Answer:
+    """Return the answer of a worker with this exit status about the grammar of a request field."""
+    if status == 0:
+        return messages.from_json(answer)
+    if status is None:
+        raise ModelNotReadyError("The server cannot start a process to compile grammars.", "overloaded", 1.0)
+    if status == -signal.SIGPROF:
+        reason = f"it takes more than {CPU_SECONDS:g} seconds to compile"
+    else:
+        reason = "it is nested too deeply, or needs too much memory to compile"
+    return messages.Refused.of(too_large(reason, field))
+
+
+def _environment() -> dict[str, str]:
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return {**inherited, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
+
+
+def _stop(process: subprocess.Popen[bytes], control: socket.socket) -> None:
+    control.close()
+    process.kill()
+    process.wait()

@@ -1,0 +1,133 @@
+"""Decides which properties an object may have if its schema does not mention `additionalProperties`.
+
+Such an object is generated closed. Its properties are those that its schema lists or requires, also in `allOf`, in
+references, in the branches of `anyOf` and `oneOf` and in conditions. A schema that permits additional properties
+anywhere among these keeps the object open.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from server.chat.json_schema.keywords import READERS, UnenforceableError
+from server.chat.json_schema.number_bounds import Node
+from server.chat.json_schema.references import References
+
+_LISTS = ("allOf", "anyOf", "oneOf")
+_SINGLE = ("if", "then", "else")
+_DEPENDENCIES = ("dependencies", "dependentSchemas", "dependentRequired")
+_MAX_DEPTH = 30
+_MAX_STEPS = 100_000
+
+
+@dataclass
+class Names:
+    """The properties that a schema and its applicable subschemas name.
+
+    `listed`: how many of them list each property in `properties`. `closed`: one of them forbids additional properties.
+    `is_open`: one of them permits additional properties. `is_whole`: all of them were looked at.
+    """
+
+    all: dict[str, None] = field(default_factory=dict)
+    listed: Counter[str] = field(default_factory=Counter)
+    closed: bool = False
+    is_whole: bool = True
+    is_open: bool = False
+
+    @property
+    def closable(self) -> bool:
+        """Whether objects are closed although no schema says so."""
+        return bool(self.listed) and self.is_whole and not self.is_open and not self.closed
+
+
+class Closer:
+    """Collects the property names in schemas of one document."""
+
+    def __init__(self, references: References) -> None:
+        self._references = references
+        self._steps = 0
+
+    def names(self, schema: Any) -> Names:
+        """Return the names in `schema` and its applicable subschemas."""
+        names = Names()
+        self._collect(schema, names, frozenset(), 0)
+        return names
+
+    def _collect(self, schema: Any, names: Names, seen: frozenset[int], depth: int) -> None:
+        self._steps += 1
+        if depth > _MAX_DEPTH or self._steps > _MAX_STEPS:
+            names.is_whole = False
+        if not isinstance(schema, dict) or not names.is_whole or id(schema) in seen:
+            return
+        _collect_own(schema, names)
+        for one in self._applicable(schema):
+            self._collect(one, names, seen | {id(schema)}, depth + 1)
+
+    def _applicable(self, schema: Node) -> Iterator[Any]:
+        """Yield the schemas that apply to the same value as `schema`."""
+        if "$ref" in schema:
+            with suppress(UnenforceableError):  # reported where the reference is normalized
+                yield self._references.lookup(schema["$ref"], "")
+        for keyword in _LISTS:
+            if isinstance(schema.get(keyword), list):
+                yield from schema[keyword]
+        for keyword in _SINGLE:
+            yield schema.get(keyword)
+        for keyword in _DEPENDENCIES:
+            if isinstance(schema.get(keyword), dict):
+                for name, value in schema[keyword].items():
+                    yield {"required": [name]}
+                    yield {"required": value} if isinstance(value, list) else value
+
+
+def _collect_own(schema: Node, names: Names) -> None:
+    if isinstance(properties := schema.get("properties"), dict):
+        names.listed.update(properties.keys())
+        names.all.update(dict.fromkeys(properties))
+    if isinstance(required := schema.get("required"), list):
+        names.all.update((name, None) for name in required if isinstance(name, str))
+    additional = schema.get("additionalProperties")
+    if additional is False:
+        names.closed = True
+    elif additional is not None or "patternProperties" in schema or schema.get("minProperties"):
+        names.is_open = True
+
+
+def closed(names: Iterable[str]) -> Node:
+    """Return the schema of objects that have no other properties than `names`."""
+    return {"properties": dict.fromkeys(names, True), "additionalProperties": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Whether a schema is all that applies to a value (`alone`), or one of several parts of such a schema.
+
+    `listed` counts in how many of the parts a property is listed; None if that is not known.
+    """
+
+    alone: bool = False
+    listed: Mapping[str, int] | None = None
+
+    def of_property(self, name: str) -> Place:
+        """Return the place of a property's schema inside a part."""
+        return ALONE if self.listed is not None and self.listed.get(name) == 1 else Place()
+
+    def inside(self, node: Node) -> Place:
+        """Return the place of the schema of items or additional properties of `node`."""
+        return ALONE if self.listed is not None and not node.keys() & APPLICATORS else Place()
+
+
+ALONE = Place(alone=True)
+APPLICATORS = frozenset({"$ref", "allOf", "anyOf", "oneOf", "not", "if", "dependencies", "dependentSchemas"})
+
+
+def is_only_alternatives(node: Node) -> bool:
+    """Return whether `node` restricts nothing itself: it is a reference, or alternatives that each stand alone."""
+    own = node.keys() & (READERS.keys() | APPLICATORS | {"properties", "patternProperties", "additionalProperties"})
+    own -= {"type"}
+    single = own == {"allOf"} and isinstance(node["allOf"], list) and len(node["allOf"]) == 1
+    return single or own in ({"$ref"}, {"anyOf"}, {"oneOf"})

@@ -1,0 +1,154 @@
+"""Enforces numbers that llguidance would round, as it reads every number of a schema as a 64-bit float.
+
+Knows only schemas of a single value: constants, and integers between bounds. Others with such numbers are errors.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from server.chat.json_schema.keywords import UnenforceableError
+from server.chat.json_schema.number_bounds import LARGEST_NUMBER, Node
+
+_EXCLUSIVE = {"exclusiveMinimum", "exclusiveMaximum"}
+_BOUNDS = {"minimum", "maximum"} | _EXCLUSIVE
+_CONSTANTS = frozenset({"type", "enum", "const"})
+_RANGE = frozenset({"type", *_BOUNDS})
+_TYPES = {"integer": int, "number": int | float, "string": str, "boolean": bool, "array": list, "object": dict}
+
+
+def is_exact(value: Any) -> bool:
+    """Return whether no number in `value` is rounded or overflows as a 64-bit float or integer."""
+    stack = [value]
+    while stack:
+        one = stack.pop()
+        if isinstance(one, dict):
+            bounds = [_number(one.get(name)) or 0 for name in _BOUNDS]
+            if one.keys() & _EXCLUSIVE and any(2**53 <= abs(bound) < LARGEST_NUMBER for bound in bounds):
+                return False  # adding 1 would round
+            stack += one.values()
+        elif isinstance(one, list):
+            stack += one
+        elif isinstance(one, int | float) and not (abs(one) <= LARGEST_NUMBER and float(one) == one):
+            return False
+    return True
+
+
+def exact_rule(schema: Node) -> str:
+    """Return the body of a rule, in llguidance's dialect of Lark, for the values that satisfy `schema`.
+
+    Raises UnenforceableError if its numbers cannot be enforced exactly.
+    """
+    if schema.keys() & {"enum", "const"} and schema.keys() <= _CONSTANTS:
+        return " | ".join(_literal(value) for value in _constants(schema))
+    if schema.get("type") in ("integer", ["integer"]) and schema.keys() <= _RANGE:
+        return f"/{integer_pattern(*_bounds(schema))}/"
+    raise UnenforceableError("", f"numbers beyond {2**53} can be enforced only as an argument or answer of their own")
+
+
+def _constants(schema: Node) -> list[Any]:
+    values = schema.get("enum", [schema.get("const")])
+    values = [one for one in values if "const" not in schema or _equal(one, schema["const"])]
+    kinds = schema.get("type")
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    values = [one for one in values if kinds is None or any(_is_of(one, kind) for kind in kinds)]
+    if not values:
+        raise UnenforceableError("", "no value satisfies it")
+    return values
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
+def _is_of(value: Any, kind: str) -> bool:
+    if kind == "null" or isinstance(value, bool):
+        return value is None if kind == "null" else kind == "boolean"
+    if kind == "integer" and isinstance(value, float):
+        return value.is_integer()
+    return isinstance(value, _TYPES[kind])
+
+
+def _literal(value: Any) -> str:
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise UnenforceableError("", "infinity is no JSON number") from None
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _bounds(schema: Node) -> tuple[int, int]:
+    """Return the least and the greatest integer within the bounds of `schema`; missing ones are llguidance's."""
+    low, high = _low(schema), _high(schema)
+    low = low if low is not None else min(-LARGEST_NUMBER, 10 * high if high is not None else 0)
+    high = high if high is not None else max(LARGEST_NUMBER, 10 * low)
+    if low > high:
+        raise UnenforceableError("", "no integer satisfies it")
+    return low, high
+
+
+def _low(schema: Node) -> int | None:
+    lows, exclusive = [], schema.get("exclusiveMinimum")
+    minimum = _number(schema.get("minimum"))
+    if minimum is not None:
+        lows.append(math.floor(minimum) + 1 if exclusive is True else math.ceil(minimum))
+    if (bound := _number(exclusive)) is not None:
+        lows.append(math.floor(bound) + 1)
+    return max(lows, default=None)
+
+
+def _high(schema: Node) -> int | None:
+    """Return the greatest integer: the least one of the schema with all signs turned."""
+    turned: Node = {}
+    for name, other in (("minimum", "maximum"), ("exclusiveMinimum", "exclusiveMaximum")):
+        bound = _number(schema.get(other))
+        turned[name] = schema.get(other) if bound is None else -bound
+    low = _low(turned)
+    return None if low is None else -low
+
+
+def _number(value: Any) -> int | float | None:
+    """Return `value` if it is a finite number, otherwise None."""
+    finite = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) != math.inf
+    return value if finite else None
+
+
+def integer_pattern(low: int, high: int) -> str:
+    """Return a regular expression of the decimal numbers from `low` to `high`, both included."""
+    parts = []
+    if low < 0:
+        parts.append(f"-({'|'.join(_naturals(max(1, -high), -low))})")
+    if high >= 0:
+        parts += _naturals(max(0, low), high)
+    return "|".join(parts)
+
+
+def _naturals(low: int, high: int) -> Iterator[str]:
+    """Yield patterns of the numbers from `low` to `high`, at least one for each number of digits."""
+    for digits in range(len(str(low)), len(str(high)) + 1):
+        first, last = max(low, 10 ** (digits - 1) if digits > 1 else 0), min(high, 10**digits - 1)
+        yield from _same_length(str(first), str(last))
+
+
+def _same_length(low: str, high: str) -> Iterator[str]:
+    """Yield patterns of the digits from `low` to `high`, which are of the same length."""
+    if low == high:
+        yield low
+    elif low.strip("0") == "" and high.strip("9") == "":
+        yield f"[0-9]{{{len(low)}}}"
+    elif low[0] == high[0]:
+        yield from (low[0] + rest for rest in _same_length(low[1:], high[1:]))
+    else:
+        rest = len(low) - 1
+        first, last = int(low[0]), int(high[0])
+        if low[1:].strip("0"):
+            yield from (low[0] + part for part in _same_length(low[1:], "9" * rest))
+            first += 1
+        if high[1:].strip("9"):
+            yield from (high[0] + part for part in _same_length("0" * rest, high[1:]))
+            last -= 1
+        if first <= last:
+            yield f"[{first}-{last}]" + (f"[0-9]{{{rest}}}" if rest else "")

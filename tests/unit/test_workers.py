@@ -1,0 +1,182 @@
+"""Clients' grammars are analysed in processes of their own; one that exceeds a limit ends its worker only."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.chat.constrained import workers as workers_module
+from server.chat.constrained.limits import GRAMMAR_BYTES
+from server.chat.constrained.source import GrammarSource
+from server.chat.constrained.vocabulary import Vocabulary
+from server.chat.constrained.workers import Workers
+from server.chat.types import TextForm
+from server.errors import InvalidRequestError
+from tests.grammars import (
+    COMPILER,
+    END,
+    STRING,
+    TOKENIZER,
+    VOCAB_SIZE,
+    analysed,
+    json_source,
+    object_of,
+    source_of,
+    tool,
+)
+
+
+def regex(pattern: str) -> GrammarSource:
+    return source_of(text_form=TextForm("regex", pattern, "guided_regex"))
+
+
+def grammar(text: str) -> GrammarSource:
+    return source_of(text_form=TextForm("grammar", text, "guided_grammar"))
+
+
+def call(schema: Any) -> GrammarSource:
+    return source_of(tool({"type": "object", "properties": {"x": schema}, "required": ["x"]}))
+
+
+def chains(length: int, width: int) -> Any:
+    """Return a `oneOf` of references to two chains of `allOf`."""
+    definitions: dict[str, Any] = {}
+    for name in "ab":
+        for i in range(length):
+            definitions[f"{name}{i}"] = {"allOf": [{"$ref": f"#/$defs/{name}{i + 1}"}] * width}
+        definitions[f"{name}{length}"] = {"type": "object", "properties": {name: {"const": 1}}}
+    return {"oneOf": [{"$ref": "#/$defs/a0"}, {"$ref": "#/$defs/b0"}], "$defs": definitions}
+
+
+def requiring(branches: int, names: Callable[[int], list[str]]) -> Any:
+    return {"oneOf": [{"required": names(i)} for i in range(branches)]}
+
+
+REFUSED: dict[str, tuple[GrammarSource, str]] = {
+    "allOf of itself": (source_of(tool({"allOf": [{"$ref": "#"}]})), "a reference leads back to itself"),
+    "a reference to itself": (source_of(tool({"$ref": "#"})), "a reference leads back to itself"),
+    "a cycle of references": (
+        source_of(tool({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}})),
+        "a reference leads back to itself",
+    ),
+    "an answer that refers to itself": (json_source({"$ref": "#"}), "no text satisfies it"),
+    "anyOf of itself": (json_source({"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}), "no text satisfies it"),
+    "not itself": (json_source({"not": {"$ref": "#"}}), "no text satisfies it"),
+    "wide chains": (json_source(chains(6, 150)), "may both match"),
+    "longer, narrower chains": (json_source(chains(30, 20)), "may both match"),
+    "chains in a tool": (source_of(tool(chains(6, 150))), "may both match"),
+    "many names": (call(requiring(400, lambda i: [f"p{i}_{j}" for j in range(30)])), "subschemas"),
+    "many equal names": (call(requiring(400, lambda i: [f"p{j * i % 97}" for j in range(30)])), "subschemas"),
+    "many branches": (json_source(requiring(5000, lambda i: [f"p{i}"])), "subschemas"),
+    "no character": (regex(r"[^\s\S]"), "no text satisfies it"),
+    "an end that does not exist": (grammar('start: "a" X\nX: /c/ & /d/'), "cannot be completed"),
+    "an empty intersection": (grammar("start: A\nA: /a+/ & /b+/"), "no text satisfies it"),
+    "nested repetitions": (regex("(a{1000}){1003}"), "too large to enforce"),
+    "wider ones": (regex("x?(a{1000}){500}|y"), "too large to enforce"),
+    "ones in a schema": (json_source({"type": "string", "pattern": "^(a{1000}){1003}$"}), "too large to enforce"),
+    "a deep grammar": (
+        grammar("start: r0\n" + "".join(f"r{i}: r{i + 1}\n" for i in range(4000)) + 'r4000: "x"'),
+        "nested too deeply",
+    ),
+    "multipleOf infinity": (call({"type": "number", "multipleOf": math.inf}), "must be a number above 0"),
+    "multipleOf 0": (call({"type": "integer", "multipleOf": 0}), "must be a number above 0"),
+    "multipleOf true": (call({"multipleOf": True}), "must be a number above 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_harmful_grammar_is_an_error(name: str) -> None:
+    source, message = REFUSED[name]
+    with pytest.raises(InvalidRequestError, match=message) as error:
+        analysed(source)
+    assert error.value.param == source.field
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "minLength": math.inf},
+        {"type": "array", "minItems": math.inf},
+        {"type": "array", "maxItems": 10**30},
+        {"type": "number", "maximum": math.inf},
+        {"type": "string", "maxLength": 10**400},
+    ],
+)
+def test_a_huge_count_or_bound_is_enforced_as_the_largest_one(schema: Any) -> None:
+    assert analysed(call(schema)).size < GRAMMAR_BYTES
+
+
+async def test_cancelling_an_analysis_ends_its_worker() -> None:
+    workers = Workers(COMPILER.workers.vocabulary)
+    await workers.analyse(json_source(STRING))
+    process = children(os.getpid())[-1]
+    analysis = asyncio.create_task(workers.analyse(regex("(a{1000}){1003}")))
+    while not children(process):
+        await asyncio.sleep(0.01)
+    analysis.cancel()
+    await until(lambda: not children(process))
+    assert (await workers.analyse(json_source(STRING))).lark
+
+
+async def test_the_fork_server_is_started_again() -> None:
+    workers = Workers(COMPILER.workers.vocabulary)
+    await workers.analyse(json_source(STRING))
+    os.kill(children(os.getpid())[-1], signal.SIGKILL)
+    assert (await workers.analyse(json_source(object_of("a")))).lark
+
+
+async def test_the_fork_server_ends_with_its_workers_object() -> None:
+    workers = Workers(COMPILER.workers.vocabulary)
+    await workers.analyse(json_source(STRING))
+    before = children(os.getpid())
+    del workers
+    assert set(children(os.getpid())) < set(before)
+
+
+PROGRAM = """
+import asyncio, resource, sys
+from tests.grammars import analysed, json_source, source_of, tool
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]), int(sys.argv[1])))
+assert analysed(json_source({"type": "integer"})).lark
+assert analysed(source_of(tool({}))).lark
+"""
+
+
+@pytest.mark.parametrize("limit", [1 << 30, 3 << 29, 1 << 33])
+def test_a_limit_on_address_space_set_by_the_operator_is_kept(limit: int) -> None:
+    environment = {"PATH": os.environ["PATH"]}  # no HOME
+    command = f'exec "{sys.executable}" -c "$0" {limit} 2>&-'  # closed stderr
+    subprocess.run(["sh", "-c", command, PROGRAM], env=environment, cwd=Path(__file__).parents[2], check=True)
+
+
+def test_a_vocabulary_survives_its_message() -> None:
+    vocabulary = Vocabulary.of(TOKENIZER, VOCAB_SIZE, [END])
+    assert Vocabulary.from_json(vocabulary.to_json().encode()) == vocabulary
+
+
+def test_workers_get_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LFM_API_KEYS", "secret")
+    assert "secret" not in str(workers_module._environment())
+
+
+def children(process: int) -> list[int]:
+    """Return the ids of the processes that `process` has started, the youngest last."""
+    tasks = Path(f"/proc/{process}/task")
+    return sorted(int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
