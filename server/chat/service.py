@@ -10,15 +10,13 @@ from server.chat.completion import Completion
 from server.chat.constrained.compiler import CompiledGrammar, GrammarCompiler
 from server.chat.constrained.source import GrammarSource, grammar_source
 from server.chat.markers import CALL_START
-from server.chat.output.chat_choice import VISIBLE, CallParser, ChatChoice
+from server.chat.output.call_parser import call_parser
+from server.chat.output.chat_choice import VISIBLE, ChatChoice
 from server.chat.output.detokenizer import whole_text
 from server.chat.output.reasoning import ReasoningSplitter
 from server.chat.output.text_choice import TextChoice, TextDelta, TextPrompt
 from server.chat.prompt import ChatPrompt
 from server.chat.tokenizer import Tokenizer
-from server.chat.tool_calls.constrained_parser import ConstrainedCallParser, TextOrCallsParser
-from server.chat.tool_calls.free_parser import FreeCallParser, ToolSignature
-from server.chat.tool_calls.whole_answer_parser import WholeAnswerParser
 from server.chat.types import Calling, ChatRequest, Delta, TextForm, TextRequest, Thoughts
 from server.engine.engine import Engine
 from server.engine.types import GenerationRequest, RequestContext, SamplingParams
@@ -230,7 +228,7 @@ class ChatService:
         return ChatChoice(
             tokenizer=self.model.tokenizer,
             stop=request.stop,
-            call_parser=_call_parser(
+            call_parser=call_parser(
                 request, constrained=chat.grammar is not None, has_marker=self.model.prompt.call_form is None
             ),
             parallel_calls=request.calling.parallel,
@@ -288,16 +286,3 @@ class ChatService:
 def _sampling_of_choice(sampling: SamplingParams, choice: int) -> SamplingParams:
     """ChatChoice i samples with the request's seed + i."""
     return sampling if sampling.seed is None else replace(sampling, seed=(sampling.seed + choice) % SEEDS)
-
-
-def _call_parser(request: ChatRequest, *, constrained: bool, has_marker: bool) -> CallParser:
-    """Return the parser that passes constrained calls on while they are generated, and free calls once complete."""
-    tools = request.calling.tools
-    signatures = tuple(ToolSignature(tool.name, tool.properties) for tool in tools)
-    if not has_marker and tools:
-        return WholeAnswerParser(signatures)
-    if request.text_form is not None or (request.show_special_tokens and not tools):
-        return TextOrCallsParser(may_call=bool(tools))
-    if constrained:
-        return ConstrainedCallParser()
-    return FreeCallParser(signatures)

@@ -134,11 +134,13 @@ def test_errors_show_little_of_a_clients_text(demo: Server, client_text: str) ->
         {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": client_text}}},
         {"messages": [{"role": "user", "content": [{"type": client_text}]}]},
         {"messages": [{"role": "user", "content": [client_text]}]},
+        {"logit_bias": {client_text: 101}},
         {"messages": [{"role": "assistant", "function_call": {"name": client_text, "arguments": "["}}]},
     ]
     for body in wrong:
         answer = demo.chat(**hello | body)
         assert answer.status_code in (400, 404)
         message = answer.json()["error"]["message"]
+        assert len(answer.json()["error"]["param"] or "") < 500
         assert len(message) < 1500
         assert message.isprintable()

@@ -238,6 +238,13 @@ def test_tools_and_a_schema_give_a_call_or_text_of_the_schema(server: Server, se
         assert int(choice.message.content or "") <= 99
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_required_call_is_made_whatever_form_text_would_have(server: Server, seed: int) -> None:
+    form = {"type": "json_object"}
+    answer = ask(server, seed, tools=[PING], tool_choice="required", parallel_tool_calls=False, response_format=form)
+    assert calls_of(answer) == [("ping", {})]
+
+
 async def test_the_sdks_stream_helper_reads_it_all(server: Server) -> None:
     messages: Any = [{"role": "user", "content": "hello"}]
     async with server.async_client as client, client.chat.completions.stream(

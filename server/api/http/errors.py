@@ -30,6 +30,7 @@ from server.errors import (
     RequestTimeoutError,
     RequestTooLargeError,
     SlowClientError,
+    shown,
 )
 
 logger = logging.getLogger(__name__)
@@ -194,5 +195,5 @@ def _path(location: tuple[int | str, ...]) -> str:
 
     Example: ("messages", 2, "content") becomes `messages[2].content`.
     """
-    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{shown(step)}" for step in location)
     return path.removeprefix(".")

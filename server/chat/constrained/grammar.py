@@ -83,8 +83,8 @@ def call_grammar(
 ) -> Grammar:
     """Return a grammar of calls of `tools` (at least one); a single call unless `parallel`.
 
-    In mode AUTO, text around calls is free; with `text_form`, the answer is either calls or text of that form. Raises
-    InvalidRequestError if a schema cannot be enforced although mode REQUIRED, the tool's `strict` or `text_form`
+    In mode AUTO, text around calls is free or, with `text_form`, the answer is either calls or text of that form.
+    Raises InvalidRequestError if a schema cannot be enforced although mode REQUIRED, the tool's `strict` or `text_form`
     demands it.
     """
     values = ValueRules()
@@ -99,11 +99,11 @@ def call_grammar(
     rules.append(f'block: "[" {calls} "]" {CALL_END}')
     rules.append("call: " + " | ".join(f"t{i}" for i in range(len(tools))))
     opens_with = None
-    if text_form is not None:
+    if mode is CallMode.REQUIRED:
+        rules.append(f"start: {CALL_START} block")
+    elif text_form is not None:
         rules.append(f"start: {CALL_START} block | text")
         values.add(text_rule(text_form))
-    elif mode is CallMode.REQUIRED:
-        rules.append(f"start: {CALL_START} block")
     else:
         rules.append("start: block")
         opens_with = CALL_START
@@ -144,11 +144,11 @@ def json_call_grammar(
         rules.append(f"t{i}: {before} t{i}_arguments {after}")
     rules.append("call: " + " | ".join(f"t{i}" for i in range(len(tools))))
     more = "" if form.separator is None or not parallel else f" ({json.dumps(form.separator)} call)*"
-    if text_form is not None:
+    if mode is CallMode.AUTO and text_form is not None:
         values.add(text_rule(text_form))
     elif mode is CallMode.AUTO:
         rules.append(r"text: /([^\s{\[<](.|\n)*)?/")
-    rules.append(f"start: call{more}" + ("" if text_form is None and mode is CallMode.REQUIRED else " | text"))
+    rules.append(f"start: call{more}" + (" | text" if mode is CallMode.AUTO else ""))
     structure = "".join(f"{rule}\n" for rule in rules)
     return Grammar(structure, tuple(values.all), unenforced=unenforced)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from server.chat.markers import CALL_END, CALL_START, THINK_END, THINK_START
+from server.chat.output.call_parser import CallParser
 from server.chat.output.detokenizer import Detokenizer
 from server.chat.output.reasoning import ReasoningSplitter, Split
 from server.chat.output.stop_strings import StopStrings
@@ -18,19 +19,15 @@ from server.chat.tokenizer import Tokenizer
 from server.chat.tool_calls.constrained_parser import (
     ArgumentsPiece,
     CallOpened,
-    ConstrainedCallParser,
     ConstrainedPiece,
-    TextOrCallsParser,
 )
-from server.chat.tool_calls.free_parser import FreeCallParser, FreePiece, ParsedCall
-from server.chat.tool_calls.whole_answer_parser import WholeAnswerParser
+from server.chat.tool_calls.free_parser import FreePiece, ParsedCall
 from server.chat.types import ChoiceEnd, Delta, TokenLogprob, TokenText, ToolCallDelta
 from server.engine.stream import StreamEvent
 from server.engine.types import FinishReason, PromptProgress, TokenEvent, TokenLogprobs
 
 VISIBLE = frozenset((CALL_START, CALL_END, THINK_START, THINK_END))
 """The special tokens whose text the parsers need."""
-CallParser = FreeCallParser | WholeAnswerParser | ConstrainedCallParser | TextOrCallsParser
 
 
 class ChatChoice:
