@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 GENERATION = re.compile(r"lfm[-_]?2(?P<half>[._p]?5(?![\d.a-z]))?", re.IGNORECASE)
 SIZE = re.compile(r"(?<![\d.a-z])\d+(\.\d+)?[bm](-?a\d+(\.\d+)?b)?(?![a-z\d])", re.IGNORECASE)
@@ -46,6 +47,13 @@ LFM2_5 = {
     "24b-a2b": Member("LFM2.5-24B-A2B", 128_000, LFM2_SAMPLING),
 }
 """Members of LFM2.5, by size."""
+
+
+def member_of(folder: Path, config: Mapping[str, Any]) -> Member | None:
+    """Return the member that a model folder holds, by its names; None if its config is of another family."""
+    if not str(config.get("model_type")).startswith("lfm2"):
+        return None
+    return recognise(names_of(folder, config.get("_name_or_path")))
 
 
 def recognise(names: Iterable[str]) -> Member:

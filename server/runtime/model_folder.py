@@ -19,7 +19,7 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from server.errors import ModelFolderError
 from server.runtime.checkpoints import export_first, is_checkpoint
 from server.runtime.genai_config import decoder_file, dtype_of_content, hugging_face_names
-from server.runtime.lfm2_family import Member, names_of, recognise
+from server.runtime.lfm2_family import Member, member_of
 
 PREFERRED_DTYPES = ("q4", "q4f16", "fp16", "fp32")
 SLOW_ON_CPU = frozenset({"q4f16"})
@@ -113,7 +113,7 @@ def open_model_folder(folder: Path, dtype: str = "auto") -> ModelFolder:
         config=config,
         generation_config=generation_config,
         eos_token_ids=_eos_token_ids(folder, generation_config, config, vocab_size),
-        member=_member(folder, config),
+        member=member_of(folder, config),
         positions=_positions(folder, config, _rotary_positions(model)),
         vocab_size=vocab_size,
     )
@@ -227,12 +227,6 @@ def _graphs(folder: Path, genai: Mapping[str, Any]) -> dict[str, str]:
         raise ModelFolderError(export_first(folder))
     found = f"; found {', '.join(sorted(files))}" if files else ""
     raise ModelFolderError(f"{folder} has no ONNX graph: no file matches onnx/model*.onnx or model*.onnx{found}.")
-
-
-def _member(folder: Path, config: Mapping[str, Any]) -> Member | None:
-    if not str(config.get("model_type")).startswith("lfm2"):
-        return None
-    return recognise(names_of(folder, config.get("_name_or_path")))
 
 
 def _eos_token_ids(
