@@ -20,8 +20,8 @@ from benchmarks import chunks, decode, forced, memory
 from benchmarks.raw import RawSession
 from benchmarks.servers import Bench
 from server.bench import clients, pace, prefixes
-from server.bench.draw import draw
 from server.bench.machine import describe_machine
+from server.bench.plots import draw
 from server.bench.report import Report, summarize
 from server.runtime.model_folder import open_model_folder
 

@@ -29,10 +29,10 @@ from urllib.parse import unquote
 import jsonschema
 
 from server.bench.load import percentile
-from server.chat.constrained.analysis import compile_grammar
 from server.chat.constrained.compiler import CompiledGrammar, GrammarCompiler
 from server.chat.constrained.grammar import CallMode, call_grammar, text_grammar
-from server.chat.constrained.messages import Accepted
+from server.chat.constrained.worker.analysis import compile_grammar
+from server.chat.constrained.worker.messages import Accepted
 from server.chat.markers import CALL_END, CALL_START
 from server.chat.tokenizer import Tokenizer
 from server.chat.tool_calls.call_syntax import render_call

@@ -18,10 +18,10 @@ import time
 from pathlib import Path
 
 from benchmarks.processes import anonymous_bytes
-from server.runtime import prepared
-from server.runtime.cpu import available_threads
 from server.runtime.graph import Precision, load
+from server.runtime.machine.cpu import available_threads
 from server.runtime.model_folder import open_model_folder
+from server.runtime.prepared_copy import lookup
 
 POLL_SECONDS = 0.02
 RAW = """
@@ -39,7 +39,7 @@ print(time.perf_counter() - start)
 def raw_seconds(copy: Path) -> float:
     """Measure from the start of the interpreter to the created session."""
     start = time.perf_counter()
-    command = [sys.executable, "-c", RAW, str(copy / prepared.GRAPH), str(available_threads())]
+    command = [sys.executable, "-c", RAW, str(copy / lookup.GRAPH), str(available_threads())]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
@@ -80,11 +80,11 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="folder of a model with a prepared copy")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each, in turns (default: 3)")
     parser.add_argument(
-        "--prepared-folder", type=Path, default=prepared.default_folder(), help="folder of prepared copies"
+        "--prepared-folder", type=Path, default=lookup.default_folder(), help="folder of prepared copies"
     )
     args = parser.parse_args()
     graph = load(open_model_folder(args.model).graph, Precision.FAST)
-    copy = args.prepared_folder / prepared.key(graph)
+    copy = args.prepared_folder / lookup.key(graph)
     if not copy.exists():
         raise SystemExit(f"{args.model} has no prepared copy in {args.prepared_folder}.")
     raw_seconds(copy)  # brings the files into memory for both

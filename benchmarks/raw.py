@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from server.runtime.cpu import available_threads
 from server.runtime.graph import Precision, load
+from server.runtime.machine.cpu import available_threads
 from server.runtime.model_folder import open_model_folder
-from server.runtime.pool import choose_graph
-from server.runtime.prepared import default_folder
+from server.runtime.prepared_copy.lookup import default_folder
 from server.runtime.session import ModelSession, SessionOptions
+from server.runtime.session_pool import choose_graph
 from server.runtime.slots import SlotPool
 from server.settings import Settings
 

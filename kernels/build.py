@@ -58,8 +58,8 @@ def build(
     every = [*FLAGS, *shlex.split(os.environ.get("CFLAGS", "")), *flags]
     special = INSTRUCTION_SETS.get((machine or platform.machine()).lower(), {})
     if simde is not None:
-        special = dict.fromkeys(special, (*AVX2, "-DLFM_SIMDE", f"-I{simde}"))
-        every.append("-DLFM_SIMDE")
+        special = dict.fromkeys(special, (*AVX2, "-DSIMDE_FOLDER", f"-I{simde}"))
+        every.append("-DSIMDE_FOLDER")
     known = {name: own for name, own in special.items() if _accepts([*compiler, *own])}
     every += [f"-DLFM_{Path(name).stem.upper()}" for name in known]
     with tempfile.TemporaryDirectory() as folder:

@@ -30,8 +30,8 @@ from server.api.http.head import HeadAsGet
 from server.api.http.request_id import RequestId
 from server.api.server_state import Limits, ServerState
 from server.api.watchdog import watch
-from server.background import in_background
 from server.banner import Facts, banner
+from server.concurrency.background import in_background
 from server.engine.engine import Engine
 from server.errors import StartupError
 from server.front.connection import ConnectionLimits
@@ -42,7 +42,7 @@ from server.runtime.model_folder import SLOW_ON_CPU
 from server.runtime.session import ModelSession
 from server.settings import Settings
 from server.telemetry.logs import configure_logging, resolved
-from server.telemetry.telemetry import Telemetry
+from server.telemetry.setup import Telemetry
 
 logger = logging.getLogger(__name__)
 

@@ -15,15 +15,15 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from platform import machine, python_version, system
-from typing import Any, Literal, NoReturn, get_origin
+from typing import Any, NoReturn, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from server import __version__
 from server.errors import ExportError, KernelsError, LfmServeError
 from server.process import end_process, open_standard_streams
-from server.settings import ENV_PREFIX, ModelSettings, SamplingOverrides, Settings
+from server.settings import ENV_PREFIX, Export, Prepare, SamplingOverrides, Settings
 
 REASONS = {
     "extra_forbidden": f"must be one of {', '.join(SamplingOverrides.model_fields)}",
@@ -55,30 +55,6 @@ class UsageError(Exception):
         self.lines = lines
 
 
-class Prepare(ModelSettings):
-    """The options of `lfm-serve prepare`."""
-
-    prune: bool = Field(False, description="remove unfinished and outdated copies instead")
-
-
-class Export(BaseModel):
-    """The options of `lfm-serve export`.
-
-    source: a checkpoint folder or, with `random`, the name of a shape.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    source: str
-    out: Path
-    random: bool = Field(False, description="export random weights; replace CHECKPOINT by a shape such as lfm2-8b-a1b")
-    dtype: Literal["fp32", "q4"] = Field(description="dtype of the weights: fp32, or q4 (4 bits), the fastest on CPUs")
-    tokenizer: Path | None = Field(
-        None, description="with --random: folder with the tokenizer to use (default: the built-in model's)"
-    )
-    seed: int = Field(0, ge=0, description="with --random: seed of the weights")
-
-
 Command = Settings | Prepare | Export
 COMMANDS: dict[str, type[Command]] = {"serve": Settings, "prepare": Prepare, "export": Export}
 
@@ -101,7 +77,7 @@ class Version(argparse.Action):
     """Print the versions, the CPU features that kernels are chosen by, and the native kernels, and exit."""
 
     def __call__(self, *_: object) -> NoReturn:
-        from server.runtime.cpu import kernel_features
+        from server.runtime.machine.cpu import kernel_features
         from server.runtime.native.library import native_name
 
         features = ", ".join(kernel_features()) or "no known features"
@@ -281,10 +257,10 @@ def _serve(settings: Settings) -> NoReturn:
 def _prepare(command: Prepare) -> None:
     from server.loading import find_model  # imported here so that --help stays fast
     from server.prepare import prepare, prune
-    from server.runtime.cpu import available_threads
     from server.runtime.graph import Precision
+    from server.runtime.machine.cpu import available_threads
     from server.runtime.native.choice import Kernels, choose_kernels
-    from server.runtime.prepared import default_folder
+    from server.runtime.prepared_copy.lookup import default_folder
 
     root = command.prepared_folder or default_folder()
     if command.prune:

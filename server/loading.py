@@ -17,7 +17,6 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from server import __version__
-from server.background import in_background
 from server.chat.constrained.compiler import GrammarCompiler
 from server.chat.prompt import ChatPrompt
 from server.chat.sampling_defaults import KEYS, sampling_defaults
@@ -25,23 +24,24 @@ from server.chat.served_model import ServedModel
 from server.chat.service import AnswerLimits, ChatModel, ChatService
 from server.chat.templates import TemplateSources, read_template, read_templates
 from server.chat.tokenizer import Tokenizer, template_variables
-from server.engine.budget import Budget, share_memory
+from server.concurrency.background import in_background
 from server.engine.config import EngineConfig
 from server.engine.engine import Engine
+from server.engine.memory_budget import Budget, share_memory
 from server.engine.observations import StepObservation
 from server.engine.types import SamplingParams
 from server.errors import ModelFolderError, StartupError
 from server.prepare import renew
 from server.runtime.contract import Contract
-from server.runtime.cpu import available_threads
 from server.runtime.graph import Precision, load
-from server.runtime.heap import kept_heap
-from server.runtime.memory import memory_left
+from server.runtime.machine.cpu import available_threads
+from server.runtime.machine.heap import kept_heap
+from server.runtime.machine.memory import memory_left
 from server.runtime.model_folder import ModelFolder, open_model_folder
 from server.runtime.native.choice import Kernels, KernelsInUse, choose_kernels, kernels_in_use
-from server.runtime.pool import SMALL, choose_graph, open_sessions
-from server.runtime.prepared import default_folder
+from server.runtime.prepared_copy.lookup import default_folder
 from server.runtime.session import ModelSession
+from server.runtime.session_pool import SMALL, choose_graph, open_sessions
 from server.settings import ModelSettings, SamplingOverrides, Settings
 
 logger = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFold
         return open_model_folder(BUILT_IN, settings.dtype)
     path = Path(os.path.expanduser(settings.model))  # unlike Path.expanduser, it works for a user without a home
     if not path.exists():
-        from server.hub.locate import locate  # importing it takes 0.1 s, and model folders do not need it
+        from server.hub.repository import locate  # importing it takes 0.1 s, and model folders do not need it
 
         path = locate(settings.model, settings.revision, settings.dtype, say)
     return open_model_folder(path, settings.dtype)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from server.chat.tokenizer import Tokenizer
 from server.errors import LfmServeError, PreparationError
-from server.runtime import prepared, preparing
 from server.runtime.graph import Graph, Precision, load, load_original
-from server.runtime.memory import memory_left
+from server.runtime.machine.memory import memory_left
 from server.runtime.model_folder import ModelFolder
-from server.runtime.pool import HEADROOM, SMALL
-from server.runtime.prepared import Manifest, gigabytes
-from server.runtime.preparing import most_bytes
-from server.runtime.verify import compare, require
+from server.runtime.prepared_copy import lookup, writer
+from server.runtime.prepared_copy.agreement import compare, require
+from server.runtime.prepared_copy.lookup import Manifest, gigabytes
+from server.runtime.prepared_copy.writer import most_bytes
+from server.runtime.session_pool import HEADROOM, SMALL
 
 TEXT = Path(__file__).parent / "demo" / "text.txt"
 TEXT_TOKENS = 384
@@ -43,7 +43,7 @@ def prepare(
         tell(f"{agreement}.")
         return str(agreement)
 
-    copy = preparing.make(graph, precision, root, tell, check)
+    copy = writer.make(graph, precision, root, tell, check)
     tell(f"Ready: {copy.graph.weights}, {gigabytes(copy.manifest.bytes)}; {copy.manifest.checked}.")
 
 
@@ -55,15 +55,15 @@ def renew(
     Only large graphs for the native kernels get a first copy: it takes less time than onnxruntime takes to load them.
     If a copy cannot be made, there is none.
     """
-    outdated = prepared.is_outdated(graph, precision, root)
-    is_first = create and graph.native and graph.weight_bytes >= SMALL and not prepared.exists(graph, root)
+    outdated = lookup.is_outdated(graph, precision, root)
+    is_first = create and graph.native and graph.weight_bytes >= SMALL and not lookup.exists(graph, root)
     if not (outdated or is_first):
         return
     tell(f"{OUTDATED if outdated else FIRST} ...")
     try:
         if graph.native:
             _require_memory(graph)
-            preparing.make(graph, precision, root, tell, lambda _: "sampled rows were those of the original")
+            writer.make(graph, precision, root, tell, lambda _: "sampled rows were those of the original")
         else:
             prepare(folder, precision, threads, root, tell)
     except LfmServeError as error:
@@ -90,5 +90,5 @@ def prune(root: Path, tell: Tell) -> None:
         except LfmServeError as error:
             raise OSError(str(error)) from error
 
-    freed = preparing.prune(root, current, tell)
+    freed = writer.prune(root, current, tell)
     tell(f"{gigabytes(freed)} freed." if freed else "There is nothing to remove.")

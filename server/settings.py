@@ -1,4 +1,4 @@
-"""All options of `lfm-serve serve`, with types, ranges, defaults and help texts.
+"""The options of `lfm-serve serve`, `prepare` and `export`: types, ranges, defaults and help texts.
 
 The field `max_seqs` is the flag `--max-seqs` (see `server.cli`) and the environment variable `LFM_MAX_SEQS`. The module
 is independent of the command line.
@@ -172,3 +172,27 @@ class Settings(ModelSettings):
         None,
         description="size of the prefix cache in MiB, 0 to disable it (default: half of the free memory, at most 4096)",
     )
+
+
+class Prepare(ModelSettings):
+    """The options of `lfm-serve prepare`."""
+
+    prune: bool = Field(False, description="remove unfinished and outdated copies instead")
+
+
+class Export(BaseModel):
+    """The options of `lfm-serve export`.
+
+    source: a checkpoint folder or, with `random`, the name of a shape.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    out: Path
+    random: bool = Field(False, description="export random weights; replace CHECKPOINT by a shape such as lfm2-8b-a1b")
+    dtype: Literal["fp32", "q4"] = Field(description="dtype of the weights: fp32, or q4 (4 bits), the fastest on CPUs")
+    tokenizer: Path | None = Field(
+        None, description="with --random: folder with the tokenizer to use (default: the built-in model's)"
+    )
+    seed: int = Field(0, ge=0, description="with --random: seed of the weights")

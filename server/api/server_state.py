@@ -12,8 +12,8 @@ from server.api.access.api_keys import Key, Keyring
 from server.api.access.rate_limit import RateLimit
 from server.api.http.request_log import RequestLog
 from server.chat.served_model import ServedModel
+from server.concurrency.fair_thread_pool import FairThreadPool
 from server.errors import ModelNotReadyError, engine_failed
-from server.fair_pool import FairPool
 
 RETRY_SECONDS = 5.0
 
@@ -49,7 +49,7 @@ class ServerState:
     draining: bool = False
     stopping: bool = False
     request_log: RequestLog = field(default_factory=RequestLog)
-    parsing: FairPool = field(default_factory=lambda: FairPool(1, "parsing"))
+    parsing: FairThreadPool = field(default_factory=lambda: FairThreadPool(1, "parsing"))
     _rate_limits: dict[str, RateLimit] = field(default_factory=dict)
 
     def ready_model(self) -> ServedModel:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from server import __version__
-from server.runtime.cpu import available_threads
+from server.runtime.machine.cpu import available_threads
 
 
 def describe_machine() -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from server.chat.completion import Completion
 from server.chat.constrained.compiler import CompiledGrammar, GrammarCompiler
-from server.chat.constrained.source import GrammarSource, grammar_source
+from server.chat.constrained.grammar_source import GrammarSource, grammar_source
 from server.chat.markers import CALL_START
 from server.chat.output.call_parser import call_parser
 from server.chat.output.chat_choice import VISIBLE, ChatChoice
@@ -18,10 +18,10 @@ from server.chat.output.text_choice import TextChoice, TextDelta, TextPrompt
 from server.chat.prompt import ChatPrompt
 from server.chat.tokenizer import Tokenizer
 from server.chat.types import Calling, ChatRequest, Delta, TextForm, TextRequest, Thoughts
+from server.concurrency.fair_thread_pool import FairThreadPool
 from server.engine.engine import Engine
 from server.engine.types import GenerationRequest, RequestContext, SamplingParams
 from server.errors import ContextLengthError, InvalidRequestError
-from server.fair_pool import FairPool
 
 SEEDS = 2**64
 PROMPT_THREADS = 2
@@ -70,7 +70,7 @@ class ChatService:
         self.engine = engine
         self.model = model
         self._limits = limits
-        self._pool = FairPool(PROMPT_THREADS, "prompts")
+        self._pool = FairThreadPool(PROMPT_THREADS, "prompts")
 
     @property
     def defaults(self) -> SamplingParams:

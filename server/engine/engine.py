@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from server.engine.admission import QueueLoad, has_places, has_tokens
 from server.engine.completion_rate import CompletionRate
 from server.engine.config import EngineConfig
 from server.engine.engine_state import EngineState
 from server.engine.observations import EngineStats, StepKind, StepObservation
 from server.engine.prefix_cache import PrefixCache
-from server.engine.queue_room import QueueLoad, has_places, has_tokens
 from server.engine.schedule import Policy, Width
 from server.engine.sequence import Sequence, is_last
 from server.engine.step import SequenceEvent

@@ -16,7 +16,7 @@ from server.engine.observations import StepKind
 from server.engine.prefix_cache import PrefixCache
 from server.engine.schedule import Load, PendingPrompt, Policy, RunningStep
 from server.engine.sequence import MAX_BACKLOG, RESUME_BACKLOG, Sequence
-from server.engine.waiting import WaitingQueue
+from server.engine.waiting_queue import WaitingQueue
 from server.runtime.slots import SlotPool
 from server.runtime.snapshots import Snapshot
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from server.engine.engine_state import EngineState
 from server.engine.observations import StepKind
 from server.engine.prefix_cache import Match
-from server.engine.sampling.draw import Draw
+from server.engine.sampling.next_tokens import Draw
 from server.engine.schedule import RunningStep, Width
 from server.engine.sequence import CHECKPOINT_INTERVAL, Event, Sequence
 from server.engine.types import FinishReason, PromptLogprobs, PromptProgress, TokenEvent

@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from server.engine.engine_state import EngineState
 from server.engine.observations import StepKind, StepObservation
-from server.engine.sampling.draw import draw
 from server.engine.sampling.logprobs import score
+from server.engine.sampling.next_tokens import draw
 from server.engine.schedule import Width, next_step
 from server.engine.sequence import Event, Sequence, is_last
 from server.engine.step import (

@@ -1,7 +1,7 @@
 """OpenTelemetry spans for requests, completions and their phases.
 
-Needs the extra `otel`; `server.telemetry.tracing` imports this module only if traces are enabled. The spans of a
-completion are created after its request has finished, so tracing costs nothing during generation.
+Needs the extra `otel`; `server.telemetry.trace_exporters` imports this module only if traces are enabled. The spans of
+a completion are created after its request has finished, so tracing costs nothing during generation.
 """
 
 from __future__ import annotations

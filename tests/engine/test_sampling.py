@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.engine.sampling.sample import sample
+from server.engine.sampling.sampler import sample
 from server.engine.sequence import Sequence
 from server.engine.types import GenerationRequest, SamplingParams
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from server.prepare import prepare
-from server.runtime import prepared
 from server.runtime.graph import Precision, load
 from server.runtime.model_folder import open_model_folder
+from server.runtime.prepared_copy import lookup
 from tests.http.conftest import StartServer
 
 BODY = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8, "temperature": 0}
@@ -51,7 +51,7 @@ def test_a_bad_copy_is_replaced_at_the_start(
     with caplog.at_level(logging.INFO):
         server = start_server(model=str(own_model), prepared_folder=copy.parent, threads=1)
     assert "is damaged or out of date and is made again" in caplog.text
-    assert prepared.find(load(open_model_folder(own_model).graph, Precision.FAST), copy.parent, print) is not None
+    assert lookup.find(load(open_model_folder(own_model).graph, Precision.FAST), copy.parent, print) is not None
     assert server.chat(**BODY).json()["usage"]["completion_tokens"] == 8
 
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from benchmarks.hostile_forms import hostile_form
-from server.chat.constrained.limits import CACHE_BYTES
+from server.chat.constrained.worker.limits import CACHE_BYTES
 from tests.serving import Server
 
 HELLO = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}

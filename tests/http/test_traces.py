@@ -20,7 +20,7 @@ import pytest
 
 from server.settings import Settings
 from server.telemetry.logs import note_request
-from server.telemetry.tracing import wanted_traces
+from server.telemetry.trace_exporters import wanted_traces
 from tests.serving import Server, StartServer, serving
 from tests.waiting import wait_until
 

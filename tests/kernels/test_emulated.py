@@ -1,6 +1,6 @@
 """Instruction sets that this CPU may lack, emulated by SIMDe: the same bits as AVX2.
 
-SIMDe is a folder of C headers (in the package simde-py); LFM_SIMDE says where. Compiling takes minutes.
+SIMDe is a folder of C headers (in the package simde-py); SIMDE_FOLDER says where. Compiling takes minutes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from server.runtime.native.library import Library, load_library
 from tests.kernels.reference import Direct, expert_block, quantized
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.slow, pytest.mark.skipif("LFM_SIMDE" not in os.environ, reason="LFM_SIMDE is not set")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif("SIMDE_FOLDER" not in os.environ, reason="SIMDE_FOLDER is not set")]
 ROWS = (1, 2, 3, 4, 11, 12, 13, 25, 130)
 FORMATS = [(4, False), (4, True), (8, False), (8, True)]
 
@@ -29,7 +29,7 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Library:
     build = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(build)
     output = tmp_path_factory.mktemp("emulated") / "lfm_kernels.so"
-    return load_library(build.build(output, simde=Path(os.environ["LFM_SIMDE"])))
+    return load_library(build.build(output, simde=Path(os.environ["SIMDE_FOLDER"])))
 
 
 @pytest.mark.parametrize("isa", ["avx-vnni", "avx512-vnni"])

@@ -15,7 +15,7 @@ from server.runtime.model_folder import open_model_folder
 from server.runtime.native import packing
 from server.runtime.native.library import Library
 from server.runtime.native.packing import pack_in_memory, pack_into
-from server.runtime.prepared import copy_graph
+from server.runtime.prepared_copy.lookup import copy_graph
 from server.runtime.session import ModelSession, SessionOptions
 from server.runtime.slots import SlotPool
 from tests import models

@@ -15,9 +15,9 @@ import pytest
 from pydantic import SecretStr
 
 from server import __version__
-from server.cli import Export, UsageError, main, parse
-from server.runtime.cpu import kernel_features
-from server.settings import Settings
+from server.cli import UsageError, main, parse
+from server.runtime.machine.cpu import kernel_features
+from server.settings import Export, Settings
 from tests.checkpoints import CONFIGS, random_tensors, write_checkpoint
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from server.runtime.cpu import available_threads, kernel_features
+from server.runtime.machine.cpu import available_threads, kernel_features
 from tests.machines import machine
 
 NOWHERE = Path("/nowhere")

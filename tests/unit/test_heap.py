@@ -16,7 +16,7 @@ FREE_A_BUFFER = """
 import os
 import numpy as np
 from benchmarks.processes import anonymous_bytes
-from server.runtime.heap import kept_heap
+from server.runtime.machine.heap import kept_heap
 
 print(anonymous_bytes(os.getpid()))
 with kept_heap():

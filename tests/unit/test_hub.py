@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from server.errors import HubError
-from server.hub.locate import is_repo_id, locate
+from server.hub.repository import is_repo_id, locate
 from server.runtime.graph import Precision, load
 from server.runtime.model_folder import open_model_folder
 from server.runtime.session import ModelSession, SessionOptions
@@ -27,9 +27,9 @@ REPO = "org/tiny-ONNX"
 PROGRAM = """
 import json, sys
 from server.errors import HubError
-from server.hub import cache
-from server.hub.locate import locate
-cache.RETRY_DELAYS = (0, 0)
+from server.hub import download
+from server.hub.repository import locate
+download.RETRY_DELAYS = (0, 0)
 said = []
 try:
     folder, error = str(locate(*json.loads(sys.argv[1]), said.append)), None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.runtime.memory import lies_in_memory, memory_left
+from server.runtime.machine.memory import lies_in_memory, memory_left
 from tests import machines
 
 GB = 1_000_000_000

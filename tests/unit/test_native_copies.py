@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from server.prepare import prepare, prune, renew
-from server.runtime import pool, prepared, preparing
+from server.runtime import session_pool
 from server.runtime.graph import Graph, Precision, load
 from server.runtime.model_folder import open_model_folder
 from server.runtime.native.library import LIBRARY
-from server.runtime.pool import choose_graph, open_sessions
-from server.runtime.prepared import WEIGHTS
+from server.runtime.prepared_copy import lookup, writer
+from server.runtime.prepared_copy.lookup import WEIGHTS
+from server.runtime.session_pool import choose_graph, open_sessions
 from server.runtime.slots import SlotPool
 from tests import models
 
@@ -29,7 +30,7 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes every model large."""
-    monkeypatch.setattr(pool, "SMALL", 0)
+    monkeypatch.setattr(session_pool, "SMALL", 0)
     monkeypatch.setattr("server.prepare.SMALL", 0)
 
 
@@ -79,7 +80,7 @@ def test_a_large_model_without_a_copy_runs_on_onnxruntime(model: Path, tmp_path:
 
 @pytest.mark.usefixtures("large")
 def test_no_space_means_no_copy(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparing, "NATIVE_GROWTH", 1e12)
+    monkeypatch.setattr(writer, "NATIVE_GROWTH", 1e12)
     monkeypatch.setattr("server.prepare.memory_left", lambda: 10**30)
     graph, said = first_start(model, tmp_path / "prepared")
     assert not graph.native
@@ -114,8 +115,8 @@ def test_another_onnxruntime_or_cpu_changes_nothing(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph, _ = first_start(model, tmp_path / "prepared")
-    monkeypatch.setattr(prepared.ort, "__version__", "99.0")
-    monkeypatch.setattr(prepared, "_cpu", lambda: ["another"])
+    monkeypatch.setattr(lookup.ort, "__version__", "99.0")
+    monkeypatch.setattr(lookup, "_cpu", lambda: ["another"])
     assert first_start(model, tmp_path / "prepared")[0].weights == graph.weights
 
 
@@ -125,7 +126,7 @@ def test_another_packing_makes_a_new_copy_and_the_old_one_can_be_pruned(
 ) -> None:
     root = tmp_path / "prepared"
     old, _ = first_start(model, root)
-    monkeypatch.setattr(prepared, "PACKING", 999)
+    monkeypatch.setattr(lookup, "PACKING", 999)
     new, _ = first_start(model, root)
     assert new.weights != old.weights
     prune(root, lambda line: None)
@@ -136,4 +137,4 @@ def test_prepare_compares_the_probabilities_as_well(model: Path, tmp_path: Path)
     said: list[str] = []
     prepare(open_model_folder(model), Precision.FAST, 1, tmp_path, said.append, native=True)
     assert any("mean KL divergence" in line for line in said)
-    assert prepared.find(graph_of(model), tmp_path, said.append) is not None
+    assert lookup.find(graph_of(model), tmp_path, said.append) is not None

@@ -18,11 +18,12 @@ import pytest
 from server.cli import main
 from server.errors import PreparationError
 from server.prepare import prepare
-from server.runtime import pool, prepared, verify
+from server.runtime import session_pool
 from server.runtime.graph import Graph, Precision, load
 from server.runtime.model_folder import open_model_folder
-from server.runtime.pool import SessionPool, choose_graph, open_sessions
+from server.runtime.prepared_copy import agreement, lookup
 from server.runtime.session import ModelSession, SessionOptions
+from server.runtime.session_pool import SessionPool, choose_graph, open_sessions
 from server.runtime.slots import SlotPool
 from tests import models
 
@@ -48,9 +49,9 @@ def make(model: Path, root: Path, precision: Precision = Precision.EXACT) -> Lin
     return told
 
 
-def found(model: Path, root: Path, precision: Precision = Precision.EXACT) -> tuple[prepared.Copy | None, Lines]:
+def found(model: Path, root: Path, precision: Precision = Precision.EXACT) -> tuple[lookup.Copy | None, Lines]:
     told: Lines = []
-    return prepared.find(load(open_model_folder(model).graph, precision), root, told.append), told
+    return lookup.find(load(open_model_folder(model).graph, precision), root, told.append), told
 
 
 def opened(model: Path, root: Path, threads: int, said: Lines) -> SessionPool:
@@ -140,7 +141,7 @@ def test_a_damaged_copy_is_not_used_and_is_made_again(
 def test_preparing_again_finds_a_single_changed_byte(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepared, "SAMPLE_BYTES", 16)
+    monkeypatch.setattr(lookup, "SAMPLE_BYTES", 16)
     make(model, tmp_path)
     weights = copies(tmp_path)[0] / "weights"
     flip(weights, (weights.stat().st_size - 16) // 255 + 20)
@@ -216,7 +217,7 @@ def test_without_space_nothing_is_written(model: Path, tmp_path: Path, monkeypat
 def test_a_copy_that_strays_from_the_original_is_refused(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(verify.TOLERANCES, Precision.FAST, (1.0, 0.0))
+    monkeypatch.setitem(agreement.TOLERANCES, Precision.FAST, (1.0, 0.0))
     with pytest.raises(PreparationError, match=r"strays too far from the original: .* use --precision exact"):
         make(model, tmp_path, Precision.FAST)
     assert not copies(tmp_path)
@@ -232,7 +233,7 @@ def test_two_processes_that_prepare_at_once_make_one_copy(model: Path, tmp_path:
 
 
 def test_what_a_killed_process_left_behind_is_cleared_away(model: Path, tmp_path: Path) -> None:
-    key = prepared.key(load(open_model_folder(model).graph, Precision.EXACT))
+    key = lookup.key(load(open_model_folder(model).graph, Precision.EXACT))
     (tmp_path / f"{key}.partial").mkdir()
     (tmp_path / f"{key}.partial" / "weights").write_text("half")
     make(model, tmp_path)
@@ -242,7 +243,7 @@ def test_what_a_killed_process_left_behind_is_cleared_away(model: Path, tmp_path
 def test_sessions_of_both_widths_are_opened_on_a_copy(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "SMALL", 0)
+    monkeypatch.setattr(session_pool, "SMALL", 0)
     said: Lines = []
     alone = opened(model, tmp_path, 2, said)
     assert [session.threads for session in alone.sessions] == [2]
@@ -268,7 +269,7 @@ def test_a_copy_that_does_not_fit_into_memory_is_left_alone(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(model, tmp_path)
-    monkeypatch.setattr(pool, "memory_left", lambda: 1_000_000)
+    monkeypatch.setattr(session_pool, "memory_left", lambda: 1_000_000)
     said: Lines = []
     assert opened(model, tmp_path, 1, said).mapped_bytes == 0
     assert "does not fit into the 1.0 MB of memory" in said[-1]

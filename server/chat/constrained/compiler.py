@@ -16,23 +16,23 @@ from dataclasses import dataclass
 import numpy as np
 from llguidance import LLMatcher
 
-from server.background import in_background
 from server.chat.constrained.after_thinking import AfterThinking, forbid_tokens, think_starts
-from server.chat.constrained.analysis import SLOW_MASK, check_mask, known_tokens, reason
-from server.chat.constrained.limits import CACHE_BYTES, MASK_SECONDS, parser_limits
-from server.chat.constrained.messages import Accepted
+from server.chat.constrained.grammar_source import GrammarSource
 from server.chat.constrained.no_calls import MarkerWatch, NoCalls
-from server.chat.constrained.source import GrammarSource
-from server.chat.constrained.turns import Turns
 from server.chat.constrained.vocabulary import Vocabulary
-from server.chat.constrained.workers import Workers
+from server.chat.constrained.worker.analysis import SLOW_MASK, check_mask, known_tokens, reason
+from server.chat.constrained.worker.client import Workers
+from server.chat.constrained.worker.limits import CACHE_BYTES, MASK_SECONDS, parser_limits
+from server.chat.constrained.worker.messages import Accepted
 from server.chat.json_schema.normalize import too_large
 from server.chat.markers import CALL_START
 from server.chat.tokenizer import Tokenizer
 from server.chat.types import Thoughts
+from server.concurrency.background import in_background
+from server.concurrency.turns import Turns
 from server.engine.sampling.constraint import Bitmask, Constraint
 from server.errors import InvalidRequestError, LfmServeError
-from server.runtime.heap import trim_heap
+from server.runtime.machine.heap import trim_heap
 
 CACHED_GRAMMARS = 256
 PLACES = 2  # grammars compiled at once
@@ -159,7 +159,7 @@ class GrammarCompiler:
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, end_tokens: Sequence[int]) -> None:
         vocabulary = Vocabulary.of(tokenizer, vocab_size, end_tokens)
         self.workers = Workers(vocabulary)
-        self._turns = Turns(PLACES, PLACES_PER_TENANT)
+        self._turns = Turns(PLACES, per_tenant=PLACES_PER_TENANT)
         self._tokenizer = tokenizer
         self._end_tokens = vocabulary.end_tokens
         self.ll_tokenizer = vocabulary.ll_tokenizer(tokenizer.encode_literally)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from server.chat.markers import CALL_END, CALL_START
-from server.chat.tool_calls.markers import MarkerFilter, MarkerSplitter
+from server.chat.tool_calls.marker_splitter import MarkerFilter, MarkerSplitter
 
 CONSTANTS = {"True": "true", "False": "false", "None": "null"}
 STRING_END = re.compile(r'["\\]')

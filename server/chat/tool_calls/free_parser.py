@@ -14,7 +14,7 @@ from server.chat.markers import CALL_END, CALL_START
 from server.chat.tool_calls.bracket_matcher import BracketMatcher
 from server.chat.tool_calls.call_syntax import FUNCTION_NAME, CallExpression, parse_call, parse_nested_quotes
 from server.chat.tool_calls.literals import object_text
-from server.chat.tool_calls.markers import MarkerFilter, MarkerSplitter
+from server.chat.tool_calls.marker_splitter import MarkerFilter, MarkerSplitter
 from server.chat.tool_calls.xml_calls import XmlSplitter, parse_xml_call
 
 

@@ -21,11 +21,11 @@ import onnxruntime as ort
 
 from server.errors import PreparationError
 from server.progress import show_progress
-from server.runtime.cpu import available_threads
 from server.runtime.graph import Graph
+from server.runtime.machine.cpu import available_threads
 from server.runtime.native.library import load_library
 from server.runtime.native.packing import pack_into
-from server.runtime.prepared import (
+from server.runtime.prepared_copy.lookup import (
     GRAPH,
     KEY_DIGITS,
     MANIFEST,

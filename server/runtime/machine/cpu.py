@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from server.runtime.cgroups import control_groups, read
+from server.runtime.machine.cgroups import control_groups, read
 
 KERNEL_FEATURES = {
     "AVX2": "avx2",

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from server.engine.sampling.constraint import Bitmask, mask_words
 from server.engine.sampling.logprobs import Logits
-from server.engine.sampling.sample import sample
+from server.engine.sampling.sampler import sample
 from server.engine.sequence import Sequence
 from server.engine.types import TokenLogprobs
 from server.errors import InvalidRequestError, LfmServeError, StepFailedError

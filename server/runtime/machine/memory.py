@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from server.runtime.cgroups import control_groups, read
+from server.runtime.machine.cgroups import control_groups, read
 
 CHARGES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 """The names of a control group's files for the memory limit and usage.

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from server.runtime.cpu import cpu_flags
 from server.runtime.graph import Graph
+from server.runtime.machine.cpu import cpu_flags
 from server.runtime.native.library import VERSION as PACKING
 
 GRAPH, WEIGHTS, MANIFEST = "model.onnx", "weights", "manifest.json"

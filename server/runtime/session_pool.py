@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from server.runtime import prepared
 from server.runtime.graph import Graph
-from server.runtime.memory import lies_in_memory, memory_left
+from server.runtime.machine.memory import lies_in_memory, memory_left
 from server.runtime.native.library import load_library
 from server.runtime.native.packing import pack_in_memory
-from server.runtime.prepared import WEIGHTS, gigabytes
+from server.runtime.prepared_copy import lookup
+from server.runtime.prepared_copy.lookup import WEIGHTS, gigabytes
 from server.runtime.session import ModelSession, SessionOptions
 
 SMALL = 256_000_000
@@ -72,7 +72,7 @@ def open_sessions(graph: Graph, threads: int, max_tokens: int, head_dim: int | N
 
 
 def _copy(graph: Graph, prepared_folder: Path, say: Callable[[str], None]) -> Graph | None:
-    copy = prepared.find(graph, prepared_folder, say)
+    copy = lookup.find(graph, prepared_folder, say)
     if copy is None:
         if graph.weight_bytes >= SMALL and not graph.native:
             say(

@@ -8,14 +8,14 @@ from contextvars import ContextVar
 
 import pytest
 
-from server.fair_pool import FairPool
+from server.concurrency.fair_thread_pool import FairThreadPool
 
 
 class Gate:
     """A pool of one thread that is busy until `open`; `started` lists the jobs in the order they ran."""
 
     def __init__(self) -> None:
-        self.pool = FairPool(1, "test")
+        self.pool = FairThreadPool(1, "test")
         self.started: list[str] = []
         self._open = threading.Event()
         self._busy = asyncio.ensure_future(self.pool.run("first", self._open.wait))
@@ -60,7 +60,7 @@ async def test_a_caller_that_leaves_a_running_job_frees_nothing_early() -> None:
 
 
 async def test_an_error_reaches_its_caller_and_the_pool_goes_on() -> None:
-    pool = FairPool(1, "test")
+    pool = FairThreadPool(1, "test")
     with pytest.raises(ZeroDivisionError):
         await pool.run("a", lambda: 1 // 0)
     assert await pool.run("a", lambda: 7) == 7
@@ -69,4 +69,4 @@ async def test_an_error_reaches_its_caller_and_the_pool_goes_on() -> None:
 async def test_work_runs_in_its_callers_context() -> None:
     name: ContextVar[str] = ContextVar("name")
     name.set("caller")
-    assert await FairPool(1, "test").run("a", name.get) == "caller"
+    assert await FairThreadPool(1, "test").run("a", name.get) == "caller"

@@ -31,7 +31,7 @@ from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
 from server.errors import HubError, ModelFolderError
-from server.hub.cache import HubCache, HubFile, first_line, size_text
+from server.hub.download import HubCache, HubFile, first_line, size_text
 from server.runtime.checkpoints import is_adapter
 from server.runtime.model_folder import choose_dtype, graphs_by_dtype, read_graph
 

@@ -13,15 +13,15 @@ import threading
 import weakref
 from contextlib import suppress
 
-from server.chat.constrained import messages
-from server.chat.constrained.fork_server import LENGTH
-from server.chat.constrained.limits import CPU_SECONDS, WALL_SECONDS
-from server.chat.constrained.source import GrammarSource
+from server.chat.constrained.grammar_source import GrammarSource
 from server.chat.constrained.vocabulary import Vocabulary
+from server.chat.constrained.worker import messages
+from server.chat.constrained.worker.fork_server import LENGTH
+from server.chat.constrained.worker.limits import CPU_SECONDS, WALL_SECONDS
 from server.chat.json_schema.normalize import too_large
 from server.errors import ModelNotReadyError
 
-PROGRAM = "from server.chat.constrained.fork_server import main; main()"
+PROGRAM = "from server.chat.constrained.worker.fork_server import main; main()"
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "LANG", "TMPDIR")
 """Environment variables that the workers get; no others, since some hold secrets."""
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from fastapi import FastAPI
 
 from server.api.http.request_log import RequestLog, RequestLogMiddleware
-from server.background import in_background
+from server.concurrency.background import in_background
 from server.telemetry.endpoint import metrics_route
 from server.telemetry.logs import RequestLogWriter
 from server.telemetry.metrics import Metrics
-from server.telemetry.tracing import wanted_traces
+from server.telemetry.trace_exporters import wanted_traces
 
 CLOSE_SECONDS = 1.5
 """Time to send the remaining traces."""

@@ -11,13 +11,13 @@ import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 
 from server.chat.constrained.grammar import Grammar
-from server.chat.constrained.limits import GRAMMAR_BYTES, TRIAL_MASK_SECONDS, parser_limits
-from server.chat.constrained.messages import Accepted
-from server.chat.constrained.source import GrammarSource
+from server.chat.constrained.grammar_source import GrammarSource
 from server.chat.constrained.value_rules import cannot_enforce
+from server.chat.constrained.worker.limits import GRAMMAR_BYTES, TRIAL_MASK_SECONDS, parser_limits
+from server.chat.constrained.worker.messages import Accepted
 from server.chat.json_schema.normalize import too_large
 from server.engine.sampling.constraint import Bitmask, mask_words
-from server.runtime.heap import trim_heap
+from server.runtime.machine.heap import trim_heap
 
 WALKS = 3
 WALK_STEPS = 24

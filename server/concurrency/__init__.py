@@ -1,0 +1,1 @@
+"""Concurrency: background threads, and pools that serve tenants in turn."""

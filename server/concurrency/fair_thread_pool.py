@@ -1,0 +1,38 @@
+"""A thread pool whose tenants take turns, so that one tenant's work delays another's by one piece at most."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from server.concurrency.turns import Turns
+
+T = TypeVar("T")
+
+
+class FairThreadPool:
+    """Runs work on a fixed number of threads. Belongs to one event loop."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        """`name`: prefix of the threads' names."""
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._turns = Turns(threads, per_tenant=threads)
+
+    async def run(self, tenant: str, work: Callable[[], T]) -> T:
+        """Run `work` on a thread, in the caller's context, once it is the tenant's turn.
+
+        Returns the result of `work` or raises its exception. If the caller is cancelled, work that has not started is
+        dropped. Work that has started runs to its end and keeps its thread until then.
+        """
+        await self._turns.acquire(tenant)
+        context = contextvars.copy_context()
+        running = asyncio.get_running_loop().run_in_executor(self._executor, context.run, work)
+        running.add_done_callback(lambda done: self._finish(tenant, done))
+        return await asyncio.shield(running)
+
+    def _finish(self, tenant: str, done: asyncio.Future[T]) -> None:
+        done.exception()  # retrieved, so that asyncio does not log it if the caller has left
+        self._turns.release(tenant)

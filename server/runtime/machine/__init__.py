@@ -1,0 +1,1 @@
+"""What the machine offers: cores, memory, CPU features, the heap."""

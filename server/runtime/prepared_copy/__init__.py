@@ -1,0 +1,1 @@
+"""Prepared copies of models: finding, writing and checking them."""
