@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from server.chat.constrained import workers as workers_module
 from server.chat.constrained.grammar_source import GrammarSource
 from server.chat.constrained.vocabulary import Vocabulary
+from server.chat.constrained.worker import client as workers_module
 from server.chat.constrained.worker.client import Workers
 from server.chat.constrained.worker.limits import GRAMMAR_BYTES
 from server.chat.types import TextForm
