@@ -1,1 +1,1 @@
-"""Constrained generation: grammars, built from tools and schemas, that mask the next token."""
+"""Constrained generation: grammars restrict the tokens of an answer."""

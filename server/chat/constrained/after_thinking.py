@@ -1,6 +1,6 @@
-"""Delays a constraint until the model's thoughts have ended; the thoughts themselves are unconstrained.
+"""Delays a constraint until the model's thoughts have ended.
 
-Knows neither calls nor schemas.
+The thoughts themselves are unconstrained. This module depends on neither calls nor schemas.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ START, END = THINK_START.encode(), THINK_END.encode()
 
 
 class AfterThinking:
-    """The constraint `answer`, applied from the end of the thoughts on.
+    """A constraint that applies another constraint only after the end of the thoughts.
 
-    `end_tokens` are forbidden until the answer has begun; there are none if the answer may be empty. `is_open` says
-    that the prompt has opened the thoughts. Otherwise the first tokens decide whether there are thoughts: they belong
-    to the answer, or they spell `<think>`. `think_starts` is the result of `think_starts()` for this tokenizer.
+    answer: the constraint to apply.
+    think_starts: the result of `think_starts()` for this tokenizer.
+    end_tokens: the tokens that are forbidden until the answer has begun; empty if the answer may be empty.
+    is_open: whether the prompt has opened the thoughts. If not, the first tokens decide whether there are thoughts:
+    they either spell `<think>` or belong to the answer.
     """
 
     def __init__(
@@ -38,11 +40,11 @@ class AfterThinking:
         self._think_starts = think_starts
         self._end_tokens = end_tokens
         self._thinking = is_open
-        self._decided = is_open  # whether it is known if there are thoughts
-        self._tail = b""  # the part of `<think>` generated so far, or the end of the thoughts so far
+        self._decided = is_open  # False until the first tokens show whether there are thoughts
+        self._tail = b""  # until decided, the part of `<think>` generated so far; later, the end of the thoughts
 
     def mask(self, out: Bitmask) -> bool:
-        """Set the bits of the tokens that may come next, as Constraint.mask does."""
+        """Write the set of tokens that may come next to `out`, as Constraint.mask does."""
         if self._thinking:
             return forbid_tokens(out, self._end_tokens)
         if self._decided or not self._end_tokens:
@@ -68,11 +70,11 @@ class AfterThinking:
             self._decide(token, text)
 
     def forced_tokens(self) -> list[int]:
-        """Return the answer's forced tokens once the answer has begun, before that none."""
+        """Return the answer's forced tokens, or none if the answer has not begun."""
         return self._answer.forced_tokens() if self._decided and not self._thinking else []
 
     def _decide(self, token: int, text: bytes) -> None:
-        """Advance by one of the first tokens, which may settle whether there are thoughts."""
+        """Advance by one of the first tokens, which decide whether there are thoughts."""
         begun = (self._tail + text).lstrip()
         if begun.startswith(START):
             self._thinking = self._decided = True
@@ -88,7 +90,7 @@ class AfterThinking:
 def think_starts(tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...]]:
     """Map each prefix of `<think>` to the tokens that continue its spelling.
 
-    If `<think>` is a special token, it is the only way to open thoughts.
+    If `<think>` is a special token, the result contains only this token, because no other tokens open thoughts.
     """
     if (special := tokenizer.special.get(THINK_START)) is not None:
         return {b"": (special,)}
@@ -102,9 +104,9 @@ def think_starts(tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int
 
 
 def forbid_tokens(out: Bitmask, tokens: Iterable[int]) -> bool:
-    """Set the bits of all tokens but `tokens` in `out` and return True.
+    """Write the set of all tokens except `tokens` to `out`.
 
-    If there are no `tokens`, returns False and leaves `out` unchanged.
+    Returns False and leaves `out` unchanged if `tokens` is empty, otherwise True.
     """
     forbidden = list(tokens)
     if forbidden:

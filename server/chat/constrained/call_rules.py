@@ -1,7 +1,8 @@
-"""Builds the grammar rules of calls of one tool, `name(first=1, second="x", **{"odd name": 2})`.
+"""Builds the grammar rules of calls of one tool.
 
-A call lists its arguments in the schema's order. Arguments that cannot be written as `name=value` follow in one object
-after `**`. Knows neither the markers around calls nor what else an answer may contain.
+An example of a call is `name(first=1, second="x", **{"odd name": 2})`. A call lists its arguments in the order of the
+schema. Arguments with names that do not match ARGUMENT_NAME follow in an object after `**`. This module depends neither
+on the markers around calls nor on the other contents of an answer.
 """
 
 from __future__ import annotations
@@ -27,14 +28,18 @@ from server.chat.tool_calls.call_syntax import ARGUMENT_NAME
 from server.chat.types import Tool
 
 COMMA = "COMMA"
-"""The rule of the text between two arguments or calls. A grammar of calls must define it."""
+"""The name of the rule that separates two arguments or two calls.
+
+Every grammar with calls must define this rule.
+"""
 
 
 def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, unenforced: Unenforced) -> Iterator[str]:
     """Yield the rules of calls of `tool`; the rule `prefix` matches a whole call.
 
-    Adds the rules of the argument values to `values`. For each part of the schema that cannot be enforced, adds a
-    message to `unenforced` or, if `strict`, raises InvalidRequestError.
+    Adds the rules of the argument values to `values`. If a part of the schema cannot be enforced, adds a message to
+    `unenforced` or, if `strict` is true, raises InvalidRequestError. Also raises InvalidRequestError if the schema or
+    the collection of values becomes too large.
     """
     param = f"{tool.field}.parameters"
     schema = normalized(tool.parameters, param, strict=strict)
@@ -78,18 +83,20 @@ def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, une
 
 
 def _argument_rules(prefix: str, parts: Sequence[tuple[str, bool]]) -> Iterator[str]:
-    """Yield rules for a comma-separated list of arguments in fixed order; `{prefix}_args` matches the list.
+    """Yield rules for a comma-separated list of arguments in fixed order.
 
-    `parts` are (the grammar of one argument, whether it is required).
+    prefix: the start of all rule names. The rule `{prefix}_args` matches the whole list.
+    parts: for each argument, its grammar and whether the argument is required.
 
-    Commas depend on whether an earlier part is present, so each range of parts has two rules. Rule `a` matches the
-    range if nothing precedes it: at least one part, without a leading comma. Rule `b` matches it if something
-    precedes: each part brings its own leading comma, and the rule is empty if all parts are absent.
+    An argument needs a leading comma only if another argument precedes it. Each range of arguments therefore has two
+    rules. Rule `a` matches the range if no argument precedes the range: at least one argument is present, and the first
+    one has no leading comma. Rule `b` matches the range if an argument precedes it: every argument that is present has
+    a leading comma, and all optional arguments may be absent.
 
-    Both are composed from the rules of the range's two halves. Rule `a` is `a` of the first half, then `b` of the
-    second; if the first half has no required part, `a` of the second half alone is an alternative. Rule `b` is `b` of
-    the first half, then `b` of the second. Halving keeps the rules log(n) levels deep; llguidance recurses through
-    them, so a chain of n rules could overflow its stack.
+    Both rules of a range are composed of the rules of its two halves. Rule `a` is rule `a` of the first half, then rule
+    `b` of the second half. If no argument of the first half is required, rule `a` of the second half is an alternative.
+    Rule `b` is rule `b` of the first half, then rule `b` of the second half. Halving keeps the rules log(n) levels
+    deep. llguidance recurses through the rules, so a chain of n rules could overflow its stack.
     """
 
     def name(kind: str, low: int, high: int) -> str:
@@ -118,10 +125,12 @@ def _argument_rules(prefix: str, parts: Sequence[tuple[str, bool]]) -> Iterator[
 
 @dataclass(frozen=True, slots=True)
 class _Parameters:
-    """A tool's parameters, divided by how a call writes them.
+    """The parameters of a tool, divided by the syntax of their arguments.
 
-    `named` are (name, schema, required) of the arguments written as `name=value`, in the schema's order. `rest` is the
-    schema of the object after `**`, None if there can be none.
+    named: the name and schema of each argument written as `name=value`, and whether it is required; in the order of
+    the tool's schema.
+    rest: the schema of the object after `**`; None if a call has no such object.
+    rest_required: whether a call must have the object after `**`.
     """
 
     named: tuple[tuple[str, Schema, bool], ...]
@@ -130,9 +139,10 @@ class _Parameters:
 
     @classmethod
     def of(cls, schema: NormalizedSchema) -> _Parameters:
-        """Divide the properties of the root of `schema`. Raises UnenforceableError if it does not admit objects.
+        """Divide the properties of the root of `schema`.
 
-        If the root has keywords such as `anyOf`, all arguments go into the object after `**`.
+        If the root has keywords such as `anyOf`, all arguments go into the object after `**`. Raises UnenforceableError
+        if the root does not admit objects.
         """
         root = schema.resolve(schema.root)
         if root is True:
@@ -164,7 +174,7 @@ def _rest(
 ) -> Node:
     """Return the schema of the object after `**`.
 
-    It admits the properties in `odd` and additional ones, but none of those in `named`.
+    The object may contain the properties in `odd` and additional properties, but no property in `named`.
     """
     return {
         "type": "object",

@@ -1,7 +1,7 @@
-"""Compiles grammars for a tokenizer and applies them to sequences: which tokens may come next, which must.
+"""Compiles grammars for a tokenizer and finds the allowed next tokens.
 
-Compiling takes one millisecond to several hundred; llguidance releases the GIL meanwhile. Knows neither tools nor
-schemas.
+Compiling takes between one and several hundred milliseconds. llguidance releases the GIL meanwhile. This module depends
+on neither tools nor schemas.
 """
 
 from __future__ import annotations
@@ -36,27 +36,29 @@ from server.runtime.machine.heap import trim_heap
 
 CACHED_GRAMMARS = 256
 PLACES = 2  # grammars compiled at once
-PLACES_PER_TENANT = 1  # so that one tenant never takes all places
-TRIMMED_BYTES = 4 << 20  # evicted at once, from which on it is worth trimming the heap
+PLACES_PER_TENANT = 1  # fewer than PLACES, so that one tenant never takes all places
+TRIMMED_BYTES = 4 << 20  # the heap is trimmed if more than this is evicted at once
 
 
 _LIMIT = re.compile("too many|max is", re.IGNORECASE)
-"""What llguidance's messages contain if a limit of `parser_limits` is exceeded."""
+"""The pattern of llguidance's messages about an exceeded parser limit."""
 
 
 class ConstraintError(LfmServeError):
-    """A sequence got a token that its grammar does not allow."""
+    """The error for a token that the grammar of its sequence does not allow."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledGrammar:
-    """A grammar compiled for one tokenizer, from which any number of sequences can start.
+    """A grammar compiled for one tokenizer; any number of sequences can use it.
 
-    `param`, `unenforced`, `size` and `repeats` are those of Accepted. `matcher` is the state before the first token,
-    which each sequence copies. `known` are the tokens that have a text, `end_tokens` those that end an answer.
-    `opening_token` is the id of the grammar's `opens_with`, None if the grammar applies to the whole answer.
-    `marker_endings` maps each proper prefix of that token's text to the tokens that would complete the text without
-    being the token. `think_starts` is the result of `think_starts()`.
+    param, unenforced, size, repeats: the fields of Accepted with these names.
+    matcher: the state before the first token; each sequence starts from a copy.
+    known: the tokens that have a text.
+    end_tokens: the tokens that end an answer.
+    opening_token: the id of the grammar's `opens_with`; None if the grammar applies to the whole answer.
+    marker_endings: the result of `_marker_endings()` for the marker that opens calls.
+    think_starts: the result of `think_starts()`.
     """
 
     param: str
@@ -72,7 +74,10 @@ class CompiledGrammar:
     repeats: bool
 
     def start(self, thoughts: Thoughts = Thoughts.NONE) -> Constraint:
-        """Return the constraint of a new sequence; it applies to the answer after the `thoughts`."""
+        """Return the constraint of a new sequence.
+
+        The constraint applies to the answer that follows the `thoughts`.
+        """
         answer = GrammarConstraint(self)
         if thoughts is Thoughts.NONE:
             return answer
@@ -82,10 +87,10 @@ class CompiledGrammar:
 
 
 class GrammarConstraint:
-    """The state of one sequence in its grammar. Before each token call `mask`, after it `commit`.
+    """The state of one sequence in its grammar.
 
-    If the grammar has an `opening_token`, the matcher exists only from this token to the end of the text that the
-    grammar matches; elsewhere text is free.
+    Call `mask` before each token and `commit` after it. If the grammar has an `opening_token`, the matcher exists only
+    from this token to the end of the match. Without a matcher, text is free.
     """
 
     def __init__(self, grammar: CompiledGrammar) -> None:
@@ -95,10 +100,10 @@ class GrammarConstraint:
         self._may_open = True
 
     def mask(self, out: Bitmask) -> bool:
-        """Set the bits of the tokens that may come next in `out`, [mask_words(vocab_size)].
+        """Write the set of tokens that may come next to `out`, [mask_words(vocab_size)].
 
-        Returns False, with `out` unchanged, if every token may come next. Raises InvalidRequestError if no token may
-        or finding them takes too much work.
+        Returns False and leaves `out` unchanged if every token may come next, otherwise True. Raises
+        InvalidRequestError if no token may come next, or if computing the set takes too much work.
         """
         if self._matcher is not None:
             start = time.thread_time()
@@ -111,9 +116,9 @@ class GrammarConstraint:
         return forbid_tokens(out, self._forbidden())
 
     def commit(self, token: int) -> None:
-        """Advance by a token.
+        """Advance by one token.
 
-        Raises ConstraintError if it was not allowed, and InvalidRequestError if advancing takes too much work.
+        Raises ConstraintError if the token is not allowed, and InvalidRequestError if advancing takes too much work.
         """
         if self._matcher is not None:
             if not self._matcher.consume_token(token):
@@ -128,14 +133,17 @@ class GrammarConstraint:
             self._watch.commit(token)
 
     def forced_tokens(self) -> list[int]:
-        """Return the tokens that must come next because the grammar allows no others; does not commit them."""
+        """Return the tokens that must come next, without committing them.
+
+        The grammar allows no other tokens.
+        """
         return [] if self._matcher is None else self._matcher.compute_ff_tokens()
 
     def _forbidden(self) -> tuple[int, ...]:
         """Return the tokens that may not come next in free text.
 
-        These are tokens that would spell out the opening marker, and the opening token itself once no further match is
-        allowed.
+        Forbids ordinary tokens that would complete the spelling of the opening marker. Also forbids the opening token
+        if the grammar may not match again.
         """
         assert self._grammar.opening_token is not None
         endings = self._watch.forbidden()
@@ -150,10 +158,11 @@ class GrammarConstraint:
 
 
 class GrammarCompiler:
-    """Compiles grammars for one tokenizer and caches those used most recently. Belongs to the event loop's thread.
+    """A compiler of grammars for one tokenizer, with a least-recently-used cache.
 
-    A worker process analyses each grammar first, so that none blocks the server for long, takes much of its memory or
-    crashes it. Tenants take turns at the workers.
+    A worker process analyses each grammar first. A costly grammar therefore cannot block the server for long, take much
+    of its memory or crash it. Tenants take turns at using the workers. All methods except `load` must be called on the
+    event loop's thread.
     """
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, end_tokens: Sequence[int]) -> None:
@@ -170,7 +179,7 @@ class GrammarCompiler:
         self._cached_bytes = 0
 
     def no_calls(self) -> Constraint:
-        """Return the constraint of a new sequence that may not open calls."""
+        """Return a new constraint for a sequence that may not contain calls."""
         return NoCalls(MarkerWatch(self._tokenizer, self._marker_endings))
 
     def find_cached(self, source: GrammarSource) -> CompiledGrammar | None:
@@ -180,9 +189,10 @@ class GrammarCompiler:
         return self._cache.get(source.key)
 
     async def get(self, source: GrammarSource, tenant: str) -> CompiledGrammar:
-        """Return the grammar of `source`, from the cache or newly compiled. Cancelling this ends its worker.
+        """Return the grammar of `source`, from the cache or newly compiled.
 
-        Raises InvalidRequestError if the grammar is invalid or exceeds a limit, and ModelNotReadyError.
+        Cancelling this coroutine ends the worker. Raises InvalidRequestError if the grammar is invalid or exceeds a
+        limit, and ModelNotReadyError if no worker can be started.
         """
         if (cached := self.find_cached(source)) is not None:
             return cached
@@ -195,7 +205,10 @@ class GrammarCompiler:
         return compiled
 
     def load(self, accepted: Accepted) -> CompiledGrammar:
-        """Compile a grammar that a worker has accepted. May run on any thread."""
+        """Compile a grammar that a worker has accepted. May run on any thread.
+
+        Raises InvalidRequestError if the tokenizer has no token for the grammar's `opens_with`.
+        """
         opening_token = None
         if accepted.opens_with is not None:
             opening_token = self._tokenizer.special.get(accepted.opens_with)
@@ -220,7 +233,10 @@ class GrammarCompiler:
         )
 
     def _add(self, key: str, compiled: CompiledGrammar) -> None:
-        """Cache a grammar, evicting those not used for longest, and give their memory back to the system."""
+        """Cache a grammar and evict the least recently used ones.
+
+        If many bytes were evicted, also returns the memory to the system.
+        """
         if key in self._cache:
             return
         self._cache[key] = compiled
@@ -236,7 +252,10 @@ class GrammarCompiler:
 
 
 def _marker_endings(marker: bytes, tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...]]:
-    """Map each proper prefix of `marker` to the ordinary tokens that begin with the remaining text of the marker."""
+    """Map each proper prefix of `marker` to the tokens that would complete it.
+
+    Excludes special tokens. A token completes the marker if its text begins with the rest of the marker.
+    """
     ends = [marker[i:] for i in range(1, len(marker))]
     special = frozenset(tokenizer.special.values())
     candidates = [t for t in range(vocab_size) if t not in special and tokenizer.token_bytes(t).startswith(tuple(ends))]

@@ -1,6 +1,7 @@
-"""Builds grammars for llguidance: calls of given tools in LFM2's syntax, or text of a given form.
+"""Builds grammars for llguidance.
 
-A grammar is only text here. Knows neither tokens nor how a grammar is compiled.
+A grammar matches calls of tools, text that a client describes, or both. In this module, a grammar is only text. The
+module depends on neither tokens nor the compilation of grammars.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ _HEADER = "%llguidance {}\n"
 
 
 class CallMode(StrEnum):
-    """AUTO: the model may call tools. REQUIRED: its whole answer is calls."""
+    """The use of tools in an answer.
+
+    AUTO: the model may call tools. REQUIRED: the whole answer consists of calls.
+    """
 
     AUTO = "auto"
     REQUIRED = "required"
@@ -31,12 +35,15 @@ class CallMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """A grammar and the part of the answer it applies to.
+    """A grammar and the part of the answer to which it applies.
 
-    `structure` holds the rules other than those of `values`. Without `opens_with`, the grammar applies to the whole
-    answer. With it, text is free until this special token; the text after the token must match the grammar, and after
-    the match text is free again. If `repeats`, the token may then occur again. `arguments` is the number of arguments
-    of the largest tool. `unenforced` has messages about schema keywords that are not enforced.
+    structure: the text of all rules except the rules in `values`.
+    values: the rules of values that the client describes.
+    opens_with: the special token after which the grammar applies. Text before the token is free. The text after the
+    token must match the grammar, and text after the match is free again. None: the whole answer must match.
+    repeats: whether the token `opens_with` may occur again after a match.
+    arguments: the number of arguments of the tool with the most arguments.
+    unenforced: messages about schema keywords that are not enforced.
     """
 
     structure: str
@@ -58,10 +65,12 @@ class Grammar:
         return fields.pop() if len(fields) == 1 else "tools"
 
     def without_uncompilable(self, compile_error: Callable[[str], str | None]) -> Grammar:
-        """Return a grammar without value rules that cannot be compiled.
+        """Return a grammar in which value rules that cannot be compiled are replaced.
 
-        ValueRule defines how such a rule is replaced. `compile_error` is called with the grammar of each single value
-        and returns why it cannot be compiled, or None. Raises InvalidRequestError if a strict rule cannot be compiled.
+        compile_error: a function of the text of a grammar. It returns the reason why the grammar cannot be compiled,
+        or None. It is called with a separate grammar for each value.
+
+        ValueRule describes the replacements. Raises InvalidRequestError if a strict rule cannot be compiled.
         """
         values, unenforced = [], Unenforced()
         unenforced.extend(self.unenforced, "")
@@ -81,11 +90,13 @@ class Grammar:
 def call_grammar(
     tools: Sequence[Tool], mode: CallMode, *, parallel: bool, text_form: TextForm | None = None
 ) -> Grammar:
-    """Return a grammar of calls of `tools` (at least one); a single call unless `parallel`.
+    """Return a grammar of calls of `tools` in LFM2's syntax.
 
-    In mode AUTO, text around calls is free or, with `text_form`, the answer is either calls or text of that form.
-    Raises InvalidRequestError if a schema cannot be enforced although mode REQUIRED, the tool's `strict` or `text_form`
-    demands it.
+    tools: at least one tool.
+    parallel: whether the answer may contain more than one call.
+    text_form: in mode AUTO, the answer is either calls or text that matches this form. None: text around calls is free.
+
+    Raises InvalidRequestError if `text_form` or, in mode REQUIRED or for a strict tool, a schema cannot be enforced.
     """
     values = ValueRules()
     unenforced = Unenforced()
@@ -93,7 +104,7 @@ def call_grammar(
     for i, tool in enumerate(tools):
         strict = tool.strict or mode is CallMode.REQUIRED
         rules += call_rules(f"t{i}", tool, strict=strict, values=values, unenforced=unenforced)
-    # Where models put no space they have hardly seen one: after a space they may not find the end of the calls.
+    # The space is optional: a model that has hardly seen a space here may fail to end the calls after a forced space.
     rules.append(f"{COMMA}: /, ?/")
     calls = f"call ({COMMA} call)*" if parallel else "call"
     rules.append(f'block: "[" {calls} "]" {CALL_END}')
@@ -121,10 +132,13 @@ def call_grammar(
 def json_call_grammar(
     tools: Sequence[Tool], mode: CallMode, form: CallForm, *, parallel: bool, text_form: TextForm | None = None
 ) -> Grammar:
-    """Return a grammar of calls of `tools` in `form`, for models without call markers.
+    """Return a grammar of calls of `tools` as JSON, for models without call markers.
 
-    In mode AUTO, the answer is either calls or text that does not begin like a call; with `text_form`, text of that
-    form. Raises InvalidRequestError as `call_grammar` does.
+    form: the JSON form of calls.
+    mode: in mode AUTO, the answer consists either of calls or of text that does not begin like a call.
+    text_form: in mode AUTO, the text must match `text_form` instead.
+
+    Raises InvalidRequestError under the same conditions as `call_grammar`.
     """
     values = ValueRules()
     unenforced = Unenforced()
@@ -154,13 +168,19 @@ def json_call_grammar(
 
 
 def _arguments_schema(tool: Tool) -> Mapping[str, Any]:
-    """Return a tool's parameters as the schema of an object without further properties, if they do not say more."""
+    """Return the schema of a tool's arguments.
+
+    The schema forbids additional properties if the tool's parameters use only the most common keywords.
+    """
     plain = tool.parameters.keys() <= {"type", "properties", "required", "$defs", "definitions", "title", "description"}
     return {**tool.parameters, "type": "object"} | ({"additionalProperties": False} if plain else {})
 
 
 def text_grammar(form: TextForm) -> Grammar:
-    """Return a grammar of text of `form`. Raises InvalidRequestError if the form cannot be enforced."""
+    """Return a grammar of text that matches `form`.
+
+    Raises InvalidRequestError if `form` cannot be enforced.
+    """
     values = ValueRules()
     values.add(text_rule(form))
     return Grammar("start: text\n", tuple(values.all))

@@ -1,4 +1,4 @@
-"""Decides which grammar, if any, constrains the answer to a chat, and builds it from what the client sent."""
+"""Decides whether a grammar constrains an answer, and builds the grammar."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from server.chat.types import Calling, TextForm, Tool
 
 @dataclass(frozen=True)
 class GrammarSource:
-    """What a client sent that decides its grammar, as JSON text; equal texts give equal grammars.
+    """The parts of a request from which its grammar is built.
 
-    `field` is the request field to name in errors about the grammar as a whole.
+    text: these parts as JSON text. Equal texts give equal grammars.
+    field: the request field to name in errors about the whole grammar.
     """
 
     text: str
@@ -24,11 +25,14 @@ class GrammarSource:
 
     @cached_property
     def key(self) -> str:
-        """A short name for the source, under which its grammar is cached."""
+        """The cache key of the grammar: a hash of `text`."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def build(self) -> Grammar:
-        """Build the grammar. May take long: run it in a worker. Raises InvalidRequestError."""
+        """Build the grammar. Call this in a worker, because it may take long.
+
+        Raises InvalidRequestError if a schema or the text form cannot be enforced.
+        """
         facts = json.loads(self.text)
         tools = [Tool(name, None, parameters, strict, field) for name, parameters, strict, field in facts["tools"]]
         text_form = TextForm(*facts["text_form"]) if facts["text_form"] else None
@@ -44,10 +48,13 @@ class GrammarSource:
 def grammar_source(
     calling: Calling, text_form: TextForm | None, *, call_form: CallForm | None, constrain_always: bool
 ) -> GrammarSource | None:
-    """Return the source of the grammar that enforces `calling` and `text_form`; None leaves the answer free.
+    """Return the source of the answer's grammar, or None if the answer is free.
 
-    call_form: the form of calls if the model has no tokens that open and close them.
-    constrain_always: enforce tool schemas under `tool_choice` auto, too, if the model has such tokens.
+    The grammar enforces `calling` and `text_form`.
+
+    call_form: the JSON form of calls if the model has no call markers; None if the model has call markers.
+    constrain_always: whether to enforce the schemas of all tools, even if the model may choose not to call a tool and
+    no tool is strict. Applies only to models with call markers.
     """
     enforced = calling.required or text_form is not None or any(tool.strict for tool in calling.tools)
     tools = calling.tools if enforced or (constrain_always and call_form is None) else ()

@@ -1,4 +1,4 @@
-"""Converts a client's regular expression, choice or grammar to llguidance's dialect of Lark."""
+"""Converts regexes, choices and grammars to llguidance's dialect of Lark."""
 
 from __future__ import annotations
 
@@ -18,25 +18,28 @@ _OPTION_LINE = re.compile(r"^\s*%llguidance\b.*$", re.MULTILINE)
 
 
 def lark_of(form: TextForm) -> str:
-    """Return the grammar of a regex, choice or grammar. Raises InvalidRequestError if it is not a valid grammar."""
+    """Return the grammar in Lark for a `form` of kind regex, choice or grammar.
+
+    Raises InvalidRequestError if a client's grammar is too long or invalid.
+    """
     if form.kind == "regex":
         return f"start: /{_pattern(form.value)}/"
     if form.kind == "choice":
-        # In capitals: one terminal costs less than an alternative for each choice.
+        # CHOICE is in capitals, so it is a terminal. A single terminal costs less than a rule with many alternatives.
         return "start: CHOICE\nCHOICE: " + " | ".join(json.dumps(text, ensure_ascii=False) for text in form.value)
     if len(form.value) > MAX_GRAMMAR:
         message = f"`{form.field}` is too long: grammars have at most {MAX_GRAMMAR:,} characters."
         raise InvalidRequestError(message, form.field)
     try:
         return _OPTION_LINE.sub("", any_to_lark(form.value))
-    except Exception as error:  # the converter raises many types for invalid grammars
+    except Exception as error:  # for invalid grammars, the converter raises many types of errors
         raise InvalidRequestError(f"`{form.field}` is not a valid grammar: {error}.", form.field) from None
 
 
 def _pattern(regex: str) -> str:
-    """Return `regex` as written between slashes in Lark.
+    """Escape `regex` for use between slashes in Lark.
 
-    Anchors at its two ends are removed: the whole text must match in any case.
+    Also removes the anchors at both ends of `regex`, because the whole text must match anyway.
     """
     bare = _ANCHORS.sub(lambda anchor: anchor[1] or "", regex)
     return _SPECIAL.sub(lambda found: {"/": r"\/", "\n": r"\n", "\\\n": r"\n"}.get(found[0], found[0]), bare)

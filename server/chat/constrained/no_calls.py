@@ -1,4 +1,4 @@
-"""Keeps a model from opening calls; all other text is free."""
+"""Prevents calls in an answer. All other text is free."""
 
 from __future__ import annotations
 
@@ -11,34 +11,39 @@ from server.engine.sampling.constraint import Bitmask
 
 
 class MarkerWatch:
-    """Follows free text and tells which tokens would complete the spelling of the opening marker.
+    """The end of a sequence's free text, compared with the opening marker.
 
-    `endings` maps each proper prefix of the marker's text to the tokens that would complete the text without being the
-    marker's token.
+    Finds the ordinary tokens that would complete the spelling of the marker.
+
+    endings: maps each proper prefix of the marker to the ordinary tokens that would complete the marker after it.
     """
 
     def __init__(self, tokenizer: Tokenizer, endings: Mapping[bytes, tuple[int, ...]]) -> None:
         self._tokenizer = tokenizer
         self._endings = endings
-        self._tail = b""  # the end of the text, long enough for a marker
+        self._tail = b""  # the end of the text, as long as the marker
 
     def forbidden(self) -> tuple[int, ...]:
-        """Return the tokens that may not come next."""
+        """Return the ordinary tokens that may not come next."""
         return self._endings.get(self._tail[max(0, self._tail.rfind(b"<")) :], ())
 
     def commit(self, token: int) -> None:
-        """Advance by a token."""
+        """Advance by one token."""
         self._tail = (self._tail + self._tokenizer.token_bytes(token))[-len(CALL_START) :]
 
 
 class NoCalls:
-    """The constraint of an answer without calls. The marker's own token is left to the sampling's logit bias."""
+    """The constraint of an answer without calls.
+
+    Forbids ordinary tokens that would complete the spelling of the opening marker. The logit bias of the sampling
+    forbids the special token of the marker.
+    """
 
     def __init__(self, watch: MarkerWatch) -> None:
         self._watch = watch
 
     def mask(self, out: Bitmask) -> bool:
-        """Set the bits of the tokens that may come next, as Constraint.mask does."""
+        """Write the set of tokens that may come next to `out`, as Constraint.mask does."""
         return forbid_tokens(out, self._watch.forbidden())
 
     def commit(self, token: int) -> None:
@@ -46,5 +51,5 @@ class NoCalls:
         self._watch.commit(token)
 
     def forced_tokens(self) -> list[int]:
-        """Return no tokens: text is free."""
+        """Return an empty list, because free text forces no tokens."""
         return []

@@ -1,6 +1,7 @@
-"""Builds the grammar rules of values whose form a client chose: arguments, JSON answers, regular expressions.
+"""Builds the grammar rules of values that a client describes.
 
-Knows neither how calls are written nor how a grammar is compiled.
+Such values are arguments, JSON answers, and texts that match a regular expression, a list of choices or a grammar. This
+module depends on neither the syntax of calls nor the compilation of grammars.
 """
 
 from __future__ import annotations
@@ -17,16 +18,19 @@ from server.chat.json_schema.number_bounds import Node, Schema, bounded_document
 from server.chat.types import TextForm
 from server.errors import InvalidRequestError
 
-MAX_CHARACTERS = 1 << 20  # of all rule bodies in a grammar; each contains a copy of the definitions that it uses
+MAX_CHARACTERS = 1 << 20  # in all rule bodies of a grammar; each body contains a copy of the definitions that it uses
 
-# A space, or a newline with indentation, so that a model cannot generate whitespace without end.
+# One space, or one newline with limited indentation. Otherwise a model might generate whitespace endlessly.
 WHITESPACE = r" |\n {0,32}|\n\t{0,8}"
 
 CONSTANTS = {"True": True, "False": False, "None": None}
-"""Python's constants, which a model may write as the whole value of an argument."""
+"""The value of each Python constant.
 
-# Without \uXXXX: with it, llguidance would let an additional property spell the name of a declared one. Models write
-# such characters in UTF-8.
+A model may write the constant as the whole value of an argument.
+"""
+
+# The escape \uXXXX is not allowed: with this escape, llguidance would let an additional property have the name of a
+# declared property. Models do not need the escape, because they write all characters in UTF-8.
 _JSON_OPTIONS = {"whitespace_pattern": WHITESPACE, "json_allowed_escapes": 'nrbtf\\"'}
 
 _NO_TEXT = r"/[^\s\S]/"
@@ -34,13 +38,20 @@ _NO_TEXT = r"/[^\s\S]/"
 
 @dataclass(frozen=True, slots=True)
 class ValueRule:
-    """The rule `name` for values of one form, which comes from `path` in the request field `param`.
+    """The grammar rule of a value that a client describes.
 
-    `body` is the form in llguidance's dialect of Lark, mostly `%json` with a schema. The value may also be one of
-    `constants`, which are Python's. `arguments` are (rule, name) of the arguments with such values: the rule puts the
-    name before the value. If `body` cannot be compiled, a `strict` rule is an error; any other rule admits
-    what the schema `fallback` admits. There is one exception: if `body` is unsatisfiable and the value is `optional`,
-    it becomes `impossible`, which means that neither rule matches any text.
+    name: the name of the rule.
+    body: the description of the value in llguidance's dialect of Lark, usually `%json` with a schema.
+    param: the request field that describes the value.
+    path: the path of the description within this request field.
+    strict: whether a body that cannot be compiled is an error.
+    optional: whether the value may be absent. An optional value whose body is unsatisfiable becomes `impossible`, even
+    if the rule is strict.
+    constants: the Python constants that the value may be, in addition to the texts that match `body`.
+    fallback: the schema that replaces a body that cannot be compiled, if the rule is not strict.
+    impossible: whether the rule and the rules of its arguments match no text.
+    arguments: for each argument with this value, the name of the argument's rule and the name of the argument. The
+    argument's rule matches the argument's name, an equals sign and the value.
     """
 
     name: str
@@ -65,15 +76,16 @@ class ValueRule:
         return rules
 
     def with_fallback(self) -> ValueRule:
-        """Return a rule that admits everything `fallback` does."""
+        """Return a copy of the rule whose body and constants come from `fallback`."""
         body = json_body(bounded_document(self.fallback, {}))
         return replace(self, body=body, constants=tuple(CONSTANTS) if self.fallback is True else ())
 
 
 class ValueRules:
-    """The value rules of a grammar under construction, with a limit on their total size.
+    """The value rules of a grammar under construction, limited in total size.
 
-    `arguments` is the number of arguments of the largest tool so far.
+    all: the rules added so far.
+    arguments: the largest number of arguments of a tool so far.
     """
 
     def __init__(self) -> None:
@@ -83,9 +95,9 @@ class ValueRules:
         self._known: dict[tuple[object, ...], int] = {}
 
     def add(self, rule: ValueRule) -> None:
-        """Add a rule. An equal one that was added before takes over its arguments.
+        """Add a rule, or add its arguments to an equal rule that was added before.
 
-        Raises InvalidRequestError if all bodies together exceed MAX_CHARACTERS.
+        Raises InvalidRequestError if the bodies of all rules together exceed MAX_CHARACTERS.
         """
         key = (rule.body, rule.constants, rule.param, rule.strict, rule.optional)
         if rule.arguments and (known := self._known.setdefault(key, len(self.all))) < len(self.all):
@@ -100,7 +112,10 @@ class ValueRules:
 
 
 def text_rule(form: TextForm) -> ValueRule:
-    """Return the rule `text` for an answer of this form. Raises InvalidRequestError if it cannot be enforced."""
+    """Return the rule, named `text`, of an answer that matches `form`.
+
+    Raises InvalidRequestError if `form` cannot be enforced.
+    """
     if form.kind == "json":
         schema = normalized(form.value, form.field, strict=True)
         try:
@@ -108,14 +123,16 @@ def text_rule(form: TextForm) -> ValueRule:
         except UnenforceableError as error:
             raise cannot_enforce(form.field, str(error)) from None
     else:
-        body = f"%lark {{\n{lark_of(form)}\n}}"  # a nested grammar, which does not ignore whitespace
+        body = f"%lark {{\n{lark_of(form)}\n}}"  # whitespace is significant in a nested grammar
     return ValueRule("text", body, form.field, "", strict=True)
 
 
 def value_body(schema: NormalizedSchema, value: Schema) -> str:
-    """Return the body of a rule for JSON that satisfies `value`, a part of `schema`.
+    """Return the body of a rule for JSON that satisfies `value`.
 
-    Raises UnenforceableError if its numbers cannot be enforced exactly.
+    schema: the schema of which `value` is a part.
+
+    Raises UnenforceableError if the numbers in `value` cannot be enforced exactly.
     """
     document = schema.document(value)
     if is_exact(document):
@@ -132,7 +149,9 @@ def json_body(schema: Node) -> str:
 def normalized(schema: object, param: str, *, strict: bool) -> NormalizedSchema:
     """Normalize the schema in the request field `param`.
 
-    Raises InvalidRequestError, naming `param`, if the schema is too large or cannot be enforced.
+    strict: whether a keyword that cannot be enforced is an error.
+
+    Raises InvalidRequestError, naming `param`, if the schema is too large, invalid or cannot be enforced.
     """
     try:
         return normalize(schema, strict=strict)
@@ -144,5 +163,8 @@ def normalized(schema: object, param: str, *, strict: bool) -> NormalizedSchema:
 
 
 def cannot_enforce(param: str, reason: str) -> InvalidRequestError:
-    """Return the error for a request field whose form cannot be enforced."""
+    """Return the error for a request field that cannot be enforced.
+
+    reason: completes the message of the error.
+    """
     return InvalidRequestError(f"`{param}` cannot be enforced: {reason}.", param, "invalid_json_schema")

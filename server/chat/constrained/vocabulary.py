@@ -1,4 +1,4 @@
-"""The tokens that grammars are compiled for, as llguidance and a worker's setup message need them."""
+"""Converts a model's tokens to the formats of llguidance and the workers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from server.chat.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The text of each token id; `special` ids are never text, and any of `end_tokens` ends an answer."""
+    """The tokens of a model, for which grammars are compiled.
+
+    tokens: the text of each token id; empty for ids without text.
+    special: the ids of special tokens, which text never produces.
+    end_tokens: the ids of tokens that end an answer.
+    """
 
     tokens: tuple[bytes, ...]
     special: tuple[int, ...]
@@ -22,22 +27,28 @@ class Vocabulary:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, vocab_size: int, end_tokens: Sequence[int]) -> Vocabulary:
-        """Return the vocabulary of a tokenizer whose model has logits for `vocab_size` ids."""
+        """Return the vocabulary of a tokenizer.
+
+        vocab_size: the number of token ids for which the model computes logits.
+        """
         tokens = tuple(tokenizer.token_bytes(token) for token in range(vocab_size))
         return cls(tokens, tuple(sorted(tokenizer.special.values())), tuple(end_tokens))
 
     def to_json(self) -> str:
-        """Return the vocabulary as JSON text; `from_json` reads it."""
+        """Return the vocabulary as JSON text for `from_json`."""
         return json.dumps([[token.decode("latin-1") for token in self.tokens], self.special, self.end_tokens])
 
     @classmethod
     def from_json(cls, text: bytes) -> Vocabulary:
-        """Return the vocabulary that `to_json` has written."""
+        """Return the vocabulary that `to_json` has converted to `text`."""
         tokens, special, end_tokens = json.loads(text)
         return cls(tuple(token.encode("latin-1") for token in tokens), tuple(special), tuple(end_tokens))
 
     def ll_tokenizer(self, encode: Callable[[str], list[int]] | None = None) -> LLTokenizer:
-        """Return the vocabulary as llguidance takes it; by default, texts are split into the longest tokens."""
+        """Return llguidance's tokenizer for this vocabulary.
+
+        encode: splits a text into token ids. By default, each next token is the longest possible one.
+        """
         wrapper = _Wrapper(self, encode or self._longest_tokens)
         return LLTokenizer(wrapper, n_vocab=len(self.tokens), eos_token=list(self.end_tokens))
 
@@ -62,7 +73,7 @@ class Vocabulary:
 
 
 class _Wrapper(TokenizerWrapper):
-    """The interface through which llguidance uses a tokenizer."""
+    """The vocabulary in the interface that llguidance requires of a tokenizer."""
 
     def __init__(self, vocabulary: Vocabulary, encode: Callable[[str], list[int]]) -> None:
         self.is_tokenizer_wrapper = True

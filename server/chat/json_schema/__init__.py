@@ -1,1 +1,1 @@
-"""JSON schemas, normalized so that the grammar compiler enforces every keyword left in them."""
+"""Normalization of JSON schemas, so that every remaining keyword is enforced."""

@@ -1,8 +1,8 @@
-"""Decides which properties an object may have if its schema does not mention `additionalProperties`.
+"""Decides which properties an object may have if its schema does not say.
 
-Such an object is generated closed. Its properties are those that its schema lists or requires, also in `allOf`, in
-references, in the branches of `anyOf` and `oneOf` and in conditions. A schema that permits additional properties
-anywhere among these keeps the object open.
+If the schema of an object does not mention `additionalProperties`, the object is closed: it may have only the
+properties that its schema lists or requires. These include the properties in `allOf`, in references, in the branches of
+`anyOf` and `oneOf`, and in conditions. If any of these subschemas permits additional properties, the object is open.
 """
 
 from __future__ import annotations
@@ -28,8 +28,13 @@ _MAX_STEPS = 100_000
 class Names:
     """The properties that a schema and its applicable subschemas name.
 
-    `listed`: how many of them list each property in `properties`. `closed`: one of them forbids additional properties.
-    `is_open`: one of them permits additional properties. `is_whole`: all of them were looked at.
+    An applicable subschema applies to the same value as the schema.
+
+    all: the names of all listed or required properties, in order.
+    listed: for each property, the number of these schemas that list it in `properties`.
+    closed: whether one of these schemas forbids additional properties.
+    is_whole: whether all of these schemas were visited.
+    is_open: whether one of these schemas permits additional properties.
     """
 
     all: dict[str, None] = field(default_factory=dict)
@@ -40,19 +45,19 @@ class Names:
 
     @property
     def closable(self) -> bool:
-        """Whether objects are closed although no schema says so."""
+        """Whether to close objects although no keyword requires or prevents it."""
         return bool(self.listed) and self.is_whole and not self.is_open and not self.closed
 
 
 class Closer:
-    """Collects the property names in schemas of one document."""
+    """A collector of the property names in schemas of one document."""
 
     def __init__(self, references: References) -> None:
         self._references = references
         self._steps = 0
 
     def names(self, schema: Any) -> Names:
-        """Return the names in `schema` and its applicable subschemas."""
+        """Return the properties that `schema` and its applicable subschemas name."""
         names = Names()
         self._collect(schema, names, frozenset(), 0)
         return names
@@ -70,7 +75,7 @@ class Closer:
     def _applicable(self, schema: Node) -> Iterator[Any]:
         """Yield the schemas that apply to the same value as `schema`."""
         if "$ref" in schema:
-            with suppress(UnenforceableError):  # reported where the reference is normalized
+            with suppress(UnenforceableError):  # the normalization of the reference reports the error
                 yield self._references.lookup(schema["$ref"], "")
         for keyword in _LISTS:
             if isinstance(schema.get(keyword), list):
@@ -98,26 +103,28 @@ def _collect_own(schema: Node, names: Names) -> None:
 
 
 def closed(names: Iterable[str]) -> Node:
-    """Return the schema of objects that have no other properties than `names`."""
+    """Return a schema of objects that have only properties with these names."""
     return {"properties": dict.fromkeys(names, True), "additionalProperties": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Whether a schema is all that applies to a value (`alone`), or one of several parts of such a schema.
+    """The relation of a schema to the other schemas that apply to the same value.
 
-    `listed` counts in how many of the parts a property is listed; None if that is not known.
+    alone: whether no other schema applies to the value. If False, the schema is one of several parts of the schema that
+    is alone.
+    listed: for each property, the number of parts that list it in `properties`; None if unknown.
     """
 
     alone: bool = False
     listed: Mapping[str, int] | None = None
 
     def of_property(self, name: str) -> Place:
-        """Return the place of a property's schema inside a part."""
+        """Return the place of the schema of the property `name` in a part."""
         return ALONE if self.listed is not None and self.listed.get(name) == 1 else Place()
 
     def inside(self, node: Node) -> Place:
-        """Return the place of the schema of items or additional properties of `node`."""
+        """Return the place of the schema of the items or additional properties of `node`."""
         return ALONE if self.listed is not None and not node.keys() & APPLICATORS else Place()
 
 
@@ -126,7 +133,11 @@ APPLICATORS = frozenset({"$ref", "allOf", "anyOf", "oneOf", "not", "if", "depend
 
 
 def is_only_alternatives(node: Node) -> bool:
-    """Return whether `node` restricts nothing itself: it is a reference, or alternatives that each stand alone."""
+    """Return whether `node` is only a reference, a single part or alternatives.
+
+    The corresponding keywords are `$ref`, an `allOf` of one schema, `anyOf` and `oneOf`. Ignores `type`, annotations
+    and the schemas of array items.
+    """
     own = node.keys() & (READERS.keys() | APPLICATORS | {"properties", "patternProperties", "additionalProperties"})
     own -= {"type"}
     single = own == {"allOf"} and isinstance(node["allOf"], list) and len(node["allOf"]) == 1

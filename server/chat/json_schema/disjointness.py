@@ -1,11 +1,12 @@
-"""Proves that two JSON schemas admit no value in common.
+"""Proves that two JSON schemas are disjoint: no value satisfies both.
 
-If all branches of a `oneOf` are disjoint in pairs, at most one can match, and `oneOf` can be enforced as `anyOf`.
+If all branches of a `oneOf` are disjoint in pairs, at most one of them can match. `oneOf` can then be enforced as
+`anyOf`.
 
-The proof is sound but incomplete. It collects facts that every value of a schema satisfies (its type, bounds, required
-properties, possible constants), ignoring keywords it does not know. Ignoring a keyword only enlarges the set of values
-considered, so if the enlarged sets are disjoint, the original ones are. If the facts or the step limit do not suffice,
-the answer is False, which means "not proven".
+The proof is sound but incomplete. It collects facts that are true of every value of a schema: the type, bounds,
+required properties and possible constants. It ignores all other keywords. Ignoring a keyword can only enlarge the set
+of values, so if the enlarged sets are disjoint, the original sets are disjoint, too. If the facts or the step limit do
+not suffice, the result is False, which means "not proven".
 """
 
 from __future__ import annotations
@@ -24,24 +25,28 @@ _ALL_TYPES = frozenset({"null", "boolean", "integer", "number", "string", "array
 
 
 class DisjointnessProver:
-    """Compares schemas of one document, within a total number of steps; `lookup` resolves references."""
+    """A prover for the schemas of one document, with a limit on its steps.
+
+    lookup: returns the schema that a reference points to.
+    """
 
     def __init__(self, lookup: Callable[[object], Any]) -> None:
         self._lookup = lookup
         self._steps = 0
 
     def disjoint(self, a: Any, b: Any) -> bool:
-        """Return whether it is proven that no value satisfies both schemas."""
+        """Return whether `a` and `b` are proven disjoint."""
         return self._disjoint(self._facts(a), self._facts(b), 0)
 
     def separator(self, a: Any, b: Any) -> Node | None:
-        """Return a schema that makes both disjoint if it is added to them; None if none is found.
+        """Return a schema that makes `a` and `b` disjoint if added to both, or None.
 
-        It requires a property that is not the same in any value of `a` and of `b`, but that a value may lack.
+        The returned schema requires a property for which `a` and `b` have disjoint schemas. Without it, `a` and `b` may
+        overlap in objects that lack the property.
         """
         first, second = self._facts(a), self._facts(b)
         separators = [
-            (self._facts(one).values is None, name)  # constants tell branches apart best
+            (self._facts(one).values is None, name)  # sorts properties with constant values first
             for name, schemas in first.properties.items()
             for one in schemas
             if any(self.disjoint(one, other) for other in second.properties.get(name, ()))
@@ -56,12 +61,18 @@ class DisjointnessProver:
         return facts
 
     def _resolved(self, reference: object) -> Any:
-        """Return what `reference` points to; anything, once the steps are used up."""
+        """Return the schema that `reference` points to.
+
+        Returns True, which admits any value, beyond the step limit.
+        """
         self._steps += 1
         return self._lookup(reference) if self._steps <= _MAX_STEPS else True
 
     def _disjoint(self, a: _Facts, b: _Facts, depth: int) -> bool:
-        """Try the possible constants, then each common type, then the branches of anyOf and oneOf."""
+        """Return whether the schemas with the facts `a` and `b` are proven disjoint.
+
+        Compares the possible constants, then each common type, then the branches of `anyOf` and `oneOf`.
+        """
         self._steps += 1
         if a.never or b.never:
             return True
@@ -74,7 +85,10 @@ class DisjointnessProver:
         return self._no_alternative(a, b, depth) or self._no_alternative(b, a, depth)
 
     def _disjoint_as(self, kind: str, a: _Facts, b: _Facts, depth: int) -> bool:
-        """Return whether it is proven that no value of type `kind` satisfies both."""
+        """Return whether no value of type `kind` can have the facts `a` and `b`.
+
+        False means "not proven".
+        """
         match kind:
             case "integer" | "number":
                 return _apart(a.range, b.range)
@@ -83,8 +97,8 @@ class DisjointnessProver:
             case "array":
                 return _apart(a.items, b.items)
             case "object":
-                # A property required by either schema is present in every common value, so the common value's
-                # property must satisfy both schemas' conditions on it.
+                # If either schema requires a property, every object that satisfies both schemas has the property. Its
+                # value must satisfy the conditions of both schemas. If no value can, no such object exists.
                 return any(
                     self._disjoint(self._facts(one), self._facts(other), depth + 1)
                     for name in sorted(a.required | b.required)
@@ -94,7 +108,10 @@ class DisjointnessProver:
         return False
 
     def _no_alternative(self, a: _Facts, b: _Facts, depth: int) -> bool:
-        """Return whether `a` has an anyOf or oneOf whose branches are all proven disjoint from `b`."""
+        """Return whether `b` is disjoint from all branches of an alternative in `a`.
+
+        An alternative is an `anyOf` or a `oneOf`. False means "not proven".
+        """
         return any(
             all(self._disjoint(self._facts(branch), b, depth + 1) for branch in branches) for branches in a.alternatives
         )
@@ -104,11 +121,16 @@ class DisjointnessProver:
 class _Facts:
     """Conditions that every value of a schema satisfies.
 
-    `never`: the schema admits no value. `types`: possible types, with "number" meaning non-integers only. `values`: the
-    only possible values, keyed by their JSON text; None if unrestricted. `required` and `properties`: required names,
-    and the schemas of each named property. `others`: (names, schema) pairs; the schema applies to all properties except
-    those names. `range`, `length` and `items`: inclusive bounds of numbers, string lengths and array lengths.
-    `alternatives`: the branches of each anyOf or oneOf.
+    never: whether the schema admits no value.
+    types: the possible types; here "number" means numbers that are not integers.
+    values: the only possible values, by their JSON text; None if the values are not restricted.
+    required: the names of required properties.
+    properties: for each property, the schemas that it must satisfy if it is present.
+    others: pairs of names and a schema; all properties except those with these names must satisfy the schema.
+    range: the inclusive bounds of a number.
+    length: the inclusive bounds of the length of a string.
+    items: the inclusive bounds of the length of an array.
+    alternatives: the branches of each `anyOf` or `oneOf`.
     """
 
     never: bool = False
@@ -123,7 +145,11 @@ class _Facts:
     alternatives: list[list[Any]] = field(default_factory=list)
 
     def add(self, schema: Any, lookup: Callable[[object], Any], depth: int) -> None:
-        """Add the conditions of `schema`, ignoring those in `allOf` or references nested deeper than _MAX_DEPTH."""
+        """Add the conditions of `schema`, of its `allOf` and of its references.
+
+        lookup: returns the schema that a reference points to.
+        depth: the number of schemas around `schema`. Beyond _MAX_DEPTH, the conditions are ignored.
+        """
         if schema is False:
             self.never = True
         if not isinstance(schema, dict) or depth > _MAX_DEPTH:
@@ -150,7 +176,7 @@ class _Facts:
         self.items = _narrowed(self.items, schema, "minItems", "maxItems")
 
     def _add_type_and_values(self, schema: Mapping[str, Any]) -> None:
-        """Intersect the possible types and values with those of `type`, `const` and `enum`."""
+        """Remove the types and values that `type`, `const` or `enum` of `schema` excludes."""
         if "type" in schema:
             types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
             types = [kind for kind in types if isinstance(kind, str)]
@@ -161,21 +187,27 @@ class _Facts:
                 self.values = {t: v for t, v in texts.items() if self.values is None or t in self.values}
 
     def property_schemas(self, name: str) -> list[Any]:
-        """Return the schemas that property `name` of an object must satisfy if it is present."""
+        """Return the schemas that the property `name` must satisfy if it is present."""
         return [*self.properties.get(name, []), *(one for names, one in self.others if name not in names), True]
 
     def kinds(self) -> frozenset[str]:
-        """Return the possible types, taking `values` into account."""
+        """Return the types that both `types` and `values` allow."""
         return self.types if self.values is None else self.types & {_kind(value) for value in self.values.values()}
 
 
 def _canonical(value: Any) -> Any:
-    """Return 1 for 1.0, as both are the same number in JSON."""
+    """Convert a float without a fraction to the equal integer.
+
+    JSON does not distinguish 1.0 from 1.
+    """
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _kind(value: Any) -> str:
-    """Return the type of a JSON value; 1.0 is an integer."""
+    """Return the type of a JSON value.
+
+    A float without a fraction, such as 1.0, is an integer.
+    """
     match value:
         case None:
             return "null"
@@ -198,7 +230,7 @@ def _number(schema: Mapping[str, Any], keyword: str, default: float) -> float:
 
 
 def _narrowed(bounds: tuple[float, float], schema: Mapping[str, Any], low: str, high: str) -> tuple[float, float]:
-    """Intersect `bounds` with those that the keywords `low` and `high` set."""
+    """Return `bounds`, narrowed by the keywords `low` and `high` of `schema`."""
     return max(bounds[0], _number(schema, low, bounds[0])), min(bounds[1], _number(schema, high, bounds[1]))
 
 

@@ -1,6 +1,7 @@
-"""Enforces numbers that llguidance would round, as it reads every number of a schema as a 64-bit float.
+"""Enforces numbers that llguidance would round.
 
-Knows only schemas of a single value: constants, and integers between bounds. Others with such numbers are errors.
+llguidance reads every number in a schema as a 64-bit float. This module builds exact rules for two kinds of schemas:
+constants, and integers between bounds. Any other schema with numbers that llguidance would round is an error.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ _TYPES = {"integer": int, "number": int | float, "string": str, "boolean": bool,
 
 
 def is_exact(value: Any) -> bool:
-    """Return whether no number in `value` is rounded or overflows as a 64-bit float or integer."""
+    """Return whether llguidance can enforce all numbers in `value` exactly.
+
+    It cannot enforce a number that it would round or that would overflow.
+    """
     stack = [value]
     while stack:
         one = stack.pop()
         if isinstance(one, dict):
             bounds = [_number(one.get(name)) or 0 for name in _BOUNDS]
             if one.keys() & _EXCLUSIVE and any(2**53 <= abs(bound) < LARGEST_NUMBER for bound in bounds):
-                return False  # adding 1 would round
+                return False  # llguidance adds 1 to an exclusive bound, and the float would be rounded
             stack += one.values()
         elif isinstance(one, list):
             stack += one
@@ -38,9 +42,10 @@ def is_exact(value: Any) -> bool:
 
 
 def exact_rule(schema: Node) -> str:
-    """Return the body of a rule, in llguidance's dialect of Lark, for the values that satisfy `schema`.
+    """Return the body of a rule for the values that satisfy `schema`.
 
-    Raises UnenforceableError if its numbers cannot be enforced exactly.
+    The body is written in llguidance's dialect of Lark. Raises UnenforceableError if the numbers in `schema` cannot be
+    enforced exactly.
     """
     if schema.keys() & {"enum", "const"} and schema.keys() <= _CONSTANTS:
         return " | ".join(_literal(value) for value in _constants(schema))
@@ -81,7 +86,11 @@ def _literal(value: Any) -> str:
 
 
 def _bounds(schema: Node) -> tuple[int, int]:
-    """Return the least and the greatest integer within the bounds of `schema`; missing ones are llguidance's."""
+    """Return the least and the greatest integer within the bounds of `schema`.
+
+    A missing bound becomes LARGEST_NUMBER (negative for the lower bound), or ten times the other bound if that admits
+    more integers.
+    """
     low, high = _low(schema), _high(schema)
     low = low if low is not None else min(-LARGEST_NUMBER, 10 * high if high is not None else 0)
     high = high if high is not None else max(LARGEST_NUMBER, 10 * low)
@@ -101,7 +110,11 @@ def _low(schema: Node) -> int | None:
 
 
 def _high(schema: Node) -> int | None:
-    """Return the greatest integer: the least one of the schema with all signs turned."""
+    """Return the greatest integer within the upper bounds of `schema`.
+
+    Returns None if there is no upper bound. Computes the result with `_low`: negates the upper bounds to get lower
+    bounds, and then negates the least integer within these.
+    """
     turned: Node = {}
     for name, other in (("minimum", "maximum"), ("exclusiveMinimum", "exclusiveMaximum")):
         bound = _number(schema.get(other))
@@ -117,7 +130,7 @@ def _number(value: Any) -> int | float | None:
 
 
 def integer_pattern(low: int, high: int) -> str:
-    """Return a regular expression of the decimal numbers from `low` to `high`, both included."""
+    """Return a regular expression of the integers from `low` to `high` inclusive."""
     parts = []
     if low < 0:
         parts.append(f"-({'|'.join(_naturals(max(1, -high), -low))})")
@@ -127,14 +140,20 @@ def integer_pattern(low: int, high: int) -> str:
 
 
 def _naturals(low: int, high: int) -> Iterator[str]:
-    """Yield patterns of the numbers from `low` to `high`, at least one for each number of digits."""
+    """Yield patterns that together match the numbers from `low` to `high`.
+
+    All numbers that one pattern matches have the same number of digits.
+    """
     for digits in range(len(str(low)), len(str(high)) + 1):
         first, last = max(low, 10 ** (digits - 1) if digits > 1 else 0), min(high, 10**digits - 1)
         yield from _same_length(str(first), str(last))
 
 
 def _same_length(low: str, high: str) -> Iterator[str]:
-    """Yield patterns of the digits from `low` to `high`, which are of the same length."""
+    """Yield patterns that together match the digit strings from `low` to `high`.
+
+    Requires that `low` and `high` have the same length.
+    """
     if low == high:
         yield low
     elif low.strip("0") == "" and high.strip("9") == "":

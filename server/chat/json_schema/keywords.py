@@ -1,7 +1,7 @@
 """Validates the values of JSON schema keywords that contain no schemas.
 
-Each reader returns the value in the form llguidance enforces, or raises UnenforceableError naming the keyword's path
-`where` in the schema.
+A reader is a function of a keyword's value and of the keyword's path in the schema, `where`. It returns the value as
+llguidance expects it. It raises UnenforceableError, naming the path, if the value is invalid.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from typing import Any
 from server.chat.json_schema.number_bounds import TYPES
 
 FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
-"""Values of `format` that are enforced; others are ignored, as the JSON schema specification allows."""
+"""The values of `format` that are enforced.
+
+Other values are ignored, as the JSON Schema specification allows.
+"""
 UNSUPPORTED = frozenset(
     {"contains", "propertyNames", "unevaluatedItems", "unevaluatedProperties", "$dynamicRef", "$recursiveRef"}
 )
@@ -25,14 +28,17 @@ MAX_COUNT = (1 << 31) - 1
 
 
 class UnenforceableError(Exception):
-    """A schema keyword that cannot be enforced; `where` is its path in the schema."""
+    """The error for a schema keyword that cannot be enforced.
+
+    where: the path of the keyword in the schema.
+    """
 
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(f"{where}: {reason}" if where else reason)
 
 
 def types_of(value: object, where: str) -> list[str]:
-    """Return the type names of a `type` keyword, which holds one name or a list of names."""
+    """Return the type names in the value of `type`: one name or a list of names."""
     types = [value] if isinstance(value, str) else value
     if not isinstance(types, list) or not types or not all(name in (*TYPES, "integer") for name in types):
         raise UnenforceableError(where, f"{json.dumps(value)[:80]} is not a JSON type")
@@ -40,23 +46,23 @@ def types_of(value: object, where: str) -> list[str]:
 
 
 def list_of(value: object, where: str) -> list[Any]:
-    """Return `value` if it is an array."""
+    """Return `value`, which must be an array."""
     if not isinstance(value, list):
         raise UnenforceableError(where, "must be an array")
     return value
 
 
 def mapping_of(value: object, where: str) -> dict[str, Any]:
-    """Return `value` if it is an object."""
+    """Return `value`, which must be an object."""
     if not isinstance(value, dict):
         raise UnenforceableError(where, "must be an object")
     return value
 
 
 def names_of(value: object, where: str) -> list[str]:
-    """Return an array of property names without repetitions."""
+    """Return the property names in the array `value`, without repetitions."""
     if isinstance(value, bool):
-        return []  # draft 3's `required` is a boolean inside the property's schema
+        return []  # in draft 3, `required` is a boolean inside a property's schema
     names = list_of(value, where)
     if not all(isinstance(name, str) for name in names):
         raise UnenforceableError(where, "must be an array of names")
@@ -64,9 +70,9 @@ def names_of(value: object, where: str) -> list[str]:
 
 
 def count_of(value: object, where: str) -> int:
-    """Return a non-negative integer, which may be written as a float such as 2.0.
+    """Return `value`, which must be a non-negative integer or a float like 2.0.
 
-    Counts above MAX_COUNT are beyond any answer, and become MAX_COUNT.
+    Returns MAX_COUNT for larger counts, because no answer reaches MAX_COUNT.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise UnenforceableError(where, "must be a non-negative integer")
@@ -78,32 +84,35 @@ def count_of(value: object, where: str) -> int:
 
 
 def bound_of(value: object, where: str) -> int | float:
-    """Return a number, or the boolean that draft 4 uses to make a bound exclusive."""
+    """Return `value`, which must be a number or a boolean.
+
+    In draft 4, true makes a bound exclusive.
+    """
     if not isinstance(value, int | float) or value != value:
         raise UnenforceableError(where, "must be a number")
     return value
 
 
 def multiple_of(value: object, where: str) -> int | float:
-    """Return a finite number above 0."""
+    """Return `value`, which must be a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise UnenforceableError(where, "must be a number above 0")
     return value
 
 
 def digits_of(multiple: int | float) -> int:
-    """Return a multiple's significant digits as an integer: 25 for 0.25, 500 for 500.
+    """Return the digits of `multiple` as an integer: 25 for 0.25, 500 for 500.
 
-    Divisibility is enforced by an automaton whose number of states grows with this number.
+    llguidance enforces divisibility with an automaton. The number of its states grows with the returned integer.
     """
     return multiple if isinstance(multiple, int) else int(repr(multiple).partition("e")[0].replace(".", ""))
 
 
 def pattern_of(value: object, where: str) -> str:
-    """Return a regular expression without the escapes that Rust's regex crate rejects.
+    """Return the regular expression `value` without escapes that Rust rejects.
 
-    ECMA 262, whose syntax JSON schemas use, allows a backslash before any character; Rust allows one only before a
-    character with a special meaning.
+    JSON schemas use the syntax of ECMA 262, which allows a backslash before any character. Rust allows a backslash only
+    before a character with a special meaning.
     """
     if not isinstance(value, str):
         raise UnenforceableError(where, "must be a string")

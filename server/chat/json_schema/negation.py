@@ -1,15 +1,16 @@
-"""Rewrites keywords that llguidance does not enforce into equivalent ones that it does.
+"""Rewrites keywords that llguidance lacks into equivalent supported ones.
 
-These are `not`, `if`/`then`/`else`, the dependency keywords and some forms of `oneOf`. Each rewriting is an equivalence
-of propositional logic over schemas, in which `allOf` is "and", `anyOf` is "or" and `false` admits nothing:
+The rewritten keywords are `not`, `if`/`then`/`else`, the dependency keywords and, in some cases, `oneOf`. Each
+rewriting is an equivalence of propositional logic, in which `allOf` is "and", `anyOf` is "or" and `false` admits no
+value:
 
 - "if A then B else C" is "(A and B) or (not A and C)";
 - "property p requires S" is "p is absent, or p is present and S holds";
-- "not (A and B)" is "not A or not B", so negations move inwards (De Morgan's laws) down to single keywords.
+- "not (A and B)" is "not A or not B" (De Morgan's laws), so negations move inwards, down to single keywords.
 
-The keywords in a schema are joined by "and". A keyword is negated only if its complement can be written without `not`:
-the complement of `type` lists the other types, that of `required` forbids one of the properties. A schema with a
-keyword that has no such complement, for example `pattern`, cannot be negated; UnenforceableError reports it.
+The keywords in a schema are joined by "and". The negation of a keyword must be written without `not`: the negation of
+`type` lists the other types, and the negation of `required` forbids one of the properties. Some keywords, for example
+`pattern`, have no such negation. Negating a schema with such a keyword raises UnenforceableError.
 """
 
 from __future__ import annotations
@@ -21,14 +22,15 @@ from server.chat.json_schema.keywords import UnenforceableError, list_of, mappin
 from server.chat.json_schema.number_bounds import TYPES, Node, Schema
 from server.chat.json_schema.references import References
 
-MAX_NEGATIONS = 20  # levels of schemas negated inside each other
+MAX_NEGATIONS = 20  # levels of nested schemas that are negated
 ANNOTATIONS = frozenset({"title", "description", "default", "examples", "$comment"})
 
 
 class Rewriter:
-    """Rewrites keywords of one document.
+    """A rewriter of keywords in one document.
 
-    `count_node` is called with the depth of each schema that is negated; it may raise to limit the total work.
+    references: the references of this document.
+    count_node: called for each negated schema, with its depth. May raise an error to limit the total work.
     """
 
     def __init__(self, references: References, count_node: Callable[[int], None]) -> None:
@@ -36,7 +38,9 @@ class Rewriter:
         self._count_node = count_node
 
     def conjuncts(self, keyword: str, node: Node, where: str) -> Iterator[Schema]:
-        """Yield schemas whose conjunction is equivalent to `keyword` of `node`, found at the path `where`.
+        """Yield schemas whose `allOf` is equivalent to `keyword` of `node`.
+
+        where: the path of the keyword, for errors.
 
         Raises UnenforceableError if the keyword cannot be rewritten.
         """
@@ -51,11 +55,11 @@ class Rewriter:
                 yield {"anyOf": [{"properties": {name: False}}, {"allOf": [{"required": [name]}, then]}]}
 
     def exclusive_requirements(self, branches: Sequence[Any]) -> list[Node] | None:
-        """Rewrite `oneOf` branches that only list required properties so that at most one can hold.
+        """Return disjoint versions of `oneOf` branches that only require properties.
 
-        Each branch gets, for every other branch, the condition that one of the other's required properties is absent.
-        The branches then exclude each other, so `anyOf` of them equals `oneOf`. Returns None if a branch contains
-        anything else.
+        Each branch gets one condition for every other branch: at least one property that the other branch requires must
+        be absent. At most one of the resulting branches can then match, so `anyOf` can replace `oneOf`. Returns None if
+        a branch has keywords that restrict more than required properties.
         """
         required = []
         for branch in branches:
@@ -64,7 +68,7 @@ class Rewriter:
             if branch.keys() - {"required", "type", "title", "description"} or branch.get("type", "object") != "object":
                 return None
             required.append(branch["required"])
-        for _ in range(len(required) * sum(map(len, required))):  # before anything is built
+        for _ in range(len(required) * sum(map(len, required))):  # limits the work before it begins
             self._count_node(0)
         return [
             {
@@ -80,19 +84,24 @@ class Rewriter:
         ]
 
     def negation(self, schema: Any, where: str) -> Schema:
-        """Return a schema that admits what `schema` does not admit. Raises UnenforceableError if there is none."""
+        """Return a schema that admits exactly the values that `schema` does not admit.
+
+        Raises UnenforceableError if a keyword in `schema` cannot be negated.
+        """
         return self._negation(schema, where, 0)
 
     def _implication(self, condition: Any, node: Mapping[str, Any], where: str) -> Iterator[Schema]:
-        """Yield the equivalent of `if`; without `then` and `else` it restricts nothing."""
+        """Yield the equivalent of `if`, or nothing without `then` and `else`."""
         if "then" in node or "else" in node:
             otherwise = {"allOf": [self._negation(condition, where, 0), node.get("else", True)]}
             yield {"anyOf": [{"allOf": [condition, node.get("then", True)]}, otherwise]}
 
     def _negation(self, schema: Any, where: str, depth: int) -> Schema:
-        """Return a schema that admits exactly the values that `schema` does not admit.
+        """Return the negation of `schema`.
 
-        Raises UnenforceableError if a keyword in `schema` has no complement here.
+        depth: the number of negated schemas around `schema`.
+
+        Raises UnenforceableError if a keyword in `schema` cannot be negated or the nesting is too deep.
         """
         self._count_node(depth)
         if isinstance(schema, bool):
@@ -108,7 +117,10 @@ class Rewriter:
         return {"anyOf": alternatives} if alternatives else False
 
     def _alternatives(self, keyword: str, value: Any, where: str, depth: int) -> Iterator[Schema]:
-        """Yield schemas that together admit exactly the values that violate `keyword`."""
+        """Yield schemas whose `anyOf` admits exactly the values that violate `keyword`.
+
+        Raises UnenforceableError if the keyword cannot be negated.
+        """
         match keyword:
             case "required":
                 for name in names_of(value, where):
@@ -137,7 +149,10 @@ class Rewriter:
 
 
 def _none_of(values: Sequence[Any], where: str) -> Schema:
-    """Return a schema of any value except `values`; raises UnenforceableError unless these are true, false or null."""
+    """Return a schema of all values except `values`.
+
+    Raises UnenforceableError if `values` contains anything except true, false and null.
+    """
     if not all(value is None or isinstance(value, bool) for value in values):
         raise _no_negation(where)
     others = [one for one in (True, False, None) if not any(one is value for value in values)]

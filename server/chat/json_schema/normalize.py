@@ -1,8 +1,8 @@
-"""Normalizes a client's JSON schema so that every keyword left in it is one that llguidance's `%json` enforces.
+"""Normalizes JSON schemas so that llguidance enforces all remaining keywords.
 
-Referenced schemas move into one set of definitions, annotations and unknown keywords are dropped, and keywords that
-llguidance lacks are rewritten. A keyword that cannot be enforced is an error or is reported, as the caller chooses.
-Knows neither tool calls nor grammars.
+Moves referenced schemas into one set of definitions. Drops annotations and unknown keywords. Rewrites keywords that
+llguidance does not support. The caller chooses whether a keyword that cannot be enforced is an error or is only
+reported. This module depends on neither tool calls nor grammars.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from server.chat.json_schema.references import References
 from server.chat.json_schema.unenforced import Unenforced
 from server.errors import InvalidRequestError
 
-MAX_NODES = 20_000  # subschemas, counting those that a rewriting visits again
-MAX_COST = 20_000  # see _Normalizer._spend
-MAX_MULTIPLE = 1_000_000  # least common multiple of all `multipleOf`
-MAX_DEPTH = 100  # levels, also through references: llguidance recurses, and a stack overflow would end the process
+MAX_NODES = 20_000  # subschemas; a subschema counts again each time that a rewriting visits it
+MAX_COST = 20_000  # in the units of _Normalizer._spend
+MAX_MULTIPLE = 1_000_000  # least common multiple of all values of `multipleOf`
+MAX_DEPTH = 100  # levels, including references; llguidance recurses, and a stack overflow would end the process
 
 _OLD_DRAFT = re.compile(r"http://json-schema\.org/draft-0[3467]/")
 
@@ -42,27 +42,29 @@ _OLD_DRAFT = re.compile(r"http://json-schema\.org/draft-0[3467]/")
 def normalize(schema: object, *, strict: bool) -> NormalizedSchema:
     """Normalize a client's schema.
 
-    If `strict`, a keyword that cannot be enforced raises UnenforceableError. Otherwise it is left out and reported in
-    `unenforced`. Raises InvalidRequestError if the schema is too large, and UnenforceableError if it is not a schema.
+    strict: whether a keyword that cannot be enforced raises UnenforceableError. If not, the result does not contain
+    the keyword, and reports it in `unenforced`.
+
+    Raises InvalidRequestError if the schema is too large, and UnenforceableError if `schema` is not a JSON schema.
     """
     return _Normalizer(schema, strict).result()
 
 
 class _Normalizer:
-    """Normalizes one document, counting what enforcing it would cost."""
+    """The normalization of one document, with a count of its cost."""
 
     def __init__(self, schema: object, strict: bool) -> None:
         self._document = schema
         self._strict = strict
         self._unenforced = Unenforced()
         self._definitions: dict[str, Schema] = {}
-        # Of definitions, by the id of the schema in the client's document and whether it stands alone.
+        # The name of each definition. The key is the id of the schema in the client's document and Place.alone.
         self._names: dict[tuple[int, bool], str] = {}
         self._nodes = 0
         self._cost = 0
         self._multiple = 1
         dialect = schema.get("$schema", "") if isinstance(schema, dict) else ""
-        # Up to draft 7, keywords beside `$ref` are ignored.
+        # In drafts up to 7, keywords beside `$ref` are ignored.
         self._ref_allows_siblings = not (isinstance(dialect, str) and _OLD_DRAFT.match(dialect))
         self._references = References(schema)
         self._closer = Closer(self._references)
@@ -73,9 +75,9 @@ class _Normalizer:
         return NormalizedSchema(root, self._definitions, self._unenforced)
 
     def _normalize(self, node: object, path: tuple[str, ...], depth: int, place: Place) -> Schema:
-        """Normalize the schema at `path`, collecting the keywords that can be enforced.
+        """Return the normalized form of `node`, the schema at `path`.
 
-        An object that stands alone is closed unless its schema says otherwise.
+        If `place` is alone, forbids additional properties of objects, unless the schema permits or forbids them itself.
         """
         self._count_node(depth)
         if isinstance(node, bool):
@@ -112,10 +114,10 @@ class _Normalizer:
         return normalized
 
     def _keyword(self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int, parts: Place) -> Node:
-        """Return the normalized form of one keyword of `node`.
+        """Return the keywords that replace `keyword` of `node`.
 
-        It is empty for annotations, unknown keywords and those that `_conjuncts` handles.
-        Raises UnenforceableError if the keyword cannot be enforced.
+        Returns none for annotations, for unknown keywords and for keywords that `_conjuncts` handles. Raises
+        UnenforceableError if the keyword cannot be enforced.
         """
         where = ".".join(path)
         match keyword:
@@ -150,9 +152,9 @@ class _Normalizer:
     def _conjuncts(
         self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int, parts: Place
     ) -> Iterable[Schema]:
-        """Return the schemas to add to `allOf` in place of `keyword`; none if `_keyword` handles it.
+        """Return the schemas to add to `allOf` of `node` in place of `keyword`.
 
-        Raises UnenforceableError if it cannot be rewritten.
+        Returns none if `_keyword` handles the keyword. Raises UnenforceableError if the keyword cannot be rewritten.
         """
         where = ".".join(path)
         match keyword:
@@ -164,7 +166,10 @@ class _Normalizer:
         return []
 
     def _count_cost(self, node: Node, keyword: str, value: Any, where: str) -> None:
-        """Count the cost of a keyword without subschemas. Raises UnenforceableError if multiples are too large."""
+        """Count the cost of a keyword without subschemas.
+
+        Raises UnenforceableError if the least common multiple of all `multipleOf` exceeds MAX_MULTIPLE.
+        """
         if keyword == "pattern":
             self._spend(100 if node.keys() & {"minLength", "maxLength"} else 20)
         elif keyword == "multipleOf":
@@ -178,7 +183,10 @@ class _Normalizer:
             raise too_large(f"it has more than {MAX_NODES:,} subschemas or {MAX_DEPTH} levels")
 
     def _spend(self, cost: int) -> None:
-        """Add to the time that llguidance needs for its slowest keywords, in units of about ten microseconds."""
+        """Add `cost` to the total cost of the keywords that llguidance compiles slowly.
+
+        The unit of cost is about ten microseconds. Raises InvalidRequestError if the total exceeds MAX_COST.
+        """
         self._cost += cost
         if self._cost > MAX_COST:
             raise too_large("it has too many patterns, or too many properties beside minProperties or maxProperties")
@@ -195,9 +203,10 @@ class _Normalizer:
         return [self._normalize(schema, (*path, str(i)), depth, place) for i, schema in enumerate(schemas)]
 
     def _reference(self, reference: object, where: str, depth: int, place: Place) -> str:
-        """Return a reference to the definition of what `reference` points to, creating it on first use.
+        """Return a reference to the definition of the schema that `reference` points to.
 
-        The definition is registered before it is normalized, so that a schema may refer to itself.
+        Creates the definition on first use. Registers its name before normalizing it, so that a schema may refer to
+        itself.
         """
         target = self._references.lookup(reference, where)
         key = (id(target), place.alone)
@@ -211,9 +220,10 @@ class _Normalizer:
     def _one_of(self, node: Node, path: tuple[str, ...], depth: int, place: Place) -> list[Schema]:
         """Return the branches of an `anyOf` that is equivalent to `oneOf` of `node`.
 
-        They are equivalent if the branches exclude each other. If that is not proven, those that may overlap are
-        narrowed to the values that no other admits, or to those with a property that tells them apart. Otherwise this
-        raises UnenforceableError or reports the keyword as only partly enforced.
+        The two keywords are equivalent if no value satisfies two branches. Two branches are therefore narrowed unless
+        they are proven disjoint. Each of them then excludes the values of the other, or both require a property that
+        distinguishes them. If neither is possible, raises UnenforceableError if the normalization is strict. Otherwise
+        reports the keyword as only partly enforced and returns the branches without narrowing.
         """
         where = ".".join(path)
         branches = list_of(node["oneOf"], where)
@@ -235,14 +245,17 @@ class _Normalizer:
                 narrowed = list(branches)
                 break
             narrowed[i], narrowed[j] = _both(narrowed[i], rest[0]), _both(narrowed[j], rest[1])
-        if not place.alone:  # otherwise each branch stands alone, and is closed for that
+        if not place.alone:  # `_normalize` closes branches that stand alone
             narrowed = [_both(branch, closing) for branch, closing in zip(narrowed, closings, strict=True)]
         return self._normalize_all(narrowed, path, depth, place)
 
     def _without_overlap(
         self, prover: DisjointnessProver, one: Any, other: Any, where: str
     ) -> tuple[Schema, Schema] | None:
-        """Return schemas to add to two branches so that they exclude each other; None if there are none."""
+        """Return a schema to add to each of two branches to make them disjoint.
+
+        Returns None if there are no such schemas.
+        """
         try:
             return self._rewriter.negation(other, where), self._rewriter.negation(one, where)
         except UnenforceableError:
@@ -250,9 +263,10 @@ class _Normalizer:
             return None if separator is None else (separator, separator)
 
     def _closings(self, node: Node, branches: Sequence[Any], place: Place) -> list[Node | None]:
-        """Return for each branch of the `oneOf` of `node` the schema that closes it, None if it stays open.
+        """Return, for each branch of `oneOf`, a schema that forbids additional properties.
 
-        A branch is closed over its own properties and those that `node` names beside `oneOf`.
+        The schema permits the properties that the branch names and the properties that `node` names beside `oneOf`. It
+        is None if objects of the branch may have additional properties.
         """
         context = self._closer.names({keyword: value for keyword, value in node.items() if keyword != "oneOf"})
         if not place.alone and (place.listed is None or context.is_open or context.closed or not context.is_whole):
@@ -270,7 +284,10 @@ def _both(schema: Any, other: Any) -> Any:
 
 
 def _admits_all_strings(schema: object) -> bool:
-    """Return whether `schema` plainly admits every string, as property names are strings in any case."""
+    """Return whether `schema` evidently admits every string.
+
+    As the value of `propertyNames`, such a schema restricts nothing, because all property names are strings.
+    """
     if not isinstance(schema, dict):
         return schema is True
     types = schema.get("type", "string")
@@ -278,5 +295,5 @@ def _admits_all_strings(schema: object) -> bool:
 
 
 def too_large(reason: str, param: str | None = None) -> InvalidRequestError:
-    """Return the error for a schema or grammar that is too costly to enforce; `reason` completes its message."""
+    """Return the error for a schema or grammar that is too costly to enforce."""
     return InvalidRequestError(f"The schema is too large to enforce: {reason}.", param, "schema_too_large")

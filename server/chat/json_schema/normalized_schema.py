@@ -1,4 +1,7 @@
-"""A schema whose keywords are all enforced, with the definitions that it refers to."""
+"""Defines normalized schemas, in which every keyword is enforced.
+
+A normalized schema contains all definitions to which it refers.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,11 @@ from server.chat.json_schema.unenforced import Unenforced
 
 @dataclass(frozen=True, slots=True)
 class NormalizedSchema:
-    """A schema `root` with the `definitions` it refers to as `#/$defs/name`.
+    """A schema in which every keyword is enforced.
 
-    `unenforced` has messages about keywords that were left out because they cannot be enforced.
+    root: the schema itself.
+    definitions: the schemas to which references of the form `#/$defs/name` refer, by name.
+    unenforced: messages about keywords that were left out because they cannot be enforced.
     """
 
     root: Schema
@@ -22,9 +27,11 @@ class NormalizedSchema:
     unenforced: Unenforced = field(default_factory=Unenforced)
 
     def resolve(self, schema: Schema) -> Schema:
-        """Return the schema that `schema` stands for if it is only a reference or an `allOf` of one schema.
+        """Return `schema` after resolving references at its top level.
 
-        Raises UnenforceableError if such references form a cycle.
+        If `schema` consists only of a `$ref`, or of an `allOf` with one part, returns the schema that the reference
+        points to, or the part. Repeats this as long as possible. Raises UnenforceableError if the references form a
+        cycle.
         """
         seen: set[str] = set()
         while isinstance(schema, dict):
@@ -41,11 +48,11 @@ class NormalizedSchema:
         return schema
 
     def document(self, schema: Schema) -> Node:
-        """Return `schema` with bounded numbers, as a document with the definitions that it refers to."""
+        """Return `schema` and its definitions as a document with bounded numbers."""
         return bounded_document(schema, self.definitions)
 
     def admits(self, schema: Schema, constant: bool | None) -> bool:
-        """Return whether `schema` admits `constant`: true, false or null."""
+        """Return whether `schema` admits `constant`: true, false or null (None)."""
         return self._admits(schema, constant, {})
 
     def _admits(self, schema: Schema, constant: bool | None, known: dict[str, bool]) -> bool:
@@ -62,7 +69,7 @@ class NormalizedSchema:
         if "$ref" in schema:
             name = _name(schema["$ref"])
             if name not in known:
-                known[name] = False  # the answer for a definition that refers to itself
+                known[name] = False  # the result if the definition refers to itself
                 known[name] = self._admits(self.definitions[name], constant, known)
             if not known[name]:
                 return False

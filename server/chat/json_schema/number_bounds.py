@@ -1,12 +1,13 @@
-"""Bounds all numbers in a normalized schema, so that a model cannot generate one that parsers cannot represent.
+"""Bounds all numbers in a normalized schema.
 
-JSON's grammar allows 1e999, but most parsers read it as infinity or fail. Numbers also occur where a schema leaves a
-value unrestricted, for example in additional properties. There the schema gets a reference to a recursive definition of
-any JSON value with bounded numbers.
+A model then generates only numbers that parsers can represent. JSON's syntax allows 1e999, but most parsers read it as
+infinity or fail. A number may also occur in a value that the schema does not restrict, for example in an additional
+property. Such a value gets a reference to a recursive definition. This definition admits any JSON value with bounded
+numbers.
 
-llguidance cannot intersect that definition with itself. Schemas that are intersected with others (the parts of `allOf`,
-or `$ref` with other keywords beside it) therefore keep their unrestricted places; only their explicit number types are
-bounded.
+If several schemas apply to the same value (the parts of `allOf`, or `$ref` beside other keywords), llguidance computes
+their intersection. It cannot compute the intersection of the recursive definition with itself. In intersected schemas,
+unrestricted values therefore stay unrestricted, and only explicit number types are bounded.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ LARGEST_NUMBER = 9_000_000_000_000_000_000  # just below 2**63, about the larges
 _LOWER = ("minimum", "exclusiveMinimum")
 _UPPER = ("maximum", "exclusiveMaximum")
 _COMBINING = frozenset({"$ref", "anyOf", "allOf"})
-# The keywords whose value is an object of schemas, a list of schemas, or one schema.
+# Keywords that contain schemas, grouped by their value: an object of schemas, a list of schemas, or one schema.
 _OBJECTS = ("properties", "patternProperties")
 _LISTS = ("anyOf", "allOf", "prefixItems", "items")
 _SINGLE = ("items", "additionalProperties", "additionalItems")
@@ -40,7 +41,10 @@ _ANY_DEFINITION: Node = {
 
 
 def bounded_document(schema: Schema, definitions: Mapping[str, Schema]) -> Node:
-    """Return `schema` with bounded numbers, as a document with the `definitions` that it refers to."""
+    """Return `schema` and its definitions as a document with bounded numbers.
+
+    definitions: the available definitions. The document contains only those to which `schema` refers.
+    """
     needed = {name: definitions[name] for name in sorted(_reached([schema], definitions))}
     intersections = [node for one in (schema, *needed.values()) for node in _intersections(one)]
     intersected = _reached(intersections, definitions)
@@ -55,7 +59,8 @@ def bounded_document(schema: Schema, definitions: Mapping[str, Schema]) -> Node:
 def _bounded(schema: Schema, *, intersected: bool) -> Node:
     """Return `schema` with bounded numbers.
 
-    Unless it is `intersected` with another schema, its unrestricted places get the definition of any value.
+    intersected: whether another schema applies to the same value. If not, unrestricted values get a reference to the
+    definition of any value.
     """
     if schema is False:
         return {"allOf": [False]}
@@ -81,9 +86,9 @@ def _bounded(schema: Schema, *, intersected: bool) -> Node:
 
 
 def _restrict_open_places(node: Node) -> None:
-    """Set the types of `node`, and the schemas of its additional properties and items, if they are missing.
+    """Add missing types and missing schemas of properties and items to `node`.
 
-    The schemas are set to True, which `_bounded` then replaces with the definition of any value.
+    Each added schema is True. `_bounded` then replaces it with a reference to the definition of any value.
     """
     if node.keys() & {*_COMBINING, "enum", "const"}:
         return
@@ -99,7 +104,7 @@ def _inner(schema: Schema, intersected: bool) -> Schema:
 
 
 def _clamped(node: Node) -> Node:
-    """Copy `node` with its own bounds brought into the supported range."""
+    """Return a copy of `node` whose own bounds lie in the supported range."""
     clamped = dict(node)
     for keyword in (*_LOWER, *_UPPER):
         if keyword in node and not isinstance(node[keyword], bool):
@@ -109,14 +114,17 @@ def _clamped(node: Node) -> Node:
 
 
 def _intersects(node: Node) -> bool:
-    """Return whether a value must satisfy several parts of `node` at once, so that llguidance intersects them."""
+    """Return whether llguidance intersects parts of `node`.
+
+    It does so if a value must satisfy several parts.
+    """
     own = bool(node.keys() - _COMBINING)
     parts = own + ("$ref" in node) + ("anyOf" in node) + len(node.get("allOf", ()))
     return parts > 1 or bool(node.get("properties") and node.get("patternProperties"))
 
 
 def _intersections(schema: Schema) -> list[Node]:
-    """Return the outermost nodes in `schema` that intersect schemas."""
+    """Return the outermost nodes in `schema` whose parts llguidance intersects."""
     found: list[Node] = []
     stack = [schema]
     while stack:
@@ -130,7 +138,10 @@ def _intersections(schema: Schema) -> list[Node]:
 
 
 def _reached(schemas: Sequence[Schema], definitions: Mapping[str, Schema]) -> set[str]:
-    """Return the names of the definitions that `schemas` refer to, directly or through other definitions."""
+    """Return the names of the definitions to which `schemas` refer.
+
+    Includes references through other definitions.
+    """
     reached: set[str] = set()
     stack: list[Schema] = [*schemas]
     while stack:

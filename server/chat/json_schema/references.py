@@ -1,6 +1,6 @@
 """Resolves the references of a JSON schema within its own document.
 
-Knows only the keywords that identify a schema: `$id`, `id` and `$anchor`.
+Uses only the keywords that identify a schema: `$id`, `id` and `$anchor`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from server.chat.json_schema.number_bounds import Node
 
 
 class References:
-    """The schemas that references can point to in one document, by JSON pointer, identifier or anchor."""
+    """The schemas of one document, by JSON pointer, identifier or anchor."""
 
     def __init__(self, document: object) -> None:
         self._document = document
@@ -23,7 +23,7 @@ class References:
     def lookup(self, reference: object, where: str) -> Any:
         """Return the schema that `reference` points to.
 
-        Raises UnenforceableError, naming the path `where`, if the document holds no such schema.
+        Raises UnenforceableError, naming the path `where`, if the document contains no such schema.
         """
         if not isinstance(reference, str):
             raise UnenforceableError(where, "a reference must be a string")
@@ -44,7 +44,7 @@ class References:
         return target
 
     def _by_identifier(self, identifier: str) -> Any:
-        """Return the schema with this identifier or `#anchor`, or None; the first of equal names counts."""
+        """Return the first schema with this identifier or `#anchor`, or None."""
         if self._identified is None:
             self._identified = {}
             root = ""
@@ -60,7 +60,7 @@ class References:
 
 
 def _nodes(document: Any) -> Iterator[Node]:
-    """Yield all objects in `document`, in the order they are written."""
+    """Yield all objects in `document`, in document order."""
     stack = [document]
     while stack:
         node = stack.pop()

@@ -1,15 +1,21 @@
-"""Collects what of a schema is not enforced, in a bounded form that is safe in headers and logs."""
+"""Collects messages about schema keywords that are not enforced.
+
+The messages are safe in headers and logs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-NAMED = 8  # messages; the others are only counted
-START, END = 100, 150  # characters that are kept of a long message
+NAMED = 8  # messages that are kept; further messages are only counted
+START, END = 100, 150  # characters that are kept at the start and at the end of a long message
 
 
 class Unenforced:
-    """Messages about keywords that are not enforced. Only the first few are kept, and these are cut to size."""
+    """Messages about keywords that are not enforced.
+
+    Only the first few are kept, and long ones are shortened.
+    """
 
     def __init__(self) -> None:
         self._named: list[str] = []
@@ -23,19 +29,19 @@ class Unenforced:
             self._more += 1
 
     def extend(self, messages: Unenforced, prefix: str) -> None:
-        """Add the messages of another collection, each after `prefix`."""
+        """Add the messages of another collection, with `prefix` in front of each message."""
         for message in messages._named:
             self.add(f"{prefix}{message}")
         self._more += messages._more
 
     @property
     def messages(self) -> tuple[str, ...]:
-        """The messages, and how many more there are."""
+        """The kept messages, followed by the number of further messages if any."""
         return (*self._named, f"and {self._more} more") if self._more else tuple(self._named)
 
 
 def _short(message: str) -> str:
-    """Return a message of at most START + END characters, all of them printable."""
+    """Return `message`, shortened if long, with unprintable characters escaped."""
     if len(message) > START + END:
         message = f"{message[:START]}...{message[-END:]}"
     return "".join(_printable(message))

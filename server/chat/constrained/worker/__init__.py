@@ -1,1 +1,1 @@
-"""The worker processes that analyse clients' grammars, and the server's side of them."""
+"""Worker processes that analyse clients' grammars, and their client."""

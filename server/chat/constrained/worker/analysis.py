@@ -1,4 +1,7 @@
-"""What a worker does with one client's grammar: build it, compile it, and try its masks against their limits."""
+"""Analyses one grammar in a worker.
+
+Builds the grammar, compiles it, and checks the cost of its masks.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,11 @@ from server.runtime.machine.heap import trim_heap
 
 WALKS = 3
 WALK_STEPS = 24
-SMALLEST = 1 << 16  # bytes that a grammar counts for at least
+SMALLEST = 1 << 16  # bytes; a smaller grammar counts as this size
 
 SLOW_MASK = "finding the tokens that may come next takes too long"
 NO_TOKEN = "NoExtensionBias"
-"""What llguidance's error messages contain if no token may come next."""
+"""A part of llguidance's error messages. It indicates that no token may come next."""
 
 # Parts of llguidance's error messages that refer to lines of the grammar.
 _SOURCE_LINE = re.compile(r"\d+ \||\^")
@@ -33,9 +36,11 @@ _POSITION = re.compile(r"^(?:(?:at )?\d+\(\d+\):? *)+|\(at .*")
 
 
 def analyse(source: GrammarSource, tokenizer: LLTokenizer, known: Bitmask) -> Accepted:
-    """Return the grammar of `source` if it compiles and its masks stay within their limits.
+    """Return the grammar of `source` if the server can compile and use it.
 
-    `known` is the result of `known_tokens`. Raises InvalidRequestError.
+    known: the result of `known_tokens`.
+
+    Raises InvalidRequestError if the grammar is invalid, or if the grammar or one of its masks exceeds a limit.
     """
     grammar = source.build()
     before = anonymous_bytes()
@@ -48,9 +53,10 @@ def analyse(source: GrammarSource, tokenizer: LLTokenizer, known: Bitmask) -> Ac
 
 
 def compile_grammar(grammar: Grammar, tokenizer: LLTokenizer) -> tuple[Grammar, LLMatcher]:
-    """Compile `grammar`, replacing value rules that cannot be compiled if it permits that; return both.
+    """Compile `grammar`, and return the compiled grammar and its matcher.
 
-    Raises InvalidRequestError.
+    The compiled grammar differs from `grammar` if value rules that cannot be compiled were replaced. Raises
+    InvalidRequestError if a strict rule or the whole grammar cannot be compiled.
     """
 
     def compiled(lark: str) -> LLMatcher:
@@ -70,10 +76,12 @@ def compile_grammar(grammar: Grammar, tokenizer: LLTokenizer) -> tuple[Grammar, 
 
 
 def try_masks(matcher: LLMatcher, known: Bitmask, field: str) -> None:
-    """Compute the first mask of `matcher`, then masks along random answers from copies of it.
+    """Compute the first mask of `matcher`, then the masks along a few random answers.
 
-    `known` has the bits of the tokens that have a text. Raises InvalidRequestError if a mask takes too much work or
-    allows no token.
+    known: the result of `known_tokens`.
+    field: the request field to name in errors.
+
+    Raises InvalidRequestError if a mask takes too much work or allows no token.
     """
     mask = np.zeros_like(known)
     matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)  # its time counts as compilation
@@ -93,9 +101,10 @@ def try_masks(matcher: LLMatcher, known: Bitmask, field: str) -> None:
 
 
 def _step(matcher: LLMatcher, mask: Bitmask) -> tuple[float, list[int]]:
-    """Compute the next mask and forced tokens; return their CPU time and the forced tokens.
+    """Compute the next mask and the forced tokens.
 
-    The time is the shorter of two, since a busy machine may double it.
+    Returns the CPU time in seconds of both computations, and the forced tokens. Measures twice and returns the shorter
+    time, because a busy machine may double a measurement.
     """
     times, forced = [], list[int]()
     for one in (matcher.deep_copy(), matcher):
@@ -107,7 +116,12 @@ def _step(matcher: LLMatcher, mask: Bitmask) -> tuple[float, list[int]]:
 
 
 def check_mask(matcher: LLMatcher, mask: Bitmask, field: str, if_empty: str) -> None:
-    """Raise InvalidRequestError if `mask` is empty, for the reason `if_empty`, or could not be computed."""
+    """Raise InvalidRequestError if a mask is empty or could not be computed.
+
+    mask: the last mask of `matcher`, limited to known tokens.
+    field: the request field to name in the error.
+    if_empty: the reason to give if the mask is empty.
+    """
     error = matcher.get_error()
     if not mask.any() or NO_TOKEN in error:
         raise cannot_enforce(field, if_empty)
@@ -116,14 +130,20 @@ def check_mask(matcher: LLMatcher, mask: Bitmask, field: str, if_empty: str) -> 
 
 
 def known_tokens(tokens: Sequence[bytes]) -> Bitmask:
-    """Return a mask of the tokens that have a text; others are padding of the model's vocabulary."""
+    """Return a mask of the tokens that have a text.
+
+    The other tokens only pad the model's vocabulary.
+    """
     bits = np.zeros(mask_words(len(tokens)) * 32, np.uint8)
     bits[: len(tokens)] = [bool(token) for token in tokens]
     return np.packbits(bits, bitorder="little").view(np.int32)
 
 
 def anonymous_bytes() -> int:
-    """Return the memory in use by this process that is no file's; 0 on systems without /proc."""
+    """Return this process's anonymous resident memory in bytes.
+
+    Returns 0 on systems without /proc.
+    """
     trim_heap()
     try:
         status = Path("/proc/self/status").read_text()
@@ -133,9 +153,9 @@ def anonymous_bytes() -> int:
 
 
 def reason(message: str) -> str:
-    """Extract the reason from an error message of llguidance.
+    """Return the reason in an error message of llguidance.
 
-    Positions and lines of the grammar are left out, because the client has not seen the grammar.
+    Omits positions in the grammar and lines of the grammar, because the client has not seen the grammar.
     """
     text = message.partition("failed to compile JSON schema: ")[2] or message
     lines = [line.strip() for line in text.splitlines()]

@@ -1,4 +1,4 @@
-"""The server's side of the workers that analyse clients' grammars in processes of their own."""
+"""Starts the workers that analyse clients' grammars, and talks to them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,19 @@ from server.errors import ModelNotReadyError
 
 PROGRAM = "from server.chat.constrained.worker.fork_server import main; main()"
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "LANG", "TMPDIR")
-"""Environment variables that the workers get; no others, since some hold secrets."""
+"""The environment variables that the workers receive.
+
+Other variables may contain secrets.
+"""
 
 logger = logging.getLogger(__name__)
 
 
 class Workers:
-    """Workers for one vocabulary. A fork server starts them; it is started for the first grammar or by `start`."""
+    """Worker processes for one vocabulary.
+
+    A fork server starts the workers. The method `start` or the first grammar starts the fork server.
+    """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
@@ -38,7 +44,10 @@ class Workers:
         self._stop: weakref.finalize[..., Workers] | None = None
 
     def start(self) -> socket.socket:
-        """Start the fork server if it does not run, and return the connection to it. May run on any thread."""
+        """Start the fork server unless it is running.
+
+        Returns the connection to the fork server. May run on any thread.
+        """
         with self._lock:
             if self._control is None:
                 ours, theirs = socket.socketpair()
@@ -53,18 +62,18 @@ class Workers:
                     )
                 self._stop = weakref.finalize(self, _stop, process, ours)
                 setup = self.vocabulary.to_json().encode()
-                with suppress(OSError):  # it has ended: the first grammar finds out
+                with suppress(OSError):  # the fork server has ended, so the next grammar starts a new one
                     ours.sendall(LENGTH.pack(len(setup)) + setup)
                 self._control = ours
             return self._control
 
     async def analyse(self, source: GrammarSource) -> messages.Accepted:
-        """Return what a worker says of `source`. Cancelling this ends the worker.
+        """Analyse `source` in a new worker and return the grammar if accepted.
 
-        Raises InvalidRequestError if the grammar is invalid or exceeds a limit, and ModelNotReadyError if no worker
-        can be started.
+        Cancelling this coroutine ends the worker. Raises InvalidRequestError if the grammar is invalid or exceeds a
+        limit, and ModelNotReadyError if no worker can be started.
         """
-        for _ in range(2):  # again if the fork server has ended
+        for _ in range(2):  # the second attempt uses a new fork server if the first one has ended
             answer, status = await self._answer(source.text.encode())
             if status is not None:
                 break
@@ -79,7 +88,10 @@ class Workers:
                 raise too_large("its analysis failed", source.field)
 
     async def _answer(self, request: bytes) -> tuple[bytes, int | None]:
-        """Send `request` to a new worker; return its answer and its exit status, None if there was no worker."""
+        """Send `request` to a new worker, and return the worker's answer and exit status.
+
+        The exit status is None if no worker could be started.
+        """
         control = await asyncio.to_thread(self.start)
         ours, theirs = socket.socketpair()
         with theirs:
@@ -109,7 +121,14 @@ class Workers:
 
 
 def _understood(answer: bytes, status: int | None, field: str) -> messages.Answer:
-    """Return the answer of a worker with this exit status about the grammar of a request field."""
+    """Return the answer of a worker, or a refusal if the worker has failed.
+
+    answer: the text that the worker has sent. It is used only if `status` is 0.
+    status: the exit status of the worker; None if no worker could be started.
+    field: the request field to name in errors.
+
+    Raises ModelNotReadyError if no worker could be started.
+    """
     if status == 0:
         return messages.from_json(answer)
     if status is None:

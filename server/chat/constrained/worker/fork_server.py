@@ -1,8 +1,12 @@
-"""The program of the fork server: a process that knows the vocabulary and forks one worker for each grammar.
+"""Runs the fork server, which forks one worker for each grammar.
 
-A worker analyses one grammar, answers, and exits, which gives all its memory back. Limits on its CPU time and address
-space end it, and it ends itself if its sender closes the connection. The connection of a worker comes in through the
-socket at standard input. The fork server writes the worker's exit status to it after the worker's answer.
+The fork server is a separate process that loads the vocabulary only once. For each grammar, the server sends a new
+connection to the fork server, as a file descriptor through the socket at standard input. The forked worker receives the
+grammar through this connection, analyses it, sends its answer and exits. The exit frees all memory of the worker. The
+fork server then writes the worker's exit status to the connection.
+
+Limits on CPU time and address space end a worker that uses too much. A worker also exits if the server closes the
+connection.
 """
 
 from __future__ import annotations
@@ -31,16 +35,16 @@ from server.engine.sampling.constraint import Bitmask
 from server.errors import InvalidRequestError
 
 LENGTH = struct.Struct("!I")
-NICENESS = 10  # the engine's threads go first
-TRACE = 2000  # characters of a trace that are worth logging
+NICENESS = 10  # so that the engine's threads have priority
+TRACE = 2000  # characters of a traceback that are logged
 
 
 def main() -> None:
-    """Serve until the other end of standard input is closed."""
+    """Start workers until the server closes the socket at standard input."""
     control = socket.socket(fileno=os.dup(sys.stdin.fileno()))
     vocabulary = Vocabulary.from_json(receive(control))
     tokenizer = vocabulary.ll_tokenizer()
-    LLMatcher(tokenizer, 'start: "a"', log_level=0).compute_bitmask()  # what this allocates, no worker has to
+    LLMatcher(tokenizer, 'start: "a"', log_level=0).compute_bitmask()  # makes allocations that all workers then share
     os.nice(NICENESS)
     _serve(control, tokenizer, known_tokens(vocabulary.tokens))
 
@@ -61,7 +65,7 @@ def _serve(control: socket.socket, tokenizer: LLTokenizer, known: Bitmask) -> No
             if not message:
                 return
             for connection in (socket.socket(fileno=one) for one in descriptors):
-                with suppress(OSError):  # no process can be started: the connection ends without an answer
+                with suppress(OSError):  # if no process can be started, the connection closes without an answer
                     if (process := os.fork()) == 0:
                         _close_all([control, wakeup, on_signal, *running.values()])
                         _work(connection, tokenizer, known)
@@ -76,7 +80,7 @@ def _close_all(connections: list[socket.socket]) -> None:
 
 
 def _reap(running: dict[int, socket.socket]) -> None:
-    """Tell the senders of the workers that have ended their exit status."""
+    """Write the exit status of each worker that has ended to its connection."""
     while running:
         process, status = os.waitpid(-1, os.WNOHANG)
         if process == 0:
@@ -86,11 +90,15 @@ def _reap(running: dict[int, socket.socket]) -> None:
 
 
 def _work(connection: socket.socket, tokenizer: LLTokenizer, known: Bitmask) -> None:
-    """Be a worker: analyse the grammar that comes in, and exit once that is done or the sender has left."""
+    """Run as a worker: analyse the grammar received through `connection`, then exit.
+
+    Exits earlier if the server closes the connection.
+    """
     with suppress(Exception):
         _limit_resources()
         source = GrammarSource(receive(connection).decode())
-        # On a thread, whose stack is smaller than those of the server's threads.
+        # The stack of this thread is smaller than the stacks of the server's threads. A grammar that does not overflow
+        # this stack is therefore safe in the server.
         threading.stack_size(STACK)
         threading.Thread(target=_answer, args=(connection, source, tokenizer, known)).start()
         connection.recv(1)
@@ -113,14 +121,17 @@ def _answer(connection: socket.socket, source: GrammarSource, tokenizer: LLToken
 
 
 def _limit_resources() -> None:
-    """Limit this process's CPU time and memory, but never beyond what the operator permits."""
+    """Limit this process's CPU time and memory.
+
+    Lower limits that the operator has set stay in force.
+    """
     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
     _limit(resource.RLIMIT_CPU, 2 * math.ceil(CPU_SECONDS))
     _limit(resource.RLIMIT_CORE, 0)
-    with suppress(OSError):  # not Linux
+    with suppress(OSError):  # systems other than Linux have no /proc
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         _limit(resource.RLIMIT_AS, used + ADDRESS_SPACE)
-        Path("/proc/self/oom_score_adj").write_text("1000")  # if memory runs out, a worker ends before the server
+        Path("/proc/self/oom_score_adj").write_text("1000")  # if memory runs out, Linux kills a worker first
 
 
 def _limit(kind: int, value: int) -> None:
@@ -129,7 +140,10 @@ def _limit(kind: int, value: int) -> None:
 
 
 def receive(connection: socket.socket) -> bytes:
-    """Return the next message, which follows its length. Raises EOFError if the connection ends before it does."""
+    """Receive the length of a message, then the message, and return the message.
+
+    Raises EOFError if the connection closes before the end of the message.
+    """
     return _exactly(connection, *LENGTH.unpack(_exactly(connection, LENGTH.size)))
 
 

@@ -1,31 +1,38 @@
-"""Limits on the work and memory that one grammar may take, in its worker and later on the engine's thread."""
+"""Defines limits on the work and memory of one grammar.
+
+The limits apply in the grammar's worker and later on the engine's thread.
+"""
 
 from __future__ import annotations
 
 from llguidance import LLParserLimits
 
-CPU_SECONDS = 2.0  # of a worker: analysis, compilation and trial together
-WALL_SECONDS = 15.0  # of a worker on a busy machine
+CPU_SECONDS = 2.0  # CPU time of a worker
+WALL_SECONDS = 15.0  # elapsed time of a worker; longer than the CPU time because the machine may be busy
 ADDRESS_SPACE = 1 << 29  # bytes that a worker may add to the address space it starts with
 STACK = 1 << 20  # bytes of a worker's stack, less than the stacks of the server's threads
-TRIAL_MASK_SECONDS = 0.1  # of CPU time per mask in a worker; those of real schemas take up to half of it
-MASK_SECONDS = 0.25  # of CPU time per mask on the engine's thread, which the limits below all but rule out
-GRAMMAR_BYTES = 32 << 20  # of one compiled grammar, and of one sequence's copy of it
-CACHE_BYTES = 256 << 20  # of all cached grammars
+TRIAL_MASK_SECONDS = 0.1  # CPU time of a mask in a worker; masks of real schemas take at most half of this
+MASK_SECONDS = 0.25  # CPU time of a mask on the engine's thread; the limits below make longer masks very unlikely
+GRAMMAR_BYTES = 32 << 20  # size of one compiled grammar, and of each copy that a sequence makes of it
+CACHE_BYTES = 256 << 20  # size of all cached grammars together
 
-# llguidance counts these in units of its own. An Earley step costs up to the number of items in its row, so rows are
-# short; only the arguments of a large tool need longer ones. Real schemas stay below all of these.
+# The units of the following limits are llguidance's. The cost of an Earley step grows with the number of items in a row
+# of the parser, so the limit on a row is low. Only tools with many arguments need longer rows. Real schemas stay below
+# all of these limits.
 ROW_ITEMS = 500
 ROW_ITEMS_PER_ARGUMENT = 3
 STEP_ITEMS = 10_000
 STEP_FUEL = 20_000
-INITIAL_FUEL = 1_000_000  # spent by a compilation and its first mask, never on the engine's thread
+INITIAL_FUEL = 1_000_000  # for a compilation and its first mask, which never run on the engine's thread
 LEXER_STATES = 10_000
 GRAMMAR_SIZE = 200_000
 
 
 def parser_limits(arguments: int) -> LLParserLimits:
-    """Return llguidance's limits for a grammar whose largest tool has this number of arguments."""
+    """Return llguidance's limits for a grammar.
+
+    arguments: the number of arguments of the tool with the most arguments.
+    """
     row = max(ROW_ITEMS, ROW_ITEMS_PER_ARGUMENT * arguments)
     return LLParserLimits(
         max_items_in_row=row,

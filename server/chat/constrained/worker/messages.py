@@ -1,4 +1,4 @@
-"""What a worker answers about a grammar, as JSON text."""
+"""Defines a worker's answers about a grammar and their JSON format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from server.errors import InvalidRequestError
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A grammar that compiles within its limits; `size` is the memory in bytes that it takes, the rest is Grammar's."""
+    """The answer about a grammar that stays within its limits.
+
+    size: the memory of the compiled grammar in bytes.
+
+    The other fields are properties of Grammar with the same names. `unenforced` contains only the messages.
+    """
 
     param: str
     lark: str
@@ -23,7 +28,7 @@ class Accepted:
 
     @classmethod
     def of(cls, grammar: Grammar, size: int) -> Accepted:
-        """Return the message about a grammar that takes `size` bytes."""
+        """Return the answer about a grammar whose compiled size is `size` bytes."""
         return cls(
             param=grammar.param,
             lark=grammar.lark,
@@ -37,7 +42,10 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The InvalidRequestError about a grammar."""
+    """The answer about a grammar that is invalid or exceeds a limit.
+
+    The fields are those of an InvalidRequestError.
+    """
 
     message: str
     param: str | None
@@ -45,18 +53,21 @@ class Refused:
 
     @classmethod
     def of(cls, error: InvalidRequestError) -> Refused:
-        """Return the message of `error`."""
+        """Return the answer that contains the fields of `error`."""
         return cls(str(error), error.param, error.code)
 
     @property
     def error(self) -> InvalidRequestError:
-        """The error, to be raised."""
+        """The InvalidRequestError with these fields."""
         return InvalidRequestError(self.message, self.param, self.code)
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A fault of the analysis itself; `trace` is for the log."""
+    """The answer after an unexpected error of the analysis.
+
+    trace: the end of the traceback, for the log.
+    """
 
     trace: str
 
@@ -72,7 +83,7 @@ def to_json(answer: Answer) -> bytes:
 
 
 def from_json(text: bytes) -> Answer:
-    """Return the answer that `to_json` has written."""
+    """Return the answer that `to_json` has converted to `text`."""
     name, fields = json.loads(text)
     if name == "Accepted":
         fields["unenforced"] = tuple(fields["unenforced"])
