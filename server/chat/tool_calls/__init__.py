@@ -1,1 +1,1 @@
-"""Tool calls in the model's own syntax: markers, literals and two parsers, with and without a grammar."""
+"""Parses and renders tool calls in the model's own syntax."""

@@ -10,18 +10,18 @@ _QUOTE_OR_BACKSLASH = {quote: re.compile(rf"[{quote}\\]") for quote in "\"'"}
 
 
 class BracketMatcher:
-    """Follows text from an opening bracket or quote to the end of what it opens.
+    """A scanner that follows text from an opening bracket or quote to its end.
 
-    `broken` is set by a closing bracket that does not match the innermost open one.
+    broken: whether a closing bracket did not match the innermost open bracket.
     """
 
     def __init__(self) -> None:
         self.broken = False
         self._closing: list[str] = []  # the closing brackets expected, innermost last
         self._opening = ""  # one or two quotes that may begin a string, an empty string or a triple-quoted string
-        self._quote = ""  # the quote, or three, that will close the open string
+        self._quote = ""  # the one or three quotes that will close the open string
         self._escaped = False  # the last character of the string was a backslash
-        self._quotes_read = 0  # of the closing quotes, the number directly before this position
+        self._quotes_read = 0  # number of closing quotes directly before this position
 
     @property
     def open(self) -> bool:
@@ -29,7 +29,10 @@ class BracketMatcher:
         return bool(self._closing or self._opening or self._quote)
 
     def start(self, symbol: str) -> None:
-        """Open a bracket or a string. A closing bracket is an error here and sets `broken`."""
+        """Open a bracket or a string.
+
+        A closing bracket is an error here and sets `broken`.
+        """
         if symbol in _CLOSING:
             self._closing.append(_CLOSING[symbol])
         elif symbol in ")]}":
@@ -38,7 +41,10 @@ class BracketMatcher:
             self._opening = symbol
 
     def read(self, text: str, at: int) -> int:
-        """Read `text` from `at` while something is open; return the position after that, at most the text's length."""
+        """Read `text` from `at` until nothing is open, and return the position reached.
+
+        Reading also stops at a closing bracket that does not match, and at the end of `text`.
+        """
         while at < len(text) and self.open and not self.broken:
             if self._opening:
                 at = self._read_opening(text, at)
@@ -49,7 +55,10 @@ class BracketMatcher:
         return at
 
     def _read_opening(self, text: str, at: int) -> int:
-        """Read one character after one or two quotes, which decides between "x", "" and a triple-quoted string."""
+        """Read the character after one or two opening quotes.
+
+        The character decides between "x", "" and a triple-quoted string.
+        """
         quote = self._opening[0]
         if text[at] != quote:
             self._quote = self._opening if len(self._opening) == 1 else ""

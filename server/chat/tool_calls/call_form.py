@@ -1,7 +1,7 @@
-"""The JSON form of calls for models whose vocabulary has no call markers.
+"""Finds out how a model without call markers in its vocabulary writes calls.
 
-The form is the one in which the model's chat template shows the calls of an assistant message, such as
-`<tool_call>{"name": ..., "arguments": {...}}</tool_call>`.
+The chat template shows the form of calls when it renders an assistant message that has calls. An example of the form:
+`<tool_call>{"name": ..., "arguments": {...}}</tool_call>`
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ Render = Callable[[list[dict[str, Any]]], str]
 
 @dataclass(frozen=True, slots=True)
 class CallForm:
-    """One call is `opening`, an object with the members "name" and `arguments`, and `closing`.
+    """The way in which a model without call markers writes calls.
 
-    `separator` is the text between two calls; None if an answer has only one.
+    A call is `opening`, then a JSON object with the function's name and its arguments, then `closing`.
+    arguments: name of the object's member that holds the arguments.
+    separator: the text between two calls; None if an answer has only one call.
     """
 
     opening: str = ""
@@ -28,25 +30,30 @@ class CallForm:
     separator: str | None = None
 
     def before_arguments(self, name: str) -> str:
-        """Return the text of a call of the function `name` up to its arguments."""
+        """Return the part of a call of the function `name` before the arguments."""
         return f'{self.opening}{{"name": {json.dumps(name, ensure_ascii=False)}, "{self.arguments}": '
 
     @property
     def after_arguments(self) -> str:
-        """The text of a call after its arguments."""
+        """The part of a call after the arguments."""
         return "}" + self.closing
 
     def written(self, calls: Sequence[tuple[str, str]]) -> str:
-        """Return the text of calls, each (name, arguments as JSON text)."""
+        """Return the text of calls.
+
+        calls: (name, JSON text of the arguments) of each call.
+        """
         separator = "\n" if self.separator is None else self.separator
         return separator.join(self.before_arguments(name) + text + self.after_arguments for name, text in calls)
 
 
 def call_form(render: Render, special: Sequence[str]) -> CallForm:
-    """Return the form of calls in the chats that `render` renders.
+    """Return the form in which a chat template shows calls.
 
-    Returns the form without opening and closing if `render` shows calls in a form of another kind, or with `special`
-    tokens. Passes on what `render` raises.
+    Returns the default form, a JSON object and nothing else, if the template does not show calls as JSON objects or if
+    it uses special tokens around them.
+    render: renders a chat with the template. Errors of `render` are passed on.
+    special: the text of each special token.
     """
     name, value = f"name{secrets.token_hex(8)}", f"value{secrets.token_hex(8)}"
     function = {"name": name, "arguments": {"key": value}}
@@ -67,7 +74,10 @@ def call_form(render: Render, special: Sequence[str]) -> CallForm:
 
 
 def _shown_calls(render: Render, calls: Sequence[Mapping[str, Any]]) -> str:
-    """Return how a template shows the calls of an assistant message; empty if it does not."""
+    """Return the text with which a template shows the calls of an assistant message.
+
+    Returns an empty string if the template does not show calls.
+    """
     mark = secrets.token_hex(16)
     question = {"role": "user", "content": "?"}
     before, _, after = render([question, {"role": "assistant", "content": mark}]).partition(mark)

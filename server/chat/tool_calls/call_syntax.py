@@ -1,6 +1,7 @@
-"""Parses and renders one tool call as LFM2 models write it, `name(city="Paris", days=3)`.
+"""Parses and renders tool calls such as `name(city="Paris", days=3)`.
 
-Also parses calls in JSON style. Knows neither which tools exist nor the markers around calls.
+LFM2 models write calls in this Python style. Calls in JSON style are parsed, too. Knows neither which tools exist nor
+the markers around calls.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ _PYTHON_CONSTANTS = {"true": "True", "false": "False", "null": "None"}
 
 @dataclass(frozen=True, slots=True)
 class CallExpression:
-    """A parsed call, before its name and arguments are checked against a tool; all values are JSON text."""
+    """A parsed call that has not been checked against a tool.
+
+    The arguments are JSON text.
+    """
 
     name: str
     positional: tuple[str, ...] = ()
@@ -37,7 +41,10 @@ class CallExpression:
 
 
 def parse_call(source: str) -> CallExpression:
-    """Parse a call in Python or JSON style. Raises ValueError if `source` is anything but one whole call."""
+    """Parse a call in Python or JSON style.
+
+    Raises ValueError if `source` is anything but one whole call.
+    """
     reader = LiteralReader(source)
     call = _call(reader)
     reader.expect_end()
@@ -45,7 +52,10 @@ def parse_call(source: str) -> CallExpression:
 
 
 def parse_nested_quotes(source: str) -> list[CallExpression] | None:
-    """Parse calls, in a list or not, in whose strings quotes are not escaped; return None unless one reading fits."""
+    """Parse calls whose strings contain unescaped quotes.
+
+    The calls may be enclosed in a list. Returns None if `source` cannot be parsed or if its meaning is ambiguous.
+    """
 
     def read(choices: QuoteChoices) -> list[CallExpression]:
         reader = LiteralReader(source, choices.end_of_string)
@@ -61,14 +71,15 @@ def parse_nested_quotes(source: str) -> list[CallExpression] | None:
 
 
 def render_call(name: str, arguments_json: str) -> str:
-    """Render a call in Python style, as models are trained to write it; numbers keep their spelling.
+    """Render a call in Python style, as models are trained to write it.
 
-    Arguments with names that cannot be written as `name=value` come last, as `**{"odd name": 1}`. Raises ValueError if
-    `arguments_json` is not a JSON object, contains NaN or an infinity, or is nested more than MAX_DEPTH levels deep.
+    Numbers keep their spelling. Arguments come last, as `**{"odd name": 1}`, if their names do not fit `name=value`.
+    Raises ValueError if `arguments_json` is not a JSON object, contains NaN or an infinity, or is nested more than
+    MAX_DEPTH levels deep.
     """
     arguments = _whole_object(arguments_json)
-    # The reader also accepts Python's literals, so check that it is JSON. Numbers stay text: Python refuses to convert
-    # integers of thousands of digits.
+    # The reader also accepts Python's literals, so check that the text is JSON. Numbers stay text, because Python
+    # refuses to convert integers with thousands of digits.
     json.loads(arguments_json, parse_int=str, parse_float=str)
     plain = {argument: value for argument, value in arguments.items() if ARGUMENT_NAME.fullmatch(argument)}
     odd = {argument: value for argument, value in arguments.items() if argument not in plain}
@@ -107,17 +118,19 @@ def _pythonic_call(reader: LiteralReader) -> CallExpression:
 
 
 def _add(keywords: dict[str, str], more: Mapping[str, str]) -> None:
-    """Add arguments to `keywords`. Raises ValueError if one is there already."""
+    """Add arguments to `keywords`.
+
+    Raises ValueError if an argument is already there.
+    """
     if not keywords.keys().isdisjoint(more):
         raise ValueError("an argument occurs twice")
     keywords.update(more)
 
 
 def _json_call(call: Mapping[str, str]) -> CallExpression:
-    """Return the call that the object `{"name": ..., "arguments": {...}}` stands for.
+    """Return the call that a JSON object with "name" and "arguments" describes.
 
-    The arguments may be called "parameters", and the object may be the "function" of another object, as in OpenAI's
-    format.
+    The arguments may be called "parameters". The object may be the "function" of another object, as in OpenAI's format.
     """
     if call.get("type", '"function"') != '"function"':
         raise ValueError('the type of a call must be "function"')
@@ -135,7 +148,7 @@ def _require_names(call: Mapping[str, str], names: set[str]) -> None:
 
 
 def _object_or_its_text(value: str) -> dict[str, str]:
-    """Parse an object that may be encoded as a string."""
+    """Parse an object, or a string that contains the text of an object."""
     return _whole_object(_string(value) if value.startswith('"') else value)
 
 

@@ -1,7 +1,7 @@
-"""Parses tool calls that a grammar enforces, and passes on their arguments while they are generated.
+"""Parses tool calls that a grammar enforces, while they are generated.
 
-A block of calls is `<|tool_call_start|>[name(argument=value, **{...}), ...]<|tool_call_end|>`; its values are JSON or
-one of True, False and None. The grammar rules out syntax errors, so the parser checks nothing. Text outside blocks is
+A block of calls is `<|tool_call_start|>[name(argument=value, **{...}), ...]<|tool_call_end|>`. A value is JSON text,
+True, False or None. The grammar rules out syntax errors, so the parser does not check for them. Text outside blocks is
 content. Knows neither tokens nor tools.
 """
 
@@ -28,7 +28,7 @@ class CallOpened:
 
 @dataclass(frozen=True, slots=True)
 class ArgumentsPiece:
-    """A piece of the JSON object with the arguments of the last call opened."""
+    """The next piece of the JSON object with the arguments of the last opened call."""
 
     text: str
 
@@ -46,32 +46,35 @@ class _State(Enum):
 
 
 class ConstrainedCallParser:
-    """Splits an answer into content and calls while it is generated."""
+    """A parser that splits an answer into content and calls while it is generated."""
 
     def __init__(self) -> None:
         self._splitter = MarkerSplitter()
         self._filter = MarkerFilter()
         self._in_block = False
         self._state = _State.NAME
-        self._word = ""  # the part read of a name, or of a value that may be a Python constant
-        self._depth = 0  # of open brackets in the value
+        self._word = ""  # the text read so far of a name, or of a value that may be a Python constant
+        self._depth = 0  # number of open brackets in the value
         self._escaped = False  # the last character of the string was a backslash
         self._in_rest = False  # inside the object after "**"
         self._separator = ""  # goes before the next argument
 
     def feed(self, text: str) -> list[ConstrainedPiece]:
-        """Return the content and the pieces of calls that are complete."""
+        """Return the content and the pieces of calls that `text` completes."""
         pieces: list[ConstrainedPiece] = []
         for part in self._splitter.feed(text):
             pieces += self._part(part)
         return _joined(pieces)
 
     def finish(self) -> list[ConstrainedPiece]:
-        """Return the text held back, because nothing follows."""
+        """Return the text held back, at the end of the answer."""
         return _joined([*self._part(self._splitter.finish()), self._filter.flush()])
 
     def _part(self, part: str) -> list[ConstrainedPiece]:
-        """Process a marker or the text between two markers; a marker inside a string is text."""
+        """Process a marker or the text between two markers.
+
+        A marker inside a string is text.
+        """
         quoted = self._in_block and self._state is _State.STRING
         if part in (CALL_START, CALL_END) and not quoted:
             self._in_block, self._state, self._word = part == CALL_START, _State.NAME, ""
@@ -79,7 +82,10 @@ class ConstrainedCallParser:
         return self._block(part) if self._in_block else [self._filter.feed(part)]
 
     def _block(self, text: str) -> list[ConstrainedPiece]:
-        """Process text inside a block. Each state's method returns the position it read to, and pieces."""
+        """Process text inside a block.
+
+        The method for each state returns the position that it reached and the pieces that it found.
+        """
         pieces: list[ConstrainedPiece] = []
         at = 0
         while at < len(text):
@@ -104,7 +110,7 @@ class ConstrainedCallParser:
         return at + len(before) + 1, [self._filter.flush(), CallOpened(name), ArgumentsPiece("{")]
 
     def _argument(self, text: str, at: int) -> tuple[int, list[ConstrainedPiece]]:
-        """Read one character of what precedes a value, or the end of the call."""
+        """Read one character of an argument's name, or the end of the call."""
         symbol = text[at]
         self._word += symbol
         word = self._word.strip(" \t\n,")
@@ -134,7 +140,7 @@ class ConstrainedCallParser:
             self._depth += 1
         elif symbol == '"':
             self._state = _State.STRING
-        if self._in_rest and self._depth == 0:  # the members of this object are arguments, its bracket is dropped
+        if self._in_rest and self._depth == 0:  # the members of this object are arguments, so its bracket is dropped
             pieces = self._value_pieces(plain)
             self._in_rest, self._state = False, _State.ARGUMENT
         else:
@@ -172,7 +178,10 @@ class ConstrainedCallParser:
         return found.end(), self._value_pieces(text[at : found.end()])
 
     def _value_pieces(self, text: str) -> list[ConstrainedPiece]:
-        """Return text of a value; the first member of the object after "**" gets a separator before it."""
+        """Return the pieces for the text of a value.
+
+        The first member of the object after "**" gets a separator before it.
+        """
         if self._in_rest and self._separator:
             text = text.lstrip()
             if text:
@@ -181,10 +190,10 @@ class ConstrainedCallParser:
 
 
 class TextOrCallsParser:
-    """Parses an answer that is text in a required form or, if `may_call`, calls instead of it.
+    """A parser of answers that are either text in a required form or calls.
 
-    The answer is calls if it starts with CALL_START. Otherwise all of it is text, including anything that looks like a
-    marker.
+    may_call: whether the answer may be calls.
+    The answer is calls if it starts with CALL_START. Otherwise the whole answer is text, even if it looks like markers.
     """
 
     def __init__(self, may_call: bool) -> None:
@@ -194,7 +203,7 @@ class TextOrCallsParser:
         self._is_calls = False
 
     def feed(self, text: str) -> list[ConstrainedPiece]:
-        """Return the content and the pieces of calls that are complete."""
+        """Return the content and the pieces of calls that `text` completes."""
         if self._is_text:
             return [text] if text else []
         if self._is_calls:
@@ -208,7 +217,7 @@ class TextOrCallsParser:
         return self.feed(start)
 
     def finish(self) -> list[ConstrainedPiece]:
-        """Return the text held back, because nothing follows."""
+        """Return the text held back, at the end of the answer."""
         return self._calls.finish() if self._is_calls else [self._start]
 
 

@@ -1,6 +1,6 @@
-"""Parses tool calls that no grammar enforces, from text that arrives in pieces of any size.
+"""Parses tool calls that no grammar enforces, from text that arrives in pieces.
 
-Text that is not a valid call of a given tool is content. Knows neither tokens nor JSON schemas.
+Text that is not a valid call of one of the tools is content. Knows neither tokens nor JSON schemas.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from server.chat.tool_calls.xml_calls import XmlSplitter, parse_xml_call
 
 @dataclass(frozen=True, slots=True)
 class ToolSignature:
-    """A tool's `name` and the names of its parameters in the schema's order, `properties`."""
+    """A tool's name and the names of its parameters, in the schema's order."""
 
     name: str
     properties: tuple[str, ...]
@@ -28,7 +28,7 @@ class ToolSignature:
 
 @dataclass(frozen=True, slots=True)
 class ParsedCall:
-    """A call of a given tool; `arguments` is the text of a JSON object."""
+    """A call of one of the tools; `arguments` is the text of a JSON object."""
 
     name: str
     arguments: str
@@ -38,7 +38,10 @@ FreePiece = str | ParsedCall
 
 
 class FreeCallParser:
-    """Splits an answer into content and calls. Never raises; its work is linear in the length of the text."""
+    """A parser that splits an answer into content and calls.
+
+    Never raises. Parsing takes time linear in the length of the text.
+    """
 
     def __init__(self, tools: Sequence[ToolSignature]) -> None:
         self._tools = _Tools(tools)
@@ -49,11 +52,14 @@ class FreeCallParser:
         self._space: str | None = None  # the whitespace after a call in XML style, if no text has followed
 
     def feed(self, text: str) -> list[FreePiece]:
-        """Return the content, and each call once it is complete; text that may start a marker is held back."""
+        """Return the content and the calls that `text` completes.
+
+        Holds back text that may be the start of a marker.
+        """
         return _joined(self._without_markers(chain.from_iterable(map(self._read, self._splitter.feed(text)))))
 
     def finish(self) -> list[FreePiece]:
-        """Return what is left at the end of the answer; an incomplete call is content."""
+        """Return the rest of the answer; a call that is incomplete is content."""
         rest = [*self._read(self._splitter.finish()), self._xml.finish(), *self._end_block(complete=False)]
         return _joined([*self._without_markers(rest), self._filter.flush()])
 
@@ -68,7 +74,10 @@ class FreeCallParser:
         return list(self._xml_calls(part)) if self._tools else [part]
 
     def _xml_calls(self, part: str) -> Iterator[FreePiece]:
-        """Yield calls in XML style and the text around them; whitespace after a call is dropped unless text follows."""
+        """Yield XML-style calls and the text around them.
+
+        Whitespace after a call is dropped unless text follows the whitespace.
+        """
         for text, is_element in self._xml.feed(part):
             call = self._tools.resolve(text, parse_xml_call) if is_element else None
             if call is not None:
@@ -81,7 +90,10 @@ class FreeCallParser:
                 self._space += text
 
     def _start_block(self) -> list[FreePiece]:
-        """Start a block. A second start marker is ignored between calls; inside a call it starts a new block."""
+        """Start a block.
+
+        In a block, a start marker between calls is ignored, and a start marker inside a call starts a new block.
+        """
         if not self._tools or (self._block and not self._block.in_item):
             return []
         rest = self._end_block(complete=False)
@@ -93,7 +105,7 @@ class FreeCallParser:
         return block.end(complete) if block else []
 
     def _without_markers(self, pieces: Iterable[FreePiece]) -> Iterator[FreePiece]:
-        """Filter markers out of the content."""
+        """Yield the pieces, with markers removed from the content."""
         for piece in pieces:
             if isinstance(piece, str):
                 yield self._filter.feed(piece)
@@ -114,7 +126,7 @@ def _joined(pieces: Iterable[FreePiece]) -> list[FreePiece]:
 class _Tools:
     """The tools that may be called.
 
-    An unknown name is taken for that of a tool if exactly one tool has the same name apart from "-", "." and "_".
+    An unknown name stands for a tool if it equals exactly one tool's name apart from "-", "." and "_".
     """
 
     _UNIFIED = str.maketrans("-.", "__")
@@ -136,9 +148,9 @@ class _Tools:
             return None
 
     def resolve_whole(self, source: str) -> list[ParsedCall]:
-        """Parse a block as calls in XML style, or as calls in whose strings quotes are not escaped.
+        """Parse a block as XML-style calls or as calls with unescaped quotes in strings.
 
-        Returns no calls if that does not explain all of it.
+        Returns an empty list unless the whole block consists of such calls.
         """
         splitter = XmlSplitter()
         pieces = [piece for piece in (*splitter.feed(source), (splitter.finish(), False)) if piece[0].strip()]
@@ -165,11 +177,12 @@ class _Tools:
 
 
 class _Block:
-    """The text between two markers: items separated by commas or line breaks, in a list or not.
+    """The text between two markers, divided into items.
 
-    An item is a call, which ends with its ")" (Python style) or "}" (JSON style), or any other text up to a comma, the
-    end of the list or, outside lists, the end of the line. Calls are returned once they are complete, until an item
-    turns out not to be a call. Later items are kept, and `end` returns them.
+    Items are separated by commas or line breaks and may be enclosed in a list. An item is a call or other text. A call
+    ends with its ")" (Python style) or "}" (JSON style). Other text ends at a comma, at the end of the list or, outside
+    lists, at the end of the line. Complete calls are returned at once until an item is not a call. The items from there
+    on are kept, and `end` returns them.
     """
 
     _PLAIN = re.compile(r"[^()\[\]{}\"',\n]+")
@@ -178,7 +191,7 @@ class _Block:
         self._tools = tools
         self._returned_call = False
         self._source: list[str] = []  # the text after the last call returned
-        self._pending: list[FreePiece] = []  # the complete items in it
+        self._pending: list[FreePiece] = []  # the complete items in `_source`
         self._brackets = BracketMatcher()
         self._in_list = False
         self._item: int | None = None  # index in `_source` at which the current item starts
@@ -191,7 +204,7 @@ class _Block:
         return self._item is not None
 
     def feed(self, text: str) -> list[FreePiece]:
-        """Process text and return the calls that are complete, unless an earlier item is not a call."""
+        """Process text; return the calls that it completes until an item is not a call."""
         calls: list[FreePiece] = []
         at = 0
         while at < len(text):
@@ -213,10 +226,10 @@ class _Block:
         return calls
 
     def end(self, complete: bool) -> list[FreePiece]:
-        """Return what `feed` has not returned: the remaining items or, if the block is invalid, its text.
+        """Return the remaining items or, if the block is invalid, its remaining text.
 
-        A block is invalid if it has no end marker (is not `complete`), if its brackets do not match, or if it contains
-        no call.
+        complete: whether the block has an end marker. A block is invalid if it has none, if its brackets do not match,
+            or if it contains no call.
         """
         source = "".join(self._source)
         is_closed = not (self._in_list or self._brackets.open or self._brackets.broken)
@@ -253,7 +266,7 @@ class _Block:
             self._read_bracket_or_quote(symbol)
 
     def _read_bracket_or_quote(self, symbol: str) -> None:
-        """Open a bracket or string in an item; decides whether the item looks like a call."""
+        """Open a bracket or string in an item; note whether the item looks like a call."""
         if self._item is None:
             self._item = len(self._source)
             self._is_call = symbol == "{"
@@ -265,12 +278,12 @@ class _Block:
         self._brackets.start(symbol)
 
     def _read_separator(self, text: str) -> None:
-        """Keep text between items, in case the block turns out to be text; drop it directly after a returned call."""
+        """Keep the text between two items, except directly after a returned call."""
         if self._source or not self._returned_call:
             self._source.append(text)
 
     def _end_item(self) -> list[FreePiece]:
-        """End the current item. Return it if it is a call and all earlier items were calls."""
+        """End the current item; return it if it and all earlier items are calls."""
         if self._item is None:
             return []
         source = "".join(self._source[self._item :]).strip()

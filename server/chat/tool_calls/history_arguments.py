@@ -1,4 +1,7 @@
-"""Reads the arguments of calls in the history, which may be absent or cut off by a token limit."""
+"""Reads the arguments of calls in the history of a chat.
+
+The arguments may be absent, or cut off by a token limit.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ _TOKEN = re.compile(
 )
 _CUT_STRING = re.compile(r'\s*("(?:[^"\\]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+)(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z')
 _CUT_NUMBER = r"-?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]*)?)?"
-_CUT_MEMBER = re.compile(  # what may follow the last complete value: a comma, a key, the beginning of a value
+_CUT_MEMBER = re.compile(  # text that may follow the last complete value: a comma, a key, the beginning of a value
     r'\s*,?\s*(?:"(?:[^"\\]|\\.)*+(?:\\|"\s*(?::\s*)?)?)?'
     rf"(?:{_CUT_NUMBER}|t(?:ru?)?|f(?:a(?:ls?)?)?|n(?:ul?)?)\Z",
     re.DOTALL,
@@ -23,8 +26,9 @@ _CLOSING = {"{": "}", "[": "]"}
 def arguments_object(text: str) -> str:
     """Return the arguments of a call as the text of a JSON object.
 
-    Blank text and `null` are an object without members. The beginning of an object is closed after its last complete
-    value; a string that is cut is kept as far as it goes. Raises ValueError if `text` is anything else.
+    Blank text and `null` become an empty object. An object that is cut off is closed after its last complete value. If
+    it is cut off inside a string, the existing part of the string is kept. Raises ValueError if `text` is neither an
+    object nor the beginning of one.
     """
     if text.strip() in ("", "null"):
         return "{}"
@@ -36,9 +40,13 @@ def arguments_object(text: str) -> str:
 
 
 def _closed(text: str) -> str:
-    """Close the brackets of an object that is cut. The result is JSON only if `text` is the beginning of JSON."""
+    """Close the brackets of an object that is cut off.
+
+    The result is JSON only if `text` is the beginning of JSON. Raises ValueError if `text` cannot be the beginning of
+    an object.
+    """
     closing: list[str] = []
-    end, brackets = 0, ""  # the longest beginning that needs only brackets to be JSON, and these brackets
+    end, brackets = 0, ""  # the end of the longest prefix that needs only brackets to be JSON, and these brackets
     at = 0
     expects_key = False
     while token := _TOKEN.match(text, at):
@@ -61,7 +69,7 @@ def _closed(text: str) -> str:
 
 def _is_json(text: str) -> bool:
     try:
-        # Numbers stay text: Python refuses to convert integers of thousands of digits.
+        # Numbers stay text, because Python refuses to convert integers with thousands of digits.
         json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return False

@@ -1,6 +1,6 @@
-"""Converts JSON and Python literals to JSON text, without evaluating them; numbers keep their spelling.
+"""Converts JSON and Python literals to JSON text without evaluating them.
 
-Knows neither calls nor markers.
+Numbers keep their spelling. Knows neither calls nor markers.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _ESCAPED_CHARACTERS = dict(zip("\\'\"abfnrtv", "\\'\"\a\b\f\n\r\t\v", strict=Tru
 def string_text(value: str) -> str:
     """Return a string as JSON text that can be encoded in UTF-8.
 
-    A pair of surrogates becomes the character it stands for, a single surrogate becomes U+FFFD.
+    A pair of surrogates becomes the character that it encodes. A single surrogate becomes U+FFFD.
     """
     try:
         value.encode()
@@ -54,14 +54,19 @@ def string_text(value: str) -> str:
 
 
 def object_text(members: Mapping[str, str]) -> str:
-    """Return the text of a JSON object; `members` maps names to the JSON text of their values."""
+    """Return the text of a JSON object.
+
+    members: the JSON text of each value, by name.
+    """
     return "{" + ", ".join(f"{string_text(name)}: {value}" for name, value in members.items()) + "}"
 
 
 class LiteralReader:
-    """Parses a text from left to right, skipping whitespace. Its methods raise ValueError for a syntax error.
+    """A parser that reads a text from left to right and skips whitespace.
 
-    `end_of_string` finds the quote that ends the string which starts at a position, if not the next quote does.
+    Its methods raise ValueError if the syntax is wrong.
+    end_of_string: returns the position of the quote that ends a string. Its arguments are the text, the position at
+        which the string starts, and the quote. If it is None, the next unescaped quote ends the string.
     """
 
     def __init__(self, text: str, end_of_string: Callable[[str, int, str], int] | None = None) -> None:
@@ -84,25 +89,25 @@ class LiteralReader:
         return self._text.startswith(symbol, self._at)
 
     def accept(self, symbol: str) -> bool:
-        """Consume `symbol` if it comes next; return whether it did."""
+        """Consume `symbol` if it comes next; return whether it was consumed."""
         if not self.is_next(symbol):
             return False
         self._at += len(symbol)
         return True
 
     def expect(self, symbol: str) -> None:
-        """Consume `symbol`, which must come next."""
+        """Consume `symbol`, or raise ValueError if it does not come next."""
         if not self.accept(symbol):
             raise self.error(f"expected {symbol!r}")
 
     def expect_end(self) -> None:
-        """Check that only whitespace is left."""
+        """Raise ValueError if anything but whitespace is left."""
         self._skip_space()
         if self._at < len(self._text):
             raise self.error("expected the end of the text")
 
     def error(self, message: str) -> ValueError:
-        """Return an error at this position."""
+        """Return an error that names the current position."""
         return ValueError(f"{message} at character {self._at}")
 
     def value(self) -> str:
@@ -124,7 +129,10 @@ class LiteralReader:
         return _CONSTANTS[word.group()]
 
     def members(self) -> dict[str, str]:
-        """Consume an object and return the JSON text of each value by name; the last of equal names counts."""
+        """Consume an object and return the JSON text of each value by name.
+
+        If a name occurs more than once, its last value counts.
+        """
         self.expect("{")
         self._enter()
         members: dict[str, str] = {}
@@ -134,7 +142,7 @@ class LiteralReader:
         return members
 
     def _rest_of_members(self, members: dict[str, str], key: str) -> None:
-        """Consume an object from the colon after its `key` on, and add its members."""
+        """Consume the part of an object after its first `key`, and add its members."""
         self.expect(":")
         members[key] = self.value()
         while self.accept(","):
@@ -146,7 +154,10 @@ class LiteralReader:
         self.expect("}")
 
     def _object_or_set(self) -> str:
-        """Consume what follows "{": an object if its first value is a key, otherwise a set."""
+        """Consume the part of an object or set after its "{", and return JSON text.
+
+        The literal is an object if a colon follows its first value, otherwise a set.
+        """
         if self.accept("}"):
             return "{}"
         self._enter()
@@ -165,7 +176,10 @@ class LiteralReader:
         return "[" + ", ".join(items) + "]"
 
     def _items(self, closing: str) -> tuple[list[str], bool]:
-        """Consume values up to `closing`; return them and whether parentheses around them would make a tuple."""
+        """Consume values up to `closing`.
+
+        Returns the values, and whether parentheses around them would make a tuple.
+        """
         self._enter()
         items: list[str] = []
         comma = False
@@ -179,7 +193,10 @@ class LiteralReader:
         return items, comma or len(items) != 1
 
     def _string(self) -> str | None:
-        """Consume adjacent string literals and return their joined value, or None if none comes next."""
+        """Consume adjacent string literals and return their joined value.
+
+        Returns None if no string literal comes next.
+        """
         parts: list[str] = []
         while opening := self.match(_OPENING):
             prefix, quote = opening.groups()
@@ -206,7 +223,7 @@ class LiteralReader:
 
 
 def _key(value: str) -> str:
-    """Return the name that a literal stands for as an object's key, in the spelling of json.dumps."""
+    """Return the key of a JSON object for a literal, as json.dumps would write it."""
     if value[0] in "[{":
         raise ValueError("an object or array cannot be a key")
     if value[0] == '"':
@@ -216,7 +233,10 @@ def _key(value: str) -> str:
 
 
 def _number_text(number: re.Match[str]) -> str:
-    """Return a number as JSON, without leading zeros. Raises ValueError if it is too large for a float."""
+    """Return a number as JSON text, without leading zeros.
+
+    Raises ValueError if the number is too large for a float.
+    """
     sign = "-" if number["sign"] == "-" else ""
     if number["radix"]:
         return f"{sign}{int(number['radix'].replace('_', ''), 0)}"
@@ -231,19 +251,22 @@ def _number_text(number: re.Match[str]) -> str:
 
 
 def _string_value(prefix: str, quote: str, body: str) -> str:
-    """Return the value of a string literal; double-quoted strings with valid JSON escapes are read as JSON."""
+    """Return the value of a string literal.
+
+    A double-quoted string is parsed as JSON if its escapes are valid in JSON. Otherwise Python's escapes apply.
+    """
     if "\\" not in body or prefix in ("r", "R"):
         return body
     if quote == '"' and not prefix:
         try:
-            return str(json.loads(f'"{body}"', strict=False))  # line breaks need no escape
+            return str(json.loads(f'"{body}"', strict=False))  # allow line breaks that are not escaped
         except ValueError:
-            pass  # not JSON, so the escapes are read as Python's
+            pass  # not valid in JSON, so Python's escapes apply
     return _ESCAPE.sub(_escaped_character, body)
 
 
 def _escaped_character(escape: re.Match[str]) -> str:
-    """Return what one of Python's escape sequences stands for."""
+    """Return the character that a Python escape sequence stands for."""
     kind, code = escape.lastgroup, escape[escape.lastgroup or 0]
     if kind == "octal":
         return chr(int(code, 8))

@@ -1,4 +1,4 @@
-"""Finds the markers around tool calls in text that arrives in pieces, and removes markers from content."""
+"""Finds and removes call markers in text that arrives in pieces."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ _LONGEST = max(map(len, _MARKERS))
 
 
 class MarkerSplitter:
-    """Splits text at markers, which may extend over several pieces."""
+    """A splitter that divides text at markers, which may span several pieces."""
 
     def __init__(self) -> None:
         self._held = ""
 
     def feed(self, text: str) -> list[str]:
-        """Return text and markers, alternating; holds back an end of `text` that may be the start of a marker."""
+        """Return texts and markers in turn, starting and ending with a text.
+
+        Holds back the end of `text` if it may be the start of a marker.
+        """
         *certain, last = _MARKER.split(self._held + text)
-        # A marker contains only one "<".
+        # A marker contains only one "<", at its start.
         start = last.rfind("<", -_LONGEST)
         if start < 0 or not _is_marker_prefix(last[start:]):
             start = len(last)
@@ -30,31 +33,36 @@ class MarkerSplitter:
         return [*certain, last[:start]]
 
     def finish(self) -> str:
-        """Return the text held back, because nothing follows."""
+        """Return the text held back, at the end of the answer."""
         held, self._held = self._held, ""
         return held
 
 
 @dataclass(slots=True)
 class _PartialMarker:
-    """A proper prefix of a marker: `sent` was returned as content already, `held` is held back."""
+    """A proper prefix of a marker, found in the content.
+
+    sent: the part of the prefix that was already returned as content.
+    held: the part of the prefix that is held back.
+    """
 
     sent: str
     held: str
 
 
 class MarkerFilter:
-    """Removes markers from content, including those formed when text between two pieces of content is removed.
+    """A filter that removes markers from content.
 
-    Removing the inner marker from `<|tool_<|tool_call_end|>call_end|>` forms another one. The filter therefore keeps a
-    stack of partial markers: the text that follows may complete the last one, whose removal exposes the one below.
+    The filter also removes a marker that forms when the text inside it is removed. For example, removing the inner
+    marker from `<|tool_<|tool_call_end|>call_end|>` forms another marker. The filter therefore keeps a stack of partial
+    markers. The next text may complete the top one. Removing that marker exposes the partial marker below it.
     """
 
     def __init__(self) -> None:
         self._partial: list[_PartialMarker] = []
 
     def feed(self, text: str) -> str:
-        """Return the content up to where a marker may have started."""
+        """Add text and return the content that cannot be part of a marker."""
         first, *others = text.split("<")
         certain = [self._continue(first)]
         for other in others:
@@ -63,7 +71,7 @@ class MarkerFilter:
         return "".join(certain)
 
     def flush(self) -> str:
-        """Return the content held back, because a call or the end of the answer follows.
+        """Return the content held back, before a call or at the end of the answer.
 
         If later content completes a marker whose prefix was returned here, only the rest of the marker is removed.
         """
@@ -74,7 +82,7 @@ class MarkerFilter:
         return "".join(reversed(held))
 
     def _continue(self, text: str) -> str:
-        """Filter text that contains no further "<"."""
+        """Filter text that does not contain another "<"."""
         at = 0
         while self._partial and at < len(text):
             last = self._partial[-1]

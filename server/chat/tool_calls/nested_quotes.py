@@ -1,9 +1,11 @@
-"""Reads calls whose strings contain their own quote without a backslash, `say(text="He said "hi" to me")`.
+"""Parses calls whose strings contain unescaped quotes.
 
-Every quote may be the end of its string. A text is read if only one reading is a list of calls, or if only one of the
-readings is plausible. The quotes inside a string, apart from apostrophes, must enclose words, `a "word" b`, because
-`'a' + 'b'` is no string. A single one, `5" wide`, is implausible, and so is a string that contains what looks like the
-end of one argument and the beginning of the next.
+An example is `say(text="He said "hi" to me")`. Every quote may be the end of its string, so a text can have several
+readings. A text is parsed if exactly one reading is a list of calls, or if exactly one of these readings is plausible.
+
+Quotes inside a string, apart from apostrophes, must enclose words, as in `a "word" b`. So `'a' + 'b'` is not a string.
+A reading is implausible if a string contains a single inner quote, as in `5" wide`, or text that looks like the end of
+one argument and the beginning of the next.
 """
 
 from __future__ import annotations
@@ -14,27 +16,34 @@ from itertools import islice
 from typing import TypeVar
 
 MAX_READINGS = 32
-"""The readings of one text that are tried. Each takes time linear in the length of the text."""
+"""The most readings to try; each takes time linear in the length of the text."""
 
 MAX_CHARACTERS = 10_000
 
 T = TypeVar("T")
 _POSSIBLE_END = {quote: re.compile(rf"\\.|(?P<end>{quote}(?=\s*(?:[,)\]}}:]|\Z)))", re.DOTALL) for quote in "\"'"}
 _NEXT_ARGUMENT = {quote: re.compile(rf"{quote}\s*,\s*(?:{quote}|[\w.-]+\s*=)") for quote in "\"'"}
-# Escaped quotes and apostrophes.
+# Matches escaped quotes and apostrophes.
 _NEEDS_NO_PARTNER = {quote: re.compile(rf"\\.|(?<=\w){quote}(?=\w)", re.DOTALL) for quote in "\"'"}
 
 
 class QuoteChoices:
-    """Chooses the quotes that end strings, differently in each reading: depth first, the nearest quotes first."""
+    """A choice of the quotes that end strings, which is different in each reading.
+
+    Readings come in depth-first order, with the nearest quotes first.
+    plausible: whether the current reading is plausible.
+    """
 
     def __init__(self) -> None:
-        self._skipped: list[int] = []  # for each string, how many possible ends to pass over
+        self._skipped: list[int] = []  # for each string, how many possible ends to skip
         self._has_more: list[bool] = []  # for each string of the current reading, whether there are further ends
         self.plausible = True
 
     def end_of_string(self, text: str, start: int, quote: str) -> int:
-        """Return the position of the quote that ends the string which starts at `start`. Raises ValueError."""
+        """Return the position of the quote that ends the string starting at `start`.
+
+        Raises ValueError if no quote can end the string, or if the quotes inside the string do not enclose words.
+        """
         place = len(self._has_more)
         if place == len(self._skipped):
             self._skipped.append(0)
@@ -52,7 +61,7 @@ class QuoteChoices:
         return end
 
     def next(self) -> bool:
-        """Go on to the next reading; return False if there is none."""
+        """Go on to the next reading; return False if there is no other reading."""
         del self._skipped[len(self._has_more) :]
         while self._skipped and not self._has_more[len(self._skipped) - 1]:
             self._skipped.pop()
@@ -63,15 +72,19 @@ class QuoteChoices:
 
 
 def _encloses_words(parts: list[str]) -> bool:
-    """Return whether the quotes between `parts` open before and close after every second part."""
+    """Return whether the quotes between `parts` enclose every second part.
+
+    parts: the pieces of a string that is split at its inner quotes.
+    """
     before = all(not part or part[-1] in " \n\t([{=" for part in parts[:-1:2])
     return len(parts) % 2 == 1 and before and all(part and part == part.strip() for part in parts[1::2])
 
 
 def only_reading(read: Callable[[QuoteChoices], T]) -> T | None:
-    """Return the only result of `read`, or the only plausible one; None if there is no such result.
+    """Return the only result of `read`, or else the only plausible result.
 
-    `read` raises ValueError if a reading fails.
+    read: parses the text with the given choice of quotes, and raises ValueError if that fails.
+    Returns None if there is no such result, or if there are more than MAX_READINGS readings.
     """
     choices = QuoteChoices()
     results: list[T] = []

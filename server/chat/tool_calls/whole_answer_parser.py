@@ -1,4 +1,7 @@
-"""Parses the calls of models without call markers: an answer is calls if all of it is JSON calls."""
+"""Parses the answers of models without call markers.
+
+An answer is calls only if all of it consists of calls in JSON.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ from server.chat.tool_calls.free_parser import FreeCallParser, FreePiece, Parsed
 
 
 class WholeAnswerParser:
-    """Splits an answer into content and calls. An answer that begins like JSON is held back until its end."""
+    """A parser that splits an answer into content and calls.
+
+    An answer that begins like JSON is held back until its end.
+    """
 
     def __init__(self, tools: Sequence[ToolSignature]) -> None:
         self._tools = tools
@@ -19,7 +25,7 @@ class WholeAnswerParser:
         self._is_json = False
 
     def feed(self, text: str) -> list[FreePiece]:
-        """Return the content, and each call that is complete."""
+        """Return the content and the calls that `text` completes."""
         if self._is_text:
             return self._text.feed(text)
         self._held.append(text)
@@ -32,7 +38,7 @@ class WholeAnswerParser:
         return self._text.feed("".join(self._held))
 
     def finish(self) -> list[FreePiece]:
-        """Return the calls or the text held back, because nothing follows."""
+        """Return the calls or the text held back, at the end of the answer."""
         if self._is_text:
             return self._text.finish()
         answer = "".join(self._held)

@@ -1,7 +1,8 @@
-"""Finds calls in XML style in text that arrives in pieces; some models write them in place of their own style.
+"""Finds XML-style calls in text that arrives in pieces.
 
-The forms are `<tool_call>CALL</tool_call>`, where CALL is a call in any other style, `<function=name>{JSON}</function>`
-and `<function=name><parameter=key>value</parameter>...</function>`, with or without `<tool_call>` around it.
+Some models write such calls instead of calls in their own style. There are three forms: `<tool_call>CALL</tool_call>`,
+with a CALL in any other style; `<function=name>{JSON}</function>`; and
+`<function=name><parameter=key>value</parameter>...</function>`. The last two may also be enclosed in `<tool_call>`.
 """
 
 from __future__ import annotations
@@ -21,16 +22,19 @@ _PARAMETER = re.compile(r"<parameter=([^>]+)>(.*?)</parameter>", re.DOTALL)
 
 
 class XmlSplitter:
-    """Divides text into XML-style elements, complete from opening to closing tag, and other text."""
+    """A splitter that divides text into XML-style elements and other text.
+
+    Each element is complete, from its opening tag to its closing tag.
+    """
 
     def __init__(self) -> None:
-        self._held = ""  # the beginning of a tag
+        self._held = ""  # a possible beginning of a tag
         self._element: list[str] = []  # the text since an opening tag
-        self._closing = ""  # the closing tag that is awaited
-        self._tail = ""  # the end of the element, long enough for the beginning of its closing tag
+        self._closing = ""  # the closing tag that ends the element
+        self._tail = ""  # the last characters of the element, which may be the start of its closing tag
 
     def feed(self, text: str) -> list[tuple[str, bool]]:
-        """Return pieces of text in order, each with whether it is an element."""
+        """Return (piece of text, whether the piece is an element) pairs in order."""
         pieces: list[tuple[str, bool]] = []
         text, self._held = self._held + text, ""
         while text:
@@ -38,7 +42,10 @@ class XmlSplitter:
         return pieces
 
     def finish(self) -> str:
-        """Return the text held back, because nothing follows: an element without an end is text."""
+        """Return the text held back, at the end of the answer.
+
+        An element without a closing tag is text.
+        """
         rest = self._held + "".join(self._element)
         self._held, self._element, self._closing, self._tail = "", [], "", ""
         return rest
@@ -70,7 +77,10 @@ class XmlSplitter:
 
 
 def parse_xml_call(element: str) -> CallExpression:
-    """Parse an element of XmlSplitter as a call. Raises ValueError if it is none."""
+    """Parse an XML-style element as a call.
+
+    Raises ValueError if the element is not a call.
+    """
     inner = element.removeprefix("<tool_call>").removesuffix("</tool_call>").strip()
     function = _FUNCTION.fullmatch(inner)
     if function is None:
@@ -87,7 +97,10 @@ def parse_xml_call(element: str) -> CallExpression:
 
 
 def _value(text: str) -> str:
-    """Return the value of a parameter as JSON text; text that is no JSON is a string."""
+    """Return the value of a parameter as JSON text.
+
+    Text that is not JSON is a string.
+    """
     text = text.removeprefix("\n").removesuffix("\n")
     try:
         json.loads(text, parse_int=str, parse_float=str)
