@@ -1,1 +1,1 @@
-"""Turns generated tokens into deltas: text, reasoning, tool calls and log-probabilities."""
+"""Turns generated tokens into deltas of text, reasoning and tool calls."""

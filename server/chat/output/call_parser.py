@@ -11,7 +11,13 @@ CallParser = FreeCallParser | WholeAnswerParser | ConstrainedCallParser | TextOr
 
 
 def call_parser(request: ChatRequest, *, constrained: bool, has_marker: bool) -> CallParser:
-    """Return the parser that passes constrained calls on while they are generated, and free calls once complete."""
+    """Return the parser for an answer to `request`.
+
+    If a grammar enforces calls, the parser passes calls on while they are generated. Otherwise it passes on complete
+    calls.
+    constrained: whether a grammar constrains the answer.
+    has_marker: whether the model's vocabulary has call markers.
+    """
     tools = request.calling.tools
     signatures = tuple(ToolSignature(tool.name, tool.properties) for tool in tools)
     if not has_marker and tools:

@@ -1,6 +1,7 @@
-"""Turns the tokens of one choice of a chat into deltas: reasoning, content, tool calls, log-probabilities and the end.
+"""Turns the tokens of one choice of a chat into deltas.
 
-Knows no wire format; streamed and whole responses are made from the same deltas.
+The deltas contain reasoning, content, tool calls, log-probabilities and the end of the choice. Knows no wire format:
+streamed and complete responses are made from the same deltas.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ VISIBLE = frozenset((CALL_START, CALL_END, THINK_START, THINK_END))
 
 
 class ChatChoice:
-    """One choice in progress, fed with the events of its sequence in order.
+    """One choice of a chat, fed with the events of its sequence in order.
 
-    `ended` is set by the last event or a stop string; the choice then takes no more events. `call_parser` finds the
-    calls in the answer. Without `parallel_calls`, the answer ends before a second call. `reasoning` is None for a model
-    that does not think. The special tokens in `visible` are part of the text.
+    call_parser: finds the calls in the answer.
+    reasoning: separates thoughts from the answer; None if the model does not think.
+    visible: the special tokens that are part of the text.
+    parallel_calls: whether the answer may contain several calls. If False, the answer ends before a second call.
+    ended: set by the last event or by a stop string. The choice then accepts no more events.
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class ChatChoice:
         self.ended = False
 
     def feed(self, event: StreamEvent) -> Iterator[Delta]:
-        """Yield the deltas, if any, that are certain after `event`."""
+        """Yield the deltas that `event` completes, if any."""
         if isinstance(event, PromptProgress):
             yield Delta(progress=event)
             return
@@ -93,7 +96,7 @@ class ChatChoice:
             yield Delta(logprobs=self._logprobs.take(), end=self._reason(event.finish))
 
     def _split(self, text: str, last: bool) -> tuple[str, str]:
-        """Divide the next piece of text into thoughts and answer."""
+        """Split the next piece of text into thoughts and answer."""
         if self._reasoning is None:
             return "", text
         split = self._reasoning.feed(text)
@@ -141,18 +144,18 @@ class ChatChoice:
 
 
 class PendingLogprobs:
-    """Holds the log-probability of each token until the token's text is sent.
+    """The log-probabilities of tokens whose text has not been sent yet.
 
-    Those of a stop string, which is cut off, are never released.
+    The tokens of a stop string are never released, because their text is cut off.
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[int, TokenLogprob]] = deque()  # with the position of the token's text
+        self._waiting: deque[tuple[int, TokenLogprob]] = deque()  # (position of the token's text, log-probability)
         self._ready: list[TokenLogprob] = []
         self._length = 0
 
     def add(self, logprob: TokenLogprob, length: int) -> None:
-        """Add a token with `length` characters of text."""
+        """Add a token that has `length` characters of text."""
         self._waiting.append((self._length, logprob))
         self._length += length
 

@@ -9,7 +9,10 @@ from server.chat.tokenizer import Tokenizer
 
 
 class Detokenizer:
-    """Decodes the tokens of one sequence. Special tokens have no text, except those in `visible`."""
+    """A decoder of the tokens of one sequence.
+
+    visible: the special tokens that are part of the text. All other special tokens have no text.
+    """
 
     def __init__(self, tokenizer: Tokenizer, visible: frozenset[str] = frozenset()) -> None:
         self._tokenizer = tokenizer

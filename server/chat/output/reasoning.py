@@ -1,4 +1,7 @@
-"""Divides the text of a thinking model into its thoughts, which end with `</think>`, and its answer."""
+"""Splits the text of a thinking model into its thoughts and its answer.
+
+The thoughts end with `</think>`.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,18 @@ class Split:
 
 
 class ReasoningSplitter:
-    """Divides one text that arrives in pieces.
+    """A splitter for one text that arrives in pieces.
 
-    `thinking` says that the prompt has opened the thoughts already. Otherwise the text contains thoughts only if it
-    begins with `<think>`. Whitespace around the thoughts is dropped.
+    thinking: whether the prompt has already opened the thoughts. If not, the text contains thoughts only if it begins
+        with `<think>`.
+    Whitespace around the thoughts is dropped.
     """
 
     def __init__(self, thinking: bool) -> None:
         self._text = ""
         self._inside = thinking
-        self._decided = thinking  # whether it is known if there are thoughts
-        self._at_start = True  # of the thoughts, or of the answer after them, where whitespace is dropped
+        self._decided = thinking  # False until it is clear whether the text begins with thoughts
+        self._at_start = True  # at the start of the thoughts, or of the answer after them; drops whitespace
 
     @property
     def held(self) -> int:
@@ -34,7 +38,10 @@ class ReasoningSplitter:
         return len(self._text)
 
     def feed(self, text: str) -> Split:
-        """Add a piece of text and return what is certain; the start of a marker and whitespace are held back."""
+        """Add a piece of text and return the text that is certain.
+
+        Holds back whitespace and text that may be the start of a marker.
+        """
         self._text += text
         if not self._decided and not self._decide():
             return Split()
@@ -42,12 +49,18 @@ class ReasoningSplitter:
         return Split(reasoning, "" if self._inside else self._read_answer())
 
     def finish(self) -> Split:
-        """Return the text held back, because nothing follows; thoughts without an end marker are still thoughts."""
+        """Return the text held back, at the end of the answer.
+
+        Thoughts without an end marker are still thoughts.
+        """
         text, self._text = self._text, ""
         return Split(reasoning=text.rstrip()) if self._inside else Split(content=text)
 
     def _decide(self) -> bool:
-        """Decide whether the text begins with thoughts; return False if that takes more text."""
+        """Decide whether the text begins with thoughts.
+
+        Returns False if the decision needs more text.
+        """
         start = self._text.lstrip()
         if start.startswith(THINK_START):
             self._text, self._inside = start[len(THINK_START) :], True
@@ -80,5 +93,5 @@ class ReasoningSplitter:
 
 
 def _marker_prefix_length(marker: str, text: str) -> int:
-    """Return the length of the longest proper prefix of `marker` at the end of `text`."""
+    """Return the length of the longest proper `marker` prefix at the end of `text`."""
     return next((n for n in range(min(len(marker) - 1, len(text)), 0, -1) if marker.startswith(text[-n:])), 0)

@@ -1,12 +1,13 @@
-"""Cuts off text at stop strings, which may extend over several pieces of text."""
+"""Cuts off text at stop strings, which may span several pieces of text."""
 
 from __future__ import annotations
 
 
 class StopStrings:
-    """Passes text on up to the first of `stops`, holding back text that may be the start of one.
+    """A filter that passes text on up to the first stop string.
 
-    `found` is set once a stop string is complete.
+    The filter holds back text that may be the start of a stop string.
+    found: whether a complete stop string has been found.
     """
 
     def __init__(self, stops: tuple[str, ...]) -> None:
@@ -16,11 +17,14 @@ class StopStrings:
         self.found = False
 
     def feed(self, text: str) -> str:
-        """Return the text that is certain; nothing once a stop string has been found."""
+        """Return the text that cannot be part of a stop string.
+
+        Returns an empty string if a stop string was found earlier.
+        """
         if not self._stops or self.found:
             return "" if self.found else text
         text = self._held + text
-        # The stop string that ends first wins, so that the result does not depend on how the text is divided.
+        # The stop string that ends first wins, so that the result does not depend on how the text is split.
         matches = [(place + len(stop), place) for stop in self._stops if (place := text.find(stop)) >= 0]
         if matches:
             self.found, self._held = True, ""
@@ -30,12 +34,12 @@ class StopStrings:
         return text[:certain]
 
     def finish(self) -> str:
-        """Return the text held back, because nothing follows."""
+        """Return the text held back, at the end of the answer."""
         held, self._held = self._held, ""
         return held
 
     def _certain_length(self, text: str) -> int:
-        """Return the length of `text` up to where a stop string may have started."""
+        """Return the length of the part of `text` before a possible stop string."""
         for start in range(max(0, len(text) - self._longest + 1), len(text)):
             if any(stop.startswith(text[start:]) for stop in self._stops):
                 return start

@@ -19,7 +19,10 @@ from server.engine.types import FinishReason, PromptLogprobs, PromptProgress, To
 
 @dataclass(frozen=True, slots=True)
 class TextPrompt:
-    """A prompt's text and tokens. The first `implicit` tokens, such as a BOS, were added and are not in the text."""
+    """The text and the tokens of a prompt.
+
+    implicit: number of tokens at the beginning, such as a BOS, that were added and are not part of `text`.
+    """
 
     text: str
     tokens: tuple[int, ...]
@@ -28,10 +31,12 @@ class TextPrompt:
 
 @dataclass(frozen=True, slots=True)
 class PlacedToken:
-    """A token's bytes and its position, `offset` characters into the text.
+    """A token and its position in the text.
 
-    `top` are this token and then the most likely others in its place. The first token of a prompt has neither `logprob`
-    nor `top`.
+    data: the bytes of the token.
+    offset: number of characters before the token.
+    top: this token, followed by the most likely other tokens at its position.
+    The first token of a prompt has neither `logprob` nor `top`.
     """
 
     data: bytes
@@ -42,10 +47,11 @@ class PlacedToken:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """New text and tokens of a choice. Only the last delta of a choice has an `end`.
+    """New text and tokens of a choice.
 
-    `tokens` have log-probabilities, if the request asked for them. `token_ids` are all ids generated since the last
-    delta.
+    tokens: tokens with log-probabilities; empty if the request does not ask for log-probabilities.
+    token_ids: all tokens generated since the previous delta.
+    end: set only in the last delta of a choice.
     """
 
     text: str = ""
@@ -58,11 +64,12 @@ class TextDelta:
 
 
 class TextChoice:
-    """One choice in progress, fed with the events of its sequence in order.
+    """One choice of a text completion, fed with the events of its sequence in order.
 
-    `ended` is set by the last event or a stop string; the choice then takes no more events. If the answer repeats its
-    prompt, `echo` is that prompt; its tokens are reported if `scored`. The special tokens in `visible` are part of the
-    text.
+    echo: the prompt to repeat before the answer; None to leave the prompt out.
+    scored: whether to report the tokens of `echo`.
+    visible: the special tokens that are part of the text.
+    ended: set by the last event or by a stop string. The choice then accepts no more events.
     """
 
     def __init__(
@@ -84,7 +91,7 @@ class TextChoice:
         self.ended = False
 
     def feed(self, event: StreamEvent) -> Iterator[TextDelta]:
-        """Yield the delta, if any, that is certain after `event`."""
+        """Yield the delta that `event` completes, if any."""
         assert not isinstance(event, PromptProgress)
         if isinstance(event, TokenEvent):
             self._pending_ids.append(event.token)
@@ -106,7 +113,7 @@ class TextChoice:
 
     def _certain(self, event: TokenEvent) -> str:
         """Return the text that is certain after `event`, and set `ended`."""
-        if event.logprobs is not None:  # a stop token has them too, though it has no text
+        if event.logprobs is not None:  # a stop token has log-probabilities, too, though it has no text
             self._waiting.append(self._placed(event.token, self._length, event.logprobs))
         text = "" if event.finish is FinishReason.STOP else self._detokenizer.feed(event.token)
         if event.finish is not None:
@@ -117,7 +124,10 @@ class TextChoice:
         return certain + self._stop.finish() if self.ended else certain
 
     def _released(self) -> Iterator[PlacedToken]:
-        """Yield the tokens whose text has been sent. Tokens of a stop string are never sent."""
+        """Yield the tokens whose text has been sent.
+
+        Tokens of a stop string are never sent.
+        """
         while self._waiting and (self._waiting[0].offset < self._sent or self._sent == self._length):
             yield self._waiting.popleft()
 
