@@ -1,1 +1,1 @@
-"""The chat layer: turns requests into prompts and constraints, and generated tokens into deltas."""
+"""Turns requests into prompts and constraints, and tokens into deltas."""

@@ -1,4 +1,7 @@
-"""The answers to one request while the engine generates them: deltas, token counts, times and ends. Knows no text."""
+"""Tracks the answers to one request while the engine generates them.
+
+Counts tokens, records times, and collects the deltas and the end of each choice. Does not interpret text.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ T = TypeVar("T")
 
 
 class EndingDelta(Protocol):
-    """A delta; the last one of a choice has `end`."""
+    """A delta whose `end` is set only if it is the last one of its choice."""
 
     @property
     def end(self) -> ChoiceEnd | None: ...
@@ -29,7 +32,10 @@ D_co = TypeVar("D_co", bound=EndingDelta, covariant=True)
 
 
 class ChoiceReader(Protocol[D_co]):
-    """Turns one sequence's events into deltas; `ended` after the last event or a stop string."""
+    """A reader that turns the events of one sequence into deltas.
+
+    ended: True after the last event or after a stop string.
+    """
 
     @property
     def ended(self) -> bool: ...
@@ -38,23 +44,31 @@ class ChoiceReader(Protocol[D_co]):
 
 @dataclass(slots=True)
 class Times:
-    """When a request was queued and when its first and latest tokens arrived (monotonic clock, seconds)."""
+    """When a request was queued, and when its first and latest tokens arrived.
+
+    All times are in seconds of the monotonic clock.
+    """
 
     queued: float
     first_token: float | None = None
     last_token: float | None = None
 
     def token(self) -> None:
-        """Note that a token arrived."""
+        """Record that a token arrived."""
         self.last_token = time.monotonic()
         self.first_token = self.first_token or self.last_token
 
 
 class Completion(Generic[D]):
-    """`n` answers to each of `prompts`, numbered prompt by prompt.
+    """The answers to one request: `n` choices for each prompt.
 
-    `prompt_tokens` counts each prompt once; `completion_tokens` counts the tokens of all choices so far. `ends` maps a
-    choice that has ended to how it ended. `unenforced` lists the parts of tool schemas that free calls may violate.
+    Choices are numbered prompt by prompt.
+    prompts: the tokens of each prompt.
+    n: number of choices for each prompt.
+    unenforced: the parts of tool schemas that the grammar does not enforce.
+    prompt_tokens: number of tokens of all prompts; each prompt counts once.
+    completion_tokens: number of tokens of all choices so far.
+    ends: the end of each choice that has ended, by the number of the choice.
     """
 
     def __init__(
@@ -76,28 +90,40 @@ class Completion(Generic[D]):
 
     @property
     def cached_tokens(self) -> int:
-        """How many of `prompt_tokens` came from the prefix cache, counting prompts whose prefill has started."""
+        """The number of prompt tokens that came from the prefix cache.
+
+        Only prompts whose prefill has started are counted.
+        """
         return sum(stream.cached_tokens for stream in self._streams[:: self.n])
 
     @property
     def generated_tokens(self) -> int:
-        """The tokens generated so far, including those that `deltas` has not taken yet."""
+        """The number of tokens generated so far.
+
+        Includes tokens that the engine has generated but `deltas` has not yet processed.
+        """
         return sum(stream.sequence.generated for stream in self._streams)
 
     @property
     def started(self) -> float | None:
-        """When the first prefill started, by the clock of `times`; None before that."""
+        """When the first prefill started, in seconds of the monotonic clock.
+
+        None if no prefill has started.
+        """
         return min((stream.started_at for stream in self._streams if stream.started_at is not None), default=None)
 
     @property
     def answered(self) -> bool:
-        """Whether the engine returned anything: a token, or log-probabilities of a prompt without an answer."""
+        """Whether the engine has returned anything.
+
+        True after the first token. If no answer was requested, True after the log-probabilities of a prompt.
+        """
         return self.completion_tokens > 0 or bool(self.ends)
 
     async def deltas(self) -> AsyncGenerator[tuple[int, D]]:
-        """Yield (choice, delta) as they arrive.
+        """Yield (number of the choice, delta) pairs as they arrive.
 
-        Raises the error that made a sequence fail. Closing the generator cancels all sequences.
+        Raises a sequence's error if that sequence fails. Closing the generator cancels all sequences.
         """
         try:
             async with aclosing(_merged(self._streams)) as events:
@@ -108,12 +134,15 @@ class Completion(Generic[D]):
             self.cancel()
 
     def fail(self, error: LfmServeError) -> None:
-        """Stop generating; `deltas` yields what has arrived, then raises `error`."""
+        """Stop generating because of `error`.
+
+        `deltas` first yields the deltas that have already arrived, then raises `error`.
+        """
         for stream in self._streams:
             stream.fail(error)
 
     def cancel(self) -> None:
-        """Stop generating, whether or not `deltas` was ever called."""
+        """Stop generating, whether or not `deltas` has been called."""
         for stream in self._streams:
             stream.cancel()
 
@@ -123,18 +152,18 @@ class Completion(Generic[D]):
             self.times.token()
         deltas = list(self._choices[choice].feed(event))
         if self._choices[choice].ended:
-            self._streams[choice].cancel()  # at once: by the next await another token may have arrived
+            self._streams[choice].cancel()  # now, because another token may arrive during the next await
             assert deltas[-1].end is not None
             self.ends[choice] = deltas[-1].end
         return deltas
 
 
 AnyCompletion = Completion[Any]
-"""A completion whose deltas do not matter: of a chat or of texts."""
+"""A completion of a chat or of texts, for code that ignores the deltas."""
 
 
 async def _merged(streams: Sequence[AsyncIterator[T]]) -> AsyncGenerator[tuple[int, T]]:
-    """Yield (index of the stream, event) for the events of all streams as they arrive."""
+    """Yield (index of the stream, event) pairs from all streams as they arrive."""
     if len(streams) == 1:
         async for event in streams[0]:
             yield 0, event
@@ -154,4 +183,4 @@ async def _merged(streams: Sequence[AsyncIterator[T]]) -> AsyncGenerator[tuple[i
     finally:
         for task in pending:
             if not task.cancel() and not task.cancelled():
-                task.exception()  # retrieved, so that asyncio does not log a second failure
+                task.exception()  # retrieve the exception, or asyncio logs it as a second failure

@@ -1,4 +1,4 @@
-"""The Jinja environment of chat templates, equivalent to that of transformers."""
+"""Builds the Jinja environment in which chat templates are rendered."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 
 class GenerationTag(Extension):
-    """Renders `{% generation %}...{% endgeneration %}` as its content.
+    """The Jinja tag `generation`, which is rendered as its content.
 
-    Templates mark the assistant's answers with this tag for training.
+    Templates write `{% generation %}...{% endgeneration %}` around the assistant's answers, to mark them for training.
     """
 
-    tags = {"generation"}  # noqa: RUF012 (as jinja2 types it)
+    tags = {"generation"}  # noqa: RUF012 (jinja2 declares the type)
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         next(parser.stream)
@@ -27,7 +27,10 @@ class GenerationTag(Extension):
 
 
 def template_environment() -> ImmutableSandboxedEnvironment:
-    """Return a Jinja environment equivalent to that of transformers.utils.chat_template_utils."""
+    """Return a Jinja environment for chat templates.
+
+    The environment is equivalent to that of transformers.utils.chat_template_utils.
+    """
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, GenerationTag]
     )
@@ -44,7 +47,10 @@ def to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Return `value` as JSON, by the filter `tojson` of transformers' environment."""
+    """Return `value` as JSON text.
+
+    This is the filter `tojson` of transformers' environment.
+    """
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

@@ -1,4 +1,4 @@
-"""Text of the special tokens that LFM2 models write around tool calls and thoughts."""
+"""The special tokens that LFM2 models write around tool calls and thoughts."""
 
 CALL_START, CALL_END = "<|tool_call_start|>", "<|tool_call_end|>"
 THINK_START, THINK_END = "<think>", "</think>"

@@ -1,7 +1,7 @@
 """Renders a chat with the model's own template and tokenizes it into a prompt.
 
-A special token spelled in a client's text stays text, except for the markers that a model itself writes, and these only
-in assistant messages. Knows neither the engine nor how answers are parsed.
+A special token that is spelled out in a client's text stays text. The only exceptions are the markers that a model
+itself writes, and only in assistant messages. Knows neither the engine nor how answers are parsed.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ from server.chat.types import Message, TemplateOptions, Thoughts, Tool, ToolCall
 from server.errors import InvalidRequestError, shown
 
 OWN_MARKERS = (CALL_START, CALL_END, THINK_START, THINK_END)
-"""Special tokens that a model itself writes in its answers, so an assistant message may contain them."""
+"""The markers that a model writes itself; assistant messages may contain them."""
 NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
 
 
 class ChatPrompt:
-    """Renders chats with a model's templates and tokenizes them.
+    """The templates and the tokenizer that turn chats into prompts.
 
-    Without `sources`, as for a base model, every chat is an InvalidRequestError. `variables` are the template's
-    variables besides the chat, such as `bos_token`. With `bare_tools`, the template receives each tool as
-    {"name", "description", "parameters"}, the format of LFM2's model card; otherwise it receives OpenAI's
-    {"type": "function", "function": {...}}. `thinks` says whether the model can write thoughts. `call_form` is the form
-    of calls if the model has no tokens that mark them.
+    sources: the templates, or None for a base model. Without templates, every chat raises InvalidRequestError.
+    variables: the template's variables besides the chat, such as `bos_token`.
+    bare_tools: pass each tool to the template as {"name", "description", "parameters"}, the format of LFM2's model
+        card. If False, use OpenAI's format, {"type": "function", "function": {...}}.
+    thinks: whether the model can write thoughts.
+    call_form: how the model writes calls if its vocabulary has no call markers, otherwise None.
     Raises ModelFolderError if a template is not valid Jinja.
     """
 
@@ -48,7 +49,7 @@ class ChatPrompt:
         bare_tools: bool = True,
     ) -> None:
         texts = [] if sources is None else [sources.default, sources.tool_use or sources.default]
-        self._templates = [Template.compile(text) for text in texts]  # for chats without tools, and with tools
+        self._templates = [Template.compile(text) for text in texts]  # [without tools, with tools]
         self.thinks = any(THINK_END in text for text in texts) or THINK_END in tokenizer.special
         self._tokenizer = tokenizer
         self._variables = variables
@@ -65,9 +66,10 @@ class ChatPrompt:
     def tokens(
         self, messages: Sequence[Message], tools: Sequence[Tool], options: TemplateOptions | None = None
     ) -> list[int]:
-        """Return the tokens of the prompt, which by default ends where the assistant's next turn begins.
+        """Return the tokens of a chat's prompt.
 
-        Raises InvalidRequestError if a call's arguments are not a JSON object or if the template fails on this chat.
+        By default, the prompt ends where the assistant's next turn begins. Raises InvalidRequestError if a call's
+        arguments are not a JSON object or if the template fails on this chat.
         """
         options = options or TemplateOptions()
         template = self._template(bool(tools))
@@ -87,20 +89,20 @@ class ChatPrompt:
         return tokens
 
     def checkpoints(self, prompt: Sequence[int]) -> tuple[int, ...]:
-        """Return the positions in `prompt` where turns and thoughts begin, the places worth a cache checkpoint.
+        """Return the positions in `prompt` at which turns and thoughts begin.
 
-        Another prompt may share the tokens before such a position and differ after it. The positions include the end of
-        the system message, which lists the tools, and the end of the last message. The start of thoughts is included
-        because templates drop the thoughts of earlier turns.
+        Cache checkpoints are useful there, because another prompt may share the tokens before such a position and
+        differ after it. The positions include the end of the system message, which lists the tools, and the end of the
+        last message. Thoughts are included because templates drop the thoughts of earlier turns.
         """
         return tuple(i for i, token in enumerate(prompt) if i and token in self._boundaries)
 
     def thoughts(self, prompt: Sequence[int]) -> Thoughts:
-        """Return whether the model may think before answering.
+        """Return whether the model may think before it answers.
 
-        Templates may open or close the thoughts at the end of the prompt.
+        The template may have opened or closed the thoughts already, at the end of the prompt.
         """
-        # Enough tokens to hold the marker and whitespace after it, even if each token is one character.
+        # Enough tokens for the marker and the whitespace after it, even if each token is one character.
         end = b"".join(map(self._tokenizer.token_bytes, prompt[-2 * len(THINK_END) :])).rstrip()
         if not self.thinks or end.endswith(THINK_END.encode()):
             return Thoughts.NONE
@@ -133,7 +135,7 @@ class ChatPrompt:
             return CallForm()  # the template rejects the sample chat
 
     def _with_tools(self, chat: list[dict[str, Any]], tools: list[Any]) -> list[dict[str, Any]]:
-        """Return a chat whose system message lists the tools, for a template that does not."""
+        """Return `chat` with the tools listed in its system message."""
         form = self.call_form or CallForm()
         example = f"{form.before_arguments('NAME')}{{...}}{form.after_arguments}"
         listed = f"List of tools: {to_json(tools)}\nTo call a tool, answer only with {example}"
@@ -168,9 +170,10 @@ class ChatPrompt:
             raise InvalidRequestError(_template_error("cannot render", error), "messages") from None
 
     def _up_to_end_of_content(self, chat: list[dict[str, Any]], tools: list[Any], options: TemplateOptions) -> str:
-        """Render a chat up to the end of its last message's content, so that the model continues that message.
+        """Render a chat without the text that follows the content of its last message.
 
-        A random mark after the content shows where the template writes it. Whitespace at the end is left out.
+        The model then continues that message. A random mark after the content shows where the template writes the
+        content. Whitespace at the end of the content is dropped.
         """
         mark = secrets.token_hex(16)
         last = chat[-1] | {"content": chat[-1]["content"].rstrip() + mark}
@@ -183,7 +186,7 @@ class ChatPrompt:
     def _message(self, position: int, message: Message, template: Template) -> dict[str, Any]:
         """Return a message as the template expects it.
 
-        Calls and reasoning that the template does not render are written into the content, in the model's own syntax.
+        If the template does not render calls or reasoning, they are written into the content in the model's own syntax.
         """
         escape = self._escape.text
         rendered: dict[str, Any] = {"role": message.role}
@@ -205,7 +208,7 @@ class ChatPrompt:
         return rendered | {"content": thoughts + calls + content}
 
     def _calls_text(self, located: Sequence[tuple[ToolCall, str]]) -> str:
-        """Return calls in the model's own syntax; each has the field to name in errors."""
+        """Return the text of calls, each given with the field that an error would name."""
         if self.call_form is not None:
             objects = [_call_object(call, field)["function"] for call, field in located]
             pairs = [(function["name"], to_json(function["arguments"])) for function in objects]
@@ -222,9 +225,9 @@ class ChatPrompt:
 
 
 class SpecialTokenEscape:
-    """Keeps text that spells a special token from becoming that token.
+    """An escape for special tokens that are spelled out in a client's text.
 
-    Before rendering, a random nonce is inserted into each such spelling. While the rendered prompt is tokenized, the
+    Before rendering, a random nonce is inserted into each such spelling. When the rendered prompt is tokenized, the
     nonces are removed and the text around them is encoded as plain text. Spellings without a nonce were written by the
     template and become special tokens.
     """
@@ -235,13 +238,13 @@ class SpecialTokenEscape:
         self._nonce = secrets.token_hex(8)
 
     def text(self, text: str, allowed: Sequence[str] = ()) -> str:
-        """Escape all special tokens spelled in `text`, except those in `allowed`."""
+        """Escape the special tokens spelled out in `text`, except those in `allowed`."""
         if not self._special.search(text):
             return text
         return self._special.sub(lambda m: m[0] if m[0] in allowed else m[0][0] + self._nonce + m[0][1:], text)
 
     def value(self, value: Any) -> Any:
-        """Escape all strings and keys in a JSON value."""
+        """Return a JSON value in which all strings and keys are escaped."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
@@ -249,7 +252,7 @@ class SpecialTokenEscape:
         return [self.value(inner) for inner in value] if isinstance(value, list) else value
 
     def encode(self, text: str, tokenizer: Tokenizer) -> list[int]:
-        """Tokenize a rendered prompt: escaped spellings as plain text, unescaped ones as special tokens."""
+        """Tokenize a rendered prompt; only unescaped spellings become special tokens."""
         if self._nonce not in text:
             return tokenizer.encode(text)
         tokens: list[int] = []

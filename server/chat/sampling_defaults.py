@@ -1,4 +1,4 @@
-"""Chooses the sampling parameters for requests that set none."""
+"""Chooses the default sampling parameters of a model."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ KEYS = (
 def sampling_defaults(
     generation_config: Mapping[str, Any] | None, card: Mapping[str, float] | None, override: Mapping[str, float]
 ) -> dict[str, Any]:
-    """Return the default sampling parameters of a model; those it leaves out are neutral.
+    """Return the default sampling parameters of a model.
 
-    They come from its generation_config.json. A model that sets none of `KEYS` there gets the values of its `card`.
-    Entries of `override` replace both. Values from the file are not checked, but whole numbers written as floats
-    become integers.
+    generation_config: the content of generation_config.json. Values are not checked, but whole numbers written as
+        floats become integers.
+    card: the values of the model card. They apply only if generation_config sets none of `KEYS`.
+    override: values that replace those of generation_config and card.
+    A parameter that is missing from the result has its neutral value.
     """
     own = {key: value for key, value in (generation_config or {}).items() if key in KEYS and value is not None}
     return {key: _whole(value) for key, value in (own or dict(card or {})).items()} | dict(override)

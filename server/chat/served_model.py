@@ -1,4 +1,4 @@
-"""The loaded model as clients know it: its names, its fingerprint and the service that answers for it."""
+"""Describes the loaded model as clients see it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from server.errors import ModelNotFoundError
 class ServedModel:
     """A model that is ready to answer.
 
+    service: starts the model's completions.
     names: the ids that requests may use; the first is the default.
-    fingerprint: changes with the model's files, the server's version and its settings.
-    sampling: the sampling parameters in force if a request sets none.
+    fingerprint: a string that changes with the model's files, the server's version and the server's settings.
+    sampling: the sampling parameters that apply if a request sets none.
     created: when the model was loaded (Unix time, seconds).
     """
 
@@ -27,7 +28,10 @@ class ServedModel:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def name_for(self, requested: str | None) -> str:
-        """Return the served name for a request's `model`. Raises ModelNotFoundError."""
+        """Return the served name for the `model` of a request.
+
+        Raises ModelNotFoundError if the request names a model that is not served.
+        """
         if requested is not None and requested not in self.names:
             raise ModelNotFoundError(requested, self.names)
         return requested or self.names[0]

@@ -1,4 +1,4 @@
-"""The front of the chat layer: chats and texts in, completions out, with the engine in between."""
+"""Starts completions: turns chats and texts into sequences for the engine."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from server.errors import ContextLengthError, InvalidRequestError
 
 SEEDS = 2**64
 PROMPT_THREADS = 2
-"""Threads that render and tokenize; more would take cores from the engine while prompts are long."""
+"""Threads that render and tokenize prompts; more would slow the engine down."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatModel:
-    """What belongs to the served model besides its graph.
+    """The parts of the served model other than its graph.
 
-    defaults: the sampling parameters in force if a request sets none.
-    stop_token_ids: a sequence ends at any of these.
-    constrain_always: enforce tool schemas under `tool_choice` auto, too.
+    defaults: the sampling parameters that apply if a request sets none.
+    stop_token_ids: the tokens that end a sequence.
+    constrain_always: whether to enforce tool schemas even if `tool_choice` is auto.
     """
 
     tokenizer: Tokenizer
@@ -47,7 +47,11 @@ class ChatModel:
 
 @dataclass(frozen=True, slots=True)
 class AnswerLimits:
-    """The server's limits on one request: choices (`--max-n`) and tokens of each answer (`--max-output-tokens`)."""
+    """The server's limits on one request.
+
+    max_n: most choices (`--max-n`).
+    max_output_tokens: most tokens of each answer (`--max-output-tokens`); None if there is no limit.
+    """
 
     max_n: int = 8
     max_output_tokens: int | None = None
@@ -55,7 +59,7 @@ class AnswerLimits:
 
 @dataclass(frozen=True, slots=True)
 class RenderedChat:
-    """A chat as tokens, with the positions worth caching and the grammar, if the answer needs one."""
+    """A tokenized chat, its cache checkpoints, and the grammar of its answer, if any."""
 
     prompt: tuple[int, ...]
     checkpoints: tuple[int, ...]
@@ -64,7 +68,7 @@ class RenderedChat:
 
 
 class ChatService:
-    """Starts completions on one engine. Methods belong to the event loop's thread unless they say otherwise."""
+    """The service that starts completions; call it only on the event loop's thread."""
 
     def __init__(self, engine: Engine, model: ChatModel, limits: AnswerLimits = AnswerLimits()) -> None:
         self.engine = engine
@@ -74,26 +78,26 @@ class ChatService:
 
     @property
     def defaults(self) -> SamplingParams:
-        """The sampling parameters in force if a request sets none."""
+        """The sampling parameters that apply if a request sets none."""
         return self.model.defaults
 
     @property
     def max_model_len(self) -> int:
-        """Tokens of the longest prompt and answer together."""
+        """The most tokens that a prompt and its answer may have together."""
         return self.engine.max_model_len
 
     async def chat(self, request: ChatRequest, context: RequestContext) -> Completion[Delta]:
         """Render, tokenize and queue a chat.
 
-        Raises InvalidRequestError (ContextLengthError if the prompt leaves no room), QueueFullError or
-        ModelNotReadyError.
+        Raises InvalidRequestError if the request is invalid, ContextLengthError if the prompt leaves no room for an
+        answer, QueueFullError if the queue is full, and ModelNotReadyError if the engine has failed or is stopping.
         """
         self._check(request)
         most = self.engine.max_sequences_per_request
         if request.n > most:
             raise InvalidRequestError(f"This server takes at most {most} choices at once; got n = {request.n}.", "n")
         with self.engine.reserve(context.tenant, request.n) as places:
-            # Off the loop: long prompts take long.
+            # In a thread, because long prompts take long to render and tokenize.
             chat = await self._pool.run(context.tenant, lambda: self._render(request))
             grammar = await self.model.grammars.get(chat.grammar, context.tenant) if chat.grammar else None
             streams = places.submit([self._sequence(request, context, chat, grammar, i) for i in range(request.n)])
@@ -101,15 +105,15 @@ class ChatService:
         return Completion([chat.prompt], streams, choices, grammar.unenforced if grammar else ())
 
     async def complete(self, request: TextRequest, context: RequestContext) -> Completion[TextDelta]:
-        """Tokenize and queue texts to continue, without the chat template.
+        """Tokenize and queue texts to continue, without using the chat template.
 
-        Raises InvalidRequestError (ContextLengthError if a prompt leaves no room), QueueFullError or
-        ModelNotReadyError.
+        Raises InvalidRequestError if the request is invalid, ContextLengthError if a prompt leaves no room for an
+        answer, QueueFullError if the queue is full, and ModelNotReadyError if the engine has failed or is stopping.
         """
         self._check(request)
         self._check_prompts(request)
         with self.engine.reserve(context.tenant, len(request.prompts) * request.n) as places:
-            # Off the loop: long prompts take long to tokenize.
+            # In a thread, because long prompts take long to tokenize.
             prompts = await self._pool.run(
                 context.tenant, lambda: [self._text_prompt(request, one) for one in request.prompts]
             )
@@ -126,8 +130,9 @@ class ChatService:
         return Completion([prompt.tokens for prompt in prompts], streams, choices)
 
     async def tokenize(self, prompt: str | ChatRequest, tenant: str, *, add_special_tokens: bool = True) -> list[int]:
-        """Return the tokens of a text, with the model's BOS first if `add_special_tokens`, or of a chat's prompt.
+        """Return the tokens of a text or of a chat's prompt.
 
+        add_special_tokens: put the model's BOS before a text. A chat is not affected.
         Raises InvalidRequestError if the chat cannot be rendered.
         """
         if isinstance(prompt, str):
@@ -135,11 +140,14 @@ class ChatService:
         return await self._pool.run(tenant, lambda: self._chat_tokens(prompt))
 
     def token_text(self, token: int) -> str:
-        """Return one token's text, with U+FFFD for parts of characters."""
+        """Return one token's text, with U+FFFD in place of incomplete characters."""
         return self.model.tokenizer.token_bytes(token).decode("utf-8", "replace")
 
     async def detokenize(self, tokens: Sequence[int], tenant: str) -> str:
-        """Return the text of tokens, special ones written out. Raises InvalidRequestError for unknown ids."""
+        """Return the text of tokens, including special tokens.
+
+        Raises InvalidRequestError if an id is not in the vocabulary.
+        """
 
         def text() -> str:
             self._check_token_ids(tokens, "tokens")
@@ -278,11 +286,11 @@ class ChatService:
         )
 
     def _max_tokens(self, requested: int | None, prompt: tuple[int, ...]) -> int:
-        """Return the answer's limit: the request's, the server's or the rest of the context, whichever is lowest."""
+        """Return the lowest of the request's, the server's and the context's limit."""
         limits = (requested, self._limits.max_output_tokens, self.max_model_len - len(prompt))
         return min(limit for limit in limits if limit is not None)
 
 
 def _sampling_of_choice(sampling: SamplingParams, choice: int) -> SamplingParams:
-    """ChatChoice i samples with the request's seed + i."""
+    """Return the sampling parameters of a choice: choice i adds i to the seed."""
     return sampling if sampling.seed is None else replace(sampling, seed=(sampling.seed + choice) % SEEDS)

@@ -1,4 +1,4 @@
-"""Chat templates: where a model folder keeps them, and how one is compiled.
+"""Reads the chat templates of a model folder and compiles them.
 
 Knows neither tokens nor requests.
 """
@@ -18,12 +18,16 @@ from server.errors import ModelFolderError
 from server.runtime.model_folder import read_object
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
-"""Fields of a message in which templates expect its thoughts, the preferred one first."""
+"""Message fields in which templates expect thoughts, the preferred field first."""
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateSources:
-    """A model's templates: `default`, and `tool_use` for chats with tools if there is one."""
+    """The text of a model's chat templates.
+
+    default: the template for all chats, or for chats without tools if there is a `tool_use`.
+    tool_use: the template for chats with tools; None if the model has no such template.
+    """
 
     default: str
     tool_use: str | None = None
@@ -31,11 +35,11 @@ class TemplateSources:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A compiled template.
+    """A compiled chat template.
 
-    `shows_tools`: whether it lists tools.
-    `renders_calls`: whether it renders the calls of an assistant message.
-    `reasoning_field`: field of an assistant message whose text it renders as thoughts; None if there is none.
+    shows_tools: whether the template lists tools.
+    renders_calls: whether the template renders the calls of an assistant message.
+    reasoning_field: the field of an assistant message that the template renders as thoughts; None if there is none.
     """
 
     jinja: jinja2.Template
@@ -45,7 +49,10 @@ class Template:
 
     @classmethod
     def compile(cls, source: str) -> Template:
-        """Compile a template. Raises ModelFolderError if it is not valid Jinja."""
+        """Compile a template.
+
+        Raises ModelFolderError if the template is not valid Jinja.
+        """
         environment = template_environment()
         try:
             tree, jinja = environment.parse(source), environment.from_string(source)
@@ -59,12 +66,12 @@ class Template:
 
 
 def read_templates(folder: Path) -> TemplateSources | None:
-    """Return a model folder's templates, or None if it has none.
+    """Return a model folder's chat templates, or None if it has none.
 
-    The first of chat_template.jinja, tokenizer_config.json and chat_template.json that has any supplies them. Files in
-    additional_chat_templates/ are templates named after them.
+    The templates come from the first of chat_template.jinja, tokenizer_config.json and chat_template.json that has any.
+    Each file in additional_chat_templates/ adds a template that is named after the file.
 
-    Raises ModelFolderError if a template is empty or nameless, or if none is the default.
+    Raises ModelFolderError if a template is empty or has no name, or if no template is the default.
     """
     named = (
         _unnamed_file(folder) or _in_json(folder / "tokenizer_config.json") or _in_json(folder / "chat_template.json")
@@ -81,7 +88,10 @@ def read_templates(folder: Path) -> TemplateSources | None:
 
 
 def read_template(path: Path) -> str:
-    """Return the template in a file. Raises ModelFolderError if it is empty or not UTF-8."""
+    """Return the chat template in a file.
+
+    Raises ModelFolderError if the file is empty or not UTF-8.
+    """
     try:
         return _not_empty(path.read_text(encoding="utf-8"), f"The chat template {path}")
     except UnicodeDecodeError as error:
@@ -94,7 +104,7 @@ def _unnamed_file(folder: Path) -> dict[str, str]:
 
 
 def _in_json(path: Path) -> dict[str, str]:
-    """Return the templates in a JSON file by name; one without a name is the default."""
+    """Return the templates in a JSON file by name; an unnamed one is the default."""
     value = (read_object(path) or {}).get("chat_template")
     where = f"chat_template in {path}"
     if value is None:

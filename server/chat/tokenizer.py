@@ -1,6 +1,7 @@
-"""Converts text to token ids and token ids to bytes, by the model's own tokenizer files.
+"""Converts text to token ids, and token ids to bytes.
 
-Knows neither chat templates nor messages, except for the special tokens that templates refer to.
+Uses the model's own tokenizer files. Knows neither chat templates nor messages, except for the special tokens that
+templates refer to.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class Tokenizer:
-    """A model's vocabulary and the rules that split text into its tokens.
+    """A model's vocabulary and the rules that split text into tokens.
 
-    `special` maps the text of each special token to its id. `bos` is the special token that begins a text; it is used
-    only if the tokenizer file defines no post-processor that adds one.
+    bos: the special token that begins a text. It is used only if the tokenizer file has no post-processor, which would
+        add one.
+    special: the id of each special token, by the text of the token.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, bos: str | None = None) -> None:
@@ -43,7 +45,7 @@ class Tokenizer:
     def load(cls, folder: Path) -> Tokenizer:
         """Load the tokenizer of a model folder.
 
-        Without a tokenizer.json, transformers converts the other tokenizer files. Raises ModelFolderError if no
+        If there is no tokenizer.json, transformers converts the other tokenizer files. Raises ModelFolderError if no
         tokenizer can be loaded.
         """
         path = folder / "tokenizer.json"
@@ -58,7 +60,10 @@ class Tokenizer:
             raise ModelFolderError(f"The tokenizer in {folder} cannot be read: {error}") from None
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of `text`. A special token written in it gets its own id; no BOS is added."""
+        """Return the ids of `text`, without a BOS.
+
+        A special token that is spelled out in `text` becomes that special token.
+        """
         return _ids(self._backend, text)
 
     def encode_literally(self, text: str) -> list[int]:
@@ -66,22 +71,33 @@ class Tokenizer:
         return _ids(self._literal, text)
 
     def beginning(self, tokens: list[int]) -> list[int]:
-        """Return the tokens to put before `tokens`, such as the BOS; none if `tokens` already begin with them."""
+        """Return the tokens to put before `tokens`, such as the BOS.
+
+        Returns an empty list if `tokens` already begin with them.
+        """
         return [] if tokens[: len(self._beginning)] == self._beginning else self._beginning
 
     def token_bytes(self, token: int) -> bytes:
-        """Return the bytes of `token`, which may end within a character; a special token's bytes are its text."""
+        """Return the bytes of `token`.
+
+        The bytes may end in the middle of a character. The bytes of a special token are its text. An unknown id has no
+        bytes.
+        """
         return self._bytes.get(token, b"")
 
     def unknown_ids(self, vocab_size: int) -> npt.NDArray[np.int64]:
-        """Return the ids below `vocab_size` that are not in the vocabulary, though the model has logits for them."""
+        """Return the ids below `vocab_size` that are not in the vocabulary.
+
+        The model may have logits for such ids.
+        """
         return np.array([i for i in range(vocab_size) if i not in self._bytes], np.int64)
 
 
 def template_variables(folder: Path) -> dict[str, str]:
-    """Return the special tokens that a chat template may refer to by name: `bos_token`, `eos_token` and so on.
+    """Return the special tokens that a chat template may refer to by name.
 
-    An entry of tokenizer_config.json overrides one of special_tokens_map.json.
+    The names are `bos_token`, `eos_token` and so on. An entry of tokenizer_config.json overrides one of
+    special_tokens_map.json.
     """
     variables: dict[str, str] = {}
     for file in ("special_tokens_map.json", "tokenizer_config.json"):
@@ -93,13 +109,16 @@ def template_variables(folder: Path) -> dict[str, str]:
 
 
 def _ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:
-    # A batch of one, because encoding a batch releases the GIL; megabytes of text take seconds.
+    # A batch of one, because only batch encoding releases the GIL and megabytes of text take seconds.
     ids: list[int] = backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
     return ids
 
 
 def _token_bytes(backend: tokenizers.Tokenizer) -> dict[int, bytes]:
-    """Return the bytes of each token of a byte-level or SentencePiece vocabulary, without added tokens."""
+    """Return the bytes of each token, except for added tokens.
+
+    The vocabulary must be byte-level or SentencePiece.
+    """
     vocabulary = backend.get_vocab(with_added_tokens=False)
     if backend.decoder is not None and b'"ByteLevel"' in backend.decoder.__getstate__():
         table = _byte_alphabet()
@@ -108,14 +127,20 @@ def _token_bytes(backend: tokenizers.Tokenizer) -> dict[int, bytes]:
 
 
 def _word_piece_bytes(token: str) -> bytes:
-    """Decode SentencePiece's spelling of a token: U+2581 stands for a space, `<0x0A>` for the byte 0x0A."""
+    """Return the bytes of a token that is spelled as in SentencePiece.
+
+    U+2581 stands for a space, and `<0x0A>` for the byte 0x0A.
+    """
     if byte := BYTE_TOKEN.fullmatch(token):
         return bytes([int(byte[1], 16)])
     return token.replace("\N{LOWER ONE EIGHTH BLOCK}", " ").encode()
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Map each character of a byte-level vocabulary to the byte it stands for (GPT-2's encoder.py)."""
+    """Return the byte that each character of a byte-level vocabulary stands for.
+
+    The mapping is that of GPT-2's encoder.py.
+    """
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [b for b in range(256) if b not in printable]
     return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}

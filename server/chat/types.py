@@ -1,4 +1,7 @@
-"""What a chat is made of, before any template or token: requests in, deltas out. Knows no HTTP and no JSON shapes."""
+"""Types of the chat layer: requests, and the deltas of their answers.
+
+Independent of HTTP, wire formats, templates and tokenization.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ TextKind = Literal["json", "regex", "choice", "grammar"]
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call in the history; `arguments` is JSON text as the client sent it."""
+    """A call in the history of a chat.
+
+    arguments: JSON text as the client sent it.
+    """
 
     id: str
     name: str
@@ -24,7 +30,10 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. Only an assistant's has `tool_calls` and `reasoning`, only a tool's has `tool_call_id`."""
+    """One message of a chat.
+
+    Only an assistant message has `tool_calls` and `reasoning`. Only a tool message has `tool_call_id`.
+    """
 
     role: Role
     content: str
@@ -36,9 +45,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function the model may call; `parameters` is its JSON schema, verbatim.
+    """A function that the model may call.
 
-    `strict` asks for all of the schema to be enforced; `field` is where the client wrote it, as errors name it.
+    parameters: the JSON schema of the function's parameters, unchanged.
+    strict: whether the whole schema must be enforced.
+    field: the field of the request that holds the tool, for error messages.
     """
 
     name: str
@@ -49,16 +60,19 @@ class Tool:
 
     @property
     def properties(self) -> tuple[str, ...]:
-        """The names of the arguments, in the schema's order."""
+        """The names of the parameters, in the schema's order."""
         properties = self.parameters.get("properties")
         return tuple(properties) if isinstance(properties, Mapping) else ()
 
 
 @dataclass(frozen=True, slots=True)
 class Calling:
-    """How tools may be called: only `tools` of those listed, at least one if `required`, several if `parallel`.
+    """How the model may call tools.
 
-    `forbidden`: the tools are listed, but the answer must not open a call.
+    tools: the tools that may be called; the prompt may list others as well.
+    required: whether the answer must contain at least one call.
+    parallel: whether the answer may contain several calls.
+    forbidden: whether the answer must not contain a call, although the prompt lists tools.
     """
 
     tools: tuple[Tool, ...] = ()
@@ -69,9 +83,11 @@ class Calling:
 
 @dataclass(frozen=True, slots=True)
 class TextForm:
-    """What text that is no call must match, all of it; `field` is where the client wrote `value`.
+    """The form that an answer must match as a whole, unless the answer is a call.
 
-    That is a JSON schema, a regular expression, a list of texts to choose from, or a grammar in Lark's or GBNF's form.
+    value: a JSON schema, a regular expression, a list of texts to choose from, or a grammar in the syntax of Lark or
+        GBNF.
+    field: the field of the request that holds `value`, for error messages.
     """
 
     kind: TextKind
@@ -81,9 +97,12 @@ class TextForm:
 
 @dataclass(frozen=True, slots=True)
 class TemplateOptions:
-    """How the template is used: `variables` of its own, and whether it opens a new turn or continues the last.
+    """Options for rendering a chat with the template.
 
-    `add_special_tokens` puts the model's BOS in front of a prompt that does not begin with it.
+    variables: template variables that the request adds.
+    add_generation_prompt: whether the prompt ends with the start of an assistant turn.
+    continue_final_message: whether the model continues the last message instead of starting a turn.
+    add_special_tokens: whether to put the model's BOS before a prompt that does not begin with it.
     """
 
     variables: Mapping[str, Any] = field(default_factory=dict)
@@ -94,13 +113,15 @@ class TemplateOptions:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A chat to answer `n` times; choice i samples with `seed` + i.
+    """A chat to answer `n` times.
 
-    tools: listed for the model in the prompt.
-    max_tokens: None means up to the end of the context.
-    stop_token_ids: added to the model's own, which `ignore_eos` leaves out.
-    show_special_tokens: keep special tokens in the text.
-    report_progress: send deltas with `progress` during prefill.
+    sampling: parameters of choice 0; choice i adds i to the seed.
+    tools: the tools that the prompt lists.
+    max_tokens: most tokens of an answer; None if only the context limits it.
+    stop_token_ids: tokens that end an answer, in addition to the model's own.
+    ignore_eos: whether an answer goes on after the model's own stop tokens.
+    show_special_tokens: whether special tokens stay in the text.
+    report_progress: whether to send deltas with `progress` during prefill.
     """
 
     messages: tuple[Message, ...]
@@ -121,14 +142,18 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class TextRequest:
-    """Prompts, each a text or token ids, to continue `n` times each; choice i of a prompt samples with `seed` + i.
+    """Prompts to continue `n` times each.
 
-    max_tokens: may be 0 with `echo`.
-    text_form: what each answer must match, without the prompt before it.
-    stop_token_ids: added to the model's own, which `ignore_eos` leaves out.
-    echo: repeat the prompt before the answer, with its tokens' log-probabilities if `sampling` requests them.
-    add_special_tokens: put the model's BOS before prompts that are text.
-    show_special_tokens: keep special tokens in the answer.
+    prompts: each prompt is a text or token ids.
+    sampling: parameters of choice 0 of each prompt; choice i adds i to the seed.
+    max_tokens: most tokens of an answer; it may be 0 if `echo` is set.
+    text_form: the form that each answer must match, without the prompt before it.
+    stop_token_ids: tokens that end an answer, in addition to the model's own.
+    ignore_eos: whether an answer goes on after the model's own stop tokens.
+    echo: whether to repeat the prompt before the answer. The prompt's tokens then have log-probabilities if `sampling`
+        requests them.
+    add_special_tokens: whether to put the model's BOS before a prompt that is text.
+    show_special_tokens: whether special tokens stay in the answer.
     """
 
     prompts: tuple[str | tuple[int, ...], ...]
@@ -146,7 +171,12 @@ class TextRequest:
 
 
 class Thoughts(StrEnum):
-    """NONE: the answer begins at once. OPEN: the prompt has opened thoughts. POSSIBLE: the model may open them."""
+    """Whether an answer may begin with thoughts.
+
+    NONE: the answer begins at once.
+    OPEN: the prompt has already opened the thoughts.
+    POSSIBLE: the model may open thoughts.
+    """
 
     NONE = "none"
     OPEN = "open"
@@ -154,7 +184,7 @@ class Thoughts(StrEnum):
 
 
 class ChoiceEnd(StrEnum):
-    """OpenAI's finish_reason."""
+    """The reason why a choice ended, called finish_reason by OpenAI."""
 
     STOP = "stop"
     LENGTH = "length"
@@ -163,7 +193,10 @@ class ChoiceEnd(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TokenText:
-    """A token as it is shown: `data` are its bytes, which may be half a character."""
+    """The bytes of a token and its log-probability.
+
+    data: the bytes, which may be an incomplete character.
+    """
 
     data: bytes
     logprob: float
@@ -175,7 +208,7 @@ class TokenText:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A generated token with the most likely ones in its place."""
+    """A generated token and the most likely tokens at its position."""
 
     token: TokenText
     top: tuple[TokenText, ...]
@@ -183,9 +216,12 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """What a call has gained; `index` counts the calls of its choice. Its first one has `id` and `name`.
+    """The next piece of a call.
 
-    The `arguments` of all joined are a JSON object, or its beginning where the answer was cut.
+    index: the number of the call within its choice, from 0.
+    id, name: set only in the first piece of a call.
+    arguments: a piece of JSON text. All pieces joined are a JSON object, or the beginning of one if the answer was cut
+        off.
     """
 
     index: int
@@ -196,9 +232,11 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What a choice has gained; the last one of a choice has `end`.
+    """The next piece of a choice.
 
-    `token_ids` are the tokens generated since the delta before; `progress` says how far the prompt is, before any.
+    token_ids: the tokens generated since the previous delta.
+    progress: the progress of the prefill; sent only before the first token.
+    end: set only in the last delta of a choice.
     """
 
     content: str = ""
