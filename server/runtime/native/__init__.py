@@ -1,1 +1,1 @@
-"""The project's own kernels (kernels/, in C): their library, and graphs whose operators run on them."""
+"""Runs graphs on the project's own kernels, which are written in C (kernels/)."""

@@ -1,4 +1,4 @@
-"""Whether a model is to run on the native kernels, and what is said about it."""
+"""Chooses whether a model runs on the native kernels, and explains the choice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from server.runtime.native.library import PORTABLE, load_library, native_name
 
 
 class Kernels(StrEnum):
-    """AUTO: native if the library loads and this CPU has an instruction set that it is fast on, else onnxruntime's."""
+    """The kernels to use.
+
+    AUTO: the native kernels if their library loads and has fast code for this CPU, otherwise onnxruntime's.
+    """
 
     AUTO = "auto"
     NATIVE = "native"
@@ -20,7 +23,10 @@ class Kernels(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KernelChoice:
-    """native: whether to use the native kernels. reason: why not, for people; "" if nobody need wonder."""
+    """Whether to use the native kernels.
+
+    reason: why not, for people to read; "" if there is nothing to explain.
+    """
 
     native: bool
     reason: str = ""
@@ -28,14 +34,21 @@ class KernelChoice:
 
 @dataclass(frozen=True, slots=True)
 class KernelsInUse:
-    """name: "native avx2" or "onnxruntime". reason: why not the native ones, for people; "" if nobody need wonder."""
+    """The kernels that compute a model.
+
+    name: "native" and an instruction set, such as "native avx2", or "onnxruntime".
+    reason: why the native kernels are not in use, for people to read; "" if there is nothing to explain.
+    """
 
     name: str
     reason: str
 
 
 def choose_kernels(kernels: Kernels, precision: Precision) -> KernelChoice:
-    """Choose for this machine. Raises StartupError if the native kernels are required and cannot be used."""
+    """Choose the kernels for this machine.
+
+    Raises StartupError if the native kernels are required but cannot be used.
+    """
     if kernels is Kernels.ONNXRUNTIME:
         return KernelChoice(False)
     if precision is Precision.EXACT:
@@ -54,7 +67,7 @@ def choose_kernels(kernels: Kernels, precision: Precision) -> KernelChoice:
 
 
 def kernels_in_use(graph: Graph, original: Graph, choice: KernelChoice) -> KernelsInUse:
-    """Name what computes the `graph` that was chosen for `original`."""
+    """Return the kernels that compute `graph`, the graph chosen for `original`."""
     if graph.native:
         return KernelsInUse(native_name(), "")
     reason = "this model is not prepared, see the log" if original.native else choice.reason

@@ -1,4 +1,7 @@
-"""The compiled kernels: finds the library, checks its version, and calls it. Knows no graph."""
+"""Finds the library of compiled kernels, checks its version, and calls it.
+
+Knows no graphs.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,13 @@ import numpy.typing as npt
 from server.errors import KernelsError
 
 VERSION = 1
-"""Of the operators and the packing; LFM_VERSION of kernels/lfm_kernels.h."""
+"""The version of operators and packing: LFM_VERSION in kernels/lfm_kernels.h."""
 LIBRARY = Path(__file__).with_name("lfm_kernels.so")
 PORTABLE = "portable"
-"""The instruction set that every CPU has, in plain C: for tests, and slower than onnxruntime."""
+"""The name of the plain C kernels, which run on every CPU.
+
+They are slower than onnxruntime's kernels and exist for tests.
+"""
 
 Array = npt.NDArray[Any]
 
@@ -41,7 +47,12 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class MatrixFormat:
-    """A packed matrix [columns, depth] of `bits` (4 or 8) a weight; without zero points all are 8 or 128."""
+    """The format of a packed matrix [columns, depth].
+
+    bits: bits of each weight, 4 or 8.
+    zero_points: whether the matrix has zero points. If not, all zero points are 8 for 4-bit weights and 128 for 8-bit
+        weights.
+    """
 
     columns: int
     depth: int
@@ -51,7 +62,10 @@ class MatrixFormat:
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """The loaded library at `path`. `isas` are the instruction sets that this CPU runs, by their index, best first."""
+    """The loaded library.
+
+    isas: the instruction sets that this CPU supports, each with its index in the library. The best one comes first.
+    """
 
     path: Path
     isas: dict[str, int]
@@ -59,7 +73,7 @@ class Library:
 
     @property
     def isa(self) -> str:
-        """The instruction set that operators use."""
+        """The instruction set that the operators use."""
         return next(iter(self.isas))
 
     def packed_bytes(self, form: MatrixFormat) -> int:
@@ -68,9 +82,13 @@ class Library:
     def pack(
         self, form: MatrixFormat, weights: Array, scales: Array, zeros: Array | None, rows: int, block: int, gated: int
     ) -> npt.NDArray[np.uint8]:
-        """The packing of a matrix as onnxruntime's operators have it; `scales` are float16.
+        """Pack a matrix that is stored in the format of onnxruntime's operators.
 
-        `gated` is 1 if its rows are gates and ups in turn, 2 if the gates come first, 0 if it is no such pair.
+        scales: float16 scales of the blocks.
+        zeros: zero points of the blocks; None if the format has none.
+        rows: number of rows before padding.
+        block: number of weights in a block.
+        gated: 1 if rows of gates and ups alternate, 2 if all gates come first, 0 if the matrix has no gates.
         """
         out = np.empty(self.packed_bytes(form), np.uint8)
         arrays = [_pointer(array) for array in (weights, scales, zeros)]
@@ -79,7 +97,11 @@ class Library:
         return out
 
     def matmul(self, form: MatrixFormat, packed: Array, x: Array, bias: Array | None = None, isa: str = "") -> Array:
-        """x [rows, depth] times the matrix, on one thread; float32 [rows, columns]."""
+        """Multiply x [rows, depth] by a packed matrix, on one thread.
+
+        isa: the instruction set to use; "" for the best one.
+        Returns float32 [rows, columns].
+        """
         y = np.empty((len(x), form.columns), np.float32)
         sizes = (form.columns, form.depth, form.bits, form.zero_points)
         rows = (_pointer(x), len(x), _pointer(bias), _pointer(y))
@@ -90,10 +112,13 @@ class Library:
 
 @cache
 def load_library(path: Path = LIBRARY) -> Library:
-    """Load the library. Raises KernelsError if it is missing, cannot be loaded, or is of another version."""
+    """Load the library.
+
+    Raises KernelsError if the library is missing or damaged, cannot be loaded, or has a different version.
+    """
     if not path.exists():
         raise KernelsError("they are not compiled: install a C compiler (apt install gcc) and install lfm-serve again")
-    if not _is_whole(path):  # a library that was cut short ends the process that loads it
+    if not _is_whole(path):  # loading a truncated library would crash the process
         raise KernelsError(f"{path} is damaged: install lfm-serve again")
     try:
         functions = ctypes.CDLL(str(path))
@@ -113,12 +138,15 @@ def load_library(path: Path = LIBRARY) -> Library:
 
 
 def native_name() -> str:
-    """Return the native kernels' name with their instruction set. Raises KernelsError if they cannot be loaded."""
+    """Return the name of the native kernels, including their instruction set.
+
+    Raises KernelsError if the library cannot be loaded.
+    """
     return f"native {load_library().isa}"
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether the library is the one whose SHA-256 kernels/build.py wrote beside it."""
+    """Return whether the library has the SHA-256 that kernels/build.py recorded."""
     try:
         return path.with_suffix(".sha256").read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:

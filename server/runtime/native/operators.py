@@ -1,8 +1,11 @@
-"""Which operators of a graph the native kernels compute, and how their weights lie there. Packs nothing.
+"""Replaces the operators of a graph that the native kernels can compute.
 
-A known MatMulNBits becomes an lfm.MatMul, a known QMoE an lfm.Experts; a node that the kernels do not know stays as it
-is. The float32 product that an expert block's logits come from becomes an lfm.Router, with everything up to the logits
-if it is the pattern of `server.export.lfm2`: its sums then do not depend on which rows share a batch.
+A supported MatMulNBits becomes an lfm.MatMul, and a supported QMoE becomes an lfm.Experts. Other nodes stay unchanged.
+The float32 product from which an expert block's logits are computed becomes an lfm.Router. If the nodes between the
+product and the logits are the pattern of `server.export.lfm2`, they become part of the router. The sums of a router do
+not depend on which rows share a batch.
+
+Finds the matrices to pack, but does not pack them.
 """
 
 from __future__ import annotations
@@ -23,14 +26,21 @@ MICROSOFT = "com.microsoft"
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 SMALLEST_BLOCK = 32
 NEGLIGIBLE = 2.0**-16
-"""A block whose scale is a smaller part of the matrix's largest may lose precision in float16."""
+"""A fraction of a matrix's largest scale.
+
+Scales below this fraction may lose precision in float16.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """A quantized matrix [rows, depth], or a stack of `count`, by the names of its initializers.
+    """A quantized matrix [rows, depth], or a stack of such matrices.
 
-    gated: 1 if the rows are gates and ups in turn, 2 if the gates come first, 0 if they are no such pairs.
+    weights, scales, zeros: names of the initializers; `zeros` is "" if there are no zero points.
+    form: the format of the packed matrix.
+    block: number of weights in a block.
+    count: number of matrices in the stack.
+    gated: 1 if rows of gates and ups alternate, 2 if all gates come first, 0 if the matrix has no gates.
     """
 
     weights: str
@@ -48,7 +58,7 @@ class Matrix:
 
 
 def find_matmul(node: onnx.NodeProto, weights: Weights) -> Matrix | None:
-    """The matrix of a MatMulNBits that the kernels know."""
+    """Return the matrix of a MatMulNBits that the kernels support, otherwise None."""
     if node.domain != MICROSOFT or node.op_type != "MatMulNBits":
         return None
     attributes = attributes_of(node)
@@ -60,7 +70,10 @@ def find_matmul(node: onnx.NodeProto, weights: Weights) -> Matrix | None:
 
 
 def find_experts(node: onnx.NodeProto, weights: Weights) -> tuple[Matrix, Matrix] | None:
-    """The stacks of up (gates with ups) and down matrices of a QMoE that the kernels know."""
+    """Return the matrix stacks of a QMoE that the kernels support, otherwise None.
+
+    The first stack contains the gate and up matrices, the second one the down matrices.
+    """
     if node.domain != MICROSOFT or node.op_type != "QMoE" or not _is_plain_swiglu(attributes := attributes_of(node)):
         return None
     names = [*node.input, *[""] * 15][:15]
@@ -79,7 +92,10 @@ def find_experts(node: onnx.NodeProto, weights: Weights) -> tuple[Matrix, Matrix
 
 
 def rewrite(graph: onnx.GraphProto, weights: Weights) -> list[Matrix]:
-    """Let the kernels compute what they know, in place; return the matrices to pack under their `packed_name`."""
+    """Replace the operators that the kernels support, in place.
+
+    Returns the matrices to pack. The graph refers to each packed matrix by its `packed_name`.
+    """
     matrices: dict[str, Matrix] = {}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
@@ -98,7 +114,10 @@ def rewrite(graph: onnx.GraphProto, weights: Weights) -> list[Matrix]:
 
 
 def _is_plain_swiglu(attributes: dict[str, Any]) -> bool:
-    """silu(gate) * up of interleaved or concatenated rows, and weights that sum to one."""
+    """Return whether a QMoE computes silu(gate) * up with normalized routing weights.
+
+    The rows of gates and ups may alternate, or all gates may come first.
+    """
     return (
         attributes.get("activation_type") == b"swiglu"
         and attributes.get("swiglu_fusion") in (1, 2)
@@ -119,7 +138,7 @@ def _matrix(
     count: int = 1,
     gated: int = 0,
 ) -> Matrix | None:
-    """The matrix of these initializers, None if the kernels do not know its form."""
+    """Return the matrix in these initializers, or None if it is not supported."""
     packed, scales, zeros = names
     (rows, depth), centre = shape, 1 << bits - 1
     if packed not in weights or bits not in (4, 8) or block < SMALLEST_BLOCK or block % SMALLEST_BLOCK:
@@ -153,13 +172,13 @@ def _all_zeros_are(centre: int, zeros: np.ndarray[Any, Any], bits: int, blocks: 
     if bits == 8:
         return bool((zeros == centre).all())
     rows = zeros.reshape(-1, -(-blocks // 2))
-    if blocks % 2:  # the last byte's high half belongs to no block
+    if blocks % 2:  # the high half of the last byte is padding
         return bool((rows[:, :-1] == centre * 17).all() and (rows[:, -1] & 15 == centre).all())
     return bool((rows == centre * 17).all())
 
 
 def _in_float32(node: onnx.NodeProto, data_type: int) -> Iterator[onnx.NodeProto]:
-    """`node` between casts, if its first input and its output are float16."""
+    """Yield `node`, between casts if its first input and its output are float16."""
     if data_type == TensorProto.FLOAT:
         yield node
         return

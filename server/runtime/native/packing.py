@@ -1,4 +1,7 @@
-"""Graphs for the native kernels: their weights packed in memory, or into one page-aligned file that sessions map."""
+"""Packs the weights of graphs for the native kernels.
+
+The packed weights are stored in memory, or in one page-aligned file that sessions map.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +28,16 @@ INLINE_BYTES = 4096
 """Initializers up to this size stay in the graph."""
 SAMPLED_COLUMNS = 16
 TOLERANCE = 1e-5
-"""Of a product's absolute sum; a sampled product is exact but for the rounding of its float32 sums."""
+"""The largest error of a sampled product, relative to its sum of absolute values.
+
+A sampled product is exact except for the rounding of its float32 sums.
+"""
 
 Progress = Callable[[int], None]
 
 
 def pack_in_memory(graph: Graph, library: Library) -> Graph:
-    """`graph` with packed weights inside, for models that are small."""
+    """Return a copy of `graph` that contains its packed weights, for small models."""
     model = onnx.load_from_string(graph.model)
     weights = Weights(model.graph, graph.weights)
     for matrix in _rewrite(model, weights):
@@ -48,10 +54,12 @@ def pack_in_memory(graph: Graph, library: Library) -> Graph:
 def pack_into(
     graph: Graph, target: Path, weights_name: str, library: Library, threads: int, progress: Progress
 ) -> bytes:
-    """Write all weights of `graph` into the file `weights_name` in `target`, and return the graph that names them.
+    """Write all weights of `graph` into one file; return the graph that uses them.
 
-    progress: called with the bytes written so far. Raises PreparationError if a sample of what was
-    written differs from the original.
+    target: the folder of the file.
+    weights_name: the name of the file.
+    progress: called with the number of bytes written so far.
+    Raises PreparationError if a sample of the written weights differs from the original.
     """
     model = onnx.load_from_string(graph.model)
     weights = Weights(model.graph, graph.weights)
@@ -81,7 +89,7 @@ def _rewrite(model: onnx.ModelProto, weights: Weights) -> list[Matrix]:
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
-    """Remove initializers that no node reads any more."""
+    """Remove initializers that no node uses any more."""
     used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
@@ -91,7 +99,7 @@ def _drop_unused(graph: onnx.GraphProto) -> None:
 def _packed(
     matrix: Matrix, weights: Weights, library: Library, pool: ThreadPoolExecutor | None = None
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    """The packing of each matrix of a stack."""
+    """Yield each packed matrix of a stack."""
 
     def pack(index: int) -> npt.NDArray[np.uint8]:
         values, scales, zeros = _source(matrix, weights, index)
@@ -101,7 +109,10 @@ def _packed(
 
 
 def _source(matrix: Matrix, weights: Weights, index: int) -> tuple[Array, Array, Array | None]:
-    """Values, float16 scales and zero points of one matrix of a stack, each row after row."""
+    """Return the values, float16 scales and zero points of one matrix of a stack.
+
+    Each array contains the matrix row by row. The zero points are None if the packed format has none.
+    """
 
     def part(name: str) -> Array:
         stack: Array = weights.array(name).reshape(matrix.count, -1)
@@ -113,7 +124,10 @@ def _source(matrix: Matrix, weights: Weights, index: int) -> tuple[Array, Array,
 
 
 def _write(file: BinaryIO, tensor: TensorProto, location: str, parts: Iterator[Array]) -> None:
-    """Append to the file at the next page, and let `tensor` say where."""
+    """Append a tensor's data to the file, at the next page.
+
+    Changes `tensor` so that it refers to the data in the file.
+    """
     start = -(-file.tell() // PAGE) * PAGE
     file.seek(start)
     for part in parts:
@@ -128,9 +142,10 @@ def _write(file: BinaryIO, tensor: TensorProto, location: str, parts: Iterator[A
 
 
 def _check(matrix: Matrix, weights: Weights, packed: Array, library: Library) -> None:
-    """Compare sampled rows of each matrix with the dequantized original; raises PreparationError if they differ.
+    """Compare sampled rows of each matrix with the dequantized original.
 
-    The activations are whole numbers that survive rounding to int8, so that products are exact.
+    The activations are whole numbers that do not change when rounded to int8, so the products are exact. Raises
+    PreparationError if a row differs.
     """
     rng = np.random.default_rng(len(packed))
     form = matrix.form
@@ -151,7 +166,7 @@ def _check(matrix: Matrix, weights: Weights, packed: Array, library: Library) ->
 
 
 def _rows_of(matrix: Matrix, panel: int) -> Iterator[int | None]:
-    """The source row of each of a panel's columns, None for padding."""
+    """Yield the source row of each column of a panel, or None for padding."""
     for column in range(SAMPLED_COLUMNS):
         row = panel * SAMPLED_COLUMNS + column
         if matrix.gated:
@@ -163,7 +178,7 @@ def _rows_of(matrix: Matrix, panel: int) -> Iterator[int | None]:
 
 
 def _dequantized(matrix: Matrix, weights: Weights, index: int, row: int) -> npt.NDArray[np.float64]:
-    """One row [depth] in float64, with scales as float16 has them."""
+    """Return one row [depth] in float64, with its scales rounded to float16."""
     form = matrix.form
 
     def part(name: str) -> Array:

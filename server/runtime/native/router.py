@@ -1,7 +1,9 @@
-"""Replaces the float32 product that an expert block's logits come from by an lfm.Router.
+"""Replaces the float32 products of expert blocks' routers by lfm.Router nodes.
 
-If everything between is the pattern of `server.export.lfm2` (the sigmoid's largest with a bias chosen, and scattered as
-logarithms), the router computes all of it; else only the product. Its sums do not depend on which rows share a batch.
+The logits of an expert block are computed from such a product. The nodes between the product and the logits may be the
+pattern of `server.export.lfm2`. This pattern computes the sigmoid of the product, chooses the experts with the largest
+values after adding a bias, and scatters the logarithms of their values. If the nodes are this pattern, the lfm.Router
+computes all of it, otherwise only the product. Its sums do not depend on which rows share a batch.
 """
 
 from __future__ import annotations
@@ -17,14 +19,17 @@ from server.runtime.native.tensors import Weights
 
 DOMAIN = "lfm"
 MINUS_INFINITY = -1e30
-"""Logits below are as good as minus infinity."""
+"""Logits below this value count as minus infinity."""
 STEPS = 16
-"""How many operators at most lie between a router's product and the logits."""
+"""The most nodes to search between a router's product and the logits."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Product:
-    """x [..., hidden] times `weights`, which are [experts, hidden] if `transposed`, else [hidden, experts]."""
+    """The product of x [..., hidden] and `weights`.
+
+    transposed: whether `weights` is [experts, hidden] instead of [hidden, experts].
+    """
 
     x: str
     weights: str
@@ -33,14 +38,14 @@ class _Product:
 
 
 class Routers:
-    """The routers of a graph whose nodes in `blocks` are expert blocks."""
+    """The routers of a graph."""
 
     def __init__(self, graph: onnx.GraphProto, weights: Weights) -> None:
         self._graph, self._weights = graph, weights
         self._producers = {name: node for node in graph.node for name in node.output}
 
     def replace(self, blocks: list[onnx.NodeProto]) -> None:
-        """Replace each block's router in place, and drop what nobody needs any more."""
+        """Replace the routers of the expert blocks in place, and drop unused nodes."""
         made: dict[str, onnx.NodeProto] = {}
         for block in blocks:
             logits, chosen = block.input[1], attributes_of(block)["chosen"]
@@ -64,7 +69,11 @@ class Routers:
         return helper.make_node("Router", inputs, [output], name=f"{output}/router", domain=DOMAIN, chosen=chosen)
 
     def _pattern(self, logits: str, chosen: int) -> tuple[_Product, str] | None:
-        """The product and the bias ("" if none) of logits that are made as `server.export.lfm2` makes them."""
+        """Return the product and the bias from which the pattern computes the logits.
+
+        The bias is "" if there is none. Returns None if the logits are not computed by the pattern of
+        `server.export.lfm2`.
+        """
         reshape = self._node(logits, "Reshape")
         scatter = self._node(reshape, "ScatterElements", axis=-1)
         expand, updates = self._node(scatter, "Expand"), self._node(scatter, "Log", 2)
@@ -87,7 +96,11 @@ class Routers:
     def _node(
         self, of: onnx.NodeProto | str | None, op: str, index: int = 0, **attributes: Any
     ) -> onnx.NodeProto | None:
-        """The `op` that makes a value, or a node's input `index`; None if it is made by something else."""
+        """Return the node that computes a value.
+
+        of: the name of the value, or a node whose input `index` is the value.
+        Returns None if the node is not an `op` with these attributes.
+        """
         if of is None:
             return None
         node = self._producers.get(of if isinstance(of, str) else of.input[index])
@@ -97,7 +110,10 @@ class Routers:
         return node if all(given.get(name) == value for name, value in attributes.items()) else None
 
     def _bias(self, ranked: str, scores: str) -> str | None:
-        """What is added to the scores before they are ranked: "" if nothing, None if it is no constant."""
+        """Return the name of the bias that is added to the scores before ranking.
+
+        Returns "" if nothing is added, and None if the bias is not a constant vector.
+        """
         if ranked == scores:
             return ""
         add = self._node(ranked, "Add")
@@ -108,7 +124,7 @@ class Routers:
         return bias if is_vector else None
 
     def _product_before(self, logits: str) -> _Product | None:
-        """The first product with a constant on the way back from the logits."""
+        """Search backwards from the logits for the first product with a constant."""
         waiting = [logits]
         for _ in range(STEPS):
             node = self._producers.get(waiting.pop(0)) if waiting else None
@@ -130,7 +146,7 @@ class Routers:
         return _Product(x, weights, bool(attributes.get("transB")), node.output[0]) if plain else None
 
     def _constant(self, name: str) -> float | None:
-        """The value of an initializer with one element."""
+        """Return the value of an initializer that has one element, otherwise None."""
         if name not in self._weights or np.prod(self._weights.shape(name)) != 1:
             return None
         return float(self._weights.array(name).reshape(-1)[0])
@@ -141,7 +157,7 @@ def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
 
 
 def _needed(nodes: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
-    """The nodes that the graph's outputs depend on."""
+    """Return the nodes on which the graph's outputs depend."""
     wanted, kept = set(outputs), []
     for node in reversed(nodes):
         if wanted.intersection(node.output):

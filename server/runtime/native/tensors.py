@@ -1,4 +1,7 @@
-"""Reads a graph's weights, inline or mapped from its external files. Knows no operators."""
+"""Reads the weights of a graph, which are inline or in external files.
+
+External files are mapped. Knows no operators.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ Array = npt.NDArray[Any]
 
 
 class Weights:
-    """The initializers of `graph`, whose external data lies below `folder`. Files are mapped, not read."""
+    """The initializers of a graph.
+
+    folder: the folder that contains the files with external data. The files are mapped, not read.
+    """
 
     def __init__(self, graph: onnx.GraphProto, folder: Path) -> None:
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
@@ -28,11 +34,17 @@ class Weights:
         return tuple(self._tensors[name].dims)
 
     def data_type(self, name: str) -> int:
-        """The TensorProto data type, UNDEFINED if `name` is no initializer."""
+        """Return the TensorProto data type of an initializer.
+
+        Returns UNDEFINED if `name` is not an initializer.
+        """
         return self._tensors[name].data_type if name in self._tensors else TensorProto.UNDEFINED
 
     def array(self, name: str) -> Array:
-        """The initializer `name`; a view of the mapped file if it is external."""
+        """Return the value of an initializer.
+
+        If the initializer is external, the result is a view of the mapped file.
+        """
         tensor = self._tensors[name]
         if tensor.data_location != TensorProto.EXTERNAL:
             return numpy_helper.to_array(tensor)
