@@ -1,1 +1,1 @@
-"""Prepared copies of models: finding, writing and checking them."""
+"""Finds, writes and checks prepared copies of models."""

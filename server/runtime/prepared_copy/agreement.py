@@ -1,4 +1,4 @@
-"""Whether a rewritten graph still says what the original says: both read the same text, one after the other."""
+"""Measures how well a rewritten graph agrees with the original on the same text."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from server.runtime.graph import Graph, Precision
 from server.runtime.session import ModelSession, SessionOptions
 from server.runtime.slots import SlotPool
 
-CHUNK = 64  # tokens of a run
+CHUNK = 64  # tokens per run
 TOLERANCES = {Precision.FAST: (0.85, 0.02), Precision.EXACT: (0.97, 0.001)}
-"""The least share of positions whose likeliest token is the same, and the most mean KL divergence in nats."""
+"""The lowest `top_1` and the highest `kl_divergence` that are acceptable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Over `tokens` positions: how often the likeliest token is the same, and the mean of KL(original || rewritten)."""
+    """How well two graphs agree.
+
+    tokens: number of positions compared.
+    top_1: share of positions at which the most likely token is the same.
+    kl_divergence: mean of KL(original || rewritten), in nats.
+    """
 
     tokens: int
     top_1: float
@@ -36,7 +41,10 @@ class Agreement:
 def compare(
     original: Graph, rewritten: Graph, tokens: Sequence[int], threads: int, head_dim: int | None = None
 ) -> Agreement:
-    """Run both graphs over `tokens`; they are loaded one at a time."""
+    """Run both graphs on `tokens` and compare their logits.
+
+    The graphs are loaded one after the other, to save memory.
+    """
     expected = _log_probabilities(original, tokens, threads, head_dim)
     found = _log_probabilities(rewritten, tokens, threads, head_dim)
     same = expected.argmax(axis=1) == found.argmax(axis=1)
@@ -45,7 +53,7 @@ def compare(
 
 
 def require(agreement: Agreement, precision: Precision) -> None:
-    """Raise PreparationError where the agreement is worse than TOLERANCES allow, or no number."""
+    """Raise PreparationError if the agreement is worse than TOLERANCES, or NaN."""
     top_1, kl_divergence = TOLERANCES[precision]
     if agreement.top_1 >= top_1 and agreement.kl_divergence <= kl_divergence:
         return
@@ -59,7 +67,7 @@ def require(agreement: Agreement, precision: Precision) -> None:
 def _log_probabilities(
     graph: Graph, tokens: Sequence[int], threads: int, head_dim: int | None
 ) -> npt.NDArray[np.float32]:
-    """[tokens, vocabulary], after each of the tokens."""
+    """Return the log-probabilities after each token, [tokens, vocabulary]."""
     session = ModelSession(graph, SessionOptions(threads, CHUNK), head_dim)
     slots = SlotPool(session.contract.states, 1, len(tokens))
     slots.clear(0)

@@ -1,12 +1,16 @@
-"""Prepared copies: a graph and its weights as the kernels want them, on disk.
+"""Finds prepared copies of models.
 
-For the native kernels a copy is the rewritten graph and all weights packed, the same for every CPU and onnxruntime;
-else it is what onnxruntime wrote when it optimised the graph for this CPU.
+A prepared copy is a graph with its weights, on disk, in the format that the kernels use. A copy for the native kernels
+consists of the rewritten graph and all packed weights. It is the same for every CPU and every version of onnxruntime.
+Any other copy is the graph that onnxruntime wrote after optimising it for this CPU.
 
-Sessions and processes map the weights and share one copy. A copy is found by a key of everything it depends on; which
-weight files it was made of is told by their names, sizes and times of change, which are trusted at a start. Then the
-graph is checked whole and the copy's weights by their size and by blocks spread over them, which finds what was cut
-short or overwritten and not a single changed byte. Preparing again reads all of the copy and of what it was made of.
+Sessions and processes map the weights and so share one copy. A copy is found by a key, which is a hash of everything
+that the copy depends on. The key identifies the original weight files by name, size and modification time. A start
+trusts these and does not read the files.
+
+A start checks the whole graph of the copy. It checks the copy's weights by their size and by sampled blocks. This
+detects truncated and overwritten files, but not a single changed byte. `lfm-serve prepare` reads all of an existing
+copy and all of the original weight files.
 """
 
 from __future__ import annotations
@@ -34,8 +38,16 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a copy is: where it comes from, SHA-256 of its files and of those weight files that it was made of
-    (`originals`), what a check of it against the original said, and whether it is for the native kernels."""
+    """The description of a prepared copy.
+
+    source: the original graph file.
+    bytes: size of the copy.
+    graph, weights: SHA-256 of the copy's graph and of its weights.
+    sampled: hash of sampled blocks of the weights.
+    originals: SHA-256 of each original weight file.
+    checked: the result of checking the copy against the original.
+    native: whether the copy is for the native kernels.
+    """
 
     source: str
     precision: str
@@ -50,23 +62,26 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A copy that passed its check."""
+    """A prepared copy that passed its check."""
 
     graph: Graph
     manifest: Manifest
 
 
 def default_folder() -> Path:
-    """Where copies are unless told otherwise: in the user's cache."""
+    """Return the default folder of prepared copies, which is in the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME")
     home = os.path.expanduser("~")
-    if not os.path.isabs(home):  # no HOME, and no such user in the system's list
+    if not os.path.isabs(home):  # HOME is not set, and the system does not know the user
         home = "/nonexistent"
     return (Path(cache) if cache else Path(home) / ".cache") / "lfm-serve" / "prepared"
 
 
 def find(graph: Graph, root: Path, tell: Tell) -> Copy | None:
-    """The copy of `graph` under `root`, None where there is none or (`tell` says so) it is damaged."""
+    """Return the prepared copy of `graph` under `root`, or None if there is none.
+
+    Also returns None if the copy is damaged; `tell` then gets a message.
+    """
     folder = root / key(graph)
     if not folder.exists():
         return None
@@ -76,13 +91,15 @@ def find(graph: Graph, root: Path, tell: Tell) -> Copy | None:
 
 
 def exists(graph: Graph, root: Path) -> bool:
-    """Whether there is a copy of `graph` under `root`, sound or not."""
+    """Return whether there is a prepared copy of `graph`, damaged or not."""
     return (root / key(graph)).exists()
 
 
 def is_outdated(graph: Graph, precision: str, root: Path) -> bool:
-    """Whether there is a copy of `graph` that is damaged, or only one of what it was before, or for something else:
-    its file has changed since then, or onnxruntime, or the CPU."""
+    """Return whether there is a copy of `graph` that must be made again.
+
+    Such a copy is damaged, or was made before the graph's file, onnxruntime or the CPU changed.
+    """
     folder = root / key(graph)
     if folder.exists():
         return _sound(folder, graph.name) is None
@@ -90,7 +107,11 @@ def is_outdated(graph: Graph, precision: str, root: Path) -> bool:
 
 
 def key(graph: Graph) -> str:
-    """Changes with the graph, its weight files, and the packing; or with onnxruntime and the CPU's features."""
+    """Return the key of a graph's prepared copy.
+
+    The key changes with the graph and its weight files. For the native kernels it also changes with the packing,
+    otherwise with onnxruntime and the CPU's features.
+    """
     stats = [(file.name, file.stat()) for file in graph.files]
     facts = {
         "graph": hashlib.sha256(graph.model).hexdigest(),
@@ -105,12 +126,15 @@ def gigabytes(size: int) -> str:
 
 
 def _cpu() -> list[str]:
-    """Return what onnxruntime chooses kernels by: the architecture and, on Linux, its features by name."""
+    """Return the facts by which onnxruntime chooses kernels.
+
+    They are the architecture and, on Linux, the names of the CPU's features.
+    """
     return [platform.machine(), *cpu_flags()]
 
 
 def _sound(folder: Path, name: str) -> Copy | None:
-    """The copy in `folder` if nothing of it is seen to be damaged."""
+    """Return the copy in `folder`, or None if it is found to be damaged."""
     try:
         copy = open_copy(folder, name)
         return copy if copy.manifest.sampled == sampled(folder / WEIGHTS) else None
@@ -119,7 +143,10 @@ def _sound(folder: Path, name: str) -> Copy | None:
 
 
 def _was_made_of(folder: Path, graph: Graph, precision: str) -> bool:
-    """Whether the copy in `folder` has the source that `graph` has, as that may have been then."""
+    """Return whether the copy in `folder` was made from the source of `graph`.
+
+    The source may have changed since the copy was made.
+    """
     try:
         manifest = _manifest(folder)
     except (OSError, ValueError, TypeError):
@@ -129,14 +156,17 @@ def _was_made_of(folder: Path, graph: Graph, precision: str) -> bool:
 
 
 def _manifest(folder: Path) -> Manifest:
-    """Raises OSError, ValueError or TypeError where there is none that can be read."""
+    """Read the manifest of a copy.
+
+    Raises OSError, ValueError or TypeError if there is no valid manifest.
+    """
     return Manifest(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
 
 
 def open_copy(folder: Path, name: str) -> Copy:
-    """The copy in `folder`, its graph checked and its weights not.
+    """Open the copy in `folder` and check its graph, but not its weights.
 
-    Raises OSError, ValueError or TypeError where files are missing or not what the manifest says.
+    Raises OSError, ValueError or TypeError if files are missing or differ from the manifest.
     """
     manifest = _manifest(folder)
     model = (folder / GRAPH).read_bytes()
@@ -146,12 +176,12 @@ def open_copy(folder: Path, name: str) -> Copy:
 
 
 def copy_graph(name: str, model: bytes, folder: Path, native: bool) -> Graph:
-    """The graph of a copy in `folder`."""
+    """Return the graph of a copy in `folder`."""
     return Graph(name, model, folder, prepared=True, native=native, files=(folder / WEIGHTS,))
 
 
 def sampled(path: Path) -> str:
-    """A hash of the file's size and of blocks spread evenly from its first byte to its last."""
+    """Return a hash of a file's size and of blocks spread evenly over the file."""
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     last = max(0, size - SAMPLE_BYTES)

@@ -1,6 +1,7 @@
-"""Makes prepared copies of models, and removes those that are no use any more.
+"""Makes prepared copies of models, and removes copies that are no longer useful.
 
-A copy is written beside its place and moved there when it is whole and was checked; one process at a time does it.
+A copy is written to a temporary folder. When the copy is complete and checked, the folder is renamed. Only one process
+at a time makes the same copy.
 """
 
 from __future__ import annotations
@@ -48,24 +49,29 @@ except ImportError:  # not on Windows, where two processes that prepare the same
 
 PARTIAL, LOCK = ".partial", ".lock"
 OURS = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}({re.escape(PARTIAL)})?")
-"""What copies and unfinished ones are called; a folder with another name is somebody else's."""
+"""The names of prepared copies, finished or not; other folders are left alone."""
 GROWTH, NATIVE_GROWTH = 2.25, 1.1
-"""A copy's size is at most about this many times the weights': onnxruntime keeps them beside what it packs."""
+"""The largest expected size of a copy, relative to the original weights.
+
+A copy by onnxruntime is larger because it contains the weights both packed and unpacked.
+"""
 POLL_SECONDS = 0.5
 
 Check = Callable[[Graph], str]
 
 
 def most_bytes(graph: Graph) -> int:
-    """The most bytes that a copy of `graph` may have."""
+    """Return the largest size that a prepared copy of `graph` may have, in bytes."""
     return int(graph.weight_bytes * (NATIVE_GROWTH if graph.native else GROWTH))
 
 
 def make(graph: Graph, precision: str, root: Path, tell: Tell, check: Check) -> Copy:
-    """The copy of `graph` under `root`, made where there is none that is whole.
+    """Return the prepared copy of `graph` under `root`; make it if necessary.
 
-    `check` gets the new copy before anyone else does, and raises where it is not to be used; what it returns is kept in
-    the manifest. Raises PreparationError, above all where there is no space for it.
+    An existing copy is used if all of its bytes are correct.
+    check: called with a new copy before anything else uses it. Raises an error if the copy is not acceptable; otherwise
+        returns the result to record in the manifest.
+    Raises PreparationError if the copy cannot be written, for example for lack of space.
     """
     folder = root / key(graph)
     try:
@@ -81,9 +87,10 @@ def make(graph: Graph, precision: str, root: Path, tell: Tell, check: Check) -> 
 
 
 def prune(root: Path, current: Callable[[Manifest], Graph], tell: Tell) -> int:
-    """Remove what is no use any more, and return its bytes: unfinished copies and those whose key has changed.
+    """Remove unfinished and outdated prepared copies, and return the bytes freed.
 
-    `current` gives the graph that a copy's source has become; LfmServeError or OSError say that there is none.
+    A copy is outdated if its key has changed.
+    current: returns the current graph of a copy's source. Raises OSError if there is none.
     """
     freed = 0
     for folder in sorted(path for path in root.glob("*") if path.is_dir() and OURS.fullmatch(path.name)):
@@ -98,7 +105,7 @@ def prune(root: Path, current: Callable[[Manifest], Graph], tell: Tell) -> int:
 
 
 def _whole(folder: Path, graph: Graph, tell: Tell) -> Copy | None:
-    """An existing copy after a look at every byte of it."""
+    """Return the existing copy if all of its bytes are correct, otherwise None."""
     copy = find(graph, folder.parent, tell)
     if copy is None:
         return None
@@ -153,7 +160,10 @@ def _check_space(graph: Graph, folder: Path, tell: Tell) -> None:
 
 
 def _convert(graph: Graph, target: Path, tell: Tell) -> None:
-    """Pack for the native kernels, or let onnxruntime optimise and pack, telling now and then how far it is."""
+    """Write the copy's files, and report progress.
+
+    The project's packing makes copies for the native kernels. Other copies are optimised and packed by onnxruntime.
+    """
     if graph.native:
         _pack(graph, target, tell)
         return
@@ -202,7 +212,7 @@ def _is_current(folder: Path, current: Callable[[Manifest], Graph]) -> bool:
 
 
 def _originals(graph: Graph) -> list[str]:
-    """SHA-256 of each of the weight files that a copy is made of."""
+    """Return the SHA-256 of each weight file of the original graph."""
     return [_sha256(file) for file in graph.files]
 
 
@@ -221,7 +231,10 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[Any]:
-    """Only one process at a time gets past here; the lock goes with the process that holds it."""
+    """Hold a lock that only one process at a time can have.
+
+    The system releases the lock if the process ends.
+    """
     with path.open("w") as file:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX)
