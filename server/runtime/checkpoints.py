@@ -1,4 +1,4 @@
-"""Says what to do with a folder of weights that has no graph."""
+"""Explains what to do with a folder that contains weights but no graph."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ OTHER_EXPORTERS = (
     "onnxruntime-genai's builder (`python -m onnxruntime_genai.models.builder -i CHECKPOINT -o FOLDER -p int4 -e cpu`) "
     "or optimum"
 )
-"""Exporters of other architectures whose models can be served."""
+"""Exporters for other architectures, whose exports can be served."""
 
 ADAPTER_CONFIG = "adapter_config.json"
 
 
 def is_adapter(files: Iterable[str]) -> bool:
-    """Return whether these files hold an adapter and no weights of a whole model."""
+    """Return whether these files are an adapter without the weights of a whole model."""
     names = [Path(file).name for file in files]
     whole = any(name.startswith(("model", "pytorch_model")) and _holds_weights(name) for name in names)
     return ADAPTER_CONFIG in names and not whole
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Return whether a folder holds weights of any kind."""
+    """Return whether a folder contains weights of any kind."""
     return any(_holds_weights(path.name) or path.name == ADAPTER_CONFIG for path in folder.glob("*"))
 
 
 def merge_first(folder: Path) -> str:
-    """Return what to do with an adapter."""
+    """Return a message that says how to merge an adapter into its model."""
     base = _read(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
     model = f" for {base}" if isinstance(base, str) and base else ""
     return (
@@ -40,7 +40,7 @@ def merge_first(folder: Path) -> str:
 
 
 def export_first(folder: Path) -> str:
-    """Return what to do with a checkpoint or an adapter before it can be served."""
+    """Return a message that says how to make a checkpoint or an adapter servable."""
     if is_adapter(path.name for path in folder.glob("*")):
         return merge_first(folder)
     model_type = _read(folder / "config.json").get("model_type")
@@ -54,7 +54,10 @@ def _holds_weights(name: str) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file; an empty one if the file is absent or damaged."""
+    """Return the JSON object in a file.
+
+    Returns an empty object if the file is missing or damaged.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

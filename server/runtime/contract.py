@@ -1,7 +1,8 @@
-"""Derives the role of a decoder graph's inputs and outputs.
+"""Derives the roles of a decoder graph's inputs and outputs.
 
-Names and shapes tell tokens from state; no model names or lists of layers are needed. A `past*` input belongs to the
-`present*` output of the same layer; state with four axes is a KV cache, state with three a convolution window.
+Names and shapes distinguish tokens from state, so no model names or lists of layers are needed. A `past*` input belongs
+to the `present*` output of the same layer. State with four axes is a KV cache, and state with three axes is a
+convolution window.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 
 from server.errors import UnsupportedModelError
 
-NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {  # by onnxruntime's name
+NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {  # by the name that onnxruntime uses
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
     "tensor(int64)": np.dtype(np.int64),
@@ -24,7 +25,7 @@ NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {  # by onnxruntime's name
 }
 TRACE_PREFIX = "trace."
 PADDING = 1.5
-"""Most padded tokens per token in one run on joined caches."""
+"""The most positions, including padding, per token in one run on joined caches."""
 TOKEN_INPUTS = ("input_ids", "attention_mask", "position_ids", "num_logits_to_keep")
 
 
@@ -37,7 +38,11 @@ class TensorInfo(Protocol):
 
 
 class StateKind(StrEnum):
-    """KV grows by one position per token; a convolution window has a fixed size."""
+    """The kind of a state tensor.
+
+    KV: grows by one position per token.
+    CONV: a convolution window, which has a fixed size.
+    """
 
     KV = "kv"
     CONV = "conv"
@@ -47,12 +52,12 @@ class StateKind(StrEnum):
 class StateTensor:
     """One state tensor of one layer.
 
-    `past`, `present`: names of the input and the output.
-    `shape`: shape for one sequence, (kv_heads, head_dim) for KV, whose length axis lies between the two, and
-    (hidden, L) for a convolution.
-    `trace`: name of the output [batch, L + S, hidden] with a convolution's past window followed by its S new values;
-    None if the graph has no such output. The window after the run's token p (from 0) is rows p + 1 .. p + L,
-    transposed to [hidden, L]. The output costs nothing unless it is bound.
+    past, present: names of the input and the output.
+    shape: the shape for one sequence without the KV cache's length axis: (kv_heads, head_dim) for KV, (hidden, L) for a
+        convolution. The length axis of a KV cache lies between kv_heads and head_dim.
+    trace: name of the output [batch, L + S, hidden] that contains a convolution's past window followed by its S new
+        values; None if the graph has no such output. Rows p + 1 to p + L, transposed to [hidden, L], are the window
+        after token p of the run, counted from 0. The output costs nothing unless it is bound.
     """
 
     past: str
@@ -64,7 +69,7 @@ class StateTensor:
 
     @property
     def bytes_per_token(self) -> int:
-        """Bytes that each token adds to the state of a sequence; 0 for a convolution."""
+        """The bytes that each token adds to the state of a sequence; 0 for a convolution."""
         return int(np.prod(self.shape)) * self.dtype.itemsize if self.kind is StateKind.KV else 0
 
 
@@ -72,11 +77,11 @@ class StateTensor:
 class Contract:
     """The inputs and outputs that a step binds.
 
-    `states`: the state tensors, in the order of the graph's inputs.
-    `token_dtypes`: dtype of each input that is not state, by name; the keys are a subset of TOKEN_INPUTS.
-    `vocab_size`: size of the last axis of the logits.
-    `logits_dtype`: float32 or float16.
-    `joins`: whether presents are past and new values joined; otherwise the KV caches are updated in place.
+    states: the state tensors, in the order of the graph's inputs.
+    token_dtypes: the dtype of each input that is not state, by name. The names are a subset of TOKEN_INPUTS.
+    vocab_size: size of the last axis of the logits.
+    logits_dtype: float32 or float16.
+    joins: whether the graph returns past and new KV values joined. Otherwise it updates the KV caches in place.
     """
 
     states: tuple[StateTensor, ...]
@@ -87,7 +92,10 @@ class Contract:
 
     @property
     def bytes_per_token(self) -> int:
-        """Bytes that each token of a running sequence takes, with the copies that joined caches need."""
+        """The bytes that each token of a running sequence needs.
+
+        Includes the copies that joined caches need.
+        """
         state = sum(state.bytes_per_token for state in self.states)
         return int(state * (1 + 2 * PADDING)) if self.joins else state
 
@@ -105,9 +113,8 @@ class Contract:
 def discover(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], head_dim: int | None = None) -> Contract:
     """Derive the contract from a session's inputs and outputs.
 
-    `head_dim`: last axis of the KV cache, for graphs in which it is symbolic.
-
-    Raises UnsupportedModelError, with what was found and what was expected, if the graph does not fit.
+    head_dim: last axis of the KV cache, for graphs in which this axis is symbolic.
+    Raises UnsupportedModelError if the graph does not fit. The error lists what was found and what was expected.
     """
     past = [i for i in inputs if i.name.startswith("past")]
     tokens = [i for i in inputs if not i.name.startswith("past")]
@@ -155,9 +162,9 @@ def _state(
 
 
 def _layer_key(name: str) -> tuple[str, ...]:
-    """Return the parts of a state's name other than past/present.
+    """Return the parts of a state's name other than past or present.
 
-    They are equal for `past_conv.3` and `present_conv.3`.
+    The parts are the same for `past_conv.3` and `present_conv.3`.
     """
     return tuple(sorted(re.findall(r"[^._]+", re.sub(r"^(past_key_values|past|present)", "", name))))
 

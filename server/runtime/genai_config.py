@@ -1,4 +1,7 @@
-"""Reads `genai_config.json`, the description that onnxruntime-genai's builder and mobius write beside a graph."""
+"""Reads `genai_config.json`, which describes a graph for onnxruntime-genai.
+
+onnxruntime-genai's builder and mobius write this file beside the graph.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ def decoder_file(genai: Mapping[str, Any]) -> str | None:
 
 
 def hugging_face_names(genai: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a genai_config.json by their names in config.json.
+    """Return the fields of a genai_config.json under their names in config.json.
 
     Fields without an equivalent are left out.
     """
@@ -37,10 +40,10 @@ def hugging_face_names(genai: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def dtype_of_content(path: Path) -> str:
-    """Return the dtype of a graph whose name does not state it: q4, q8, fp16 and so on.
+    """Return the dtype of a graph whose name does not state it, such as q4 or fp16.
 
-    A mixture is named after its smallest weights. A graph that cannot be read counts as fp32; whoever opens it gets
-    the error.
+    If the weights have several dtypes, the smallest one counts. A graph that cannot be read counts as fp32: the error
+    is raised when the graph is opened.
     """
     try:
         model = onnx.load(path, load_external_data=False)

@@ -1,9 +1,12 @@
-"""How a decoder graph is rewritten before onnxruntime gets it. Knows operators, opens no session and no weights.
+"""Rewrites a decoder graph before onnxruntime loads it.
 
-A short convolution's window (past state and new values, [batch, hidden, L + S]) is turned to [batch, L + S, hidden]
-as soon as it is made. There a depthwise Conv is a sum of L contiguous slices, each times its column of the weight: the
-same bits at a tenth of the time in a decode step. And the turned window can be handed out: the state after any of the
-run's tokens lies in it.
+A short convolution works on a window: its past state followed by the new values, [batch, hidden, L + S]. The rewritten
+graph transposes the window to [batch, L + S, hidden] when it is made, which has two advantages. First, a depthwise Conv
+on the transposed window is a sum of L contiguous slices, each multiplied by its column of the weight. The results are
+bit-identical and take a tenth of the time in a decode step. Second, the transposed window can be an output of the
+graph. It contains the state after each of the run's tokens.
+
+Knows operators, but opens no session and reads no weights.
 """
 
 from __future__ import annotations
@@ -24,13 +27,17 @@ from server.runtime.model_folder import read_graph
 
 MICROSOFT = "com.microsoft"
 INT8_OPERATORS = ("MatMulNBits", "QMoE")
-INT8_ACCURACY = 4  # accuracy_level: activations are rounded to int8, in blocks
-LENGTH_AXIS = 2  # of a window as the graph has it
+INT8_ACCURACY = 4  # the accuracy_level at which activations are rounded to int8, in blocks
+LENGTH_AXIS = 2  # the length axis of a window before it is transposed
 DEFAULTS: dict[str, Any] = {"auto_pad": b"NOTSET", "pads": [0, 0], "strides": [1], "dilations": [1]}
 
 
 class Precision(StrEnum):
-    """FAST: activations of 4-bit layers in int8. EXACT: as exported."""
+    """The precision of a graph's computations.
+
+    FAST: 4- and 8-bit layers round their activations to int8.
+    EXACT: all layers compute as exported.
+    """
 
     FAST = "fast"
     EXACT = "exact"
@@ -38,10 +45,15 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A serialised model whose external weights are `files` in the folder `weights`, or below.
+    """A serialised model and the location of its external weights.
 
-    name: for messages. prepared: it is a copy that was checked when it was made, and whose weights are mapped. native:
-    the project's own kernels compute its 4- and 8-bit layers. source: the file it was read from.
+    name: the name that messages use.
+    weights: the folder that contains the files with external weights, directly or in subfolders.
+    prepared: whether the graph is a prepared copy. A prepared copy was checked when it was made, and its weights are
+        memory-mapped.
+    native: whether the project's own kernels compute the 4- and 8-bit layers.
+    files: the files with external weights.
+    source: the file from which the graph was loaded.
     """
 
     name: str
@@ -54,14 +66,16 @@ class Graph:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the weights, which a graph in one file holds itself."""
+        """The size of the weights in bytes, including those inside the model file."""
         return len(self.model) + sum(file.stat().st_size for file in self.files)
 
 
 def load(path: Path, precision: Precision, native: bool = False) -> Graph:
-    """Read and rewrite the graph at `path`. Raises ModelFolderError if it cannot be read.
+    """Read and rewrite the graph at `path`.
 
-    native: the native kernels are to compute the layers that they know; a graph without any is not native.
+    native: whether the native kernels should compute the layers that they support. The result is not native if it has
+        no 4- or 8-bit layers.
+    Raises ModelFolderError if the graph cannot be read.
     """
     model = read_graph(path)
     rewrite(model, precision)
@@ -69,7 +83,10 @@ def load(path: Path, precision: Precision, native: bool = False) -> Graph:
 
 
 def load_original(path: Path) -> Graph:
-    """The graph at `path` as it is. Raises ModelFolderError where it cannot be read."""
+    """Read the graph at `path` without rewriting it.
+
+    Raises ModelFolderError if the graph cannot be read.
+    """
     return _graph(read_graph(path), path)
 
 
@@ -79,16 +96,17 @@ def _graph(model: onnx.ModelProto, path: Path) -> Graph:
 
 
 def rewrite(model: onnx.ModelProto, precision: Precision) -> None:
-    """Rewrite in place; a graph without anything to rewrite is left as it is."""
+    """Rewrite a graph in place, if it contains anything to rewrite."""
     if precision is Precision.FAST:
         _use_int8(model.graph)
     _Convolutions(model.graph).rewrite()
 
 
 def _follow_links(model: onnx.ModelProto, folder: Path) -> tuple[Path, tuple[Path, ...]]:
-    """Name the weights' files as they really are (the hub's cache has links); their folder and they are returned.
+    """Replace links to weight files by the paths of the files they lead to.
 
-    onnxruntime refuses a link that leads out of the folder it is given.
+    The hub's cache contains such links, and onnxruntime rejects a link that leads out of the weights' folder. Returns
+    the common folder of the files, and the files.
     """
     entries = [e for tensor in model.graph.initializer for e in tensor.external_data if e.key == "location"]
     files = {entry.value: (folder / entry.value).resolve() for entry in entries}
@@ -101,7 +119,7 @@ def _follow_links(model: onnx.ModelProto, folder: Path) -> tuple[Path, tuple[Pat
 
 
 def has_quantized_layers(graph: onnx.GraphProto) -> bool:
-    """Whether there are operators on 4- or 8-bit weights."""
+    """Return whether a graph has operators on 4- or 8-bit weights."""
     return any(node.domain == MICROSOFT and node.op_type in INT8_OPERATORS for node in graph.node)
 
 
@@ -114,17 +132,18 @@ def _use_int8(graph: onnx.GraphProto) -> None:
 
 
 class _Convolutions:
-    """One pass over the nodes that turns convolution windows, and what is computed of them.
+    """A pass over the nodes that transposes convolution windows.
 
-    `_turned` names the turned value of each [batch, hidden, length] that has one. Whoever else reads such a value gets
-    it turned back, which onnxruntime cancels out against the transposes around it.
+    Results that are computed from transposed windows stay transposed, too. `_turned` contains the name of the
+    transposed value for each value [batch, hidden, length] that has one. Other nodes get such a value transposed back.
+    onnxruntime then removes pairs of transposes that cancel out.
     """
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._graph = graph
         self._pasts = {value.name: value for value in graph.input if _is_conv_state(value)}
         self._constants = {tensor.name: tensor for tensor in graph.initializer if len(tensor.dims) == 1}
-        self._windows: dict[str, str] = {}  # a window as the graph has it, and the past it continues
+        self._windows: dict[str, str] = {}  # the past state of each window, by the window's name in the graph
         self._turned: dict[str, str] = {}
         self._turned_back: set[str] = set()
         self._nodes: list[onnx.NodeProto] = []
@@ -159,7 +178,10 @@ class _Convolutions:
             self._nodes.append(node)
 
     def _window(self, past: str, new: str) -> str:
-        """Put past and new values together, turned, and make that an output of the graph."""
+        """Concatenate past and new values, transposed, as an output of the graph.
+
+        Returns the name of the transposed window.
+        """
         trace = f"{TRACE_PREFIX}{past}"
         parts = [self._emit("Transpose", [part], f"{trace}/{part}", perm=[0, 2, 1]) for part in (past, new)]
         self._emit("Concat", parts, trace, axis=1)
@@ -170,7 +192,10 @@ class _Convolutions:
         return trace
 
     def _unfuse(self, node: onnx.NodeProto) -> None:
-        """A CausalConvWithState, whose state has one column less than its weight."""
+        """Replace a CausalConvWithState by separate operators.
+
+        The node's state has one column less than its weight.
+        """
         new, weight, bias, past = node.input
         output, present = node.output
         columns = self._pasts[past].type.tensor_type.shape.dim[LENGTH_AXIS].dim_value
@@ -184,7 +209,11 @@ class _Convolutions:
         self._emit("Transpose", [last], present, perm=[0, 2, 1])
 
     def _sum(self, past: str, name: str, taps: int, weight: str, *bias: str) -> str:
-        """The convolution of the turned window on `past`: [batch, length, hidden] in, `taps` - 1 fewer out."""
+        """Add the nodes of a convolution on the transposed window of `past`.
+
+        The convolution maps [batch, length, hidden] to [batch, length - taps + 1, hidden]. Returns the name of the
+        result.
+        """
         columns = self._emit("Transpose", [weight], f"{name}/weight", perm=[1, 2, 0])
         addends = []
         for tap in range(taps):
@@ -241,7 +270,7 @@ class _Convolutions:
 
     @staticmethod
     def _attribute(node: onnx.NodeProto, name: str) -> Any:
-        """An attribute's value, None where the node has none of that name."""
+        """Return the value of an attribute, or None if the node has no such attribute."""
         return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), None)
 
 

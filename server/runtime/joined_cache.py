@@ -1,7 +1,8 @@
-"""KV caches of graphs that return past and new values joined, instead of updating the cache in place.
+"""Manages the KV caches of graphs that return past and new values joined.
 
-The graph gets a copy of the slots' past, padded to the longest row, and what is new is copied back into the slots. The
-attention mask hides the padding. Most public exports of attention-only models have such caches.
+Such graphs do not update their caches in place. They include most public exports of attention-only models. A graph gets
+a copy of the past in the slots, padded to the longest row. The attention mask hides the padding. After the run, the new
+values are copied back into the slots.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ Array = npt.NDArray[np.generic]
 
 
 class JoinedCache:
-    """Memory for the past and the joined caches of one run; it grows with the longest run.
+    """Memory for the past and the joined caches of one run.
 
-    `pads`: whether the graph computes the same for a row with padding as for the row alone.
+    The memory grows with the longest run.
+    pads: whether padding leaves the results of a row unchanged.
     """
 
     def __init__(self, states: Sequence[StateTensor]) -> None:
@@ -36,7 +38,10 @@ class JoinedCache:
         return bool((past == longest).all()) or (self.pads and longest * len(past) <= PADDING * int(past.sum()))
 
     def bind(self, binding: ort.IOBinding, slots: SlotPool, first: int, past: Past, length: int) -> None:
-        """Bind a run of `length` new tokens per row on slots `first` and following."""
+        """Bind the caches of a run with `length` new tokens per row.
+
+        The rows use the slots from `first` on.
+        """
         longest = int(past.max())
         for state in self._states:
             joined = self._array(state.present, state, len(past), longest + length)
@@ -64,7 +69,10 @@ class JoinedCache:
 
 
 def token_mask(past: Past, length: int) -> npt.NDArray[np.bool_]:
-    """Return the attention mask [rows, longest past + `length`] of a run on joined caches."""
+    """Return the attention mask of a run on joined caches.
+
+    The mask has the shape [rows, longest past + `length`].
+    """
     positions = np.arange(past.max() + length)
     mask: npt.NDArray[np.bool_] = (positions < past[:, None]) | (positions >= past.max())
     return mask

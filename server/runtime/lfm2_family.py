@@ -1,7 +1,7 @@
-"""Recognises the members of the LFM2 family by name, and holds what their model cards say.
+"""Recognises the models of the LFM2 family by name and lists their properties.
 
-Their configs cannot tell them apart: LFM2.5 has LFM2's `model_type`, and the config of LFM2-8B-A1B allows 128,000
-positions although its card says 32,768.
+The properties come from the model cards. The models' configs do not suffice: LFM2.5 has the same `model_type` as LFM2,
+and the config of LFM2-8B-A1B allows 128,000 positions although its card says 32,768.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from typing import Any
 GENERATION = re.compile(r"lfm[-_]?2(?P<half>[._p]?5(?![\d.a-z]))?", re.IGNORECASE)
 SIZE = re.compile(r"(?<![\d.a-z])\d+(\.\d+)?[bm](-?a\d+(\.\d+)?b)?(?![a-z\d])", re.IGNORECASE)
 CACHED_REPOSITORY = "models--"
-"""Prefix of a repository's folder in the hub's cache, which holds `snapshots/<commit>`."""
+"""Prefix of a repository's folder in the hub's cache.
+
+The folder contains the model in `snapshots/<commit>`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One row of the family's table.
+    """A model of the family, as described by its model card.
 
-    `context`: most tokens of prompt and answer together that the card promises.
-    `sampling`: parameters for models whose generation_config.json sets none.
+    context: most tokens of prompt and answer together.
+    sampling: sampling parameters that apply if generation_config.json sets none.
     """
 
     name: str
@@ -36,7 +39,7 @@ SMALL_SAMPLING = {"temperature": 0.1, "top_k": 50, "repetition_penalty": 1.05}
 LARGE_SAMPLING = {"temperature": 0.2, "top_k": 80, "repetition_penalty": 1.05}
 
 LFM2 = Member("LFM2", 32_768, LFM2_SAMPLING)
-"""LFM2 itself, and every model of the family that the table lacks."""
+"""LFM2 itself, which also stands for members of the family that are not listed."""
 
 LFM2_5 = {
     "230m": Member("LFM2.5-230M", 32_768, SMALL_SAMPLING),
@@ -46,20 +49,23 @@ LFM2_5 = {
     "8b-a1b": Member("LFM2.5-8B-A1B", 128_000, LARGE_SAMPLING),
     "24b-a2b": Member("LFM2.5-24B-A2B", 128_000, LFM2_SAMPLING),
 }
-"""Members of LFM2.5, by size."""
+"""The members of LFM2.5, by size."""
 
 
 def member_of(folder: Path, config: Mapping[str, Any]) -> Member | None:
-    """Return the member that a model folder holds, by its names; None if its config is of another family."""
+    """Return the family member in a model folder, judged by the folder's names.
+
+    Returns None if the config belongs to a model of another family.
+    """
     if not str(config.get("model_type")).startswith("lfm2"):
         return None
     return recognise(names_of(folder, config.get("_name_or_path")))
 
 
 def recognise(names: Iterable[str]) -> Member:
-    """Return the member that the first name of the family among `names` stands for.
+    """Return the family member for the first of `names` that belongs to the family.
 
-    Returns LFM2 if there is none, or if that name is not clearly one of LFM2.5's.
+    Returns LFM2 if no name belongs to the family, or if the name is not clearly that of an LFM2.5 model.
     """
     for name in names:
         if generation := GENERATION.search(name):
@@ -70,10 +76,10 @@ def recognise(names: Iterable[str]) -> Member:
 
 
 def names_of(folder: Path, name_or_path: object) -> Iterable[str]:
-    """Yield the names a model folder goes by, the most reliable first.
+    """Yield the names of a model folder, the most reliable name first.
 
-    They are the folder's own name or, in the hub's cache, its repository's, and the parts of the config's
-    `_name_or_path` from the last to the first.
+    First comes the folder's own name or, in the hub's cache, the name of the repository. The parts of the config's
+    `_name_or_path` follow, from the last to the first.
     """
     for path in (folder.absolute(), folder.resolve()):
         yield path.name

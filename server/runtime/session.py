@@ -1,6 +1,7 @@
-"""One ONNX Runtime session and the steps it runs on the slots' state: tokens in, logits out.
+"""Runs steps of one ONNX Runtime session on the state in the slots.
 
-Knows nothing of requests or sampling. Several sessions may work on one SlotPool, each on slots of its own.
+A step gets tokens and returns logits. Several sessions may use one SlotPool, each with its own slots. Knows neither
+requests nor sampling.
 """
 
 from __future__ import annotations
@@ -23,17 +24,28 @@ PROBE_LENGTH = 4
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """`threads` compute threads; `max_tokens` is the most tokens one run gets (rows x length)."""
+    """Options of one session.
+
+    threads: number of compute threads.
+    max_tokens: most tokens in one run, counted as rows times length.
+    """
 
     threads: int
     max_tokens: int
 
 
 class ModelSession:
-    """A loaded graph. `run` is one step; it is not thread-safe: a session serves one thread at a time."""
+    """A loaded graph, which runs one step at a time.
+
+    A session is not thread-safe: only one thread at a time may use it.
+    """
 
     def __init__(self, graph: Graph, options: SessionOptions, head_dim: int | None = None) -> None:
-        """Load `graph`; raises UnsupportedModelError where onnxruntime or the contract refuses it."""
+        """Load `graph`.
+
+        head_dim: last axis of the KV cache, for graphs in which this axis is symbolic.
+        Raises UnsupportedModelError if onnxruntime cannot load the graph or if the graph does not fit the contract.
+        """
         self._session = _open(graph, options.threads)
         self.contract = discover(self._session.get_inputs(), self._session.get_outputs(), head_dim)
         self.threads = options.threads
@@ -61,12 +73,16 @@ class ModelSession:
         every_position: bool = False,
         traced: bool = False,
     ) -> npt.NDArray[np.float32]:
-        """Run `tokens` [B, S] on slots first .. first+B-1, whose sequences have `past` [B] tokens so far.
+        """Run one step and return its logits.
 
-        S > 1 needs B = 1. Returns the logits after each row's last token, [B, vocab] float32, or those after every
-        token, [B * S, vocab]; valid until the next run. The state advances only when the run succeeds: KV beyond
-        `past` is not looked at, and convolution windows are written here and copied at the end. After a run of one
-        sequence that was `traced`, `windows_after` tells them for each of its tokens.
+        slots: the pool with the state of the rows. Row i uses slot `first` + i.
+        tokens: the new tokens, [B, S]. B must be 1 if S > 1.
+        past: number of tokens that precede the new ones in each sequence, [B].
+        every_position: return the logits after every token, [B * S, vocab], instead of those after each row's last
+            token, [B, vocab].
+        traced: make the convolution windows after each token available from `windows_after`. B must be 1.
+        The logits are float32 and valid until the next run. If the run fails, the state of the sequences is unchanged:
+        new KV values lie beyond `past`, and convolution windows are copied into the slots only after the run.
         """
         if slots is not self._slots:
             self._adopt(slots)
@@ -100,9 +116,10 @@ class ModelSession:
         return wanted.astype(np.float32, copy=False)
 
     def windows_after(self, count: int) -> dict[str, npt.NDArray[np.generic]]:
-        """The convolutions' windows [hidden, L] after the first `count` tokens of the last run, which was traced.
+        """Return the convolution windows after the first `count` tokens of the last run.
 
-        Views by the past inputs' names, valid until the next run.
+        That run must have been traced. Returns a view [hidden, L] of each window, by the name of the past input. The
+        views are valid until the next run.
         """
         return {
             state.past: self._trace(state, self._traced_length)[0, count : count + state.shape[1]].T
@@ -111,7 +128,10 @@ class ModelSession:
         }
 
     def _adopt(self, slots: SlotPool) -> None:
-        """Work on other slots from now on; `_windows` is scratch for as many present windows as there are slots."""
+        """Use `slots` from now on.
+
+        `_windows` becomes temporary memory for the new convolution windows of all slots.
+        """
         self._slots, self._bindings = slots, {}
         self._windows = {
             state.past: np.empty((slots.n_slots, *state.shape), state.dtype)
@@ -120,7 +140,10 @@ class ModelSession:
         }
 
     def _bound_states(self, slots: SlotPool, first: int, batch: int) -> ort.IOBinding:
-        """As `_bind_states`, but bound once: a decode step's time is worth more than a few hundred small objects."""
+        """Return a cached result of `_bind_states`.
+
+        Creating hundreds of small objects in each decode step would take too long.
+        """
         if (first, batch) not in self._bindings:
             self._bindings[first, batch] = self._bind_states(slots, first, batch)
         return self._bindings[first, batch]
@@ -130,7 +153,7 @@ class ModelSession:
         for state in self.contract.states:
             if self._joined is not None and state.kind is StateKind.KV:
                 continue
-            # onnxruntime works on the slots' own memory, which outlives the binding.
+            # onnxruntime works directly on the slots' memory, which outlives the binding.
             view = slots.arrays[state.past][first : first + batch]
             ours = ort.OrtValue.ortvalue_from_numpy(view)
             binding.bind_ortvalue_input(state.past, ours)
@@ -170,9 +193,9 @@ class ModelSession:
         return np.concatenate([logits.copy() for logits in runs])
 
     def _try_steps(self) -> None:
-        """Run short steps: fails here, with a reason, rather than at the first request.
+        """Run trial steps, so that an unsuitable graph fails now and not at a request.
 
-        They also tell whether the graph updates its KV caches in place or returns them joined.
+        The steps also show whether the graph updates its KV caches in place or returns them joined.
         """
         slots = SlotPool(self.contract.states, 2, PROBE_LENGTH)
         try:
@@ -195,7 +218,7 @@ class ModelSession:
         self.run(slots, 0, np.zeros((1, 1), np.int64), np.array([2]))
 
     def _pads(self, slots: SlotPool) -> bool:
-        """Return whether a row of a padded run has the logits it has alone."""
+        """Return whether padding leaves the logits of a row unchanged."""
         assert self._joined is not None
         if "position_ids" not in self.contract.token_dtypes:
             return False
@@ -211,15 +234,15 @@ def _open(graph: Graph, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # failed runs raise, with the message that would be logged
-    # Every step has another shape: remembered patterns would only pile up.
+    options.log_severity_level = 4  # no log, because failed runs raise an exception with the same message
+    # Every step has a different shape, so remembered patterns would only accumulate.
     options.enable_mem_pattern = False
-    # Threads spin between the operators of a run, never between runs: an idle server costs nothing.
+    # Threads spin between the operators of a run but not between runs, so an idle server uses no CPU time.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graph.weights))
     if graph.native:
         options.register_custom_ops_library(str(load_library().path))
-    elif graph.prepared:  # onnxruntime wrote it, and has nothing left to do
+    elif graph.prepared:  # onnxruntime already optimised the graph when it wrote the copy
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return ort.InferenceSession(graph.model, options, providers=["CPUExecutionProvider"])

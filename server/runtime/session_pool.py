@@ -1,6 +1,7 @@
-"""Opens the sessions a model is served with: from a prepared copy where there is one, in the widths the machine allows.
+"""Opens the sessions of a model.
 
-Knows nothing of what the sessions will run.
+Chooses the prepared copy of the graph if there is one, and the widths of sessions that the machine allows. Knows
+nothing about the steps that the sessions will run.
 """
 
 from __future__ import annotations
@@ -18,17 +19,22 @@ from server.runtime.prepared_copy.lookup import WEIGHTS, gigabytes
 from server.runtime.session import ModelSession, SessionOptions
 
 SMALL = 256_000_000
-"""Weights of fewer bytes are packed when the model is loaded; preparing them saves nothing worth it."""
+"""Weights of fewer bytes are packed at each start; a prepared copy saves little."""
 HEADROOM = 1_000_000_000
-"""Bytes that must be left beside a mapped copy, or the system would read the weights from disk again and again."""
+"""Bytes of memory that must stay free beside a mapped copy.
+
+With less, the system would read the weights from disk again and again.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionPool:
-    """One wide session, with all threads, and maybe two narrow ones, with half of them.
+    """The sessions of a model: a wide one with all threads and up to two narrow ones.
 
-    `open_narrow` opens those that are to follow, None where none are. `mapped_bytes` are those of mapped weights,
-    which look free and must not be taken.
+    A narrow session has half of the threads.
+    sessions: the sessions that are already open.
+    mapped_bytes: the size of mapped weights. The system counts this memory as free, but nothing else may use it.
+    open_narrow: opens the narrow sessions later; None if no session is to be opened later.
     """
 
     sessions: list[ModelSession]
@@ -37,10 +43,11 @@ class SessionPool:
 
 
 def choose_graph(graph: Graph, prepared_folder: Path, say: Callable[[str], None]) -> Graph:
-    """Return the prepared copy of `graph` if there is one that fits into memory, else the graph itself.
+    """Return the graph to load: a prepared copy, a packed graph, or `graph` itself.
 
-    For the native kernels a small graph is then packed in memory, and a large one stays with onnxruntime's. `say` gets
-    what was decided if the model is large.
+    A prepared copy of `graph` is used if it exists and fits into memory. Without a copy, a small graph for the native
+    kernels is packed in memory, and a large one runs on onnxruntime's kernels instead.
+    say: called with a message about the choice if the model is large.
     """
     if (copy := _copy(graph, prepared_folder, say)) is not None:
         return copy
@@ -53,10 +60,10 @@ def choose_graph(graph: Graph, prepared_folder: Path, say: Callable[[str], None]
 
 
 def open_sessions(graph: Graph, threads: int, max_tokens: int, head_dim: int | None = None) -> SessionPool:
-    """Open the wide session, and narrow ones if weights are shared or small.
+    """Open the wide session, and narrow sessions if the weights are shared or small.
 
-    They follow later if onnxruntime has a large copy to open, which takes long.
-    Raises UnsupportedModelError.
+    If onnxruntime runs a prepared copy, the narrow sessions follow later, because opening them takes long. Raises
+    UnsupportedModelError if the graph cannot be served.
     """
 
     def open_(width: int) -> ModelSession:
@@ -92,5 +99,5 @@ def _copy(graph: Graph, prepared_folder: Path, say: Callable[[str], None]) -> Gr
 
 
 def _droppable_bytes(copy: Graph) -> int:
-    """Bytes of a copy's weights that the system takes for free memory once they are mapped."""
+    """Return how many bytes of a copy's mapped weights count as free memory."""
     return 0 if lies_in_memory(copy.weights / WEIGHTS) else (copy.weights / WEIGHTS).stat().st_size
