@@ -1,4 +1,7 @@
-"""The text a ready server prints: the model, its main settings, and a first request to try."""
+"""Composes the text that a server prints when it is ready.
+
+The text names the model and the main settings, and shows a first request to try.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,13 @@ SLOW = "Note: {dtype} is slow on a CPU; this model also comes in {others}.\n"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The facts in the banner; `address` is http://host:port, `slow` marks a dtype that is slow on CPUs.
+    """The facts in the banner.
 
-    kernels_reason: why `kernels` are not the native ones; "" if there is nothing to say about it.
-    family: member of the LFM2 family that the model is taken for; None for another family.
-    chats: whether the model takes chats; a base model without a template takes texts only.
+    address: http://host:port.
+    slow: whether the dtype is slow on CPUs.
+    kernels_reason: why the native kernels are not in use; "" if there is nothing to explain.
+    family: the member of the LFM2 family that the model is recognised as; None for a model of another family.
+    chats: whether the model accepts chats. A base model without a template accepts only texts.
     """
 
     address: str

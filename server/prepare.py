@@ -18,7 +18,7 @@ from server.runtime.session_pool import HEADROOM, SMALL
 
 TEXT = Path(__file__).parent / "demo" / "text.txt"
 TEXT_TOKENS = 384
-"""Number of tokens of the text on which the copy is compared with the original."""
+"""Tokens of the text on which a copy is compared with the original."""
 OUTDATED = "The prepared copy of this model is damaged or out of date and is made again"
 FIRST = "Preparing this model for the native kernels, once"
 
@@ -28,9 +28,11 @@ Tell = Callable[[str], None]
 def prepare(
     folder: ModelFolder, precision: Precision, threads: int, root: Path, tell: Tell, native: bool = False
 ) -> None:
-    """Make sure that there is a sound copy under `root`. Raises PreparationError and StartupError.
+    """Make sure that there is a valid prepared copy of the model under `root`.
 
-    native: it is for the native kernels.
+    native: whether the copy is for the native kernels.
+    Raises PreparationError if the copy cannot be made or differs too much from the original, and StartupError if the
+    model cannot be loaded.
     """
     graph = load(folder.graph, precision, native)
     _require_memory(graph)
@@ -50,10 +52,11 @@ def prepare(
 def renew(
     folder: ModelFolder, graph: Graph, precision: Precision, threads: int, root: Path, tell: Tell, create: bool = True
 ) -> None:
-    """Make a copy of the folder's `graph` that is damaged or out of date, or that `create` allows where there is none.
+    """Make the prepared copy of `graph` again if it is damaged or out of date.
 
-    Only large graphs for the native kernels get a first copy: it takes less time than onnxruntime takes to load them.
-    If a copy cannot be made, there is none.
+    If there is no copy and `create` is set, make the first copy of a large graph for the native kernels. This takes
+    less time than onnxruntime takes to load the graph. If a copy cannot be made, `tell` gets the reason and there is no
+    copy.
     """
     outdated = lookup.is_outdated(graph, precision, root)
     is_first = create and graph.native and graph.weight_bytes >= SMALL and not lookup.exists(graph, root)
@@ -79,9 +82,9 @@ def _require_memory(graph: Graph) -> None:
 
 
 def prune(root: Path, tell: Tell) -> None:
-    """Remove unfinished and outdated copies.
+    """Remove prepared copies that are unfinished or out of date.
 
-    A copy is outdated if its model, onnxruntime or the CPU has changed since the copy was written.
+    A copy is out of date if its model, onnxruntime or the CPU has changed since the copy was written.
     """
 
     def current(manifest: Manifest) -> Graph:
