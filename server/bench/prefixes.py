@@ -1,8 +1,9 @@
 """Measures how much a cached prefix shortens the TTFT.
 
-The scenarios are prompts that share prefixes of several lengths with an earlier prompt, the second turn of a
-conversation, clients whose prompts share a prefix, and many requests with one system prompt. Each is compared with
-prompts of the same length that share nothing. The table also shows how many cached tokens the server reports.
+There are four scenarios: (1) prompts that share a prefix with an earlier prompt, for several lengths of the prefix; (2)
+the second turn of a conversation; (3) several clients whose prompts share a prefix; (4) many requests with one system
+prompt. Each is compared with prompts of the same length that share nothing. The table also shows how many cached tokens
+the server reports.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A lean HTTP client for streams.
 
-A server on the same machine needs the CPU time that a client uses.
+It is lean because the server may run on the same machine, where CPU time used by the client is missing for the server.
 """
 
 from __future__ import annotations

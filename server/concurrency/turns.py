@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 
 class Turns:
-    """A number of places for work, each held by one piece of work at a time. Belongs to one event loop.
+    """A fair concurrency limit: a fixed number of places, each held by one task at a time. Belongs to one event loop.
 
     Tenants that wait get places in turn. Within a tenant, work gets places in the order in which it arrived.
     """

@@ -142,7 +142,8 @@ class RandomWeights:
 def _files_by_tensor(folder: Path, wanted: Iterable[str]) -> dict[str, Path]:
     """Return the file of each stored tensor, by the tensor's name.
 
-    A single file with all tensors in `wanted` wins over an index, which then is of an earlier checkpoint.
+    A single file with all tensors in `wanted` takes precedence over an index. The index is then assumed to be left over
+    from an earlier checkpoint.
     """
     single, index = folder / SINGLE_FILE, folder / INDEX_FILE
     if not index.is_file():

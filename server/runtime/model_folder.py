@@ -45,7 +45,7 @@ class ModelFolder:
     config.json.
     `generation_config`: content of generation_config.json; None if there is no such file.
     `eos_token_ids`: tokens that end an answer; empty if no config file names any.
-    `member`: member of the LFM2 family that the model is; None for another family.
+    `member`: which model of the LFM2 family this is; None if the model is from another family.
     `positions`: number of positions that the model supports. A prompt and its answer cannot have more tokens together.
     `vocab_size`: number of tokens in the model's vocabulary.
     """

@@ -27,7 +27,7 @@ class SessionOptions:
     """Options of one session.
 
     threads: number of compute threads.
-    max_tokens: most tokens in one run, counted as rows times length.
+    max_tokens: maximum number of tokens in one run, counted as rows times length.
     """
 
     threads: int

@@ -295,7 +295,11 @@ def test_what_openai_ignores_is_ignored(complete: Complete) -> None:
         ({"prompt": [1, True]}, "prompt[0]", "prompt[0] must be a string or a non-empty list of token IDs."),
         ({"prompt": [1, 99999]}, "prompt", "99999 is no token of this model: ids go from 0 to 1023."),
         ({"prompt": [[1], [-1]]}, "prompt", "-1 is no token of this model"),
-        ({"max_tokens": 0}, "max_tokens", "max_tokens: 0 generates nothing and requires echo: true."),
+        (
+            {"max_tokens": 0},
+            "max_tokens",
+            "max_tokens may be 0 only with echo: true; otherwise there is nothing to return.",
+        ),
         ({"max_tokens": -1, "echo": True}, "max_tokens", "greater than or equal to 0"),
         ({"logprobs": 6}, "logprobs", "less than or equal to 5"),
         ({"logprobs": True}, "logprobs", "valid integer"),

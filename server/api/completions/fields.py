@@ -72,7 +72,9 @@ class CompletionRequest(GenerationFields, TextFormFields):
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
         if self.max_tokens == 0 and not self.echo:
-            raise invalid("max_tokens: 0 generates nothing and requires echo: true.", field="max_tokens")
+            raise invalid(
+                "max_tokens may be 0 only with echo: true; otherwise there is nothing to return.", field="max_tokens"
+            )
         if self.best_of is not None and self.best_of < (self.n or 1):
             raise invalid(f"best_of must be at least n ({self.n or 1}).", field="best_of")
         if self.best_of is not None and self.best_of > (self.n or 1):

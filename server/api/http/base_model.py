@@ -46,5 +46,5 @@ class Tagged(ApiModel):
 
 
 def also(form: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
-    """Return a `json_schema_extra` that allows `form` as well in a nullable field."""
+    """Return a `json_schema_extra` that makes a nullable field accept `form`, too."""
     return lambda schema: schema["anyOf"].insert(0, form)

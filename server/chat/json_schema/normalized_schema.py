@@ -48,7 +48,7 @@ class NormalizedSchema:
         return schema
 
     def document(self, schema: Schema) -> Node:
-        """Return `schema` and its definitions as a document with bounded numbers."""
+        """Return `schema` and its definitions as one document in which every number has a minimum and a maximum."""
         return bounded_document(schema, self.definitions)
 
     def admits(self, schema: Schema, constant: bool | None) -> bool:

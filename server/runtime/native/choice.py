@@ -53,7 +53,9 @@ def choose_kernels(kernels: Kernels, precision: Precision) -> KernelChoice:
         return KernelChoice(False)
     if precision is Precision.EXACT:
         if kernels is Kernels.NATIVE:
-            raise StartupError("--kernels native computes with int8 activations, which --precision exact rules out.")
+            raise StartupError(
+                "--kernels native and --precision exact exclude each other: the native kernels use int8 activations."
+            )
         return KernelChoice(False)
     try:
         isa = load_library().isa
