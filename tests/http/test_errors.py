@@ -271,7 +271,7 @@ def test_a_full_queue_is_told_at_once_with_when_to_retry(tiny_model: Path, start
         waiting = threading.Thread(target=_swallow, args=(lambda: other.post(
             f"{server.url}/v1/chat/completions", json=endless),))  # fmt: skip
         waiting.start()
-        server.wait_until(lambda: server.engine.waiting_queue == 1)
+        server.wait_until(lambda: server.engine.waiting == 1)
         answer = server.chat(messages=HELLO)
         error = error_of(answer, 429)
         assert (error["type"], error["code"]) == ("rate_limit_error", "overloaded")
