@@ -18,8 +18,9 @@ LONG = MAX_BACKLOG + 200
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0.005)
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 async def suspended(engine: Engine, seed: int) -> TokenStream:

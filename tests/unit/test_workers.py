@@ -116,31 +116,34 @@ def test_a_huge_count_or_bound_is_enforced_as_the_largest_one(schema: Any) -> No
     assert analysed(call(schema)).size < GRAMMAR_BYTES
 
 
-async def test_cancelling_an_analysis_ends_its_worker() -> None:
+async def started_workers() -> tuple[Workers, int]:
+    """Return workers that have analysed a grammar, and the process id of their fork server."""
+    before = set(children(os.getpid()))
     workers = Workers(COMPILER.workers.vocabulary)
     await workers.analyse(json_source(STRING))
-    process = children(os.getpid())[-1]
+    (process,) = set(children(os.getpid())) - before
+    return workers, process
+
+
+async def test_cancelling_an_analysis_ends_its_worker() -> None:
+    workers, process = await started_workers()
     analysis = asyncio.create_task(workers.analyse(regex("(a{1000}){1003}")))
-    while not children(process):
-        await asyncio.sleep(0.01)
+    await until(lambda: bool(children(process)))
     analysis.cancel()
     await until(lambda: not children(process))
     assert (await workers.analyse(json_source(STRING))).lark
 
 
 async def test_the_fork_server_is_started_again() -> None:
-    workers = Workers(COMPILER.workers.vocabulary)
-    await workers.analyse(json_source(STRING))
-    os.kill(children(os.getpid())[-1], signal.SIGKILL)
+    workers, process = await started_workers()
+    os.kill(process, signal.SIGKILL)
     assert (await workers.analyse(json_source(object_of("a")))).lark
 
 
 async def test_the_fork_server_ends_with_its_workers_object() -> None:
-    workers = Workers(COMPILER.workers.vocabulary)
-    await workers.analyse(json_source(STRING))
-    before = children(os.getpid())
+    workers, process = await started_workers()
     del workers
-    assert set(children(os.getpid())) < set(before)
+    await until(lambda: process not in children(os.getpid()))
 
 
 PROGRAM = """
