@@ -1,4 +1,4 @@
-"""Hostile schemas, grammars and expressions beside innocent streams: nobody else may notice them."""
+"""Hostile schemas, grammars and expressions beside innocent streams, which must not slow down."""
 
 from __future__ import annotations
 
