@@ -275,7 +275,7 @@ TEXT = (
     | FORMS
     | {
         "prompt": Field(changes(prompt="bye"), 3, "prompt must be a string"),
-        "max_tokens": Field(lambda r: r.used(max_tokens=3)[1] == 3, 0, "requires echo: true"),
+        "max_tokens": Field(lambda r: r.used(max_tokens=3)[1] == 3, 0, "only with echo: true"),
         "echo": Field(lambda r: r.said(echo=True) == "hello" + r.said(), 1, BOOLEAN),
         "logprobs": Field(lambda r: r.choice(logprobs=1)["logprobs"]["tokens"], 6, "less than or equal to 5"),
         "best_of": Field(changes_nothing("best_of", 1), 3, "best_of greater than n (1) is not supported"),

@@ -20,7 +20,7 @@ CACHE_BYTES = 256 << 20  # size of all cached grammars together
 # of the parser, so the limit on a row is low. Only tools with many arguments need longer rows. Real schemas stay below
 # all of these limits.
 ROW_ITEMS = 500
-ROW_ITEMS_PER_ARGUMENT = 3
+ROW_ITEMS_PER_ARGUMENT = 4
 STEP_ITEMS = 10_000
 STEP_FUEL = 20_000
 INITIAL_FUEL = 1_000_000  # for a compilation and its first mask, which never run on the engine's thread
