@@ -20,7 +20,7 @@ serve: $(VENV)/.runtime
 	@exec $(BIN)/lfm-serve serve $(ARGS)
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.soak $(ARGS)

@@ -111,7 +111,7 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
         for task in tasks:
             task.cancel()
         if app.state.server.model is not None:
-            await app.state.server.model.service.engine.stop()
+            await app.state.server.model.service.close()
         await telemetry.close()
 
     # A redirect to the path without its slash would lead to whatever the Host header says.

@@ -45,7 +45,7 @@ class Server:
     def is_idle(self) -> bool:
         return self.engine.running == 0 and self.engine.waiting == 0
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
         wait_until(condition, seconds)
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
     """Poll until `condition` is true. Raises AssertionError after `seconds`."""
     give_up = time.monotonic() + seconds
     while not condition():

@@ -76,6 +76,11 @@ class ChatService:
         self._limits = limits
         self._pool = FairThreadPool(PROMPT_THREADS, "prompts")
 
+    async def close(self) -> None:
+        """Stop the engine, and end the grammar workers."""
+        await self.engine.stop()
+        self.model.grammars.workers.close()
+
     @property
     def defaults(self) -> SamplingParams:
         """The sampling parameters that apply if a request sets none."""

@@ -22,6 +22,7 @@ from server.chat.constrained.worker.client import Workers
 from server.chat.constrained.worker.limits import GRAMMAR_BYTES
 from server.chat.types import TextForm
 from server.errors import InvalidRequestError
+from server.settings import Settings
 from tests.grammars import (
     COMPILER,
     END,
@@ -34,6 +35,7 @@ from tests.grammars import (
     source_of,
     tool,
 )
+from tests.serving import serving
 
 
 def regex(pattern: str) -> GrammarSource:
@@ -140,10 +142,17 @@ async def test_the_fork_server_is_started_again() -> None:
     assert (await workers.analyse(json_source(object_of("a")))).lark
 
 
-async def test_the_fork_server_ends_with_its_workers_object() -> None:
+async def test_closing_the_workers_ends_the_fork_server() -> None:
     workers, process = await started_workers()
-    del workers
-    await until(lambda: process not in children(os.getpid()))
+    workers.close()
+    assert process not in children(os.getpid())
+
+
+def test_a_server_that_stops_leaves_no_fork_server() -> None:
+    before = set(children(os.getpid()))
+    with serving(Settings()) as server:
+        server.wait_until(lambda: bool(set(children(os.getpid())) - before))
+    assert not set(children(os.getpid())) - before
 
 
 PROGRAM = """

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import weakref
 from contextlib import suppress
 
 from server.chat.constrained.grammar_source import GrammarSource
@@ -41,7 +40,7 @@ class Workers:
         self.vocabulary = vocabulary
         self._lock = threading.Lock()
         self._control: socket.socket | None = None
-        self._stop: weakref.finalize[..., Workers] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> socket.socket:
         """Start the fork server unless it is running.
@@ -52,7 +51,7 @@ class Workers:
             if self._control is None:
                 ours, theirs = socket.socketpair()
                 with theirs:
-                    process = subprocess.Popen(
+                    self._process = subprocess.Popen(
                         [sys.executable, "-P", "-c", PROGRAM],
                         stdin=theirs.fileno(),
                         stdout=subprocess.DEVNULL,
@@ -60,7 +59,6 @@ class Workers:
                         start_new_session=True,  # Ctrl-C in the terminal must not end it
                         env=_environment(),
                     )
-                self._stop = weakref.finalize(self, _stop, process, ours)
                 setup = self.vocabulary.to_json().encode()
                 with suppress(OSError):  # the fork server has ended, so the next grammar starts a new one
                     ours.sendall(LENGTH.pack(len(setup)) + setup)
@@ -77,7 +75,7 @@ class Workers:
             answer, status = await self._answer(source.text.encode())
             if status is not None:
                 break
-            self._end()
+            self.close()
         match _understood(answer, status, source.field):
             case messages.Accepted() as accepted:
                 return accepted
@@ -113,11 +111,14 @@ class Workers:
             writer.transport.abort()
         return answer, int(status) if status else None
 
-    def _end(self) -> None:
+    def close(self) -> None:
+        """End the fork server. The next grammar starts a new one."""
         with self._lock:
-            if self._stop is not None:
-                self._stop()
-            self._control = self._stop = None
+            if self._control is not None and self._process is not None:
+                self._control.close()
+                self._process.kill()
+                self._process.wait()
+            self._control = self._process = None
 
 
 def _understood(answer: bytes, status: int | None, field: str) -> messages.Answer:
@@ -143,9 +144,3 @@ def _understood(answer: bytes, status: int | None, field: str) -> messages.Answe
 def _environment() -> dict[str, str]:
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     return {**inherited, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
-
-
-def _stop(process: subprocess.Popen[bytes], control: socket.socket) -> None:
-    control.close()
-    process.kill()
-    process.wait()
