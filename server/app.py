@@ -52,6 +52,7 @@ def run(settings: Settings) -> None:
 
     Threads may still run afterwards: end the process with `server.process.end_process`.
     """
+    _resume_collection()
     configure_logging(resolved(settings.log_format), settings.log_level)
     settings = _within_descriptors(settings)
     listener = listen(settings.host, settings.port)
@@ -148,6 +149,12 @@ def exempt_from_collection() -> None:
     gc.freeze()
 
 
+def _resume_collection() -> None:
+    """Exempt the imported modules, which contain hardly any garbage, and turn garbage collection on."""
+    gc.freeze()
+    gc.enable()
+
+
 async def _load(app: FastAPI, settings: Settings, address: str, done: Callable[[], None]) -> None:
     """Load the model and serve it, or end the server with the reason in `app.state.failure`."""
     server: ServerState = app.state.server
@@ -167,6 +174,8 @@ async def _load(app: FastAPI, settings: Settings, address: str, done: Callable[[
     done()
     app.state.telemetry.metrics.serve(_model_labels(settings, loaded), loaded.engine.stats)
     server.model = loaded.served
+    # The first grammar need not wait for the fork server, and its start does not delay the server's.
+    in_background(loaded.start_workers, "workers")
     if loaded.open_narrow is not None:
         in_background(partial(_join_narrow, loaded.engine, loaded.open_narrow), "narrow sessions")
     _announce(settings, _facts(settings, loaded, address, needs_key=bool(server.keys)))

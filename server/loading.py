@@ -59,6 +59,7 @@ class LoadedModel:
     The engine has not been started yet.
 
     `open_narrow`: opens the narrow sessions, which join the engine later; None if there are no narrow sessions.
+    `start_workers`: starts the fork server of the workers that analyse grammars.
     `threads`: number of threads of the wide session.
     `chats`: whether the model takes chats; a base model without a template takes texts only.
     """
@@ -66,6 +67,7 @@ class LoadedModel:
     served: ServedModel
     engine: Engine
     open_narrow: Callable[[], list[ModelSession]] | None
+    start_workers: Callable[[], object]
     folder: ModelFolder
     threads: int
     kernels: KernelsInUse
@@ -127,7 +129,10 @@ def load_model(
         fingerprint=_fingerprint(folder, config, precision, kernels.name),
         sampling={key: getattr(chat.defaults, key) for key in KEYS},
     )
-    return LoadedModel(served, engine, pool.open_narrow, folder, threads, kernels, chat.prompt.takes_chats)
+    start_workers = chat.grammars.workers.start
+    return LoadedModel(
+        served, engine, pool.open_narrow, start_workers, folder, threads, kernels, chat.prompt.takes_chats
+    )
 
 
 def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFolder:
@@ -156,7 +161,6 @@ def _chat_model(settings: Settings, folder: ModelFolder) -> ChatModel:
     if not stop:
         raise ModelFolderError(f"{folder.path} names no token that ends an answer: config.json needs eos_token_id.")
     grammars = GrammarCompiler(tokenizer, folder.vocab_size, sorted(stop))
-    in_background(grammars.workers.start, "workers")  # so that the first grammar need not wait for it
     return ChatModel(
         tokenizer=tokenizer,
         prompt=ChatPrompt(sources, tokenizer, variables, bare_tools=folder.is_lfm2),

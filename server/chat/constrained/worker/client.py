@@ -20,7 +20,9 @@ from server.chat.constrained.worker.limits import CPU_SECONDS, WALL_SECONDS
 from server.chat.json_schema.normalize import too_large
 from server.errors import ModelNotReadyError
 
-PROGRAM = "from server.chat.constrained.worker.fork_server import main; main()"
+NICENESS = 10
+"""The niceness of the workers; the engine's threads have priority, also while the fork server starts."""
+PROGRAM = f"import os; os.nice({NICENESS}); from server.chat.constrained.worker.fork_server import main; main()"
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "LANG", "TMPDIR")
 """The environment variables that the workers receive.
 

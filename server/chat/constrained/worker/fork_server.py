@@ -35,7 +35,6 @@ from server.engine.sampling.constraint import Bitmask
 from server.errors import InvalidRequestError
 
 LENGTH = struct.Struct("!I")
-NICENESS = 10  # so that the engine's threads have priority
 TRACE = 2000  # characters of a traceback that are logged
 
 
@@ -45,7 +44,6 @@ def main() -> None:
     vocabulary = Vocabulary.from_json(receive(control))
     tokenizer = vocabulary.ll_tokenizer()
     LLMatcher(tokenizer, 'start: "a"', log_level=0).compute_bitmask()  # makes allocations that all workers then share
-    os.nice(NICENESS)
     _serve(control, tokenizer, known_tokens(vocabulary.tokens))
 
 
