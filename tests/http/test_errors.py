@@ -84,7 +84,7 @@ def user(**message: Any) -> list[dict[str, Any]]:
         (
             {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}},
             "tool_choice",
-            "tool_choice names the unknown tool 'g'; known: f.",
+            "tool_choice names the unknown tool 'g'. The request's tools are: f.",
         ),
         (
             {"tools": [TOOL], "tool_choice": {"type": "function"}},
@@ -133,7 +133,7 @@ def user(**message: Any) -> list[dict[str, Any]]:
         (
             {"continue_final_message": True, "add_generation_prompt": True},
             "continue_final_message",
-            "add_generation_prompt cannot be true",
+            "continue_final_message and add_generation_prompt cannot both be true",
         ),
     ],
 )
@@ -232,9 +232,9 @@ def guarded(start_server: StartServer) -> Server:
 @pytest.mark.parametrize(
     ("authorization", "message"),
     [
-        (None, "No API key: send it as `Authorization: Bearer KEY`."),
-        ("Basic abc", "No API key: send it as `Authorization: Bearer KEY`."),
-        ("Bearer", "No API key: send it as `Authorization: Bearer KEY`."),
+        (None, "The API key is missing: send the header `Authorization: Bearer KEY`."),
+        ("Basic abc", "The API key is missing: send the header `Authorization: Bearer KEY`."),
+        ("Bearer", "The API key is missing: send the header `Authorization: Bearer KEY`."),
         ("Bearer wrong", "Incorrect API key: the server has no such key."),
     ],
 )
