@@ -1,3 +1,3 @@
-"""lfm-serve: serves LFM2 models in ONNX over the OpenAI API."""
+"""lfm-serve: an OpenAI-compatible server for LFM2 models in ONNX format."""
 
 __version__ = "0.1.0"

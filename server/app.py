@@ -1,4 +1,8 @@
-"""Builds the application, loads the model while the server already answers, and serves until a signal."""
+"""Creates the application and runs the server until a signal stops it.
+
+The server accepts requests at once and loads the model in the background. Requests that need the model get a 503 until
+the model is loaded.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +54,7 @@ logger = logging.getLogger(__name__)
 def run(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM. Raises StartupError if the server cannot start.
 
-    Threads may still run afterwards: end the process with `server.process.end_process`.
+    Some threads may still be running afterwards, so end the process with `server.process.end_process`.
     """
     _resume_collection()
     configure_logging(resolved(settings.log_format), settings.log_level)
@@ -59,27 +63,30 @@ def run(settings: Settings) -> None:
     app = create_app(settings, _address(listener, settings), exempt_from_collection)
     server = create_server(app, settings)
     signal.signal(signal.SIGHUP, lambda *_: _reread_keys(app, settings))
-    # Closing the runner would wait for the threads of its executor, which may be stuck; the process ends without it.
+    # The runner is not closed: closing it would wait for the threads of its executor, which may be stuck.
     asyncio.Runner(loop_factory=server.config.get_loop_factory()).run(server.serve([listener]))
     if app.state.failure is not None:
         raise app.state.failure
 
 
 def _within_descriptors(settings: Settings) -> Settings:
-    """Return `settings` with no more connections than the limit of file descriptors allows."""
+    """Return `settings` with `max_connections` lowered to fit the file descriptor limit."""
     allowed = raise_limit(settings.max_connections)
     if allowed == settings.max_connections:
         return settings
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     logger.warning(
-        "The limit of file descriptors (%d) allows %d connections instead of %d (--max-connections).",
+        "The limit of file descriptors (%d) allows %d connections, fewer than --max-connections (%d).",
         limit, allowed, settings.max_connections,
     )  # fmt: skip
     return settings.model_copy(update={"max_connections": allowed})
 
 
 def create_server(app: FastAPI, settings: Settings) -> FrontServer:
-    """Return the server of `app`; its `run` takes the listening sockets. Raises StartupError for a bad certificate."""
+    """Return a server that runs `app`.
+
+    Raises StartupError if the certificate or its key is missing or cannot be loaded.
+    """
     if settings.ssl_keyfile and not settings.ssl_certfile:
         raise StartupError("--ssl-keyfile requires --ssl-certfile.")
     config = FrontConfig(
@@ -97,9 +104,12 @@ def create_server(app: FastAPI, settings: Settings) -> FrontServer:
 
 
 def create_app(settings: Settings, address: str, loaded: Callable[[], None] = lambda: None) -> FastAPI:
-    """Return the application. It loads the model while it already answers, and then prints the banner.
+    """Return the application, which loads its model in the background.
 
-    `loaded` is called once the model is loaded, before it gets its first request.
+    The application prints the banner when the model is loaded.
+
+    address: URL of the server, shown in the banner.
+    loaded: called after the model has been loaded and before the model gets a request.
     """
 
     @asynccontextmanager
@@ -115,7 +125,7 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
             await app.state.server.model.service.close()
         await telemetry.close()
 
-    # A redirect to the path without its slash would lead to whatever the Host header says.
+    # Starlette's redirects for trailing slashes are off: they would send clients to any host in the Host header.
     app = FastAPIOffline(title="lfm-serve", version=__version__, lifespan=lifespan, redirect_slashes=False)
     app.add_middleware(HeadAsGet)
     server = app.state.server = ServerState(_limits(settings), _keyring(settings))
@@ -144,7 +154,10 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
 
 
 def exempt_from_collection() -> None:
-    """Exempt all present objects from garbage collection: scanning them stops all threads for tens of milliseconds."""
+    """Exempt all existing objects from garbage collection.
+
+    The collector would stop all threads for tens of milliseconds each time it scans these objects.
+    """
     gc.collect()
     gc.freeze()
 
@@ -156,7 +169,10 @@ def _resume_collection() -> None:
 
 
 async def _load(app: FastAPI, settings: Settings, address: str, done: Callable[[], None]) -> None:
-    """Load the model and serve it, or end the server with the reason in `app.state.failure`."""
+    """Load the model and start to serve it.
+
+    If the model cannot be loaded, store the error in `app.state.failure` and stop the server.
+    """
     server: ServerState = app.state.server
 
     def say(line: str) -> None:
@@ -186,7 +202,7 @@ def _join_narrow(engine: Engine, open_narrow: Callable[[], list[ModelSession]]) 
     try:
         engine.join(open_narrow())
     except Exception:
-        logger.exception("The narrow sessions could not be opened: prompts are not prefilled beside streams.")
+        logger.exception("The narrow sessions cannot be opened: prompts are not prefilled in parallel with decoding.")
 
 
 def _no_memory(error: MemoryError) -> StartupError:
@@ -194,7 +210,10 @@ def _no_memory(error: MemoryError) -> StartupError:
 
 
 def _announce(settings: Settings, facts: Facts) -> None:
-    """Print the banner for people; log a line for machines, or if nobody reads standard output."""
+    """Print the banner if the log format is text; otherwise log the facts as one line.
+
+    The line is also logged if standard output cannot be written.
+    """
     if resolved(settings.log_format) == "text":
         with suppress(OSError):
             print(banner(facts), flush=True)
@@ -212,12 +231,15 @@ def _keyring(settings: Settings) -> Keyring:
 
 
 def _reread_keys(app: FastAPI, settings: Settings) -> None:
-    """Read the API keys again, on SIGHUP. A file with errors changes nothing."""
+    """Read the API keys again after a SIGHUP.
+
+    If the file has errors, the server keeps its current keys.
+    """
     try:
         app.state.server.keys = _keyring(settings)
         logger.info("The API keys have been read again.")
     except StartupError as error:
-        logger.error("The API keys stay as they were: %s", error)
+        logger.error("The API keys could not be read again and are unchanged: %s", error)
 
 
 def _model_labels(settings: Settings, loaded: LoadedModel) -> dict[str, str]:
@@ -254,18 +276,22 @@ def _facts(settings: Settings, loaded: LoadedModel, address: str, *, needs_key: 
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens. Raises StartupError."""
+    """Return a socket that listens on `host` and `port`.
+
+    Raises StartupError if the server cannot listen there.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise StartupError(
-            f"Cannot listen on {host}, port {port}: {os.strerror(error.errno or 0)}. Choose another with --port."
+            f"Cannot listen on {host}, port {port}: {os.strerror(error.errno or 0)}. "
+            "Choose another address with --host or another port with --port."
         ) from None
 
 
 def _address(listener: socket.socket, settings: Settings) -> str:
-    """Return the URL of a listening socket, as clients on this machine reach it."""
+    """Return the URL at which clients on this machine reach `listener`."""
     host, port = listener.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"{'https' if settings.ssl_certfile else 'http'}://{shown}:{port}"

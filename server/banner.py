@@ -18,13 +18,13 @@ SLOW = "Note: {dtype} is slow on a CPU; this model also comes in {others}.\n"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The facts in the banner.
+    """The values that the banner shows.
 
     address: http://host:port.
     slow: whether the dtype is slow on CPUs.
     kernels_reason: why the native kernels are not in use; "" if there is nothing to explain.
-    family: the member of the LFM2 family that the model is recognised as; None for a model of another family.
-    chats: whether the model accepts chats. A base model without a template accepts only texts.
+    family: name of the recognised LFM2 model; None if the model is not a known LFM2 model.
+    chats: whether the model accepts chats. A base model without a chat template accepts only text prompts.
     """
 
     address: str

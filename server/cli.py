@@ -42,7 +42,7 @@ REASONS = {
     "string_type": "must be text",
     "value_error": "{error}",
 }
-"""Our wording of pydantic's error types; placeholders are filled from the error's context."""
+"""The message for each of pydantic's error types; its placeholders are filled from the error's context."""
 
 
 class UsageError(Exception):
@@ -75,7 +75,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Version(argparse.Action):
-    """Print the versions, the CPU features that kernels are chosen by, and the native kernels, and exit."""
+    """The option `--version`: prints the versions, CPU features and kernels, and exits."""
 
     def __call__(self, *_: object) -> NoReturn:
         from server.runtime.machine.cpu import kernel_features
@@ -94,7 +94,7 @@ class Version(argparse.Action):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 1 for a failure, 2 for invalid usage, 130 for Ctrl-C.
 
-    `serve` ends the process instead of returning.
+    The command `serve` does not return: it ends the process.
     """
     open_standard_streams()
     try:
@@ -145,14 +145,14 @@ def _parser() -> Parser:
         "serve",
         usage="lfm-serve serve [OPTION ...]",
         help="serve a model",
-        description="Serve a model. The environment variables in brackets set options too; the command line wins.",
+        description="Serve a model. The variables in brackets also set options; the command line overrides them.",
     )
     for name in _options(Settings):
         _add_option(serve, name, Settings.model_fields[name], f" [{_variable(name)}]")
     prepare = commands.add_parser(
         "prepare",
         usage="lfm-serve prepare [OPTION ...]",
-        help="write a prepared copy of a model, which starts faster and is shared by processes",
+        help="write a prepared copy of a model, which loads faster and lets servers share memory",
         description="Optimise a model, check it against the original and store it for `lfm-serve serve`.",
     )
     for name in _options(Prepare):
@@ -164,7 +164,7 @@ def _parser() -> Parser:
         help="convert a checkpoint into an ONNX model folder",
         description="Convert an LFM2 checkpoint, dense or MoE, into an ONNX model folder.",
     )
-    export.add_argument("source", metavar="CHECKPOINT", help="folder with config.json, safetensors and tokenizer")
+    export.add_argument("source", metavar="CHECKPOINT", help="folder with config.json, safetensors files and tokenizer")
     export.add_argument("out", metavar="OUT", help="folder to create")
     for name in _options(Export):
         _add_option(export, name, Export.model_fields[name])
@@ -172,14 +172,14 @@ def _parser() -> Parser:
 
 
 def _options(model: type[BaseModel]) -> list[str]:
-    """Return the names of the fields with a description, which are the options."""
+    """Return the names of the options, which are the fields that have a description."""
     return [name for name, field in model.model_fields.items() if field.description]
 
 
 def _add_option(parser: Parser, name: str, field: FieldInfo, variable: str = "") -> None:
-    """Add the option of a field.
+    """Add the option of a field to `parser`.
 
-    Its value stays text, like the value of an environment variable. The field validates and converts it.
+    The parser keeps the value as text, like an environment variable. The field later validates and converts the text.
     """
     flag, description = _flag(name), field.description
     if field.annotation is bool:
@@ -203,9 +203,10 @@ def _variable(name: str) -> str:
 
 
 def _unknown(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
-    """Return one line per unknown option, or one for all arguments without options.
+    """Return the error messages for arguments that the parser does not know.
 
-    An argument after an unknown option may be its value, so it is not reported.
+    Each unknown option gets a message. An argument after an unknown option is not reported, because it may be the
+    option's value. If there are no options, one message lists all arguments.
     """
     options = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
     if not options:
@@ -218,9 +219,9 @@ def _unknown(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
 
 
 def _refusal(fault: Mapping[str, Any], given: Mapping[str, object]) -> str:
-    """Return a line about a pydantic error.
+    """Return the message for a pydantic error.
 
-    It names the option, its value, the reason, and the environment variable if the value came from one.
+    The message names the option, its value and the reason, and the environment variable if the value came from one.
     """
     name, *inner = (str(part) for part in fault["loc"])
     flag, value = _flag(name), str(fault["input"])
@@ -239,7 +240,7 @@ def _refusal(fault: Mapping[str, Any], given: Mapping[str, object]) -> str:
 
 
 def _serve(settings: Settings) -> NoReturn:
-    signal.signal(signal.SIGTERM, lambda *_: end_process(0))  # until the server handles it
+    signal.signal(signal.SIGTERM, lambda *_: end_process(0))  # until the server sets its own handler
     code = 1
     try:
         gc.disable()  # until `run`: collections take a tenth of the imports' time

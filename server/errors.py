@@ -1,23 +1,29 @@
 """All exceptions that the package raises on purpose.
 
-Independent of HTTP: `server.api.http.errors` maps them to statuses.
+This module is independent of HTTP: `server.api.http.errors` maps the exceptions to statuses.
 """
 
 from __future__ import annotations
 
 
 class LfmServeError(Exception):
-    """Base of all errors here; the message is meant for users."""
+    """The base class of all errors in this module.
+
+    The message of an error is written for users.
+    """
 
 
 def shown(text: str, limit: int = 60) -> str:
-    """Return a client's text as messages show it: without control characters, and cut after `limit` characters."""
+    """Return a client's text in a form that is safe to show in a message.
+
+    The text is cut after `limit` characters. Characters that are not printable are escaped.
+    """
     whole = text if len(text) <= limit else text[: limit - 3] + "..."
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in whole)
 
 
 class StartupError(LfmServeError):
-    """The server cannot start with this model, these options or this memory.
+    """The server cannot start with the given model and options or with the available memory.
 
     The message says what to change.
     """
@@ -32,7 +38,7 @@ class ModelFolderError(StartupError):
 
 
 class UnsupportedModelError(StartupError):
-    """The graph cannot be served.
+    """The ONNX graph of a model cannot be served.
 
     The message says what was found and what was expected.
     """
@@ -43,7 +49,10 @@ class PreparationError(LfmServeError):
 
 
 class KernelsError(LfmServeError):
-    """The project's own kernels cannot be used; the message says why, and what to do."""
+    """The native kernels cannot be used.
+
+    The message says why, and what to do.
+    """
 
 
 class ExportError(LfmServeError):
@@ -64,12 +73,12 @@ class InvalidRequestError(LfmServeError):
 
 
 class ContextLengthError(InvalidRequestError):
-    """A prompt leaves no room for a generated token."""
+    """A prompt fills the whole context, so that no token can be generated."""
 
     def __init__(self, prompt_tokens: int, max_model_len: int, param: str = "messages") -> None:
         super().__init__(
-            f"This model's maximum context length is {max_model_len} tokens, at least one of them for the answer; "
-            f"your prompt has {prompt_tokens} tokens. Please shorten it.",
+            f"This model's maximum context length is {max_model_len} tokens, and your prompt has {prompt_tokens} "
+            "tokens. Please shorten the prompt: the answer needs at least one token.",
             param=param,
             code="context_length_exceeded",
         )
@@ -88,7 +97,10 @@ class ContentEncodingError(LfmServeError):
     """A request body is encoded in a way that the server does not decode."""
 
     def __init__(self, encoding: str) -> None:
-        super().__init__(f"The request body has the content encoding {encoding[:40]!r}; send it without any.")
+        super().__init__(
+            f"The request body has the content encoding {encoding[:40]!r}, which is not supported. "
+            "Send the body without a content encoding."
+        )
 
 
 class ModelNotFoundError(LfmServeError):
@@ -111,7 +123,7 @@ class QueueFullError(LfmServeError):
     """
 
     def __init__(self, limit: str, retry_after: float) -> None:
-        super().__init__(f"The server is overloaded: at most {limit} may wait. Please try again later.")
+        super().__init__(f"The server is overloaded: at most {limit} may wait in the queue. Please try again later.")
         self.retry_after = retry_after
 
 
@@ -137,14 +149,14 @@ class RequestTimeoutError(LfmServeError):
 
 
 class SlowClientError(LfmServeError):
-    """A client takes longer than `seconds` to send its request."""
+    """A client takes longer than `seconds` to send the body of its request."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The request body did not arrive within {seconds:g} seconds.")
 
 
 class ModelNotReadyError(LfmServeError):
-    """The server cannot answer requests for now.
+    """The server cannot answer requests at the moment.
 
     code: "model_loading"; "stalled" if an engine step hangs; "failed" if the engine has failed; "draining" if the
         server is stopping; "overloaded" if there are too many connections or the queue is too slow.

@@ -1,4 +1,4 @@
-"""Makes text of clients safe to show in headers and log lines."""
+"""Makes text from clients safe to show in headers and log lines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import json
 
 
 def printable(text: str) -> str:
-    """Return `text` with JSON escapes for what is not printable: line breaks, control characters, lone surrogates."""
+    """Return `text` with JSON escapes in place of characters that are not printable.
+
+    Such characters are line breaks, control characters and lone surrogates.
+    """
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)

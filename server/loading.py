@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 BUILT_IN = Path(__file__).with_name("demo")
 BUILT_IN_NAME = "lfm2-demo"
-PREFILL_CHUNK = 256  # tokens: longer chunks are hardly faster, and a cancellation waits for the running chunk
+PREFILL_CHUNK = 256  # in tokens; longer chunks are hardly faster, but cancelling a request waits for the running chunk
 LEAST_TOKENS = 64  # hardly any chat fits into fewer tokens
 
 
@@ -61,7 +61,7 @@ class LoadedModel:
     `open_narrow`: opens the narrow sessions, which join the engine later; None if there are no narrow sessions.
     `start_workers`: starts the fork server of the workers that analyse grammars.
     `threads`: number of threads of the wide session.
-    `chats`: whether the model takes chats; a base model without a template takes texts only.
+    `chats`: whether the model accepts chats. A base model without a chat template accepts only text prompts.
     """
 
     served: ServedModel
@@ -102,7 +102,8 @@ def load_model(
     contract = pool.sessions[0].contract
     if contract.vocab_size != folder.vocab_size:
         raise ModelFolderError(
-            f"{folder.graph.name} has logits for {contract.vocab_size} tokens, config.json says {folder.vocab_size}."
+            f"{folder.graph.name} has logits for {contract.vocab_size} tokens, but vocab_size in config.json is "
+            f"{folder.vocab_size}."
         )
     max_model_len = _max_model_len(settings, folder)
     budget = _budget(settings, contract, memory_left(pool.mapped_bytes), max_model_len)
@@ -159,7 +160,7 @@ def _chat_model(settings: Settings, folder: ModelFolder) -> ChatModel:
     if (end := tokenizer.special.get(variables.get("eos_token", ""))) is not None:
         stop.add(end)
     if not stop:
-        raise ModelFolderError(f"{folder.path} names no token that ends an answer: config.json needs eos_token_id.")
+        raise ModelFolderError(f"The model in {folder.path} has no end token: set eos_token_id in its config.json.")
     grammars = GrammarCompiler(tokenizer, folder.vocab_size, sorted(stop))
     return ChatModel(
         tokenizer=tokenizer,
@@ -172,7 +173,10 @@ def _chat_model(settings: Settings, folder: ModelFolder) -> ChatModel:
 
 
 def _sampling(settings: Settings, folder: ModelFolder) -> SamplingParams:
-    """Return the sampling parameters for requests that set none. Raises ModelFolderError for invalid ones."""
+    """Return the default sampling parameters.
+
+    Raises ModelFolderError if a value in generation_config.json is invalid.
+    """
     card = folder.member.sampling if folder.member else None
     values = sampling_defaults(folder.generation_config, card, settings.default_sampling)
     try:
@@ -191,7 +195,7 @@ def _max_model_len(settings: Settings, folder: ModelFolder) -> int:
         return folder.max_model_len
     if settings.max_model_len > folder.positions:
         raise StartupError(
-            f"--max-model-len is {settings.max_model_len}, but this model has positions for {folder.positions} tokens."
+            f"--max-model-len is {settings.max_model_len}, but this model supports at most {folder.positions} tokens."
         )
     return settings.max_model_len
 
@@ -202,12 +206,14 @@ def _budget(settings: Settings, contract: Contract, left: int, max_model_len: in
     budget = share_memory(left, bytes_per_token, settings.max_seqs * max_model_len, cache_bytes)
     if budget.slot_tokens < LEAST_TOKENS:
         raise StartupError(
-            f"Too little memory is left for this model's state: {budget.slot_tokens} tokens of {bytes_per_token:,} "
-            f"bytes. Choose a smaller --cache-memory, a smaller --dtype, or a machine with more memory."
+            f"Too little memory is left for this model's state: there is room for {budget.slot_tokens} tokens of "
+            f"{bytes_per_token:,} bytes each, but at least {LEAST_TOKENS} tokens are needed. Choose a smaller "
+            "--cache-memory, a smaller --dtype, or a machine with more memory."
         )
     logger.info(
-        "State: %d tokens of running sequences, %d MiB of prefix cache.", budget.slot_tokens, budget.cache_bytes >> 20
-    )
+        "There is memory for %d tokens in running sequences and for a prefix cache of %d MiB.",
+        budget.slot_tokens, budget.cache_bytes >> 20,
+    )  # fmt: skip
     return budget
 
 

@@ -18,9 +18,9 @@ from server.runtime.session_pool import HEADROOM, SMALL
 
 TEXT = Path(__file__).parent / "demo" / "text.txt"
 TEXT_TOKENS = 384
-"""Tokens of the text on which a copy is compared with the original."""
+"""The number of tokens of `TEXT` for which a copy is compared with the original."""
 OUTDATED = "The prepared copy of this model is damaged or out of date and is made again"
-FIRST = "Preparing this model for the native kernels, once"
+FIRST = "Preparing this model for the native kernels; later starts reuse the prepared copy"
 
 Tell = Callable[[str], None]
 
@@ -52,11 +52,12 @@ def prepare(
 def renew(
     folder: ModelFolder, graph: Graph, precision: Precision, threads: int, root: Path, tell: Tell, create: bool = True
 ) -> None:
-    """Make the prepared copy of `graph` again if it is damaged or out of date.
+    """Write the prepared copy of `graph` again if the copy is damaged or out of date.
 
-    If there is no copy and `create` is set, make the first copy of a large graph for the native kernels. This takes
-    less time than onnxruntime takes to load the graph. If a copy cannot be made, `tell` gets the reason and there is no
-    copy.
+    If there is no copy yet, a first copy is written if `create` is true, the graph is large and its kernels are native.
+    Writing such a copy takes less time than loading the graph with onnxruntime.
+
+    tell: called with each line of progress, and with the reason if the copy cannot be written.
     """
     outdated = lookup.is_outdated(graph, precision, root)
     is_first = create and graph.native and graph.weight_bytes >= SMALL and not lookup.exists(graph, root)
@@ -76,8 +77,8 @@ def renew(
 def _require_memory(graph: Graph) -> None:
     if most_bytes(graph) + HEADROOM > (left := memory_left()):
         raise PreparationError(
-            f"A prepared copy has up to {gigabytes(most_bytes(graph))} and only {gigabytes(left)} of memory are left: "
-            "it would not be used. `lfm-serve serve` works without it."
+            f"There is too little memory for a prepared copy: the copy takes up to {gigabytes(most_bytes(graph))}, and "
+            f"only {gigabytes(left)} are left. `lfm-serve serve` works without a copy."
         )
 
 

@@ -10,14 +10,15 @@ from contextlib import suppress
 from typing import NoReturn
 
 EXIT_SECONDS = 5.0
-"""Time for the functions that run at the exit, which may wait for child processes."""
+"""Maximum time for the exit functions (`atexit`), which may wait for child processes."""
 
 
 def open_standard_streams() -> None:
-    """Open those of the standard streams that are closed.
+    """Open the standard streams that are closed.
 
-    The next file or socket would get the descriptor of a closed one, and native libraries write errors to it. Output
-    goes to standard error if only standard output is closed, and nowhere if both are.
+    Otherwise, the next file or socket would get the descriptor of a closed stream, and native libraries would write
+    their errors to that file or socket. If only standard output is closed, output goes to standard error. If standard
+    error is closed as well, output is discarded.
     """
     for descriptor in range(3):
         try:
@@ -31,14 +32,14 @@ def open_standard_streams() -> None:
 def end_process(code: int) -> NoReturn:
     """End the process without waiting for its threads.
 
-    A normal exit destroys onnxruntime's globals while a thread may still load a model, which aborts the process, and
-    joins the threads of executors, which may be stuck.
+    A normal exit would destroy onnxruntime's globals, which aborts the process if a thread is still loading a model.
+    It would also wait for the threads of executors, which may be stuck.
     """
     last_resort = threading.Timer(EXIT_SECONDS, os._exit, (code,))
     last_resort.daemon = True
     last_resort.start()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, RuntimeError):  # closed, or interrupted by the signal while it is written
+        with suppress(OSError, ValueError, RuntimeError):  # the stream is closed, or a signal interrupted a write to it
             stream.flush()
     os._exit(code)

@@ -34,8 +34,8 @@ def show_progress(
     terminal shows a bar called `title` until the work ends. Otherwise, `say` is called with `line(done)` at most once
     every `interval` seconds.
 
-    `total`: amount of work when all is done.
-    `start`: amount of work done before the call.
+    `total`: the total amount of work.
+    `start`: the amount of work done before the call.
     `unit`: unit of these amounts.
     """
     with _bar(title, total, start, unit) if bar and sys.stderr.isatty() else _lines(say, line, interval) as advance:

@@ -1,7 +1,7 @@
 """The options of `lfm-serve serve`, `prepare` and `export`: types, ranges, defaults and help texts.
 
-The field `max_seqs` is the flag `--max-seqs` (see `server.cli`) and the environment variable `LFM_MAX_SEQS`. The module
-is independent of the command line.
+For example, the field `max_seqs` defines the flag `--max-seqs` (see `server.cli`) and the environment variable
+`LFM_MAX_SEQS`. This module is independent of the command line.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class SamplingOverrides(BaseModel):
     """The parameters that `default_sampling` may set, with their ranges.
 
-    The defaults here have no effect.
+    The default values of these fields have no effect: only parameters that are set are used.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     temperature: float = Field(1, ge=0, le=2)
-    top_k: Annotated[int, Field(ge=-1), AfterValidator(lambda k: max(k, 0))] = 0  # -1 is vLLM's way to turn it off
+    top_k: Annotated[int, Field(ge=-1), AfterValidator(lambda k: max(k, 0))] = 0  # vLLM turns top_k off with -1
     top_p: float = Field(1, ge=0, le=1)
     min_p: float = Field(0, ge=0, le=1)
     repetition_penalty: float = Field(1, ge=0.01, le=10)
@@ -38,9 +38,10 @@ class SamplingOverrides(BaseModel):
 
 
 def _names(value: object) -> object:
-    """Split the text of a variable into names.
+    """Split the text of an environment variable into names.
 
-    The text is one name, several names separated by commas, or a JSON list. A list is returned unchanged.
+    The text is one name, several names separated by commas, or a JSON list. A value that is not text is returned
+    unchanged.
     """
     if not isinstance(value, str):
         return value
@@ -53,17 +54,18 @@ def _names(value: object) -> object:
 
 
 def _overrides(value: object) -> dict[str, float | int]:
-    """Return the parameters that a JSON object sets, given as text or as a dict."""
+    """Return the sampling parameters in `value`, which is JSON text or a dict."""
     if isinstance(value, str):
         return SamplingOverrides.model_validate_json(value).model_dump(exclude_unset=True)
     return SamplingOverrides.model_validate(value).model_dump(exclude_unset=True)
 
 
 class ModelSettings(BaseSettings):
-    """The options of a model and how it runs, from arguments or the environment.
+    """The options that select a model and how the model runs.
 
-    An argument overrides its environment variable; an empty variable counts as unset. A description states the default
-    if the field itself does not. Raises pydantic's ValidationError if a value is invalid.
+    Each option comes from an argument or from an environment variable. The argument overrides the variable, and an
+    empty variable counts as unset. If the default depends on the model or the machine, the description states it.
+    Raises pydantic's ValidationError if a value is invalid.
     """
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True)
@@ -74,13 +76,13 @@ class ModelSettings(BaseSettings):
         "auto", description="dtype of the weights; auto picks the first available of q4, q4f16, fp16, fp32"
     )
     precision: Literal["fast", "exact"] = Field(
-        "fast", description="fast: int8 activations in 4-bit layers; exact: the graph as exported"
+        "fast", description="fast uses int8 activations in 4-bit layers; exact runs the graph as exported"
     )
     threads: AtLeastOne | None = Field(
         None, description="number of compute threads (default: the cores available to the process)"
     )
     kernels: Literal["auto", "native", "onnxruntime"] = Field(
-        "auto", description="who computes 4- and 8-bit layers; auto is native if this machine can run those kernels"
+        "auto", description="kernels for 4- and 8-bit layers; auto picks native if this machine can run them"
     )
     prepared_folder: Path | None = Field(
         None, description="folder of prepared copies (default: lfm-serve/prepared in the user's cache)"
@@ -91,7 +93,7 @@ class Settings(ModelSettings):
     """All options of a server."""
 
     no_prepare: bool = Field(
-        False, description="write no prepared copy of a large model on its first start (default: off)"
+        False, description="do not write a prepared copy of a large model on its first start (default: off)"
     )
     host: Text = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
@@ -123,12 +125,12 @@ class Settings(ModelSettings):
     )
     tool_constraints: Literal["always", "requested"] = Field(
         "always",
-        description="when to enforce the form of tool calls: always, or if requested (strict, required or named tools)",
+        description="when to constrain tool calls: always, or only if requested (strict, required or named tools)",
     )
     max_model_len: Annotated[int, Field(ge=2)] | None = Field(
         None,
         description="maximum tokens of prompt and answer together "
-        "(default: the model's context length, for the LFM2 family what its card promises)",
+        "(default: the model's context length; for known LFM2 models, the one in the model card)",
     )
     max_seqs: AtLeastOne = Field(16, description="maximum sequences running at once")
     max_waiting: int = Field(64, ge=0, description="maximum requests waiting for a slot; further ones get a 429")
@@ -144,7 +146,7 @@ class Settings(ModelSettings):
     max_body: AtLeastOne = Field(2097152, description="maximum size of a request body, in bytes")
     max_connections: AtLeastOne = Field(4096, description="maximum open connections; further ones get a 503")
     read_timeout: Seconds = Field(
-        60, description="seconds a client may take to send the headers of a request, and again for its body"
+        60, description="seconds a client may take to send a request's headers, and again to send its body"
     )
     client_idle_timeout: Seconds = Field(
         60, description="seconds a client may stop reading its response before the connection is closed"
@@ -159,7 +161,7 @@ class Settings(ModelSettings):
     drain_delay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0, description="seconds to keep accepting requests after the signal to stop"
     )
-    drain_timeout: Seconds = Field(30, description="seconds for running requests to finish after that")
+    drain_timeout: Seconds = Field(30, description="seconds that running requests have to finish after --drain-delay")
     log_format: Literal["auto", "text", "json"] = Field(
         "auto", description="format of log lines; auto is text in a terminal, json elsewhere"
     )
@@ -177,7 +179,7 @@ class Settings(ModelSettings):
 class Prepare(ModelSettings):
     """The options of `lfm-serve prepare`."""
 
-    prune: bool = Field(False, description="remove unfinished and outdated copies instead")
+    prune: bool = Field(False, description="remove unfinished and outdated copies; prepare no model")
 
 
 class Export(BaseModel):
@@ -190,7 +192,7 @@ class Export(BaseModel):
 
     source: str
     out: Path
-    random: bool = Field(False, description="export random weights; replace CHECKPOINT by a shape such as lfm2-8b-a1b")
+    random: bool = Field(False, description="export random weights; CHECKPOINT is a shape such as lfm2-8b-a1b")
     dtype: Literal["fp32", "q4"] = Field(description="dtype of the weights: fp32, or q4 (4 bits), the fastest on CPUs")
     tokenizer: Path | None = Field(
         None, description="with --random: folder with the tokenizer to use (default: the built-in model's)"

@@ -57,9 +57,9 @@ class Exchange:
             self._rate_limit.begin()
 
     def context(self, body: GenerationFields) -> RequestContext:
-        """Return the context of this request for the layers below.
+        """Return the data about this request that the chat service and the engine need.
 
-        Its cache salt contains the API key's name, so that different keys share no cached prefixes.
+        The cache salt contains the API key's name, so that different keys do not share cached prefixes.
         """
         state, salt = self._request.state, body.cache_salt or ""
         return RequestContext(
@@ -71,17 +71,17 @@ class Exchange:
         )
 
     async def read(self, parse: Callable[[Any], T]) -> T:
-        """Return the result of `parse` for the JSON value in the body.
+        """Read the JSON body, and return the result of calling `parse` with its value.
 
         Raises the errors of `read_json`.
         """
         return await read_json(self._request, self._server, parse)
 
     async def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return the result of `work`.
+        """Wait for `work` and return its result.
 
-        Cancels `work` and raises RequestTimeoutError at the request's deadline, or ClientDisconnect if the client
-        disconnects.
+        Raises RequestTimeoutError if the request reaches its deadline, and ClientDisconnect if the client disconnects.
+        In both cases, `work` is cancelled.
         """
         try:
             async with asyncio.timeout_at(self._opened + self._timeout):
@@ -92,7 +92,7 @@ class Exchange:
     async def start(self, completion: Coroutine[Any, Any, C], model: str, prompt: Any) -> C:
         """Start a completion and return it.
 
-        The completion ends at the latest when the request reaches a time limit or the server stops.
+        The completion ends early if the request reaches a time limit or the server stops.
 
         completion: starts the completion and returns it.
         model: name of the served model, for the request log.
@@ -110,7 +110,7 @@ class Exchange:
         return started
 
     async def respond(self, response: Coroutine[Any, Any, Response]) -> Response:
-        """Return a response that is not streamed, once it is complete.
+        """Wait for a response that is not streamed, and return it.
 
         Raises the errors of `response`, and ClientDisconnect if the client disconnects.
         """
@@ -121,8 +121,8 @@ class Exchange:
     async def stream(self, events: Events) -> Response:
         """Return a response that streams `events`.
 
-        Waits for the first event, for at most one ping interval. In that time, raises errors of `events`, and
-        ClientDisconnect if the client disconnects. A later error becomes the stream's last event.
+        Waits at most one ping interval for the first event. If `events` fails during this time, its error is raised. If
+        the client disconnects, ClientDisconnect is raised. A later error becomes the stream's last event.
         """
         response = event_stream(events, ping=self._server.limits.sse_ping, last_event=self._last_event)
         return await unless_disconnected(self._request, response)
@@ -161,7 +161,10 @@ class Exchange:
     def _end_waiting(self, completion: AnyCompletion) -> None:
         if completion.started is None:
             limit = self._server.limits.max_queue_time
-            message = f"The server is overloaded: the request has waited {limit:g} seconds (--max-queue-time)."
+            message = (
+                f"The server is overloaded: the request has waited {limit:g} seconds in the queue, which is the "
+                "maximum (--max-queue-time)."
+            )
             completion.fail(ModelNotReadyError(message, "overloaded", self._server.retry_after()))
 
 
@@ -178,7 +181,7 @@ def _timeout(request: Request, server_limit: float) -> float:
     except ValueError:
         seconds = math.nan
     if not seconds > 0:
-        message = f"The header {TIMEOUT_HEADER} must be a number of seconds above 0; got {sent[:40]!r}."
+        message = f"The header {TIMEOUT_HEADER} must be a number of seconds greater than 0; got {sent[:40]!r}."
         raise InvalidRequestError(message, TIMEOUT_HEADER)
     return min(seconds, server_limit)
 

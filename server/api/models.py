@@ -41,7 +41,7 @@ class ModelDetails(ModelEntry):
 
 
 class ModelList(TypedDict):
-    """The names of the served model, one entry each."""
+    """A list with one entry for each name of the served model."""
 
     object: Literal["list"]
     data: list[ModelEntry]

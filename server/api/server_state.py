@@ -37,9 +37,9 @@ class ServerState:
 
     model: the served model; None while it is loading.
     loading: progress of loading the model, for error messages.
-    draining: whether the server is about to stop. It is then no longer ready, but still accepts requests.
-    stopping: whether the server refuses new requests.
-    parsing: parses large bodies one at a time. Several at once would hold the GIL too long for the event loop.
+    draining: whether the server is about to stop. While it drains, it is not ready but still accepts requests.
+    stopping: whether the server refuses new requests because it is stopping.
+    parsing: thread pool that parses one large body at a time. Parsing several at once would block the event loop.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -53,9 +53,9 @@ class ServerState:
     _rate_limits: dict[str, RateLimit] = field(default_factory=dict)
 
     def ready_model(self) -> ServedModel:
-        """Return the model.
+        """Return the served model.
 
-        Raises ModelNotReadyError if the server cannot answer requests.
+        Raises ModelNotReadyError if the server is stopping, if the model is loading, or if the engine hangs or failed.
         """
         if self.stopping:
             raise _stopping()
@@ -97,13 +97,13 @@ class ServerState:
         return True
 
     def retry_after(self) -> float:
-        """Return the seconds until an overloaded server is likely to have room again."""
+        """Return the number of seconds after which an overloaded server is likely to admit requests."""
         return RETRY_SECONDS if self.model is None else self.model.service.engine.retry_after()
 
     def rate_limit(self, key: Key) -> RateLimit:
         """Return the rate limit of a key.
 
-        Its counts survive a reload of the keys; its limits are those of `key`.
+        If the keys have been read again, the new limits apply and the current counts are kept.
         """
         rate_limit = self._rate_limits.setdefault(key.name, RateLimit(key))
         rate_limit.key = key

@@ -28,7 +28,7 @@ DETOKENIZE_EXAMPLES: dict[str, Any] = {"Tokens of a text": {"tokens": [1, 306, 5
 
 
 class TokenizeText(ApiModel):
-    """A text, tokenized as by /v1/completions."""
+    """A text to tokenize in the same way as /v1/completions."""
 
     model: str | None = Field(None, description="ID of a served model; defaults to the first.", examples=["lfm2-demo"])
     prompt: str = Field(description="Text to tokenize. Special tokens in it are recognized.", examples=["Hello"])
@@ -39,7 +39,7 @@ class TokenizeText(ApiModel):
 
 
 class TokenizeChat(ChatCompletionRequest):
-    """A chat, rendered and tokenized as by /v1/chat/completions. Fields that do not affect the prompt are ignored."""
+    """A chat to tokenize in the same way as /v1/chat/completions. Fields that do not affect the prompt are ignored."""
 
     return_token_strs: bool | None = Field(None, description="Return the tokens' texts as well.", examples=[True])
 

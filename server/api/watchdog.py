@@ -1,4 +1,7 @@
-"""Logs when an engine step hangs and when it ends. Meanwhile /ready answers 503."""
+"""Logs when an engine step hangs and when a hanging step ends.
+
+While a step hangs, /ready returns 503.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 async def watch(server: ServerState) -> None:
-    """Check every few seconds whether a step hangs, until cancelled."""
+    """Check every few seconds whether a step hangs. Runs until it is cancelled."""
     hangs = False
     while True:
         await asyncio.sleep(min(CHECK_SECONDS, server.limits.step_timeout))

@@ -1,4 +1,4 @@
-"""Connections, their limits, and the shutdown of the server.
+"""Connections, their limits and the server's shutdown, built on uvicorn.
 
-Builds on uvicorn; knows nothing of chat.
+This package is independent of chats and models.
 """

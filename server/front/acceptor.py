@@ -1,6 +1,6 @@
-"""Accepts connections as long as there are file descriptors for them.
+"""Accepts connections, and closes idle ones if too many are open.
 
-asyncio's own servers log a traceback for every connection that they fail to accept.
+This module replaces asyncio's own servers, which log a traceback for every connection that they fail to accept.
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ from dataclasses import dataclass, field
 from server.front.connection import Connection
 
 BATCH = 64
-"""Connections accepted before the event loop does something else."""
+"""Maximum number of connections accepted before the event loop turns to other work."""
 
 PAUSE_SECONDS = 0.1
-"""Time without accepting if every connection is in use."""
+"""Pause before accepting again if no connection can be closed to make room."""
 
 WARNING_SECONDS = 60.0
-"""Time between two warnings about exhausted descriptors."""
+"""Minimum time between two warnings about too many connections."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
 class Acceptor:
-    """Accepts connections on `listener` until it is closed.
+    """Accepts connections on `listener` until `close` is called.
 
-    At `max_open` connections it closes the one that has been idle for the longest time, so that new clients are served
-    however many others hold connections without using them. If none is idle, new connections wait in the backlog.
+    If `max_open` connections are open, the acceptor closes the connection that has been idle for the longest time. This
+    way, clients with unused connections cannot keep new clients out. If no connection is idle, new connections wait in
+    the listener's backlog.
 
     `protocol`: creates the protocol of a connection.
     `connections`, `idle`: all open connections, and the idle ones in the order in which they became idle.
@@ -95,11 +96,15 @@ class Acceptor:
             logger.debug("A connection could not be opened: %s", error)
 
     def _make_room(self) -> None:
-        """Close the connection that has been idle or in its TLS handshake for the longest time, or pause."""
+        """Close one connection to make room for a new one, or stop accepting for `PAUSE_SECONDS`.
+
+        The closed connection is the one that has been idle for the longest time. If there are more TLS handshakes than
+        idle connections, the oldest handshake is ended instead.
+        """
         now = time.monotonic()
         if self._warned_at is None or now > self._warned_at + WARNING_SECONDS:
             self._warned_at = now
-            logger.warning("%d connections are open, as many as possible: closing idle ones.", self.max_open)
+            logger.warning("The limit of %d open connections is reached: closing idle ones.", self.max_open)
         if self.tls is not None and len(self._opening) > len(self.idle):
             opening = next(iter(self._opening))
             del self._opening[opening]

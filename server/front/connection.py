@@ -1,6 +1,6 @@
 """Client connections: uvicorn's HTTP protocol with timeouts and limits.
 
-Sends its own errors in OpenAI's format.
+The errors that a connection itself sends are in OpenAI's format.
 """
 
 from __future__ import annotations
@@ -18,13 +18,19 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from server.front.unchunked import end_with_connection
 
 MAX_HEAD = 64 * 2**10
-"""Most bytes of a request line with its headers, and of whatever else the parser reads between two parts of a body."""
+"""Maximum size of a request's head in bytes.
+
+The chunk headers between two parts of a body and the trailers after the body have the same limit.
+"""
 
 READ_BUFFER = 16 * 2**10
-"""Most bytes parsed before the event loop turns to other clients: thousands of chunks or dozens of requests."""
+"""Maximum number of bytes parsed before the event loop turns to other clients.
+
+These bytes can contain thousands of chunks or dozens of requests.
+"""
 
 MAX_PIPELINED = 64
-"""Most requests of a connection that wait until the one before is answered."""
+"""Maximum number of requests on one connection that wait for earlier responses."""
 
 TOO_MANY_PIPELINED = f"Too many pipelined requests: the limit is {MAX_PIPELINED}."
 
@@ -35,7 +41,7 @@ With a larger buffer, a client that reads slowly would be noticed only after meg
 """
 
 CROWDED_SECONDS = 1.0
-"""Time that a connection above the limit has to send its first request."""
+"""Time within which a connection above the limit must send its first request."""
 
 logger = logging.getLogger(__name__)
 
@@ -55,12 +61,14 @@ class ConnectionLimits:
 
 
 class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
-    """A connection that aborts slow clients and bounds what the parser keeps for others.
+    """An HTTP connection that limits the time and the bytes that a client may take.
 
-    A client is slow if it takes too long to send a request's head, or the rest of a body that was already answered, or
-    to read its response. Sets `scope["state"]["crowded"]` to whether there are more than `max_connections`. Ignores
-    trailers and offers to upgrade. `config.idle` lists the connections without a request, the oldest first;
-    `config.read_buffer` is what all connections read into.
+    The connection is aborted if the client takes too long to send a request's head, to send the rest of a body after
+    the response is complete, or to read its response. Trailers and offers to upgrade the protocol are ignored.
+
+    `scope["state"]["crowded"]`: tells the application whether more than `max_connections` are open.
+    `config.idle`: the connections without a request, in the order in which they became idle.
+    `config.read_buffer`: the buffer into which all connections read.
     """
 
     def __init__(self, config: Any, *arguments: Any, **options: Any) -> None:
@@ -99,7 +107,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         return self._read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Parse the bytes that have been read. Takes the place of uvicorn's `data_received`."""
+        """Parse the bytes that have been read. This method replaces uvicorn's `data_received`."""
         self._unset_keepalive_if_required()
         if self._in_head and self._running is None:
             self._start_read_timer(self._limits.read_timeout)
@@ -122,14 +130,17 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
             self._parse(data[offer.args[0] :])
 
     def _ignore_upgrade(self) -> None:
-        """Parse the head again without the offer to upgrade: the parser would skip the body otherwise."""
+        """Parse the head of a request again, without its offer to upgrade the protocol.
+
+        After such an offer, the parser would skip the request's body.
+        """
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         if method == b"CONNECT":
-            raise httptools.HttpParserError("A request to connect is no offer.")
+            raise httptools.HttpParserError("The method CONNECT is not supported.")
         lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
         lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # like uvicorn's own parser
         self.parser.feed_data(b"\r\n".join(lines) + b"\r\n\r\n")
 
     def on_message_begin(self) -> None:
@@ -139,7 +150,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         self.scope["state"]["crowded"] = self._crowded
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # a trailer otherwise
+        if self._in_head:  # otherwise, this is a trailer
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -202,13 +213,13 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
             self._read_timer = None
 
     def _watch_unread(self) -> None:
-        """Abort the connection if the client stops reading what has been written."""
+        """Start a timer that aborts the connection if the client has stopped reading."""
         unread = self.transport.get_write_buffer_size()
         if unread and self._unread_timer is None:
             self._unread_timer = self.loop.call_later(self._limits.client_idle_timeout, self._check_unread, unread)
 
     def _check_unread(self, unread: int) -> None:
-        """Abort the connection if the client has read none of `unread` bytes."""
+        """Abort the connection if the client has not read any of the `unread` bytes."""
         self._unread_timer = None
         if self.transport.get_write_buffer_size() < unread:
             self._watch_unread()
@@ -221,7 +232,10 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
             self._unread_timer = None
 
     def _refuse(self, status: int, message: str) -> None:
-        """Send an error unless a response has started; close the connection."""
+        """Send an error and close the connection.
+
+        If a response has already started, no error is sent.
+        """
         logger.info("Refused a request from %s with status %d: %s", self.client and self.client[0], status, message)
         if self._running is None or not self._running.response_started:
             error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
@@ -233,7 +247,10 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         self._watch_unread()
 
     def _disconnect(self) -> None:
-        """Tell the running request and those after it that the client is gone; uvicorn tells the last one only."""
+        """Tell all unfinished requests that the client has disconnected.
+
+        Uvicorn tells only the last request of a connection.
+        """
         for cycle in (self._running, *(cycle for cycle, _ in self.pipeline)):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True

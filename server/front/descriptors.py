@@ -1,4 +1,4 @@
-"""File descriptors: raises the process's limit and tells how many connections fit under it."""
+"""Raises the limit of file descriptors and computes how many connections fit."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import resource
 from contextlib import suppress
 
 RESERVED = 128
-"""Descriptors kept for everything but connections: files, worker processes, the event loop."""
+"""Number of descriptors kept free for files, worker processes and the event loop."""
 
 CROWDED = 256
-"""Connections that may be open above `max_connections`, so that their requests can be refused."""
+"""Number of connections that may be open in addition to `max_connections`.
+
+Requests on these connections are refused with an error.
+"""
 
 
 def raise_limit(max_connections: int) -> int:
-    """Raise the soft limit of descriptors, and return how many connections may be served under it.
+    """Raise the soft limit of file descriptors and return how many connections it allows.
 
-    The result is `max_connections`, or less if the hard limit is too low.
+    The result is `max_connections`, or a lower number if the hard limit is too low.
     """
     wanted = max_connections + CROWDED + RESERVED
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -33,6 +36,6 @@ def max_open(max_connections: int) -> int:
 
 
 def _room() -> int:
-    """Return how many descriptors connections may use."""
+    """Return how many file descriptors are available for connections."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 2**31 if soft == resource.RLIM_INFINITY else soft - min(RESERVED, soft // 2)

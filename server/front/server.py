@@ -1,10 +1,10 @@
-"""Runs the application on its sockets and shuts it down in order.
+"""Runs the application on its sockets and shuts it down in stages.
 
-The first signal starts the shutdown; the second one kills the process. The shutdown has three stages:
-- It calls the application's `drain` and still accepts requests for `drain_delay` seconds.
-- It calls `stop`, so that the application refuses new requests, and closes the listeners. Running requests have
+The first signal starts the shutdown; the second signal kills the process. The shutdown has three stages:
+- The server calls the application's `drain` and still accepts requests for `drain_delay` seconds.
+- The server calls `stop`, so that the application refuses new requests, and closes the listeners. Running requests have
   `drain_timeout` seconds to finish.
-- It calls `abandon`, which ends the remaining requests.
+- The server calls `abandon`, which ends the remaining requests.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from server.front.descriptors import max_open
 logger = logging.getLogger(__name__)
 
 ABANDON_SECONDS = 5.0
-"""Time to report errors for abandoned requests, and to stop the engine."""
+"""Maximum time to send errors to abandoned requests, and to stop the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class FrontConfig:
 
     `limits`: limits of client connections.
     `keep_alive`: how long an idle connection stays open.
-    `drain_delay`: time between the first signal and refusing new requests.
-    `drain_timeout`: time that running requests then have to finish.
+    `drain_delay`: how long the server still accepts requests after the first signal.
+    `drain_timeout`: how long running requests may continue after `drain_delay`.
     `forwarded_allow_ips`: proxies whose X-Forwarded-For header is trusted, separated by commas.
     `ssl_certfile`, `ssl_keyfile`: certificate and key for HTTPS; the server speaks HTTP without a certificate.
     """
@@ -59,7 +59,10 @@ class FrontConfig:
 
 
 class Drainable(Protocol):
-    """Receives the stages of a shutdown, in the order of its methods."""
+    """An object whose methods the server calls during its shutdown.
+
+    The server calls the methods in the order in which they are defined here, each at the start of its stage.
+    """
 
     def drain(self) -> None: ...
     def stop(self) -> None: ...
@@ -67,7 +70,7 @@ class Drainable(Protocol):
 
 
 class UvicornConfig(uvicorn.Config):
-    """Uvicorn's configuration, and what connections share."""
+    """Uvicorn's configuration, with the limits and objects that all connections share."""
 
     def __init__(self, app: FastAPI, config: FrontConfig) -> None:
         super().__init__(
@@ -99,7 +102,9 @@ class FrontServer(uvicorn.Server):
         try:
             settings.load()
         except (OSError, ssl.SSLError) as error:
-            raise StartupError(f"--ssl-certfile, --ssl-keyfile: {error}.") from None
+            raise StartupError(
+                f"--ssl-certfile, --ssl-keyfile: the certificate or its key cannot be loaded: {error}."
+            ) from None
         super().__init__(settings)
         self.servers = []  # the acceptors take the place of asyncio's servers
         self._idle = settings.idle
@@ -116,7 +121,10 @@ class FrontServer(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application and accept connections on `sockets`. Overrides uvicorn's method of that name."""
+        """Start the application and accept connections on `sockets`.
+
+        This method overrides uvicorn's `startup`.
+        """
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             sys.exit(1)
@@ -138,9 +146,12 @@ class FrontServer(uvicorn.Server):
         )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, stop, and abandon the requests that do not finish in time."""
+        """Drain, stop, and abandon requests that do not finish in time.
+
+        This method overrides uvicorn's `shutdown`.
+        """
         timeout, loop = self._front.drain_timeout, asyncio.get_running_loop()
-        if self._signal is not None:  # no signal: the start failed, and only the reason is printed
+        if self._signal is not None:  # without a signal, the start has failed, and only the reason is printed
             logger.info("%s: stopping; running requests have %g seconds to finish.", self._signal.name, timeout)
         self._state.drain()
         await asyncio.sleep(self._front.drain_delay)

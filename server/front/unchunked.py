@@ -1,4 +1,7 @@
-"""Responses to HTTP/1.0 clients, which cannot read chunks: a body of unknown length ends with the connection."""
+"""Sends responses to HTTP/1.0 clients, which cannot decode chunks.
+
+If the length of a body is unknown, the end of the connection marks the end of the body.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 
 def end_with_connection(cycle: RequestResponseCycle) -> None:
-    """Make `cycle` send a body without `Content-Length` as it is, and close the connection after it."""
+    """Make `cycle` send its response without chunks and then close the connection."""
     send, unknown_length = cycle.send, False
 
     async def send_unchunked(message: ASGISendEvent) -> None:

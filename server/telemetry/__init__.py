@@ -1,4 +1,4 @@
 """Metrics, logs and traces for operators.
 
-Observes the layers below, which do not import it.
+This package imports the layers that it observes. Those layers do not import this package.
 """

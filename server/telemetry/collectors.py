@@ -23,11 +23,11 @@ from server.engine.observations import EngineStats
 GAUGES = {
     "running": ("lfm_requests_running", "Sequences that have a slot, in prefill or decode."),
     "waiting": ("lfm_requests_waiting", "Sequences waiting for a slot."),
-    "suspended": ("lfm_requests_suspended", "Sequences without a slot because their client does not keep up."),
+    "suspended": ("lfm_requests_suspended", "Sequences that have no slot because their client reads too slowly."),
     "waiting_tokens": ("lfm_waiting_tokens", "Tokens of the sequences waiting for a slot."),
-    "slots": ("lfm_slots", "Most sequences that can run at once."),
+    "slots": ("lfm_slots", "Maximum number of sequences that can run at once."),
     "slot_tokens": ("lfm_slot_tokens", "Tokens whose state is held in the slots."),
-    "slot_tokens_budget": ("lfm_slot_tokens_budget", "Most tokens whose state the slots may hold."),
+    "slot_tokens_budget": ("lfm_slot_tokens_budget", "Maximum number of tokens whose state the slots may hold."),
     "cache_tokens": ("lfm_prefix_cache_tokens", "Tokens whose state the prefix cache holds."),
     "cache_bytes": ("lfm_prefix_cache_bytes", "Size of the prefix cache in bytes."),
     "cache_window_bytes": (
@@ -40,7 +40,7 @@ GAUGES = {
 
 COUNTERS = {
     "cache_queried_tokens": ("lfm_prefix_cache_queried_tokens", "Prompt tokens looked up in the prefix cache."),
-    "cache_hit_tokens": ("lfm_prefix_cache_hit_tokens", "Prompt tokens found in the prefix cache, not computed again."),
+    "cache_hit_tokens": ("lfm_prefix_cache_hit_tokens", "Prompt tokens found in the prefix cache and not computed."),
     "cache_evicted_tokens": ("lfm_prefix_cache_evicted_tokens", "Tokens evicted from the prefix cache to make room."),
     "preemptions": ("lfm_preemptions", "Running sequences preempted because memory ran out, to be resumed later."),
 }
@@ -48,9 +48,10 @@ COUNTERS = {
 
 
 class EngineCollector(Collector):
-    """Whether the server is ready, and the engine's statistics.
+    """The gauge `lfm_ready` and the metrics of the engine's statistics.
 
-    `stats`: returns current statistics; None while the model loads. Until then only `lfm_ready` is reported.
+    `stats`: returns the current statistics; None while the model is loading. While it is None, only `lfm_ready` is
+        reported.
     """
 
     def __init__(self, ready: Callable[[], bool]) -> None:
@@ -74,7 +75,7 @@ class EngineCollector(Collector):
 class IntervalCollector(Collector):
     """Histogram of inter-token latencies.
 
-    Observing a whole batch at once is cheap if most of its values are equal.
+    Adding the latencies of a whole batch in one call is cheap if most of them are equal.
 
     `bounds`: upper bounds of the buckets, in seconds.
     """
@@ -107,8 +108,8 @@ class IntervalCollector(Collector):
 class TokenCollector(Collector):
     """Counters of prompt and generated tokens.
 
-    Adds up the tokens of finished requests and of the requests in `open` on each scrape. Generating a token therefore
-    costs nothing here.
+    Each scrape adds up the tokens of all finished requests and of the requests in `open`. No counter needs to be
+    updated while tokens are generated.
     """
 
     def __init__(self, open: Collection[RequestLogEntry]) -> None:

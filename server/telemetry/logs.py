@@ -1,9 +1,9 @@
 """Log formats for terminals and for machines, and the request log's lines.
 
-Text of clients can neither begin a line nor control a terminal: what is not printable is escaped. Each message, field
-and traceback is bounded.
+Characters that are not printable are escaped, so that a client's text can neither start a new line nor control a
+terminal. The length of each message, field and traceback is limited.
 
-Loggers pass structured values as `extra={"fields": {...}}`. Every line logged on behalf of a request carries its id.
+Loggers pass structured values as `extra={"fields": {...}}`. Every line logged during a request has the request's ID.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ trace_context: ContextVar[Mapping[str, str]] = ContextVar("trace_context", defau
 """The `trace_id` and `span_id` of the current request; empty if it is not traced."""
 
 MAX_TEXT = 64 * 2**10
-"""Most characters of a message, a field or a traceback."""
+"""Maximum number of characters in a message, a field or a traceback."""
 
 QUIET = ("httpx", "httpx2", "uvicorn.error")
-"""Loggers silenced below warnings: they report each request to the hub, and each phase of uvicorn's start and stop."""
+"""Loggers of which only warnings and errors are logged.
+
+Their other messages report each request to the hub and each phase of uvicorn's start and stop.
+"""
 
 request_log = logging.getLogger("server.requests")
 
@@ -54,9 +57,9 @@ def configure_logging(log_format: Literal["text", "json"], level: str) -> None:
 
 
 def note_request(line: logging.LogRecord) -> bool:
-    """Attach the current request's id and trace to `line`.
+    """Attach the ID and the trace of the current request to `line`.
 
-    A logging filter that passes every line.
+    This function is a logging filter that lets every line pass.
     """
     request_id = current_request_id.get()
     line.context = {"request_id": request_id, **trace_context.get()} if request_id else {}
@@ -66,7 +69,7 @@ def note_request(line: logging.LogRecord) -> bool:
 class TextFormatter(logging.Formatter):
     """Formats lines as `12:00:00 INFO     message name=value ...`.
 
-    A traceback, if any, follows.
+    If the line has a traceback, the traceback follows.
     """
 
     def __init__(self) -> None:
@@ -78,7 +81,10 @@ class TextFormatter(logging.Formatter):
         return " ".join((record.asctime, f"{record.levelname:<8}", escaped(record.message, MAX_TEXT), *pairs))
 
     def formatException(self, ei: Any) -> str:
-        """Return the traceback, indented: an exception's message may have lines that look like log lines."""
+        """Return the traceback with all lines indented.
+
+        Otherwise, a line of an exception's message could look like a log line.
+        """
         return "\n".join(f"  {printable(line)}" for line in _cut(super().formatException(ei)).split("\n"))
 
 
@@ -105,7 +111,7 @@ def _short(value: object) -> str:
 
 
 def _cut(text: str) -> str:
-    """Return `text`, or its two ends if it is too long."""
+    """Return `text`, without its middle if it is longer than `MAX_TEXT`."""
     half = MAX_TEXT // 2
     return text if len(text) <= MAX_TEXT else f"{text[:half]}\n...\n{text[-half:]}"
 

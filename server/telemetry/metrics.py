@@ -1,7 +1,7 @@
 """All metrics of one server, in their own registry.
 
-docs/metrics.md lists their names and units for dashboards. The number of label values is bounded: they are the server's
-own routes, finish reasons and error codes, never text that a client sent.
+docs/metrics.md lists the names and units of the metrics for dashboards. The number of label values is bounded: labels
+contain only the server's own routes, finish reasons and error codes, and never text that a client sent.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 class Metrics:
     """All metrics of one server.
 
-    `step` observes the engine's steps, and `request` listens to the request log. Tokens of open requests are counted
-    while they are generated.
+    The engine calls `step` after each step, and the request log calls `request` after each request. The tokens of
+    unfinished requests are counted, too.
     """
 
     def __init__(self, request_log: RequestLog, ready: Callable[[], bool]) -> None:
@@ -88,7 +88,7 @@ class RequestMetrics:
 
         self._requests = Counter(
             "lfm_requests",
-            "Finished requests by finish_reason: that of the first choice (stop, length, tool_calls), or error, "
+            "Finished requests by finish_reason: stop, length or tool_calls (as in the first choice), error, "
             "cancelled (the client disconnected), or none (the request generates nothing).",
             ("route", "finish_reason"),
             registry=registry,
@@ -159,7 +159,7 @@ class StepMetrics:
         self._intervals = IntervalCollector(STEP_SECONDS)
         registry.register(self._intervals)
         self._failures = Counter(
-            "lfm_step_failures", "Steps that failed, and with them all of their sequences.", registry=registry
+            "lfm_step_failures", "Failed steps. All sequences of a failed step fail, too.", registry=registry
         )
 
     def count(self, observation: StepObservation) -> None:

@@ -17,7 +17,7 @@ from server.telemetry.metrics import Metrics
 from server.telemetry.trace_exporters import wanted_traces
 
 CLOSE_SECONDS = 1.5
-"""Time to send the remaining traces."""
+"""Maximum time to send the remaining traces when the server stops."""
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,9 @@ class Telemetry:
     """
 
     def __init__(self, request_log: RequestLog, ready: Callable[[], bool], log_prompts: bool) -> None:
-        """Create metrics, log lines and traces, and let them listen to `request_log`.
+        """Create the metrics, the log writer and the traces.
+
+        All of them listen to `request_log`.
 
         `ready`: returns whether the server accepts requests.
         `log_prompts`: whether to log prompts.
@@ -54,11 +56,11 @@ class Telemetry:
             app.add_middleware(self._traces.middleware)
 
     async def close(self) -> None:
-        """Send the remaining traces, if the collector takes them in time."""
+        """Send the remaining traces, unless this takes longer than `CLOSE_SECONDS`."""
         if self._traces is None:
             return
         closing = asyncio.wrap_future(in_background(self._traces.close, "traces"))
         done, _ = await asyncio.wait((closing,), timeout=CLOSE_SECONDS)
         if not done:
             closing.cancel()
-            logger.warning("The collector of traces does not answer: the last traces are lost.")
+            logger.warning("The trace collector does not respond: the last traces are lost.")

@@ -34,7 +34,7 @@ def wanted_traces(environment: Mapping[str, str]) -> Traces | None:
         from server.telemetry.traces import Traces  # imported here because opentelemetry is optional
     except ImportError:
         logger.warning(
-            "%s enables traces, but OpenTelemetry is not installed, so none are sent. "
+            "%s enables traces, but OpenTelemetry is not installed, so no traces are sent. "
             "Install it with: pip install 'lfm-serve[otel]'",
             next(name for name in SWITCHES if environment.get(name)),
         )
@@ -54,11 +54,14 @@ def _exporters(environment: Mapping[str, str]) -> list[str]:
 
 
 def _exporter(name: str) -> Any:
-    """Return a new exporter. Logs a warning and returns None if it is not installed."""
+    """Return a new exporter called `name`.
+
+    Logs a warning and returns None if no such exporter is installed.
+    """
     for found in entry_points(group=EXPORTERS, name=name):
         return found.load()()
     installed = ", ".join(sorted(entry_points(group=EXPORTERS).names))
     logger.warning(
-        "The traces exporter %s is not installed, so it gets no traces. Installed exporters: %s.", name, installed
+        "The trace exporter %s is not installed, so no traces are sent to it. Installed exporters: %s.", name, installed
     )
     return None

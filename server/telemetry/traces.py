@@ -1,7 +1,7 @@
 """OpenTelemetry spans for requests, completions and their phases.
 
-Needs the extra `otel`; `server.telemetry.trace_exporters` imports this module only if traces are enabled. The spans of
-a completion are created after its request has finished, so tracing costs nothing during generation.
+This module requires the extra `otel`; `server.telemetry.trace_exporters` imports it only if traces are enabled. The
+spans of a completion are created after the request has finished, so tracing costs nothing during generation.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ class Traces:
         return Traced(app, self._tracer)
 
     def close(self) -> None:
-        """Export the remaining spans; may wait seconds for the network."""
+        """Export the remaining spans. This may wait several seconds for the network."""
         self._provider.shutdown()
 
     def request(self, record: RequestRecord) -> None:
-        """Complete the current span with the record of its finished request.
+        """Add the record of a finished request to the current span.
 
-        Adds the spans of the completion, if there is one.
+        If the request has a completion, create the spans of the completion, too.
         """
         span = get_current_span()
         if not span.is_recording():
@@ -97,7 +97,7 @@ class Traces:
 class Traced:
     """Middleware that opens a span for each request except probes.
 
-    If the client sends a `traceparent` header, the span is a child of the client's.
+    If the client sends a `traceparent` header, the span is a child of the client's span.
     """
 
     def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
@@ -151,7 +151,8 @@ def _attributes(record: RequestRecord, completion: AnyCompletion) -> Mapping[str
 def _set_error(span: Span, record: RequestRecord) -> None:
     """Mark the span of a failed request with the error type.
 
-    The status is not an error for a 4xx response: the semantic conventions do not count it as a failure of the server.
+    The span gets the status "error" unless the response is a 4xx. OpenTelemetry's semantic conventions do not count a
+    4xx as a failure of the server.
     """
     if record.error_code is None:
         return
@@ -161,7 +162,7 @@ def _set_error(span: Span, record: RequestRecord) -> None:
 
 
 def _resource() -> Resource:
-    """Describe this service.
+    """Return the attributes that describe this service to OpenTelemetry.
 
     OpenTelemetry's environment variables override the defaults.
     """

@@ -68,7 +68,7 @@ def test_a_config_that_contradicts_the_graph(tiny_model: Path, tmp_path: Path) -
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 1000}))
     message = last_line(start("--model", str(folder)))
-    assert message == "lfm-serve: model.onnx has logits for 1024 tokens, config.json says 1000."
+    assert message == "lfm-serve: model.onnx has logits for 1024 tokens, but vocab_size in config.json is 1000."
 
 
 def test_an_invalid_certificate_is_refused(tmp_path: Path) -> None:

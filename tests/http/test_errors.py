@@ -84,7 +84,7 @@ def user(**message: Any) -> list[dict[str, Any]]:
         (
             {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}},
             "tool_choice",
-            "tool_choice names the unknown tool 'g'; known: f.",
+            "tool_choice names the unknown tool 'g'. The request's tools are: f.",
         ),
         (
             {"tools": [TOOL], "tool_choice": {"type": "function"}},
@@ -133,7 +133,7 @@ def user(**message: Any) -> list[dict[str, Any]]:
         (
             {"continue_final_message": True, "add_generation_prompt": True},
             "continue_final_message",
-            "add_generation_prompt cannot be true",
+            "continue_final_message and add_generation_prompt cannot both be true",
         ),
     ],
 )
@@ -187,8 +187,8 @@ def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers(tiny: Server, s
     error = error_of(answer, 400)
     assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
     assert error["message"] == (
-        "This model's maximum context length is 4096 tokens, at least one of them for the answer; your prompt has 5009 "
-        "tokens. Please shorten it."
+        "This model's maximum context length is 4096 tokens, and your prompt has 5009 tokens. Please shorten the "
+        "prompt: the answer needs at least one token."
     )
 
 
@@ -232,9 +232,9 @@ def guarded(start_server: StartServer) -> Server:
 @pytest.mark.parametrize(
     ("authorization", "message"),
     [
-        (None, "No API key: send it as `Authorization: Bearer KEY`."),
-        ("Basic abc", "No API key: send it as `Authorization: Bearer KEY`."),
-        ("Bearer", "No API key: send it as `Authorization: Bearer KEY`."),
+        (None, "The API key is missing: send the header `Authorization: Bearer KEY`."),
+        ("Basic abc", "The API key is missing: send the header `Authorization: Bearer KEY`."),
+        ("Bearer", "The API key is missing: send the header `Authorization: Bearer KEY`."),
         ("Bearer wrong", "Incorrect API key: the server has no such key."),
     ],
 )
@@ -275,7 +275,7 @@ def test_a_full_queue_is_told_at_once_with_when_to_retry(tiny_model: Path, start
         answer = server.chat(messages=HELLO)
         error = error_of(answer, 429)
         assert (error["type"], error["code"]) == ("rate_limit_error", "overloaded")
-        assert error["message"].startswith("The server is overloaded: at most 1 requests may wait.")
+        assert error["message"].startswith("The server is overloaded: at most 1 requests may wait in the queue.")
         assert 1 <= int(answer.headers["retry-after"]) <= 120
         assert int(answer.headers["retry-after-ms"]) > 0
         first.close()
@@ -302,5 +302,5 @@ def test_a_server_whose_model_cannot_be_served_does_not_start(start_server: Star
 
 
 def test_a_longer_context_than_the_models_is_refused_at_the_start(start_server: StartServer) -> None:
-    with pytest.raises(StartupError, match="--max-model-len is 5000, but this model has positions for 4096 tokens"):
+    with pytest.raises(StartupError, match="--max-model-len is 5000, but this model supports at most 4096 tokens"):
         start_server(max_model_len=5000)

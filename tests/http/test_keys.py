@@ -67,7 +67,7 @@ def test_a_key_has_no_more_requests_at_once_than_it_may(guarded: Server) -> None
         answer = chat(guarded, "key-b", max_tokens=1)
         error = error_of(answer, 429)
         assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
-        assert error["message"] == "The key bob may have 1 requests at once (max_concurrent)."
+        assert error["message"] == "The key bob has reached its limit of concurrent requests (max_concurrent = 1)."
         assert answer.headers["retry-after"] == "1"
         assert answer.headers["x-ratelimit-limit-requests"] == "1"
         assert chat(guarded, "key-a", max_tokens=1).status_code == 200
@@ -81,7 +81,7 @@ def test_a_key_that_has_used_up_its_tokens_waits_for_new_ones(guarded: Server) -
     assert first.headers["x-ratelimit-limit-tokens"] == "20"
     answer = chat(guarded, "key-c", max_tokens=1)
     error = error_of(answer, 429)
-    assert error["message"] == "The key carl may use 20 tokens a minute (tokens_per_minute)."
+    assert error["message"] == "The key carl has reached its limit of tokens per minute (tokens_per_minute = 20)."
     assert 30 <= int(answer.headers["retry-after"]) <= 120
     assert answer.headers["x-ratelimit-remaining-tokens"] == "0"
     assert answer.headers["x-ratelimit-reset-tokens"].endswith("s")
@@ -124,8 +124,8 @@ def test_without_keys_the_tenant_is_the_address_that_a_trusted_proxy_names(tiny:
         ("[a]\nkey = ''", "a.key: String should have at least 1 character"),
         ("[a]\nkey = 'x'\nrate = 1", "a.rate: Extra inputs are not permitted"),
         ("[a]\nkey = 'x'\nmax_concurrent = 0", "a.max_concurrent: Input should be greater than or equal to 1"),
-        ("", "there is no key in it"),
-        ("[a]\nkey = 'sha256:abcd'", "a.key: a SHA-256 has 64 hexadecimal digits"),
+        ("", "there is no key in this file"),
+        ("[a]\nkey = 'sha256:abcd'", "a.key: 'sha256:' must be followed by 64 hexadecimal digits"),
     ],
 )
 def test_a_file_that_is_none_of_keys_is_refused(tmp_path: Path, text: str, complaint: str) -> None:

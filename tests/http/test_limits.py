@@ -77,7 +77,7 @@ def test_a_time_limit_that_is_none_is_refused(tiny: Server, sent: str) -> None:
     answer = httpx.post(f"{tiny.url}/v1/chat/completions", json={"messages": HELLO}, headers=headers)
     error = error_of(answer, 400)
     assert error["param"] == "X-Request-Timeout"
-    assert error["message"].endswith(f"must be a number of seconds above 0; got {sent!r}.")
+    assert error["message"].endswith(f"must be a number of seconds greater than 0; got {sent!r}.")
 
 
 def test_a_stream_that_takes_too_long_ends_with_an_error(start: StartServer) -> None:
@@ -93,7 +93,7 @@ def test_who_waits_too_long_for_a_turn_is_sent_elsewhere(start: StartServer) -> 
         answer = server.chat(messages=HELLO)
         error = error_of(answer, 503)
         assert (error["type"], error["code"]) == ("server_error", "overloaded")
-        assert "has waited 0.2 seconds (--max-queue-time)" in error["message"]
+        assert "has waited 0.2 seconds in the queue, which is the maximum (--max-queue-time)" in error["message"]
         assert int(answer.headers["retry-after"]) >= 1
     server.wait_until(server.is_idle)
 

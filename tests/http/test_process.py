@@ -98,7 +98,8 @@ def test_a_taken_port_is_one_line(log_format: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert failed_start("--port", port, "--log-format", log_format) == [
-            f"lfm-serve: Cannot listen on 127.0.0.1, port {port}: Address already in use. Choose another with --port."
+            f"lfm-serve: Cannot listen on 127.0.0.1, port {port}: Address already in use. "
+            "Choose another address with --host or another port with --port."
         ]
 
 

@@ -1,6 +1,6 @@
 """The server's API keys, read from a file and kept as hashes.
 
-Independent of HTTP.
+This module is independent of HTTP.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class Key:
     """A named API key and its limits.
 
     digest: SHA-256 of the key.
-    max_concurrent, tokens_per_minute: None means unlimited.
+    max_concurrent: maximum number of concurrent requests; None if unlimited.
+    tokens_per_minute: maximum number of tokens per minute; None if unlimited.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Keyring:
     def find(self, secret: bytes) -> Key | None:
         """Return the key whose secret is `secret`, or None.
 
-        Compares in constant time, so that timing does not reveal how much of a wrong secret is right.
+        The comparison takes constant time, so that its duration does not help an attacker to guess a key.
         """
         digest = hashlib.sha256(secret).digest()
         found = None
@@ -56,7 +57,7 @@ class Keyring:
 
 
 def plain_key(name: str, secret: str) -> Key:
-    """Return a key without limits."""
+    """Return a key with this name and secret and without limits."""
     return Key(name, _digest(secret))
 
 
@@ -83,7 +84,7 @@ def read_keys(path: Path) -> Sequence[Key]:
     try:
         entries = _ENTRIES.validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
         if not entries:
-            raise ValueError("there is no key in it")
+            raise ValueError("there is no key in this file")
         return [_key(name, entry) for name, entry in entries.items()]
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
@@ -99,7 +100,7 @@ def _key(name: str, entry: _Entry) -> Key:
     else:
         digest = bytes.fromhex(entry.key.removeprefix(HASHED))
         if len(digest) != hashlib.sha256().digest_size:
-            raise ValueError(f"{name}.key: a SHA-256 has 64 hexadecimal digits")
+            raise ValueError(f"{name}.key: 'sha256:' must be followed by 64 hexadecimal digits")
     return Key(name, digest, entry.max_concurrent, entry.tokens_per_minute)
 
 

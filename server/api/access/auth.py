@@ -16,8 +16,8 @@ async def require_key(
     """Authenticate a request and set its tenant and rate limit.
 
     Sets `tenant`, `key_name` and `rate_limit` in `request.state`. If the server has no keys, the tenant is the client's
-    address, and the key name and the rate limit are None. Raises InvalidApiKeyError if the server has keys and the
-    header `Authorization: Bearer KEY` carries none of them.
+    address, and the key name and the rate limit are None. Raises InvalidApiKeyError if the server has keys but the
+    header `Authorization: Bearer KEY` is missing or contains an unknown key.
     """
     state = request.state
     state.key_name, state.rate_limit = None, None
@@ -26,7 +26,7 @@ async def require_key(
         return
     scheme, _, secret = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not secret:
-        raise InvalidApiKeyError("No API key: send it as `Authorization: Bearer KEY`.")
+        raise InvalidApiKeyError("The API key is missing: send the header `Authorization: Bearer KEY`.")
     key = server.keys.find(secret.strip().encode("latin-1"))
     if key is None:
         raise InvalidApiKeyError("Incorrect API key: the server has no such key.")

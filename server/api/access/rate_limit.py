@@ -21,8 +21,8 @@ class RateLimit:
     """The current use of one key's limits.
 
     running: number of requests running now.
-    tokens: tokens left in the bucket at the time `filled_at`. The bucket refills within a minute. A long answer can
-        make it negative.
+    tokens: number of tokens left in the bucket at the time `filled_at`. The bucket refills within a minute. A long
+        answer can make the number negative.
     filled_at: time on the monotonic clock, in seconds.
     """
 
@@ -32,36 +32,36 @@ class RateLimit:
     filled_at: float = field(default_factory=time.monotonic)
 
     def begin(self) -> None:
-        """Count one more running request.
+        """Add one to the number of running requests.
 
-        `spend` charges the request's tokens later, when their number is known. Raises RateLimitError if the key has
-        reached a limit.
+        The tokens of the request are charged later with `spend`, when their number is known. Raises RateLimitError if
+        the key has reached a limit.
         """
         name, concurrent, rate = self.key.name, self.key.max_concurrent, self.key.tokens_per_minute
         if concurrent is not None and self.running >= concurrent:
-            message = f"The key {name} may have {concurrent} requests at once (max_concurrent)."
+            message = f"The key {name} has reached its limit of concurrent requests (max_concurrent = {concurrent})."
             raise RateLimitError(message, BUSY_SECONDS)
         if rate is not None and self._fill() < 1:
-            message = f"The key {name} may use {rate:,} tokens a minute (tokens_per_minute)."
+            message = f"The key {name} has reached its limit of tokens per minute (tokens_per_minute = {rate})."
             raise RateLimitError(message, (1 - self.tokens) / rate * MINUTE)
         self.running += 1
 
     def spend(self, tokens: int) -> None:
         """Take tokens out of the bucket.
 
-        If the bucket becomes negative, requests are refused until it has refilled.
+        If the number of tokens becomes negative, requests are refused until the bucket has refilled.
         """
         self._fill()
         self.tokens -= tokens
 
     def end(self) -> None:
-        """Count one running request fewer."""
+        """Subtract one from the number of running requests."""
         self.running -= 1
 
     def headers(self) -> dict[str, str]:
         """Return OpenAI's rate limit headers for the limits that this key has.
 
-        The headers for "requests" report concurrent requests.
+        The headers with "requests" in their names are about concurrent requests.
         """
         headers: dict[str, str] = {}
         if (concurrent := self.key.max_concurrent) is not None:

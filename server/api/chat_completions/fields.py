@@ -118,14 +118,17 @@ class ChatCompletionRequest(GenerationFields, TextFormFields, AcceptedFields):
         named = self.function_call.name if self.function_call else None
         self._check_names("function_call", [named] if named else None)
         if self.continue_final_message and self.add_generation_prompt:
-            message = "continue_final_message continues the last message, so add_generation_prompt cannot be true."
+            message = "continue_final_message and add_generation_prompt cannot both be true."
             raise invalid(message, field="continue_final_message")
         return self
 
     def _check_choice(
         self, field: str, requires: str, choice: ToolChoice | FunctionChoice | None, tools: Sequence[Any] | None
     ) -> None:
-        """Check that there are tools to choose from; an empty list suffices for a choice that demands no call."""
+        """Raise an error if there are no tools to choose from.
+
+        The choice `none` needs no tools. The choice `auto` also accepts an empty list.
+        """
         if choice is None or tools or choice.type == "none" or (tools is not None and choice.type == "auto"):
             return
         raise invalid(f"{field} requires {requires}.", field=field)
@@ -134,5 +137,6 @@ class ChatCompletionRequest(GenerationFields, TextFormFields, AcceptedFields):
         known = [tool.name for tool in self.tools or ()] + [function.name for function in self.functions or ()]
         for name in names or ():
             if name not in known:
-                message = f"{field} names the unknown tool '{shown(name)}'; known: {shown(', '.join(known), 1000)}."
+                listed = shown(", ".join(known), 1000)
+                message = f"{field} names the unknown tool '{shown(name)}'. The request's tools are: {listed}."
                 raise invalid(message, field=field)

@@ -47,8 +47,8 @@ class FunctionCall(ApiModel):
     name: str = Field(description="Name of the function.", examples=["get_weather"])
     arguments: str | None = Field(
         None,
-        description="Arguments as the text of a JSON object, or of its beginning if the answer was cut; by default "
-        "there are none.",
+        description="Text of a JSON object with the arguments. It may be incomplete if the answer was cut off. By "
+        "default, there are no arguments.",
         examples=['{"city": "Bern"}'],
     )
 

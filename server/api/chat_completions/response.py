@@ -1,4 +1,4 @@
-"""Chat answers in OpenAI's JSON: chunks of a stream, or one body."""
+"""Builds chat answers in OpenAI's format, as one body or as chunks of a stream."""
 
 from __future__ import annotations
 

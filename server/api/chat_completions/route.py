@@ -90,5 +90,5 @@ async def _events(envelope: Envelope, completion: Completion[Delta], body: ChatC
 def _report_unenforced(response: Response, request: Request, completion: Completion[Delta]) -> None:
     if completion.unenforced:
         listed = escaped("; ".join(part[:MAX_HEADER] for part in completion.unenforced[:MAX_HEADER]), MAX_HEADER)
-        logger.warning("Request %s: not enforced: %s", request.state.request_id, listed)
+        logger.warning("Request %s: parts of tool schemas are not enforced: %s", request.state.request_id, listed)
         response.headers[UNENFORCED] = listed.encode("ascii", "backslashreplace").decode()[:MAX_HEADER]

@@ -91,9 +91,9 @@ class CallAssembler:
         }
 
     def _custom_input(self, index: int, call: AssembledCall) -> ChoiceDelta:
-        """Return a delta with the whole input; empty until the input is complete.
+        """Return a delta with the whole input, or an empty delta if the input is incomplete.
 
-        An incomplete input is part of a JSON string, which cannot be decoded yet.
+        An incomplete input cannot be sent, because it is part of a JSON string that cannot be decoded yet.
         """
         if not call.arguments.endswith("}"):
             return {}

@@ -112,7 +112,7 @@ class ToolChoice(Tagged):
 
     @property
     def is_named(self) -> bool:
-        """Whether the model must call one given tool, once."""
+        """Whether the model must call one given tool exactly once."""
         return self.type in ("function", "custom")
 
     @property

@@ -199,7 +199,7 @@ class ChoiceDelta(TypedDict):
 
 
 class ChatCompletionChunkChoice(TypedDict):
-    """A choice's part of a chunk."""
+    """The part of a chunk that belongs to one choice."""
 
     index: ChoiceIndex
     delta: ChoiceDelta
@@ -217,7 +217,7 @@ class ChatCompletionChunk(TypedDict):
     model: ModelName
     system_fingerprint: Fingerprint
     choices: Annotated[
-        list[ChatCompletionChunkChoice], Field(description="One choice. Empty in the final chunk, which has the usage.")
+        list[ChatCompletionChunkChoice], Field(description="One choice; none in the final chunk with the usage.")
     ]
     usage: NotRequired[
         Annotated[

@@ -18,7 +18,10 @@ Prompts = tuple[str | tuple[int, ...], ...]
 
 
 def _prompts(prompt: Any) -> Prompts:
-    """Return one or several prompts, each text or token IDs, as a tuple."""
+    """Return a tuple of the prompts in `prompt`, which is one prompt or a list of them.
+
+    Each prompt is a text or a list of token IDs.
+    """
     if _is_prompt(prompt):
         prompt = [prompt]
     if not isinstance(prompt, list) or not prompt:

@@ -1,4 +1,4 @@
-"""Text completions in OpenAI's JSON: chunks of a stream, or one body."""
+"""Builds text completions in OpenAI's format, as one body or as chunks."""
 
 from __future__ import annotations
 
@@ -110,9 +110,9 @@ def _logprobs(tokens: Sequence[PlacedToken]) -> CompletionLogprobs:
 
 
 def _by_text(tokens: Sequence[TokenText]) -> dict[str, float]:
-    """Return log-probabilities by token text.
+    """Return a dict from each token's text to its log-probability.
 
-    If two tokens have the same text, the first one counts.
+    If several tokens have the same text, the log-probability of the first one is used.
     """
     logprobs: dict[str, float] = {}
     for token in tokens:
@@ -123,7 +123,7 @@ def _by_text(tokens: Sequence[TokenText]) -> dict[str, float]:
 def _text(data: bytes) -> str:
     """Return a token's text.
 
-    Bytes that are not valid UTF-8 are returned in OpenAI's notation.
+    If the token is not valid UTF-8, its bytes are shown in OpenAI's notation.
     """
     try:
         return data.decode()

@@ -1,4 +1,4 @@
-"""Fields that every answer and chunk repeats: ID, model, creation time and usage."""
+"""The fields that all answers and chunks have: ID, model, creation time and usage."""
 
 from __future__ import annotations
 

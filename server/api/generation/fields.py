@@ -69,7 +69,7 @@ class GenerationFields(ApiModel):
         None,
         ge=0,
         le=1,
-        description="Skip tokens whose probability is below this fraction of the most likely token's.",
+        description="Exclude tokens whose probability is below this fraction of the highest probability.",
         examples=[0.15],
     )
     typical_p: Annotated[None, BeforeValidator(unsupported("typical_p"))] = Field(None, description="Not supported.")
@@ -105,7 +105,7 @@ class GenerationFields(ApiModel):
         list[Annotated[str, Field(min_length=1)]] | None, Field(max_length=MAX_STOPS), BeforeValidator(_stops)
     ] = Field(
         None,
-        description="The answer ends before the first of these strings. A single one may be sent as a string.",
+        description="The answer ends before the first of these strings. A single string may be sent without a list.",
         examples=[["\n\n"]],
         json_schema_extra=also({"type": "string", "minLength": 1}),
     )

@@ -56,14 +56,14 @@ class ResponseFormat(Tagged):
     schema_: JsonSchema = Field(
         None,
         alias="schema",
-        description="The schema in llama.cpp's form, if `type` is `json_object`.",
+        description="The schema, if `type` is `json_object`. This is llama.cpp's way to send a schema.",
         examples=[PERSON],
         json_schema_extra=AS_TEXT,
     )
 
     @property
     def forms(self) -> list[TextForm]:
-        """The constraint that is set, if any."""
+        """The constraint that this format sets, as a list; empty for free text."""
         if self.type == "text":
             return []
         if self.schema_ is not None:
@@ -75,7 +75,7 @@ class ResponseFormat(Tagged):
     @model_validator(mode="after")
     def _has_one_schema(self) -> Self:
         if self.schema_ is not None and (self.type != "json_object" or self.json_schema is not None):
-            message = "schema belongs to type json_object; type json_schema has its schema in json_schema.schema."
+            message = "schema is allowed only with type json_object. With type json_schema, use json_schema.schema."
             raise invalid(message, field=".schema")
         return self
 
@@ -154,6 +154,6 @@ class TextFormFields(ApiModel):
     def _has_one_form(self) -> Self:
         if len(forms := self._forms()) > 1:
             fields = [form.field.partition(".")[0] for form in forms]
-            message = f"{' and '.join(fields)} each set a format for the answer: send only one of them."
+            message = f"The fields {' and '.join(fields)} set the format of the answer: send only one of them."
             raise invalid(message, field=fields[-1])
         return self

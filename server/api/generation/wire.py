@@ -1,6 +1,7 @@
 """JSON types that the answers of chat and text completions share.
 
-The OpenAPI document is generated from these types. Answers are checked against them by mypy, not at run time.
+The OpenAPI document is generated from these types. Mypy checks the code against the types; at run time, answers are not
+checked.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ ModelName = Annotated[str, Field(description="ID of the served model.", examples
 Fingerprint = Annotated[
     str,
     Field(
-        description="Changes with the model's files, the server's version and its settings.", examples=["fp_1c0ffee"]
+        description="Changes if the model's files, the server's version or its settings change.",
+        examples=["fp_1c0ffee"],
     ),
 ]
 ChoiceIndex = Annotated[int, Field(ge=0, description="Index of the choice, from 0.", examples=[0])]

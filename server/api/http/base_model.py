@@ -46,5 +46,5 @@ class Tagged(ApiModel):
 
 
 def also(form: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
-    """Return a `json_schema_extra` that makes a nullable field accept `form`, too."""
+    """Return a `json_schema_extra` that adds `form` to the schemas of a nullable field."""
     return lambda schema: schema["anyOf"].insert(0, form)

@@ -1,6 +1,6 @@
 """Cancels work for clients that have disconnected.
 
-Starlette does this only for streams, not while a handler still prepares its response.
+Starlette does this only for streams, but not while a handler is still working on its response.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ T = TypeVar("T")
 async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Return the result of `work`, unless the client disconnects first.
 
-    Cancels `work` and raises ClientDisconnect if the client disconnects. The request's body must have been read, and
-    nothing else may be receiving from the connection.
+    If the client disconnects, `work` is cancelled and ClientDisconnect is raised. Call this after the body has been
+    read. No other code may call `receive` at the same time.
     """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))

@@ -114,7 +114,7 @@ def describe(error: Exception, request_id: str) -> ApiError:
             logger.error("Request %s failed: %s", request_id, message)
             return ApiError(500, message, "server_error", "internal_error")
     logger.error("Request %s failed.", request_id, exc_info=error)
-    message = f"Internal error; the server's log has the details of request {request_id}."
+    message = f"Internal error. The details of request {request_id} are in the server's log."
     return ApiError(500, message, "server_error", "internal_error")
 
 
@@ -174,7 +174,7 @@ def _retry(seconds: float) -> dict[str, str]:
 
 
 def _invalid_field(error: ValidationError) -> InvalidRequestError:
-    """Return the first error that pydantic reports, as an InvalidRequestError."""
+    """Convert the first error in a ValidationError to an InvalidRequestError."""
     first = error.errors(include_url=False)[0]
     details = first.get("ctx", {})
     param = _path(first["loc"]) + details.get("field", "")

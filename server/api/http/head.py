@@ -1,4 +1,4 @@
-"""Answers HEAD on every route that answers GET."""
+"""Answers HEAD requests on every route that answers GET requests."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadAsGet:
-    """Middleware that routes HEAD as GET; the connection leaves out the body.
+    """Middleware that handles HEAD requests like GET requests.
 
-    Must be inside the request log, which then shows HEAD.
+    The connection omits the body of the response. This middleware must be inside the middleware of the request log, so
+    that the log shows HEAD instead of GET.
     """
 
     def __init__(self, app: ASGIApp) -> None:

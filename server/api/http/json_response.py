@@ -1,6 +1,6 @@
 """JSON encoding of large answers in small pieces.
 
-`json.dumps` holds the GIL until it is done, which takes seconds for the largest answers.
+A single call of `json.dumps` would hold the GIL for seconds while it encodes the largest answers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from fastapi.responses import Response
 
 PIECE = 64
-"""Number of list elements encoded per call, which takes a few milliseconds at most."""
+"""Number of list elements encoded per call. A call takes a few milliseconds at most."""
 
 
 async def json_response(build: Callable[[], Any]) -> Response:

@@ -1,6 +1,6 @@
 """Builds the OpenAPI document of /docs.
 
-Extends FastAPI's document with the request bodies, because the routes parse these themselves.
+FastAPI's own document lacks the request bodies, because the routes parse the bodies themselves. This module adds them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ GENERATING = tuple(_ERRORS)
 
 Responses = dict[int | str, dict[str, Any]]
 
-_referenced: dict[str, type[Any]] = {}  # by name; building schemas is slow and needed only for /docs
+_referenced: dict[str, type[Any]] = {}  # types by name; their schemas are slow to build and needed only for /docs
 
 
 def answers(model: type[Any], *errors: int) -> Responses:
@@ -72,7 +72,7 @@ def answers(model: type[Any], *errors: int) -> Responses:
 
 
 def streamed(responses: Responses, chunk: type[Any], example: str) -> Responses:
-    """Return `responses` with a stream as an alternative to the JSON body.
+    """Add a stream to `responses` as an alternative to the JSON body.
 
     chunk: TypedDict of each chunk in the stream.
     example: text of an example stream.

@@ -1,6 +1,6 @@
 """Reads JSON request bodies of limited size within a limited time.
 
-The content type of a request does not matter.
+The header `Content-Type` is ignored.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ MAX_ITEMS = {"messages": 5_000, "tools": 1_000, "functions": 1_000, "stop_token_
 
 
 async def read_json(request: Request, server: ServerState, parse: Callable[[Any], T]) -> T:
-    """Return the result of `parse` for the JSON value in the body.
+    """Read a JSON body, and return the result of calling `parse` with its value.
 
-    Raises ContentEncodingError, RequestTooLargeError, SlowClientError, InvalidRequestError (invalid JSON) and whatever
-    `parse` raises.
+    Raises ContentEncodingError if the body is compressed, RequestTooLargeError if it is too large, SlowClientError if
+    it takes too long to arrive, and InvalidRequestError if it is not valid JSON. Also raises the errors of `parse`.
     """
     encoding = ",".join(request.headers.getlist("content-encoding"))
     if encoding.strip().lower() not in ("", "identity"):

@@ -28,9 +28,9 @@ class RequestRecord:
 
     route: one of the application's paths, or "unknown".
     status: HTTP status of the response; 499 if the client left before the response was complete.
-    finish: `stop`, `length` or `tool_calls`, as in the first choice. `error` if there is an `error_code`, even if an
-        error ended a stream whose status is 200. `cancelled` if the client left. `none` if the request generates
-        nothing.
+    finish: `stop`, `length` or `tool_calls`, as in the first choice; `error` if there is an `error_code`; `cancelled`
+        if the client disconnected; `none` if the request generates nothing. An error can end a stream whose status is
+        200.
     received, ended: times on the monotonic clock, in seconds.
     key: name of the API key; None if the request has no valid key.
     prompt: the prompt or messages as the client sent them; None if the request started no completion.
@@ -52,7 +52,7 @@ class RequestRecord:
 
 @dataclass(slots=True, eq=False)
 class RequestLogEntry:
-    """A request that is being answered.
+    """The log's entry for a request that is being answered.
 
     error_code: code of the error sent to the client, or its status if it has no code.
     complete: whether the whole response has been sent.
@@ -79,7 +79,7 @@ class RequestLogEntry:
 
         try:
             await app(scope, receive, send_observed)
-        except Exception:  # unexpected: the outermost error handler answers it
+        except Exception:  # an unexpected error, to which the outermost error handler responds
             self.status, self.error_code = self.status or 500, "internal_error"
             raise
 
@@ -127,10 +127,10 @@ class RequestLog:
 
 
 class RequestLogMiddleware:
-    """Middleware that enters each request except probes into the request log.
+    """Middleware that adds all requests except probes to the request log.
 
-    It sets `request.state.log_entry` for all requests, including probes. It must be directly inside RequestId, so that
-    it sees every response.
+    The middleware sets `request.state.log_entry` for all requests, including probes. It must be directly inside
+    RequestId, so that it sees every response.
     """
 
     def __init__(self, app: ASGIApp, log: RequestLog) -> None:

@@ -1,6 +1,6 @@
 """Server-sent events: encodes them and streams them with sse-starlette.
 
-Independent of what the events contain.
+This module is independent of the events' contents.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DONE = b"data: [DONE]\n\n"
 SEPARATOR = "\n"
 PING = ServerSentEvent(comment="ping", sep=SEPARATOR)
 
-# `server.front` drains the server: running streams may finish after the first signal.
+# sse-starlette must not end streams at the first signal: `server.front` lets running streams finish.
 AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
 
 Events = AsyncGenerator[bytes]
@@ -32,9 +32,9 @@ def data_event(data: Mapping[str, Any]) -> bytes:
 async def event_stream(events: Events, *, ping: float, last_event: Callable[[Exception], bytes]) -> EventSourceResponse:
     """Return a response that streams `events`, with a comment every `ping` seconds.
 
-    Waits up to `ping` seconds for the first event. An error of `events` in that time is raised, so that it can set the
-    HTTP status. A later error ends the stream with the event `last_event(error)`. `events` is closed when the stream
-    ends or the client disconnects.
+    Waits up to `ping` seconds for the first event. If `events` fails during this time, its error is raised, so that the
+    error can set the HTTP status. A later error ends the stream with the event `last_event(error)`. `events` is closed
+    when the stream ends or the client disconnects.
     """
     first = asyncio.ensure_future(anext(events))
     try:
@@ -54,10 +54,10 @@ async def event_stream(events: Events, *, ping: float, last_event: Callable[[Exc
 
 
 class EventStream(EventSourceResponse):
-    """An EventSourceResponse that sends without a time limit of its own.
+    """An EventSourceResponse that does not limit the time for sending an event.
 
-    The connection disconnects clients that read nothing (`--client-idle-timeout`). sse-starlette opens a cancel scope
-    for each event to enforce a limit that is not set. Without these scopes, a streamed token costs less CPU.
+    The connection already disconnects clients that stop reading (`--client-idle-timeout`). sse-starlette would open a
+    cancel scope for each event, even without a limit. Without these scopes, streaming a token takes less CPU time.
     """
 
     async def _send_with_timeout(self, send: Send, message: Message) -> None:
