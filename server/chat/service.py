@@ -255,9 +255,7 @@ class ChatService:
         tokens = self.model.tokenizer.encode(prompt)
         beginning = self.model.tokenizer.beginning(tokens) if request.add_special_tokens else []
         if not beginning + tokens:
-            raise InvalidRequestError(
-                "The prompt is empty, and the model adds no token to it. Send some text.", "prompt"
-            )
+            raise InvalidRequestError("The prompt contains no tokens. Send some text.", "prompt")
         return TextPrompt(prompt, (*beginning, *tokens), implicit=len(beginning))
 
     def _continuation(
