@@ -1,6 +1,6 @@
 """Tracks the answers to one request while the engine generates them.
 
-Counts tokens, records times, and collects the deltas and the end of each choice. Does not interpret text.
+Counts tokens, records times, and collects the deltas and the end of each choice. This module does not interpret text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class EndingDelta(Protocol):
-    """A delta whose `end` is set only if it is the last one of its choice."""
+    """A delta with an attribute `end`, set only in the last delta of a choice."""
 
     @property
     def end(self) -> ChoiceEnd | None: ...
@@ -44,7 +44,7 @@ class ChoiceReader(Protocol[D_co]):
 
 @dataclass(slots=True)
 class Times:
-    """When a request was queued, and when its first and latest tokens arrived.
+    """The times of a request's queueing and of its first and latest tokens.
 
     All times are in seconds of the monotonic clock.
     """
@@ -65,7 +65,7 @@ class Completion(Generic[D]):
     Choices are numbered prompt by prompt.
     prompts: the tokens of each prompt.
     n: number of choices for each prompt.
-    unenforced: the parts of tool schemas that the grammar does not enforce.
+    unenforced: messages about keywords of tool schemas that the grammar does not enforce.
     prompt_tokens: number of tokens of all prompts; each prompt counts once.
     completion_tokens: number of tokens of all choices so far.
     ends: the end of each choice that has ended, by the number of the choice.
@@ -106,7 +106,7 @@ class Completion(Generic[D]):
 
     @property
     def started(self) -> float | None:
-        """When the first prefill started, in seconds of the monotonic clock.
+        """The start of the first prefill, in seconds of the monotonic clock.
 
         None if no prefill has started.
         """

@@ -1,7 +1,7 @@
 """Renders a chat with the model's own template and tokenizes it into a prompt.
 
 A special token that is spelled out in a client's text stays text. The only exceptions are the markers that a model
-itself writes, and only in assistant messages. Knows neither the engine nor how answers are parsed.
+itself writes, and only in assistant messages. This module depends on neither the engine nor the parsing of answers.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class ChatPrompt:
 
     sources: the templates, or None for a base model. Without templates, every chat raises InvalidRequestError.
     variables: the template's variables besides the chat, such as `bos_token`.
-    bare_tools: pass each tool to the template as {"name", "description", "parameters"}, the format of LFM2's model
-        card. If False, use OpenAI's format, {"type": "function", "function": {...}}.
+    bare_tools: whether the template receives each tool as {"name", "description", "parameters"}, the format of LFM2's
+        model card. If False, it receives OpenAI's format, {"type": "function", "function": {...}}.
     thinks: whether the model can write thoughts.
-    call_form: how the model writes calls if its vocabulary has no call markers, otherwise None.
+    call_form: the form of calls if the model's vocabulary has no call markers, otherwise None.
     Raises ModelFolderError if a template is not valid Jinja.
     """
 
@@ -146,8 +146,8 @@ class ChatPrompt:
     def _template(self, with_tools: bool) -> Template:
         if not self._templates:
             raise InvalidRequestError(
-                "This model has no chat template, so it takes texts only, at /v1/completions. --chat-template FILE "
-                "gives it one when the server starts.",
+                "This model has no chat template, so it supports only /v1/completions. To support chats, start the "
+                "server with --chat-template FILE.",
                 "messages",
             )
         return self._templates[with_tools]
@@ -186,7 +186,7 @@ class ChatPrompt:
     def _message(self, position: int, message: Message, template: Template) -> dict[str, Any]:
         """Return a message as the template expects it.
 
-        If the template does not render calls or reasoning, they are written into the content in the model's own syntax.
+        Calls and reasoning that the template does not render are written into the content in the model's syntax.
         """
         escape = self._escape.text
         rendered: dict[str, Any] = {"role": message.role}
@@ -208,7 +208,10 @@ class ChatPrompt:
         return rendered | {"content": thoughts + calls + content}
 
     def _calls_text(self, located: Sequence[tuple[ToolCall, str]]) -> str:
-        """Return the text of calls, each given with the field that an error would name."""
+        """Return the text of calls.
+
+        located: each call with the request field to name in errors.
+        """
         if self.call_form is not None:
             objects = [_call_object(call, field)["function"] for call, field in located]
             pairs = [(function["name"], to_json(function["arguments"])) for function in objects]

@@ -49,8 +49,8 @@ class ChatModel:
 class AnswerLimits:
     """The server's limits on one request.
 
-    max_n: most choices (`--max-n`).
-    max_output_tokens: most tokens of each answer (`--max-output-tokens`); None if there is no limit.
+    max_n: the most choices of one prompt (`--max-n`).
+    max_output_tokens: the most tokens of each answer (`--max-output-tokens`); None if there is no limit.
     """
 
     max_n: int = 8
@@ -100,7 +100,7 @@ class ChatService:
         self._check(request)
         most = self.engine.max_sequences_per_request
         if request.n > most:
-            raise InvalidRequestError(f"This server takes at most {most} choices at once; got n = {request.n}.", "n")
+            raise InvalidRequestError(f"n must be at most {most} on this server; got {request.n}.", "n")
         with self.engine.reserve(context.tenant, request.n) as places:
             # In a thread, because long prompts take long to render and tokenize.
             chat = await self._pool.run(context.tenant, lambda: self._render(request))
@@ -137,7 +137,7 @@ class ChatService:
     async def tokenize(self, prompt: str | ChatRequest, tenant: str, *, add_special_tokens: bool = True) -> list[int]:
         """Return the tokens of a text or of a chat's prompt.
 
-        add_special_tokens: put the model's BOS before a text. A chat is not affected.
+        add_special_tokens: whether to put the model's BOS before a text. A chat is not affected.
         Raises InvalidRequestError if the chat cannot be rendered.
         """
         if isinstance(prompt, str):
@@ -169,7 +169,7 @@ class ChatService:
 
     def _check(self, request: ChatRequest | TextRequest) -> None:
         if request.n > (most := self._limits.max_n):
-            raise InvalidRequestError(f"n is at most {most} on this server (--max-n); got {request.n}.", "n")
+            raise InvalidRequestError(f"n must be at most {most} on this server (--max-n); got {request.n}.", "n")
         self._check_token_ids(request.sampling.logit_bias, "logit_bias")
         self._check_token_ids(request.stop_token_ids, "stop_token_ids")
 
@@ -180,8 +180,8 @@ class ChatService:
         count, most = len(request.prompts) * request.n, self.engine.max_sequences_per_request
         if count > most:
             raise InvalidRequestError(
-                f"{len(request.prompts)} prompts times n = {request.n} are {count} choices; this server takes at most "
-                f"{most} at once. Please send them in several requests.",
+                f"{len(request.prompts)} prompts with n = {request.n} make {count} choices, but a request may have at "
+                f"most {most}. Divide the prompts among several requests.",
                 "prompt",
             )
 
@@ -189,7 +189,7 @@ class ChatService:
         last = self.engine.vocab_size - 1
         for token in tokens:
             if not 0 <= token <= last:
-                raise InvalidRequestError(f"{token} is no token of this model: ids go from 0 to {last}.", field)
+                raise InvalidRequestError(f"{token} is not a token id of this model: ids go from 0 to {last}.", field)
 
     def _render(self, request: ChatRequest) -> RenderedChat:
         prompt = self._chat_tokens(request)
@@ -255,7 +255,7 @@ class ChatService:
         tokens = self.model.tokenizer.encode(prompt)
         beginning = self.model.tokenizer.beginning(tokens) if request.add_special_tokens else []
         if not beginning + tokens:
-            raise InvalidRequestError("An empty prompt is no token of this model: send some text.", "prompt")
+            raise InvalidRequestError("The prompt contains no tokens. Send some text.", "prompt")
         return TextPrompt(prompt, (*beginning, *tokens), implicit=len(beginning))
 
     def _continuation(
@@ -291,11 +291,11 @@ class ChatService:
         )
 
     def _max_tokens(self, requested: int | None, prompt: tuple[int, ...]) -> int:
-        """Return the lowest of the request's, the server's and the context's limit."""
+        """Return the lowest of the limits of the request, of the server and of the context."""
         limits = (requested, self._limits.max_output_tokens, self.max_model_len - len(prompt))
         return min(limit for limit in limits if limit is not None)
 
 
 def _sampling_of_choice(sampling: SamplingParams, choice: int) -> SamplingParams:
-    """Return the sampling parameters of a choice: choice i adds i to the seed."""
+    """Return the sampling parameters of a choice; choice i adds i to the seed."""
     return sampling if sampling.seed is None else replace(sampling, seed=(sampling.seed + choice) % SEEDS)

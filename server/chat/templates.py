@@ -1,6 +1,6 @@
 """Reads the chat templates of a model folder and compiles them.
 
-Knows neither tokens nor requests.
+This module depends on neither tokens nor requests.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Template:
 def read_templates(folder: Path) -> TemplateSources | None:
     """Return a model folder's chat templates, or None if it has none.
 
-    The templates come from the first of chat_template.jinja, tokenizer_config.json and chat_template.json that has any.
-    Each file in additional_chat_templates/ adds a template that is named after the file.
+    The templates come from chat_template.jinja, tokenizer_config.json or chat_template.json. The first of these files
+    that contains a template is used. Each file in additional_chat_templates/ adds a template named after the file.
 
     Raises ModelFolderError if a template is empty or has no name, or if no template is the default.
     """
@@ -81,7 +81,7 @@ def read_templates(folder: Path) -> TemplateSources | None:
         return None
     if "default" not in named:
         raise ModelFolderError(
-            f"{folder} has chat templates named {', '.join(sorted(named))}, but none named default: choose one with "
+            f"{folder} has chat templates named {', '.join(sorted(named))}, but none named default. Choose one with "
             "--chat-template FILE."
         )
     return TemplateSources(named["default"], named.get("tool_use"))
@@ -114,7 +114,7 @@ def _in_json(path: Path) -> dict[str, str]:
     entries = list(value.items()) if isinstance(value, dict) else [_entry(entry) for entry in _list(value, where)]
     for name, template in entries:
         if not isinstance(name, str) or not isinstance(template, str):
-            raise ModelFolderError(f'{where} has an entry without a "name" or a "template", which must be strings.')
+            raise ModelFolderError(f'{where} has an invalid entry: each needs a "name" and a "template", both strings.')
     return {name: _not_empty(template, f"{name!r} of {where}") for name, template in entries}
 
 
@@ -130,5 +130,5 @@ def _entry(entry: Any) -> tuple[Any, Any]:
 
 def _not_empty(template: str, where: str) -> str:
     if not template.strip():
-        raise ModelFolderError(f"{where} is empty: give a template with --chat-template FILE.")
+        raise ModelFolderError(f"{where} is empty. Give a template with --chat-template FILE.")
     return template

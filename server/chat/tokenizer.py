@@ -1,7 +1,7 @@
 """Converts text to token ids, and token ids to bytes.
 
-Uses the model's own tokenizer files. Knows neither chat templates nor messages, except for the special tokens that
-templates refer to.
+Uses the model's own tokenizer files. This module depends on neither chat templates nor messages. It only returns the
+special tokens that templates may refer to.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 class Tokenizer:
     """A model's vocabulary and the rules that split text into tokens.
 
-    bos: the special token that begins a text. It is used only if the tokenizer file has no post-processor, which would
-        add one.
+    bos: the special token that begins a text. It is used only if the tokenizer file has no post-processor, because a
+        post-processor adds such tokens itself.
     special: the id of each special token, by the text of the token.
     """
 
@@ -96,8 +96,8 @@ class Tokenizer:
 def template_variables(folder: Path) -> dict[str, str]:
     """Return the special tokens that a chat template may refer to by name.
 
-    The names are `bos_token`, `eos_token` and so on. An entry of tokenizer_config.json overrides one of
-    special_tokens_map.json.
+    The names are `bos_token`, `eos_token` and so on. Entries of tokenizer_config.json override
+    entries of special_tokens_map.json.
     """
     variables: dict[str, str] = {}
     for file in ("special_tokens_map.json", "tokenizer_config.json"):

@@ -1,6 +1,6 @@
 """Types of the chat layer: requests, and the deltas of their answers.
 
-Independent of HTTP, wire formats, templates and tokenization.
+They are independent of HTTP, wire formats, templates and tokenization.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Calling:
-    """How the model may call tools.
+    """The rules for tool calls in an answer.
 
     tools: the tools that may be called; the prompt may list others as well.
     required: whether the answer must contain at least one call.

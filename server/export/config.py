@@ -92,7 +92,7 @@ class Lfm2Config:
             norm_eps=config.get("norm_eps", 1e-5),
             rope_theta=_rope_theta(config),
             max_positions=config["max_position_embeddings"],
-            # transformers lets the older name, which LFM2's configs have, win.
+            # As in transformers, the older name, which LFM2's configs have, takes precedence.
             tied_head=config.get("tie_embedding", config.get("tie_word_embeddings", True)),
             moe=_moe(config) if sparse else None,
         )
@@ -114,7 +114,7 @@ def _dense_width(config: Mapping[str, Any]) -> int:
     """Return the width of a dense feed-forward network.
 
     As in Llama 1, the width is two thirds of the nominal width, scaled, and rounded up to a multiple of
-    `block_multiple_of`. If `block_auto_adjust_ff_dim` is false, it is the nominal width.
+    `block_multiple_of`. If `block_auto_adjust_ff_dim` is false, the width is the nominal width.
     """
     nominal: int = config["block_ff_dim"] if "block_ff_dim" in config else config["intermediate_size"]
     if not config.get("block_auto_adjust_ff_dim", True):

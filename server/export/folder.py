@@ -49,7 +49,7 @@ def export_checkpoint(
     The export needs memory for the experts of one layer, not for the whole model.
 
     `checkpoint`: folder with a config.json, safetensors files and a tokenizer.
-    `out`: folder to write. It must be empty or not exist. If the export fails, it is left unchanged.
+    `out`: folder to write. The folder must be empty or not exist. If the export fails, the folder is left unchanged.
     `store_fp16`: store the matrices of an fp32 export as float16; the graph still computes in float32.
     `progress`: called with a short text before each part of the model.
 
@@ -135,7 +135,7 @@ def _check_blocks(config: Lfm2Config) -> None:
         widths["moe_intermediate_size"] = config.moe.intermediate_size
     for name, width in widths.items():
         if width % BLOCK:
-            raise ExportError(f"{name} is {width}; q4 needs a multiple of {BLOCK}. Export with --dtype fp32.")
+            raise ExportError(f"{name} is {width}, but q4 requires a multiple of {BLOCK}. Export with --dtype fp32.")
 
 
 def copy_companions(source: Path, folder: Path, config: Mapping[str, Any]) -> None:

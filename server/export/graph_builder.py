@@ -17,9 +17,9 @@ from server.export.external_data import ExternalData
 MICROSOFT = "com.microsoft"
 OPSET, IR_VERSION = 21, 10
 INLINE_BYTES = 1024
-"""The size in bytes up to which weights are stored in the .onnx file.
+"""The largest size of weights that are stored in the .onnx file, in bytes.
 
-Tools that infer shapes look for constants in that file.
+Larger weights are stored in separate files. Tools that infer shapes look for constants in the .onnx file.
 """
 
 Shape = Sequence[int | str]
@@ -104,7 +104,7 @@ class GraphBuilder:
     def weight(self, name: str, array: NDArray[Any]) -> str:
         """Add an initializer and return its name.
 
-        Arrays larger than INLINE_BYTES are written to disk at once.
+        Arrays larger than INLINE_BYTES are written to disk immediately.
         """
         tensor = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(array.dtype), dims=array.shape)
         if array.nbytes > INLINE_BYTES:

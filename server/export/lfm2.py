@@ -99,7 +99,7 @@ class Lfm2Graph:
         return self._layers.linear(attended, f"{name}.self_attn.out_proj.weight")
 
     def _head_norm(self, x: str, name: str) -> str:
-        """Add the projection to queries or keys, with each head normalised separately."""
+        """Add the projection to queries or keys, with each head normalized separately."""
         g, config = self._g, self._config
         projected = self._layers.linear(x, f"{name}_proj.weight")
         heads = g.node("Reshape", projected, g.constant([0, 0, -1, config.head_dim]))
@@ -135,8 +135,8 @@ class Lfm2Graph:
     def _scale(self, mixed: str, weights: str, moe: MoeConfig) -> str:
         """Scale the experts' output by the factors that MoE and QMoE do not apply.
 
-        The operators normalise the weights of the chosen experts to a sum of 1. If the model does not, one factor is
-        the sum of the chosen scores. The other factor is the model's scaling factor.
+        The operators normalize the weights of the chosen experts to a sum of 1. If the model does not normalize its
+        weights, one factor is the sum of the chosen scores. The other factor is the model's scaling factor.
         """
         g = self._g
         if not moe.normalize:
@@ -155,7 +155,7 @@ class Lfm2Graph:
         return self._g.node("SimplifiedLayerNormalization", x, self._layers.exact(name), **attributes)
 
     def _sequence_lengths(self) -> tuple[str, str]:
-        """Return the int32 length inputs of GroupQueryAttention.
+        """Return the names of the int32 length inputs of GroupQueryAttention.
 
         These are the last position of each row, and the length of the longest row.
         """

@@ -48,7 +48,7 @@ class _Place:
 
     `stored`: name of the stored tensor, which may be a fused tensor.
     `expert`: index of the expert in the fused tensor; None if the stored tensor is not fused.
-    `half`: which half of the expert's rows belongs to the tensor, 0 or 1; None if all rows do.
+    `half`: the half of the expert's rows that is the tensor, 0 or 1; None if the tensor has all rows.
     """
 
     stored: str
@@ -59,7 +59,7 @@ class _Place:
 class Checkpoint:
     """The tensors of a checkpoint folder, in one or more safetensors files.
 
-    The file is opened again for each tensor, because an open mapping keeps every page that was read in memory. Reading
+    The file is opened again for each tensor, because a file that stays open would keep all its pages in memory. Reading
     a tensor raises ExportError if the tensor is unreadable or has an unexpected shape or dtype.
     """
 
@@ -93,8 +93,8 @@ class Checkpoint:
             raise ExportError(f"{place.stored} cannot be read from {path}: {error}.") from None
         if stored is None:
             raise ExportError(
-                f"{name} is {INTEGERS.get(dtype, dtype)} in {path}; weights must be {', '.join(FLOATS.values())}. "
-                "Export the checkpoint that was quantized."
+                f"{name} is {INTEGERS.get(dtype, dtype)} in {path}; weights must be {' or '.join(FLOATS.values())}. "
+                "Export the original checkpoint, before quantization."
             )
         tensor = np.asarray(stored, dtype=np.float32)
         if tensor.shape != self._shapes[name]:
@@ -142,8 +142,8 @@ class RandomWeights:
 def _files_by_tensor(folder: Path, wanted: Iterable[str]) -> dict[str, Path]:
     """Return the file of each stored tensor, by the tensor's name.
 
-    A single file with all tensors in `wanted` takes precedence over an index. The index is then assumed to be left over
-    from an earlier checkpoint.
+    A single file with all tensors in `wanted` takes precedence over an index. In this case, the index is assumed
+    to be left over from an earlier checkpoint.
     """
     single, index = folder / SINGLE_FILE, folder / INDEX_FILE
     if not index.is_file():
@@ -172,9 +172,11 @@ def _shards(folder: Path, index: Path) -> dict[str, Path]:
     try:
         files = {name: folder / file for name, file in json.loads(index.read_text())["weight_map"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ExportError(f'{index} is invalid: it must be JSON with a "weight_map" from tensors to files.') from None
+        raise ExportError(
+            f'{index} is invalid: it must be JSON with a "weight_map" that maps tensors to files.'
+        ) from None
     if absent := sorted({path.name for path in files.values() if not path.is_file()}):
-        raise ExportError(f"{folder} lacks {', '.join(absent)}, which {INDEX_FILE} names.")
+        raise ExportError(f"{folder} lacks {', '.join(absent)}, which {INDEX_FILE} lists.")
     return files
 
 

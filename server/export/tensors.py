@@ -1,6 +1,6 @@
 """Defines the names and shapes of the tensors in an LFM2 checkpoint.
 
-Names and shapes are the ones with which transformers saves a model.
+transformers uses the same names and shapes when it saves a model.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Downloads large files of the hub into the cache, resuming interrupted ones.
+"""Downloads large files to the hub's cache and resumes interrupted downloads.
 
-The cache is that of huggingface_hub, which itself starts an interrupted file from the beginning in every new process.
-This module knows nothing of models.
+The cache is that of huggingface_hub. huggingface_hub itself cannot resume a download that another process has started.
+This module does not depend on the contents of the files.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ from server.errors import HubError
 from server.progress import show_progress
 
 RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds to wait after each consecutive attempt that receives nothing. Received bytes restart the series."""
+"""The delays, in seconds, after consecutive attempts that receive nothing.
+
+An attempt that receives bytes restarts the series.
+"""
 RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
 REFUSALS: dict[str | None, type[HfHubHTTPError]] = {
     "GatedRepo": GatedRepoError,
     "RepoNotFound": RepositoryNotFoundError,
     "RevisionNotFound": RevisionNotFoundError,
 }
-"""Errors by the hub's header X-Error-Code."""
+"""The error for each value of the hub's header X-Error-Code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,8 @@ class HubFile:
 class HubCache:
     """The cache of one repository.
 
-    folder: holds `blobs`, which are files named by their hash, and `snapshots`, which has a folder of links to blobs
-        for each commit.
+    folder: contains the subfolders `blobs` and `snapshots`. `blobs` contains files that are named by their hash.
+        `snapshots` contains one folder for each commit, with links to the blobs.
     """
 
     folder: Path
@@ -66,7 +69,10 @@ class HubCache:
         return (self.folder / "snapshots" / commit / file.path).exists() or self._blob(file).exists()
 
     def bytes_to_fetch(self, missing: Iterable[HubFile]) -> int:
-        """Return the bytes left to download, without those kept from earlier attempts."""
+        """Return the number of bytes to download.
+
+        Excludes the bytes that earlier, interrupted attempts have left in the cache.
+        """
         return sum(file.size - _size(_partial(self._blob(file))) for file in missing)
 
     def fetch(self, file: HubFile, url: str, say: Callable[[str], None]) -> None:
@@ -88,7 +94,7 @@ class HubCache:
                 intact = hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
             if not intact:
                 partial.unlink()
-                raise HubError(f"{file.path} does not match its checksum: run again to download it from the start.")
+                raise HubError(f"{file.path} does not match its checksum. Run again to download it from the start.")
             partial.replace(blob)
 
     def _blob(self, file: HubFile) -> Path:
@@ -134,12 +140,15 @@ def _receive(url: str, out: BinaryIO, file: HubFile, say: Callable[[str], None])
             else:
                 raise HubError(
                     f"The download of {file.path} was interrupted ({reason}) after {size_text(before)} of "
-                    f"{size_text(file.size)}: run again to resume."
+                    f"{size_text(file.size)}. Run again to resume."
                 )
 
 
 def _append_body(client: httpx.Client, url: str, out: BinaryIO) -> Iterator[None]:
-    """Request the bytes after the end of `out` and append them piece by piece, yielding after each."""
+    """Request the bytes after the end of `out` and append them in pieces.
+
+    Yields after each piece.
+    """
     headers = build_hf_headers() | {"Range": f"bytes={out.tell()}-", "Accept-Encoding": "identity"}
     with client.stream("GET", url, headers=headers) as response:
         if not response.is_success:
@@ -153,10 +162,10 @@ def _append_body(client: httpx.Client, url: str, out: BinaryIO) -> Iterator[None
 
 
 def _refusal(response: httpx.Response) -> HfHubHTTPError:
-    """Return the error that huggingface_hub raises for such a response."""
+    """Return the error that huggingface_hub raises for `response`."""
     kind = REFUSALS.get(response.headers.get("X-Error-Code"), HfHubHTTPError)
     message = f"status {response.status_code} for {response.url.copy_with(query=None)}"
-    return kind(message, response=cast("Any", response))  # its own HTTP library has the same responses
+    return kind(message, response=cast("Any", response))  # huggingface_hub expects its own HTTP library's type
 
 
 def first_line(error: BaseException) -> str:

@@ -1,7 +1,6 @@
 """Downloads models from the Hugging Face hub into the cache.
 
-huggingface_hub lists the files and lays out the cache, so its environment variables apply. Knows nothing of what the
-files contain.
+huggingface_hub lists the files and lays out the cache, so its environment variables apply.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
-    HTTPError,  # of the library with which huggingface_hub speaks HTTP
+    HTTPError,  # the error of huggingface_hub's HTTP library
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -113,8 +112,8 @@ def _check_space(repo_id: str, needed: int, folder: Path) -> None:
     disk = next(parent for parent in folder.parents if parent.exists())
     if needed > (free := shutil.disk_usage(disk).free):
         raise HubError(
-            f"{repo_id} needs {size_text(needed)} more and {disk} has {size_text(free)} free: make room, choose a "
-            "smaller dtype, or set HF_HOME to a folder on another disk."
+            f"{repo_id} needs {size_text(needed)} more, but {disk} has only {size_text(free)} free. Make room, choose "
+            "a smaller dtype, or set HF_HOME to a folder on another disk."
         )
 
 
@@ -167,7 +166,8 @@ def _no_graph(repo_id: str, paths: list[str]) -> str:
 def _cached(repo_id: str, revision: str | None, dtype: str, error: HubError) -> Path:
     """Return the folder of a cached model.
 
-    Raises `error` if the cache has no complete graph, and HubError if it has none of `dtype`.
+    Raises `error` if the cache contains no complete graph. Raises HubError if the cache contains complete graphs, but
+    none of `dtype`.
     """
     try:
         folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True, allow_patterns=[]))
@@ -200,32 +200,32 @@ def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
         yield
     except OfflineModeIsEnabled as error:
         raise HubError(
-            f"HF_HUB_OFFLINE is set, so only models in the cache ({cache}) can be served: unset it to download "
+            f"HF_HUB_OFFLINE is set, so only models in the cache ({cache}) can be served. Unset it to download "
             f"{repo_id}."
         ) from error
     except GatedRepoError as error:
         raise HubError(
-            f"{repo_id} is gated: accept its terms at {hub}/{repo_id} and set HF_TOKEN to a token of your account."
+            f"{repo_id} is gated. Accept its terms at {hub}/{repo_id} and set HF_TOKEN to a token of your account."
         ) from error
     except RepositoryNotFoundError as error:
         raise HubError(
-            f"{repo_id} is neither a folder nor a model at {hub}; if it is private, set HF_TOKEN to a token with "
-            "access to it."
+            f"{repo_id} is neither a folder nor a model at {hub}. If it is a private model, set HF_TOKEN to a token "
+            "with access to the model."
         ) from error
     except RevisionNotFoundError as error:
-        raise HubError(f"{repo_id} has no revision {revision!r}: name a branch, a tag or a commit.") from error
+        raise HubError(f"{repo_id} has no revision {revision!r}. Choose a branch, a tag or a commit.") from error
     except HfHubHTTPError as error:
         status = error.response.status_code
-        hint = "check HF_TOKEN" if status in (401, 403) else "try again later"
-        raise HubError(f"{hub} refused {repo_id} with status {status}: {hint}.") from error
+        hint = "Check HF_TOKEN" if status in (401, 403) else "Try again later"
+        raise HubError(f"{hub} refused {repo_id} with status {status}. {hint}.") from error
     except (httpx.HTTPError, HTTPError, LocalEntryNotFoundError) as error:
         raise HubError(
-            f"The hub at {hub} cannot be reached ({first_line(error.__cause__ or error)}): check the network, or set "
-            f"HF_ENDPOINT to a mirror; without a hub, only folders and models in the cache ({cache}) can be served."
+            f"The hub at {hub} cannot be reached ({first_line(error.__cause__ or error)}). Check the network, or set "
+            f"HF_ENDPOINT to a mirror. Without a hub, only folders and models in the cache ({cache}) can be served."
         ) from error
     except HFValidationError as error:
         raise HubError(f"{repo_id} is not a valid name of a model on the hub: {first_line(error)}") from error
     except OSError as error:
         raise HubError(f"{repo_id} cannot be downloaded to {cache}: {first_line(error)}.") from error
     except (ValueError, TypeError, KeyError) as error:
-        raise HubError(f"{hub} does not answer like a Hugging Face hub: check HF_ENDPOINT.") from error
+        raise HubError(f"{hub} does not answer like a Hugging Face hub. Check HF_ENDPOINT.") from error

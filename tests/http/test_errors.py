@@ -67,11 +67,11 @@ def user(**message: Any) -> list[dict[str, Any]]:
         ({"repetition_penalty": 1e-65}, "repetition_penalty", "greater than or equal to 0.01"),
         ({"logit_bias": {"9" * 5000: 1}}, "logit_bias", "9999' is not a token ID."),
         ({"max_completion_tokens": 1.5}, "max_completion_tokens", "1.5"),
-        ({"n": 9}, "n", "n is at most 8 on this server (--max-n); got 9."),
+        ({"n": 9}, "n", "n must be at most 8 on this server (--max-n); got 9."),
         ({"stop": ["a"] * 5}, "stop", "at most 4 items"),
         ({"stop": 3}, "stop", "valid list"),
         ({"logit_bias": {"7": 101}}, "logit_bias.7", "less than or equal to 100"),
-        ({"logit_bias": {"99999": 1}}, "logit_bias", "99999 is no token of this model: ids go from 0 to 1023."),
+        ({"logit_bias": {"99999": 1}}, "logit_bias", "99999 is not a token id of this model: ids go from 0 to 1023."),
         ({"top_logprobs": 2}, "top_logprobs", "top_logprobs requires logprobs: true."),
         ({"response_format": {"type": "xml"}}, "response_format.type", "'xml'"),
         (

@@ -147,12 +147,12 @@ GENERATION = {
     "presence_penalty": Field(changes(presence_penalty=2), 2.1, "less than or equal to 2"),
     "logit_bias": Field(lambda r: len(set(r.said(**always(LETTER)))) == 1, {"x": 1}, "'x' is not a token ID"),
     "seed": Field(lambda r: r.said(seed=2) == r.said(seed=2) != r.said(seed=1), 2**63, "less than"),
-    "n": Field(lambda r: len(r.ask(n=2)["choices"]) == 2, 9, "n is at most 8"),
+    "n": Field(lambda r: len(r.ask(n=2)["choices"]) == 2, 9, "n must be at most 8"),
     "stop": Field(lambda r: r.said(stop=r.said()[5]) == r.said().split(r.said()[5])[0], [""], "at least 1 character"),
     "stop_token_ids": Field(
         lambda r: r.choice(stop_token_ids=[LETTER], **always(LETTER))["finish_reason"] == "stop",
         [5000],
-        "5000 is no token of this model",
+        "5000 is not a token id of this model",
     ),
     "min_tokens": Field(lambda r: r.used(**always(END), min_tokens=3)[1] == 4, -1, "greater than or equal to 0"),
     "ignore_eos": Field(lambda r: r.choice(**always(END), ignore_eos=True)["finish_reason"] == "length", "no", BOOLEAN),
@@ -314,7 +314,7 @@ TOKENIZE_CHAT = TOKENS | {
 }
 DETOKENIZE = {
     "model": Field(lambda r: r.ask(model="tiny-model") == r.ask(), 3, STRING),
-    "tokens": Field(lambda r: r.ask(tokens=[END])["prompt"] == "<|im_end|>", [1024], "1024 is no token"),
+    "tokens": Field(lambda r: r.ask(tokens=[END])["prompt"] == "<|im_end|>", [1024], "1024 is not a token id"),
 }
 
 SAMPLED = {

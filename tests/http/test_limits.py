@@ -126,7 +126,7 @@ def test_no_answer_is_longer_than_may_be(start: StartServer) -> None:
 def test_more_choices_than_may_be_are_refused(start: StartServer) -> None:
     server = start(max_n=2)
     assert error_of(server.chat(messages=HELLO, n=3), 400)["message"] == (
-        "n is at most 2 on this server (--max-n); got 3."
+        "n must be at most 2 on this server (--max-n); got 3."
     )
 
 
@@ -166,7 +166,7 @@ def test_an_error_before_the_first_ping_has_its_own_status(start: StartServer) -
 def test_more_choices_than_the_server_takes_at_once_are_refused_for_good(start: StartServer) -> None:
     error = error_of(start(max_waiting=2).chat(messages=HELLO, n=4), 400)
     assert error["param"] == "n"
-    assert "at most 3 choices at once; got n = 4" in error["message"]
+    assert "n must be at most 3 on this server; got 4" in error["message"]
 
 
 def test_a_page_of_another_origin_may_ask_where_it_is_allowed(start: StartServer) -> None:

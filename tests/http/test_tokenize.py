@@ -85,8 +85,13 @@ def test_half_a_character_is_a_replacement_character(demo: Server) -> None:
         ("/detokenize", {}, "tokens", "`tokens` is required."),
         ("/detokenize", {"tokens": "a"}, "tokens", "valid list"),
         ("/detokenize", {"tokens": [1, "a"]}, "tokens[1]", "valid integer"),
-        ("/detokenize", {"tokens": [5, 1024]}, "tokens", "1024 is no token of this model: ids go from 0 to 1023."),
-        ("/detokenize", {"tokens": [-1]}, "tokens", "-1 is no token of this model"),
+        (
+            "/detokenize",
+            {"tokens": [5, 1024]},
+            "tokens",
+            "1024 is not a token id of this model: ids go from 0 to 1023.",
+        ),
+        ("/detokenize", {"tokens": [-1]}, "tokens", "-1 is not a token id of this model"),
     ],
 )
 def test_a_wrong_field_is_named(demo: Server, route: str, body: dict[str, Any], param: str, message: str) -> None:

@@ -81,22 +81,22 @@ def test_no_tokenizer(tmp_path: Path, tensors: Tensors) -> None:
 def test_a_missing_shard(tmp_path: Path, tensors: Tensors) -> None:
     checkpoint = write_checkpoint(tmp_path / "a", MOE, tensors, shards=2)
     (checkpoint / "model-00002-of-00002.safetensors").unlink()
-    assert "lacks model-00002-of-00002.safetensors, which model.safetensors.index.json names" in refuse(checkpoint)
+    assert "lacks model-00002-of-00002.safetensors, which model.safetensors.index.json lists" in refuse(checkpoint)
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[]", '{"weight_map": []}'])
 def test_an_index_that_is_none(tmp_path: Path, tensors: Tensors, text: str) -> None:
     checkpoint = write_checkpoint(tmp_path / "a", MOE, tensors, shards=2)
     (checkpoint / "model.safetensors.index.json").write_text(text)
-    assert 'it must be JSON with a "weight_map" from tensors to files' in refuse(checkpoint)
+    assert 'it must be JSON with a "weight_map" that maps tensors to files' in refuse(checkpoint)
 
 
 def test_weights_that_are_quantized_already(tmp_path: Path, tensors: Tensors) -> None:
     name = "model.layers.1.self_attn.k_proj.weight"
     checkpoint = write_checkpoint(tmp_path / "a", MOE, tensors)
     save_file(tensors | {name: np.zeros((32, 64), np.int8)}, checkpoint / "model.safetensors")
-    expected = f"{name} is int8 in {checkpoint}/model.safetensors; weights must be float32, float16, bfloat16."
-    assert refuse(checkpoint) == f"{expected} Export the checkpoint that was quantized."
+    expected = f"{name} is int8 in {checkpoint}/model.safetensors; weights must be float32 or float16 or bfloat16."
+    assert refuse(checkpoint) == f"{expected} Export the original checkpoint, before quantization."
 
 
 @pytest.mark.parametrize(("dtype", "written"), [("float8_e4m3fn", "F8_E4M3"), ("float8_e5m2", "F8_E5M2")])
@@ -183,7 +183,7 @@ def test_a_file_that_is_cut_off(tmp_path: Path, tensors: Tensors) -> None:
 def test_a_width_that_q4_cannot_take(tmp_path: Path) -> None:
     config = MOE | {"moe_intermediate_size": 40}
     checkpoint = write_checkpoint(tmp_path / "a", config, random_tensors(config))
-    expected = "moe_intermediate_size is 40; q4 needs a multiple of 32. Export with --dtype fp32."
+    expected = "moe_intermediate_size is 40, but q4 requires a multiple of 32. Export with --dtype fp32."
     assert refuse(checkpoint, "q4") == expected
 
 

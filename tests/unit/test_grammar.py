@@ -114,7 +114,7 @@ def test_text_matches_a_regex_a_choice_or_a_grammar(kind: Any, value: Any, right
         ("grammar", "start: (", "`guided_grammar` cannot be enforced: Expected token ')', found '\\n'."),
         ("grammar", 'start: X\nX: "a" X', '`guided_grammar` cannot be enforced: circular reference in token "X"'),
         ("grammar", "some words", "`guided_grammar` is not a valid grammar: Expected ::="),
-        ("grammar", "x" * 70_000, "`guided_grammar` is too long: grammars have at most 65,536 characters."),
+        ("grammar", "x" * 70_000, "`guided_grammar` is too long: a grammar may have at most 65,536 characters."),
         ("grammar", "start: r0\n" + "".join(f"r{i}: r{i + 1}\n" for i in range(4000)) + "r4000: start", "too large"),
     ],
 )

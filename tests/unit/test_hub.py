@@ -124,7 +124,7 @@ def test_cached_files_are_not_downloaded_again(hub: Hub, download: Download) -> 
 
 def test_a_revision_can_be_chosen(hub: Hub, download: Download) -> None:
     assert download(revision=COMMIT).folder.name == COMMIT
-    assert download(revision="v9").error == f"{REPO} has no revision 'v9': name a branch, a tag or a commit."
+    assert download(revision="v9").error == f"{REPO} has no revision 'v9'. Choose a branch, a tag or a commit."
 
 
 def test_a_download_resumes_where_the_connection_broke(hub: Hub, download: Download, files: dict[str, bytes]) -> None:
@@ -139,7 +139,7 @@ def test_an_abandoned_download_resumes_when_run_again(hub: Hub, download: Downlo
     error = download().error
     assert error is not None
     assert error.startswith("The download of onnx/model_q4.onnx_data was interrupted (")
-    assert error.endswith("after 0.3 MB of 0.5 MB: run again to resume.")
+    assert error.endswith("after 0.3 MB of 0.5 MB. Run again to resume.")
     hub.requests.clear()
     data = download().folder / "onnx" / "model_q4.onnx_data"
     assert hub.downloads()["onnx/model_q4.onnx_data"] == ["bytes=300000-"]
@@ -156,7 +156,7 @@ def test_a_damaged_partial_download_is_discarded(hub: Hub, download: Download, t
     assert download().error
     (partial,) = tmp_path.rglob("*.incomplete")
     partial.write_bytes(bytes(3000))
-    message = "onnx/model_q4.onnx_data does not match its checksum: run again to download it from the start."
+    message = "onnx/model_q4.onnx_data does not match its checksum. Run again to download it from the start."
     assert download().error == message
     assert open_model_folder(download().folder)
 
@@ -172,8 +172,8 @@ def test_two_processes_download_a_large_file_once(hub: Hub, download: Download) 
 def test_the_token_is_sent(hub: Hub, download: Download) -> None:
     hub.repositories[REPO].token = "secret"
     assert download().error == (
-        f"{REPO} is neither a folder nor a model at {hub.url}; if it is private, set HF_TOKEN to a token with access "
-        "to it."
+        f"{REPO} is neither a folder nor a model at {hub.url}. If it is a private model, set HF_TOKEN to a token "
+        "with access to the model."
     )
     hub.requests.clear()
     assert open_model_folder(download(HF_TOKEN="secret").folder)
@@ -215,7 +215,7 @@ def test_offline_the_cached_model_is_served_without_requests(hub: Hub, download:
 
 def test_offline_a_model_outside_the_cache_is_refused(download: Download, tmp_path: Path) -> None:
     offline = (
-        f"HF_HUB_OFFLINE is set, so only models in the cache ({tmp_path}/hf/hub) can be served: unset it to download "
+        f"HF_HUB_OFFLINE is set, so only models in the cache ({tmp_path}/hf/hub) can be served. Unset it to download "
         f"{REPO}."
     )
     assert download(HF_HUB_OFFLINE="1").error == offline
@@ -234,7 +234,7 @@ def test_the_cache_stands_in_for_an_unreachable_hub(download: Download, tmp_path
     error = str(download(HF_ENDPOINT=nowhere).error)
     assert error.startswith(f"The hub at {nowhere} cannot be reached (")
     assert error.endswith(
-        "Connection refused): check the network, or set HF_ENDPOINT to a mirror; without a hub, only folders and "
+        "Connection refused). Check the network, or set HF_ENDPOINT to a mirror. Without a hub, only folders and "
         f"models in the cache ({tmp_path}/hf/hub) can be served."
     )
     cached = download().folder
@@ -242,10 +242,10 @@ def test_the_cache_stands_in_for_an_unreachable_hub(download: Download, tmp_path
     assert (outcome.folder, outcome.said) == (cached, [f"{error} Serving {REPO} from the cache."])
 
 
-@pytest.mark.parametrize(("status", "advice"), [(503, "try again later"), (401, "check HF_TOKEN")])
+@pytest.mark.parametrize(("status", "advice"), [(503, "Try again later"), (401, "Check HF_TOKEN")])
 def test_the_cache_stands_in_for_a_hub_that_refuses(hub: Hub, download: Download, status: int, advice: str) -> None:
     hub.failing = status
-    message = f"{hub.url} refused {REPO} with status {status}: {advice}."
+    message = f"{hub.url} refused {REPO} with status {status}. {advice}."
     assert download().error == message
     hub.failing = None
     cached = download().folder
@@ -256,7 +256,7 @@ def test_the_cache_stands_in_for_a_hub_that_refuses(hub: Hub, download: Download
 def test_a_gated_model(hub: Hub, download: Download) -> None:
     hub.repositories[REPO].gated = True
     assert download().error == (
-        f"{REPO} is gated: accept its terms at {hub.url}/{REPO} and set HF_TOKEN to a token of your account."
+        f"{REPO} is gated. Accept its terms at {hub.url}/{REPO} and set HF_TOKEN to a token of your account."
     )
 
 
@@ -280,8 +280,8 @@ def test_a_full_disk_is_noticed_before_the_download(hub: Hub, download: Download
     hub.repositories[REPO].claimed_sizes["onnx/model_q4.onnx_data"] = 10**17
     error = download().error
     assert error is not None
-    assert error.startswith(f"{REPO} needs 100000000.0 GB more and {tmp_path} has ")
-    assert error.endswith(" GB free: make room, choose a smaller dtype, or set HF_HOME to a folder on another disk.")
+    assert error.startswith(f"{REPO} needs 100000000.0 GB more, but {tmp_path} has only ")
+    assert error.endswith(" GB free. Make room, choose a smaller dtype, or set HF_HOME to a folder on another disk.")
     assert not hub.downloads()
 
 
@@ -293,7 +293,7 @@ def test_a_cache_that_cannot_be_written(download: Download, tmp_path: Path) -> N
 
 def test_an_endpoint_other_than_a_hub(hub: Hub, download: Download) -> None:
     hub.page = b"<html>Please log in to the network</html>"
-    assert download().error == f"{hub.url} does not answer like a Hugging Face hub: check HF_ENDPOINT."
+    assert download().error == f"{hub.url} does not answer like a Hugging Face hub. Check HF_ENDPOINT."
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ START, END = THINK_START.encode(), THINK_END.encode()
 
 
 class AfterThinking:
-    """A constraint that applies another constraint only after the end of the thoughts.
+    """A constraint that applies another constraint only after the thoughts.
 
     answer: the constraint to apply.
     think_starts: the result of `think_starts()` for this tokenizer.
@@ -44,7 +44,7 @@ class AfterThinking:
         self._tail = b""  # until decided, the part of `<think>` generated so far; later, the end of the thoughts
 
     def mask(self, out: Bitmask) -> bool:
-        """Write the set of tokens that may come next to `out`, as Constraint.mask does."""
+        """Store in `out` which tokens may come next, as Constraint.mask does."""
         if self._thinking:
             return forbid_tokens(out, self._end_tokens)
         if self._decided or not self._end_tokens:
@@ -70,7 +70,7 @@ class AfterThinking:
             self._decide(token, text)
 
     def forced_tokens(self) -> list[int]:
-        """Return the answer's forced tokens, or none if the answer has not begun."""
+        """Return the answer's forced tokens; an empty list before the answer begins."""
         return self._answer.forced_tokens() if self._decided and not self._thinking else []
 
     def _decide(self, token: int, text: bytes) -> None:
@@ -104,9 +104,9 @@ def think_starts(tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int
 
 
 def forbid_tokens(out: Bitmask, tokens: Iterable[int]) -> bool:
-    """Write the set of all tokens except `tokens` to `out`.
+    """Store in `out` that all tokens except `tokens` are allowed.
 
-    Returns False and leaves `out` unchanged if `tokens` is empty, otherwise True.
+    Returns True. If `tokens` is empty, leaves `out` unchanged and returns False.
     """
     forbidden = list(tokens)
     if forbidden:

@@ -38,8 +38,8 @@ def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, une
     """Yield the rules of calls of `tool`; the rule `prefix` matches a whole call.
 
     Adds the rules of the argument values to `values`. If a part of the schema cannot be enforced, adds a message to
-    `unenforced` or, if `strict` is true, raises InvalidRequestError. Also raises InvalidRequestError if the schema or
-    the collection of values becomes too large.
+    `unenforced` or, if `strict` is true, raises InvalidRequestError. Also raises InvalidRequestError if the schema is
+    too large, or if the rules of all values together are too large.
     """
     param = f"{tool.field}.parameters"
     schema = normalized(tool.parameters, param, strict=strict)
@@ -127,8 +127,8 @@ def _argument_rules(prefix: str, parts: Sequence[tuple[str, bool]]) -> Iterator[
 class _Parameters:
     """The parameters of a tool, divided by the syntax of their arguments.
 
-    named: the name and schema of each argument written as `name=value`, and whether it is required; in the order of
-    the tool's schema.
+    named: the arguments that are written as `name=value`, in the order of the tool's schema. Each element contains the
+    name, the schema, and whether the argument is required.
     rest: the schema of the object after `**`; None if a call has no such object.
     rest_required: whether a call must have the object after `**`.
     """

@@ -1,7 +1,7 @@
 """Compiles grammars for a tokenizer and finds the allowed next tokens.
 
-Compiling takes between one and several hundred milliseconds. llguidance releases the GIL meanwhile. This module depends
-on neither tools nor schemas.
+Compiling takes between one and several hundred milliseconds. During this time, llguidance releases the GIL. This module
+depends on neither tools nor schemas.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _LIMIT = re.compile("too many|max is", re.IGNORECASE)
 
 
 class ConstraintError(LfmServeError):
-    """The error for a token that the grammar of its sequence does not allow."""
+    """The error for a generated token that the grammar does not allow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ class CompiledGrammar:
 class GrammarConstraint:
     """The state of one sequence in its grammar.
 
-    Call `mask` before each token and `commit` after it. If the grammar has an `opening_token`, the matcher exists only
-    from this token to the end of the match. Without a matcher, text is free.
+    Call `mask` before each token and `commit` after each token. If the grammar has an `opening_token`, the matcher
+    exists only from this token to the end of the match. While there is no matcher, the text is free.
     """
 
     def __init__(self, grammar: CompiledGrammar) -> None:
@@ -100,10 +100,10 @@ class GrammarConstraint:
         self._may_open = True
 
     def mask(self, out: Bitmask) -> bool:
-        """Write the set of tokens that may come next to `out`, [mask_words(vocab_size)].
+        """Store in `out`, [mask_words(vocab_size)], which tokens may come next.
 
-        Returns False and leaves `out` unchanged if every token may come next, otherwise True. Raises
-        InvalidRequestError if no token may come next, or if computing the set takes too much work.
+        Returns True. If every token may come next, leaves `out` unchanged and returns False. Raises InvalidRequestError
+        if no token may come next, or if computing the mask takes too much work.
         """
         if self._matcher is not None:
             start = time.thread_time()
@@ -133,9 +133,9 @@ class GrammarConstraint:
             self._watch.commit(token)
 
     def forced_tokens(self) -> list[int]:
-        """Return the tokens that must come next, without committing them.
+        """Return the next tokens if the grammar allows only these tokens.
 
-        The grammar allows no other tokens.
+        Does not commit the tokens. Returns an empty list if the grammar allows several continuations.
         """
         return [] if self._matcher is None else self._matcher.compute_ff_tokens()
 
@@ -252,9 +252,10 @@ class GrammarCompiler:
 
 
 def _marker_endings(marker: bytes, tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...]]:
-    """Map each proper prefix of `marker` to the tokens that would complete it.
+    """Map each proper prefix of `marker` to the tokens that complete the marker.
 
-    Excludes special tokens. A token completes the marker if its text begins with the rest of the marker.
+    A token completes the marker after a prefix if the text of the token begins with the rest of the marker. Special
+    tokens are excluded.
     """
     ends = [marker[i:] for i in range(1, len(marker))]
     special = frozenset(tokenizer.special.values())

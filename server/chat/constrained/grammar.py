@@ -24,7 +24,7 @@ _HEADER = "%llguidance {}\n"
 
 
 class CallMode(StrEnum):
-    """The use of tools in an answer.
+    """Whether the model may call tools or must call tools.
 
     AUTO: the model may call tools. REQUIRED: the whole answer consists of calls.
     """
@@ -65,12 +65,13 @@ class Grammar:
         return fields.pop() if len(fields) == 1 else "tools"
 
     def without_uncompilable(self, compile_error: Callable[[str], str | None]) -> Grammar:
-        """Return a grammar in which value rules that cannot be compiled are replaced.
+        """Return a copy of the grammar that replaces value rules that cannot be compiled.
 
-        compile_error: a function of the text of a grammar. It returns the reason why the grammar cannot be compiled,
-        or None. It is called with a separate grammar for each value.
+        compile_error: a function that is called with the text of a separate grammar for each value. It returns the
+        reason why this grammar cannot be compiled, or None if it can be compiled.
 
-        ValueRule describes the replacements. Raises InvalidRequestError if a strict rule cannot be compiled.
+        The fields of ValueRule describe the replacements. Raises InvalidRequestError if a strict rule cannot be
+        compiled.
         """
         values, unenforced = [], Unenforced()
         unenforced.extend(self.unenforced, "")
@@ -94,9 +95,10 @@ def call_grammar(
 
     tools: at least one tool.
     parallel: whether the answer may contain more than one call.
-    text_form: in mode AUTO, the answer is either calls or text that matches this form. None: text around calls is free.
+    text_form: the form of an answer without calls in mode AUTO. None: the answer may contain calls and any other text.
 
-    Raises InvalidRequestError if `text_form` or, in mode REQUIRED or for a strict tool, a schema cannot be enforced.
+    Raises InvalidRequestError if `text_form` cannot be enforced. Also raises it if the schema of a tool cannot be
+    enforced, and the mode is REQUIRED or the tool is strict.
     """
     values = ValueRules()
     unenforced = Unenforced()
@@ -104,7 +106,7 @@ def call_grammar(
     for i, tool in enumerate(tools):
         strict = tool.strict or mode is CallMode.REQUIRED
         rules += call_rules(f"t{i}", tool, strict=strict, values=values, unenforced=unenforced)
-    # The space is optional: a model that has hardly seen a space here may fail to end the calls after a forced space.
+    # The space is optional. Some models were trained without a space here and may never end the calls after one.
     rules.append(f"{COMMA}: /, ?/")
     calls = f"call ({COMMA} call)*" if parallel else "call"
     rules.append(f'block: "[" {calls} "]" {CALL_END}')
@@ -135,8 +137,8 @@ def json_call_grammar(
     """Return a grammar of calls of `tools` as JSON, for models without call markers.
 
     form: the JSON form of calls.
-    mode: in mode AUTO, the answer consists either of calls or of text that does not begin like a call.
-    text_form: in mode AUTO, the text must match `text_form` instead.
+    mode: in mode AUTO, the answer consists either of calls or of text.
+    text_form: the form of the text in mode AUTO. None: the text may be any text that does not begin like a call.
 
     Raises InvalidRequestError under the same conditions as `call_grammar`.
     """

@@ -18,7 +18,7 @@ _OPTION_LINE = re.compile(r"^\s*%llguidance\b.*$", re.MULTILINE)
 
 
 def lark_of(form: TextForm) -> str:
-    """Return the grammar in Lark for a `form` of kind regex, choice or grammar.
+    """Convert a `form` of kind regex, choice or grammar to Lark.
 
     Raises InvalidRequestError if a client's grammar is too long or invalid.
     """
@@ -28,7 +28,7 @@ def lark_of(form: TextForm) -> str:
         # CHOICE is in capitals, so it is a terminal. A single terminal costs less than a rule with many alternatives.
         return "start: CHOICE\nCHOICE: " + " | ".join(json.dumps(text, ensure_ascii=False) for text in form.value)
     if len(form.value) > MAX_GRAMMAR:
-        message = f"`{form.field}` is too long: grammars have at most {MAX_GRAMMAR:,} characters."
+        message = f"`{form.field}` is too long: a grammar may have at most {MAX_GRAMMAR:,} characters."
         raise InvalidRequestError(message, form.field)
     try:
         return _OPTION_LINE.sub("", any_to_lark(form.value))

@@ -1,4 +1,4 @@
-"""Prevents calls in an answer. All other text is free."""
+"""Forbids calls in an answer. All other text is free."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from server.engine.sampling.constraint import Bitmask
 
 
 class MarkerWatch:
-    """The end of a sequence's free text, compared with the opening marker.
-
-    Finds the ordinary tokens that would complete the spelling of the marker.
+    """A watch on free text for ordinary tokens that spell the opening marker.
 
     endings: maps each proper prefix of the marker to the ordinary tokens that would complete the marker after it.
     """
@@ -24,7 +22,7 @@ class MarkerWatch:
         self._tail = b""  # the end of the text, as long as the marker
 
     def forbidden(self) -> tuple[int, ...]:
-        """Return the ordinary tokens that may not come next."""
+        """Return the ordinary tokens that would complete the marker."""
         return self._endings.get(self._tail[max(0, self._tail.rfind(b"<")) :], ())
 
     def commit(self, token: int) -> None:
@@ -35,15 +33,15 @@ class MarkerWatch:
 class NoCalls:
     """The constraint of an answer without calls.
 
-    Forbids ordinary tokens that would complete the spelling of the opening marker. The logit bias of the sampling
-    forbids the special token of the marker.
+    Forbids ordinary tokens that would complete the spelling of the opening marker. The marker also exists as a special
+    token, which a logit bias forbids.
     """
 
     def __init__(self, watch: MarkerWatch) -> None:
         self._watch = watch
 
     def mask(self, out: Bitmask) -> bool:
-        """Write the set of tokens that may come next to `out`, as Constraint.mask does."""
+        """Store in `out` which tokens may come next, as Constraint.mask does."""
         return forbid_tokens(out, self._watch.forbidden())
 
     def commit(self, token: int) -> None:

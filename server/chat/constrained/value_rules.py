@@ -1,7 +1,7 @@
 """Builds the grammar rules of values that a client describes.
 
-Such values are arguments, JSON answers, and texts that match a regular expression, a list of choices or a grammar. This
-module depends on neither the syntax of calls nor the compilation of grammars.
+These values are arguments, JSON answers, and texts that match a regular expression, a list of choices or a grammar.
+This module depends on neither the syntax of calls nor the compilation of grammars.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WHITESPACE = r" |\n {0,32}|\n\t{0,8}"
 CONSTANTS = {"True": True, "False": False, "None": None}
 """The value of each Python constant.
 
-A model may write the constant as the whole value of an argument.
+A model may write a Python constant only as the whole value of an argument.
 """
 
 # The escape \uXXXX is not allowed: with this escape, llguidance would let an additional property have the name of a
@@ -95,7 +95,7 @@ class ValueRules:
         self._known: dict[tuple[object, ...], int] = {}
 
     def add(self, rule: ValueRule) -> None:
-        """Add a rule, or add its arguments to an equal rule that was added before.
+        """Add a rule, or add only its arguments if an equal rule exists.
 
         Raises InvalidRequestError if the bodies of all rules together exceed MAX_CHARACTERS.
         """
@@ -130,7 +130,7 @@ def text_rule(form: TextForm) -> ValueRule:
 def value_body(schema: NormalizedSchema, value: Schema) -> str:
     """Return the body of a rule for JSON that satisfies `value`.
 
-    schema: the schema of which `value` is a part.
+    schema: the schema that contains `value`.
 
     Raises UnenforceableError if the numbers in `value` cannot be enforced exactly.
     """
@@ -151,7 +151,7 @@ def normalized(schema: object, param: str, *, strict: bool) -> NormalizedSchema:
 
     strict: whether a keyword that cannot be enforced is an error.
 
-    Raises InvalidRequestError, naming `param`, if the schema is too large, invalid or cannot be enforced.
+    Raises InvalidRequestError if the schema is too large, invalid or cannot be enforced. The error names `param`.
     """
     try:
         return normalize(schema, strict=strict)
@@ -165,6 +165,6 @@ def normalized(schema: object, param: str, *, strict: bool) -> NormalizedSchema:
 def cannot_enforce(param: str, reason: str) -> InvalidRequestError:
     """Return the error for a request field that cannot be enforced.
 
-    reason: completes the message of the error.
+    reason: the end of the error message, without a full stop.
     """
     return InvalidRequestError(f"`{param}` cannot be enforced: {reason}.", param, "invalid_json_schema")

@@ -17,7 +17,7 @@ class Vocabulary:
     """The tokens of a model, for which grammars are compiled.
 
     tokens: the text of each token id; empty for ids without text.
-    special: the ids of special tokens, which text never produces.
+    special: the ids of special tokens. Encoding a text never produces these ids.
     end_tokens: the ids of tokens that end an answer.
     """
 
@@ -47,7 +47,8 @@ class Vocabulary:
     def ll_tokenizer(self, encode: Callable[[str], list[int]] | None = None) -> LLTokenizer:
         """Return llguidance's tokenizer for this vocabulary.
 
-        encode: splits a text into token ids. By default, each next token is the longest possible one.
+        encode: a function that converts a text to token ids. The default repeatedly takes the longest token that the
+        rest of the text begins with.
         """
         wrapper = _Wrapper(self, encode or self._longest_tokens)
         return LLTokenizer(wrapper, n_vocab=len(self.tokens), eos_token=list(self.end_tokens))
@@ -73,7 +74,7 @@ class Vocabulary:
 
 
 class _Wrapper(TokenizerWrapper):
-    """The vocabulary in the interface that llguidance requires of a tokenizer."""
+    """An adapter from Vocabulary to the tokenizer interface of llguidance."""
 
     def __init__(self, vocabulary: Vocabulary, encode: Callable[[str], list[int]]) -> None:
         self.is_tokenizer_wrapper = True

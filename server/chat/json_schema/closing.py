@@ -26,15 +26,16 @@ _MAX_STEPS = 100_000
 
 @dataclass
 class Names:
-    """The properties that a schema and its applicable subschemas name.
+    """The property names in a schema and in its applicable subschemas.
 
-    An applicable subschema applies to the same value as the schema.
+    An applicable subschema, such as a part of `allOf`, applies to the same value as the schema. In the following lines,
+    "the schemas" are the schema and its applicable subschemas.
 
-    all: the names of all listed or required properties, in order.
-    listed: for each property, the number of these schemas that list it in `properties`.
-    closed: whether one of these schemas forbids additional properties.
-    is_whole: whether all of these schemas were visited.
-    is_open: whether one of these schemas permits additional properties.
+    all: the names of all properties that the schemas list or require, in order.
+    listed: for each property, the number of schemas that list the property in `properties`.
+    closed: whether at least one of the schemas forbids additional properties.
+    is_whole: whether all of the schemas were visited.
+    is_open: whether at least one of the schemas permits additional properties.
     """
 
     all: dict[str, None] = field(default_factory=dict)
@@ -45,7 +46,10 @@ class Names:
 
     @property
     def closable(self) -> bool:
-        """Whether to close objects although no keyword requires or prevents it."""
+        """Whether the objects are closed by default.
+
+        True if the schemas list properties, none permits or forbids additional properties, and all were visited.
+        """
         return bool(self.listed) and self.is_whole and not self.is_open and not self.closed
 
 
@@ -57,7 +61,7 @@ class Closer:
         self._steps = 0
 
     def names(self, schema: Any) -> Names:
-        """Return the properties that `schema` and its applicable subschemas name."""
+        """Return the property names in `schema` and in its applicable subschemas."""
         names = Names()
         self._collect(schema, names, frozenset(), 0)
         return names
@@ -109,22 +113,28 @@ def closed(names: Iterable[str]) -> Node:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The relation of a schema to the other schemas that apply to the same value.
+    """Whether other schemas apply to the same value as a schema.
 
-    alone: whether no other schema applies to the value. If False, the schema is one of several parts of the schema that
-    is alone.
-    listed: for each property, the number of parts that list it in `properties`; None if unknown.
+    alone: whether no other schema applies to the value. If False, the schema is one of several parts, for example of
+    an `allOf`.
+    listed: for each property, the number of parts that list the property in `properties`; None if unknown.
     """
 
     alone: bool = False
     listed: Mapping[str, int] | None = None
 
     def of_property(self, name: str) -> Place:
-        """Return the place of the schema of the property `name` in a part."""
+        """Return the place of a schema that a part lists for the property `name`.
+
+        The schema is alone if no other part lists the property.
+        """
         return ALONE if self.listed is not None and self.listed.get(name) == 1 else Place()
 
     def inside(self, node: Node) -> Place:
-        """Return the place of the schema of the items or additional properties of `node`."""
+        """Return the place of the schema that `node` gives for items or additional properties.
+
+        That schema is alone if no other schema applies to the same value as `node`.
+        """
         return ALONE if self.listed is not None and not node.keys() & APPLICATORS else Place()
 
 
@@ -135,8 +145,8 @@ APPLICATORS = frozenset({"$ref", "allOf", "anyOf", "oneOf", "not", "if", "depend
 def is_only_alternatives(node: Node) -> bool:
     """Return whether `node` is only a reference, a single part or alternatives.
 
-    The corresponding keywords are `$ref`, an `allOf` of one schema, `anyOf` and `oneOf`. Ignores `type`, annotations
-    and the schemas of array items.
+    The accepted keywords are `$ref`, an `allOf` of one schema, `anyOf` and `oneOf`. The keyword `type`, annotations and
+    the schemas of array items do not matter.
     """
     own = node.keys() & (READERS.keys() | APPLICATORS | {"properties", "patternProperties", "additionalProperties"})
     own -= {"type"}

@@ -41,8 +41,8 @@ class DisjointnessProver:
     def separator(self, a: Any, b: Any) -> Node | None:
         """Return a schema that makes `a` and `b` disjoint if added to both, or None.
 
-        The returned schema requires a property for which `a` and `b` have disjoint schemas. Without it, `a` and `b` may
-        overlap in objects that lack the property.
+        The returned schema requires a property for which `a` and `b` have disjoint schemas. If the property were
+        optional, an object without it could satisfy both `a` and `b`.
         """
         first, second = self._facts(a), self._facts(b)
         separators = [
@@ -63,7 +63,7 @@ class DisjointnessProver:
     def _resolved(self, reference: object) -> Any:
         """Return the schema that `reference` points to.
 
-        Returns True, which admits any value, beyond the step limit.
+        Once the step limit is exceeded, returns True instead. The schema True admits any value.
         """
         self._steps += 1
         return self._lookup(reference) if self._steps <= _MAX_STEPS else True
@@ -122,11 +122,11 @@ class _Facts:
     """Conditions that every value of a schema satisfies.
 
     never: whether the schema admits no value.
-    types: the possible types; here "number" means numbers that are not integers.
+    types: the possible types. In this set, "number" means only numbers that are not integers.
     values: the only possible values, by their JSON text; None if the values are not restricted.
     required: the names of required properties.
     properties: for each property, the schemas that it must satisfy if it is present.
-    others: pairs of names and a schema; all properties except those with these names must satisfy the schema.
+    others: pairs of a set of names and a schema. Each property whose name is not in the set must satisfy the schema.
     range: the inclusive bounds of a number.
     length: the inclusive bounds of the length of a string.
     items: the inclusive bounds of the length of an array.
@@ -148,7 +148,7 @@ class _Facts:
         """Add the conditions of `schema`, of its `allOf` and of its references.
 
         lookup: returns the schema that a reference points to.
-        depth: the number of schemas around `schema`. Beyond _MAX_DEPTH, the conditions are ignored.
+        depth: the number of schemas around `schema`. If it exceeds _MAX_DEPTH, the conditions are not added.
         """
         if schema is False:
             self.never = True

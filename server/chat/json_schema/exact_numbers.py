@@ -24,7 +24,7 @@ _TYPES = {"integer": int, "number": int | float, "string": str, "boolean": bool,
 def is_exact(value: Any) -> bool:
     """Return whether llguidance can enforce all numbers in `value` exactly.
 
-    It cannot enforce a number that it would round or that would overflow.
+    llguidance cannot enforce a number that it would round, or that is too large for it.
     """
     stack = [value]
     while stack:
@@ -51,7 +51,9 @@ def exact_rule(schema: Node) -> str:
         return " | ".join(_literal(value) for value in _constants(schema))
     if schema.get("type") in ("integer", ["integer"]) and schema.keys() <= _RANGE:
         return f"/{integer_pattern(*_bounds(schema))}/"
-    raise UnenforceableError("", f"numbers beyond {2**53} can be enforced only as an argument or answer of their own")
+    raise UnenforceableError(
+        "", f"numbers beyond {2**53} can be enforced only in the schema of a whole argument or answer"
+    )
 
 
 def _constants(schema: Node) -> list[Any]:
@@ -61,7 +63,7 @@ def _constants(schema: Node) -> list[Any]:
     kinds = [kinds] if isinstance(kinds, str) else kinds
     values = [one for one in values if kinds is None or any(_is_of(one, kind) for kind in kinds)]
     if not values:
-        raise UnenforceableError("", "no value satisfies it")
+        raise UnenforceableError("", "no value satisfies the schema")
     return values
 
 
@@ -81,21 +83,21 @@ def _literal(value: Any) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        raise UnenforceableError("", "infinity is no JSON number") from None
+        raise UnenforceableError("", "infinity is not a JSON number") from None
     return json.dumps(text, ensure_ascii=False)
 
 
 def _bounds(schema: Node) -> tuple[int, int]:
     """Return the least and the greatest integer within the bounds of `schema`.
 
-    A missing bound becomes LARGEST_NUMBER (negative for the lower bound), or ten times the other bound if that admits
-    more integers.
+    If there is no upper bound, it is LARGEST_NUMBER or ten times the lower bound, whichever is greater. If there is no
+    lower bound, it is -LARGEST_NUMBER or ten times the upper bound, whichever is less.
     """
     low, high = _low(schema), _high(schema)
     low = low if low is not None else min(-LARGEST_NUMBER, 10 * high if high is not None else 0)
     high = high if high is not None else max(LARGEST_NUMBER, 10 * low)
     if low > high:
-        raise UnenforceableError("", "no integer satisfies it")
+        raise UnenforceableError("", "no integer lies between its bounds")
     return low, high
 
 

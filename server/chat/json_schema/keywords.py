@@ -1,7 +1,8 @@
 """Validates the values of JSON schema keywords that contain no schemas.
 
-A reader is a function of a keyword's value and of the keyword's path in the schema, `where`. It returns the value as
-llguidance expects it. It raises UnenforceableError, naming the path, if the value is invalid.
+Each keyword has a reader: a function with the arguments `value`, the value of the keyword, and `where`, the path of the
+keyword in the schema. The reader returns the value in the form that llguidance expects. It raises UnenforceableError if
+the value is invalid. The error message contains the path.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class UnenforceableError(Exception):
 
 
 def types_of(value: object, where: str) -> list[str]:
-    """Return the type names in the value of `type`: one name or a list of names."""
+    """Return the type names in `value`, which must be one name or a list of names."""
     types = [value] if isinstance(value, str) else value
     if not isinstance(types, list) or not types or not all(name in (*TYPES, "integer") for name in types):
         raise UnenforceableError(where, f"{json.dumps(value)[:80]} is not a JSON type")
@@ -65,7 +66,7 @@ def names_of(value: object, where: str) -> list[str]:
         return []  # in draft 3, `required` is a boolean inside a property's schema
     names = list_of(value, where)
     if not all(isinstance(name, str) for name in names):
-        raise UnenforceableError(where, "must be an array of names")
+        raise UnenforceableError(where, "must be an array of strings")
     return list(dict.fromkeys(names))
 
 
@@ -86,7 +87,7 @@ def count_of(value: object, where: str) -> int:
 def bound_of(value: object, where: str) -> int | float:
     """Return `value`, which must be a number or a boolean.
 
-    In draft 4, true makes a bound exclusive.
+    In draft 4, `exclusiveMinimum` and `exclusiveMaximum` are booleans.
     """
     if not isinstance(value, int | float) or value != value:
         raise UnenforceableError(where, "must be a number")
@@ -103,7 +104,7 @@ def multiple_of(value: object, where: str) -> int | float:
 def digits_of(multiple: int | float) -> int:
     """Return the digits of `multiple` as an integer: 25 for 0.25, 500 for 500.
 
-    llguidance enforces divisibility with an automaton. The number of its states grows with the returned integer.
+    llguidance enforces divisibility with an automaton. The number of states grows with the returned integer.
     """
     return multiple if isinstance(multiple, int) else int(repr(multiple).partition("e")[0].replace(".", ""))
 

@@ -30,7 +30,7 @@ class Rewriter:
     """A rewriter of keywords in one document.
 
     references: the references of this document.
-    count_node: called for each negated schema, with its depth. May raise an error to limit the total work.
+    count_node: called with the depth of each negated schema. May raise an error to limit the total work.
     """
 
     def __init__(self, references: References, count_node: Callable[[int], None]) -> None:
@@ -38,7 +38,7 @@ class Rewriter:
         self._count_node = count_node
 
     def conjuncts(self, keyword: str, node: Node, where: str) -> Iterator[Schema]:
-        """Yield schemas whose `allOf` is equivalent to `keyword` of `node`.
+        """Yield schemas that together are equivalent to `keyword` of `node`.
 
         where: the path of the keyword, for errors.
 
@@ -59,7 +59,7 @@ class Rewriter:
 
         Each branch gets one condition for every other branch: at least one property that the other branch requires must
         be absent. At most one of the resulting branches can then match, so `anyOf` can replace `oneOf`. Returns None if
-        a branch has keywords that restrict more than required properties.
+        a branch has other keywords that restrict its values.
         """
         required = []
         for branch in branches:
@@ -91,7 +91,10 @@ class Rewriter:
         return self._negation(schema, where, 0)
 
     def _implication(self, condition: Any, node: Mapping[str, Any], where: str) -> Iterator[Schema]:
-        """Yield the equivalent of `if`, or nothing without `then` and `else`."""
+        """Yield a schema that is equivalent to `if`, `then` and `else` of `node`.
+
+        Yields nothing if `node` has neither `then` nor `else`.
+        """
         if "then" in node or "else" in node:
             otherwise = {"allOf": [self._negation(condition, where, 0), node.get("else", True)]}
             yield {"anyOf": [{"allOf": [condition, node.get("then", True)]}, otherwise]}
@@ -117,7 +120,9 @@ class Rewriter:
         return {"anyOf": alternatives} if alternatives else False
 
     def _alternatives(self, keyword: str, value: Any, where: str, depth: int) -> Iterator[Schema]:
-        """Yield schemas whose `anyOf` admits exactly the values that violate `keyword`.
+        """Yield schemas that negate `keyword`.
+
+        A value satisfies at least one of these schemas if and only if the value violates the keyword.
 
         Raises UnenforceableError if the keyword cannot be negated.
         """

@@ -42,8 +42,8 @@ _OLD_DRAFT = re.compile(r"http://json-schema\.org/draft-0[3467]/")
 def normalize(schema: object, *, strict: bool) -> NormalizedSchema:
     """Normalize a client's schema.
 
-    strict: whether a keyword that cannot be enforced raises UnenforceableError. If not, the result does not contain
-    the keyword, and reports it in `unenforced`.
+    strict: whether a keyword that cannot be enforced raises UnenforceableError. If not, the result omits the keyword,
+    and the field `unenforced` of the result contains a message about it.
 
     Raises InvalidRequestError if the schema is too large, and UnenforceableError if `schema` is not a JSON schema.
     """
@@ -58,7 +58,7 @@ class _Normalizer:
         self._strict = strict
         self._unenforced = Unenforced()
         self._definitions: dict[str, Schema] = {}
-        # The name of each definition. The key is the id of the schema in the client's document and Place.alone.
+        # The name of each definition. The key consists of the `id()` of the client's schema and Place.alone.
         self._names: dict[tuple[int, bool], str] = {}
         self._nodes = 0
         self._cost = 0
@@ -77,7 +77,7 @@ class _Normalizer:
     def _normalize(self, node: object, path: tuple[str, ...], depth: int, place: Place) -> Schema:
         """Return the normalized form of `node`, the schema at `path`.
 
-        If `place` is alone, forbids additional properties of objects, unless the schema permits or forbids them itself.
+        If `place` is alone and the schema neither permits nor forbids additional properties, the result forbids them.
         """
         self._count_node(depth)
         if isinstance(node, bool):
@@ -116,7 +116,7 @@ class _Normalizer:
     def _keyword(self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int, parts: Place) -> Node:
         """Return the keywords that replace `keyword` of `node`.
 
-        Returns none for annotations, for unknown keywords and for keywords that `_conjuncts` handles. Raises
+        Returns an empty object for annotations, for unknown keywords and for keywords that `_conjuncts` handles. Raises
         UnenforceableError if the keyword cannot be enforced.
         """
         where = ".".join(path)
@@ -175,12 +175,12 @@ class _Normalizer:
         elif keyword == "multipleOf":
             self._multiple = math.lcm(self._multiple, max(1, digits_of(value)))
             if self._multiple > MAX_MULTIPLE:
-                raise UnenforceableError(where, f"multiples above {MAX_MULTIPLE:,} cannot be enforced")
+                raise UnenforceableError(where, f"the least common multiple of all multipleOf exceeds {MAX_MULTIPLE:,}")
 
     def _count_node(self, depth: int) -> None:
         self._nodes += 1
         if self._nodes > MAX_NODES or depth > MAX_DEPTH:
-            raise too_large(f"it has more than {MAX_NODES:,} subschemas or {MAX_DEPTH} levels")
+            raise too_large(f"it has more than {MAX_NODES:,} subschemas or more than {MAX_DEPTH} levels")
 
     def _spend(self, cost: int) -> None:
         """Add `cost` to the total cost of the keywords that llguidance compiles slowly.
@@ -189,7 +189,7 @@ class _Normalizer:
         """
         self._cost += cost
         if self._cost > MAX_COST:
-            raise too_large("it has too many patterns, or too many properties beside minProperties or maxProperties")
+            raise too_large("it has too many patterns, or too many properties in objects with a size limit")
 
     def _normalize_values(
         self, schemas: Mapping[str, Any], path: tuple[str, ...], depth: int, parts: Place
@@ -205,8 +205,8 @@ class _Normalizer:
     def _reference(self, reference: object, where: str, depth: int, place: Place) -> str:
         """Return a reference to the definition of the schema that `reference` points to.
 
-        Creates the definition on first use. Registers its name before normalizing it, so that a schema may refer to
-        itself.
+        Creates the definition when the schema is first referenced. Registers the name of the definition before
+        normalizing the schema, so that a schema may refer to itself.
         """
         target = self._references.lookup(reference, where)
         key = (id(target), place.alone)
@@ -220,10 +220,10 @@ class _Normalizer:
     def _one_of(self, node: Node, path: tuple[str, ...], depth: int, place: Place) -> list[Schema]:
         """Return the branches of an `anyOf` that is equivalent to `oneOf` of `node`.
 
-        The two keywords are equivalent if no value satisfies two branches. Two branches are therefore narrowed unless
-        they are proven disjoint. Each of them then excludes the values of the other, or both require a property that
-        distinguishes them. If neither is possible, raises UnenforceableError if the normalization is strict. Otherwise
-        reports the keyword as only partly enforced and returns the branches without narrowing.
+        The two keywords are equivalent if no value satisfies two branches. If two branches are not proven disjoint,
+        conditions are added to both: either each branch excludes the values of the other, or both require a property
+        that distinguishes them. If no such conditions exist, a strict normalization raises UnenforceableError. Any
+        other normalization reports that the keyword is not fully enforced, and adds no conditions.
         """
         where = ".".join(path)
         branches = list_of(node["oneOf"], where)
@@ -238,7 +238,7 @@ class _Normalizer:
                 continue
             rest = self._without_overlap(prover, branches[i], branches[j], where)
             if rest is None:
-                reason = f"branches {i} and {j} of 'oneOf' may both match (a constant property would distinguish them)"
+                reason = f"branches {i} and {j} may both match; give both a required property with different constants"
                 if self._strict:
                     raise UnenforceableError(where, reason)
                 self._unenforced.add(f"{where}: {reason}")
@@ -252,9 +252,9 @@ class _Normalizer:
     def _without_overlap(
         self, prover: DisjointnessProver, one: Any, other: Any, where: str
     ) -> tuple[Schema, Schema] | None:
-        """Return a schema to add to each of two branches to make them disjoint.
+        """Return the schemas to add to two branches to make the branches disjoint.
 
-        Returns None if there are no such schemas.
+        The first schema is for `one`, the second for `other`. Returns None if there are no such schemas.
         """
         try:
             return self._rewriter.negation(other, where), self._rewriter.negation(one, where)
@@ -265,8 +265,8 @@ class _Normalizer:
     def _closings(self, node: Node, branches: Sequence[Any], place: Place) -> list[Node | None]:
         """Return, for each branch of `oneOf`, a schema that forbids additional properties.
 
-        The schema permits the properties that the branch names and the properties that `node` names beside `oneOf`. It
-        is None if objects of the branch may have additional properties.
+        The schema permits the properties that the branch names and the properties that `node` names outside `oneOf`.
+        The result is None for a branch whose objects may have additional properties.
         """
         context = self._closer.names({keyword: value for keyword, value in node.items() if keyword != "oneOf"})
         if not place.alone and (place.listed is None or context.is_open or context.closed or not context.is_whole):
@@ -279,12 +279,12 @@ class _Normalizer:
 
 
 def _both(schema: Any, other: Any) -> Any:
-    """Return a schema of the values that satisfy both; None restricts nothing."""
+    """Return a schema that requires `schema` and, unless it is None, `other`."""
     return schema if other is None else {"allOf": [schema, other]}
 
 
 def _admits_all_strings(schema: object) -> bool:
-    """Return whether `schema` evidently admits every string.
+    """Return whether `schema` is certain to admit every string.
 
     As the value of `propertyNames`, such a schema restricts nothing, because all property names are strings.
     """

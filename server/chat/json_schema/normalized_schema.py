@@ -29,9 +29,9 @@ class NormalizedSchema:
     def resolve(self, schema: Schema) -> Schema:
         """Return `schema` after resolving references at its top level.
 
-        If `schema` consists only of a `$ref`, or of an `allOf` with one part, returns the schema that the reference
-        points to, or the part. Repeats this as long as possible. Raises UnenforceableError if the references form a
-        cycle.
+        Replaces a schema that consists only of a `$ref` with the schema that the reference points to. Replaces a schema
+        that consists only of an `allOf` with one part with this part. Repeats both as often as possible. Raises
+        UnenforceableError if the references form a cycle.
         """
         seen: set[str] = set()
         while isinstance(schema, dict):
@@ -48,11 +48,14 @@ class NormalizedSchema:
         return schema
 
     def document(self, schema: Schema) -> Node:
-        """Return `schema` and its definitions as one document in which every number has a minimum and a maximum."""
+        """Return `schema` and its definitions as one document with bounded numbers."""
         return bounded_document(schema, self.definitions)
 
     def admits(self, schema: Schema, constant: bool | None) -> bool:
-        """Return whether `schema` admits `constant`: true, false or null (None)."""
+        """Return whether `schema` admits a constant.
+
+        constant: True, False, or None for the JSON value null.
+        """
         return self._admits(schema, constant, {})
 
     def _admits(self, schema: Schema, constant: bool | None, known: dict[str, bool]) -> bool:

@@ -86,7 +86,7 @@ def _bounded(schema: Schema, *, intersected: bool) -> Node:
 
 
 def _restrict_open_places(node: Node) -> None:
-    """Add missing types and missing schemas of properties and items to `node`.
+    """Add the types and the schemas of properties and items that `node` omits.
 
     Each added schema is True. `_bounded` then replaces it with a reference to the definition of any value.
     """
@@ -116,7 +116,7 @@ def _clamped(node: Node) -> Node:
 def _intersects(node: Node) -> bool:
     """Return whether llguidance intersects parts of `node`.
 
-    It does so if a value must satisfy several parts.
+    llguidance intersects two or more parts that the same value must satisfy.
     """
     own = bool(node.keys() - _COMBINING)
     parts = own + ("$ref" in node) + ("anyOf" in node) + len(node.get("allOf", ()))

@@ -1,6 +1,6 @@
 """Resolves the references of a JSON schema within its own document.
 
-Uses only the keywords that identify a schema: `$id`, `id` and `$anchor`.
+A reference contains a JSON pointer, or an identifier that a schema defines with `$id`, `id` or `$anchor`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ class References:
     def lookup(self, reference: object, where: str) -> Any:
         """Return the schema that `reference` points to.
 
-        Raises UnenforceableError, naming the path `where`, if the document contains no such schema.
+        where: the path to name in errors.
+
+        Raises UnenforceableError if the document contains no such schema.
         """
         if not isinstance(reference, str):
             raise UnenforceableError(where, "a reference must be a string")
@@ -40,7 +42,9 @@ class References:
         elif fragment:
             target = self._by_identifier(reference)
         if not isinstance(target, dict | bool):
-            raise UnenforceableError(where, f"the reference {reference!r} points to nothing in the schema")
+            raise UnenforceableError(
+                where, f"the reference {reference!r} does not point to a schema in the same document"
+            )
         return target
 
     def _by_identifier(self, identifier: str) -> Any:

@@ -1,7 +1,7 @@
 """Turns the tokens of one choice of a chat into deltas.
 
-The deltas contain reasoning, content, tool calls, log-probabilities and the end of the choice. Knows no wire format:
-streamed and complete responses are made from the same deltas.
+The deltas contain reasoning, content, tool calls, log-probabilities and the end of the choice. They do
+not depend on a wire format: streamed and complete responses are made from the same deltas.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class ReasoningSplitter:
         return Split(reasoning, "" if self._inside else self._read_answer())
 
     def finish(self) -> Split:
-        """Return the text held back, at the end of the answer.
+        """End the answer and return the text that was held back.
 
         Thoughts without an end marker are still thoughts.
         """

@@ -34,7 +34,7 @@ class StopStrings:
         return text[:certain]
 
     def finish(self) -> str:
-        """Return the text held back, at the end of the answer."""
+        """End the answer and return the text that was held back."""
         held, self._held = self._held, ""
         return held
 

@@ -1,6 +1,7 @@
 """Turns the tokens of one choice of a text completion into deltas of plain text.
 
-Each token is reported with its log-probability and its position in the text. Knows no wire format.
+Each token is reported with its log-probability and its position in the text. This module does not depend on a wire
+format.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class PlacedToken:
 class TextDelta:
     """New text and tokens of a choice.
 
-    tokens: tokens with log-probabilities; empty if the request does not ask for log-probabilities.
+    tokens: tokens with log-probabilities; empty if the client did not request log-probabilities.
     token_ids: all tokens generated since the previous delta.
     end: set only in the last delta of a choice.
     """

@@ -31,7 +31,7 @@ class BracketMatcher:
     def start(self, symbol: str) -> None:
         """Open a bracket or a string.
 
-        A closing bracket is an error here and sets `broken`.
+        symbol: the opening bracket or quote. A closing bracket is an error and sets `broken`.
         """
         if symbol in _CLOSING:
             self._closing.append(_CLOSING[symbol])
@@ -41,9 +41,9 @@ class BracketMatcher:
             self._opening = symbol
 
     def read(self, text: str, at: int) -> int:
-        """Read `text` from `at` until nothing is open, and return the position reached.
+        """Read `text` from index `at` until all brackets and strings are closed.
 
-        Reading also stops at a closing bracket that does not match, and at the end of `text`.
+        Returns the index reached. Also stops at a closing bracket that does not match, and at the end of `text`.
         """
         while at < len(text) and self.open and not self.broken:
             if self._opening:
@@ -57,7 +57,7 @@ class BracketMatcher:
     def _read_opening(self, text: str, at: int) -> int:
         """Read the character after one or two opening quotes.
 
-        The character decides between "x", "" and a triple-quoted string.
+        This character shows whether the quotes begin a string, an empty string or a triple-quoted string.
         """
         quote = self._opening[0]
         if text[at] != quote:

@@ -52,7 +52,7 @@ def call_form(render: Render, special: Sequence[str]) -> CallForm:
 
     Returns the default form, a JSON object and nothing else, if the template does not show calls as JSON objects or if
     it uses special tokens around them.
-    render: renders a chat with the template. Errors of `render` are passed on.
+    render: renders a chat with the template. If `render` raises an error, the error propagates.
     special: the text of each special token.
     """
     name, value = f"name{secrets.token_hex(8)}", f"value{secrets.token_hex(8)}"

@@ -1,7 +1,7 @@
 """Parses and renders tool calls such as `name(city="Paris", days=3)`.
 
-LFM2 models write calls in this Python style. Calls in JSON style are parsed, too. Knows neither which tools exist nor
-the markers around calls.
+LFM2 models write calls in this Python style. Calls in JSON style are parsed, too. This module depends neither on the
+tools of a request nor on the markers around calls.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class CallExpression:
 def parse_call(source: str) -> CallExpression:
     """Parse a call in Python or JSON style.
 
-    Raises ValueError if `source` is anything but one whole call.
+    Raises ValueError if `source` is not exactly one call.
     """
     reader = LiteralReader(source)
     call = _call(reader)
@@ -73,7 +73,8 @@ def parse_nested_quotes(source: str) -> list[CallExpression] | None:
 def render_call(name: str, arguments_json: str) -> str:
     """Render a call in Python style, as models are trained to write it.
 
-    Numbers keep their spelling. Arguments come last, as `**{"odd name": 1}`, if their names do not fit `name=value`.
+    Numbers keep their spelling. Arguments whose names cannot be written as `name=value` follow in an object:
+    `**{"odd name": 1}`.
     Raises ValueError if `arguments_json` is not a JSON object, contains NaN or an infinity, or is nested more than
     MAX_DEPTH levels deep.
     """
@@ -130,7 +131,8 @@ def _add(keywords: dict[str, str], more: Mapping[str, str]) -> None:
 def _json_call(call: Mapping[str, str]) -> CallExpression:
     """Return the call that a JSON object with "name" and "arguments" describes.
 
-    The arguments may be called "parameters". The object may be the "function" of another object, as in OpenAI's format.
+    The arguments may be called "parameters". As in OpenAI's format, the object may also be the value of "function" in
+    another object.
     """
     if call.get("type", '"function"') != '"function"':
         raise ValueError('the type of a call must be "function"')
@@ -144,7 +146,7 @@ def _json_call(call: Mapping[str, str]) -> CallExpression:
 
 def _require_names(call: Mapping[str, str], names: set[str]) -> None:
     if call.keys() - {"type", "id"} != names:
-        raise ValueError(f"a call has {' and '.join(sorted(names))}, not {', '.join(call)}")
+        raise ValueError(f"a call must have {' and '.join(sorted(names))}; got {', '.join(call)}")
 
 
 def _object_or_its_text(value: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 A block of calls is `<|tool_call_start|>[name(argument=value, **{...}), ...]<|tool_call_end|>`. A value is JSON text,
 True, False or None. The grammar rules out syntax errors, so the parser does not check for them. Text outside blocks is
-content. Knows neither tokens nor tools.
+content. This module depends on neither tokens nor tools.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ConstrainedPiece = str | CallOpened | ArgumentsPiece
 
 
 class _State(Enum):
-    """What the parser reads next inside a block."""
+    """The part of a block that the parser reads next."""
 
     NAME = auto()  # a function's name, up to "("
     ARGUMENT = auto()  # an argument's name up to "=", or "**{", or the ")" of the call
@@ -67,7 +67,7 @@ class ConstrainedCallParser:
         return _joined(pieces)
 
     def finish(self) -> list[ConstrainedPiece]:
-        """Return the text held back, at the end of the answer."""
+        """End the answer and return the text that was held back."""
         return _joined([*self._part(self._splitter.finish()), self._filter.flush()])
 
     def _part(self, part: str) -> list[ConstrainedPiece]:
@@ -148,7 +148,7 @@ class ConstrainedCallParser:
         return end + len(symbol), pieces
 
     def _value_start(self, plain: str, symbol: str, end: int) -> tuple[int, list[ConstrainedPiece]]:
-        """Read the first symbol of a value, or all of a number or constant."""
+        """Read the start of a value: a bracket, a quote, or a whole number or constant."""
         self._word += plain
         if not symbol:
             return end, []
@@ -164,7 +164,7 @@ class ConstrainedCallParser:
         return end + 1, [ArgumentsPiece(symbol)]
 
     def _string(self, text: str, at: int) -> tuple[int, list[ConstrainedPiece]]:
-        """Read to the next backslash in a string, or to the string's end."""
+        """Read to the next backslash in a string or to the end of the string."""
         if self._escaped:
             self._escaped = False
             return at + 1, self._value_pieces(text[at])
@@ -192,8 +192,8 @@ class ConstrainedCallParser:
 class TextOrCallsParser:
     """A parser of answers that are either text in a required form or calls.
 
-    may_call: whether the answer may be calls.
-    The answer is calls if it starts with CALL_START. Otherwise the whole answer is text, even if it looks like markers.
+    may_call: whether the answer may consist of calls.
+    An answer that starts with CALL_START consists of calls. Any other answer is text, even if it contains markers.
     """
 
     def __init__(self, may_call: bool) -> None:
@@ -217,7 +217,7 @@ class TextOrCallsParser:
         return self.feed(start)
 
     def finish(self) -> list[ConstrainedPiece]:
-        """Return the text held back, at the end of the answer."""
+        """End the answer and return the text that was held back."""
         return self._calls.finish() if self._is_calls else [self._start]
 
 

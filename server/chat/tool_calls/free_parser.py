@@ -1,6 +1,6 @@
 """Parses tool calls that no grammar enforces, from text that arrives in pieces.
 
-Text that is not a valid call of one of the tools is content. Knows neither tokens nor JSON schemas.
+Text that is not a valid call of one of the tools is content. This module depends on neither tokens nor JSON schemas.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class FreeCallParser:
         return _joined(self._without_markers(chain.from_iterable(map(self._read, self._splitter.feed(text)))))
 
     def finish(self) -> list[FreePiece]:
-        """Return the rest of the answer; a call that is incomplete is content."""
+        """End the answer and return the rest; an incomplete call is content."""
         rest = [*self._read(self._splitter.finish()), self._xml.finish(), *self._end_block(complete=False)]
         return _joined([*self._without_markers(rest), self._filter.flush()])
 
@@ -126,7 +126,7 @@ def _joined(pieces: Iterable[FreePiece]) -> list[FreePiece]:
 class _Tools:
     """The tools that may be called.
 
-    An unknown name stands for a tool if it equals exactly one tool's name apart from "-", "." and "_".
+    An unknown name is resolved to a tool if, with "-", "." and "_" treated as equal, exactly one tool has this name.
     """
 
     _UNIFIED = str.maketrans("-.", "__")
@@ -181,8 +181,8 @@ class _Block:
 
     Items are separated by commas or line breaks and may be enclosed in a list. An item is a call or other text. A call
     ends with its ")" (Python style) or "}" (JSON style). Other text ends at a comma, at the end of the list or, outside
-    lists, at the end of the line. Complete calls are returned at once until an item is not a call. The items from there
-    on are kept, and `end` returns them.
+    lists, at the end of the line. The method `feed` returns each call once the call is complete. After the first item
+    that is not a call, all items are kept, and `end` returns them.
     """
 
     _PLAIN = re.compile(r"[^()\[\]{}\"',\n]+")
@@ -204,7 +204,7 @@ class _Block:
         return self._item is not None
 
     def feed(self, text: str) -> list[FreePiece]:
-        """Process text; return the calls that it completes until an item is not a call."""
+        """Process text and return the calls that it completes, if all earlier items are calls."""
         calls: list[FreePiece] = []
         at = 0
         while at < len(text):
@@ -228,8 +228,8 @@ class _Block:
     def end(self, complete: bool) -> list[FreePiece]:
         """Return the remaining items or, if the block is invalid, its remaining text.
 
-        complete: whether the block has an end marker. A block is invalid if it has none, if its brackets do not match,
-            or if it contains no call.
+        complete: whether the block has an end marker. A block is invalid if it has no end marker, if its brackets do
+            not match, or if it contains no call.
         """
         source = "".join(self._source)
         is_closed = not (self._in_list or self._brackets.open or self._brackets.broken)
@@ -283,7 +283,7 @@ class _Block:
             self._source.append(text)
 
     def _end_item(self) -> list[FreePiece]:
-        """End the current item; return it if it and all earlier items are calls."""
+        """End the current item, and return it if all items up to here are calls."""
         if self._item is None:
             return []
         source = "".join(self._source[self._item :]).strip()

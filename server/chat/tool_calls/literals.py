@@ -1,6 +1,6 @@
 """Converts JSON and Python literals to JSON text without evaluating them.
 
-Numbers keep their spelling. Knows neither calls nor markers.
+Numbers keep their spelling. This module depends on neither calls nor markers.
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ class MarkerSplitter:
         self._held = ""
 
     def feed(self, text: str) -> list[str]:
-        """Return texts and markers in turn, starting and ending with a text.
+        """Return a list of alternating texts and markers.
 
-        Holds back the end of `text` if it may be the start of a marker.
+        The list starts and ends with a text. Holds back the end of `text` if it may be the start of a marker.
         """
         *certain, last = _MARKER.split(self._held + text)
         # A marker contains only one "<", at its start.
@@ -33,7 +33,7 @@ class MarkerSplitter:
         return [*certain, last[:start]]
 
     def finish(self) -> str:
-        """Return the text held back, at the end of the answer."""
+        """End the answer and return the text that was held back."""
         held, self._held = self._held, ""
         return held
 
@@ -71,7 +71,9 @@ class MarkerFilter:
         return "".join(certain)
 
     def flush(self) -> str:
-        """Return the content held back, before a call or at the end of the answer.
+        """Return the content that is held back.
+
+        Must be called before each call and at the end of the answer.
 
         If later content completes a marker whose prefix was returned here, only the rest of the marker is removed.
         """

@@ -28,9 +28,10 @@ _NEEDS_NO_PARTNER = {quote: re.compile(rf"\\.|(?<=\w){quote}(?=\w)", re.DOTALL) 
 
 
 class QuoteChoices:
-    """A choice of the quotes that end strings, which is different in each reading.
+    """The quotes that end the strings of a text in the current reading.
 
-    Readings come in depth-first order, with the nearest quotes first.
+    The method `next` changes to the next reading. It visits readings in depth-first order, nearest quotes first.
+
     plausible: whether the current reading is plausible.
     """
 
@@ -61,7 +62,7 @@ class QuoteChoices:
         return end
 
     def next(self) -> bool:
-        """Go on to the next reading; return False if there is no other reading."""
+        """Change to the next reading; return False if there are no more readings."""
         del self._skipped[len(self._has_more) :]
         while self._skipped and not self._has_more[len(self._skipped) - 1]:
             self._skipped.pop()
@@ -72,19 +73,21 @@ class QuoteChoices:
 
 
 def _encloses_words(parts: list[str]) -> bool:
-    """Return whether the quotes between `parts` enclose every second part.
+    """Return whether the inner quotes of a string enclose words.
 
-    parts: the pieces of a string that is split at its inner quotes.
+    parts: the parts of the string between its inner quotes.
     """
     before = all(not part or part[-1] in " \n\t([{=" for part in parts[:-1:2])
     return len(parts) % 2 == 1 and before and all(part and part == part.strip() for part in parts[1::2])
 
 
 def only_reading(read: Callable[[QuoteChoices], T]) -> T | None:
-    """Return the only result of `read`, or else the only plausible result.
+    """Return the result of `read` for the only possible reading of a text, or None.
 
-    read: parses the text with the given choice of quotes, and raises ValueError if that fails.
-    Returns None if there is no such result, or if there are more than MAX_READINGS readings.
+    read: parses the text with the given choice of quotes, and raises ValueError if the text cannot be parsed.
+
+    If several readings can be parsed, returns the result of the only plausible one. Returns None if several are
+    plausible, or if there are more than MAX_READINGS readings.
     """
     choices = QuoteChoices()
     results: list[T] = []

@@ -1,6 +1,6 @@
 """Parses the answers of models without call markers.
 
-An answer is calls only if all of it consists of calls in JSON.
+Such an answer either consists only of calls in JSON, or is text.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class WholeAnswerParser:
         return self._text.feed("".join(self._held))
 
     def finish(self) -> list[FreePiece]:
-        """Return the calls or the text held back, at the end of the answer."""
+        """End the answer and return the calls or the text that was held back."""
         if self._is_text:
             return self._text.finish()
         answer = "".join(self._held)

@@ -42,7 +42,7 @@ class XmlSplitter:
         return pieces
 
     def finish(self) -> str:
-        """Return the text held back, at the end of the answer.
+        """End the answer and return the text that was held back.
 
         An element without a closing tag is text.
         """

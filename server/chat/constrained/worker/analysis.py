@@ -30,7 +30,7 @@ SLOW_MASK = "finding the tokens that may come next takes too long"
 NO_TOKEN = "NoExtensionBias"
 """A part of llguidance's error messages. It indicates that no token may come next."""
 
-# Parts of llguidance's error messages that refer to lines of the grammar.
+# Patterns of the parts of llguidance's error messages that quote the grammar or state a position in it.
 _SOURCE_LINE = re.compile(r"\d+ \||\^")
 _POSITION = re.compile(r"^(?:(?:at )?\d+\(\d+\):? *)+|\(at .*")
 

@@ -68,7 +68,7 @@ class Workers:
             return self._control
 
     async def analyse(self, source: GrammarSource) -> messages.Accepted:
-        """Analyse `source` in a new worker and return the grammar if accepted.
+        """Analyse `source` in a new worker and return the accepted grammar.
 
         Cancelling this coroutine ends the worker. Raises InvalidRequestError if the grammar is invalid or exceeds a
         limit, and ModelNotReadyError if no worker can be started.

@@ -121,7 +121,7 @@ def _answer(connection: socket.socket, source: GrammarSource, tokenizer: LLToken
 def _limit_resources() -> None:
     """Limit this process's CPU time and memory.
 
-    Lower limits that the operator has set stay in force.
+    Limits that the operator has set remain in force if they are lower.
     """
     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
     _limit(resource.RLIMIT_CPU, 2 * math.ceil(CPU_SECONDS))

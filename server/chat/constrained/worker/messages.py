@@ -11,11 +11,12 @@ from server.errors import InvalidRequestError
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The answer about a grammar that stays within its limits.
+    """A worker's answer about a valid grammar within the limits.
 
     size: the memory of the compiled grammar in bytes.
 
-    The other fields are properties of Grammar with the same names. `unenforced` contains only the messages.
+    The other fields are copies of the attributes of Grammar with the same names. The field `unenforced` contains the
+    messages as a tuple.
     """
 
     param: str
@@ -42,7 +43,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The answer about a grammar that is invalid or exceeds a limit.
+    """A worker's answer about a grammar that is invalid or exceeds a limit.
 
     The fields are those of an InvalidRequestError.
     """
@@ -64,7 +65,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The answer after an unexpected error of the analysis.
+    """A worker's answer after an unexpected error during the analysis.
 
     trace: the end of the traceback, for the log.
     """
