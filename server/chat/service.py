@@ -177,8 +177,7 @@ class ChatService:
         for prompt in request.prompts:
             if not isinstance(prompt, str):
                 self._check_token_ids(prompt, "prompt")
-        count, most = len(request.prompts) * request.n, self.engine.max_sequences_per_request
-        if count > most:
+        if (count := len(request.prompts) * request.n) > (most := self.engine.max_sequences_per_request):
             raise InvalidRequestError(
                 f"{len(request.prompts)} prompts with n = {request.n} make {count} choices, but a request may have at "
                 f"most {most}. Divide the prompts among several requests.",
