@@ -16,7 +16,7 @@ def score(logits: Logits, tokens: npt.NDArray[np.int64], alternatives: int) -> l
 
     `logits`: float32 [N, vocab]; row i predicts `tokens[i]`.
     `tokens`: int64 [N].
-    `alternatives`: number of the likeliest tokens to return, with their log-probabilities, for each position.
+    `alternatives`: number of likeliest tokens to return for each position, in addition to the token itself.
 
     Raises StepFailedError if the logits of a row are not finite.
     """
