@@ -216,7 +216,7 @@ class Engine:
                 raise ModelNotReadyError("The server is stopping.", code="draining", retry_after=5)
             load, tokens, config = self._queue_load(places.tenant), sum(len(r.prompt) for r in requests), self.config
             if not has_tokens(load, len(requests), tokens, config.max_waiting, config.max_waiting_tokens):
-                raise QueueFullError(f"prompts of {config.max_waiting_tokens:,} tokens", self.retry_after())
+                raise QueueFullError(f"{config.max_waiting_tokens:,} prompt tokens", self.retry_after())
             if not self.state.running:
                 self._rate.restart()
             for stream in streams:

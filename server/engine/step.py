@@ -186,8 +186,8 @@ def _start_prompt(state: EngineState, sequence: Sequence, now: float) -> Match:
     sequence.computed = sequence.saved = match.length
     sequence.prefill_total = sequence.remaining
     if match.branch > match.length:
-        sequence.branch_points.add(match.branch)  # a cached prompt diverges from this prompt here, so later prompts may
-        too
+        # A cached prompt diverges from this prompt here, so later prompts may diverge here, too.
+        sequence.branch_points.add(match.branch)
     if not sequence.started_at:
         sequence.started_at, sequence.cached = now, match.length
     return match

@@ -117,8 +117,8 @@ class Worker:
         """
         with self._shared.wake:
             step = self._start_step()
-            self._wake_others()  # the end of the last step or the start of this one may allow other sessions to start a
-            step
+            # The end of the last step and the start of this one may allow other sessions to start a step.
+            self._wake_others()
             while step is None and not self._shared.closing.is_set():
                 self._shared.wake.wait()
                 step = self._start_step()

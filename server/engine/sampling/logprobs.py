@@ -21,7 +21,7 @@ def score(logits: Logits, tokens: npt.NDArray[np.int64], alternatives: int) -> l
     Raises StepFailedError if the logits of a row are not finite.
     """
     if not np.isfinite(logits.max(axis=1)).all():
-        raise StepFailedError("The model gave no finite logits for this request.")
+        raise StepFailedError("The model computed NaN or infinite logits for this request.")
     return [
         token_logprobs(row, log_sum_exp(row), int(token), likeliest(row, alternatives))
         for row, token in zip(logits, tokens, strict=True)

@@ -68,8 +68,8 @@ def _row_error(sequence: Sequence, error: BaseException) -> LfmServeError:
 
 def _no_token_allowed() -> InvalidRequestError:
     return InvalidRequestError(
-        "No token can come next: the grammar, min_tokens with stop_token_ids, and the tokens that the model does not "
-        "use leave none.",
+        "No token can come next. The grammar, min_tokens with stop_token_ids, and the token ids that the model does "
+        "not use exclude all tokens.",
         code="no_token_allowed",
     )
 
