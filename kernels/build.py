@@ -1,8 +1,8 @@
-"""Compiles the kernels with the system's C compiler into one shared library that depends on libc alone.
+"""Compiles the kernels into one shared library that depends on libc only.
 
     python kernels/build.py [OUTPUT]
 
-CC and CFLAGS in the environment choose the compiler and add flags, as everywhere.
+The environment variable CC chooses the C compiler, and CFLAGS adds flags.
 """
 
 from __future__ import annotations
@@ -38,23 +38,28 @@ X86 = {
     "avx512vnni.c": (*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni"),
 }
 INSTRUCTION_SETS = {"x86_64": X86, "amd64": X86}
-"""By machine: the instruction sets' files and flags. One whose flags the compiler does not know is left out."""
+"""The files of the instruction sets and their compiler flags, by machine.
+
+A file is left out of the library if the compiler does not know its flags.
+"""
 
 
 class CompileError(Exception):
-    """There is no compiler, or it failed; the message says which."""
+    """An error: there is no C compiler, or the compiler failed."""
 
 
 def build(
     output: Path = OUTPUT, flags: Sequence[str] = (), machine: str | None = None, simde: Path | None = None
 ) -> Path:
-    """Compile into `output`, which is replaced as a whole, and return it. Raises CompileError.
+    """Compile the library into `output`, and return `output`.
 
-    simde: SIMDe's folder of headers, for a library that emulates on AVX2 what the CPU lacks; for tests.
+    `simde`: folder of SIMDe's headers. With these, AVX2 emulates the instructions that the CPU lacks; for tests.
+
+    Replaces an existing library in one step. Raises CompileError if the library cannot be compiled.
     """
     compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
     if shutil.which(compiler[0]) is None:
-        raise CompileError(f"there is no C compiler ({compiler[0]})")
+        raise CompileError(f"there is no C compiler named {compiler[0]}")
     every = [*FLAGS, *shlex.split(os.environ.get("CFLAGS", "")), *flags]
     special = INSTRUCTION_SETS.get((machine or platform.machine()).lower(), {})
     if simde is not None:
@@ -72,19 +77,19 @@ def build(
         output.parent.mkdir(parents=True, exist_ok=True)
         partial = output.with_suffix(".partial")
         shutil.copyfile(library, partial)
-        partial.replace(output)  # a running server keeps the library that it has mapped
+        partial.replace(output)  # atomic: a running server keeps the old library, which it has mapped
         output.with_suffix(".sha256").write_text(hashlib.sha256(output.read_bytes()).hexdigest())
     return output
 
 
 def remove(output: Path = OUTPUT) -> None:
-    """Remove what an earlier `build` made: it may not fit the sources any more."""
+    """Remove the library of an earlier `build`, since it may not match the sources any more."""
     for path in (output, output.with_suffix(".sha256")):
         path.unlink(missing_ok=True)
 
 
 def _accepts(command: Sequence[str]) -> bool:
-    """Whether the compiler knows the flags of `command`."""
+    """Return whether the compiler knows the flags in `command`."""
     check = [*command, "-x", "c", "-E", os.devnull]
     return subprocess.run(check, capture_output=True, check=False).returncode == 0
 

@@ -1,4 +1,4 @@
-/* What Python calls through ctypes: the version, the instruction sets, and the kernels on one thread. */
+/* Functions that Python calls through ctypes: the version, the instruction sets, and the kernels on one thread. */
 #include "lfm_kernels.h"
 #include <stdlib.h>
 
@@ -15,7 +15,7 @@ static void in_turn(void *context, void (*part)(void *, size_t), size_t parts, v
 
 static void *scratch_of(size_t size) { return aligned_alloc(64, (size + 64) / 64 * 64); }
 
-/* Return 0, or 1 if there is no memory. */
+/* Returns 0, or 1 if memory runs out. */
 LFM_API int lfm_run_matmul(int isa, const uint8_t *data, int64_t columns, int64_t depth, int bits, int has_zero_points,
                            const float *x, int64_t rows, const float *bias, float *y) {
   const Matrix w = {data, columns, depth, bits / 4, has_zero_points};

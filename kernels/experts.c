@@ -4,7 +4,7 @@
 
 enum { UNIT = 64, QUANTIZED_ALONE = 16, ALIGNED = 64 };
 
-/* A row's place at one of its experts; `weight` is the row's gate for it. */
+/* One row at one of its experts; `weight` is the routing weight of the expert for this row. */
 typedef struct {
   int32_t row;
   float weight;
@@ -29,7 +29,7 @@ static size_t aligned(size_t size) { return (size + ALIGNED - 1) / ALIGNED * ALI
 
 static int64_t blocks_of(const Matrix *w) { return superblocks(w) * BLOCKS; }
 
-/* Lays the job's arrays out in `scratch` and returns how many bytes they take; with NULL only that. */
+/* Lays out the job's arrays in `scratch`, and returns their size in bytes. With NULL, only returns the size. */
 static size_t lay_out(Job *j, char *scratch) {
   const size_t rows = (size_t)j->rows, places = rows * (size_t)j->e->chosen, experts = (size_t)j->e->experts;
   size_t at = 0;
@@ -64,13 +64,13 @@ static void choose(const float *logits, int experts, int chosen, int32_t *choice
   for (int c = 0; c < chosen; c++) choice[c] = -1;
   for (int i = 0; i < experts; i++) {
     broken |= logits[i] != logits[i];
-    int c = chosen; /* insertion into choices that fall in logits: equal ones keep the order of experts */
+    int c = chosen; /* insert into the choices, largest logit first; equal logits keep the order of experts */
     while (c > 0 && (choice[c - 1] < 0 || logits[i] > logits[choice[c - 1]])) c--;
     if (c == chosen) continue;
     memmove(choice + c + 1, choice + c, (size_t)(chosen - c - 1) * sizeof *choice);
     choice[c] = i;
   }
-  for (int c = 1; c < chosen; c++) /* by expert, so that the sum over experts has one order */
+  for (int c = 1; c < chosen; c++) /* sort by expert, so that the sum over experts has a fixed order */
     for (int d = c; d > 0 && choice[d] < choice[d - 1]; d--) {
       int32_t swapped = choice[d];
       choice[d] = choice[d - 1], choice[d - 1] = swapped;
@@ -81,7 +81,7 @@ static void choose(const float *logits, int experts, int chosen, int32_t *choice
   for (int c = 0; c < chosen; c++) weight[c] = broken ? __builtin_nanf("") : weight[c] / sum;
 }
 
-/* Groups the rows by expert; returns how many experts have any. */
+/* Groups the rows by expert, and returns how many experts have rows. */
 static int group_rows(Job *j, const float *logits) {
   const int experts = j->e->experts, chosen = j->e->chosen;
   memset(j->start, 0, (size_t)(experts + 1) * sizeof *j->start);
@@ -94,7 +94,7 @@ static int group_rows(Job *j, const float *logits) {
     if (j->start[i + 1]) j->active[active++] = i;
     j->start[i + 1] += j->start[i];
   }
-  for (int64_t r = 0; r < j->rows; r++) /* start[i] moves to its end, and back below */
+  for (int64_t r = 0; r < j->rows; r++) /* start[i] moves to the end of its group here, and back to the start below */
     for (int c = 0; c < chosen; c++)
       j->places[j->start[j->choice[r * chosen + c]]++] = (Place){(int32_t)r, j->weight[r * chosen + c]};
   memmove(j->start + 1, j->start, (size_t)experts * sizeof *j->start);

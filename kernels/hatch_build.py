@@ -1,4 +1,7 @@
-"""Hatchling's hook: compiles the kernels into the package, which installs without them if there is no compiler."""
+"""Compiles the kernels when Hatchling builds the package.
+
+Without a C compiler, the package is built without the kernels.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class KernelsBuildHook(BuildHookInterface):  # type: ignore[type-arg]
-    """The wheel is for one platform, but for every Python 3: the library links to none."""
+    """A build hook that adds the library to the wheel and sets the wheel's tag.
+
+    The wheel is for one platform, but for every Python 3, since the library does not link to Python.
+    """
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if self.target_name != "wheel":

@@ -1,4 +1,4 @@
-/* Which instruction sets this build has and this CPU runs. */
+/* The instruction sets of this build, and a check whether this CPU supports them. */
 #include "lfm_kernels.h"
 
 const Isa *const lfm_isas[] = {
@@ -22,7 +22,7 @@ static int has_avx_vnni(void) {
   return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
 }
 
-/* These checks include the operating system's: without its support for the registers no feature counts. */
+/* These checks also fail if the operating system does not support the registers. */
 static int runs_x86(const Isa *isa) {
   __builtin_cpu_init();
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) return 0;

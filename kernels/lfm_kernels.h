@@ -12,13 +12,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LFM_VERSION 1 /* of the operators and the packing; server/runtime/native.py has the same */
+#define LFM_VERSION 1 /* version of operators and packing; must equal VERSION in server/runtime/native/library.py */
 #define LFM_API __attribute__((visibility("default")))
 
 enum { BLOCK = 32, BLOCKS = 4, SUPERBLOCK = BLOCK * BLOCKS, GROUP = 8, PANEL = 2 * GROUP, MAX_ROWS = 128 };
 enum { PLANE_BYTES = 128, SCALE_BYTES = 2 * GROUP, ZERO_BYTES = GROUP };
 
-/* A block of 32 activations: q * scale, and what zero points take away: -sum(q), times the zero point all columns share. */
+/* A block of 32 activations: q * scale, and the correction for zero points: -sum(q), times the zero point of all
+   columns if they share one. */
 typedef struct {
   int8_t q[BLOCK];
   float scale;
@@ -29,7 +30,7 @@ typedef struct {
   const uint8_t *data;
   int64_t columns, depth;
   int planes;          /* 1 for 4 bits, 2 for 8 bits */
-  int has_zero_points; /* else every zero point is 8 or 128 */
+  int has_zero_points; /* if 0, every zero point is 8 or 128 */
 } Matrix;
 
 static inline int64_t superblocks(const Matrix *w) { return (w->depth + SUPERBLOCK - 1) / SUPERBLOCK; }
@@ -53,7 +54,7 @@ typedef struct {
   void (*dots)(const float *x, const float *w, int64_t k, int count, float *out);
 } Isa;
 
-/* All of them that this build has, best first, ending in NULL; and whether this CPU runs one. */
+/* All instruction sets of this build, best first, ending in NULL; and whether this CPU supports one of them. */
 extern const Isa *const lfm_isas[];
 int lfm_runs(const Isa *isa);
 const Isa *lfm_best_isa(void);

@@ -2,7 +2,7 @@
 #include "lfm_kernels.h"
 #include <string.h>
 
-enum { UNIT = 64, QUANTIZED_ALONE = 16 /* rows: fewer are quantized faster than threads wake up */ };
+enum { UNIT = 64, QUANTIZED_ALONE = 16 /* rows: fewer rows are quantized in less time than threads need to wake up */ };
 
 typedef struct {
   const Isa *isa;

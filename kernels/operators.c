@@ -182,7 +182,7 @@ static OrtStatus *compute_router(void *opaque, void *context) {
   return threads.status;
 }
 
-/* An attribute's value within limits, `missing` if the node has none of that name. */
+/* Reads an attribute's value and checks its limits. The value is `missing` if the node has no such attribute. */
 static OrtStatus *read_attribute(OrtApi api, const void *info, const char *name, int64_t missing, int64_t least,
                                  int64_t most, int64_t *value) {
   OrtStatus *status = ORT(api, KernelInfoGetAttribute_int64)(info, name, value);
@@ -245,20 +245,20 @@ static OrtStatus *create_kernel(const OrtCustomOp *op, OrtApi api, const void *i
   return status;
 }
 
-/* An operator and the interface that its shape function, which gets none, needs. */
+/* An operator, and the interface for its shape function: onnxruntime does not pass the interface to that function. */
 typedef struct {
   OrtCustomOp op;
   OrtApi api;
 } Operator;
 
-/* Sizes that onnxruntime does not know need a name each, else they would count as -1. */
+/* Each size that onnxruntime does not know needs a name; without a name, it would count as -1. */
 static const char *unknown_size(char *name, size_t size) {
   static unsigned counter;
   snprintf(name, size, "lfm.unknown.%u", __atomic_fetch_add(&counter, 1, __ATOMIC_RELAXED));
   return name;
 }
 
-/* The output has the first input's shape, but for the last dimension if `last` is positive. */
+/* Gives the output the first input's shape. If `last` is positive, it replaces the last dimension. */
 static OrtStatus *set_shape(OrtApi api, void *context, void *output, int64_t last) {
   int64_t dims[MAX_DIMS];
   const char *names[MAX_DIMS];

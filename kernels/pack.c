@@ -17,7 +17,7 @@ static int value_at(const uint8_t *values, int64_t index, int bits) {
   return bits == 8 ? values[index] : values[index / 2] >> (index % 2 * 4) & 15;
 }
 
-/* 32 weights from k on; those beyond the matrix are its zero point, so that they count for nothing. */
+/* Reads 32 weights from k on. Weights beyond the matrix get the zero point, so they count as 0. */
 static void read_weights(const Source *s, int64_t row, int64_t k, int zero, uint8_t *out) {
   const uint8_t *from = s->weights + row * (source_blocks(s) * s->block * s->bits / 8) + k * s->bits / 8;
   if (s->bits == 8)
@@ -56,7 +56,7 @@ static int64_t row_of(int64_t column, int64_t rows, int gated) {
   return gated == 1 ? 2 * i + up : up * (rows / 2) + i;
 }
 
-/* Packs a matrix of `rows` into one of `columns`, at least as many; `out` has lfm_packed_bytes bytes. */
+/* Packs a matrix of `rows` rows into `columns` columns, columns >= rows. `out` has lfm_packed_bytes bytes. */
 LFM_API void lfm_pack(const uint8_t *weights, const uint16_t *scales, const uint8_t *zero_points, int64_t rows,
                       int64_t depth, int64_t block, int bits, int has_zero_points, int gated, int64_t columns,
                       uint8_t *out) {

@@ -1,4 +1,4 @@
-/* Micro-kernels in plain C: the reference for the others, and what a CPU without one of them runs. */
+/* Micro-kernels in plain C: the reference for the other ones, and the fallback for CPUs that support no other. */
 #include "lfm_kernels.h"
 #include <string.h>
 
@@ -28,7 +28,7 @@ static void quantize_block(const float *x, int64_t count, int factor, Activation
   for (int64_t i = 0; i < count; i++) {
     uint32_t bits;
     memcpy(&bits, x + i, sizeof bits);
-    bits &= 0x7fffffff; /* as integers, magnitudes compare as they do as floats, and NaN above all of them */
+    bits &= 0x7fffffff; /* magnitudes have the same order as integers and as floats, and NaN is the largest */
     if (bits > most) most = bits;
   }
   memset(out, 0, sizeof *out);
@@ -78,7 +78,7 @@ static float one_product(const Matrix *w, const uint8_t *group, int column, cons
       total += w->has_zero_points ? scales[BLOCKS * SCALE_BYTES + b * ZERO_BYTES + column] * x->bias : x->bias;
       uint16_t half;
       memcpy(&half, scales + b * SCALE_BYTES + 2 * column, sizeof half);
-      /* In double the product is exact and the sum rounds nearly as a fused multiply-add does. */
+      /* In double, the product is exact, and the sum is rounded nearly as by a fused multiply-add. */
       sum = (float)((double)sum + (double)total * (double)(lfm_half_to_float(half) * x->scale));
     }
   return sum;
@@ -92,7 +92,7 @@ static void multiply(const Matrix *w, int64_t group, int rows, const Activations
   }
 }
 
-/* To a relative 2e-7, by Cephes' polynomial. */
+/* e^x by Cephes' polynomial, with a relative error of 2e-7. */
 float lfm_exp(float x) {
   static const float coefficients[] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 0.5f};
   if (x != x) return x;
@@ -110,7 +110,8 @@ float lfm_exp(float x) {
   return p * power;
 }
 
-/* Of a positive normal number, to 2e-7 of it or of 1: the logarithm of its exponent and, as a series, of its fraction. */
+/* The logarithm of a positive normal number x: that of its exponent plus, as a series, that of its fraction. The
+   error is 2e-7, relative to the result or to 1. */
 float lfm_log(float x) {
   uint32_t bits;
   memcpy(&bits, &x, sizeof bits);

@@ -1,8 +1,8 @@
-/* An expert block's router: scores in float32, every row's sums in one order whatever rows come with it. */
+/* An expert block's router: float32 scores. The order of a row's sums does not depend on the other rows. */
 #include "lfm_kernels.h"
 #include <string.h>
 
-enum { ROWS_ALONE = 4 /* fewer rows are computed faster than threads wake up */ };
+enum { ROWS_ALONE = 4 /* fewer rows are computed in less time than threads need to wake up */ };
 
 typedef struct {
   const Isa *isa;

@@ -13,7 +13,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 8")
-/* Keeps sums in the order and the register written here: compilers else turn them into trees that spill. */
+/* Keeps sums in the order and register written here. Otherwise, compilers reorder the sums and run out of registers. */
 #define PIN(v) __asm__("" : "+x"(v))
 enum { STREAMED_ROWS = 3, CHUNK = 16 /* blocks of an unpacked panel: K 512 */, AHEAD = 2048 };
 
@@ -53,14 +53,14 @@ INLINE void quantize_block(const float *x, int factor, Activations *out) {
   __m256i most = _mm256_setzero_si256();
   UNROLL for (int i = 0; i < 4; i++) {
     v[i] = _mm256_loadu_ps(x + 8 * i);
-    /* As integers, magnitudes compare as they do as floats, and NaN above all of them. */
+    /* Magnitudes have the same order as integers and as floats, and NaN is the largest. */
     most = _mm256_max_epi32(most, _mm256_and_si256(_mm256_castps_si256(v[i]), magnitude));
   }
   __m128i m = _mm_max_epi32(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
   m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
   m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
   float limit = _mm_cvtss_f32(_mm_castsi128_ps(m));
-  /* Below, 127 / limit would be infinite; such a block is zero. */
+  /* For a smaller limit, 127 / limit would be infinite, so the block is set to zero. */
   __m256 inverse = _mm256_set1_ps(limit > 4e-37f ? 127.0f / limit : 0.0f);
   __m256i q[4];
   UNROLL for (int i = 0; i < 4; i++) q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
@@ -73,7 +73,7 @@ INLINE void quantize_block(const float *x, int factor, Activations *out) {
   s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
   s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1));
   out->bias = factor * _mm_cvtsi128_si32(s);
-  /* Infinity and NaN make the block's scale NaN, and with it every product. */
+  /* Infinity and NaN make the block's scale NaN, and thus every product. */
   out->scale = limit < __builtin_inff() ? limit > 4e-37f ? limit / 127.0f : 0.0f : __builtin_nanf("");
 }
 
@@ -260,7 +260,7 @@ static void multiply(const Matrix *w, int64_t group, int rows, const Activations
   }
 }
 
-/* e^x to a relative 2e-7, by Cephes' polynomial. */
+/* e^x by Cephes' polynomial, with a relative error of 2e-7. */
 INLINE __m256 exp8(__m256 x) {
   static const float coefficients[] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 0.5f};
   x = _mm256_min_ps(_mm256_max_ps(x, _mm256_set1_ps(-87.3f)), _mm256_set1_ps(88.3f));

@@ -1,7 +1,7 @@
 """Measures throughput and TTFT with 1, 4 and 16 clients at once.
 
-Each client sends its own prompt and reads the answer. The endpoints are measured in turn, and so is the baseline, which
-does the same work without a server. The report holds medians over all measurements.
+Each client sends its own prompt and reads the answer. The endpoints are measured in turn. The baseline, which does the
+same work without a server, takes part in these turns. The report contains medians over all measurements.
 """
 
 from __future__ import annotations
@@ -36,15 +36,18 @@ class Baseline(Protocol):
     name: str
 
     def prefill(self, slot: int, length: int) -> float:
-        """Prefill a prompt into an empty slot; return the seconds taken."""
+        """Prefill a prompt into an empty slot, and return the seconds taken."""
 
     def decode(self, batch: int, past: int, steps: int) -> float:
-        """Decode `steps` tokens after `past` in `batch` slots; return the seconds taken."""
+        """Run `steps` decode steps of `batch` slots, and return the seconds taken.
+
+        `past`: number of tokens in each slot before the first step.
+        """
 
 
 @dataclass(slots=True)
 class Figures:
-    """Tokens per second, TTFTs and ITLs of one server with one number of clients."""
+    """The throughput, TTFTs and ITLs of one server with one number of clients."""
 
     rates: list[float] = field(default_factory=list)
     ttfts: list[float] = field(default_factory=list)
@@ -64,7 +67,7 @@ class Figures:
 
 
 async def measure(endpoints: Sequence[Endpoint], rounds: int, baseline: Baseline | None = None) -> Report:
-    """Measure all endpoints and the baseline in turns.
+    """Measure all endpoints and the baseline in turn.
 
     The report's ratios compare the first endpoint with each of the others. `baseline` needs a slot of PROMPT + OUTPUT
     tokens for each client.

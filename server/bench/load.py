@@ -36,7 +36,7 @@ Sampling is not greedy, because greedy streams end up repeating one phrase.
 
 
 class RefusedError(Exception):
-    """An endpoint rejected a request or broke off its answer."""
+    """An error: an endpoint rejected a request or broke off its answer."""
 
 
 @dataclass(slots=True)
@@ -74,13 +74,16 @@ class Stream:
         return self.arrivals[-1][1] if self.arrivals else 0
 
     def tokens_by(self, when: float) -> int:
-        """Return the number of tokens received by `when`, a time after the first."""
+        """Return the number of tokens received up to the time `when`.
+
+        `when`: must not be before the arrival of the first token.
+        """
         return max(count for arrived, count in self.arrivals if arrived <= when)
 
     def intervals(self, begin: float = 0, end: float = float("inf")) -> list[float]:
         """Return the ITLs between `begin` and `end`.
 
-        Tokens of one event share its delay equally.
+        If an event has n tokens, the time since the previous event counts as n equal intervals.
         """
         gaps = []
         for (before, had), (after, has) in zip(self.arrivals, self.arrivals[1:], strict=False):
@@ -91,7 +94,7 @@ class Stream:
     def take(self, event: dict[str, Any]) -> None:
         """Record an event. Raises RefusedError if the event is an error.
 
-        The usage in each event counts tokens exactly, including tokens without text.
+        The number of tokens is taken from the event's usage, which includes tokens without text.
         """
         if "error" in event:
             raise RefusedError(str(event["error"]))
@@ -121,7 +124,7 @@ class Endpoint:
     async def connect(cls, name: str, url: str) -> Self:
         """Look up the server's model and warm the server up.
 
-        Its first answer is slower than later ones.
+        The first answer of a server is slower than later ones, so this method requests one answer.
         """
         async with httpx.AsyncClient() as client:
             models = (await client.get(f"{url}/models")).raise_for_status()
@@ -143,7 +146,7 @@ class Endpoint:
             if response.status != 200:
                 raise RefusedError(f"{response.status} {response.body.decode()[:300]}")
         if not stream.arrivals:
-            raise RefusedError("the stream has no token")
+            raise RefusedError("The stream ended without a token.")
         return stream
 
     @contextlib.asynccontextmanager
@@ -160,7 +163,7 @@ class Endpoint:
             yield
             for task in tasks:
                 if task.done():
-                    task.result()  # raises the error that ended it
+                    task.result()  # raises the error that ended the stream, if any
         finally:
             for task in tasks:
                 task.cancel()
@@ -172,7 +175,10 @@ class Endpoint:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait until `condition` is true; polls rarely, to leave the cores to the server."""
+    """Wait until `condition` is true.
+
+    Checks the condition rarely, to leave the cores to the server.
+    """
     while not condition():
         await asyncio.sleep(0.25)
 
@@ -196,12 +202,15 @@ def words(count: int, seed: object) -> str:
 
 
 def tokens_per_second(streams: Sequence[Stream]) -> float:
-    """Return the throughput of all streams, from the first request to the last token."""
+    """Return the joint throughput of all streams.
+
+    The time is measured from the first request to the last token.
+    """
     seconds = max(stream.end for stream in streams) - min(stream.sent for stream in streams)
     return sum(stream.tokens for stream in streams) / seconds
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the value that `percent` percent of `values` do not exceed."""
+    """Return the percentile of `values`: the value that `percent` percent do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]

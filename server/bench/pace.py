@@ -1,6 +1,6 @@
 """Measures how steady streams are during the prefill of a long prompt.
 
-Some streams decode; then a long prompt arrives. The report compares the ITL of the streams before the prompt and during
+A long prompt arrives while some streams decode. The report compares the ITL of the streams before the prompt and during
 its prefill, and the TTFT of the prompt alone and beside the streams. One round is enough because it has hundreds of
 intervals.
 """
@@ -64,9 +64,9 @@ class Pace:
 
 
 async def measure(endpoints: Sequence[Endpoint], sizes: Sizes) -> Report:
-    """Measure one endpoint after the other.
+    """Measure the endpoints one after the other.
 
-    The charts show the first endpoint that did not refuse.
+    The charts show the first endpoint that rejected no request.
     """
     rows: list[list[Cell]] = []
     shown: list[Pace] = []

@@ -20,7 +20,7 @@ INK = "#010203"
 STYLE = """<style>svg { color: #1f2328; font-family: system-ui, sans-serif }
 @media (prefers-color-scheme: dark) { svg { color: #e6edf3 } }</style>"""
 COLOURS = ("#2f81f7", "#d9730d", "#8250df", "#1a9e5c")
-"""Distinguishable on white and on black, also by colour-blind readers."""
+"""Colours for white and black pages that colour-blind readers can tell apart."""
 
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",  # keep text as text
@@ -42,7 +42,7 @@ def draw(report: Report, file: Path) -> None:
         for axes, chart in zip(figure.subplots(1, len(report.charts), squeeze=False)[0], report.charts, strict=True):
             _lines(axes, chart) if chart.kind == "lines" else _bars(axes, chart)
             axes.set(title=chart.title, xlabel=chart.x, ylabel=chart.y)
-            axes.set_ylim(0, axes.dataLim.ymax * 1.3)  # room for the legend
+            axes.set_ylim(0, axes.dataLim.ymax * 1.3)  # leave room for the legend
             axes.grid(axis="y", color="#808080", alpha=0.25)
             if len(chart.series) > 1:
                 axes.legend(loc="upper left", ncols=2)

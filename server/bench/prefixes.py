@@ -2,8 +2,8 @@
 
 There are four scenarios: (1) prompts that share a prefix with an earlier prompt, for several lengths of the prefix; (2)
 the second turn of a conversation; (3) several clients whose prompts share a prefix; (4) many requests with one system
-prompt. Each is compared with prompts of the same length that share nothing. The table also shows how many cached tokens
-the server reports.
+prompt. Each scenario is compared with prompts of the same length that share no prefix. The table also shows how many
+cached tokens the server reports.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COLUMNS = ("", "server", "cold TTFT s", "warm TTFT s", "warm to cold", "tokens f
 class Pair:
     """Streams with prompts of equal length.
 
-    cold: prompts that share nothing with earlier ones.
+    cold: prompts that share no prefix with earlier ones.
     warm: prompts with a cached prefix.
     """
 
@@ -60,7 +60,7 @@ async def measure(endpoints: Sequence[Endpoint], rounds: int) -> Report:
 
 
 async def second_turn(endpoint: Endpoint, seed: str) -> Pair:
-    """Continue a conversation of about 1,000 tokens; its first turn counts as cold."""
+    """Continue a conversation of about 1,000 tokens. Its first turn is the cold stream."""
     first = await endpoint.run(Stream(user(prompt(1000, f"{seed} first")), ANSWER))
     history = [*first.messages, {"role": "assistant", "content": first.text}]
     return Pair([first], [await endpoint.run(Stream([*history, *user(words(10, seed))], ANSWER))])

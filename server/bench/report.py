@@ -1,4 +1,4 @@
-"""The table and charts of a benchmark, saved as JSON to be rendered again."""
+"""Saves the table and charts of a benchmark as JSON, and renders them."""
 
 from __future__ import annotations
 

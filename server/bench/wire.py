@@ -1,6 +1,6 @@
-"""A lean HTTP client for streams.
+"""A small HTTP client for streams that needs little CPU time.
 
-It is lean because the server may run on the same machine, where CPU time used by the client is missing for the server.
+The client may run on the same machine as the server, and would otherwise slow the server down.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pydantic_core
 class EventReader(asyncio.Protocol):
     """Reads one response and yields its server-sent events as parsed JSON.
 
-    `status` is set before the first event. `body` holds the whole text of a response other than 200.
+    `status` is set before the first event. `body` contains the whole body if the status is not 200.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class EventReader(asyncio.Protocol):
 
 @asynccontextmanager
 async def post(url: str, body: dict[str, Any]) -> AsyncIterator[EventReader]:
-    """Send `body` as JSON on a new connection, which is closed at the end."""
+    """Send `body` as JSON on a new connection, and close the connection at the end."""
     parts, content = urlsplit(url), pydantic_core.to_json(body)
     address = (parts.hostname or "", parts.port or 80)
     head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"

@@ -1,1 +1,1 @@
-"""Concurrency: background threads, and pools that serve tenants in turn."""
+"""Provides background threads, and pools of threads that serve tenants in turn."""

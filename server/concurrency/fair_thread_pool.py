@@ -1,4 +1,7 @@
-"""A thread pool whose tenants take turns, so that one tenant's work delays another's by one piece at most."""
+"""Provides a thread pool whose tenants take turns.
+
+A tenant that submits much work therefore hardly delays the work of other tenants.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ T = TypeVar("T")
 
 
 class FairThreadPool:
-    """Runs work on a fixed number of threads. Belongs to one event loop."""
+    """A fixed number of threads that run the work of tenants in turn.
+
+    A pool belongs to one event loop.
+    """
 
     def __init__(self, threads: int, name: str) -> None:
         """`name`: prefix of the threads' names."""
@@ -34,5 +40,5 @@ class FairThreadPool:
         return await asyncio.shield(running)
 
     def _finish(self, tenant: str, done: asyncio.Future[T]) -> None:
-        done.exception()  # retrieved, so that asyncio does not log it if the caller has left
+        done.exception()  # retrieve the exception: asyncio would log it if the caller has left
         self._turns.release(tenant)

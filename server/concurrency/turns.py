@@ -1,4 +1,7 @@
-"""Turns between tenants for a few places, so that no tenant waits for everything that another has queued."""
+"""Limits how many tasks run at once, and lets tenants take turns.
+
+A tenant therefore does not wait until all tasks of another tenant are done.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,21 @@ from contextlib import asynccontextmanager
 
 
 class Turns:
-    """A fair concurrency limit: a fixed number of places, each held by one task at a time. Belongs to one event loop.
+    """A fair limit on the number of tasks that run at once.
 
-    Tenants that wait get places in turn. Within a tenant, work gets places in the order in which it arrived.
+    There is a fixed number of places, and each task holds one place while it runs. Tenants get places in turn. The
+    tasks of one tenant get places in the order of their arrival. An object belongs to one event loop.
     """
 
     def __init__(self, places: int, per_tenant: int) -> None:
-        """`per_tenant`: most places that one tenant holds at a time."""
+        """`per_tenant`: maximum number of places that one tenant holds at a time."""
         self._free = places
         self._per_tenant = per_tenant
         self._held: Counter[str] = Counter()
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     async def acquire(self, tenant: str) -> None:
-        """Wait for a place and take it. The caller must `release` it."""
+        """Wait for a place and take it. The caller must call `release` later."""
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(tenant, deque()).append(turn)
         self._hand_out()
@@ -43,7 +47,7 @@ class Turns:
 
     @asynccontextmanager
     async def place(self, tenant: str) -> AsyncIterator[None]:
-        """Hold a place for the length of the block, after waiting for it."""
+        """Wait for a place, and hold it until the end of the block."""
         await self.acquire(tenant)
         try:
             yield

@@ -1,1 +1,1 @@
-"""Runs continuous batching: turns token requests into steps and token streams."""
+"""Runs the model for many sequences at once (continuous batching)."""

@@ -53,12 +53,13 @@ def has_places(load: QueueLoad, count: int, max_waiting: int) -> bool:
 
 
 def has_tokens(load: QueueLoad, count: int, tokens: int, max_waiting: int, max_waiting_tokens: int | None) -> bool:
-    """Return whether `count` more sequences may be queued, given their prompts.
+    """Return whether the prompts of `count` more sequences fit into the queue.
 
-    `tokens`: number of tokens of their prompts together.
+    `tokens`: total number of tokens in these prompts.
     `max_waiting_tokens`: maximum number of prompt tokens in the queue; None for no limit.
 
-    A prompt longer than `max_waiting_tokens` is admitted if nothing else waits.
+    The limit does not apply if the queue is empty, if there is a free slot for each sequence, or if the tenant stays
+    within its fair share. A single prompt longer than the limit can therefore be queued.
     """
     if max_waiting_tokens is None or not load.waiting or count <= load.spare_slots:
         return True

@@ -13,8 +13,7 @@ class CompletionRate:
     A completion is the end of a sequence that has a slot.
 
     `interval`: average number of seconds between two completions.
-    `last`: time of the last completion or, if the engine has been idle since, of the restart (monotonic clock, in
-    seconds).
+    `last`: time of the last completion or of the last restart, whichever is later (monotonic clock, in seconds).
     """
 
     interval: float = 1.0
@@ -23,7 +22,7 @@ class CompletionRate:
     def restart(self) -> None:
         """Start measuring from now.
 
-        Called when work arrives at an idle engine, since the idle time would distort the average.
+        The engine calls this when work arrives after an idle time. The idle time would otherwise distort the average.
         """
         self.last = time.monotonic()
 

@@ -12,10 +12,10 @@ import numpy.typing as npt
 class EngineConfig:
     """The limits of an engine.
 
-    `max_seqs`: number of slots, and thus the maximum number of sequences that run at once.
+    `max_seqs`: number of slots. One sequence runs in each slot.
     `max_waiting`: maximum number of sequences in the queue.
     `max_model_len`: maximum number of tokens of a prompt and its answer together.
-    `prefill_chunk`: maximum number of tokens of a prompt in one step.
+    `prefill_chunk`: maximum number of prompt tokens in one step.
     `slot_tokens`: maximum number of tokens of all running sequences together.
     `cache_bytes`: size of the prefix cache.
     `itl_target`: maximum number of seconds that a stream should wait between two tokens.

@@ -1,4 +1,4 @@
-"""Predicts how long steps take, from the steps timed so far.
+"""Predicts the duration of steps from the measured durations of earlier steps.
 
 All functions take and return plain numbers.
 """
@@ -51,7 +51,8 @@ class LinearFit:
 class CostModel:
     """Predicted durations of steps, with one fit per step kind and thread count.
 
-    The fit is over the number of rows for decode, and over the number of tokens for prefill.
+    The duration of a decode step depends on its number of rows. The duration of a prefill step depends on its number of
+    tokens.
     """
 
     fits: dict[tuple[StepKind, int], LinearFit] = field(default_factory=dict)
@@ -61,7 +62,7 @@ class CostModel:
         self.fits.setdefault((kind, threads), LinearFit()).add(n, seconds)
 
     def seconds(self, kind: StepKind, threads: int, n: int) -> float:
-        """Return the predicted seconds of a step of `n` rows or tokens.
+        """Return the predicted duration, in seconds, of a step of `n` rows or tokens.
 
         Returns 0 if no step of this kind has been timed with this number of threads.
         """
@@ -72,7 +73,7 @@ class CostModel:
         return fixed + per_item * n
 
     def max_count(self, kind: StepKind, threads: int, seconds: float) -> int | None:
-        """Return the maximum number of rows or tokens of a step within `seconds`.
+        """Return the largest number of rows or tokens that a step completes in `seconds`.
 
         Returns None if no step of this kind has been timed with this number of threads.
         """
@@ -83,10 +84,13 @@ class CostModel:
         return int(max(0.0, seconds - fixed) / max(per_item, 1e-9))
 
     def min_forced_tokens(self, threads: int, rows: int) -> float:
-        """Return how many forced tokens make a prefill chunk cheaper than decoding.
+        """Return the number of forced tokens from which a prefill chunk is cheaper.
 
-        A prefill chunk delays the other `rows` - 1 sequences by its whole duration. If the forced tokens are decoded
-        instead, each token costs the time that one row adds to a decode step. Returns inf if a chunk is never cheaper.
+        Forced tokens are known in advance, so they can be computed in one prefill chunk instead of one by one in decode
+        steps.
+
+        A prefill chunk delays the other `rows` - 1 sequences by its whole duration. Decoding costs, for each forced
+        token, the time that one row adds to a decode step. Returns inf if a chunk is never cheaper.
         """
         prefill = self.fits.get((StepKind.PREFILL, threads))
         if prefill is None or (StepKind.DECODE, threads) not in self.fits:

@@ -91,7 +91,7 @@ class Engine:
 
     @property
     def failed(self) -> bool:
-        """Whether a worker has failed, so that the process must be restarted."""
+        """Whether a worker has failed. The process must then be restarted."""
         return self._shared.failed.is_set()
 
     @property
@@ -165,7 +165,10 @@ class Engine:
                 thread.start()
 
     async def stop(self) -> None:
-        """Stop after the running steps, and end all sequences with ModelNotReadyError."""
+        """Stop the workers after their running steps, and end all sequences.
+
+        The streams of the sequences raise ModelNotReadyError.
+        """
         with self._wake:
             self._closing.set()
             self._wake.notify_all()
@@ -188,8 +191,8 @@ class Engine:
     def reserve(self, tenant: str, count: int) -> Iterator[QueuePlaces]:
         """Reserve `count` places in the queue while their prompts are tokenized.
 
-        Places that are unused at the end of the block are released. Raises QueueFullError if the tenant may not queue
-        `count` more sequences.
+        Places that are unused at the end of the block are released. Raises QueueFullError if the queue has no room for
+        `count` more sequences of the tenant.
         """
         config = self.config
         if not has_places(self._queue_load(tenant), count, config.max_waiting):
@@ -202,7 +205,7 @@ class Engine:
             self._reserved.discard(places)
 
     def _submit(self, places: QueuePlaces, requests: Requests[GenerationRequest]) -> list[TokenStream]:
-        """Queue `requests` in reserved places, as QueuePlaces.submit describes."""
+        """Queue `requests` in reserved places. QueuePlaces.submit describes the details."""
         assert len(requests) <= places.count
         self._reserved.discard(places)
         streams = [TokenStream(request, self.cancel, self._notify) for request in requests]
@@ -213,7 +216,7 @@ class Engine:
                 raise ModelNotReadyError("The server is stopping.", code="draining", retry_after=5)
             load, tokens, config = self._queue_load(places.tenant), sum(len(r.prompt) for r in requests), self.config
             if not has_tokens(load, len(requests), tokens, config.max_waiting, config.max_waiting_tokens):
-                raise QueueFullError(f"prompts of {config.max_waiting_tokens:,} tokens", self.retry_after())
+                raise QueueFullError(f"{config.max_waiting_tokens:,} prompt tokens", self.retry_after())
             if not self.state.running:
                 self._rate.restart()
             for stream in streams:
@@ -234,20 +237,20 @@ class Engine:
             )
 
     def retry_after(self) -> float:
-        """Return the expected seconds until the current queue has been admitted."""
+        """Return the expected seconds until all queued sequences have a slot."""
         return self._rate.seconds_for(len(self.state.waiting) + 1)
 
     def cancel(self, sequence: Sequence) -> None:
         """Cancel a sequence.
 
-        A waiting sequence leaves the queue at once. A running sequence loses its slot as soon as no running step
-        includes it.
+        A waiting sequence leaves the queue at once. A running sequence loses its slot after the running step that
+        includes it, if there is one.
         """
         with self._wake:
             if sequence.slot is not None and not sequence.cancelled:
                 self._rate.record(1)
             sequence.cancelled = True
-            self.state.waiting.drop_cancelled()  # running sequences leave when a worker settles the state
+            self.state.waiting.drop_cancelled()  # a worker removes running sequences when it settles the state
             self._wake.notify_all()
 
     def _notify(self) -> None:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 HEADROOM = 16
 """The number of tokens that admission keeps free for each running sequence.
 
-Without this reserve, a sequence might be preempted right after another one was admitted.
+Without this reserve, the admission of one sequence could cause the preemption of another one right away.
 """
 
 CACHE_OUT_OF_MEMORY = "There is no memory to keep a request's state in the prefix cache."
@@ -45,7 +45,7 @@ class EngineState:
     `cache`: the prefix cache.
     `slot_tokens`: maximum number of tokens in all slots together. A sequence that runs alone may exceed it.
     `waiting`, `prefilling`, `decoding`, `suspended`: the sequences. Each sequence is in exactly one of these;
-    `decoding[i]` has slot i. Suspended sequences have no slot, since their consumer does not keep up.
+    `decoding[i]` has slot i. Suspended sequences have a consumer that does not keep up, and have no slot.
     `costs`: predicted durations of steps.
     `running_steps`: steps that sessions are executing.
     `last_kind`: kind of the step that started most recently.
@@ -77,7 +77,7 @@ class EngineState:
 
     @property
     def held_tokens(self) -> int:
-        """Number of tokens of all running sequences, whether computed or not."""
+        """Number of tokens of all running sequences, including tokens not computed yet."""
         return sum(s.length for s in (*self.prefilling, *self.decoding))
 
     @property
@@ -92,8 +92,8 @@ class EngineState:
     def settle(self) -> None:
         """Update all sequences that are not in a running step.
 
-        In this order, removes cancelled sequences, suspends and resumes sequences, moves sequences that are ready to
-        decode into the decode batch, preempts sequences, and admits sequences.
+        The order is: remove cancelled sequences, suspend and resume sequences, move sequences that are ready to decode
+        into the decode batch, preempt sequences, and admit sequences.
         """
         self._remove_cancelled()
         self._suspend()
@@ -133,8 +133,8 @@ class EngineState:
     def save(self, sequence: Sequence) -> None:
         """Copy the state of a sequence from its slot into the prefix cache.
 
-        The sequence must not be part of a running step, except for the caller's. If memory runs out, logs a warning and
-        saves nothing.
+        The only running step that may include the sequence is the caller's own step. If memory runs out, logs a warning
+        and saves nothing.
         """
         if self.cache.budget and sequence.prefill_started and sequence.computed > sequence.saved:
             assert sequence.slot is not None
@@ -194,9 +194,9 @@ class EngineState:
         last.slot = slot
 
     def _estimated_finish(self, sequence: Sequence) -> float:
-        """Return the estimated time when prefill would end if begun on arrival.
+        """Estimate when the prefill would have ended if it had started on arrival.
 
-        The time is in seconds of the monotonic clock.
+        Returns seconds of the monotonic clock.
         """
         return sequence.queued_at + self.costs.seconds(StepKind.PREFILL, self.policy.wide, sequence.remaining)
 
@@ -269,7 +269,8 @@ class EngineState:
     def _join_decode_batch(self) -> None:
         """Move sequences that are ready to decode to the end of the decode batch.
 
-        Stops if the next slot belongs to another sequence that is in a running step.
+        If another sequence has the next slot, the two sequences swap their slots. Stops if that other sequence is in a
+        running step.
         """
         if self.decode_is_running:
             return

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 USABLE = 0.8
-"""The fraction of the available memory that state may take.
+"""The fraction of the available memory for the slots and the prefix cache.
 
-The rest is for activations, requests and a reserve.
+The rest is for activations and requests, and serves as a reserve.
 """
 
 CACHE_BYTES = 4 << 30
@@ -19,7 +19,7 @@ CACHE_BYTES = 4 << 30
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The amount of state that the engine may keep.
+    """The memory limits of the slots and the prefix cache.
 
     `slot_tokens`: maximum number of tokens of all running sequences together.
     `cache_bytes`: size of the prefix cache.

@@ -1,9 +1,9 @@
 """Caches the state of earlier prompts and answers for reuse.
 
-The prefix cache is a radix tree over tokens. Each node holds the state of its tokens. KV can be cut after any token,
-but the window of a convolution cannot be derived from KV. A node therefore also holds the convolution windows after its
-last token. The end of a node is thus a checkpoint: a prompt can continue from there. Models without convolutions can
-continue from any token. The cache stores and returns snapshots; it knows neither requests nor slots.
+The prefix cache is a radix tree over tokens. Each node holds the state of its tokens. A KV cache can be cut after any
+token, but a convolution window cannot be derived from it. A node therefore also holds the convolution windows after its
+last token. A prompt can continue from the end of a node, which is called a checkpoint. If a model has no convolutions,
+a prompt can continue from any token. The cache stores and returns snapshots; it knows neither requests nor slots.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Tokens = npt.NDArray[np.int64]
 class Root:
     """The root of the tree for one cache salt.
 
-    `children`: child nodes, by their first token. Nodes with the same first token may share further tokens, but no node
-    is a prefix of another.
+    `children`: lists of child nodes, by the first token of the nodes. Nodes in the same list may share further tokens,
+    but the tokens of one node are never a prefix of the tokens of another.
     """
 
     children: dict[int, list[Node]] = field(default_factory=dict)
@@ -200,7 +200,10 @@ class PrefixCache:
         return head
 
     def _move_below(self, head: Node, node: Node) -> None:
-        """Make a node that begins with the tokens of `head` its child; its place in the order of use stays."""
+        """Make `node` a child of `head`, whose tokens are the first tokens of `node`.
+
+        The place of `node` in the order of use does not change.
+        """
         at, whole = len(head.tokens), node.snapshot
         node.tokens, node.parent = node.tokens[at:].copy(), head
         node.snapshot = whole.split(at, whole.windows)[1]
@@ -229,7 +232,10 @@ class PrefixCache:
 
 
 def _held(nodes: list[Node], partial: Node | None, branch: int) -> int:
-    """Return how many tokens of a walk have state: up to a checkpoint or, without convolutions, up to the branch."""
+    """Return how many leading tokens of the result of `_walk` have usable state.
+
+    With convolutions, the state is usable up to the last checkpoint. Without convolutions, it is usable up to `branch`.
+    """
     if partial is not None and not partial.snapshot.windows:
         return branch
     return sum(len(node.tokens) for node in nodes)

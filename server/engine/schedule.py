@@ -1,6 +1,6 @@
 """Chooses the next step of a free session.
 
-All functions are pure and take plain numbers, so tests need no model.
+All functions are pure and take plain numbers, so tests of this module need no model.
 
 The wide session uses all cores and alternates between decode batches and prefill chunks. A chunk takes at most as long
 as streams may wait between two tokens. If a prompt needs many such chunks, one narrow session prefills it while the
@@ -20,7 +20,7 @@ from server.engine.observations import StepKind
 MIN_CHUNK = 16
 """The minimum length of a chunk in tokens.
 
-Shorter chunks take hardly less time.
+A shorter chunk takes hardly less time.
 """
 
 LONG_PROMPT_CHUNKS = 8

@@ -24,7 +24,7 @@ Deliver = Callable[[Event], None]
 CHECKPOINT_INTERVAL = 64
 """The number of tokens between regular checkpoints in the prefix cache.
 
-Wherever a prompt diverges from a cached one, at most this many of the shared tokens are computed again.
+If a prompt diverges from a cached prompt, at most this many of their shared tokens are computed again.
 """
 
 MAX_BACKLOG = 256
@@ -37,9 +37,10 @@ RESUME_BACKLOG = 128
 """The backlog, in tokens, at or below which a suspended sequence resumes."""
 
 MIN_HINT_SPACING = 16
-"""The minimum number of tokens between two checkpoints at hints.
+"""The minimum number of tokens between two checkpoints that a request suggests.
 
-Hints are the `checkpoints` of a request. A checkpoint takes as much memory as the KV of several tokens.
+`GenerationRequest.checkpoints` contains these suggestions, called hints. A checkpoint takes as much memory as the KV of
+several tokens.
 """
 
 
@@ -52,7 +53,7 @@ class Sequence:
 
     `deliver`: called on the event loop with each event.
     `queued_at`: time when the request was submitted.
-    `tokens`: int64 [prompt length + max_tokens]; `tokens[:length]` are the prompt and the answer so far.
+    `tokens`: int64 [prompt length + max_tokens]; `tokens[:length]` contains the prompt and the answer so far.
     `computed`: number of leading tokens whose state is in the slot; 0 before prefill starts.
     `expected_cached`: number of tokens found in the prefix cache when the sequence got its slot; 0 after prefill has
     started.
@@ -68,10 +69,10 @@ class Sequence:
     `rng`: generator of the random numbers for sampling. The numbers depend on the request's seed only.
     `bias_ids`, `biases`: the request's logit_bias, int64 and float32 [entries].
     `consumed`: number of tokens that the stream's consumer has received; written on the event loop only.
-    `counts`: how often each token occurs in the answer.
+    `counts`: number of occurrences of each token in the answer.
     `prompt_logprobs`: log-probabilities of `tokens[1 : computed + 1]`; empty unless the request wants them.
-    `branch_points`: positions at which other prompts are likely to diverge, as numbers of tokens. Checkpoints are
-    useful there.
+    `branch_points`: positions at which other prompts are likely to diverge, so that checkpoints are useful. A position
+    is a number of leading tokens.
     """
 
     request: GenerationRequest
@@ -141,8 +142,8 @@ class Sequence:
     def remaining(self) -> int:
         """Number of known tokens that are not computed yet.
 
-        During prefill, these are the rest of the prompt. Afterwards, they are the tokens drawn in the last step. Tokens
-        that are expected from the prefix cache do not count.
+        During prefill, this is the number of prompt tokens left. Afterwards, it is the number of tokens drawn in the
+        last step. Tokens that the prefix cache is expected to supply do not count.
         """
         return self.length - max(self.computed, self.expected_cached)
 
@@ -152,9 +153,9 @@ class Sequence:
         return self.prefill_started and self.generated > 0 and self.remaining == 1
 
     def checkpoints(self, begin: int, end: int) -> list[int]:
-        """Return the positions after which the state is worth caching.
+        """Return the positions from `begin` + 1 to `end` at which to cache the state.
 
-        Positions are numbers of tokens from `begin` + 1 to `end`, in ascending order.
+        A position is a number of leading tokens. The positions are in ascending order.
         """
         first = begin // CHECKPOINT_INTERVAL + 1
         regular = range(first * CHECKPOINT_INTERVAL, end + 1, CHECKPOINT_INTERVAL)
@@ -193,7 +194,7 @@ def is_last(event: Event) -> bool:
 
 
 def _space_out(hints: tuple[int, ...]) -> list[int]:
-    """Drop each hint that lies too close before the next hint that is kept.
+    """Drop each hint that is too close to the next larger hint.
 
     Returns the kept hints in descending order.
     """

@@ -42,9 +42,9 @@ class Step:
     `sequences`: the B sequences.
     `first_slot`: slot of the first sequence. The other sequences have the slots after it, in the same order.
     `tokens`: int64 [B, S], the tokens to compute.
-    `past`: int64 [B], the number of tokens of each sequence that are already computed.
-    `reaches_end`: whether the step computes the last known token of each sequence, so that a token can be drawn after
-    it.
+    `past`: int64 [B], the number of tokens already computed for each sequence.
+    `reaches_end`: whether the step computes the last known token of each sequence. Only then can the next token be
+    drawn.
     `restore`: cached state to load into the slot before the model runs. Set only for the first step after the sequence
     got its slot, otherwise None.
     """
@@ -69,9 +69,9 @@ class Step:
 
     @property
     def scores_prompt(self) -> bool:
-        """Whether the step scores prompt tokens.
+        """Whether the step computes log-probabilities of prompt tokens.
 
-        Scoring requires logits at every position.
+        If it does, the model must return logits at every position.
         """
         first = self.sequences[0]
         return first.request.prompt_logprobs is not None and not first.generated
@@ -90,8 +90,8 @@ class StepResult:
     """The results of a step that succeeded.
 
     `draws`: for each sequence, the tokens drawn or the error that ends the sequence. Empty if the step draws no tokens.
-    `snapshots`: (sequence, n, snapshot) triples to add to the prefix cache. The snapshot starts at the end of the
-    sequence's previous snapshot and ends after n tokens.
+    `snapshots`: (sequence, n, snapshot) triples to add to the prefix cache. A snapshot covers the tokens after the
+    sequence's previous snapshot up to the first n tokens of the sequence.
     `run_seconds`: duration of the model's run.
     """
 
@@ -123,9 +123,9 @@ def start_prefill(state: EngineState, width: Width, sequence: Sequence, max_toke
 
 
 def decode_checkpoints(step: Step) -> Iterator[tuple[Sequence, int]]:
-    """Yield the sequences at a regular checkpoint after a decode step.
+    """Yield the sequences that are at a regular checkpoint after a decode step.
 
-    Yields (sequence, number of its computed tokens) pairs.
+    Yields pairs of a sequence and the number of its computed tokens.
     """
     for sequence, past in zip(step.sequences, step.past.tolist(), strict=True):
         if (past + 1) % CHECKPOINT_INTERVAL == 0:
@@ -186,7 +186,8 @@ def _start_prompt(state: EngineState, sequence: Sequence, now: float) -> Match:
     sequence.computed = sequence.saved = match.length
     sequence.prefill_total = sequence.remaining
     if match.branch > match.length:
-        sequence.branch_points.add(match.branch)  # a cached prompt diverges here, so later prompts may too
+        # A cached prompt diverges from this prompt here, so later prompts may diverge here, too.
+        sequence.branch_points.add(match.branch)
     if not sequence.started_at:
         sequence.started_at, sequence.cached = now, match.length
     return match

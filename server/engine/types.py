@@ -27,7 +27,7 @@ class SamplingParams:
     `frequency_penalty`: subtracted from a token's logit for each time it occurs in the answer; 0 is off.
     `presence_penalty`: subtracted once from the logit of each token that occurs in the answer; 0 is off.
     `logit_bias`: numbers to add to logits, by token id.
-    `seed`: seed of the draws; None picks a random one.
+    `seed`: seed of the draws; None uses a random seed.
     `top_logprobs`: number of the likeliest tokens to return, in addition to the drawn token, with their
     log-probabilities. None returns no log-probabilities.
     """

@@ -16,8 +16,8 @@ from server.engine.sequence import Sequence
 Entry = tuple[int, float, int, Sequence]
 """An entry of the queue.
 
-The elements are the priority, the estimated finish time, the order of arrival, and the sequence. A tenant's entries
-sort in the order in which its sequences leave the queue.
+The elements are the priority, the estimated finish time, the order of arrival, and the sequence. Sorting a tenant's
+entries gives the order in which its sequences leave the queue.
 """
 
 
@@ -51,7 +51,8 @@ class WaitingQueue:
     def add(self, sequence: Sequence, estimated_finish: float) -> None:
         """Queue a new sequence.
 
-        `estimated_finish`: when its prefill would end if it had started on arrival (monotonic clock, in seconds).
+        `estimated_finish`: time at which the prefill would have ended if it had started on arrival (monotonic clock, in
+        seconds).
         """
         self._push(sequence, estimated_finish, next(self._arrivals))
 

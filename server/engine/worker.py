@@ -2,8 +2,7 @@
 
 All workers share one EngineState. A worker plans, executes and commits one step at a time. It plans and commits under
 the engine's lock, which takes microseconds. It executes without the lock: it restores cached state, runs the model, and
-draws tokens. A step changes only its own sequences and their slots. Either all results of a step are committed, or
-none.
+draws tokens. A step changes only its own sequences and their slots. If a step fails, none of its results are committed.
 """
 
 from __future__ import annotations
@@ -118,7 +117,8 @@ class Worker:
         """
         with self._shared.wake:
             step = self._start_step()
-            self._wake_others()  # the previous step and this one may both have made work for them
+            # The end of the last step and the start of this one may allow other sessions to start a step.
+            self._wake_others()
             while step is None and not self._shared.closing.is_set():
                 self._shared.wake.wait()
                 step = self._start_step()
@@ -127,9 +127,9 @@ class Worker:
             return step
 
     def _start_step(self) -> Step | None:
-        """Settle the state and start the step that the scheduler plans.
+        """Settle the state, and start the step that the scheduler chooses.
 
-        Returns None if the scheduler plans no step or the engine is closing.
+        Returns None if the scheduler chooses no step or the engine is closing.
         """
         if self._shared.closing.is_set():
             return None

@@ -12,13 +12,13 @@ OTHER_EXPORTERS = (
     "onnxruntime-genai's builder (`python -m onnxruntime_genai.models.builder -i CHECKPOINT -o FOLDER -p int4 -e cpu`) "
     "or optimum"
 )
-"""Exporters for other architectures, whose exports can be served."""
+"""Exporters for architectures that `lfm-serve export` does not support."""
 
 ADAPTER_CONFIG = "adapter_config.json"
 
 
 def is_adapter(files: Iterable[str]) -> bool:
-    """Return whether these files are an adapter without the weights of a whole model."""
+    """Return whether `files` contain an adapter but no weights of a whole model."""
     names = [Path(file).name for file in files]
     whole = any(name.startswith(("model", "pytorch_model")) and _holds_weights(name) for name in names)
     return ADAPTER_CONFIG in names and not whole
@@ -34,13 +34,13 @@ def merge_first(folder: Path) -> str:
     base = _read(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
     model = f" for {base}" if isinstance(base, str) and base else ""
     return (
-        f"{folder} is an adapter{model}, not a whole model: merge the adapter into its model first (peft's "
-        "merge_and_unload, then save_pretrained) and export that."
+        f"{folder} is an adapter{model}, not a whole model. First merge the adapter into its model (with peft's "
+        "merge_and_unload, then save_pretrained), then export the merged model."
     )
 
 
 def export_first(folder: Path) -> str:
-    """Return a message that says how to make a checkpoint or an adapter servable."""
+    """Return a message that says how to export a checkpoint or an adapter."""
     if is_adapter(path.name for path in folder.glob("*")):
         return merge_first(folder)
     model_type = _read(folder / "config.json").get("model_type")

@@ -1,8 +1,8 @@
 """Derives the roles of a decoder graph's inputs and outputs.
 
-Names and shapes distinguish tokens from state, so no model names or lists of layers are needed. A `past*` input belongs
-to the `present*` output of the same layer. State with four axes is a KV cache, and state with three axes is a
-convolution window.
+Names and shapes of the inputs distinguish tokens from state, so no model names or lists of layers are needed. A `past*`
+input belongs to the `present*` output of the same layer. State with four axes is a KV cache, and state with three axes
+is a convolution window.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from server.errors import UnsupportedModelError
 
-NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {  # by the name that onnxruntime uses
+NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {  # by onnxruntime's name of the dtype
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
     "tensor(int64)": np.dtype(np.int64),
@@ -25,7 +25,10 @@ NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {  # by the name that onnxruntim
 }
 TRACE_PREFIX = "trace."
 PADDING = 1.5
-"""The most positions, including padding, per token in one run on joined caches."""
+"""The limit on padding in one run on joined caches.
+
+The number of positions, including padding, is at most this multiple of the number of tokens.
+"""
 TOKEN_INPUTS = ("input_ids", "attention_mask", "position_ids", "num_logits_to_keep")
 
 
@@ -55,9 +58,9 @@ class StateTensor:
     past, present: names of the input and the output.
     shape: the shape for one sequence without the KV cache's length axis: (kv_heads, head_dim) for KV, (hidden, L) for a
         convolution. The length axis of a KV cache lies between kv_heads and head_dim.
-    trace: name of the output [batch, L + S, hidden] that contains a convolution's past window followed by its S new
-        values; None if the graph has no such output. Rows p + 1 to p + L, transposed to [hidden, L], are the window
-        after token p of the run, counted from 0. The output costs nothing unless it is bound.
+    trace: name of the output [batch, L + S, hidden] that contains a convolution's past window followed by the S new
+        values of the run; None if the graph has no such output. Rows p + 1 to p + L, transposed to [hidden, L], are the
+        window after token p of the run, counted from 0. An output that is not bound takes no time.
     """
 
     past: str
@@ -79,9 +82,10 @@ class Contract:
 
     states: the state tensors, in the order of the graph's inputs.
     token_dtypes: the dtype of each input that is not state, by name. The names are a subset of TOKEN_INPUTS.
-    vocab_size: size of the last axis of the logits.
+    vocab_size: number of tokens in the vocabulary, the last axis of the logits.
     logits_dtype: float32 or float16.
-    joins: whether the graph returns past and new KV values joined. Otherwise it updates the KV caches in place.
+    joins: whether the graph returns the past and new KV values joined in one output. Otherwise, the graph updates the
+        KV caches in place.
     """
 
     states: tuple[StateTensor, ...]
@@ -94,7 +98,7 @@ class Contract:
     def bytes_per_token(self) -> int:
         """The bytes that each token of a running sequence needs.
 
-        Includes the copies that joined caches need.
+        The result includes the copies of the state that joined caches need.
         """
         state = sum(state.bytes_per_token for state in self.states)
         return int(state * (1 + 2 * PADDING)) if self.joins else state
@@ -162,9 +166,9 @@ def _state(
 
 
 def _layer_key(name: str) -> tuple[str, ...]:
-    """Return the parts of a state's name other than past or present.
+    """Return the parts of a state tensor's name without the word past or present.
 
-    The parts are the same for `past_conv.3` and `present_conv.3`.
+    The result is the same for `past_conv.3` and `present_conv.3`.
     """
     return tuple(sorted(re.findall(r"[^._]+", re.sub(r"^(past_key_values|past|present)", "", name))))
 
@@ -189,7 +193,7 @@ def _mismatch(
     problems = [f"input {name} is missing" for name in missing]
     problems += [f"input {name} is unknown" for name in unknown]
     if not has_past:
-        problems.append("no input is past state (an encoder, or a decoder exported without its cache?)")
+        problems.append("no input holds past state (is this an encoder, or a decoder exported without a cache?)")
     if not any(o.name == "logits" for o in outputs):
         problems.append("there is no output named logits")
     return (

@@ -40,10 +40,12 @@ def hugging_face_names(genai: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def dtype_of_content(path: Path) -> str:
-    """Return the dtype of a graph whose name does not state it, such as q4 or fp16.
+    """Return a graph's dtype, such as q4 or fp16, derived from its content.
 
-    If the weights have several dtypes, the smallest one counts. A graph that cannot be read counts as fp32: the error
-    is raised when the graph is opened.
+    This is for graphs whose file name does not contain the dtype.
+
+    If the weights have several dtypes, returns the smallest one. Returns fp32 for a graph that cannot be read; the
+    error is raised later, when the graph is opened.
     """
     try:
         model = onnx.load(path, load_external_data=False)

@@ -1,12 +1,12 @@
 """Rewrites a decoder graph before onnxruntime loads it.
 
-A short convolution works on a window: its past state followed by the new values, [batch, hidden, L + S]. The rewritten
-graph transposes the window to [batch, L + S, hidden] when it is made, which has two advantages. First, a depthwise Conv
-on the transposed window is a sum of L contiguous slices, each multiplied by its column of the weight. The results are
-bit-identical and take a tenth of the time in a decode step. Second, the transposed window can be an output of the
-graph. It contains the state after each of the run's tokens.
+A short convolution works on a window [batch, hidden, L + S]: the past state, followed by the new values. The rewritten
+graph transposes this window to [batch, L + S, hidden], which has two advantages. First, a depthwise Conv on the
+transposed window is a sum of L contiguous slices, each multiplied by its column of the weight. In a decode step, this
+sum takes a tenth of the time, and its results are bit-identical. Second, the transposed window can be an output of the
+graph. This output contains the state after each of the run's tokens.
 
-Knows operators, but opens no session and reads no weights.
+This module opens no session and reads no weights.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from server.runtime.model_folder import read_graph
 
 MICROSOFT = "com.microsoft"
 INT8_OPERATORS = ("MatMulNBits", "QMoE")
-INT8_ACCURACY = 4  # the accuracy_level at which activations are rounded to int8, in blocks
+INT8_ACCURACY = 4  # the accuracy_level for which onnxruntime rounds blocks of activations to int8
 LENGTH_AXIS = 2  # the length axis of a window before it is transposed
 DEFAULTS: dict[str, Any] = {"auto_pad": b"NOTSET", "pads": [0, 0], "strides": [1], "dilations": [1]}
 
@@ -96,17 +96,17 @@ def _graph(model: onnx.ModelProto, path: Path) -> Graph:
 
 
 def rewrite(model: onnx.ModelProto, precision: Precision) -> None:
-    """Rewrite a graph in place, if it contains anything to rewrite."""
+    """Rewrite a graph in place for this precision, and transpose its convolutions."""
     if precision is Precision.FAST:
         _use_int8(model.graph)
     _Convolutions(model.graph).rewrite()
 
 
 def _follow_links(model: onnx.ModelProto, folder: Path) -> tuple[Path, tuple[Path, ...]]:
-    """Replace links to weight files by the paths of the files they lead to.
+    """Replace links to weight files by the paths of the linked files.
 
-    The hub's cache contains such links, and onnxruntime rejects a link that leads out of the weights' folder. Returns
-    the common folder of the files, and the files.
+    The hub's cache contains such links, and onnxruntime rejects a link to a file outside the graph's folder. Returns
+    the common folder of the files, and the paths of the files.
     """
     entries = [e for tensor in model.graph.initializer for e in tensor.external_data if e.key == "location"]
     files = {entry.value: (folder / entry.value).resolve() for entry in entries}
@@ -134,16 +134,16 @@ def _use_int8(graph: onnx.GraphProto) -> None:
 class _Convolutions:
     """A pass over the nodes that transposes convolution windows.
 
-    Results that are computed from transposed windows stay transposed, too. `_turned` contains the name of the
-    transposed value for each value [batch, hidden, length] that has one. Other nodes get such a value transposed back.
-    onnxruntime then removes pairs of transposes that cancel out.
+    Values that are computed from transposed windows stay transposed, too. `_turned` maps the name of a value [batch,
+    hidden, length] to the name of the transposed value, if there is one. A node that needs the original value gets it
+    by another transpose. onnxruntime removes pairs of transposes that cancel out.
     """
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._graph = graph
         self._pasts = {value.name: value for value in graph.input if _is_conv_state(value)}
         self._constants = {tensor.name: tensor for tensor in graph.initializer if len(tensor.dims) == 1}
-        self._windows: dict[str, str] = {}  # the past state of each window, by the window's name in the graph
+        self._windows: dict[str, str] = {}  # name of the past state, by the name of the window
         self._turned: dict[str, str] = {}
         self._turned_back: set[str] = set()
         self._nodes: list[onnx.NodeProto] = []
@@ -194,7 +194,7 @@ class _Convolutions:
     def _unfuse(self, node: onnx.NodeProto) -> None:
         """Replace a CausalConvWithState by separate operators.
 
-        The node's state has one column less than its weight.
+        The state of such a node has one column less than the weight.
         """
         new, weight, bias, past = node.input
         output, present = node.output

@@ -1,8 +1,8 @@
 """Manages the KV caches of graphs that return past and new values joined.
 
-Such graphs do not update their caches in place. They include most public exports of attention-only models. A graph gets
-a copy of the past in the slots, padded to the longest row. The attention mask hides the padding. After the run, the new
-values are copied back into the slots.
+Such graphs do not update their caches in place. Most public exports of attention-only models are of this kind. For each
+run, the past values are copied from the slots and padded to the longest row. The attention mask hides the padding.
+After the run, the new values are copied into the slots.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ The folder contains the model in `snapshots/<commit>`.
 class Member:
     """A model of the family, as described by its model card.
 
-    context: most tokens of prompt and answer together.
+    context: maximum number of tokens of a prompt and its answer together.
     sampling: sampling parameters that apply if generation_config.json sets none.
     """
 
@@ -39,7 +39,7 @@ SMALL_SAMPLING = {"temperature": 0.1, "top_k": 50, "repetition_penalty": 1.05}
 LARGE_SAMPLING = {"temperature": 0.2, "top_k": 80, "repetition_penalty": 1.05}
 
 LFM2 = Member("LFM2", 32_768, LFM2_SAMPLING)
-"""LFM2 itself, which also stands for members of the family that are not listed."""
+"""LFM2 itself. Members of the family that are not listed count as LFM2."""
 
 LFM2_5 = {
     "230m": Member("LFM2.5-230M", 32_768, SMALL_SAMPLING),
@@ -53,7 +53,7 @@ LFM2_5 = {
 
 
 def member_of(folder: Path, config: Mapping[str, Any]) -> Member | None:
-    """Return the family member in a model folder, judged by the folder's names.
+    """Identify the family member in a model folder by the names of the folder.
 
     Returns None if the config belongs to a model of another family.
     """
@@ -63,9 +63,9 @@ def member_of(folder: Path, config: Mapping[str, Any]) -> Member | None:
 
 
 def recognise(names: Iterable[str]) -> Member:
-    """Return the family member for the first of `names` that belongs to the family.
+    """Return the family member that the first matching name identifies.
 
-    Returns LFM2 if no name belongs to the family, or if the name is not clearly that of an LFM2.5 model.
+    Returns LFM2 if no name matches, or if the first matching name does not clearly identify an LFM2.5 model.
     """
     for name in names:
         if generation := GENERATION.search(name):

@@ -45,7 +45,7 @@ class ModelFolder:
     config.json.
     `generation_config`: content of generation_config.json; None if there is no such file.
     `eos_token_ids`: tokens that end an answer; empty if no config file names any.
-    `member`: which model of the LFM2 family this is; None if the model is from another family.
+    `member`: the model's entry in the LFM2 family; None if the model is from another family.
     `positions`: number of positions that the model supports. A prompt and its answer cannot have more tokens together.
     `vocab_size`: number of tokens in the model's vocabulary.
     """
@@ -232,9 +232,9 @@ def _graphs(folder: Path, genai: Mapping[str, Any]) -> dict[str, str]:
 def _eos_token_ids(
     folder: Path, generation_config: Mapping[str, Any] | None, config: Mapping[str, Any], vocab_size: int
 ) -> frozenset[int]:
-    """Return the tokens that end an answer, by the first config file that names any.
+    """Return the end-of-answer tokens from the first config file that has any.
 
-    Raises ModelFolderError if one of them is no token of the model.
+    Raises ModelFolderError if one of them is not a token id of the model.
     """
     for file, source in (("generation_config.json", generation_config or {}), ("config.json", config)):
         named = source.get("eos_token_id")

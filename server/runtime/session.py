@@ -1,7 +1,7 @@
 """Runs steps of one ONNX Runtime session on the state in the slots.
 
-A step gets tokens and returns logits. Several sessions may use one SlotPool, each with its own slots. Knows neither
-requests nor sampling.
+A step takes tokens and returns logits. Several sessions may use the same SlotPool at once if they use different slots.
+This module knows neither requests nor sampling.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class ModelSession:
 
         slots: the pool with the state of the rows. Row i uses slot `first` + i.
         tokens: the new tokens, [B, S]. B must be 1 if S > 1.
-        past: number of tokens that precede the new ones in each sequence, [B].
+        past: number of tokens before the new ones in each sequence, [B].
         every_position: return the logits after every token, [B * S, vocab], instead of those after each row's last
             token, [B, vocab].
         traced: make the convolution windows after each token available from `windows_after`. B must be 1.
@@ -130,7 +130,7 @@ class ModelSession:
     def _adopt(self, slots: SlotPool) -> None:
         """Use `slots` from now on.
 
-        `_windows` becomes temporary memory for the new convolution windows of all slots.
+        Allocates `_windows`, temporary memory for the new convolution windows of all slots.
         """
         self._slots, self._bindings = slots, {}
         self._windows = {
@@ -140,9 +140,9 @@ class ModelSession:
         }
 
     def _bound_states(self, slots: SlotPool, first: int, batch: int) -> ort.IOBinding:
-        """Return a cached result of `_bind_states`.
+        """Return the bindings of the state, from a cache if possible.
 
-        Creating hundreds of small objects in each decode step would take too long.
+        Without the cache, each decode step would create hundreds of small objects, which takes too long.
         """
         if (first, batch) not in self._bindings:
             self._bindings[first, batch] = self._bind_states(slots, first, batch)
@@ -193,7 +193,7 @@ class ModelSession:
         return np.concatenate([logits.copy() for logits in runs])
 
     def _try_steps(self) -> None:
-        """Run trial steps, so that an unsuitable graph fails now and not at a request.
+        """Run trial steps, so that an unsuitable graph fails now and not during a request.
 
         The steps also show whether the graph updates its KV caches in place or returns them joined.
         """
@@ -234,8 +234,8 @@ def _open(graph: Graph, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # no log, because failed runs raise an exception with the same message
-    # Every step has a different shape, so remembered patterns would only accumulate.
+    options.log_severity_level = 4  # no log, since a failed run raises an exception with the same message
+    # Nearly every step has a different shape, so memory patterns by shape would only accumulate.
     options.enable_mem_pattern = False
     # Threads spin between the operators of a run but not between runs, so an idle server uses no CPU time.
     options.add_session_config_entry("session.force_spinning_stop", "1")

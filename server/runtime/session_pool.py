@@ -1,7 +1,7 @@
 """Opens the sessions of a model.
 
-Chooses the prepared copy of the graph if there is one, and the widths of sessions that the machine allows. Knows
-nothing about the steps that the sessions will run.
+Uses the prepared copy of the graph if there is one that fits into memory. Opens narrow sessions if the machine has more
+than one core and the sessions do not each need a large copy of the weights.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from server.runtime.prepared_copy.lookup import WEIGHTS, gigabytes
 from server.runtime.session import ModelSession, SessionOptions
 
 SMALL = 256_000_000
-"""Weights of fewer bytes are packed at each start; a prepared copy saves little."""
-HEADROOM = 1_000_000_000
-"""Bytes of memory that must stay free beside a mapped copy.
+"""The size of weights, in bytes, below which a prepared copy saves little.
 
-With less, the system would read the weights from disk again and again.
+Smaller weights are packed at each start instead.
+"""
+HEADROOM = 1_000_000_000
+"""The memory, in bytes, that must stay free in addition to a mapped copy.
+
+With less free memory, the system would read the weights from disk again and again.
 """
 
 
@@ -33,8 +36,9 @@ class SessionPool:
 
     A narrow session has half of the threads.
     sessions: the sessions that are already open.
-    mapped_bytes: the size of mapped weights. The system counts this memory as free, but nothing else may use it.
-    open_narrow: opens the narrow sessions later; None if no session is to be opened later.
+    mapped_bytes: the size of mapped weights. The system counts this memory as free, but it must not be used
+        for anything else.
+    open_narrow: function that opens the narrow sessions later; None if no session is to be opened later.
     """
 
     sessions: list[ModelSession]
@@ -46,7 +50,7 @@ def choose_graph(graph: Graph, prepared_folder: Path, say: Callable[[str], None]
     """Return the graph to load: a prepared copy, a packed graph, or `graph` itself.
 
     A prepared copy of `graph` is used if it exists and fits into memory. Without a copy, a small graph for the native
-    kernels is packed in memory, and a large one runs on onnxruntime's kernels instead.
+    kernels is packed in memory, and a large graph runs on onnxruntime's kernels instead.
     say: called with a message about the choice if the model is large.
     """
     if (copy := _copy(graph, prepared_folder, say)) is not None:
@@ -60,10 +64,11 @@ def choose_graph(graph: Graph, prepared_folder: Path, say: Callable[[str], None]
 
 
 def open_sessions(graph: Graph, threads: int, max_tokens: int, head_dim: int | None = None) -> SessionPool:
-    """Open the wide session, and narrow sessions if the weights are shared or small.
+    """Open the wide session, and narrow sessions if these need little memory.
 
-    If onnxruntime runs a prepared copy, the narrow sessions follow later, because opening them takes long. Raises
-    UnsupportedModelError if the graph cannot be served.
+    Narrow sessions need little memory if they share the weights or the weights are small. If onnxruntime runs a
+    prepared copy, the narrow sessions must be opened later, since this takes long. Raises UnsupportedModelError if the
+    graph cannot be served.
     """
 
     def open_(width: int) -> ModelSession:

@@ -1,8 +1,8 @@
 """Manages the memory of running sequences, divided into slots.
 
-There is one memory mapping per state tensor, with one slot per sequence. Each slot has address space for a sequence of
-maximum length, but only touched pages take memory. Releasing a slot returns these pages to the system. The engine
-decides which sequence has which slot.
+There is one memory mapping per state tensor. Each mapping is divided into slots, one per running sequence. A slot has
+address space for a sequence of maximum length, but only touched pages take memory. Releasing a slot returns these pages
+to the system. The engine decides which sequence has which slot.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class SlotPool:
 
     `states`: the model's state tensors.
     `arrays`: state by name of the past input, [n_slots, kv_heads, max_len, head_dim] for KV and [n_slots, hidden, L]
-    for a convolution. The first n slots are contiguous, so a decode batch is a view of the front.
+    for a convolution. A decode batch of n sequences has the first n slots, so it is a view of these arrays.
     """
 
     def __init__(self, states: Sequence[StateTensor], n_slots: int, max_len: int) -> None:
@@ -44,7 +44,7 @@ class SlotPool:
     def clear(self, slot: int) -> None:
         """Reset a slot for a new sequence.
 
-        Zeroes the convolution windows. Old KV may stay in the slot, since the attention mask hides it.
+        Sets the convolution windows to zero. Old KV may stay in the slot, since the attention mask hides it.
         """
         for state in self.states:
             if state.kind is StateKind.CONV:
@@ -81,7 +81,7 @@ class SlotPool:
     def release(self, slot: int) -> None:
         """Return a slot's memory to the system.
 
-        Has an effect on Linux only.
+        Does nothing on systems other than Linux.
         """
         for state in self.states:
             stride = self.arrays[state.past].strides[0]
@@ -124,7 +124,7 @@ class SlotPool:
                 self._drop_pages(state, begin + length * array.strides[2], begin + array.strides[1])
 
     def _drop_pages(self, state: StateTensor, begin: int, end: int) -> None:
-        """Drop the pages that lie entirely within a range of bytes of a mapping.
+        """Drop the pages that lie entirely within a byte range of a mapping.
 
         `begin`, `end`: the range is `begin` .. `end` - 1.
         """

@@ -183,7 +183,7 @@ async def test_prompts_in_the_queue_have_a_token_limit(start_engine: StartEngine
         streams = engine.submit([request(7, max_tokens=200)])
         await anext(streams[0])
         streams += engine.submit([request(8, prompt=40)])  # accepted, as nothing else waits
-        with pytest.raises(QueueFullError, match="at most prompts of 30 tokens may wait"):
+        with pytest.raises(QueueFullError, match="at most 30 prompt tokens may wait"):
             engine.submit([request(9)])
         for stream in streams:
             stream.cancel()

@@ -67,7 +67,7 @@ def test_a_bad_copy_that_cannot_be_replaced_is_not_used(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
     with caplog.at_level(logging.INFO):
         server = start_server(model=str(own_model), prepared_folder=copy.parent, threads=1)
-    assert "There is no space" in caplog.text
+    assert "There is not enough space" in caplog.text
     assert server.chat(**BODY).json()["usage"]["completion_tokens"] == 8
 
 

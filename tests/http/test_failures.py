@@ -86,7 +86,7 @@ def test_what_fails_in_the_middle_of_a_stream_is_its_last_event(tiny: Server, fa
     ) as answer:
         assert answer.status_code == 200
         events = [line.removeprefix("data: ") for line in answer.iter_lines() if line]
-    assert json.loads(events[-1])["error"]["message"] == "The model gave no finite logits for this request."
+    assert json.loads(events[-1])["error"]["message"] == "The model computed NaN or infinite logits for this request."
     assert len(events) > 2
     fail_on_poison.clear()
     assert (
@@ -97,7 +97,7 @@ def test_what_fails_in_the_middle_of_a_stream_is_its_last_event(tiny: Server, fa
 def test_the_sdk_raises_what_fails_in_the_middle(tiny: Server, fail_on_poison: list[int]) -> None:
     fail_on_poison.append(prompt_tokens(tiny, "x") + 30)
     stream = tiny.client.chat.completions.create(model="tiny-model", messages=messages("x"), stream=True, **BODY)
-    with pytest.raises(openai.APIError, match="no finite logits"):
+    with pytest.raises(openai.APIError, match="NaN or infinite logits"):
         list(stream)
 
 

@@ -110,7 +110,7 @@ def test_prompts_that_wait_have_a_limit_of_tokens(start: StartServer) -> None:
         waiting.start()
         server.wait_until(lambda: server.engine.waiting == 1)
         error = error_of(server.chat(messages=[{"role": "user", "content": "1 2 3 " * 20}]), 429)
-        assert "at most prompts of 40 tokens may wait" in error["message"]
+        assert "at most 40 prompt tokens may wait" in error["message"]
     waiting.join()
 
 

@@ -123,7 +123,7 @@ def test_an_adapter_must_be_merged_first(tmp_path: Path, tensors: Tensors, with_
     if with_config:
         (folder / "config.json").write_text(json.dumps(MOE))
     message = refuse(folder)
-    assert f"{folder} is an adapter for LiquidAI/LFM2-1.2B, not a whole model: merge the adapter" in message
+    assert f"{folder} is an adapter for LiquidAI/LFM2-1.2B, not a whole model. First merge the adapter" in message
     with pytest.raises(ModelFolderError) as caught:
         open_model_folder(folder)
     assert str(caught.value) == message

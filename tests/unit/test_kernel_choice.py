@@ -47,7 +47,7 @@ def test_auto_says_why_the_native_kernels_are_not_used(fake: pytest.MonkeyPatch)
 
 def test_native_is_refused_without_a_library(fake: pytest.MonkeyPatch) -> None:
     fake.setattr(choice, "load_library", missing)
-    with pytest.raises(StartupError, match="install a C compiler"):
+    with pytest.raises(StartupError, match="Install a C compiler"):
         choose_kernels(Kernels.NATIVE, Precision.FAST)
 
 
@@ -65,7 +65,7 @@ def test_a_cpu_with_nothing_but_plain_c_gets_native_kernels_only_on_request(fake
 
 
 def test_a_missing_library_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(KernelsError, match="install a C compiler"):
+    with pytest.raises(KernelsError, match="Install a C compiler"):
         load_library(tmp_path / "lfm_kernels.so")
 
 

@@ -17,7 +17,7 @@ Bit i % 32 of word i // 32 is set if token i may come next.
 class Constraint(Protocol):
     """The interface of a constraint on the next tokens of one sequence.
 
-    A constraint is not thread-safe. If a method raises LfmServeError, only that sequence ends.
+    A constraint is not thread-safe. If one of its methods raises LfmServeError, only its sequence ends.
     """
 
     def mask(self, out: Bitmask) -> bool:

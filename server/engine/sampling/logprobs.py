@@ -16,12 +16,12 @@ def score(logits: Logits, tokens: npt.NDArray[np.int64], alternatives: int) -> l
 
     `logits`: float32 [N, vocab]; row i predicts `tokens[i]`.
     `tokens`: int64 [N].
-    `alternatives`: number of the likeliest tokens to return, with their log-probabilities, for each position.
+    `alternatives`: number of likeliest tokens to return for each position, in addition to the token itself.
 
     Raises StepFailedError if the logits of a row are not finite.
     """
     if not np.isfinite(logits.max(axis=1)).all():
-        raise StepFailedError("The model gave no finite logits for this request.")
+        raise StepFailedError("The model computed NaN or infinite logits for this request.")
     return [
         token_logprobs(row, log_sum_exp(row), int(token), likeliest(row, alternatives))
         for row, token in zip(logits, tokens, strict=True)

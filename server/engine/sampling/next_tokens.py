@@ -1,4 +1,4 @@
-"""Turns logits into drawn tokens and the tokens that constraints force."""
+"""Draws next tokens, and adds the tokens that constraints force after them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def draw(
 
     `logits`: float32 [B, vocab], one row per sequence; modified in place.
     `unknown_ids`: int64 token ids that are never drawn.
-    `min_forced`: threshold for forced tokens. Tokens that a constraint forces after the drawn token are returned too if
-    the drawn token and the forced tokens together are at least this many.
+    `min_forced`: minimum number of tokens, including the drawn token, for which forced tokens are returned. Forced
+    tokens are the tokens that a constraint requires after the drawn token.
 
     Returns, for each sequence, its tokens or the error that ends it. A sequence ends with an error if its logits are
     not finite, if its constraint fails, or if no token is allowed. An error in one row does not affect other rows.
     """
     finite = np.isfinite(logits.max(axis=1))
     logits[:, unknown_ids] = -np.inf
-    not_finite = StepFailedError("The model gave no finite logits for this request.")
+    not_finite = StepFailedError("The model computed NaN or infinite logits for this request.")
     draws: list[list[Draw] | LfmServeError] = [not_finite] * len(sequences)
     rows: list[int] = []
     masks: list[Bitmask | None] = []
@@ -63,13 +63,13 @@ def _row_error(sequence: Sequence, error: BaseException) -> LfmServeError:
     if isinstance(error, LfmServeError):
         return error
     log.error("The constraint of request %s failed.", sequence.request.context.id, exc_info=error)
-    return StepFailedError("The constraint failed on this request; the server's log has the cause.")
+    return StepFailedError("The output constraint of this request failed. The server's log contains the cause.")
 
 
 def _no_token_allowed() -> InvalidRequestError:
     return InvalidRequestError(
-        "No token can come next: the grammar, min_tokens with stop_token_ids, and the tokens that the model does not "
-        "use leave none.",
+        "No token can come next. The grammar, min_tokens with stop_token_ids, and the token ids that the model does "
+        "not use exclude all tokens.",
         code="no_token_allowed",
     )
 
@@ -86,9 +86,9 @@ def _mask(sequence: Sequence, vocab_size: int) -> Bitmask | None:
 def _with_forced(sequence: Sequence, first: Draw, min_forced: float) -> list[Draw]:
     """Commit the drawn token and the tokens forced after it to the constraint.
 
-    Returns the drawn token, followed by the forced tokens. Forced tokens are neither committed nor returned if they and
-    the drawn token together are fewer than `min_forced`. The same applies if the request wants log-probabilities, since
-    these require logits for each token.
+    Returns the drawn token, followed by the forced tokens. Omits the forced tokens if there would be fewer than
+    `min_forced` tokens in total. Also omits them if the request wants log-probabilities, since these require the logits
+    of each token.
     """
     request, token = sequence.request, first[0]
     if request.constraint is None:
@@ -103,5 +103,6 @@ def _with_forced(sequence: Sequence, first: Draw, min_forced: float) -> list[Dra
     for follower in forced:
         request.constraint.commit(follower)
     if request.sampling.temperature > 0:
-        sequence.rng.random(len(forced))  # so that later draws are the same as without forced tokens
+        # Use up one random number per forced token, so that later draws do not depend on `min_forced`.
+        sequence.rng.random(len(forced))
     return [first, *((follower, None) for follower in forced)]

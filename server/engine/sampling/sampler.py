@@ -120,7 +120,7 @@ def _candidates(
     weight is 0.
     """
     drawing = [i for i in drawable if params[i].temperature > GREEDY_TEMPERATURE]
-    # min_p leaves only few ids, so apply it first. Unless top_k is set, the order does not change the result.
+    # min_p leaves only a few ids, so apply it first. This order gives the same result unless top_k is set.
     with_min_p = [i for i in drawing if params[i].min_p > 0 and params[i].top_k == 0]
     for i, ids, log_weights in _min_p_candidates(logits, params, peaks, with_min_p):
         if params[i].top_p < 1:
@@ -135,7 +135,7 @@ def _candidates(
 def _min_p_candidates(
     logits: Logits, params: Rows[SamplingParams], peaks: npt.NDArray[np.float64], rows: list[int]
 ) -> Iterator[tuple[int, Ids, LogWeights]]:
-    """Apply min_p to all of `rows` in one pass, and yield what remains.
+    """Apply min_p to all of `rows` in one pass, and yield the remaining candidates.
 
     Yields (row, ids, log weights) as `_candidates` does.
     """
@@ -174,14 +174,16 @@ def _filter_row(row: Logits, params: SamplingParams, peak: float) -> tuple[Ids, 
 def _top_k(row: Logits, k: int) -> Ids:
     """Return the ids of the `k` largest logits, in ascending order.
 
-    If `k` is 0, returns all ids. Ids whose logit is -inf are left out.
+    If `k` is 0, the number of ids is not limited. Ids whose logit is -inf are always left out.
     """
     ids = np.arange(len(row)) if k == 0 or k >= len(row) else np.sort(np.argpartition(row, -k)[-k:])
     return ids[row[ids] > -np.inf]
 
 
 def _total_weight(row: Logits, peak: float, temperature: float) -> float:
-    """Return the sum of a row's weights.
+    """Return the sum of the weights of a row [vocab].
+
+    The weight of a token is exp((logit - peak) / temperature).
 
     Each weight is computed in float32, with a relative error of 1e-7.
     """

@@ -1,1 +1,1 @@
-"""What the machine offers: cores, memory, CPU features, the heap."""
+"""Detects the machine's cores, memory and CPU features, and tunes the heap."""

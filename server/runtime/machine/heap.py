@@ -1,9 +1,9 @@
 """Tunes glibc's heap while a large model is loaded, and gives memory back.
 
-Does nothing on systems without glibc. For each weight, onnxruntime packs the weight into a new buffer, finds the same
-packed weight in the prepared copy, and frees the buffer. By default, glibc returns each freed buffer to the system. The
-system then clears the buffer's pages before it hands them out again. Clearing pages takes a fifth of the time needed to
-create a session.
+The functions do nothing on systems without glibc. When onnxruntime loads a prepared copy, it packs each weight into a
+new buffer, finds the same packed weight in the copy, and frees the buffer. By default, glibc returns each freed buffer
+to the system, and the system clears the pages before it uses them again. Clearing pages takes a fifth of the time
+needed to create a session.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NEVER = 2**31 - 1
 
 
 def trim_heap() -> None:
-    """Give the memory that was freed back to the system."""
+    """Return freed memory to the system."""
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
 

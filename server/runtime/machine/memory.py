@@ -68,7 +68,7 @@ def _left_in_groups(root: Path) -> Iterator[int]:
 def _file_pages(group: Path) -> int:
     """Return the bytes of cached file pages in a group's usage.
 
-    The pages of subgroups are included. Version 1 counts them under names with the prefix `total_`.
+    The pages of subgroups are included. In version 1, the names of these totals have the prefix `total_`.
     """
     lines = read(group / "memory.stat").splitlines()
     counts = {name: int(value) for name, _, value in (line.partition(" ") for line in lines)}

@@ -25,7 +25,7 @@ class Kernels(StrEnum):
 class KernelChoice:
     """Whether to use the native kernels.
 
-    reason: why not, for people to read; "" if there is nothing to explain.
+    reason: explanation if the native kernels are not used; "" if none is needed.
     """
 
     native: bool
@@ -37,7 +37,7 @@ class KernelsInUse:
     """The kernels that compute a model.
 
     name: "native" and an instruction set, such as "native avx2", or "onnxruntime".
-    reason: why the native kernels are not in use, for people to read; "" if there is nothing to explain.
+    reason: explanation if the native kernels are not used; "" if none is needed.
     """
 
     name: str
@@ -54,7 +54,8 @@ def choose_kernels(kernels: Kernels, precision: Precision) -> KernelChoice:
     if precision is Precision.EXACT:
         if kernels is Kernels.NATIVE:
             raise StartupError(
-                "--kernels native and --precision exact exclude each other: the native kernels use int8 activations."
+                "--kernels native cannot be combined with --precision exact: the native kernels round activations to "
+                "int8."
             )
         return KernelChoice(False)
     try:
@@ -64,12 +65,15 @@ def choose_kernels(kernels: Kernels, precision: Precision) -> KernelChoice:
             raise StartupError(f"The native kernels cannot be used: {error}.") from error
         return KernelChoice(False, str(error))
     if isa == PORTABLE and kernels is Kernels.AUTO:
-        return KernelChoice(False, "they have nothing faster than plain C for this CPU")
+        return KernelChoice(False, "they have no fast code for this CPU")
     return KernelChoice(True)
 
 
 def kernels_in_use(graph: Graph, original: Graph, choice: KernelChoice) -> KernelsInUse:
-    """Return the kernels that compute `graph`, the graph chosen for `original`."""
+    """Return the kernels that compute `graph`.
+
+    original: the graph from which `choose_graph` returned `graph`.
+    """
     if graph.native:
         return KernelsInUse(native_name(), "")
     reason = "this model is not prepared, see the log" if original.native else choice.reason

@@ -1,6 +1,6 @@
 """Finds the library of compiled kernels, checks its version, and calls it.
 
-Knows no graphs.
+Does not depend on graphs.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ class Library:
 
         scales: float16 scales of the blocks.
         zeros: zero points of the blocks; None if the format has none.
-        rows: number of rows before padding.
+        rows: number of rows of the matrix, without padding.
         block: number of weights in a block.
-        gated: 1 if rows of gates and ups alternate, 2 if all gates come first, 0 if the matrix has no gates.
+        gated: 1 if gate rows and up rows alternate, 2 if all gate rows come first, 0 if the matrix has no gates.
         """
         out = np.empty(self.packed_bytes(form), np.uint8)
         arrays = [_pointer(array) for array in (weights, scales, zeros)]
@@ -99,7 +99,7 @@ class Library:
     def matmul(self, form: MatrixFormat, packed: Array, x: Array, bias: Array | None = None, isa: str = "") -> Array:
         """Multiply x [rows, depth] by a packed matrix, on one thread.
 
-        isa: the instruction set to use; "" for the best one.
+        isa: name of the instruction set to use; "" for the best one.
         Returns float32 [rows, columns].
         """
         y = np.empty((len(x), form.columns), np.float32)
@@ -117,16 +117,16 @@ def load_library(path: Path = LIBRARY) -> Library:
     Raises KernelsError if the library is missing or damaged, cannot be loaded, or has a different version.
     """
     if not path.exists():
-        raise KernelsError("they are not compiled: install a C compiler (apt install gcc) and install lfm-serve again")
+        raise KernelsError("they are not compiled. Install a C compiler (apt install gcc) and lfm-serve again")
     if not _is_whole(path):  # loading a truncated library would crash the process
-        raise KernelsError(f"{path} is damaged: install lfm-serve again")
+        raise KernelsError(f"{path} is damaged. Install lfm-serve again")
     try:
         functions = ctypes.CDLL(str(path))
         found = functions.lfm_version()
     except (OSError, AttributeError) as error:
         raise KernelsError(f"{path} cannot be loaded: {error}") from error
     if found != VERSION:
-        raise KernelsError(f"{path} has version {found}, not {VERSION}: install lfm-serve again")
+        raise KernelsError(f"{path} has version {found} instead of {VERSION}. Install lfm-serve again")
     for name, (result, arguments) in SIGNATURES.items():
         function = getattr(functions, name)
         function.restype, function.argtypes = result, arguments

@@ -1,11 +1,9 @@
 """Replaces the operators of a graph that the native kernels can compute.
 
-A supported MatMulNBits becomes an lfm.MatMul, and a supported QMoE becomes an lfm.Experts. Other nodes stay unchanged.
-The float32 product from which an expert block's logits are computed becomes an lfm.Router. If the nodes between the
-product and the logits are the pattern of `server.export.lfm2`, they become part of the router. The sums of a router do
-not depend on which rows share a batch.
+A supported MatMulNBits becomes an lfm.MatMul, and a supported QMoE becomes an lfm.Experts. The router in front of each
+lfm.Experts becomes an lfm.Router; `server.runtime.native.router` describes this. Other nodes stay unchanged.
 
-Finds the matrices to pack, but does not pack them.
+This module finds the matrices to pack, but does not pack them.
 """
 
 from __future__ import annotations
@@ -26,9 +24,9 @@ MICROSOFT = "com.microsoft"
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 SMALLEST_BLOCK = 32
 NEGLIGIBLE = 2.0**-16
-"""A fraction of a matrix's largest scale.
+"""The largest error from rounding a scale to float16, relative to the largest scale.
 
-Scales below this fraction may lose precision in float16.
+A matrix is supported only if the rounding error of each scale is below this limit or below 2^-10 of the scale itself.
 """
 
 
@@ -40,7 +38,7 @@ class Matrix:
     form: the format of the packed matrix.
     block: number of weights in a block.
     count: number of matrices in the stack.
-    gated: 1 if rows of gates and ups alternate, 2 if all gates come first, 0 if the matrix has no gates.
+    gated: 1 if gate rows and up rows alternate, 2 if all gate rows come first, 0 if the matrix has no gates.
     """
 
     weights: str
@@ -116,7 +114,7 @@ def rewrite(graph: onnx.GraphProto, weights: Weights) -> list[Matrix]:
 def _is_plain_swiglu(attributes: dict[str, Any]) -> bool:
     """Return whether a QMoE computes silu(gate) * up with normalized routing weights.
 
-    The rows of gates and ups may alternate, or all gates may come first.
+    The gate rows and the up rows may alternate, or all gate rows may come first.
     """
     return (
         attributes.get("activation_type") == b"swiglu"
@@ -138,7 +136,7 @@ def _matrix(
     count: int = 1,
     gated: int = 0,
 ) -> Matrix | None:
-    """Return the matrix in these initializers, or None if it is not supported."""
+    """Return the matrix in these initializers, or None if the kernels do not support it."""
     packed, scales, zeros = names
     (rows, depth), centre = shape, 1 << bits - 1
     if packed not in weights or bits not in (4, 8) or block < SMALLEST_BLOCK or block % SMALLEST_BLOCK:
@@ -178,7 +176,10 @@ def _all_zeros_are(centre: int, zeros: np.ndarray[Any, Any], bits: int, blocks: 
 
 
 def _in_float32(node: onnx.NodeProto, data_type: int) -> Iterator[onnx.NodeProto]:
-    """Yield `node`, between casts if its first input and its output are float16."""
+    """Yield `node`, surrounded by casts unless its data type is float32.
+
+    The casts convert the first input to float32 and the output back to `data_type`.
+    """
     if data_type == TensorProto.FLOAT:
         yield node
         return

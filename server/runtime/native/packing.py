@@ -25,12 +25,13 @@ from server.runtime.native.tensors import Array, Weights
 
 PAGE = 4096
 INLINE_BYTES = 4096
-"""Initializers up to this size stay in the graph."""
+"""The size, in bytes, up to which an initializer stays in the graph."""
 SAMPLED_COLUMNS = 16
 TOLERANCE = 1e-5
-"""The largest error of a sampled product, relative to its sum of absolute values.
+"""The largest relative error of a sampled product.
 
-A sampled product is exact except for the rounding of its float32 sums.
+The error is relative to the sum of the absolute values of the terms. The only source of error is the rounding of
+float32 sums.
 """
 
 Progress = Callable[[int], None]
@@ -54,7 +55,7 @@ def pack_in_memory(graph: Graph, library: Library) -> Graph:
 def pack_into(
     graph: Graph, target: Path, weights_name: str, library: Library, threads: int, progress: Progress
 ) -> bytes:
-    """Write all weights of `graph` into one file; return the graph that uses them.
+    """Write all weights of `graph` into one file, and return the graph that uses it.
 
     target: the folder of the file.
     weights_name: the name of the file.
@@ -89,7 +90,7 @@ def _rewrite(model: onnx.ModelProto, weights: Weights) -> list[Matrix]:
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
-    """Remove initializers that no node uses any more."""
+    """Remove initializers that no node uses."""
     used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
@@ -111,7 +112,7 @@ def _packed(
 def _source(matrix: Matrix, weights: Weights, index: int) -> tuple[Array, Array, Array | None]:
     """Return the values, float16 scales and zero points of one matrix of a stack.
 
-    Each array contains the matrix row by row. The zero points are None if the packed format has none.
+    Each array contains the rows of the matrix in order. The zero points are None if the packed format has none.
     """
 
     def part(name: str) -> Array:
@@ -124,7 +125,7 @@ def _source(matrix: Matrix, weights: Weights, index: int) -> tuple[Array, Array,
 
 
 def _write(file: BinaryIO, tensor: TensorProto, location: str, parts: Iterator[Array]) -> None:
-    """Append a tensor's data to the file, at the next page.
+    """Append a tensor's data to the file, starting at the next page.
 
     Changes `tensor` so that it refers to the data in the file.
     """
@@ -142,10 +143,10 @@ def _write(file: BinaryIO, tensor: TensorProto, location: str, parts: Iterator[A
 
 
 def _check(matrix: Matrix, weights: Weights, packed: Array, library: Library) -> None:
-    """Compare sampled rows of each matrix with the dequantized original.
+    """Compare sampled rows of each packed matrix with the dequantized original.
 
-    The activations are whole numbers that do not change when rounded to int8, so the products are exact. Raises
-    PreparationError if a row differs.
+    The rows are compared by their products with test activations. These activations are whole numbers that do not
+    change when rounded to int8. Raises PreparationError if a row differs.
     """
     rng = np.random.default_rng(len(packed))
     form = matrix.form
@@ -166,7 +167,7 @@ def _check(matrix: Matrix, weights: Weights, packed: Array, library: Library) ->
 
 
 def _rows_of(matrix: Matrix, panel: int) -> Iterator[int | None]:
-    """Yield the source row of each column of a panel, or None for padding."""
+    """Yield the source row of each column of a panel, or None if the column is padding."""
     for column in range(SAMPLED_COLUMNS):
         row = panel * SAMPLED_COLUMNS + column
         if matrix.gated:

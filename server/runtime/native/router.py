@@ -1,9 +1,10 @@
 """Replaces the float32 products of expert blocks' routers by lfm.Router nodes.
 
-The logits of an expert block are computed from such a product. The nodes between the product and the logits may be the
-pattern of `server.export.lfm2`. This pattern computes the sigmoid of the product, chooses the experts with the largest
-values after adding a bias, and scatters the logarithms of their values. If the nodes are this pattern, the lfm.Router
-computes all of it, otherwise only the product. Its sums do not depend on which rows share a batch.
+The logits of an expert block are computed from such a product. `server.export.lfm2` exports a fixed pattern of nodes
+between the product and the logits. This pattern computes the sigmoid of the product, adds a bias, chooses the experts
+with the largest results, and scatters the logarithms of their sigmoids. If a graph contains this pattern, the
+lfm.Router replaces the pattern and the product, otherwise only the product. The sums of an lfm.Router do not depend on
+which rows share a batch.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ DOMAIN = "lfm"
 MINUS_INFINITY = -1e30
 """Logits below this value count as minus infinity."""
 STEPS = 16
-"""The most nodes to search between a router's product and the logits."""
+"""The maximum number of nodes to search, from the logits back, for a router's product."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Routers:
     ) -> onnx.NodeProto | None:
         """Return the node that computes a value.
 
-        of: the name of the value, or a node whose input `index` is the value.
+        of: the name of the value, or a node that has the value as input number `index`.
         Returns None if the node is not an `op` with these attributes.
         """
         if of is None:
@@ -124,7 +125,10 @@ class Routers:
         return bias if is_vector else None
 
     def _product_before(self, logits: str) -> _Product | None:
-        """Search backwards from the logits for the first product with a constant."""
+        """Return the product with a constant that is closest before the logits.
+
+        Returns None if there is no such product.
+        """
         waiting = [logits]
         for _ in range(STEPS):
             node = self._producers.get(waiting.pop(0)) if waiting else None
@@ -146,7 +150,7 @@ class Routers:
         return _Product(x, weights, bool(attributes.get("transB")), node.output[0]) if plain else None
 
     def _constant(self, name: str) -> float | None:
-        """Return the value of an initializer that has one element, otherwise None."""
+        """Return the value of an initializer with one element; None for other names."""
         if name not in self._weights or np.prod(self._weights.shape(name)) != 1:
             return None
         return float(self._weights.array(name).reshape(-1)[0])

@@ -1,6 +1,6 @@
-"""Reads the weights of a graph, which are inline or in external files.
+"""Reads the weights of a graph from the graph itself or from external files.
 
-External files are mapped. Knows no operators.
+External files are mapped, not read.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from server.runtime.graph import Graph, Precision
 from server.runtime.session import ModelSession, SessionOptions
 from server.runtime.slots import SlotPool
 
-CHUNK = 64  # tokens per run
+CHUNK = 64  # tokens in one run of a model
 TOLERANCES = {Precision.FAST: (0.85, 0.02), Precision.EXACT: (0.97, 0.001)}
 """The lowest `top_1` and the highest `kl_divergence` that are acceptable."""
 
@@ -53,21 +53,21 @@ def compare(
 
 
 def require(agreement: Agreement, precision: Precision) -> None:
-    """Raise PreparationError if the agreement is worse than TOLERANCES, or NaN."""
+    """Raise PreparationError if the agreement is worse than TOLERANCES allows, or NaN."""
     top_1, kl_divergence = TOLERANCES[precision]
     if agreement.top_1 >= top_1 and agreement.kl_divergence <= kl_divergence:
         return
-    remedy = "use --precision exact" if precision is Precision.FAST else "this graph cannot be prepared"
+    remedy = "Use --precision exact" if precision is Precision.FAST else "This graph cannot be prepared"
     raise PreparationError(
-        f"The {precision} graph strays too far from the original: {agreement}; at least {top_1:.0%} and at most "
-        f"{kl_divergence:g} nats are needed: {remedy}."
+        f"The {precision} graph differs too much from the original: {agreement}. Required are at least {top_1:.0%} of "
+        f"the positions and at most {kl_divergence:g} nats. {remedy}."
     )
 
 
 def _log_probabilities(
     graph: Graph, tokens: Sequence[int], threads: int, head_dim: int | None
 ) -> npt.NDArray[np.float32]:
-    """Return the log-probabilities after each token, [tokens, vocabulary]."""
+    """Return the log-probabilities of the token after each of `tokens`, [tokens, vocab]."""
     session = ModelSession(graph, SessionOptions(threads, CHUNK), head_dim)
     slots = SlotPool(session.contract.states, 1, len(tokens))
     slots.clear(0)

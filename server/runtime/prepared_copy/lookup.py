@@ -4,13 +4,13 @@ A prepared copy is a graph with its weights, on disk, in the format that the ker
 consists of the rewritten graph and all packed weights. It is the same for every CPU and every version of onnxruntime.
 Any other copy is the graph that onnxruntime wrote after optimising it for this CPU.
 
-Sessions and processes map the weights and so share one copy. A copy is found by a key, which is a hash of everything
-that the copy depends on. The key identifies the original weight files by name, size and modification time. A start
-trusts these and does not read the files.
+Sessions and processes share one copy in memory, since they map its weights. A copy is found by its key, a hash of
+everything that the copy depends on. The key identifies the original weight files by name, size and modification time.
+The server does not read these files when it starts.
 
-A start checks the whole graph of the copy. It checks the copy's weights by their size and by sampled blocks. This
-detects truncated and overwritten files, but not a single changed byte. `lfm-serve prepare` reads all of an existing
-copy and all of the original weight files.
+At a start, the server checks the whole graph of the copy, but only the size and sampled blocks of the copy's weights.
+This detects truncated and overwritten files, but not a single changed byte. `lfm-serve prepare` reads an existing copy
+and the original weight files completely.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Manifest:
 
     source: the original graph file.
     bytes: size of the copy.
-    graph, weights: SHA-256 of the copy's graph and of its weights.
+    graph, weights: SHA-256 of the copy's graph and of the copy's weights.
     sampled: hash of sampled blocks of the weights.
     originals: SHA-256 of each original weight file.
     checked: the result of checking the copy against the original.
@@ -62,7 +62,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A prepared copy that passed its check."""
+    """A prepared copy that has passed the check."""
 
     graph: Graph
     manifest: Manifest
@@ -80,7 +80,7 @@ def default_folder() -> Path:
 def find(graph: Graph, root: Path, tell: Tell) -> Copy | None:
     """Return the prepared copy of `graph` under `root`, or None if there is none.
 
-    Also returns None if the copy is damaged; `tell` then gets a message.
+    If the copy is damaged, calls `tell` with a message and returns None.
     """
     folder = root / key(graph)
     if not folder.exists():
@@ -98,7 +98,7 @@ def exists(graph: Graph, root: Path) -> bool:
 def is_outdated(graph: Graph, precision: str, root: Path) -> bool:
     """Return whether there is a copy of `graph` that must be made again.
 
-    Such a copy is damaged, or was made before the graph's file, onnxruntime or the CPU changed.
+    A copy must be made again if it is damaged, or if the graph's file, onnxruntime or the CPU has changed since.
     """
     folder = root / key(graph)
     if folder.exists():
@@ -126,15 +126,15 @@ def gigabytes(size: int) -> str:
 
 
 def _cpu() -> list[str]:
-    """Return the facts by which onnxruntime chooses kernels.
+    """Return the properties of the CPU by which onnxruntime chooses kernels.
 
-    They are the architecture and, on Linux, the names of the CPU's features.
+    These are the architecture and, on Linux, the names of the CPU's features.
     """
     return [platform.machine(), *cpu_flags()]
 
 
 def _sound(folder: Path, name: str) -> Copy | None:
-    """Return the copy in `folder`, or None if it is found to be damaged."""
+    """Return the copy in `folder`, or None if the check finds damage."""
     try:
         copy = open_copy(folder, name)
         return copy if copy.manifest.sampled == sampled(folder / WEIGHTS) else None

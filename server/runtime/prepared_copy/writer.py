@@ -1,4 +1,4 @@
-"""Makes prepared copies of models, and removes copies that are no longer useful.
+"""Makes prepared copies of models, and removes unfinished and outdated copies.
 
 A copy is written to a temporary folder. When the copy is complete and checked, the folder is renamed. Only one process
 at a time makes the same copy.
@@ -44,12 +44,15 @@ from server.runtime.prepared_copy.lookup import (
 
 try:
     import fcntl
-except ImportError:  # not on Windows, where two processes that prepare the same model do the work twice
+except ImportError:  # Windows has no fcntl. Without it, two processes may make the same copy at the same time.
     fcntl = None  # type: ignore[assignment]
 
 PARTIAL, LOCK = ".partial", ".lock"
 OURS = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}({re.escape(PARTIAL)})?")
-"""The names of prepared copies, finished or not; other folders are left alone."""
+"""The pattern of the folder names of prepared copies, finished or not.
+
+Folders with other names are never removed.
+"""
 GROWTH, NATIVE_GROWTH = 2.25, 1.1
 """The largest expected size of a copy, relative to the original weights.
 
@@ -69,8 +72,8 @@ def make(graph: Graph, precision: str, root: Path, tell: Tell, check: Check) -> 
     """Return the prepared copy of `graph` under `root`; make it if necessary.
 
     An existing copy is used if all of its bytes are correct.
-    check: called with a new copy before anything else uses it. Raises an error if the copy is not acceptable; otherwise
-        returns the result to record in the manifest.
+    check: called with a new copy before anything else uses it. It must raise an error if the copy is not acceptable,
+        and otherwise return the result to record in the manifest.
     Raises PreparationError if the copy cannot be written, for example for lack of space.
     """
     folder = root / key(graph)
@@ -90,7 +93,7 @@ def prune(root: Path, current: Callable[[Manifest], Graph], tell: Tell) -> int:
     """Remove unfinished and outdated prepared copies, and return the bytes freed.
 
     A copy is outdated if its key has changed.
-    current: returns the current graph of a copy's source. Raises OSError if there is none.
+    current: returns the current graph of a copy's source, or raises OSError if there is none.
     """
     freed = 0
     for folder in sorted(path for path in root.glob("*") if path.is_dir() and OURS.fullmatch(path.name)):
@@ -154,15 +157,16 @@ def _check_space(graph: Graph, folder: Path, tell: Tell) -> None:
     tell(f"Writing up to {gigabytes(expected)} to {folder}, where {gigabytes(free)} are free.")
     if free < expected:
         raise PreparationError(
-            f"There is no space: up to {gigabytes(expected)} are needed in {folder.parent} and {gigabytes(free)} are "
-            "free. Remove old copies with `lfm-serve prepare --prune` or choose another place with --prepared-folder."
+            f"There is not enough space in {folder.parent}: up to {gigabytes(expected)} are needed, and "
+            f"{gigabytes(free)} are free. Remove old copies with `lfm-serve prepare --prune`, or choose another folder "
+            "with --prepared-folder."
         )
 
 
 def _convert(graph: Graph, target: Path, tell: Tell) -> None:
     """Write the copy's files, and report progress.
 
-    The project's packing makes copies for the native kernels. Other copies are optimised and packed by onnxruntime.
+    A copy for the native kernels is packed by this project. Any other copy is optimised and packed by onnxruntime.
     """
     if graph.native:
         _pack(graph, target, tell)
