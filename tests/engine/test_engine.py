@@ -79,7 +79,7 @@ async def test_a_panicking_constraint_ends_only_its_own_sequence(start_engine: S
         free, bound = engine.submit(
             [request(1, 8, 6), dataclasses.replace(request(2), constraint=PanickingConstraint([]))]
         )
-        with pytest.raises(StepFailedError, match="constraint failed"):
+        with pytest.raises(StepFailedError, match="output constraint of this request failed"):
             await tokens_of(bound)
         assert await tokens_of(free) == alone
 

@@ -47,7 +47,7 @@ def test_auto_says_why_the_native_kernels_are_not_used(fake: pytest.MonkeyPatch)
 
 def test_native_is_refused_without_a_library(fake: pytest.MonkeyPatch) -> None:
     fake.setattr(choice, "load_library", missing)
-    with pytest.raises(StartupError, match="Install a C compiler"):
+    with pytest.raises(StartupError, match="install a C compiler"):
         choose_kernels(Kernels.NATIVE, Precision.FAST)
 
 

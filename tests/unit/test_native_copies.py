@@ -84,7 +84,7 @@ def test_no_space_means_no_copy(model: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("server.prepare.memory_left", lambda: 10**30)
     graph, said = first_start(model, tmp_path / "prepared")
     assert not graph.native
-    assert any("no space" in line for line in said)
+    assert any("not enough space" in line for line in said)
 
 
 @pytest.mark.usefixtures("large")
