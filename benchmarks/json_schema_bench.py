@@ -31,7 +31,7 @@ import jsonschema
 from server.bench.load import percentile
 from server.chat.constrained.compiler import CompiledGrammar, GrammarCompiler
 from server.chat.constrained.grammar import CallMode, call_grammar, text_grammar
-from server.chat.constrained.worker.analysis import compile_grammar
+from server.chat.constrained.worker.compilation import compile_grammar
 from server.chat.constrained.worker.messages import Accepted
 from server.chat.markers import CALL_END, CALL_START
 from server.chat.tokenizer import Tokenizer

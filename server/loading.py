@@ -22,7 +22,7 @@ from server.chat.prompt import ChatPrompt
 from server.chat.sampling_defaults import KEYS, sampling_defaults
 from server.chat.served_model import ServedModel
 from server.chat.service import AnswerLimits, ChatModel, ChatService
-from server.chat.templates import TemplateSources, read_template, read_templates
+from server.chat.template_sources import TemplateSources, read_template, read_templates
 from server.chat.tokenizer import Tokenizer, template_variables
 from server.concurrency.background import in_background
 from server.engine.config import EngineConfig

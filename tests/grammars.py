@@ -11,7 +11,7 @@ import numpy as np
 from server.chat.constrained.compiler import CompiledGrammar, GrammarCompiler
 from server.chat.constrained.grammar import CallMode, Grammar, call_grammar, text_grammar
 from server.chat.constrained.grammar_source import GrammarSource, grammar_source
-from server.chat.constrained.worker.analysis import compile_grammar
+from server.chat.constrained.worker.compilation import compile_grammar
 from server.chat.constrained.worker.messages import Accepted
 from server.chat.tokenizer import Tokenizer
 from server.chat.tool_calls.free_parser import FreeCallParser, ParsedCall, ToolSignature

@@ -19,7 +19,7 @@ from server.api.generation.fields import GenerationFields
 from server.api.http.disconnect import unless_disconnected
 from server.api.http.errors import last_event
 from server.api.http.request_body import read_json
-from server.api.http.request_log import log_entry
+from server.api.http.request_records import log_entry
 from server.api.http.sse import Events, event_stream
 from server.api.server_state import Server, ServerState
 from server.chat.completion import AnyCompletion

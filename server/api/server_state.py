@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 
 from server.api.access.api_keys import Key, Keyring
 from server.api.access.rate_limit import RateLimit
-from server.api.http.request_log import RequestLog
+from server.api.http.request_records import RequestLog
 from server.chat.served_model import ServedModel
 from server.concurrency.fair_thread_pool import FairThreadPool
 from server.errors import ModelNotReadyError, engine_failed

@@ -211,6 +211,6 @@ def tokens_per_second(streams: Sequence[Stream]) -> float:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the percentile of `values`: the value that `percent` percent do not exceed."""
+    """Return the smallest of `values` that is at least as large as `percent` percent of them."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]

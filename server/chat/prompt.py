@@ -16,7 +16,7 @@ import jinja2
 
 from server.chat.jinja_environment import to_json
 from server.chat.markers import CALL_END, CALL_START, THINK_END, THINK_START
-from server.chat.templates import Template, TemplateSources
+from server.chat.template_sources import Template, TemplateSources
 from server.chat.tokenizer import Tokenizer
 from server.chat.tool_calls.call_form import CallForm, call_form
 from server.chat.tool_calls.call_syntax import render_call

@@ -194,7 +194,7 @@ class EngineState:
         last.slot = slot
 
     def _estimated_finish(self, sequence: Sequence) -> float:
-        """Estimate when the prefill would have ended if it had started on arrival.
+        """Estimate when a prefill that started as soon as the request arrived would have ended.
 
         Returns seconds of the monotonic clock.
         """

@@ -2,9 +2,10 @@
 
 All functions are pure and take plain numbers, so tests of this module need no model.
 
-The wide session uses all cores and alternates between decode batches and prefill chunks. A chunk takes at most as long
-as streams may wait between two tokens. If a prompt needs many such chunks, one narrow session prefills it while the
-other one decodes. Each narrow session has half of the cores, so streams slow down for a while but never stop. Two busy
+The wide session uses all cores and alternates between decode batches and prefill chunks. Chunks are
+short, so that no stream waits longer than the permitted time between two tokens. If a prompt needs many such chunks,
+two narrow sessions with half of the cores each replace the wide session: one prefills the prompt while the other one
+decodes. Then streams slow down for a while but never stop. Two busy
 narrow sessions together do at least as much work as the wide session, but a single busy one does only half as much. The
 narrow sessions therefore run only if there is work for both.
 """

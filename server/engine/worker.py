@@ -127,7 +127,7 @@ class Worker:
             return step
 
     def _start_step(self) -> Step | None:
-        """Settle the state, and start the step that the scheduler chooses.
+        """Drop finished sequences, admit waiting ones, and start the scheduler's next step.
 
         Returns None if the scheduler chooses no step or the engine is closing.
         """

@@ -17,12 +17,12 @@ from server.export.config import Lfm2Config
 from server.export.external_data import SHARD_BYTES, ExternalData
 from server.export.graph_builder import GraphBuilder
 from server.export.int4 import BLOCK
-from server.export.layers import Float32Layers, Int4Layers
-from server.export.lfm2 import Lfm2Graph
+from server.export.lfm2_graph import Lfm2Graph
 from server.export.shapes import SHAPES
 from server.export.sources import Checkpoint, RandomWeights, TensorSource
 from server.export.tensors import tensor_shapes
 from server.export.tokenizer import BUILT_IN_TOKENIZER, pad_vocabulary
+from server.export.weighted_operators import Float32Layers, Int4Layers
 from server.progress import Advance, show_progress
 from server.runtime.checkpoints import is_adapter, merge_first
 

@@ -61,7 +61,7 @@ class FrontConfig:
 class Drainable(Protocol):
     """An object whose methods the server calls during its shutdown.
 
-    The server calls the methods in the order in which they are defined here, each at the start of its stage.
+    The server calls each method at the start of the stage with the same name, in the order of their definition.
     """
 
     def drain(self) -> None: ...

@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from server.api.http.request_log import RequestLogEntry
+from server.api.http.request_records import RequestLogEntry
 from server.chat.completion import AnyCompletion
 from server.engine.observations import EngineStats
 

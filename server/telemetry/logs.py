@@ -20,7 +20,7 @@ from typing import Any, Literal
 from pydantic_core import to_jsonable_python
 
 from server.api.http.request_id import current_request_id
-from server.api.http.request_log import RequestRecord
+from server.api.http.request_records import RequestRecord
 from server.chat.completion import AnyCompletion
 from server.escape import escaped, printable
 

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Info
 from prometheus_client.exposition import choose_encoder
 
 from server import __version__
-from server.api.http.request_log import RequestLog, RequestRecord
+from server.api.http.request_records import RequestLog, RequestRecord
 from server.chat.completion import AnyCompletion
 from server.engine.observations import EngineStats, StepObservation
 from server.telemetry.collectors import EngineCollector, IntervalCollector, TokenCollector

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from fastapi import FastAPI
 
-from server.api.http.request_log import RequestLog, RequestLogMiddleware
+from server.api.http.request_records import RequestLog, RequestLogMiddleware
 from server.concurrency.background import in_background
 from server.telemetry.endpoint import metrics_route
 from server.telemetry.logs import RequestLogWriter

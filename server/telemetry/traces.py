@@ -29,7 +29,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server import __version__
-from server.api.http.request_log import PROBES, UNKNOWN_ROUTE, RequestRecord
+from server.api.http.request_records import PROBES, UNKNOWN_ROUTE, RequestRecord
 from server.chat.completion import AnyCompletion
 from server.telemetry.logs import trace_context
 

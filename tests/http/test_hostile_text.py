@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from server.api.http.request_log import RequestLogEntry
+from server.api.http.request_records import RequestLogEntry
 from server.telemetry.logs import MAX_TEXT, JsonFormatter, TextFormatter
 from tests.raw_http import connected
 from tests.serving import Server

@@ -13,7 +13,7 @@ from llguidance import LLMatcher
 from server.chat.constrained.compiler import ConstraintError, GrammarCompiler
 from server.chat.constrained.grammar import text_grammar
 from server.chat.constrained.grammar_source import GrammarSource
-from server.chat.constrained.worker.analysis import anonymous_bytes, known_tokens, try_masks
+from server.chat.constrained.worker.compilation import anonymous_bytes, known_tokens, try_masks
 from server.chat.types import TextForm
 from server.engine.sampling.constraint import mask_words
 from server.errors import InvalidRequestError

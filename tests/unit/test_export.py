@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
-from server.chat.templates import TemplateSources, read_templates
+from server.chat.template_sources import TemplateSources, read_templates
 from server.export import export_checkpoint, export_random, folder
 from server.export.config import Lfm2Config
 from server.export.int4 import BLOCK, Int4, quantize
-from server.export.lfm2 import rotary_tables
+from server.export.lfm2_graph import rotary_tables
 from tests.checkpoints import CONFIGS, fuse_experts, random_tensors, write_checkpoint
 from tests.raw_session import RawSession
 

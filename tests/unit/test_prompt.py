@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from server.chat.prompt import ChatPrompt
-from server.chat.templates import TemplateSources, read_templates
+from server.chat.template_sources import TemplateSources, read_templates
 from server.chat.tokenizer import Tokenizer, template_variables
 from server.chat.types import Message, Tool, ToolCall
 from server.errors import InvalidRequestError, ModelFolderError

@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from server.chat.prompt import ChatPrompt
-from server.chat.templates import Template, TemplateSources, read_template, read_templates
+from server.chat.template_sources import Template, TemplateSources, read_template, read_templates
 from server.chat.tokenizer import Tokenizer, template_variables
 from server.chat.types import Message, TemplateOptions, Thoughts, Tool, ToolCall
 from server.errors import InvalidRequestError, ModelFolderError

@@ -69,7 +69,9 @@ class Named(ApiModel):
 
 
 class ToolReference(Tagged):
-    """A reference to a tool. The field that `type` names holds the tool's name."""
+    """A tool's name, in the field whose key is the value of `type`.
+
+    For example, if `type` is "function", the field `function` contains the name."""
 
     type: Literal["function", "custom"] = Field("function", description="Kind of the tool; `function` by default.")
     function: Named | None = Field(None, description="The function.")

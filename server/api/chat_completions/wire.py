@@ -75,7 +75,7 @@ class CalledCustomTool(TypedDict):
 
 
 class ChatCompletionMessageToolCall(TypedDict):
-    """A tool call. Its content is in the field that `type` names."""
+    """A tool call. Its content is in the field whose key is the value of `type`."""
 
     id: Annotated[
         str, Field(description="ID of the call; send it as `tool_call_id` with the result.", examples=["call_5f2c"])

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from typing_extensions import TypedDict
 
 from server.api.http.request_id import HEADER as REQUEST_ID
-from server.api.http.request_log import CLIENT_CLOSED_REQUEST, log_entry
+from server.api.http.request_records import CLIENT_CLOSED_REQUEST, log_entry
 from server.api.http.sse import data_event
 from server.errors import (
     ContentEncodingError,

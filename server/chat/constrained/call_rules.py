@@ -35,7 +35,9 @@ Every grammar with calls must define this rule.
 
 
 def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, unenforced: Unenforced) -> Iterator[str]:
-    """Yield the rules of calls of `tool`; the rule `prefix` matches a whole call.
+    """Yield the grammar rules for calls of `tool`.
+
+    prefix: the name of the rule that matches a whole call. The names of all other rules start with it.
 
     Adds the rules of the argument values to `values`. If a part of the schema cannot be enforced, adds a message to
     `unenforced` or, if `strict` is true, raises InvalidRequestError. Also raises InvalidRequestError if the schema is
@@ -125,7 +127,7 @@ def _argument_rules(prefix: str, parts: Sequence[tuple[str, bool]]) -> Iterator[
 
 @dataclass(frozen=True, slots=True)
 class _Parameters:
-    """The parameters of a tool, divided by the syntax of their arguments.
+    """The parameters of a tool, grouped by how their arguments are written.
 
     named: the arguments that are written as `name=value`, in the order of the tool's schema. Each element contains the
     name, the schema, and whether the argument is required.

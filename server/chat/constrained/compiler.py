@@ -20,8 +20,8 @@ from server.chat.constrained.after_thinking import AfterThinking, forbid_tokens,
 from server.chat.constrained.grammar_source import GrammarSource
 from server.chat.constrained.no_calls import MarkerWatch, NoCalls
 from server.chat.constrained.vocabulary import Vocabulary
-from server.chat.constrained.worker.analysis import SLOW_MASK, check_mask, known_tokens, reason
 from server.chat.constrained.worker.client import Workers
+from server.chat.constrained.worker.compilation import SLOW_MASK, check_mask, known_tokens, reason
 from server.chat.constrained.worker.limits import CACHE_BYTES, MASK_SECONDS, parser_limits
 from server.chat.constrained.worker.messages import Accepted
 from server.chat.json_schema.normalize import too_large
@@ -140,10 +140,10 @@ class GrammarConstraint:
         return [] if self._matcher is None else self._matcher.compute_ff_tokens()
 
     def _forbidden(self) -> tuple[int, ...]:
-        """Return the tokens that may not come next in free text.
+        """Return the tokens that must not come next in free text.
 
         Forbids ordinary tokens that would complete the spelling of the opening marker. Also forbids the opening token
-        if the grammar may not match again.
+        if the grammar must not match again.
         """
         assert self._grammar.opening_token is not None
         endings = self._watch.forbidden()

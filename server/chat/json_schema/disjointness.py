@@ -1,6 +1,6 @@
 """Proves that two JSON schemas are disjoint: no value satisfies both.
 
-If all branches of a `oneOf` are disjoint in pairs, at most one of them can match. `oneOf` can then be enforced as
+If the branches of a `oneOf` are pairwise disjoint, at most one of them can match. `oneOf` can then be enforced as
 `anyOf`.
 
 The proof is sound but incomplete. It collects facts that are true of every value of a schema: the type, bounds,

@@ -39,7 +39,7 @@ class StopStrings:
         return held
 
     def _certain_length(self, text: str) -> int:
-        """Return the length of the part of `text` before a possible stop string."""
+        """Return the length of the start of `text` that cannot be part of a stop string."""
         for start in range(max(0, len(text) - self._longest + 1), len(text)):
             if any(stop.startswith(text[start:]) for stop in self._stops):
                 return start

@@ -95,7 +95,7 @@ def _penalize_repetition(logits: Logits, repeating: list[tuple[int, Sequence]]) 
 
 
 def _forbid_tokens(logits: Logits, sequences: Rows[Sequence], masks: Rows[Bitmask | None]) -> None:
-    """Set the logits of tokens that must not be drawn to -inf, in place.
+    """Set to -inf, in place, the logits of the tokens that must not be sampled.
 
     In a row with a mask, these are the tokens that the mask does not allow. In other rows, these are the stop tokens as
     long as the answer has fewer than `min_tokens` tokens.

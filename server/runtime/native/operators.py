@@ -1,4 +1,4 @@
-"""Replaces the operators of a graph that the native kernels can compute.
+"""Replaces those operators in a graph that the native kernels can compute.
 
 A supported MatMulNBits becomes an lfm.MatMul, and a supported QMoE becomes an lfm.Experts. The router in front of each
 lfm.Experts becomes an lfm.Router; `server.runtime.native.router` describes this. Other nodes stay unchanged.

@@ -1,8 +1,8 @@
 """Replaces the float32 products of expert blocks' routers by lfm.Router nodes.
 
-The logits of an expert block are computed from such a product. `server.export.lfm2` exports a fixed pattern of nodes
-between the product and the logits. This pattern computes the sigmoid of the product, adds a bias, chooses the experts
-with the largest results, and scatters the logarithms of their sigmoids. If a graph contains this pattern, the
+The logits of an expert block are computed from such a product. `server.export.lfm2_graph` exports a fixed pattern of
+nodes between the product and the logits. This pattern computes the sigmoid of the product, adds a bias, chooses the
+experts with the largest results, and scatters the logarithms of their sigmoids. If a graph contains this pattern, the
 lfm.Router replaces the pattern and the product, otherwise only the product. The sums of an lfm.Router do not depend on
 which rows share a batch.
 """
@@ -73,7 +73,7 @@ class Routers:
         """Return the product and the bias from which the pattern computes the logits.
 
         The bias is "" if there is none. Returns None if the logits are not computed by the pattern of
-        `server.export.lfm2`.
+        `server.export.lfm2_graph`.
         """
         reshape = self._node(logits, "Reshape")
         scatter = self._node(reshape, "ScatterElements", axis=-1)

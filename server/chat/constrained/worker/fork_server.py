@@ -29,7 +29,7 @@ from llguidance import LLMatcher, LLTokenizer
 from server.chat.constrained.grammar_source import GrammarSource
 from server.chat.constrained.vocabulary import Vocabulary
 from server.chat.constrained.worker import messages
-from server.chat.constrained.worker.analysis import analyse, known_tokens
+from server.chat.constrained.worker.compilation import analyse, known_tokens
 from server.chat.constrained.worker.limits import ADDRESS_SPACE, CPU_SECONDS, STACK
 from server.engine.sampling.constraint import Bitmask
 from server.errors import InvalidRequestError

@@ -14,8 +14,8 @@ from onnx import TensorProto
 
 from server.export.config import Lfm2Config, MoeConfig
 from server.export.graph_builder import MICROSOFT, GraphBuilder, Shape
-from server.export.layers import Layers
 from server.export.tensors import EMBEDDING, FINAL_NORM, HEAD
+from server.export.weighted_operators import Layers
 
 
 class Lfm2Graph:
