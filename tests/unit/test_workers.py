@@ -148,6 +148,13 @@ async def test_closing_the_workers_ends_the_fork_server() -> None:
     assert process not in children(os.getpid())
 
 
+async def test_ctrl_c_spares_the_fork_server_and_its_niceness_counts() -> None:
+    workers, process = await started_workers()
+    assert os.getpgid(process) != os.getpgid(0)
+    assert os.getsid(process) == os.getsid(0)
+    workers.close()
+
+
 def test_a_server_that_stops_leaves_no_fork_server() -> None:
     before = set(children(os.getpid()))
     with serving(Settings()) as server:

@@ -58,7 +58,9 @@ class Workers:
                         stdin=theirs.fileno(),
                         stdout=subprocess.DEVNULL,
                         stderr=subprocess.DEVNULL,
-                        start_new_session=True,  # Ctrl-C in the terminal must not end it
+                        # Ctrl-C in the terminal must not end it. In a session of its own, its niceness would have no
+                        # effect on the server: Linux shares the CPUs equally between sessions (autogroup).
+                        process_group=0,
                         env=_environment(),
                     )
                 setup = self.vocabulary.to_json().encode()
