@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.soak import hostile, leaving, long_prompt, overload, replicas, steady, totals
+from benchmarks.soak import hostile, leaving, long_prompt, one_key, overload, replicas, steady, totals
 from benchmarks.soak.clients import Tally
 from benchmarks.soak.report import Report
 from tests import fleet
@@ -24,7 +24,7 @@ SLOTS, WAITING = 8, 32
 CACHE_MEBIBYTES = 64
 """Full within a minute, so that later growth is a leak."""
 ON_ONE_SERVER = ("overload", "steady", "leaving")
-PARTS = ("replicas", *ON_ONE_SERVER, "totals", "hostile", "long-prompt")
+PARTS = ("replicas", *ON_ONE_SERVER, "totals", "hostile", "one-key", "long-prompt")
 
 
 async def soak(parts: list[str], scale: float, folder: Path) -> list[str]:
@@ -55,6 +55,14 @@ async def soak(parts: list[str], scale: float, folder: Path) -> list[str]:
         try:
             await asyncio.to_thread(server.wait_until_ready)
             await hostile.run(reports["hostile"], server, Tally(), 1200 * scale)
+        finally:
+            server.stop()
+    if "one-key" in parts:
+        keys = one_key.write_keys(folder)
+        server = fleet.replica(_new(folder / "one-key"), "one-key", "--api-keys-file", str(keys))
+        try:
+            await asyncio.to_thread(server.wait_until_ready)
+            await one_key.run(reports["one-key"], server, 120 * scale)
         finally:
             server.stop()
     if "long-prompt" in parts:

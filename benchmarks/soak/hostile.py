@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from benchmarks.hostile_forms import hostile_form
-from benchmarks.soak.clients import CHAT, Outcome, Tally, ask, connect, keep_asking
+from benchmarks.soak.clients import CHAT, Outcome, Tally, connect, keep_sending, send
 from benchmarks.soak.report import Health, Report, percentile
 from tests.fleet import Service
 
@@ -55,9 +55,9 @@ async def _attack(server: Service, end: float, rng: random.Random, forms: list[d
 
         async def one() -> Outcome:
             body = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 20, **rng.choice(forms)}
-            return await ask(client, body, leave_after=rng.choice((None, None, 0.5)))
+            return await send(client, body, leave_after=rng.choice((None, None, 0.5)))
 
-        return await keep_asking(ATTACKERS, end, one)
+        return await keep_sending(ATTACKERS, end, one)
 
 
 async def _gaps(server: Service, end: float) -> list[float]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +12,22 @@ from xml.etree import ElementTree
 
 import pytest
 
+import benchmarks
+
 ROOT = Path(__file__).parents[2]
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+MODULES = [module.name for module in pkgutil.walk_packages(benchmarks.__path__, "benchmarks.")]
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "benchmarks.__main__"])
+def test_it_can_be_imported(name: str) -> None:
+    importlib.import_module(name)
 
 
 @pytest.mark.slow
