@@ -46,7 +46,7 @@ REASONS = {
 
 
 class UsageError(Exception):
-    """The command line or an environment variable is invalid.
+    """An error for an invalid command line or environment variable.
 
     lines: one message per fault.
     """
@@ -92,9 +92,9 @@ class Version(argparse.Action):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 1 for a failure, 2 for invalid usage, 130 for Ctrl-C.
+    """Run a command and return its exit code.
 
-    The command `serve` does not return: it ends the process.
+    The code is 0, 1 for a failure, 2 for invalid usage or 130 for Ctrl-C. The command `serve` ends the process instead.
     """
     open_standard_streams()
     try:

@@ -210,7 +210,7 @@ class ChatPrompt:
     def _calls_text(self, located: Sequence[tuple[ToolCall, str]]) -> str:
         """Return the text of calls.
 
-        located: each call with the request field to name in errors.
+        located: (call, path of the request field that holds the call) pairs. The path is for error messages.
         """
         if self.call_form is not None:
             objects = [_call_object(call, field)["function"] for call, field in located]

@@ -24,13 +24,12 @@ from server.engine.types import GenerationRequest, RequestContext, SamplingParam
 from server.errors import ContextLengthError, InvalidRequestError
 
 SEEDS = 2**64
-PROMPT_THREADS = 2
-"""Threads that render and tokenize prompts; more would slow the engine down."""
+PROMPT_THREADS = 2  # threads that render and tokenize prompts; more would slow the engine down
 
 
 @dataclass(frozen=True, slots=True)
 class ChatModel:
-    """The parts of the served model other than its graph.
+    """The tokenizer, prompt templates, grammars and default settings of a model.
 
     defaults: the sampling parameters that apply if a request sets none.
     stop_token_ids: the tokens that end a sequence.
@@ -49,8 +48,8 @@ class ChatModel:
 class AnswerLimits:
     """The server's limits on one request.
 
-    max_n: the most choices of one prompt (`--max-n`).
-    max_output_tokens: the most tokens of each answer (`--max-output-tokens`); None if there is no limit.
+    max_n: maximum number of choices for one prompt (`--max-n`).
+    max_output_tokens: maximum number of tokens in each answer (`--max-output-tokens`); None if there is no limit.
     """
 
     max_n: int = 8
@@ -88,7 +87,7 @@ class ChatService:
 
     @property
     def max_model_len(self) -> int:
-        """The most tokens that a prompt and its answer may have together."""
+        """Maximum number of tokens of a prompt and its answer together."""
         return self.engine.max_model_len
 
     async def chat(self, request: ChatRequest, context: RequestContext) -> Completion[Delta]:
@@ -290,7 +289,7 @@ class ChatService:
         )
 
     def _max_tokens(self, requested: int | None, prompt: tuple[int, ...]) -> int:
-        """Return the lowest of the limits of the request, of the server and of the context."""
+        """Return the lowest of the request's, the server's and the context's limits."""
         limits = (requested, self._limits.max_output_tokens, self.max_model_len - len(prompt))
         return min(limit for limit in limits if limit is not None)
 

@@ -1,7 +1,7 @@
 """Converts text to token ids, and token ids to bytes.
 
-Uses the model's own tokenizer files. This module depends on neither chat templates nor messages. It only returns the
-special tokens that templates may refer to.
+Uses the model's own tokenizer files. This module depends on neither chat templates nor messages. Its only function
+for templates is `template_variables`, which reads the special tokens that a template may use by name.
 """
 
 from __future__ import annotations

@@ -173,7 +173,7 @@ class TextRequest:
 class Thoughts(StrEnum):
     """Whether an answer may begin with thoughts.
 
-    NONE: the answer begins at once.
+    NONE: the answer has no thoughts.
     OPEN: the prompt has already opened the thoughts.
     POSSIBLE: the model may open thoughts.
     """

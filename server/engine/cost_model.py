@@ -84,13 +84,13 @@ class CostModel:
         return int(max(0.0, seconds - fixed) / max(per_item, 1e-9))
 
     def min_forced_tokens(self, threads: int, rows: int) -> float:
-        """Return the number of forced tokens from which a prefill chunk is cheaper.
+        """Return how many forced tokens make a prefill chunk cheaper than decode steps.
 
         Forced tokens are known in advance, so they can be computed in one prefill chunk instead of one by one in decode
-        steps.
+        steps. The result is the number of forced tokens at which both cost the same; inf if a chunk is never cheaper.
 
         A prefill chunk delays the other `rows` - 1 sequences by its whole duration. Decoding costs, for each forced
-        token, the time that one row adds to a decode step. Returns inf if a chunk is never cheaper.
+        token, the time that one row adds to a decode step.
         """
         prefill = self.fits.get((StepKind.PREFILL, threads))
         if prefill is None or (StepKind.DECODE, threads) not in self.fits:

@@ -205,7 +205,7 @@ class Engine:
             self._reserved.discard(places)
 
     def _submit(self, places: QueuePlaces, requests: Requests[GenerationRequest]) -> list[TokenStream]:
-        """Queue `requests` in reserved places. QueuePlaces.submit describes the details."""
+        """Queue `requests` in reserved places; see QueuePlaces.submit."""
         assert len(requests) <= places.count
         self._reserved.discard(places)
         streams = [TokenStream(request, self.cancel, self._notify) for request in requests]

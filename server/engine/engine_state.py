@@ -133,8 +133,8 @@ class EngineState:
     def save(self, sequence: Sequence) -> None:
         """Copy the state of a sequence from its slot into the prefix cache.
 
-        The only running step that may include the sequence is the caller's own step. If memory runs out, logs a warning
-        and saves nothing.
+        No running step may include the sequence, except a step that the caller itself is finishing. If memory runs out,
+        logs a warning and saves nothing.
         """
         if self.cache.budget and sequence.prefill_started and sequence.computed > sequence.saved:
             assert sequence.slot is not None
@@ -194,7 +194,7 @@ class EngineState:
         last.slot = slot
 
     def _estimated_finish(self, sequence: Sequence) -> float:
-        """Estimate when a prefill that started as soon as the request arrived would have ended.
+        """Estimate when the prefill would end if it had started on arrival.
 
         Returns seconds of the monotonic clock.
         """

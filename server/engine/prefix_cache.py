@@ -1,9 +1,10 @@
 """Caches the state of earlier prompts and answers for reuse.
 
-The prefix cache is a radix tree over tokens. Each node holds the state of its tokens. A KV cache can be cut after any
-token, but a convolution window cannot be derived from it. A node therefore also holds the convolution windows after its
-last token. A prompt can continue from the end of a node, which is called a checkpoint. If a model has no convolutions,
-a prompt can continue from any token. The cache stores and returns snapshots; it knows neither requests nor slots.
+The prefix cache is a radix tree over tokens. Each node holds the KV of its tokens and the convolution windows after
+its last token. The KV can be cut after any token, but the windows after an earlier token cannot be derived from the KV.
+A prompt can therefore continue only from the end of a node, which is called a checkpoint. If a model has no
+convolutions, a prompt can continue from any token. The cache stores and returns snapshots; it knows neither requests
+nor slots.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ Tokens = npt.NDArray[np.int64]
 class Root:
     """The root of the tree for one cache salt.
 
-    `children`: lists of child nodes, by the first token of the nodes. Nodes in the same list may share further tokens,
-    but the tokens of one node are never a prefix of the tokens of another.
+    `children`: lists of child nodes, by the first token of the nodes. Nodes in the same list may have further tokens in
+    common, because a node can be split only at a checkpoint. For example, a list may contain nodes with the tokens
+    [1, 2, 3] and [1, 2, 4]. It must not contain [1, 2] and [1, 2, 3]: the second node would be a child of the first.
     """
 
     children: dict[int, list[Node]] = field(default_factory=dict)
@@ -232,7 +234,9 @@ class PrefixCache:
 
 
 def _held(nodes: list[Node], partial: Node | None, branch: int) -> int:
-    """Return how many leading tokens of the result of `_walk` have usable state.
+    """Return how many of the tokens that `_walk` matched have usable state.
+
+    `nodes`, `partial`, `branch`: the result of `_walk`.
 
     With convolutions, the state is usable up to the last checkpoint. Without convolutions, it is usable up to `branch`.
     """

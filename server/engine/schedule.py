@@ -2,12 +2,11 @@
 
 All functions are pure and take plain numbers, so tests of this module need no model.
 
-The wide session uses all cores and alternates between decode batches and prefill chunks. Chunks are
-short, so that no stream waits longer than the permitted time between two tokens. If a prompt needs many such chunks,
-two narrow sessions with half of the cores each replace the wide session: one prefills the prompt while the other one
-decodes. Then streams slow down for a while but never stop. Two busy
-narrow sessions together do at least as much work as the wide session, but a single busy one does only half as much. The
-narrow sessions therefore run only if there is work for both.
+The wide session uses all cores and alternates between decode batches and prefill chunks. Chunks are short, so that no
+stream waits longer than the permitted time between two tokens. If a prompt needs many such chunks, two narrow sessions
+with half of the cores each replace the wide session: one prefills the prompt while the other one decodes. Streams then
+slow down for a while but never stop. Two busy narrow sessions together do at least as much work as the wide session,
+but a single busy one does only half as much. The narrow sessions therefore run only if there is work for both.
 """
 
 from __future__ import annotations
@@ -58,12 +57,12 @@ class RunningStep:
 
 @dataclass(frozen=True, slots=True)
 class PendingPrompt:
-    """The lengths, in tokens, of a prompt that is not fully prefilled.
+    """The amount of prefill work for a prompt that is not fully prefilled.
 
-    Both lengths are estimates until the prefill starts.
+    Both numbers are estimates until the prefill starts, because they depend on the content of the prefix cache.
 
-    `remaining`: tokens that are still to be prefilled.
-    `total`: tokens that were to be prefilled when the prefill started, after the lookup in the prefix cache.
+    `remaining`: number of tokens that are still to be prefilled.
+    `total`: number of tokens that remained when the prefill started.
     """
 
     remaining: int

@@ -194,9 +194,11 @@ def is_last(event: Event) -> bool:
 
 
 def _space_out(hints: tuple[int, ...]) -> list[int]:
-    """Drop each hint that is too close to the next larger hint.
+    """Drop each suggested checkpoint that is too close to the next one.
 
-    Returns the kept hints in descending order.
+    `hints`: positions of the checkpoints that a request suggests.
+
+    Returns the kept positions in descending order.
     """
     kept: list[int] = []
     for hint in sorted(hints, reverse=True):

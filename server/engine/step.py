@@ -90,8 +90,8 @@ class StepResult:
     """The results of a step that succeeded.
 
     `draws`: for each sequence, the tokens drawn or the error that ends the sequence. Empty if the step draws no tokens.
-    `snapshots`: (sequence, n, snapshot) triples to add to the prefix cache. A snapshot covers the tokens after the
-    sequence's previous snapshot up to the first n tokens of the sequence.
+    `snapshots`: (sequence, n, snapshot) triples to add to the prefix cache. The snapshot holds the state of the tokens
+    m .. n - 1 of the sequence, where m is the number of tokens that earlier snapshots cover.
     `run_seconds`: duration of the model's run.
     """
 
@@ -123,9 +123,10 @@ def start_prefill(state: EngineState, width: Width, sequence: Sequence, max_toke
 
 
 def decode_checkpoints(step: Step) -> Iterator[tuple[Sequence, int]]:
-    """Yield the sequences that are at a regular checkpoint after a decode step.
+    """Yield the sequences whose state is to be cached after a decode step.
 
-    Yields pairs of a sequence and the number of its computed tokens.
+    Yields (sequence, n) pairs, where n is the number of computed tokens. A sequence is cached if n is a multiple of
+    CHECKPOINT_INTERVAL.
     """
     for sequence, past in zip(step.sequences, step.past.tolist(), strict=True):
         if (past + 1) % CHECKPOINT_INTERVAL == 0:

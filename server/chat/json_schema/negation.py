@@ -27,9 +27,9 @@ ANNOTATIONS = frozenset({"title", "description", "default", "examples", "$commen
 
 
 class Rewriter:
-    """A rewriter of keywords in one document.
+    """A rewriter of unsupported keywords in the schemas of one document.
 
-    references: the references of this document.
+    references: finds the schemas to which a `$ref` in the document points.
     count_node: called with the depth of each negated schema. May raise an error to limit the total work.
     """
 
@@ -55,11 +55,13 @@ class Rewriter:
                 yield {"anyOf": [{"properties": {name: False}}, {"allOf": [{"required": [name]}, then]}]}
 
     def exclusive_requirements(self, branches: Sequence[Any]) -> list[Node] | None:
-        """Return disjoint versions of `oneOf` branches that only require properties.
+        """Make `oneOf` branches disjoint if `required` is all that they contain.
 
         Each branch gets one condition for every other branch: at least one property that the other branch requires must
-        be absent. At most one of the resulting branches can then match, so `anyOf` can replace `oneOf`. Returns None if
-        a branch has other keywords that restrict its values.
+        be absent. For example, the branches "requires a" and "requires b" become "requires a and forbids b" and
+        "requires b and forbids a". At most one of the resulting branches can match, so `anyOf` can replace `oneOf`.
+
+        Returns None if a branch has keywords besides `required`, `title`, `description` and `"type": "object"`.
         """
         required = []
         for branch in branches:

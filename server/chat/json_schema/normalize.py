@@ -51,7 +51,7 @@ def normalize(schema: object, *, strict: bool) -> NormalizedSchema:
 
 
 class _Normalizer:
-    """The normalization of one document, with a count of its cost."""
+    """A normalizer for one document, which rejects schemas that are too costly."""
 
     def __init__(self, schema: object, strict: bool) -> None:
         self._document = schema
@@ -77,7 +77,7 @@ class _Normalizer:
     def _normalize(self, node: object, path: tuple[str, ...], depth: int, place: Place) -> Schema:
         """Return the normalized form of `node`, the schema at `path`.
 
-        If `place` is alone and the schema neither permits nor forbids additional properties, the result forbids them.
+        Forbids additional properties if `node` does not mention them and `place` says that no other schema applies.
         """
         self._count_node(depth)
         if isinstance(node, bool):
@@ -154,7 +154,7 @@ class _Normalizer:
     ) -> Iterable[Schema]:
         """Return the schemas to add to `allOf` of `node` in place of `keyword`.
 
-        Returns none if `_keyword` handles the keyword. Raises UnenforceableError if the keyword cannot be rewritten.
+        Returns [] if `_keyword` handles the keyword. Raises UnenforceableError if the keyword cannot be rewritten.
         """
         where = ".".join(path)
         match keyword:
@@ -166,7 +166,7 @@ class _Normalizer:
         return []
 
     def _count_cost(self, node: Node, keyword: str, value: Any, where: str) -> None:
-        """Count the cost of a keyword without subschemas.
+        """Count the cost of a `pattern` or `multipleOf`; other keywords cost nothing.
 
         Raises UnenforceableError if the least common multiple of all `multipleOf` exceeds MAX_MULTIPLE.
         """
@@ -203,9 +203,9 @@ class _Normalizer:
         return [self._normalize(schema, (*path, str(i)), depth, place) for i, schema in enumerate(schemas)]
 
     def _reference(self, reference: object, where: str, depth: int, place: Place) -> str:
-        """Return a reference to the definition of the schema that `reference` points to.
+        """Return `#/$defs/NAME` for the schema to which a client's `reference` points.
 
-        Creates the definition when the schema is first referenced. Registers the name of the definition before
+        Normalizes the schema and adds it to the definitions when it is first referenced. Chooses NAME before
         normalizing the schema, so that a schema may refer to itself.
         """
         target = self._references.lookup(reference, where)
@@ -222,8 +222,8 @@ class _Normalizer:
 
         The two keywords are equivalent if no value satisfies two branches. If two branches are not proven disjoint,
         conditions are added to both: either each branch excludes the values of the other, or both require a property
-        that distinguishes them. If no such conditions exist, a strict normalization raises UnenforceableError. Any
-        other normalization reports that the keyword is not fully enforced, and adds no conditions.
+        that distinguishes them. If no such conditions exist, raises UnenforceableError in strict mode; otherwise,
+        reports that the keyword is not fully enforced and adds no conditions.
         """
         where = ".".join(path)
         branches = list_of(node["oneOf"], where)
@@ -279,7 +279,7 @@ class _Normalizer:
 
 
 def _both(schema: Any, other: Any) -> Any:
-    """Return a schema that requires `schema` and, unless it is None, `other`."""
+    """Return the `allOf` of both schemas, or `schema` alone if `other` is None."""
     return schema if other is None else {"allOf": [schema, other]}
 
 

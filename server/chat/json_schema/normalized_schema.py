@@ -29,9 +29,8 @@ class NormalizedSchema:
     def resolve(self, schema: Schema) -> Schema:
         """Return `schema` after resolving references at its top level.
 
-        Replaces a schema that consists only of a `$ref` with the schema that the reference points to. Replaces a schema
-        that consists only of an `allOf` with one part with this part. Repeats both as often as possible. Raises
-        UnenforceableError if the references form a cycle.
+        Replaces `{"$ref": R}` with the schema to which R points, and `{"allOf": [S]}` with S. Repeats this while
+        possible. Raises UnenforceableError if the references form a cycle.
         """
         seen: set[str] = set()
         while isinstance(schema, dict):
@@ -48,7 +47,10 @@ class NormalizedSchema:
         return schema
 
     def document(self, schema: Schema) -> Node:
-        """Return `schema` and its definitions as one document with bounded numbers."""
+        """Return `schema` and its definitions as one document.
+
+        The document admits only numbers that JSON parsers can represent.
+        """
         return bounded_document(schema, self.definitions)
 
     def admits(self, schema: Schema, constant: bool | None) -> bool:

@@ -2,11 +2,11 @@
 
 A model then generates only numbers that parsers can represent. JSON's syntax allows 1e999, but most parsers read it as
 infinity or fail. A number may also occur in a value that the schema does not restrict, for example in an additional
-property. Such a value gets a reference to a recursive definition. This definition admits any JSON value with bounded
-numbers.
+property. The schema for such a value becomes a reference to the definition "any". This recursive definition admits any
+JSON value with bounded numbers.
 
 If several schemas apply to the same value (the parts of `allOf`, or `$ref` beside other keywords), llguidance computes
-their intersection. It cannot compute the intersection of the recursive definition with itself. In intersected schemas,
+their intersection. It cannot compute the intersection of the definition "any" with itself. In intersected schemas,
 unrestricted values therefore stay unrestricted, and only explicit number types are bounded.
 """
 
@@ -59,8 +59,8 @@ def bounded_document(schema: Schema, definitions: Mapping[str, Schema]) -> Node:
 def _bounded(schema: Schema, *, intersected: bool) -> Node:
     """Return `schema` with bounded numbers.
 
-    intersected: whether another schema applies to the same value. If not, unrestricted values get a reference to the
-    definition of any value.
+    intersected: whether another schema applies to the same value. If not, schemas without restrictions become
+        references to the definition "any".
     """
     if schema is False:
         return {"allOf": [False]}
@@ -86,9 +86,10 @@ def _bounded(schema: Schema, *, intersected: bool) -> Node:
 
 
 def _restrict_open_places(node: Node) -> None:
-    """Add the types and the schemas of properties and items that `node` omits.
+    """Add `type`, `additionalProperties` and `items` to `node` if they are missing.
 
-    Each added schema is True. `_bounded` then replaces it with a reference to the definition of any value.
+    The added `type` lists all types. The other two get the value True, which `_bounded` then replaces with a reference
+    to the definition "any". A node with a keyword such as `enum` or `anyOf` stays unchanged.
     """
     if node.keys() & {*_COMBINING, "enum", "const"}:
         return
@@ -114,9 +115,10 @@ def _clamped(node: Node) -> Node:
 
 
 def _intersects(node: Node) -> bool:
-    """Return whether llguidance intersects parts of `node`.
+    """Return whether the same value must satisfy two or more parts of `node`.
 
-    llguidance intersects two or more parts that the same value must satisfy.
+    llguidance computes the intersection of such parts. The parts are `$ref`, `anyOf`, each schema in `allOf`, and all
+    other keywords together. `properties` and `patternProperties` are separate parts, too.
     """
     own = bool(node.keys() - _COMBINING)
     parts = own + ("$ref" in node) + ("anyOf" in node) + len(node.get("allOf", ()))

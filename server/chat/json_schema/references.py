@@ -48,7 +48,7 @@ class References:
         return target
 
     def _by_identifier(self, identifier: str) -> Any:
-        """Return the first schema with this identifier or `#anchor`, or None."""
+        """Return the first schema with this `$id`, `id` or `#anchor`, if any."""
         if self._identified is None:
             self._identified = {}
             root = ""

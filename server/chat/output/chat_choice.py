@@ -160,7 +160,10 @@ class PendingLogprobs:
         self._length += length
 
     def release_all_but(self, held: int) -> None:
-        """Release the tokens whose text begins before the last `held` characters."""
+        """Release all tokens except those whose text is held back.
+
+        held: number of characters held back. A token is released if at least its first character is not held back.
+        """
         certain = self._length - held
         while self._waiting and (self._waiting[0][0] < certain or held <= 0):
             self._ready.append(self._waiting.popleft()[1])

@@ -38,9 +38,9 @@ class ReasoningSplitter:
         return len(self._text)
 
     def feed(self, text: str) -> Split:
-        """Add a piece of text and return the text that is certain.
+        """Add a piece of text and return the text that can be sent.
 
-        Holds back whitespace and text that may be the start of a marker.
+        Holds back text that may be the start of a marker, and whitespace that may have to be dropped.
         """
         self._text += text
         if not self._decided and not self._decide():
@@ -57,9 +57,9 @@ class ReasoningSplitter:
         return Split(reasoning=text.rstrip()) if self._inside else Split(content=text)
 
     def _decide(self) -> bool:
-        """Decide whether the text begins with thoughts.
+        """Try to decide whether the text begins with thoughts.
 
-        Returns False if the decision needs more text.
+        Returns whether the text received so far is enough to decide.
         """
         start = self._text.lstrip()
         if start.startswith(THINK_START):
@@ -93,5 +93,8 @@ class ReasoningSplitter:
 
 
 def _marker_prefix_length(marker: str, text: str) -> int:
-    """Return the length of the longest proper `marker` prefix at the end of `text`."""
+    """Return how many characters at the end of `text` may be the start of a marker.
+
+    For example, the result is 3 for the marker `</think>` and the text `Yes.</t`.
+    """
     return next((n for n in range(min(len(marker) - 1, len(text)), 0, -1) if marker.startswith(text[-n:])), 0)

@@ -129,10 +129,10 @@ def _add(keywords: dict[str, str], more: Mapping[str, str]) -> None:
 
 
 def _json_call(call: Mapping[str, str]) -> CallExpression:
-    """Return the call that a JSON object with "name" and "arguments" describes.
+    """Return the call in a JSON object such as `{"name": ..., "arguments": {...}}`.
 
-    The arguments may be called "parameters". As in OpenAI's format, the object may also be the value of "function" in
-    another object.
+    "parameters" is accepted instead of "arguments". OpenAI's format, `{"type": "function", "function": {"name": ...,
+    "arguments": ...}}`, is accepted, too.
     """
     if call.get("type", '"function"') != '"function"':
         raise ValueError('the type of a call must be "function"')

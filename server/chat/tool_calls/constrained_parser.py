@@ -180,7 +180,8 @@ class ConstrainedCallParser:
     def _value_pieces(self, text: str) -> list[ConstrainedPiece]:
         """Return the pieces for the text of a value.
 
-        The first member of the object after "**" gets a separator before it.
+        Adds a comma before the first member of the object after "**" if other arguments precede the object, as in
+        `name(a=1, **{"b c": 2})`.
         """
         if self._in_rest and self._separator:
             text = text.lstrip()

@@ -142,7 +142,10 @@ class LiteralReader:
         return members
 
     def _rest_of_members(self, members: dict[str, str], key: str) -> None:
-        """Consume the part of an object after its first `key`, and add its members."""
+        """Consume an object from its first colon on, and add its members to `members`.
+
+        key: the object's first key, which was consumed before.
+        """
         self.expect(":")
         members[key] = self.value()
         while self.accept(","):
@@ -178,7 +181,7 @@ class LiteralReader:
     def _items(self, closing: str) -> tuple[list[str], bool]:
         """Consume values up to `closing`.
 
-        Returns the values, and whether parentheses around them would make a tuple.
+        Returns the values, and whether they make a tuple in parentheses: `(1,)` and `(1, 2)` are tuples, `(1)` is not.
         """
         self._enter()
         items: list[str] = []
@@ -223,7 +226,10 @@ class LiteralReader:
 
 
 def _key(value: str) -> str:
-    """Return the key of a JSON object for a literal, as json.dumps would write it."""
+    """Convert the JSON text of a literal to an object's key, as json.dumps does.
+
+    For example, the text `1e2` becomes the key "100.0", and `true` becomes "true".
+    """
     if value[0] in "[{":
         raise ValueError("an object or array cannot be a key")
     if value[0] == '"':
@@ -280,5 +286,5 @@ def _escaped_character(escape: re.Match[str]) -> str:
             raise ValueError(f"no character has the number {code}")
         return chr(int(code, 16))
     if code in "xuUN":
-        raise ValueError(f"\\{code} without its digits")
+        raise ValueError(f"the escape sequence \\{code} is incomplete")
     return _ESCAPED_CHARACTERS.get(code, "\\" + code)

@@ -53,9 +53,10 @@ class _PartialMarker:
 class MarkerFilter:
     """A filter that removes markers from content.
 
-    The filter also removes a marker that forms when the text inside it is removed. For example, removing the inner
-    marker from `<|tool_<|tool_call_end|>call_end|>` forms another marker. The filter therefore keeps a stack of partial
-    markers. The next text may complete the top one. Removing that marker exposes the partial marker below it.
+    If removing a marker joins the text around it to another marker, the filter removes that one, too. For example,
+    nothing is left of `<|tool_<|tool_call_end|>call_end|>`. The filter therefore keeps a stack of partial markers, such
+    as `<|tool_` in this example. The next text may complete the partial marker on top of the stack. After the complete
+    marker is removed, the text after it may complete the partial marker below.
     """
 
     def __init__(self) -> None:
@@ -73,9 +74,10 @@ class MarkerFilter:
     def flush(self) -> str:
         """Return the content that is held back.
 
-        Must be called before each call and at the end of the answer.
+        Must be called at the end of the answer, and each time before the parser returns a tool call. Content before the
+        call is then returned first.
 
-        If later content completes a marker whose prefix was returned here, only the rest of the marker is removed.
+        If later content completes a marker whose start was returned here, only the rest of the marker is removed.
         """
         held: list[str] = []
         for partial in takewhile(lambda partial: partial.held, reversed(self._partial)):

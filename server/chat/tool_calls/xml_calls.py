@@ -1,7 +1,7 @@
 """Finds XML-style calls in text that arrives in pieces.
 
 Some models write such calls instead of calls in their own style. There are three forms: `<tool_call>CALL</tool_call>`,
-with a CALL in any other style; `<function=name>{JSON}</function>`; and
+with a CALL in Python or JSON style; `<function=name>{JSON}</function>`; and
 `<function=name><parameter=key>value</parameter>...</function>`. The last two may also be enclosed in `<tool_call>`.
 """
 
@@ -92,7 +92,7 @@ def parse_xml_call(element: str) -> CallExpression:
         reader.expect_end()
         return CallExpression(name, keywords=arguments)
     if not _PARAMETERS.fullmatch(body):
-        raise ValueError("a function has parameters or an object")
+        raise ValueError("a function must contain either a JSON object or only parameters")
     return CallExpression(name, keywords={key.strip(): _value(text) for key, text in _PARAMETER.findall(body)})
 
 

@@ -23,12 +23,13 @@ Draw = tuple[int, TokenLogprobs | None]
 def draw(
     logits: Logits, sequences: list[Sequence], unknown_ids: npt.NDArray[np.int64], min_forced: float
 ) -> list[list[Draw] | LfmServeError]:
-    """Draw the next tokens of each sequence.
+    """Draw the next token of each sequence, and add the forced tokens after it.
+
+    Forced tokens are the tokens that a constraint requires after the drawn token.
 
     `logits`: float32 [B, vocab], one row per sequence; modified in place.
     `unknown_ids`: int64 token ids that are never drawn.
-    `min_forced`: minimum number of tokens, including the drawn token, for which forced tokens are returned. Forced
-    tokens are the tokens that a constraint requires after the drawn token.
+    `min_forced`: if the drawn token and its forced tokens are fewer than this number, only the drawn token is returned.
 
     Returns, for each sequence, its tokens or the error that ends it. A sequence ends with an error if its logits are
     not finite, if its constraint fails, or if no token is allowed. An error in one row does not affect other rows.

@@ -191,11 +191,10 @@ def _total_weight(row: Logits, peak: float, temperature: float) -> float:
 
 
 def _nucleus(ids: Ids, log_weights: LogWeights, needed: float) -> tuple[Ids, LogWeights]:
-    """Return the smallest set of the likeliest ids that has enough weight.
+    """Return the fewest of the likeliest ids whose total weight reaches `needed`.
 
-    This is nucleus sampling (Holtzman et al. 2020).
-
-    `needed`: the weight that the set must have. If all ids together have less, all ids are returned.
+    This is nucleus sampling (Holtzman et al. 2020). If the total weight of all ids is less than `needed`, all ids are
+    returned.
     """
     weights = np.exp(log_weights)
     # The nucleus nearly always lies within the few hundred likeliest ids, so try to sort only those.
