@@ -59,15 +59,15 @@ def require(agreement: Agreement, precision: Precision) -> None:
         return
     remedy = "Use --precision exact" if precision is Precision.FAST else "This graph cannot be prepared"
     raise PreparationError(
-        f"The {precision} graph differs too much from the original: {agreement}. Required are at least {top_1:.0%} of "
-        f"the positions and at most {kl_divergence:g} nats. {remedy}."
+        f"The {precision} graph differs too much from the original: {agreement}. The token must be the same at "
+        f"{top_1:.0%} or more of the positions, and the divergence at most {kl_divergence:g} nats. {remedy}."
     )
 
 
 def _log_probabilities(
     graph: Graph, tokens: Sequence[int], threads: int, head_dim: int | None
 ) -> npt.NDArray[np.float32]:
-    """Return the log-probabilities of the token after each of `tokens`, [tokens, vocab]."""
+    """Return the log-probabilities of the next token at each position, [tokens, vocab]."""
     session = ModelSession(graph, SessionOptions(threads, CHUNK), head_dim)
     slots = SlotPool(session.contract.states, 1, len(tokens))
     slots.clear(0)
