@@ -94,7 +94,7 @@ class RequestTooLargeError(LfmServeError):
 
 
 class ContentEncodingError(LfmServeError):
-    """A request body is encoded in a way that the server does not decode."""
+    """A request body is compressed, which the server does not support."""
 
     def __init__(self, encoding: str) -> None:
         super().__init__(

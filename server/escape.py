@@ -16,6 +16,9 @@ def printable(text: str) -> str:
 
 
 def escaped(text: str, limit: int) -> str:
-    """Return the printable form of `text`, cut after `limit` characters."""
+    """Return `printable(text)`, cut after `limit` characters.
+
+    "..." is appended if the text is cut.
+    """
     shown = printable(text[:limit])
     return shown if len(text) <= limit and len(shown) <= limit else f"{shown[:limit]}..."

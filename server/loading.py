@@ -59,7 +59,7 @@ class LoadedModel:
     The engine has not been started yet.
 
     `open_narrow`: opens the narrow sessions, which join the engine later; None if there are no narrow sessions.
-    `start_workers`: starts the fork server of the workers that analyse grammars.
+    `start_workers`: starts the fork server, the process from which the workers that analyse grammars are forked.
     `threads`: number of threads of the wide session.
     `chats`: whether the model accepts chats. A base model without a chat template accepts only text prompts.
     """

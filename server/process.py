@@ -1,4 +1,4 @@
-"""The process around the server: its standard streams and its end."""
+"""Opens the standard streams of the server's process, and ends the process."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ EXIT_SECONDS = 5.0
 
 
 def open_standard_streams() -> None:
-    """Open the standard streams that are closed.
+    """Replace standard streams that were already closed when the process started.
 
     Otherwise, the next file or socket would get the descriptor of a closed stream, and native libraries would write
-    their errors to that file or socket. If only standard output is closed, output goes to standard error. If standard
-    error is closed as well, output is discarded.
+    their errors to that file or socket. Output to a closed standard output goes to standard error instead. Output to a
+    closed standard error is discarded.
     """
     for descriptor in range(3):
         try:

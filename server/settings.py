@@ -21,9 +21,9 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class SamplingOverrides(BaseModel):
-    """The parameters that `default_sampling` may set, with their ranges.
+    """Sampling parameters that an operator may set with `default_sampling`.
 
-    The default values of these fields have no effect: only parameters that are set are used.
+    Parameters that are not set are left out, so the default values of the fields are never used.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)

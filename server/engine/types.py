@@ -19,8 +19,8 @@ class SamplingParams:
 
     `temperature`: divides the logits; 0 always draws the likeliest token.
     `top_k`: keep only the k likeliest tokens; 0 keeps all.
-    `top_p`: keep only the smallest set of the likeliest tokens whose probabilities add up to at least this. The set has
-    at least one token; 1 keeps all.
+    `top_p`: keep only as many of the likeliest tokens as are needed for their probabilities to add up to `top_p`. 1
+    keeps all tokens, and 0 only the likeliest.
     `min_p`: keep only tokens whose probability is at least this fraction of the likeliest token's; 0 keeps all.
     `repetition_penalty`: divides positive logits, and multiplies negative logits, of tokens that occur in the prompt or
     the answer; 1 is off.
@@ -28,8 +28,8 @@ class SamplingParams:
     `presence_penalty`: subtracted once from the logit of each token that occurs in the answer; 0 is off.
     `logit_bias`: numbers to add to logits, by token id.
     `seed`: seed of the draws; None uses a random seed.
-    `top_logprobs`: number of the likeliest tokens to return, in addition to the drawn token, with their
-    log-probabilities. None returns no log-probabilities.
+    `top_logprobs`: number of the likeliest tokens to return at each position of the answer, with their
+    log-probabilities. The log-probability of the drawn token is returned as well. None returns no log-probabilities.
     """
 
     temperature: float = 1.0
@@ -48,7 +48,7 @@ class SamplingParams:
 class RequestContext:
     """The identity of a request, and how the engine schedules it.
 
-    The context is passed on unchanged from the admission of the request to the engine.
+    The context is created when the request is admitted, and does not change on its way to the engine.
 
     `id`: identifies the request in the log.
     `tenant`: owner of the request. Tenants take turns for slots, regardless of how many requests each tenant has.
@@ -76,8 +76,9 @@ class GenerationRequest:
     `min_tokens`: no stop token is drawn before the answer has this many tokens. Ignored whenever `constraint` sets a
     mask.
     `constraint`: decides which tokens may come next; must not be shared with other sequences.
-    `prompt_logprobs`: number of the likeliest tokens to return, with their log-probabilities, in addition to each
-    prompt token. None returns no log-probabilities for the prompt.
+    `prompt_logprobs`: number of the likeliest tokens to return at each position of the prompt, with their
+    log-probabilities. The log-probability of the prompt's own token is returned as well. None returns no
+    log-probabilities for the prompt.
     `checkpoints`: positions at which other prompts are likely to diverge from this one, as numbers of prompt tokens.
     `report_progress`: whether to send PromptProgress events.
     `context`: identity and scheduling of the request.

@@ -1,8 +1,9 @@
 """Executes steps on one worker thread per session.
 
-All workers share one EngineState. A worker plans, executes and commits one step at a time. It plans and commits under
-the engine's lock, which takes microseconds. It executes without the lock: it restores cached state, runs the model, and
-draws tokens. A step changes only its own sequences and their slots. If a step fails, none of its results are committed.
+All workers share one EngineState. A worker plans, executes and commits one step at a time. The worker holds the
+engine's lock while it plans or commits; both take only microseconds. It does not hold the lock while it executes the
+step, that is, restores cached state, runs the model, and draws tokens. A step changes only its own sequences and their
+slots. If a step fails, none of its results are committed.
 """
 
 from __future__ import annotations
@@ -206,7 +207,7 @@ class Worker:
 
         `checkpoints`: positions that `_prefill_checkpoints` returned.
 
-        Returns (sequence, n, snapshot) triples; see StepResult.
+        Returns (sequence, n, snapshot) triples. The snapshot ends after the first n tokens of the sequence.
         """
         slots = self._state.slots
         if step.kind is StepKind.DECODE:

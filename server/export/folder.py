@@ -54,7 +54,8 @@ def export_checkpoint(
     `progress`: called with a short text before each part of the model.
 
     Raises ExportError if `checkpoint` is not a checkpoint, has an unsupported architecture, or lacks tensors or files.
-    Also raises ExportError if the model's sizes do not permit `dtype`, or if `out` is not empty.
+    Also raises ExportError if `dtype` is q4 and a size of the model is not a multiple of BLOCK, or if `out` is not
+    empty.
     """
     raw = _read_config(checkpoint)
     if not (checkpoint / "tokenizer.json").is_file():
@@ -83,8 +84,8 @@ def export_random(
     `tokenizer`: folder with the tokenizer files to copy. By default, the files of the built-in model are copied and
     their vocabulary is padded to the model's size.
 
-    Raises ExportError if `shape` is unknown or has an unsupported architecture, if its sizes do not permit `dtype`, if
-    `tokenizer` lacks tokenizer.json, or if `out` is not empty.
+    Raises ExportError if `shape` is unknown or has an unsupported architecture, if `dtype` is q4 and a size in `shape`
+    is not a multiple of BLOCK, if `tokenizer` lacks tokenizer.json, or if `out` is not empty.
     """
     if isinstance(shape, str) and shape not in SHAPES:
         raise ExportError(f"Unknown shape {shape!r}. Known shapes: {', '.join(SHAPES)}.")

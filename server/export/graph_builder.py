@@ -28,7 +28,8 @@ Shape = Sequence[int | str]
 class GraphBuilder:
     """A graph under construction.
 
-    The names of values consist of scope, operator and number, unless the argument `out` or `outs` specifies them.
+    Values get names such as `layer.0/Mul_12:0`, made of scope, operator and numbers, unless the caller names them with
+    `out` or `outs`.
     """
 
     def __init__(self, data: ExternalData) -> None:

@@ -37,8 +37,9 @@ class Int4:
 def quantize(matrix: FloatArray) -> Int4:
     """Quantize a float32 matrix [rows, columns].
 
-    The number of columns must be a multiple of BLOCK. The 16 levels of a block span the block's values and zero. Zero
-    is therefore represented exactly, and no weight changes by more than half of its block's scale.
+    The number of columns must be a multiple of BLOCK. Each block has 16 evenly spaced levels, which cover the range
+    from the block's smallest to its largest value, extended to include zero. Zero is represented exactly, and no weight
+    changes by more than half of its block's scale.
     """
     rows, columns = matrix.shape
     blocks = matrix.reshape(rows, columns // BLOCK, BLOCK)

@@ -48,7 +48,8 @@ class _Place:
 
     `stored`: name of the stored tensor, which may be a fused tensor.
     `expert`: index of the expert in the fused tensor; None if the stored tensor is not fused.
-    `half`: the half of the expert's rows that is the tensor, 0 or 1; None if the tensor has all rows.
+    `half`: 0 if the tensor consists of the first half of the expert's rows, 1 if it consists of the second half, and
+    None if it consists of all rows.
     """
 
     stored: str
@@ -59,8 +60,8 @@ class _Place:
 class Checkpoint:
     """The tensors of a checkpoint folder, in one or more safetensors files.
 
-    The file is opened again for each tensor, because a file that stays open would keep all its pages in memory. Reading
-    a tensor raises ExportError if the tensor is unreadable or has an unexpected shape or dtype.
+    Each read of a tensor opens the tensor's file and closes it again. A file that stays open would keep all its pages
+    in memory. Reading a tensor raises ExportError if the tensor is unreadable or has an unexpected shape or dtype.
     """
 
     def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -170,8 +170,8 @@ def _alternate(gate_and_up: Sequence[NDArray[Any]]) -> NDArray[Any]:
 def _combine(parts: Sequence[Int4], how: Callable[[Sequence[NDArray[Any]]], NDArray[Any]]) -> Int4:
     """Combine int4 tensors into one.
 
-    `how`: function that combines arrays. It is called with the packed values of all parts, with their scales, and with
-    their zero points.
+    `how`: function that combines a list of arrays, such as `np.stack`. It is called three times: with the packed values
+    of all parts, with the scales of all parts, and with the zero points of all parts.
     """
     return Int4(
         packed=how([part.packed for part in parts]),

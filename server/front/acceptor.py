@@ -29,15 +29,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Acceptor:
-    """Accepts connections on `listener` until `close` is called.
+    """An acceptor of client connections, which works from `start` to `close`.
 
     If `max_open` connections are open, the acceptor closes the connection that has been idle for the longest time. This
     way, clients with unused connections cannot keep new clients out. If no connection is idle, new connections wait in
     the listener's backlog.
 
-    `protocol`: creates the protocol of a connection.
-    `connections`, `idle`: all open connections, and the idle ones in the order in which they became idle.
-    `handshake_timeout`: seconds for a TLS handshake.
+    `listener`: the listening socket.
+    `protocol`: creates the object that handles a new connection.
+    `connections`: all open connections.
+    `idle`: the idle connections, in the order in which they became idle.
+    `handshake_timeout`: maximum number of seconds for a TLS handshake.
     """
 
     listener: socket.socket

@@ -61,10 +61,11 @@ class ConnectionLimits:
 
 
 class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
-    """An HTTP connection that limits the time and the bytes that a client may take.
+    """An HTTP connection that limits how long a client may take and how much it may send.
 
-    The connection is aborted if the client takes too long to send a request's head, to send the rest of a body after
-    the response is complete, or to read its response. Trailers and offers to upgrade the protocol are ignored.
+    The connection is aborted if the client takes too long to send the head of a request or to read the response. If
+    the response is complete before the request's body, the connection is also aborted if the client takes too long to
+    send the rest of the body. Trailers and offers to upgrade the protocol are ignored.
 
     `scope["state"]["crowded"]`: tells the application whether more than `max_connections` are open.
     `config.idle`: the connections without a request, in the order in which they became idle.

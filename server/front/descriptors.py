@@ -16,9 +16,10 @@ Requests on these connections are refused with an error.
 
 
 def raise_limit(max_connections: int) -> int:
-    """Raise the soft limit of file descriptors and return how many connections it allows.
+    """Raise the soft limit of file descriptors so that it allows `max_connections`.
 
-    The result is `max_connections`, or a lower number if the hard limit is too low.
+    Returns how many connections the raised limit allows. This is `max_connections`, or a lower number if the hard limit
+    is too low.
     """
     wanted = max_connections + CROWDED + RESERVED
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

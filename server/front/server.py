@@ -1,10 +1,12 @@
 """Runs the application on its sockets and shuts it down in stages.
 
 The first signal starts the shutdown; the second signal kills the process. The shutdown has three stages:
-- The server calls the application's `drain` and still accepts requests for `drain_delay` seconds.
-- The server calls `stop`, so that the application refuses new requests, and closes the listeners. Running requests have
-  `drain_timeout` seconds to finish.
+- The server calls `drain` and still accepts requests for `drain_delay` seconds.
+- The server calls `stop`, which makes the application refuse new requests. The server also closes the listeners.
+  Running requests have `drain_timeout` seconds to finish.
 - The server calls `abandon`, which ends the remaining requests.
+
+The three functions are methods of the application's Drainable.
 """
 
 from __future__ import annotations
@@ -59,9 +61,9 @@ class FrontConfig:
 
 
 class Drainable(Protocol):
-    """An object whose methods the server calls during its shutdown.
+    """The application's side of the shutdown.
 
-    The server calls each method at the start of the stage with the same name, in the order of their definition.
+    Each method starts one stage of the shutdown. The server calls `drain` first, then `stop`, then `abandon`.
     """
 
     def drain(self) -> None: ...

@@ -1,7 +1,7 @@
 """Downloads large files to the hub's cache and resumes interrupted downloads.
 
-The cache is that of huggingface_hub. huggingface_hub itself cannot resume a download that another process has started.
-This module does not depend on the contents of the files.
+The cache is the one that huggingface_hub uses. This module replaces huggingface_hub's downloads, which cannot resume if
+another process has started the download. This module does not interpret the files.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _receive(url: str, out: BinaryIO, file: HubFile, say: Callable[[str], None])
 def _append_body(client: httpx.Client, url: str, out: BinaryIO) -> Iterator[None]:
     """Request the bytes after the end of `out` and append them in pieces.
 
-    Yields after each piece.
+    Yields None after each piece, so that the caller can show the progress.
     """
     headers = build_hf_headers() | {"Range": f"bytes={out.tell()}-", "Accept-Encoding": "identity"}
     with client.stream("GET", url, headers=headers) as response:

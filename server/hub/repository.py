@@ -118,7 +118,10 @@ def _check_space(repo_id: str, needed: int, folder: Path) -> None:
 
 
 class _NoBar(tqdm):
-    """A disabled progress bar, for small files and links, which take no time."""
+    """A progress bar that is never shown.
+
+    huggingface_hub only downloads small files and creates links. Both are done too quickly for a bar.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options | {"disable": True})  # type: ignore[no-untyped-call]

@@ -58,9 +58,9 @@ class StateTensor:
     past, present: names of the input and the output.
     shape: the shape for one sequence without the KV cache's length axis: (kv_heads, head_dim) for KV, (hidden, L) for a
         convolution. The length axis of a KV cache lies between kv_heads and head_dim.
-    trace: name of the output [batch, L + S, hidden] that contains a convolution's past window followed by the S new
-        values of the run; None if the graph has no such output. Rows p + 1 to p + L, transposed to [hidden, L], are the
-        window after token p of the run, counted from 0. An output that is not bound takes no time.
+    trace: name of an additional output of a convolution, [batch, L + S, hidden]; None if the graph has no such output.
+        The output consists of the L rows of the past window and the S new rows of the run. Its rows p + 1 to p + L are
+        the window after token p of the run, transposed; p counts from 0. The output takes no time unless it is bound.
     """
 
     past: str
@@ -166,9 +166,9 @@ def _state(
 
 
 def _layer_key(name: str) -> tuple[str, ...]:
-    """Return the parts of a state tensor's name without the word past or present.
+    """Return a key that a layer's past input and present output have in common.
 
-    The result is the same for `past_conv.3` and `present_conv.3`.
+    For example, the key of `past_conv.3` and of `present_conv.3` is ("3", "conv").
     """
     return tuple(sorted(re.findall(r"[^._]+", re.sub(r"^(past_key_values|past|present)", "", name))))
 

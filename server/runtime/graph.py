@@ -1,10 +1,10 @@
 """Rewrites a decoder graph before onnxruntime loads it.
 
 A short convolution works on a window [batch, hidden, L + S]: the past state, followed by the new values. The rewritten
-graph transposes this window to [batch, L + S, hidden], which has two advantages. First, a depthwise Conv on the
-transposed window is a sum of L contiguous slices, each multiplied by its column of the weight. In a decode step, this
-sum takes a tenth of the time, and its results are bit-identical. Second, the transposed window can be an output of the
-graph. This output contains the state after each of the run's tokens.
+graph transposes this window to [batch, L + S, hidden], which has two advantages. First, the depthwise Conv becomes a
+sum of L contiguous slices of the transposed window, each multiplied by one column of the weight. In a decode step, the
+sum takes a tenth of the time of the Conv, and the results of both are bit-identical. Second, the transposed window can
+be an output of the graph. This output contains the state after each of the run's tokens.
 
 This module opens no session and reads no weights.
 """
@@ -209,10 +209,12 @@ class _Convolutions:
         self._emit("Transpose", [last], present, perm=[0, 2, 1])
 
     def _sum(self, past: str, name: str, taps: int, weight: str, *bias: str) -> str:
-        """Add the nodes of a convolution on the transposed window of `past`.
+        """Add nodes that compute a depthwise convolution as a sum of slices.
 
-        The convolution maps [batch, length, hidden] to [batch, length - taps + 1, hidden]. Returns the name of the
-        result.
+        The slices are those of the transposed window of `past`, [batch, length, hidden]. Returns the name of the
+        result, [batch, length - taps + 1, hidden].
+
+        taps: number of columns of the weight.
         """
         columns = self._emit("Transpose", [weight], f"{name}/weight", perm=[1, 2, 0])
         addends = []

@@ -21,9 +21,9 @@ Array = npt.NDArray[np.generic]
 
 
 class JoinedCache:
-    """Memory for the past and the joined caches of one run.
+    """Memory for the caches that a run reads (past) and returns (joined).
 
-    The memory grows with the longest run.
+    All runs use the same memory. The memory grows if a run needs more than all earlier runs.
     pads: whether padding leaves the results of a row unchanged.
     """
 

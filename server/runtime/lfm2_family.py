@@ -63,9 +63,10 @@ def member_of(folder: Path, config: Mapping[str, Any]) -> Member | None:
 
 
 def recognise(names: Iterable[str]) -> Member:
-    """Return the family member that the first matching name identifies.
+    """Return the family member that the names identify.
 
-    Returns LFM2 if no name matches, or if the first matching name does not clearly identify an LFM2.5 model.
+    Only the first name that contains "LFM2" counts. For example, "LFM2.5-350M-ONNX" identifies LFM2.5-350M. Returns
+    LFM2 if no name contains "LFM2", or if that first name does not clearly identify an LFM2.5 model.
     """
     for name in names:
         if generation := GENERATION.search(name):

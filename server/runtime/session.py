@@ -78,9 +78,9 @@ class ModelSession:
         slots: the pool with the state of the rows. Row i uses slot `first` + i.
         tokens: the new tokens, [B, S]. B must be 1 if S > 1.
         past: number of tokens before the new ones in each sequence, [B].
-        every_position: return the logits after every token, [B * S, vocab], instead of those after each row's last
-            token, [B, vocab].
-        traced: make the convolution windows after each token available from `windows_after`. B must be 1.
+        every_position: if true, return logits for all tokens, [B * S, vocab]. If false, return logits only for the last
+            token of each row, [B, vocab].
+        traced: whether `windows_after` can return the convolution windows of this run. If true, B must be 1.
         The logits are float32 and valid until the next run. If the run fails, the state of the sequences is unchanged:
         new KV values lie beyond `past`, and convolution windows are copied into the slots only after the run.
         """

@@ -1,7 +1,7 @@
 """Opens the sessions of a model.
 
 Uses the prepared copy of the graph if there is one that fits into memory. Opens narrow sessions if the machine has more
-than one core and the sessions do not each need a large copy of the weights.
+than one core, and if the sessions can share the weights or the weights are small.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def open_sessions(graph: Graph, threads: int, max_tokens: int, head_dim: int | N
     """Open the wide session, and narrow sessions if these need little memory.
 
     Narrow sessions need little memory if they share the weights or the weights are small. If onnxruntime runs a
-    prepared copy, the narrow sessions must be opened later, since this takes long. Raises UnsupportedModelError if the
-    graph cannot be served.
+    prepared copy, opening a session takes long. The narrow sessions are then left to `open_narrow` of the result.
+    Raises UnsupportedModelError if the graph cannot be served.
     """
 
     def open_(width: int) -> ModelSession:

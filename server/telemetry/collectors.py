@@ -118,7 +118,10 @@ class TokenCollector(Collector):
         self._generated = 0
 
     def finish(self, completion: AnyCompletion) -> None:
-        """Count the tokens of a finished request, which is no longer in `open`."""
+        """Count the tokens of a finished request.
+
+        The caller must have removed the request from `open`, or its tokens would be counted twice.
+        """
         self._prompt += _prompt_tokens(completion)
         self._generated += completion.completion_tokens
 

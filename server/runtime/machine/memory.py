@@ -66,9 +66,10 @@ def _left_in_groups(root: Path) -> Iterator[int]:
 
 
 def _file_pages(group: Path) -> int:
-    """Return the bytes of cached file pages in a group's usage.
+    """Return how many bytes of a control group's memory usage are cached pages of files.
 
-    The pages of subgroups are included. In version 1, the names of these totals have the prefix `total_`.
+    The result includes the pages of subgroups. In version 1, the names of the numbers that include subgroups have the
+    prefix `total_`.
     """
     lines = read(group / "memory.stat").splitlines()
     counts = {name: int(value) for name, _, value in (line.partition(" ") for line in lines)}

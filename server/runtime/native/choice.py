@@ -72,7 +72,7 @@ def choose_kernels(kernels: Kernels, precision: Precision) -> KernelChoice:
 def kernels_in_use(graph: Graph, original: Graph, choice: KernelChoice) -> KernelsInUse:
     """Return the kernels that compute `graph`.
 
-    original: the graph from which `choose_graph` returned `graph`.
+    original: the graph that was passed to `choose_graph`, which returned `graph`.
     """
     if graph.native:
         return KernelsInUse(native_name(), "")

@@ -49,6 +49,8 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 class MatrixFormat:
     """The format of a packed matrix [columns, depth].
 
+    columns: number of rows of the original matrix; if these are gate rows and up rows, padded to a multiple of 64.
+    depth: number of columns of the original matrix.
     bits: bits of each weight, 4 or 8.
     zero_points: whether the matrix has zero points. If not, all zero points are 8 for 4-bit weights and 128 for 8-bit
         weights.
@@ -82,8 +84,9 @@ class Library:
     def pack(
         self, form: MatrixFormat, weights: Array, scales: Array, zeros: Array | None, rows: int, block: int, gated: int
     ) -> npt.NDArray[np.uint8]:
-        """Pack a matrix that is stored in the format of onnxruntime's operators.
+        """Pack a matrix of a MatMulNBits or QMoE for the native kernels.
 
+        form: format of the packed matrix.
         scales: float16 scales of the blocks.
         zeros: zero points of the blocks; None if the format has none.
         rows: number of rows of the matrix, without padding.

@@ -1,7 +1,7 @@
-"""Replaces those operators in a graph that the native kernels can compute.
+"""Replaces operators of a graph by operators of the native kernels.
 
 A supported MatMulNBits becomes an lfm.MatMul, and a supported QMoE becomes an lfm.Experts. The router in front of each
-lfm.Experts becomes an lfm.Router; `server.runtime.native.router` describes this. Other nodes stay unchanged.
+lfm.Experts becomes an lfm.Router (see `server.runtime.native.router`). Other nodes stay unchanged.
 
 This module finds the matrices to pack, but does not pack them.
 """
@@ -176,7 +176,7 @@ def _all_zeros_are(centre: int, zeros: np.ndarray[Any, Any], bits: int, blocks: 
 
 
 def _in_float32(node: onnx.NodeProto, data_type: int) -> Iterator[onnx.NodeProto]:
-    """Yield `node`, surrounded by casts unless its data type is float32.
+    """Yield `node`, between two casts if `data_type` is not float32.
 
     The casts convert the first input to float32 and the output back to `data_type`.
     """

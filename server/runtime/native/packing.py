@@ -55,7 +55,9 @@ def pack_in_memory(graph: Graph, library: Library) -> Graph:
 def pack_into(
     graph: Graph, target: Path, weights_name: str, library: Library, threads: int, progress: Progress
 ) -> bytes:
-    """Write all weights of `graph` into one file, and return the graph that uses it.
+    """Write all weights of `graph` into one file, and pack those of the native kernels.
+
+    Returns the serialised graph that refers to this file.
 
     target: the folder of the file.
     weights_name: the name of the file.
@@ -167,7 +169,12 @@ def _check(matrix: Matrix, weights: Weights, packed: Array, library: Library) ->
 
 
 def _rows_of(matrix: Matrix, panel: int) -> Iterator[int | None]:
-    """Yield the source row of each column of a panel, or None if the column is padding."""
+    """Yield the original row that each column of a panel contains, or None for padding.
+
+    A panel consists of SAMPLED_COLUMNS adjacent columns of a packed matrix.
+
+    panel: index of the panel.
+    """
     for column in range(SAMPLED_COLUMNS):
         row = panel * SAMPLED_COLUMNS + column
         if matrix.gated:

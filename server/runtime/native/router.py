@@ -1,10 +1,11 @@
-"""Replaces the float32 products of expert blocks' routers by lfm.Router nodes.
+"""Replaces the routers of expert blocks by lfm.Router nodes.
 
-The logits of an expert block are computed from such a product. `server.export.lfm2_graph` exports a fixed pattern of
-nodes between the product and the logits. This pattern computes the sigmoid of the product, adds a bias, chooses the
-experts with the largest results, and scatters the logarithms of their sigmoids. If a graph contains this pattern, the
-lfm.Router replaces the pattern and the product, otherwise only the product. The sums of an lfm.Router do not depend on
-which rows share a batch.
+A router computes the logits by which an expert block chooses its experts. It begins with a float32 product of the
+hidden state and a weight matrix. In the graphs of `server.export.lfm2_graph`, a fixed pattern of nodes follows: the
+sigmoid of the product, the addition of a bias, the choice of the experts with the largest sums, and a scatter of the
+logarithms of their sigmoids. In these graphs, an lfm.Router replaces the product and the pattern. In other graphs, the
+lfm.Router replaces only the product. The sums that an lfm.Router computes for a row do not depend on the other rows of
+the batch.
 """
 
 from __future__ import annotations
@@ -70,10 +71,12 @@ class Routers:
         return helper.make_node("Router", inputs, [output], name=f"{output}/router", domain=DOMAIN, chosen=chosen)
 
     def _pattern(self, logits: str, chosen: int) -> tuple[_Product, str] | None:
-        """Return the product and the bias from which the pattern computes the logits.
+        """Find the pattern of `server.export.lfm2_graph` that computes the logits.
 
-        The bias is "" if there is none. Returns None if the logits are not computed by the pattern of
-        `server.export.lfm2_graph`.
+        Returns the product and the name of the bias, which is "" if there is no bias. Returns None if the pattern does
+        not compute these logits.
+
+        chosen: number of experts that the pattern must choose.
         """
         reshape = self._node(logits, "Reshape")
         scatter = self._node(reshape, "ScatterElements", axis=-1)
@@ -97,10 +100,11 @@ class Routers:
     def _node(
         self, of: onnx.NodeProto | str | None, op: str, index: int = 0, **attributes: Any
     ) -> onnx.NodeProto | None:
-        """Return the node that computes a value.
+        """Return the node that computes a value if the node is an `op` with these attributes.
 
-        of: the name of the value, or a node that has the value as input number `index`.
-        Returns None if the node is not an `op` with these attributes.
+        Otherwise, returns None.
+
+        of: name of the value, or a node whose input number `index` is the value.
         """
         if of is None:
             return None
@@ -125,9 +129,9 @@ class Routers:
         return bias if is_vector else None
 
     def _product_before(self, logits: str) -> _Product | None:
-        """Return the product with a constant that is closest before the logits.
+        """Return the last product with a weight matrix on the way to the logits.
 
-        Returns None if there is no such product.
+        Searches backwards from the logits. Returns None if the last STEPS nodes contain no such product.
         """
         waiting = [logits]
         for _ in range(STEPS):

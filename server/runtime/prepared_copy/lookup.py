@@ -8,9 +8,9 @@ Sessions and processes share one copy in memory, since they map its weights. A c
 everything that the copy depends on. The key identifies the original weight files by name, size and modification time.
 The server does not read these files when it starts.
 
-At a start, the server checks the whole graph of the copy, but only the size and sampled blocks of the copy's weights.
-This detects truncated and overwritten files, but not a single changed byte. `lfm-serve prepare` reads an existing copy
-and the original weight files completely.
+When the server starts, it checks the whole graph of the copy. Of the copy's weights, it checks only the size and some
+blocks spread over the file. This detects truncated and overwritten files, but not a single changed byte.
+`lfm-serve prepare` reads an existing copy and the original weight files completely.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A prepared copy that has passed the check."""
+    """A prepared copy whose graph matches the SHA-256 in the manifest."""
 
     graph: Graph
     manifest: Manifest
@@ -134,7 +134,7 @@ def _cpu() -> list[str]:
 
 
 def _sound(folder: Path, name: str) -> Copy | None:
-    """Return the copy in `folder`, or None if the check finds damage."""
+    """Return the copy in `folder`, or None if its graph or sampled weights are damaged."""
     try:
         copy = open_copy(folder, name)
         return copy if copy.manifest.sampled == sampled(folder / WEIGHTS) else None
