@@ -70,7 +70,7 @@ def run(settings: Settings) -> None:
 
 
 def _within_descriptors(settings: Settings) -> Settings:
-    """Return `settings` with `max_connections` lowered to fit the file descriptor limit."""
+    """Return `settings` with fewer connections if the descriptor limit requires it."""
     allowed = raise_limit(settings.max_connections)
     if allowed == settings.max_connections:
         return settings
@@ -163,8 +163,8 @@ def exempt_from_collection() -> None:
 
 
 def _resume_collection() -> None:
-    """Exempt the imported modules, which contain hardly any garbage, and turn garbage collection on."""
-    gc.freeze()
+    """Turn garbage collection on, but exempt the objects of the imported modules."""
+    gc.freeze()  # these objects contain hardly any garbage
     gc.enable()
 
 
@@ -198,7 +198,7 @@ async def _load(app: FastAPI, settings: Settings, address: str, done: Callable[[
 
 
 def _join_narrow(engine: Engine, open_narrow: Callable[[], list[ModelSession]]) -> None:
-    """Add the narrow sessions to an engine that already runs without them."""
+    """Open the narrow sessions (half the threads each) and add them to the engine."""
     try:
         engine.join(open_narrow())
     except Exception:
@@ -210,9 +210,9 @@ def _no_memory(error: MemoryError) -> StartupError:
 
 
 def _announce(settings: Settings, facts: Facts) -> None:
-    """Print the banner if the log format is text; otherwise log the facts as one line.
+    """Print the banner, or log its facts as one line.
 
-    The line is also logged if standard output cannot be written.
+    Logs the line if the log format is not text or if standard output cannot be written.
     """
     if resolved(settings.log_format) == "text":
         with suppress(OSError):

@@ -94,7 +94,7 @@ class Exchange:
 
         The completion ends early if the request reaches a time limit or the server stops.
 
-        completion: starts the completion and returns it.
+        completion: a coroutine that starts the completion and returns it.
         model: name of the served model, for the request log.
         prompt: the prompt or messages as the client sent them, for the request log.
 
@@ -121,14 +121,14 @@ class Exchange:
     async def stream(self, events: Events) -> Response:
         """Return a response that streams `events`.
 
-        Waits at most one ping interval for the first event. If `events` fails during this time, its error is raised. If
-        the client disconnects, ClientDisconnect is raised. A later error becomes the stream's last event.
+        Waits for the first event, but at most one ping interval. During this time, raises the error of `events` if it
+        fails, and ClientDisconnect if the client disconnects. A later error becomes the stream's last event.
         """
         response = event_stream(events, ping=self._server.limits.sse_ping, last_event=self._last_event)
         return await unless_disconnected(self._request, response)
 
     def close(self) -> None:
-        """Stop all timers, cancel the completion and charge its remaining tokens."""
+        """Stop all timers, cancel the completion and charge the tokens not charged yet."""
         for timer in self._timers:
             timer.cancel()
         if self._log_entry.completion is not None:

@@ -69,7 +69,7 @@ class ServerState:
         return self.model
 
     def check_ready(self) -> None:
-        """Raise ModelNotReadyError if new requests should go to another server."""
+        """Raise ModelNotReadyError if the server is draining or cannot answer requests."""
         self.ready_model()
         if self.draining:
             raise _stopping()
@@ -97,7 +97,7 @@ class ServerState:
         return True
 
     def retry_after(self) -> float:
-        """Return the number of seconds after which an overloaded server is likely to admit requests."""
+        """Return the seconds until an overloaded server is likely to admit requests."""
         return RETRY_SECONDS if self.model is None else self.model.service.engine.retry_after()
 
     def rate_limit(self, key: Key) -> RateLimit:

@@ -1,7 +1,8 @@
 """Measures throughput and TTFT with 1, 4 and 16 clients at once.
 
-Each client sends its own prompt and reads the answer. The endpoints are measured in turn. The baseline, which does the
-same work without a server, takes part in these turns. The report contains medians over all measurements.
+Each client sends its own prompt and reads the answer. The endpoints are measured in turn. A baseline that does the same
+work without a server can be measured after the endpoints in each turn. The report contains medians over all
+measurements.
 """
 
 from __future__ import annotations

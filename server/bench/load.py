@@ -36,7 +36,7 @@ Sampling is not greedy, because greedy streams end up repeating one phrase.
 
 
 class RefusedError(Exception):
-    """An error: an endpoint rejected a request or broke off its answer."""
+    """The error for a request that was rejected or whose answer was broken off."""
 
 
 @dataclass(slots=True)
@@ -151,9 +151,9 @@ class Endpoint:
 
     @contextlib.asynccontextmanager
     async def running(self, streams: Sequence[Stream]) -> AsyncIterator[None]:
-        """Run `streams` during the block, and cancel them at its end.
+        """Run `streams` during the caller's `with` block, and cancel them at its end.
 
-        The block starts when each stream has its first token. Raises RefusedError if one of the streams failed.
+        The block starts when every stream has its first token. Raises RefusedError if one of the streams failed.
         """
         tasks = [asyncio.create_task(self.run(stream)) for stream in streams]
         try:
@@ -211,6 +211,9 @@ def tokens_per_second(streams: Sequence[Stream]) -> float:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the smallest of `values` that is at least as large as `percent` percent of them."""
+    """Return a percentile of `values` without interpolation.
+
+    Example: percentile 50 of 1, 2, 3, 4 is 3.
+    """
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]

@@ -83,7 +83,10 @@ async def measure(endpoints: Sequence[Endpoint], sizes: Sizes) -> Report:
 
 
 async def paces_of(endpoint: Endpoint, counts: Sequence[int], sizes: Sizes) -> list[Pace]:
-    """Measure each number of streams in `counts`. No two prompts share a prefix."""
+    """Return the pace with each number of streams in `counts`.
+
+    No two prompts share a prefix.
+    """
     alone = (await endpoint.run(_long(sizes, "alone"))).ttft
     return [await _pace(endpoint, count, sizes, alone) for count in counts]
 

@@ -60,7 +60,10 @@ async def measure(endpoints: Sequence[Endpoint], rounds: int) -> Report:
 
 
 async def second_turn(endpoint: Endpoint, seed: str) -> Pair:
-    """Continue a conversation of about 1,000 tokens. Its first turn is the cold stream."""
+    """Run two turns of a conversation of about 1,000 tokens.
+
+    The stream of the first turn is cold, and the stream of the second turn is warm.
+    """
     first = await endpoint.run(Stream(user(prompt(1000, f"{seed} first")), ANSWER))
     history = [*first.messages, {"role": "assistant", "content": first.text}]
     return Pair([first], [await endpoint.run(Stream([*history, *user(words(10, seed))], ANSWER))])

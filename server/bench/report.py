@@ -47,7 +47,7 @@ class Report:
         return cls(**stored | {"charts": [Chart(**chart) for chart in stored["charts"]]})
 
     def markdown(self) -> str:
-        """Return the question, the table, the model and the machine as Markdown."""
+        """Return the report as Markdown: a heading, the table, the model and the machine."""
         lines = [self.columns, ["---"] + ["---:"] * (len(self.columns) - 1)]
         lines += [[_shown(cell) for cell in row] for row in self.rows]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)

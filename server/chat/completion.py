@@ -62,7 +62,8 @@ class Times:
 class Completion(Generic[D]):
     """The answers to one request: `n` choices for each prompt.
 
-    Choices are numbered prompt by prompt.
+    Choices are numbered prompt by prompt: if `n` is 2, choices 0 and 1 answer the first prompt.
+
     prompts: the tokens of each prompt.
     n: number of choices for each prompt.
     unenforced: messages about keywords of tool schemas that the grammar does not enforce.

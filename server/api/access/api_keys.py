@@ -75,8 +75,12 @@ _ENTRIES = TypeAdapter(dict[str, _Entry])
 def read_keys(path: Path) -> Sequence[Key]:
     """Read the API keys from a TOML file with one table per key.
 
-    A table has the name of its key. Its field `key` is the key itself, or "sha256:" followed by the hexadecimal SHA-256
-    of the key. The fields `max_concurrent` (requests) and `tokens_per_minute` are optional limits.
+    Example of a key with the name "ann":
+
+        [ann]
+        key = "sk-1234"  # or "sha256:" followed by the hexadecimal SHA-256 of sk-1234
+        max_concurrent = 4  # requests; optional
+        tokens_per_minute = 10000  # optional
 
     Raises StartupError, without quoting any key, if the file is unreadable, invalid or empty. An empty file is an error
     because a server without keys accepts every client.

@@ -1,4 +1,4 @@
-"""Authentication: the API key if the server has keys, else the client's address."""
+"""Identifies clients by API key, or by address if the server has no keys."""
 
 from __future__ import annotations
 

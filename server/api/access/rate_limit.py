@@ -20,10 +20,12 @@ BUSY_SECONDS = 1.0  # a guess at the time until one of the running requests ends
 class RateLimit:
     """The current use of one key's limits.
 
+    Prompts and answers take their tokens out of a bucket. The bucket holds `tokens_per_minute` tokens, and an empty
+    bucket is full again after a minute.
+
     running: number of requests running now.
-    tokens: number of tokens left in the bucket at the time `filled_at`. The bucket refills within a minute. A long
-        answer can make the number negative.
-    filled_at: time on the monotonic clock, in seconds.
+    tokens: number of tokens in the bucket at the time `filled_at`; negative if an answer took more than were left.
+    filled_at: time of the last refill on the monotonic clock, in seconds.
     """
 
     key: Key
@@ -49,7 +51,7 @@ class RateLimit:
     def spend(self, tokens: int) -> None:
         """Take tokens out of the bucket.
 
-        If the number of tokens becomes negative, requests are refused until the bucket has refilled.
+        New requests are refused while the bucket contains less than one token.
         """
         self._fill()
         self.tokens -= tokens
@@ -61,7 +63,7 @@ class RateLimit:
     def headers(self) -> dict[str, str]:
         """Return OpenAI's rate limit headers for the limits that this key has.
 
-        The headers with "requests" in their names are about concurrent requests.
+        Headers such as `x-ratelimit-limit-requests` report the limit of concurrent requests.
         """
         headers: dict[str, str] = {}
         if (concurrent := self.key.max_concurrent) is not None:

@@ -127,7 +127,7 @@ class ChatCompletionRequest(GenerationFields, TextFormFields, AcceptedFields):
     ) -> None:
         """Raise an error if there are no tools to choose from.
 
-        The choice `none` needs no tools. The choice `auto` also accepts an empty list.
+        The choice `none` is valid without tools, and the choice `auto` is valid with an empty list of tools.
         """
         if choice is None or tools or choice.type == "none" or (tools is not None and choice.type == "auto"):
             return

@@ -61,7 +61,10 @@ class CustomCall(ApiModel):
 
 
 class HistoryToolCall(Tagged):
-    """A tool call in an earlier answer. Its content is in the field that `type` names."""
+    """A tool call in an earlier answer.
+
+    The call is in the field `function` or `custom`, according to `type`.
+    """
 
     id: str = Field(
         "", description="ID of the call, repeated in the `tool_call_id` of its result.", examples=["call_5f2c"]

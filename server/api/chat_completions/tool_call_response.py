@@ -71,7 +71,7 @@ class CallAssembler:
         return {"tool_calls": [{"index": delta.index, "function": {"arguments": delta.arguments}}]}
 
     def put_into(self, message: ChatCompletionMessage) -> None:
-        """Set `tool_calls` or `function_call` of a complete message if there are calls."""
+        """Add any calls to a complete message as `tool_calls` or `function_call`."""
         if self.calls and self.legacy:
             message["function_call"] = {"name": self.calls[0].name, "arguments": self.calls[0].arguments}
         elif self.calls:
@@ -91,9 +91,9 @@ class CallAssembler:
         }
 
     def _custom_input(self, index: int, call: AssembledCall) -> ChoiceDelta:
-        """Return a delta with the whole input, or an empty delta if the input is incomplete.
+        """Return a delta with the whole input, or an empty delta if `call` is incomplete.
 
-        An incomplete input cannot be sent, because it is part of a JSON string that cannot be decoded yet.
+        The input is a JSON string in the arguments of the call, and only complete JSON can be decoded.
         """
         if not call.arguments.endswith("}"):
             return {}

@@ -49,7 +49,10 @@ class CustomDefinition(ApiModel):
 
 
 class ToolDefinition(Tagged):
-    """A tool, defined in the field that `type` names."""
+    """A tool.
+
+    Its definition is in the field `function` or `custom`, according to `type`.
+    """
 
     type: Literal["function", "custom"] = Field(description="Kind of the tool.")
     function: FunctionDefinition | None = Field(None, description="A function with arguments.")
@@ -69,9 +72,10 @@ class Named(ApiModel):
 
 
 class ToolReference(Tagged):
-    """A tool's name, in the field whose key is the value of `type`.
+    """A reference to a tool by its name.
 
-    For example, if `type` is "function", the field `function` contains the name."""
+    Example: {"type": "function", "function": {"name": "get_weather"}}.
+    """
 
     type: Literal["function", "custom"] = Field("function", description="Kind of the tool; `function` by default.")
     function: Named | None = Field(None, description="The function.")
@@ -94,7 +98,11 @@ class AllowedTools(ApiModel):
 
 
 class ToolChoice(Tagged):
-    """Which tools the model calls. `none`, `auto` and `required` may also be sent as strings."""
+    """The tools that the model may call or must call.
+
+    Examples: "auto", {"type": "function", "function": {"name": "get_weather"}}. The strings "none", "auto" and
+    "required" are short for objects that contain only `type`.
+    """
 
     type: Literal["none", "auto", "required", "function", "custom", "allowed_tools"] = Field(
         description="A mode, or the name of the field that holds the tools."
@@ -133,7 +141,7 @@ AnyToolChoice = Annotated[ToolChoice | None, BeforeValidator(_mode_as_object)]
 
 
 class FunctionChoice(ApiModel):
-    """The deprecated `function_call`. `none` and `auto` are sent as strings."""
+    """The deprecated `function_call`: "none", "auto" or {"name": "get_weather"}."""
 
     type: Literal["none", "auto"] | None = Field(None, description="A mode, sent as a string.")
     name: str | None = Field(None, description="The function to call.", examples=["get_weather"])

@@ -1,4 +1,4 @@
-"""JSON types of chat answers and stream chunks, named as in OpenAI's Python client."""
+"""JSON types of chat answers and chunks, named as in OpenAI's Python client."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class CalledCustomTool(TypedDict):
 
 
 class ChatCompletionMessageToolCall(TypedDict):
-    """A tool call. Its content is in the field whose key is the value of `type`."""
+    """A tool call, in the field `function` or `custom` according to `type`."""
 
     id: Annotated[
         str, Field(description="ID of the call; send it as `tool_call_id` with the result.", examples=["call_5f2c"])

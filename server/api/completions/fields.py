@@ -18,14 +18,16 @@ Prompts = tuple[str | tuple[int, ...], ...]
 
 
 def _prompts(prompt: Any) -> Prompts:
-    """Return a tuple of the prompts in `prompt`, which is one prompt or a list of them.
+    """Validate one prompt or a list of prompts, and return the prompts as a tuple.
 
-    Each prompt is a text or a list of token IDs.
+    A prompt is a text or a list of token IDs.
     """
     if _is_prompt(prompt):
         prompt = [prompt]
     if not isinstance(prompt, list) or not prompt:
-        raise invalid("prompt must be a string, a list of strings, a list of token IDs or a list of such lists.")
+        raise invalid(
+            "prompt must be a string, a list of strings, a list of token IDs or a list of lists of token IDs."
+        )
     for i, single in enumerate(prompt):
         if not _is_prompt(single):
             raise invalid(f"prompt[{i}] must be a string or a non-empty list of token IDs.", field=f"[{i}]")

@@ -121,9 +121,9 @@ def _by_text(tokens: Sequence[TokenText]) -> dict[str, float]:
 
 
 def _text(data: bytes) -> str:
-    """Return a token's text.
+    r"""Return a token's text.
 
-    If the token is not valid UTF-8, its bytes are shown in OpenAI's notation.
+    If the token is not valid UTF-8, returns its bytes in OpenAI's notation, such as `bytes:\xe2\x82`.
     """
     try:
         return data.decode()

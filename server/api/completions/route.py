@@ -1,4 +1,7 @@
-"""POST /v1/completions: continues or scores texts, as one body or as a stream."""
+"""POST /v1/completions: continues texts, as one body or as a stream.
+
+The answer can also contain the log-probabilities of the prompt's tokens (`echo` and `logprobs`).
+"""
 
 from __future__ import annotations
 

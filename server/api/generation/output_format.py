@@ -63,7 +63,7 @@ class ResponseFormat(Tagged):
 
     @property
     def forms(self) -> list[TextForm]:
-        """The constraint that this format sets, as a list; empty for free text."""
+        """A list with the constraint that this format sets; an empty list for free text."""
         if self.type == "text":
             return []
         if self.schema_ is not None:

@@ -30,7 +30,7 @@ def invalid(message: str, code: str = "invalid_value", field: str = "") -> Pydan
 
 
 class Tagged(ApiModel):
-    """An object whose `type` names the field with its content.
+    """An object with the field `type` and a field whose name is the value of `type`.
 
     Example: {"type": "function", "function": {...}}.
     """
@@ -46,5 +46,10 @@ class Tagged(ApiModel):
 
 
 def also(form: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
-    """Return a `json_schema_extra` that adds `form` to the schemas of a nullable field."""
+    """Return a `json_schema_extra` that documents another accepted form of a field.
+
+    form: the JSON schema of this form.
+
+    The field must be nullable, so that its own JSON schema is an `anyOf` to which `form` can be added.
+    """
     return lambda schema: schema["anyOf"].insert(0, form)

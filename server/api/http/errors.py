@@ -52,7 +52,7 @@ class ErrorObject(TypedDict):
 
 
 class ErrorBody(TypedDict):
-    """The body of every error response. If a stream fails, its last event holds this object."""
+    """The body of every error response, and the last event of every failed stream."""
 
     error: ErrorObject
 
@@ -127,7 +127,10 @@ def respond(error: Exception, request: Request) -> JSONResponse:
 
 
 def last_event(error: Exception, request: Request) -> bytes:
-    """Return the event that ends a stream with `error`."""
+    """Return the last event of a stream that failed with `error`.
+
+    Also notes the code of the error in the request log.
+    """
     api_error = describe(error, request.state.request_id)
     log_entry(request).error_code = api_error.label
     return data_event(api_error.body)

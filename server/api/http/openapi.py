@@ -62,10 +62,10 @@ _referenced: dict[str, type[Any]] = {}  # types by name; their schemas are slow 
 
 
 def answers(model: type[Any], *errors: int) -> Responses:
-    """Return a route's `responses`.
+    """Return the argument `responses` of FastAPI's route decorators.
 
-    model: TypedDict of the body if the request succeeds.
-    errors: statuses if the request fails.
+    model: TypedDict of the body of a successful response.
+    errors: HTTP statuses of the errors that the route can return.
     """
     responses: Responses = {200: {"description": "Success.", "content": _json(model)}}
     return responses | {status: {"content": _json(ErrorBody), **_ERRORS[status]} for status in errors}
@@ -90,8 +90,9 @@ def streamed(responses: Responses, chunk: type[Any], example: str) -> Responses:
 
 
 def request_body(*models: type[BaseModel], examples: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a route's `openapi_extra` for a body that is one of `models`.
+    """Return the argument `openapi_extra` of FastAPI's route decorators.
 
+    models: the accepted types of the request body.
     examples: example bodies by title.
     """
     references = [_reference(model) for model in models]

@@ -74,7 +74,7 @@ class AfterThinking:
         return self._answer.forced_tokens() if self._decided and not self._thinking else []
 
     def _decide(self, token: int, text: bytes) -> None:
-        """Advance by one of the first tokens, which decide whether there are thoughts."""
+        """Advance by a token while it is unknown whether the model will write thoughts."""
         begun = (self._tail + text).lstrip()
         if begun.startswith(START):
             self._thinking = self._decided = True
@@ -88,7 +88,9 @@ class AfterThinking:
 
 
 def think_starts(tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...]]:
-    """Map each prefix of `<think>` to the tokens that continue its spelling.
+    """Map each proper prefix of `<think>` to the tokens that continue its spelling.
+
+    Example: `<thi` is mapped to the tokens `n`, `nk`, `nk>` and to all tokens that begin with `nk>`.
 
     If `<think>` is a special token, the result contains only this token, because no other tokens open thoughts.
     """
@@ -104,7 +106,7 @@ def think_starts(tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int
 
 
 def forbid_tokens(out: Bitmask, tokens: Iterable[int]) -> bool:
-    """Store in `out` that all tokens except `tokens` are allowed.
+    """Set the mask `out` to allow all tokens except `tokens`.
 
     Returns True. If `tokens` is empty, leaves `out` unchanged and returns False.
     """

@@ -95,6 +95,13 @@ def _argument_rules(prefix: str, parts: Sequence[tuple[str, bool]]) -> Iterator[
     one has no leading comma. Rule `b` matches the range if an argument precedes it: every argument that is present has
     a leading comma, and all optional arguments may be absent.
 
+    Example: the rules for a required argument X and an optional argument Y, without the unused rules:
+
+        p_args: p_a0_2
+        p_a0_2: p_a0_1 p_b1_2
+        p_a0_1: X
+        p_b1_2: (COMMA Y)?
+
     Both rules of a range are composed of the rules of its two halves. Rule `a` is rule `a` of the first half, then rule
     `b` of the second half. If no argument of the first half is required, rule `a` of the second half is an alternative.
     Rule `b` is rule `b` of the first half, then rule `b` of the second half. Halving keeps the rules log(n) levels
@@ -141,10 +148,10 @@ class _Parameters:
 
     @classmethod
     def of(cls, schema: NormalizedSchema) -> _Parameters:
-        """Divide the properties of the root of `schema`.
+        """Return the parameters that `schema` describes.
 
-        If the root has keywords such as `anyOf`, all arguments go into the object after `**`. Raises UnenforceableError
-        if the root does not admit objects.
+        If the root of `schema` has keywords such as `anyOf`, all arguments go into the object after `**`. Raises
+        UnenforceableError if the root does not admit objects.
         """
         root = schema.resolve(schema.root)
         if root is True:

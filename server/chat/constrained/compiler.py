@@ -76,7 +76,7 @@ class CompiledGrammar:
     def start(self, thoughts: Thoughts = Thoughts.NONE) -> Constraint:
         """Return the constraint of a new sequence.
 
-        The constraint applies to the answer that follows the `thoughts`.
+        thoughts: whether thoughts may precede the answer. The constraint does not apply to thoughts.
         """
         answer = GrammarConstraint(self)
         if thoughts is Thoughts.NONE:
@@ -154,7 +154,7 @@ class GrammarConstraint:
             return
         if _LIMIT.search(error):
             raise too_large(reason(error), self._grammar.param)
-        raise ConstraintError(f"The grammar cannot continue: {reason(error)}.")
+        raise ConstraintError(f"The grammar does not allow a generated token: {reason(error)}.")
 
 
 class GrammarCompiler:
@@ -179,7 +179,7 @@ class GrammarCompiler:
         self._cached_bytes = 0
 
     def no_calls(self) -> Constraint:
-        """Return a new constraint for a sequence that may not contain calls."""
+        """Return a new constraint for a sequence that must not contain calls."""
         return NoCalls(MarkerWatch(self._tokenizer, self._marker_endings))
 
     def find_cached(self, source: GrammarSource) -> CompiledGrammar | None:
@@ -233,9 +233,9 @@ class GrammarCompiler:
         )
 
     def _add(self, key: str, compiled: CompiledGrammar) -> None:
-        """Cache a grammar and evict the least recently used ones.
+        """Cache a grammar. If the cache is full, evict the least recently used ones.
 
-        If many bytes were evicted, also returns the memory to the system.
+        If many bytes were evicted, gives the freed memory back to the operating system.
         """
         if key in self._cache:
             return
@@ -254,8 +254,7 @@ class GrammarCompiler:
 def _marker_endings(marker: bytes, tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...]]:
     """Map each proper prefix of `marker` to the tokens that complete the marker.
 
-    A token completes the marker after a prefix if the text of the token begins with the rest of the marker. Special
-    tokens are excluded.
+    Example: `<|tool_call_` is mapped to all tokens whose text begins with `start|>`. Special tokens are excluded.
     """
     ends = [marker[i:] for i in range(1, len(marker))]
     special = frozenset(tokenizer.special.values())

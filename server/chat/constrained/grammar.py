@@ -42,7 +42,7 @@ class Grammar:
     opens_with: the special token after which the grammar applies. Text before the token is free. The text after the
     token must match the grammar, and text after the match is free again. None: the whole answer must match.
     repeats: whether the token `opens_with` may occur again after a match.
-    arguments: the number of arguments of the tool with the most arguments.
+    arguments: the largest number of arguments that any of the tools has.
     unenforced: messages about schema keywords that are not enforced.
     """
 
@@ -65,13 +65,13 @@ class Grammar:
         return fields.pop() if len(fields) == 1 else "tools"
 
     def without_uncompilable(self, compile_error: Callable[[str], str | None]) -> Grammar:
-        """Return a copy of the grammar that replaces value rules that cannot be compiled.
+        """Return a copy of the grammar in which every value rule can be compiled.
 
         compile_error: a function that is called with the text of a separate grammar for each value. It returns the
         reason why this grammar cannot be compiled, or None if it can be compiled.
 
-        The fields of ValueRule describe the replacements. Raises InvalidRequestError if a strict rule cannot be
-        compiled.
+        A rule that cannot be compiled becomes `impossible` or gets its `fallback`: see the fields of ValueRule. Raises
+        InvalidRequestError if a strict rule cannot be compiled and does not become `impossible`.
         """
         values, unenforced = [], Unenforced()
         unenforced.extend(self.unenforced, "")
@@ -97,8 +97,8 @@ def call_grammar(
     parallel: whether the answer may contain more than one call.
     text_form: the form of an answer without calls in mode AUTO. None: the answer may contain calls and any other text.
 
-    Raises InvalidRequestError if `text_form` cannot be enforced. Also raises it if the schema of a tool cannot be
-    enforced, and the mode is REQUIRED or the tool is strict.
+    Raises InvalidRequestError if `text_form` cannot be enforced. In mode REQUIRED and for strict tools, also raises
+    it if the schema of a tool cannot be enforced.
     """
     values = ValueRules()
     unenforced = Unenforced()
@@ -140,7 +140,8 @@ def json_call_grammar(
     mode: in mode AUTO, the answer consists either of calls or of text.
     text_form: the form of the text in mode AUTO. None: the text may be any text that does not begin like a call.
 
-    Raises InvalidRequestError under the same conditions as `call_grammar`.
+    Raises InvalidRequestError under the same conditions as `call_grammar`. Also raises it if the numbers in the schema
+    of a tool cannot be enforced exactly.
     """
     values = ValueRules()
     unenforced = Unenforced()

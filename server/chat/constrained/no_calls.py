@@ -11,9 +11,10 @@ from server.engine.sampling.constraint import Bitmask
 
 
 class MarkerWatch:
-    """A watch on free text for ordinary tokens that spell the opening marker.
+    """A detector of ordinary tokens that would spell the opening marker in free text.
 
-    endings: maps each proper prefix of the marker to the ordinary tokens that would complete the marker after it.
+    endings: maps each proper prefix of the marker to the ordinary tokens that complete the marker. For example,
+    `<|tool_call_` is mapped to all ordinary tokens whose text begins with `start|>`.
     """
 
     def __init__(self, tokenizer: Tokenizer, endings: Mapping[bytes, tuple[int, ...]]) -> None:
@@ -22,7 +23,7 @@ class MarkerWatch:
         self._tail = b""  # the end of the text, as long as the marker
 
     def forbidden(self) -> tuple[int, ...]:
-        """Return the ordinary tokens that would complete the marker."""
+        """Return the ordinary tokens that would complete the marker if they came next."""
         return self._endings.get(self._tail[max(0, self._tail.rfind(b"<")) :], ())
 
     def commit(self, token: int) -> None:

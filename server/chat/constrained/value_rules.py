@@ -45,13 +45,13 @@ class ValueRule:
     param: the request field that describes the value.
     path: the path of the description within this request field.
     strict: whether a body that cannot be compiled is an error.
-    optional: whether the value may be absent. An optional value whose body is unsatisfiable becomes `impossible`, even
-    if the rule is strict.
+    optional: whether the value may be absent. If no text matches the body of an optional value, the rule becomes
+    `impossible`, even if it is strict.
     constants: the Python constants that the value may be, in addition to the texts that match `body`.
     fallback: the schema that replaces a body that cannot be compiled, if the rule is not strict.
-    impossible: whether the rule and the rules of its arguments match no text.
-    arguments: for each argument with this value, the name of the argument's rule and the name of the argument. The
-    argument's rule matches the argument's name, an equals sign and the value.
+    impossible: whether the value must be absent. The rule and the rules of its arguments then match no text.
+    arguments: the arguments that have this value, as pairs (name of the argument's rule, name of the argument). The
+    rule of an argument `city` matches `city=` and the value.
     """
 
     name: str
@@ -95,7 +95,9 @@ class ValueRules:
         self._known: dict[tuple[object, ...], int] = {}
 
     def add(self, rule: ValueRule) -> None:
-        """Add a rule, or add only its arguments if an equal rule exists.
+        """Add a rule.
+
+        If a rule for an equal value exists, only adds the arguments of `rule` to the existing rule.
 
         Raises InvalidRequestError if the bodies of all rules together exceed MAX_CHARACTERS.
         """
@@ -112,7 +114,7 @@ class ValueRules:
 
 
 def text_rule(form: TextForm) -> ValueRule:
-    """Return the rule, named `text`, of an answer that matches `form`.
+    """Return a rule for an answer that matches `form`. The rule's name is `text`.
 
     Raises InvalidRequestError if `form` cannot be enforced.
     """
@@ -128,9 +130,9 @@ def text_rule(form: TextForm) -> ValueRule:
 
 
 def value_body(schema: NormalizedSchema, value: Schema) -> str:
-    """Return the body of a rule for JSON that satisfies `value`.
+    """Return the body of a rule for JSON that satisfies the schema `value`.
 
-    schema: the schema that contains `value`.
+    value: the root of `schema` or one of its subschemas.
 
     Raises UnenforceableError if the numbers in `value` cannot be enforced exactly.
     """

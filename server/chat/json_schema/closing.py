@@ -113,27 +113,29 @@ def closed(names: Iterable[str]) -> Node:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Whether other schemas apply to the same value as a schema.
+    """The relation of a schema to other schemas that apply to the same value.
 
-    alone: whether no other schema applies to the value. If False, the schema is one of several parts, for example of
-    an `allOf`.
-    listed: for each property, the number of parts that list the property in `properties`; None if unknown.
+    For example, all parts of an `allOf` apply to the same value, so none of them is alone.
+
+    alone: whether no other schema applies to the value.
+    listed: for each property of the value, the number of schemas that list the property in `properties`. None if this
+    number is unknown.
     """
 
     alone: bool = False
     listed: Mapping[str, int] | None = None
 
     def of_property(self, name: str) -> Place:
-        """Return the place of a schema that a part lists for the property `name`.
+        """Return the place of the schema that `properties` contains for `name`.
 
-        The schema is alone if no other part lists the property.
+        The schema is alone if only one schema lists the property, according to `listed`.
         """
         return ALONE if self.listed is not None and self.listed.get(name) == 1 else Place()
 
     def inside(self, node: Node) -> Place:
-        """Return the place of the schema that `node` gives for items or additional properties.
+        """Return the place of the schemas in `node`'s `items` or `additionalProperties`.
 
-        That schema is alone if no other schema applies to the same value as `node`.
+        They are alone if no other schema applies to the same value as `node`.
         """
         return ALONE if self.listed is not None and not node.keys() & APPLICATORS else Place()
 

@@ -52,7 +52,7 @@ def exact_rule(schema: Node) -> str:
     if schema.get("type") in ("integer", ["integer"]) and schema.keys() <= _RANGE:
         return f"/{integer_pattern(*_bounds(schema))}/"
     raise UnenforceableError(
-        "", f"numbers beyond {2**53} can be enforced only in the schema of a whole argument or answer"
+        "", f"numbers beyond {2**53} are supported only if an argument or the whole answer is an integer or a constant"
     )
 
 

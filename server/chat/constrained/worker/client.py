@@ -87,7 +87,7 @@ class Workers:
                 raise refused.error
             case messages.Failed(trace):
                 logger.error("The analysis of a grammar failed: %s", trace)
-                raise too_large("its analysis failed", source.field)
+                raise too_large("the server could not analyse it", source.field)
 
     async def _answer(self, request: bytes) -> tuple[bytes, int | None]:
         """Send `request` to a new worker, and return the worker's answer and exit status.

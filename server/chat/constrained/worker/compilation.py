@@ -153,9 +153,9 @@ def anonymous_bytes() -> int:
 
 
 def reason(message: str) -> str:
-    """Return the reason in an error message of llguidance.
+    """Extract the reason of an error from llguidance's message.
 
-    Omits positions in the grammar and lines of the grammar, because the client has not seen the grammar.
+    Leaves out quoted lines of the grammar and positions in it, because the client has not seen the grammar.
     """
     text = message.partition("failed to compile JSON schema: ")[2] or message
     lines = [line.strip() for line in text.splitlines()]

@@ -1,9 +1,9 @@
 """Runs the fork server, which forks one worker for each grammar.
 
-The fork server is a separate process that loads the vocabulary only once. For each grammar, the server sends a new
-connection to the fork server, as a file descriptor through the socket at standard input. The forked worker receives the
-grammar through this connection, analyses it, sends its answer and exits. The exit frees all memory of the worker. The
-fork server then writes the worker's exit status to the connection.
+The fork server is a separate process that loads the vocabulary only once. Its standard input is a socket. For each
+grammar, the API server opens a new connection and sends the file descriptor of one end through this socket. The forked
+worker receives the grammar through the new connection, analyses it, sends its answer and exits. The exit frees all
+memory of the worker. The fork server then writes the worker's exit status to the connection.
 
 Limits on CPU time and address space end a worker that uses too much. A worker also exits if the server closes the
 connection.
@@ -78,7 +78,7 @@ def _close_all(connections: list[socket.socket]) -> None:
 
 
 def _reap(running: dict[int, socket.socket]) -> None:
-    """Write the exit status of each worker that has ended to its connection."""
+    """Report the exit status of each ended worker through that worker's connection."""
     while running:
         process, status = os.waitpid(-1, os.WNOHANG)
         if process == 0:

@@ -31,7 +31,7 @@ GRAMMAR_SIZE = 200_000
 def parser_limits(arguments: int) -> LLParserLimits:
     """Return llguidance's limits for a grammar.
 
-    arguments: the number of arguments of the tool with the most arguments.
+    arguments: the largest number of arguments that any of the grammar's tools has.
     """
     row = max(ROW_ITEMS, ROW_ITEMS_PER_ARGUMENT * arguments)
     return LLParserLimits(
