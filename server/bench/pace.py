@@ -83,9 +83,9 @@ async def measure(endpoints: Sequence[Endpoint], sizes: Sizes) -> Report:
 
 
 async def paces_of(endpoint: Endpoint, counts: Sequence[int], sizes: Sizes) -> list[Pace]:
-    """Return the pace with each number of streams in `counts`.
+    """Measure the time between tokens, beside a long prompt, for each number of concurrent streams in `counts`.
 
-    No two prompts share a prefix.
+    All prompts differ from their first token on, so the prefix cache makes none of them faster.
     """
     alone = (await endpoint.run(_long(sizes, "alone"))).ttft
     return [await _pace(endpoint, count, sizes, alone) for count in counts]

@@ -207,9 +207,9 @@ class ModelSession:
                 self._joined.pads = self._pads(slots)
             except Exception:
                 raise UnsupportedModelError(
-                    "This graph cannot be served: a trial step failed. Expected attention that updates a KV cache of "
-                    "fixed length in place (GroupQueryAttention) or returns the past and the new values joined, and "
-                    f"convolution windows of constant size. {error}"
+                    "This graph cannot be served, because a trial step failed. Its attention must either update a KV "
+                    "cache of fixed length in place (GroupQueryAttention) or return the past and the new values "
+                    f"joined. Its convolution windows must have a constant size. The error: {error}"
                 ) from error
             self.contract = replace(self.contract, joins=True)
 

@@ -125,9 +125,9 @@ class ChatCompletionRequest(GenerationFields, TextFormFields, AcceptedFields):
     def _check_choice(
         self, field: str, requires: str, choice: ToolChoice | FunctionChoice | None, tools: Sequence[Any] | None
     ) -> None:
-        """Raise an error if there are no tools to choose from.
+        """Raise an error if `choice` needs tools and the request contains none.
 
-        The choice `none` is valid without tools, and the choice `auto` is valid with an empty list of tools.
+        The choice `none` never needs tools. The choice `auto` needs the field `tools`, but the list may be empty.
         """
         if choice is None or tools or choice.type == "none" or (tools is not None and choice.type == "auto"):
             return

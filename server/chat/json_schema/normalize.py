@@ -152,9 +152,9 @@ class _Normalizer:
     def _conjuncts(
         self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int, parts: Place
     ) -> Iterable[Schema]:
-        """Return the schemas to add to `allOf` of `node` in place of `keyword`.
+        """Return the schemas that replace `keyword` in `node`. The caller adds them to the `allOf` of the node.
 
-        Returns [] if `_keyword` handles the keyword. Raises UnenforceableError if the keyword cannot be rewritten.
+        Returns [] if the keyword needs no such schemas. Raises UnenforceableError if it cannot be rewritten.
         """
         where = ".".join(path)
         match keyword:

@@ -74,10 +74,11 @@ class MarkerFilter:
     def flush(self) -> str:
         """Return the content that is held back.
 
-        Must be called at the end of the answer, and each time before the parser returns a tool call. Content before the
-        call is then returned first.
+        The caller must call this method at the end of the answer, and before each tool call that it returns, so that
+        content before the call comes first.
 
-        If later content completes a marker whose start was returned here, only the rest of the marker is removed.
+        The content may end with the start of a marker. If later content completes the marker, only the rest of the
+        marker can be removed, because its start has been returned already.
         """
         held: list[str] = []
         for partial in takewhile(lambda partial: partial.held, reversed(self._partial)):
