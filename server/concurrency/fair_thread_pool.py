@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from server.concurrency.turns import Turns
+from server.concurrency.fair_limit import FairLimit
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ class FairThreadPool:
     def __init__(self, threads: int, name: str) -> None:
         """`name`: prefix of the threads' names."""
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        self._turns = Turns(threads, per_tenant=threads)
+        self._turns = FairLimit(threads, per_tenant=threads)
 
     async def run(self, tenant: str, work: Callable[[], T]) -> T:
         """Run `work` on a thread, in the caller's context, once it is the tenant's turn.

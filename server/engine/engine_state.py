@@ -12,11 +12,11 @@ import logging
 from dataclasses import dataclass, field
 
 from server.engine.cost_model import CostModel
+from server.engine.fair_queue import FairQueue
 from server.engine.observations import StepKind
 from server.engine.prefix_cache import PrefixCache
 from server.engine.schedule import Load, PendingPrompt, Policy, RunningStep
 from server.engine.sequence import MAX_BACKLOG, RESUME_BACKLOG, Sequence
-from server.engine.waiting_queue import WaitingQueue
 from server.runtime.slots import SlotPool
 from server.runtime.snapshots import Snapshot
 
@@ -56,7 +56,7 @@ class EngineState:
     cache: PrefixCache
     slot_tokens: int
     policy: Policy
-    waiting: WaitingQueue = field(default_factory=WaitingQueue)
+    waiting: FairQueue = field(default_factory=FairQueue)
     prefilling: list[Sequence] = field(default_factory=list)
     decoding: list[Sequence] = field(default_factory=list)
     suspended: list[Sequence] = field(default_factory=list)

@@ -29,7 +29,7 @@ from server.chat.markers import CALL_START
 from server.chat.tokenizer import Tokenizer
 from server.chat.types import Thoughts
 from server.concurrency.background import in_background
-from server.concurrency.turns import Turns
+from server.concurrency.fair_limit import FairLimit
 from server.engine.sampling.constraint import Bitmask, Constraint
 from server.errors import InvalidRequestError, LfmServeError
 from server.runtime.machine.heap import trim_heap
@@ -168,7 +168,7 @@ class GrammarCompiler:
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, end_tokens: Sequence[int]) -> None:
         vocabulary = Vocabulary.of(tokenizer, vocab_size, end_tokens)
         self.workers = Workers(vocabulary)
-        self._turns = Turns(PLACES, per_tenant=PLACES_PER_TENANT)
+        self._turns = FairLimit(PLACES, per_tenant=PLACES_PER_TENANT)
         self._tokenizer = tokenizer
         self._end_tokens = vocabulary.end_tokens
         self.ll_tokenizer = vocabulary.ll_tokenizer(tokenizer.encode_literally)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Turns:
+class FairLimit:
     """A fair limit on the number of tasks that run at once.
 
     There is a fixed number of places, and each task holds one place while it runs. Tenants get places in turn. The

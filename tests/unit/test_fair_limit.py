@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from server.concurrency.turns import Turns
+from server.concurrency.fair_limit import FairLimit
 
 
 class Work:
     """Pieces of work that note when they begin and end when the test says so."""
 
     def __init__(self, places: int, most: int) -> None:
-        self.turns = Turns(places, per_tenant=most)
+        self.turns = FairLimit(places, per_tenant=most)
         self.begun: list[str] = []
         self.ends: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}

@@ -21,7 +21,7 @@ entries gives the order in which its sequences leave the queue.
 """
 
 
-class WaitingQueue:
+class FairQueue:
     """A queue of sequences that wait for a slot.
 
     Tenants take turns. Each tenant's sequences are ordered by `priority`, then by estimated finish time, both
