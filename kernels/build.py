@@ -37,7 +37,8 @@ X86 = {
     "avxvnni.c": (*AVX2, "-mavxvnni"),
     "avx512vnni.c": (*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni"),
 }
-INSTRUCTION_SETS = {"x86_64": X86, "amd64": X86}
+ARM64 = {"dotprod.c": ("-march=armv8.2-a+dotprod",), "i8mm.c": ("-march=armv8.2-a+dotprod+i8mm",)}
+INSTRUCTION_SETS = {"x86_64": X86, "amd64": X86, "aarch64": ARM64, "arm64": ARM64}
 """The files of the instruction sets and their compiler flags, by machine.
 
 A file is left out of the library if the compiler does not know its flags.
@@ -49,22 +50,24 @@ class CompileError(Exception):
 
 
 def build(
-    output: Path = OUTPUT, flags: Sequence[str] = (), machine: str | None = None, simde: Path | None = None
+    output: Path = OUTPUT, flags: Sequence[str] = (), target: tuple[str, str] | None = None, simde: Path | None = None
 ) -> Path:
     """Compile the library into `output`, and return `output`.
 
+    `target`: another machine, and the compiler for it.
     `simde`: folder of SIMDe's headers. With these, AVX2 emulates the instructions that the CPU lacks; for tests.
 
     Replaces an existing library in one step. Raises CompileError if the library cannot be compiled.
     """
-    compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
+    machine, command = target or (platform.machine(), os.environ.get("CC") or "cc")
+    compiler = shlex.split(command)
     if shutil.which(compiler[0]) is None:
         raise CompileError(f"there is no C compiler named {compiler[0]}")
     every = [*FLAGS, *shlex.split(os.environ.get("CFLAGS", "")), *flags]
-    special = INSTRUCTION_SETS.get((machine or platform.machine()).lower(), {})
+    special = INSTRUCTION_SETS.get(machine.lower(), {})
     if simde is not None:
-        special = dict.fromkeys(special, (*AVX2, "-DSIMDE_FOLDER", f"-I{simde}"))
-        every.append("-DSIMDE_FOLDER")
+        special = dict.fromkeys(special, (*AVX2, f"-I{simde}"))
+        every += ["-DLFM_SIMDE", "-O1", "-Wno-psabi"]  # optimising emulated instructions takes minutes
     known = {name: own for name, own in special.items() if _accepts([*compiler, *own])}
     every += [f"-DLFM_{Path(name).stem.upper()}" for name in known]
     with tempfile.TemporaryDirectory() as folder:

@@ -59,7 +59,7 @@ extern const Isa *const lfm_isas[];
 int lfm_runs(const Isa *isa);
 const Isa *lfm_best_isa(void);
 
-extern const Isa lfm_portable, lfm_avx2, lfm_avxvnni, lfm_avx512vnni;
+extern const Isa lfm_portable, lfm_avx2, lfm_avxvnni, lfm_avx512vnni, lfm_dotprod, lfm_i8mm;
 
 /* Runs part(job, 0) .. part(job, parts - 1), on threads that `context` knows. */
 typedef void (*Parallel)(void *context, void (*part)(void *job, size_t index), size_t parts, void *job);

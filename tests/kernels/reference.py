@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import c_int, c_int64, c_void_p
+from ctypes import c_int, c_int64
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from server.runtime.native.library import Library, MatrixFormat
+from server.runtime.native.library import ArrayPointer, Library, MatrixFormat
 
 FloatArray = NDArray[np.float64]
 
@@ -129,36 +129,26 @@ class Direct:
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._functions = ctypes.CDLL(str(library.path))
-        sizes = [c_int, c_int, c_int64, c_int64, c_int, c_int, c_int]
-        self._functions.lfm_run_experts.argtypes = [
-            c_int,
-            c_void_p,
-            c_void_p,
-            *sizes,
-            *[c_void_p] * 2,
-            c_int64,
-            c_void_p,
-        ]
-        sizes = [c_int, c_int, c_int64]
-        self._functions.lfm_run_router.argtypes = [c_int, c_void_p, c_void_p, *sizes, c_void_p, c_int64, c_void_p]
+        if isinstance(functions := library.functions, ctypes.CDLL):
+            sizes = [c_int, c_int, c_int64]
+            matrices = [c_int, ArrayPointer, ArrayPointer, *sizes, c_int64, c_int, c_int, c_int]
+            functions.lfm_run_experts.argtypes = [*matrices, ArrayPointer, ArrayPointer, c_int64, ArrayPointer]
+            weights = [c_int, ArrayPointer, ArrayPointer, *sizes]
+            functions.lfm_run_router.argtypes = [*weights, ArrayPointer, c_int64, ArrayPointer]
 
     def experts(self, block: ExpertBlock, x: NDArray[Any], logits: NDArray[Any], isa: str) -> NDArray[np.float32]:
         up, down = block.packed(self._library)
         (hidden, inner), zeros = block.sizes, block.up[0].zeros is not None
         y = np.empty((len(x), hidden), np.float32)
         sizes = (len(block.up), block.chosen, hidden, inner, block.up[0].bits, zeros, zeros)
-        rows = (x.ctypes.data, logits.ctypes.data, len(x), y.ctypes.data)
-        assert not self._functions.lfm_run_experts(
-            self._library.isas[isa], up.ctypes.data, down.ctypes.data, *sizes, *rows
-        )
+        run = self._library.functions.lfm_run_experts
+        assert not run(self._library.isas[isa], up, down, *sizes, x, logits, len(x), y)
         return y
 
     def router(
         self, weights: NDArray[Any], bias: NDArray[Any] | None, chosen: int, x: NDArray[Any], isa: str
     ) -> NDArray[np.float32]:
         y = np.empty((len(x), len(weights)), np.float32)
-        arrays = (weights.ctypes.data, None if bias is None else bias.ctypes.data)
         sizes = (len(weights), chosen, weights.shape[1])
-        self._functions.lfm_run_router(self._library.isas[isa], *arrays, *sizes, x.ctypes.data, len(x), y.ctypes.data)
+        self._library.functions.lfm_run_router(self._library.isas[isa], weights, bias, *sizes, x, len(x), y)
         return y
