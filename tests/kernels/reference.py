@@ -93,6 +93,8 @@ class ExpertBlock:
     up: list[Quantized]
     down: list[Quantized]
     chosen: int
+    up_bias: NDArray[np.float32] | None = None
+    down_bias: NDArray[np.float32] | None = None
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -110,10 +112,11 @@ class ExpertBlock:
         weights = top_softmax(logits, self.chosen)
         y = np.zeros((len(x), self.sizes[0]))
         for expert, (up, down) in enumerate(zip(self.up, self.down, strict=True)):
-            pairs = rounded(x) @ up.dense.T
+            pairs = rounded(x) @ up.dense.T + (0 if self.up_bias is None else self.up_bias[expert])
             gate, value = pairs[:, ::2], pairs[:, 1::2]
             inner = gate / (1 + np.exp(-gate)) * value
-            y += weights[:, expert, None] * (rounded(inner) @ down.dense.T)
+            bias = 0 if self.down_bias is None else self.down_bias[expert]
+            y += weights[:, expert, None] * (rounded(inner) @ down.dense.T + bias)
         return y
 
 
@@ -131,7 +134,7 @@ class Direct:
         self._library = library
         if isinstance(functions := library.functions, ctypes.CDLL):
             sizes = [c_int, c_int, c_int64]
-            matrices = [c_int, ArrayPointer, ArrayPointer, *sizes, c_int64, c_int, c_int, c_int]
+            matrices = [c_int, *[ArrayPointer] * 4, *sizes, c_int64, *[c_int] * 4]
             functions.lfm_run_experts.argtypes = [*matrices, ArrayPointer, ArrayPointer, c_int64, ArrayPointer]
             weights = [c_int, ArrayPointer, ArrayPointer, *sizes]
             functions.lfm_run_router.argtypes = [*weights, ArrayPointer, c_int64, ArrayPointer]
@@ -140,9 +143,10 @@ class Direct:
         up, down = block.packed(self._library)
         (hidden, inner), zeros = block.sizes, block.up[0].zeros is not None
         y = np.empty((len(x), hidden), np.float32)
-        sizes = (len(block.up), block.chosen, hidden, inner, block.up[0].bits, zeros, zeros)
+        sizes = (len(block.up), block.chosen, hidden, inner, block.up[0].bits, zeros, zeros, 1)
         run = self._library.functions.lfm_run_experts
-        assert not run(self._library.isas[isa], up, down, *sizes, x, logits, len(x), y)
+        biases = (block.up_bias, block.down_bias)
+        assert not run(self._library.isas[isa], up, down, *biases, *sizes, x, logits, len(x), y)
         return y
 
     def router(
