@@ -59,6 +59,28 @@ def build(
 
     Replaces an existing library in one step. Raises CompileError if the library cannot be compiled.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder, "library")
+        _run([*_compile(Path(folder), flags, target, simde), "-shared", "-o", str(library)])
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial = output.with_suffix(".partial")
+        shutil.copyfile(library, partial)
+        partial.replace(output)  # atomic: a running server keeps the old library, which it has mapped
+        output.with_suffix(".sha256").write_text(hashlib.sha256(output.read_bytes()).hexdigest())
+    return output
+
+
+def build_program(source: Path, output: Path, flags: Sequence[str]) -> Path:
+    """Compile a program that contains the kernels, and return it; for tests. Raises CompileError."""
+    with tempfile.TemporaryDirectory() as folder:
+        _run([*_compile(Path(folder), flags), str(source), "-pthread", "-o", str(output)])
+    return output
+
+
+def _compile(
+    folder: Path, flags: Sequence[str], target: tuple[str, str] | None = None, simde: Path | None = None
+) -> list[str]:
+    """Compile all sources in `folder`. Returns a command that links them, without its output."""
     machine, command = target or (platform.machine(), os.environ.get("CC") or "cc")
     compiler = shlex.split(command)
     if shutil.which(compiler[0]) is None:
@@ -70,19 +92,11 @@ def build(
         every += ["-DLFM_SIMDE", "-O1", "-Wno-psabi"]  # optimising emulated instructions takes minutes
     known = {name: own for name, own in special.items() if _accepts([*compiler, *own])}
     every += [f"-DLFM_{Path(name).stem.upper()}" for name in known]
-    with tempfile.TemporaryDirectory() as folder:
-        objects = []
-        for name, own in [*((name, ()) for name in COMMON), *known.items()]:
-            objects.append(str(Path(folder, name).with_suffix(".o")))
-            _run([*compiler, *every, *own, "-c", str(SOURCES / name), "-o", objects[-1]])
-        library = Path(folder, "library")
-        _run([*compiler, *every, "-shared", *objects, "-o", str(library)])
-        output.parent.mkdir(parents=True, exist_ok=True)
-        partial = output.with_suffix(".partial")
-        shutil.copyfile(library, partial)
-        partial.replace(output)  # atomic: a running server keeps the old library, which it has mapped
-        output.with_suffix(".sha256").write_text(hashlib.sha256(output.read_bytes()).hexdigest())
-    return output
+    objects = []
+    for name, own in [*((name, ()) for name in COMMON), *known.items()]:
+        objects.append(str(Path(folder, name).with_suffix(".o")))
+        _run([*compiler, *every, *own, "-c", str(SOURCES / name), "-o", objects[-1]])
+    return [*compiler, *every, *objects]
 
 
 def remove(output: Path = OUTPUT) -> None:
