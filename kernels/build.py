@@ -89,7 +89,7 @@ def _compile(
     special = INSTRUCTION_SETS.get(machine.lower(), {})
     if simde is not None:
         special = dict.fromkeys(special, (*AVX2, f"-I{simde}"))
-        every += ["-DLFM_SIMDE", "-O1", "-Wno-psabi"]  # optimising emulated instructions takes minutes
+        every += ["-DLFM_SIMDE", "-DLFM_UNINLINED", "-O1", "-Wno-psabi"]
     known = {name: own for name, own in special.items() if _accepts([*compiler, *own])}
     every += [f"-DLFM_{Path(name).stem.upper()}" for name in known]
     objects = []

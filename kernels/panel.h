@@ -2,7 +2,7 @@
 #include "lfm_kernels.h"
 #include <string.h>
 
-#ifdef LFM_SIMDE /* emulated instructions are long: compiling them inline takes minutes */
+#ifdef LFM_UNINLINED /* for tests: emulated or instrumented code takes minutes to compile if it is inlined */
 #define INLINE static inline
 #define UNROLL
 #else

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,8 @@ def native() -> Library:
 
 @pytest.fixture(scope="session")
 def arm64_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_arm64(tmp_path_factory.mktemp("arm64"))
+    base = tmp_path_factory.getbasetemp()
+    return build_arm64((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "arm64")
 
 
 @pytest.fixture(scope="session")

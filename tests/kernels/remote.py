@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import shutil
@@ -34,12 +35,21 @@ def load_build() -> ModuleType:
 
 
 def build_arm64(folder: Path) -> Path:
-    """Compile the library and `remote` for arm64, and return the library. Skips the test without Debian's packages."""
+    """Compile the library and `remote` for arm64, unless `folder` has them, and return the library.
+
+    Processes that share `folder` compile once. Skips the test without Debian's packages.
+    """
     if shutil.which(COMPILER) is None or shutil.which(EMULATOR) is None or not (ARM64_LIBC / "lib").exists():
         pytest.skip("arm64 needs Debian's gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user")
-    library: Path = load_build().build(folder / "lfm_kernels.so", target=("aarch64", COMPILER))
-    remote = [COMPILER, "-O1", "-Wall", "-Wextra", "-Werror", str(Path(__file__).with_name("remote.c")), "-ldl"]
-    subprocess.run([*remote, "-o", str(folder / "remote")], check=True)
+    folder.mkdir(exist_ok=True)
+    library, program = folder / "lfm_kernels.so", folder / "remote"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not program.exists():
+            load_build().build(library, target=("aarch64", COMPILER))
+            source = str(Path(__file__).with_name("remote.c"))
+            command = [COMPILER, "-O1", "-Wall", "-Wextra", "-Werror", source, "-ldl", "-o", str(program)]
+            subprocess.run(command, check=True)
     return library
 
 

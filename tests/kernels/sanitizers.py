@@ -12,7 +12,7 @@ SANITIZERS = {"address": ("address,undefined", "-fno-sanitize-recover=all"), "th
 
 def build_fuzz(sanitizer: str, folder: Path) -> Path:
     kinds, *others = SANITIZERS[sanitizer]
-    flags = (f"-fsanitize={kinds}", *others, "-O1", "-g")
+    flags = (f"-fsanitize={kinds}", *others, "-DLFM_UNINLINED", "-O1", "-g")
     program: Path = load_build().build_program(Path(__file__).with_name("fuzz.c"), folder / f"fuzz-{sanitizer}", flags)
     return program
 

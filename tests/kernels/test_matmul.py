@@ -73,11 +73,11 @@ def test_instruction_sets_for_one_architecture_give_the_same_bits(
 ) -> None:
     matrix = quantized(rng, 144, 1100, bits, zeros)
     packed = matrix.packed(library)
-    *fast, _portable = library.isas
+    alike = [name for name in library.isas if name != "portable"] or ["portable"]
     for rows in (1, 2, 3, 4, 11, 12, 13, 25, 130):
         x = rng.standard_normal((rows, 1100)).astype(np.float32)
-        y = library.matmul(matrix.form, packed, x, isa=isa if isa in fast else fast[0])
-        np.testing.assert_array_equal(y, library.matmul(matrix.form, packed, x, isa=fast[-1]))
+        y = library.matmul(matrix.form, packed, x, isa=isa if isa in alike else alike[0])
+        np.testing.assert_array_equal(y, library.matmul(matrix.form, packed, x, isa=alike[-1]))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
