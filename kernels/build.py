@@ -37,7 +37,8 @@ X86 = {
     "avxvnni.c": (*AVX2, "-mavxvnni"),
     "avx512vnni.c": (*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni"),
 }
-INSTRUCTION_SETS = {"x86_64": X86, "amd64": X86}
+ARM64 = {"dotprod.c": ("-march=armv8.2-a+dotprod",), "i8mm.c": ("-march=armv8.2-a+dotprod+i8mm",)}
+INSTRUCTION_SETS = {"x86_64": X86, "amd64": X86, "aarch64": ARM64, "arm64": ARM64}
 """The files of the instruction sets and their compiler flags, by machine.
 
 A file is left out of the library if the compiler does not know its flags.
@@ -49,37 +50,53 @@ class CompileError(Exception):
 
 
 def build(
-    output: Path = OUTPUT, flags: Sequence[str] = (), machine: str | None = None, simde: Path | None = None
+    output: Path = OUTPUT, flags: Sequence[str] = (), target: tuple[str, str] | None = None, simde: Path | None = None
 ) -> Path:
     """Compile the library into `output`, and return `output`.
 
+    `target`: another machine, and the compiler for it.
     `simde`: folder of SIMDe's headers. With these, AVX2 emulates the instructions that the CPU lacks; for tests.
 
     Replaces an existing library in one step. Raises CompileError if the library cannot be compiled.
     """
-    compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
-    if shutil.which(compiler[0]) is None:
-        raise CompileError(f"there is no C compiler named {compiler[0]}")
-    every = [*FLAGS, *shlex.split(os.environ.get("CFLAGS", "")), *flags]
-    special = INSTRUCTION_SETS.get((machine or platform.machine()).lower(), {})
-    if simde is not None:
-        special = dict.fromkeys(special, (*AVX2, "-DSIMDE_FOLDER", f"-I{simde}"))
-        every.append("-DSIMDE_FOLDER")
-    known = {name: own for name, own in special.items() if _accepts([*compiler, *own])}
-    every += [f"-DLFM_{Path(name).stem.upper()}" for name in known]
     with tempfile.TemporaryDirectory() as folder:
-        objects = []
-        for name, own in [*((name, ()) for name in COMMON), *known.items()]:
-            objects.append(str(Path(folder, name).with_suffix(".o")))
-            _run([*compiler, *every, *own, "-c", str(SOURCES / name), "-o", objects[-1]])
         library = Path(folder, "library")
-        _run([*compiler, *every, "-shared", *objects, "-o", str(library)])
+        _run([*_compile(Path(folder), flags, target, simde), "-shared", "-o", str(library)])
         output.parent.mkdir(parents=True, exist_ok=True)
         partial = output.with_suffix(".partial")
         shutil.copyfile(library, partial)
         partial.replace(output)  # atomic: a running server keeps the old library, which it has mapped
         output.with_suffix(".sha256").write_text(hashlib.sha256(output.read_bytes()).hexdigest())
     return output
+
+
+def build_program(source: Path, output: Path, flags: Sequence[str]) -> Path:
+    """Compile a program that contains the kernels, and return it; for tests. Raises CompileError."""
+    with tempfile.TemporaryDirectory() as folder:
+        _run([*_compile(Path(folder), flags), str(source), "-pthread", "-o", str(output)])
+    return output
+
+
+def _compile(
+    folder: Path, flags: Sequence[str], target: tuple[str, str] | None = None, simde: Path | None = None
+) -> list[str]:
+    """Compile all sources in `folder`. Returns a command that links them, without its output."""
+    machine, command = target or (platform.machine(), os.environ.get("CC") or "cc")
+    compiler = shlex.split(command)
+    if shutil.which(compiler[0]) is None:
+        raise CompileError(f"there is no C compiler named {compiler[0]}")
+    every = [*FLAGS, *shlex.split(os.environ.get("CFLAGS", "")), *flags]
+    special = INSTRUCTION_SETS.get(machine.lower(), {})
+    if simde is not None:
+        special = dict.fromkeys(special, (*AVX2, f"-I{simde}"))
+        every += ["-DLFM_SIMDE", "-DLFM_UNINLINED", "-O1", "-Wno-psabi"]
+    known = {name: own for name, own in special.items() if _accepts([*compiler, *own])}
+    every += [f"-DLFM_{Path(name).stem.upper()}" for name in known]
+    objects = []
+    for name, own in [*((name, ()) for name in COMMON), *known.items()]:
+        objects.append(str(Path(folder, name).with_suffix(".o")))
+        _run([*compiler, *every, *own, "-c", str(SOURCES / name), "-o", objects[-1]])
+    return [*compiler, *every, *objects]
 
 
 def remove(output: Path = OUTPUT) -> None:

@@ -26,12 +26,13 @@ LFM_API int lfm_run_matmul(int isa, const uint8_t *data, int64_t columns, int64_
   return 0;
 }
 
-LFM_API int lfm_run_experts(int isa, const uint8_t *up, const uint8_t *down, int experts, int chosen, int64_t hidden,
-                            int64_t inner, int bits, int up_zeros, int down_zeros, const float *x, const float *logits,
-                            int64_t rows, float *y) {
+LFM_API int lfm_run_experts(int isa, const uint8_t *up, const uint8_t *down, const float *up_bias,
+                            const float *down_bias, int experts, int chosen, int64_t hidden, int64_t inner, int bits,
+                            int up_zeros, int down_zeros, int gated, const float *x, const float *logits, int64_t rows,
+                            float *y) {
   const Experts e = {{up, (inner + BLOCK - 1) / BLOCK * BLOCK * 2, hidden, bits / 4, up_zeros},
                      {down, hidden, inner, bits / 4, down_zeros},
-                     experts, chosen, hidden, inner};
+                     experts, chosen, hidden, inner, up_bias, down_bias, gated};
   void *scratch = scratch_of(lfm_experts_scratch(&e, rows));
   if (!scratch) return 1;
   lfm_experts(lfm_isas[isa], &e, x, logits, rows, y, scratch, in_turn, NULL);

@@ -117,6 +117,16 @@ static Matrix matrix_of(const Matrix *all, int expert) {
 
 static int64_t up_units(const Job *j) { return (j->e->inner + BLOCK - 1) / BLOCK; }
 
+/* Adds an expert's biases to rows of 8 gates and 8 ups, the packed columns from `first` on. */
+static void add_up_bias(const Experts *e, int expert, int64_t first, int rows, float *out) {
+  if (!e->up_bias) return;
+  for (int c = 0; c < PANEL; c++) {
+    int64_t row = lfm_source_row(first + c, 2 * e->inner, e->gated);
+    float bias = row < 0 ? 0 : e->up_bias[expert * 2 * e->inner + row];
+    for (int r = 0; r < rows; r++) out[r * PANEL + c] += bias;
+  }
+}
+
 /* 32 inner activations of one expert's rows: gates and ups multiplied, SwiGLU, quantized. */
 static void compute_up(void *opaque, size_t unit) {
   const Job *j = opaque;
@@ -132,7 +142,9 @@ static void compute_up(void *opaque, size_t unit) {
     int rows = rest < MAX_ROWS ? (int)rest : MAX_ROWS;
     for (int r = 0; r < rows; r++) x[r] = j->quantized + j->places[m + r].row * j->hidden_blocks;
     for (int p = 0; p < BLOCK / GROUP; p++) {
-      j->isa->multiply(&w, (block * BLOCK / GROUP + p) * 2, rows, x, out);
+      const int64_t group = (block * BLOCK / GROUP + p) * 2;
+      j->isa->multiply(&w, group, rows, x, out);
+      add_up_bias(j->e, expert, group * GROUP, rows, out);
       j->isa->gate(out, rows, inner + p * GROUP);
     }
     for (int r = 0; r < rows; r++)
@@ -157,8 +169,11 @@ static void compute_down(void *opaque, size_t unit) {
       for (int r = 0; r < rows; r++) x[r] = j->inner + (m + r) * j->inner_blocks;
       for (int64_t n = first; n < end; n += PANEL) {
         int width = end - n < PANEL ? (int)(end - n) : PANEL;
+        const float *bias = j->e->down_bias ? j->e->down_bias + i * hidden + n : NULL;
         j->isa->multiply(&w, n / GROUP, rows, x, out);
         for (int r = 0; r < rows; r++) {
+          if (bias)
+            for (int c = 0; c < width; c++) out[r * PANEL + c] += bias[c];
           const Place place = j->places[m + r];
           float *y = j->y + place.row * hidden + n;
           for (int c = 0; c < width; c++) y[c] += place.weight * out[r * PANEL + c];

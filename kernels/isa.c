@@ -11,9 +11,17 @@ const Isa *const lfm_isas[] = {
 #ifdef LFM_AVX2
     &lfm_avx2,
 #endif
+#ifdef LFM_I8MM
+    &lfm_i8mm,
+#endif
+#ifdef LFM_DOTPROD
+    &lfm_dotprod,
+#endif
     &lfm_portable, NULL};
 
-#ifdef LFM_AVX2
+#ifdef LFM_SIMDE
+static int runs_special(const Isa *isa) { return (void)isa, 1; /* emulated */ }
+#elif defined(LFM_AVX2)
 #include <cpuid.h>
 
 /* The compiler's own check knows AVX-VNNI only from gcc 14 on. Bit 4 of EAX of leaf 7, subleaf 1. */
@@ -23,7 +31,7 @@ static int has_avx_vnni(void) {
 }
 
 /* These checks also fail if the operating system does not support the registers. */
-static int runs_x86(const Isa *isa) {
+static int runs_special(const Isa *isa) {
   __builtin_cpu_init();
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) return 0;
   if (isa == &lfm_avx2) return 1;
@@ -37,18 +45,31 @@ static int runs_x86(const Isa *isa) {
 #endif
   return 0;
 }
+#elif defined(LFM_DOTPROD) && defined(__APPLE__)
+#include <sys/sysctl.h>
+
+static int has(const char *feature) {
+  int value = 0;
+  size_t size = sizeof value;
+  return !sysctlbyname(feature, &value, &size, NULL, 0) && value;
+}
+
+static int runs_special(const Isa *isa) {
+  return has("hw.optional.arm.FEAT_DotProd") && (isa == &lfm_dotprod || has("hw.optional.arm.FEAT_I8MM"));
+}
+#elif defined(LFM_DOTPROD)
+#include <sys/auxv.h>
+
+enum { DOTPROD = 1 << 20, I8MM = 1 << 13 }; /* HWCAP_ASIMDDP and HWCAP2_I8MM, which old headers lack */
+
+static int runs_special(const Isa *isa) {
+  return (getauxval(AT_HWCAP) & DOTPROD) && (isa == &lfm_dotprod || (getauxval(AT_HWCAP2) & I8MM));
+}
+#else
+static int runs_special(const Isa *isa) { return (void)isa, 0; }
 #endif
 
-int lfm_runs(const Isa *isa) {
-  if (isa == &lfm_portable) return 1;
-#ifdef LFM_SIMDE
-  return 1; /* emulated */
-#elif defined(LFM_AVX2)
-  return runs_x86(isa);
-#else
-  return 0;
-#endif
-}
+int lfm_runs(const Isa *isa) { return isa == &lfm_portable || runs_special(isa); }
 
 const Isa *lfm_best_isa(void) {
   const Isa *const *isa = lfm_isas;

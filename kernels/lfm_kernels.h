@@ -59,7 +59,7 @@ extern const Isa *const lfm_isas[];
 int lfm_runs(const Isa *isa);
 const Isa *lfm_best_isa(void);
 
-extern const Isa lfm_portable, lfm_avx2, lfm_avxvnni, lfm_avx512vnni;
+extern const Isa lfm_portable, lfm_avx2, lfm_avxvnni, lfm_avx512vnni, lfm_dotprod, lfm_i8mm;
 
 /* Runs part(job, 0) .. part(job, parts - 1), on threads that `context` knows. */
 typedef void (*Parallel)(void *context, void (*part)(void *job, size_t index), size_t parts, void *job);
@@ -70,12 +70,19 @@ void lfm_matmul(const Isa *isa, const Matrix *w, const float *x, int64_t rows, c
                 void *scratch, Parallel parallel, void *context);
 
 /* A block of experts. `up` is [experts][2 * inner, hidden] with 8 gates and 8 ups in turn, inner padded to a multiple of
-   32; `down` is [experts][hidden, inner]; data of one expert follows the other's. */
+   32; `down` is [experts][hidden, inner]; data of one expert follows the other's. The biases, [experts][2 * inner] and
+   [experts][hidden], are as in the graph and may be NULL: gates and ups in turn (`gated` 1) or one half after the other. */
 typedef struct {
   Matrix up, down;
   int experts, chosen;
   int64_t hidden, inner;
+  const float *up_bias, *down_bias;
+  int gated;
 } Experts;
+
+/* The row of the graph's matrix that is a packed column; -1 for padding. Gates and ups, in turn (`gated` 1) or one half
+   after the other (2), go into panels of 8 gates and 8 ups. */
+int64_t lfm_source_row(int64_t column, int64_t rows, int gated);
 
 /* y[rows][hidden] = sum over the `chosen` largest of logits[rows][experts] of their softmax times the expert's SwiGLU. */
 size_t lfm_experts_scratch(const Experts *e, int64_t rows);

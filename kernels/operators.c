@@ -3,8 +3,8 @@
 
      MatMul   x float [..., depth], packed weights, optional bias [columns] -> [..., columns]
               attributes columns, depth, bits, zero_points
-     Experts  x float [..., hidden], logits [rows, experts], packed up, packed down -> as x
-              attributes experts, chosen, hidden, inner, bits, up_zero_points, down_zero_points
+     Experts  x float [..., hidden], logits [rows, experts], packed up, packed down, optional biases -> as x
+              attributes experts, chosen, hidden, inner, bits, up_zero_points, down_zero_points, gated
      Router   x float [..., hidden], weights [experts, hidden], optional bias [experts] -> [rows, experts]
               attribute chosen; with 0 the shape is [..., experts]
    The attribute `isa`, an index of lfm_isas, chooses an instruction set; without it the best that the CPU has. */
@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { MAX_DIMS = 8, MAX_INPUTS = 4 };
+enum { MAX_DIMS = 8 };
 
 typedef struct {
   OrtApi api;
@@ -142,16 +142,18 @@ static OrtStatus *compute_matmul(void *opaque, void *context) {
 
 static OrtStatus *compute_experts(void *opaque, void *context) {
   const Kernel *k = opaque;
-  Tensor in[4];
+  Tensor in[6];
   float *y;
-  TRY(read_inputs(k, context, 4, in));
+  TRY(read_inputs(k, context, 6, in));
   Experts e = k->experts;
-  e.up.data = in[2].data, e.down.data = in[3].data;
+  e.up.data = in[2].data, e.down.data = in[3].data, e.up_bias = in[4].data, e.down_bias = in[5].data;
   const int64_t rows = rows_of(&in[0]);
   REQUIRE(k->api, in[0].dims[in[0].rank - 1] == e.hidden, "Experts: the last dimension is not `hidden`");
   REQUIRE(k->api, elements(&in[1], in[1].rank) == rows * e.experts, "Experts: logits of another size");
   REQUIRE(k->api, has_bytes(&in[2], &e.up, e.experts) && has_bytes(&in[3], &e.down, e.experts),
           "Experts: packed weights of another size");
+  REQUIRE(k->api, !in[4].rank || elements(&in[4], in[4].rank) == 2 * e.inner * e.experts, "Experts: biases of another size");
+  REQUIRE(k->api, !in[5].rank || elements(&in[5], in[5].rank) == e.hidden * e.experts, "Experts: biases of another size");
   REQUIRE(k->api, rows < INT32_MAX, "Experts: too many rows");
   TRY(make_output(k, context, in[0].dims, in[0].rank, &y));
   if (!rows) return NULL;
@@ -194,10 +196,10 @@ static OrtStatus *read_attribute(OrtApi api, const void *info, const char *name,
   return NULL;
 }
 
-enum { MAX_SIZE = 1 << 28, NO_VALUE = -1 };
+enum { MAX_SIZE = 1 << 24 /* so that no product of sizes overflows */, NO_VALUE = -1 };
 
 static OrtStatus *read_kernel(Kernel *k, const void *info) {
-  int64_t isa, is_expert, bits, up_zeros, down_zeros, zeros, experts;
+  int64_t isa, is_expert, bits, up_zeros, down_zeros, zeros, experts, gated;
   int64_t count = 0;
   while (lfm_isas[count]) count++;
   TRY(read_attribute(k->api, info, "isa", NO_VALUE, NO_VALUE, count - 1, &isa));
@@ -219,6 +221,8 @@ static OrtStatus *read_kernel(Kernel *k, const void *info) {
   TRY(read_attribute(k->api, info, "inner", 0, is_expert, MAX_SIZE, &e->inner));
   TRY(read_attribute(k->api, info, "up_zero_points", 0, 0, 1, &up_zeros));
   TRY(read_attribute(k->api, info, "down_zero_points", 0, 0, 1, &down_zeros));
+  TRY(read_attribute(k->api, info, "gated", 1, 1, 2, &gated));
+  e->gated = (int)gated;
   REQUIRE(k->api, !is_expert || (e->chosen > 0 && e->chosen <= e->experts), "Experts: `chosen` is out of range");
   e->up = (Matrix){NULL, (e->inner + BLOCK - 1) / BLOCK * BLOCK * 2, e->hidden, planes, (int)up_zeros};
   e->down = (Matrix){NULL, e->hidden, e->inner, planes, (int)down_zeros};
@@ -305,12 +309,13 @@ static const char *experts_name(const OrtCustomOp *op) { return (void)op, "Exper
 static const char *router_name(const OrtCustomOp *op) { return (void)op, "Router"; }
 static const char *any_provider(const OrtCustomOp *op) { return (void)op, NULL; }
 static size_t three_inputs(const OrtCustomOp *op) { return (void)op, 3; }
-static size_t four_inputs(const OrtCustomOp *op) { return (void)op, 4; }
+static size_t six_inputs(const OrtCustomOp *op) { return (void)op, 6; }
 static size_t one_output(const OrtCustomOp *op) { return (void)op, 1; }
 static int matmul_type(const OrtCustomOp *op, size_t i) { return (void)op, i == 1 ? ORT_UINT8 : ORT_FLOAT; }
-static int experts_type(const OrtCustomOp *op, size_t i) { return (void)op, i >= 2 ? ORT_UINT8 : ORT_FLOAT; }
+static int experts_type(const OrtCustomOp *op, size_t i) { return (void)op, i / 2 == 1 ? ORT_UINT8 : ORT_FLOAT; }
 static int float_type(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, ORT_FLOAT; }
 static int third_optional(const OrtCustomOp *op, size_t i) { return (void)op, i == 2 ? ORT_OPTIONAL : ORT_REQUIRED; }
+static int biases_optional(const OrtCustomOp *op, size_t i) { return (void)op, i > 3 ? ORT_OPTIONAL : ORT_REQUIRED; }
 static int required(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, ORT_REQUIRED; }
 static int default_memory(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, ORT_DEFAULT_MEMORY; }
 static int one(const OrtCustomOp *op) { return (void)op, 1; }
@@ -326,7 +331,7 @@ static int one(const OrtCustomOp *op) { return (void)op, 1; }
 
 static Operator operators[] = {
     OPERATOR(matmul_name, matmul_type, three_inputs, third_optional, compute_matmul, shape_of_matmul),
-    OPERATOR(experts_name, experts_type, four_inputs, required, compute_experts, shape_as_input),
+    OPERATOR(experts_name, experts_type, six_inputs, biases_optional, compute_experts, shape_as_input),
     OPERATOR(router_name, float_type, three_inputs, third_optional, compute_router, NULL),
 };
 

@@ -47,9 +47,7 @@ static void pack_block(const Source *s, int64_t row, int64_t k, int n, uint8_t *
   if (zero) zero[n] = (uint8_t)zero_point;
 }
 
-/* The source row of a packed column. Gates and ups, in turn (1) or one half after the other (2), go into panels of 8
-   gates and 8 ups. */
-static int64_t row_of(int64_t column, int64_t rows, int gated) {
+int64_t lfm_source_row(int64_t column, int64_t rows, int gated) {
   if (!gated) return column < rows ? column : -1;
   int64_t i = column / PANEL * GROUP + column % GROUP, up = column % PANEL / GROUP;
   if (i >= rows / 2) return -1;
@@ -70,7 +68,7 @@ LFM_API void lfm_pack(const uint8_t *weights, const uint16_t *scales, const uint
         uint8_t *scale = out + BLOCKS * planes + b * SCALE_BYTES;
         uint8_t *zero = has_zero_points ? out + BLOCKS * (planes + SCALE_BYTES) + b * ZERO_BYTES : NULL;
         for (int n = 0; n < GROUP; n++)
-          pack_block(&source, row_of(g * GROUP + n, rows, gated), (s * BLOCKS + b) * BLOCK, n,
+          pack_block(&source, lfm_source_row(g * GROUP + n, rows, gated), (s * BLOCKS + b) * BLOCK, n,
                      out + (size_t)b * planes, scale, zero);
       }
 }

@@ -1,6 +1,6 @@
 /* Micro-kernels for x86-64 with AVX2, FMA and F16C, included by one file for each instruction set: it defines ISA, the
    interface's name, and may define DOT, a function as `_mm256_dpbusd_epi32`, and CUSTOM_TILE, a file with a tile of its own. */
-#include "lfm_kernels.h"
+#include "panel.h"
 #ifdef LFM_SIMDE /* for tests on CPUs without AVX-512 */
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx512.h>
@@ -9,13 +9,9 @@
 #else
 #include <immintrin.h>
 #endif
-#include <string.h>
 
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 8")
 /* Keeps sums in the order and register written here. Otherwise, compilers reorder the sums and run out of registers. */
 #define PIN(v) __asm__("" : "+x"(v))
-enum { STREAMED_ROWS = 3, CHUNK = 16 /* blocks of an unpacked panel: K 512 */, AHEAD = 2048 };
 
 /* Sums of unsigned weights times signed activations: of 16 products in int16 lanes, or of any number in int32 lanes. */
 INLINE __m256i first_sum(__m256i w, __m256i a) {
@@ -77,17 +73,6 @@ INLINE void quantize_block(const float *x, int factor, Activations *out) {
   out->scale = limit < __builtin_inff() ? limit > 4e-37f ? limit / 127.0f : 0.0f : __builtin_nanf("");
 }
 
-static void quantize(const float *x, int64_t k, int64_t blocks, int factor, Activations *out) {
-  int64_t whole = k / BLOCK;
-  for (int64_t b = 0; b < whole; b++) quantize_block(x + b * BLOCK, factor, out + b);
-  memset(out + whole, 0, (size_t)(blocks - whole) * sizeof *out);
-  if (k % BLOCK) {
-    float rest[BLOCK] = {0};
-    memcpy(rest, x + whole * BLOCK, (size_t)(k % BLOCK) * sizeof *rest);
-    quantize_block(rest, factor, out + whole);
-  }
-}
-
 /* A block's product in floats, added to `sum`: integer sums of 8 columns, their zero points, and both scales. */
 INLINE __m256 add_block(__m256i low, __m256i high, int planes, int has_zeros, __m256i zeros, __m256 scales,
                         const Activations *a, __m256 sum) {
@@ -135,13 +120,6 @@ INLINE void stream(const int rows, const int planes, const int has_zeros, int64_
   for (int r = 0; r < rows; r++) _mm256_storeu_ps(out + r * PANEL, sum[r]);
 }
 
-/* 16 columns of `CHUNK` blocks with a byte for each nibble: per block and plane 8 x 64 bytes. */
-typedef struct {
-  uint8_t q[CHUNK * 2 * 512];
-  float scales[CHUNK * PANEL];
-  int32_t zeros[CHUNK * PANEL];
-} __attribute__((aligned(64))) Panel;
-
 INLINE void unpack(const int planes, const int has_zeros, int64_t count, const uint8_t *w, int half, Panel *panel) {
   const __m256i nibble = _mm256_set1_epi8(15);
   const size_t size = superblock_bytes(planes, has_zeros), block = (size_t)planes * PLANE_BYTES;
@@ -169,8 +147,6 @@ INLINE void unpack(const int planes, const int has_zeros, int64_t count, const u
 /* `rows` x 16 columns of `blocks` blocks of a panel, added to out[rows][16]. */
 #ifndef CUSTOM_TILE
 enum { TILE_ROWS = 4 };
-#define FOR_TILES(DO) DO(1) DO(2) DO(3) DO(4)
-#define FOR_TILES_OF(DO, p, z) DO(1, p, z) DO(2, p, z) DO(3, p, z) DO(4, p, z)
 INLINE void tile(const int rows, const int planes, const int has_zeros, int blocks, const Panel *panel,
                  const Activations *const *x, int64_t first, float *out) {
   const Activations *a[TILE_ROWS];
@@ -208,57 +184,7 @@ INLINE void tile(const int rows, const int planes, const int has_zeros, int bloc
 #include CUSTOM_TILE
 #endif
 
-#define FOR_FORMAT(DO, rows) DO(rows, 1, 0) DO(rows, 1, 1) DO(rows, 2, 0) DO(rows, 2, 1)
-#define STREAM(rows, planes, zeros) \
-  static void stream_##rows##_##planes##_##zeros(int64_t count, const uint8_t *w, const Activations *const *x, float *out) { \
-    stream(rows, planes, zeros, count, w, x, out); \
-  }
-#define TILE(rows, planes, zeros) \
-  static void tile_##rows##_##planes##_##zeros(int blocks, const Panel *panel, const Activations *const *x, int64_t first, \
-                                               float *out) { \
-    tile(rows, planes, zeros, blocks, panel, x, first, out); \
-  }
-#define UNPACK(rows, planes, zeros) \
-  static void unpack_##planes##_##zeros(int64_t count, const uint8_t *w, int half, Panel *panel) { \
-    unpack(planes, zeros, count, w, half, panel); \
-  }
-FOR_FORMAT(STREAM, 1) FOR_FORMAT(STREAM, 2) FOR_FORMAT(STREAM, 3)
-#define TILES(rows) FOR_FORMAT(TILE, rows)
-FOR_TILES(TILES)
-FOR_FORMAT(UNPACK, 0)
-
-typedef struct {
-  void (*stream[STREAMED_ROWS])(int64_t, const uint8_t *, const Activations *const *, float *);
-  void (*tile[TILE_ROWS])(int, const Panel *, const Activations *const *, int64_t, float *);
-  void (*unpack)(int64_t, const uint8_t *, int, Panel *);
-} Functions;
-
-#define TILE_OF(rows, p, z) tile_##rows##_##p##_##z,
-#define FUNCTIONS(p, z) \
-  {{stream_1_##p##_##z, stream_2_##p##_##z, stream_3_##p##_##z}, {FOR_TILES_OF(TILE_OF, p, z)}, unpack_##p##_##z}
-static const Functions functions[2][2] = {{FUNCTIONS(1, 0), FUNCTIONS(1, 1)}, {FUNCTIONS(2, 0), FUNCTIONS(2, 1)}};
-
-static void multiply(const Matrix *w, int64_t group, int rows, const Activations *const *x, float *out) {
-  const Functions *f = &functions[w->planes - 1][w->has_zero_points];
-  const int64_t count = superblocks(w);
-  const size_t size = superblock_bytes(w->planes, w->has_zero_points), stride = (size_t)count * size;
-  const uint8_t *data = w->data + (size_t)group * stride;
-  if (rows <= STREAMED_ROWS) {
-    f->stream[rows - 1](count, data, x, out);
-    f->stream[rows - 1](count, data + stride, x, out + GROUP);
-    return;
-  }
-  Panel panel;
-  memset(out, 0, (size_t)rows * PANEL * sizeof *out);
-  for (int64_t s = 0; s < count; s += CHUNK / BLOCKS) {
-    int64_t some = count - s < CHUNK / BLOCKS ? count - s : CHUNK / BLOCKS;
-    for (int half = 0; half < 2; half++) f->unpack(some, data + (size_t)half * stride + (size_t)s * size, half, &panel);
-    for (int r = 0; r < rows; r += TILE_ROWS) {
-      int n = rows - r < TILE_ROWS ? rows - r : TILE_ROWS;
-      f->tile[n - 1]((int)some * BLOCKS, &panel, x + r, s * BLOCKS, out + r * PANEL);
-    }
-  }
-}
+#include "multiply.h"
 
 /* e^x by Cephes' polynomial, with a relative error of 2e-7. */
 INLINE __m256 exp8(__m256 x) {

@@ -5,6 +5,7 @@
 Servers on the built-in model, nginx (Debian's package) and the clients run on one machine. Each part prints its figures
 and checks them; the exit code is 1 if a check fails. All parts together take nearly an hour, less with --scale.
 `overload`, `steady` and `leaving` load one server, and `totals` compares its metrics with their clients' counts.
+`kernels` needs a C compiler: it runs the native kernels on random operands, also in builds with sanitizers.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.soak import hostile, leaving, long_prompt, one_key, overload, replicas, steady, totals
+from benchmarks.soak import hostile, kernels, leaving, long_prompt, one_key, overload, replicas, steady, totals
 from benchmarks.soak.clients import Tally
 from benchmarks.soak.report import Report
 from tests import fleet
@@ -24,7 +25,7 @@ SLOTS, WAITING = 8, 32
 CACHE_MEBIBYTES = 64
 """Full within a minute, so that later growth is a leak."""
 ON_ONE_SERVER = ("overload", "steady", "leaving")
-PARTS = ("replicas", *ON_ONE_SERVER, "totals", "hostile", "one-key", "long-prompt")
+PARTS = ("replicas", *ON_ONE_SERVER, "totals", "hostile", "one-key", "long-prompt", "kernels")
 
 
 async def soak(parts: list[str], scale: float, folder: Path) -> list[str]:
@@ -67,6 +68,8 @@ async def soak(parts: list[str], scale: float, folder: Path) -> list[str]:
             server.stop()
     if "long-prompt" in parts:
         await long_prompt.run(reports["long-prompt"], _new(folder / "long-prompt"), 90 * scale)
+    if "kernels" in parts:
+        await kernels.run(reports["kernels"], _new(folder / "kernels"), 300 * scale)
     return [failure for report in reports.values() for failure in report.failures]
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import c_int, c_int64, c_void_p
+from ctypes import c_int, c_int64
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from server.runtime.native.library import Library, MatrixFormat
+from server.runtime.native.library import ArrayPointer, Library, MatrixFormat
 
 FloatArray = NDArray[np.float64]
 
@@ -93,6 +93,8 @@ class ExpertBlock:
     up: list[Quantized]
     down: list[Quantized]
     chosen: int
+    up_bias: NDArray[np.float32] | None = None
+    down_bias: NDArray[np.float32] | None = None
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -110,10 +112,11 @@ class ExpertBlock:
         weights = top_softmax(logits, self.chosen)
         y = np.zeros((len(x), self.sizes[0]))
         for expert, (up, down) in enumerate(zip(self.up, self.down, strict=True)):
-            pairs = rounded(x) @ up.dense.T
+            pairs = rounded(x) @ up.dense.T + (0 if self.up_bias is None else self.up_bias[expert])
             gate, value = pairs[:, ::2], pairs[:, 1::2]
             inner = gate / (1 + np.exp(-gate)) * value
-            y += weights[:, expert, None] * (rounded(inner) @ down.dense.T)
+            bias = 0 if self.down_bias is None else self.down_bias[expert]
+            y += weights[:, expert, None] * (rounded(inner) @ down.dense.T + bias)
         return y
 
 
@@ -129,36 +132,27 @@ class Direct:
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._functions = ctypes.CDLL(str(library.path))
-        sizes = [c_int, c_int, c_int64, c_int64, c_int, c_int, c_int]
-        self._functions.lfm_run_experts.argtypes = [
-            c_int,
-            c_void_p,
-            c_void_p,
-            *sizes,
-            *[c_void_p] * 2,
-            c_int64,
-            c_void_p,
-        ]
-        sizes = [c_int, c_int, c_int64]
-        self._functions.lfm_run_router.argtypes = [c_int, c_void_p, c_void_p, *sizes, c_void_p, c_int64, c_void_p]
+        if isinstance(functions := library.functions, ctypes.CDLL):
+            sizes = [c_int, c_int, c_int64]
+            matrices = [c_int, *[ArrayPointer] * 4, *sizes, c_int64, *[c_int] * 4]
+            functions.lfm_run_experts.argtypes = [*matrices, ArrayPointer, ArrayPointer, c_int64, ArrayPointer]
+            weights = [c_int, ArrayPointer, ArrayPointer, *sizes]
+            functions.lfm_run_router.argtypes = [*weights, ArrayPointer, c_int64, ArrayPointer]
 
     def experts(self, block: ExpertBlock, x: NDArray[Any], logits: NDArray[Any], isa: str) -> NDArray[np.float32]:
         up, down = block.packed(self._library)
         (hidden, inner), zeros = block.sizes, block.up[0].zeros is not None
         y = np.empty((len(x), hidden), np.float32)
-        sizes = (len(block.up), block.chosen, hidden, inner, block.up[0].bits, zeros, zeros)
-        rows = (x.ctypes.data, logits.ctypes.data, len(x), y.ctypes.data)
-        assert not self._functions.lfm_run_experts(
-            self._library.isas[isa], up.ctypes.data, down.ctypes.data, *sizes, *rows
-        )
+        sizes = (len(block.up), block.chosen, hidden, inner, block.up[0].bits, zeros, zeros, 1)
+        run = self._library.functions.lfm_run_experts
+        biases = (block.up_bias, block.down_bias)
+        assert not run(self._library.isas[isa], up, down, *biases, *sizes, x, logits, len(x), y)
         return y
 
     def router(
         self, weights: NDArray[Any], bias: NDArray[Any] | None, chosen: int, x: NDArray[Any], isa: str
     ) -> NDArray[np.float32]:
         y = np.empty((len(x), len(weights)), np.float32)
-        arrays = (weights.ctypes.data, None if bias is None else bias.ctypes.data)
         sizes = (len(weights), chosen, weights.shape[1])
-        self._functions.lfm_run_router(self._library.isas[isa], *arrays, *sizes, x.ctypes.data, len(x), y.ctypes.data)
+        self._library.functions.lfm_run_router(self._library.isas[isa], weights, bias, *sizes, x, len(x), y)
         return y

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -29,6 +31,22 @@ def test_the_block_is_the_gated_sum_of_its_experts(
         logits = rng.standard_normal((rows, experts)).astype(np.float32)
         y, expected = direct.experts(block, x, logits, isa), block.reference(x, logits)
         # Inner values that fall between two int8 steps may round either way.
+        assert np.sqrt(np.mean((y - expected) ** 2)) < 0.004 * np.sqrt(np.mean(expected**2))
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(("hidden", "inner"), [(96, 40), (33, 65)])
+def test_biases_are_added_before_the_gate_and_before_the_sum(
+    direct: Direct, isa: str, rng: np.random.Generator, bits: int, hidden: int, inner: int
+) -> None:
+    block = expert_block(rng, 4, 2, hidden, inner, bits=bits)
+    up_bias = rng.standard_normal((4, 2 * inner)).astype(np.float32)
+    down_bias = rng.standard_normal((4, hidden)).astype(np.float32)
+    for biases in ({"up_bias": up_bias}, {"down_bias": down_bias}, {"up_bias": up_bias, "down_bias": down_bias}):
+        biased = replace(block, **biases)
+        x = (rng.standard_normal((5, hidden)) / 4).astype(np.float32)
+        logits = rng.standard_normal((5, 4)).astype(np.float32)
+        y, expected = direct.experts(biased, x, logits, isa), biased.reference(x, logits)
         assert np.sqrt(np.mean((y - expected) ** 2)) < 0.004 * np.sqrt(np.mean(expected**2))
 
 

@@ -66,6 +66,20 @@ def test_instruction_sets_agree_to_float32_rounding(library: Library, isa: str, 
     np.testing.assert_allclose(library.matmul(matrix.form, packed, x, isa=isa) / size, expected / size, atol=2e-5)
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("zeros", [False, True])
+def test_instruction_sets_for_one_architecture_give_the_same_bits(
+    library: Library, isa: str, rng: np.random.Generator, bits: int, zeros: bool
+) -> None:
+    matrix = quantized(rng, 144, 1100, bits, zeros)
+    packed = matrix.packed(library)
+    alike = [name for name in library.isas if name != "portable"] or ["portable"]
+    for rows in (1, 2, 3, 4, 11, 12, 13, 25, 130):
+        x = rng.standard_normal((rows, 1100)).astype(np.float32)
+        y = library.matmul(matrix.form, packed, x, isa=isa if isa in alike else alike[0])
+        np.testing.assert_array_equal(y, library.matmul(matrix.form, packed, x, isa=alike[-1]))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("rows", [1, 3, 6])
 def test_a_broken_activation_breaks_its_row_and_no_other(

@@ -11,10 +11,14 @@ import pytest
 
 from server.cli import main
 from server.errors import KernelsError, StartupError
+from server.loading import load_model
+from server.runtime import session_pool
 from server.runtime.graph import Precision
 from server.runtime.native import choice, library
 from server.runtime.native.choice import Kernels, choose_kernels
 from server.runtime.native.library import LIBRARY, load_library
+from server.settings import Settings
+from tests import models
 
 
 @pytest.fixture
@@ -62,6 +66,15 @@ def test_a_cpu_with_nothing_but_plain_c_gets_native_kernels_only_on_request(fake
     fake.setattr(choice, "load_library", lambda: portable)
     assert not choose_kernels(Kernels.AUTO, Precision.FAST).native
     assert choose_kernels(Kernels.NATIVE, Precision.FAST).native
+
+
+def test_native_is_refused_for_a_large_model_without_a_copy(fake: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    compiled()
+    fake.setattr(session_pool, "SMALL", 0)
+    model = str(models.build("q4", tmp_path / "model"))
+    settings = Settings(model=model, kernels="native", no_prepare=True, prepared_folder=tmp_path / "copies", threads=1)
+    with pytest.raises(StartupError, match="needs a prepared copy"):
+        load_model(settings, lambda _: None)
 
 
 def test_a_missing_library_is_a_clear_error(tmp_path: Path) -> None:

@@ -26,10 +26,12 @@ class KernelChoice:
     """Whether to use the native kernels.
 
     reason: explanation if the native kernels are not used; "" if none is needed.
+    required: whether a model that cannot run on the native kernels is an error.
     """
 
     native: bool
     reason: str = ""
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +68,23 @@ def choose_kernels(kernels: Kernels, precision: Precision) -> KernelChoice:
         return KernelChoice(False, str(error))
     if isa == PORTABLE and kernels is Kernels.AUTO:
         return KernelChoice(False, "they have no fast code for this CPU")
-    return KernelChoice(True)
+    return KernelChoice(True, required=kernels is Kernels.NATIVE)
 
 
 def kernels_in_use(graph: Graph, original: Graph, choice: KernelChoice) -> KernelsInUse:
     """Return the kernels that compute `graph`.
 
     original: the graph that was passed to `choose_graph`, which returned `graph`.
+    Raises StartupError if the native kernels are required but cannot compute the model.
     """
     if graph.native:
         return KernelsInUse(native_name(), "")
+    if choice.required and original.native:
+        raise StartupError(
+            "--kernels native needs a prepared copy of this large model, and there is none that can be used: see the "
+            "lines above, or run `lfm-serve prepare` with the same --model and --dtype."
+        )
+    if choice.required:
+        raise StartupError("--kernels native needs a model with 4- or 8-bit layers, and this one has none.")
     reason = "this model is not prepared, see the log" if original.native else choice.reason
     return KernelsInUse("onnxruntime", reason)

@@ -29,6 +29,18 @@ They are slower than onnxruntime's kernels and exist for tests.
 
 Array = npt.NDArray[Any]
 
+
+class ArrayPointer:
+    """A parameter's type: an array without gaps, or None."""
+
+    @classmethod
+    def from_param(cls, array: Array | None) -> c_void_p:
+        if array is None:
+            return c_void_p(None)
+        assert array.flags.c_contiguous
+        return c_void_p(array.ctypes.data)
+
+
 SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "lfm_version": (c_int, []),
     "lfm_isa_name": (c_char_p, [c_int]),
@@ -36,11 +48,23 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "lfm_packed_bytes": (c_size_t, [c_int64, c_int64, c_int, c_int]),
     "lfm_pack": (
         None,
-        [c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int, c_int, c_int, c_int64, c_void_p],
+        [
+            ArrayPointer,
+            ArrayPointer,
+            ArrayPointer,
+            c_int64,
+            c_int64,
+            c_int64,
+            c_int,
+            c_int,
+            c_int,
+            c_int64,
+            ArrayPointer,
+        ],
     ),
     "lfm_run_matmul": (
         c_int,
-        [c_int, c_void_p, c_int64, c_int64, c_int, c_int, c_void_p, c_int64, c_void_p, c_void_p],
+        [c_int, ArrayPointer, c_int64, c_int64, c_int, c_int, ArrayPointer, c_int64, ArrayPointer, ArrayPointer],
     ),
 }
 
@@ -67,11 +91,12 @@ class Library:
     """The loaded library.
 
     isas: the instruction sets that this CPU supports, each with its index in the library. The best one comes first.
+    functions: the library's functions. They take arrays.
     """
 
     path: Path
     isas: dict[str, int]
-    _functions: ctypes.CDLL
+    functions: ctypes.CDLL
 
     @property
     def isa(self) -> str:
@@ -79,7 +104,7 @@ class Library:
         return next(iter(self.isas))
 
     def packed_bytes(self, form: MatrixFormat) -> int:
-        return int(self._functions.lfm_packed_bytes(form.columns, form.depth, form.bits, form.zero_points))
+        return int(self.functions.lfm_packed_bytes(form.columns, form.depth, form.bits, form.zero_points))
 
     def pack(
         self, form: MatrixFormat, weights: Array, scales: Array, zeros: Array | None, rows: int, block: int, gated: int
@@ -94,9 +119,8 @@ class Library:
         gated: 1 if gate rows and up rows alternate, 2 if all gate rows come first, 0 if the matrix has no gates.
         """
         out = np.empty(self.packed_bytes(form), np.uint8)
-        arrays = [_pointer(array) for array in (weights, scales, zeros)]
         sizes = (rows, form.depth, block, form.bits, form.zero_points, gated, form.columns)
-        self._functions.lfm_pack(*arrays, *sizes, _pointer(out))
+        self.functions.lfm_pack(weights, scales, zeros, *sizes, out)
         return out
 
     def matmul(self, form: MatrixFormat, packed: Array, x: Array, bias: Array | None = None, isa: str = "") -> Array:
@@ -107,8 +131,7 @@ class Library:
         """
         y = np.empty((len(x), form.columns), np.float32)
         sizes = (form.columns, form.depth, form.bits, form.zero_points)
-        rows = (_pointer(x), len(x), _pointer(bias), _pointer(y))
-        if self._functions.lfm_run_matmul(self.isas[isa or self.isa], _pointer(packed), *sizes, *rows):
+        if self.functions.lfm_run_matmul(self.isas[isa or self.isa], packed, *sizes, x, len(x), bias, y):
             raise MemoryError
         return y
 
@@ -154,10 +177,3 @@ def _is_whole(path: Path) -> bool:
         return path.with_suffix(".sha256").read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return False
-
-
-def _pointer(array: Array | None) -> int | None:
-    if array is None:
-        return None
-    assert array.flags.c_contiguous
-    return int(array.ctypes.data)

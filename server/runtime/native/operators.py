@@ -8,7 +8,7 @@ This module finds the matrices to pack, but does not pack them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,8 +75,10 @@ def find_experts(node: onnx.NodeProto, weights: Weights) -> tuple[Matrix, Matrix
     if node.domain != MICROSOFT or node.op_type != "QMoE" or not _is_plain_swiglu(attributes := attributes_of(node)):
         return None
     names = [*node.input, *[""] * 15][:15]
-    _, _, up, up_scales, up_bias, down, down_scales, down_bias, *third, up_zeros, down_zeros, _, _ = names[:15]
-    if any((up_bias, down_bias, *third, names[14])) or up_scales not in weights or down_scales not in weights:
+    _, _, up, up_scales, up_bias, down, down_scales, down_bias, *third, up_zeros, down_zeros, _, _ = names
+    if any((*third, names[14])) or up_scales not in weights or down_scales not in weights:
+        return None
+    if any(weights.data_type(bias) not in FLOATS for bias in (up_bias, down_bias) if bias):
         return None
     bits, block = attributes.get("expert_weight_bits", 4), attributes.get("block_size", 0)
     if len(weights.shape(up_scales)) != 3 or len(weights.shape(down_scales)) != 3:
@@ -175,17 +177,20 @@ def _all_zeros_are(centre: int, zeros: np.ndarray[Any, Any], bits: int, blocks: 
     return bool((rows == centre * 17).all())
 
 
-def _in_float32(node: onnx.NodeProto, data_type: int) -> Iterator[onnx.NodeProto]:
-    """Yield `node`, between two casts if `data_type` is not float32.
+def _in_float32(node: onnx.NodeProto, data_type: int, packed: Sequence[str]) -> Iterator[onnx.NodeProto]:
+    """Yield `node`, between casts if `data_type` is not float32.
 
-    The casts convert the first input to float32 and the output back to `data_type`.
+    The casts convert all inputs but `packed` to float32 and the output back to `data_type`.
     """
     if data_type == TensorProto.FLOAT:
         yield node
         return
-    x, y = node.input[0], node.output[0]
-    node.input[0], node.output[0] = f"{y}/from", f"{y}/float32"
-    yield helper.make_node("Cast", [x], [node.input[0]], to=TensorProto.FLOAT)
+    y = node.output[0]
+    for index, name in enumerate(node.input):
+        if name and name not in packed:
+            node.input[index] = f"{y}/from{index}"
+            yield helper.make_node("Cast", [name], [node.input[index]], to=TensorProto.FLOAT)
+    node.output[0] = f"{y}/float32"
     yield node
     yield helper.make_node("Cast", [node.output[0]], [y], to=data_type)
 
@@ -201,9 +206,8 @@ def _matmul(node: onnx.NodeProto, matrix: Matrix, data_type: int) -> Iterator[on
     inputs = [node.input[0], matrix.packed_name]
     if len(node.input) > 5 and node.input[5]:
         inputs.append(node.input[5])
-    yield from _in_float32(
-        helper.make_node("MatMul", inputs, node.output, name=node.name, domain=DOMAIN, **sizes), data_type
-    )
+    native = helper.make_node("MatMul", inputs, node.output, name=node.name, domain=DOMAIN, **sizes)
+    yield from _in_float32(native, data_type, inputs[1:2])
 
 
 def _experts(node: onnx.NodeProto, up: Matrix, down: Matrix, data_type: int) -> Iterator[onnx.NodeProto]:
@@ -215,12 +219,11 @@ def _experts(node: onnx.NodeProto, up: Matrix, down: Matrix, data_type: int) -> 
         "bits": up.form.bits,
         "up_zero_points": int(up.form.zero_points),
         "down_zero_points": int(down.form.zero_points),
+        "gated": up.gated,
     }
-    logits = node.input[1]
-    if data_type != TensorProto.FLOAT:
-        logits = f"{node.output[0]}/logits"
-        yield helper.make_node("Cast", [node.input[1]], [logits], to=TensorProto.FLOAT)
-    inputs = [node.input[0], logits, up.packed_name, down.packed_name]
-    yield from _in_float32(
-        helper.make_node("Experts", inputs, node.output, name=node.name, domain=DOMAIN, **sizes), data_type
-    )
+    up_bias, down_bias = ([*node.input, *[""] * 8][index] for index in (4, 7))
+    inputs = [*node.input[:2], up.packed_name, down.packed_name, up_bias, down_bias]
+    while not inputs[-1]:
+        inputs.pop()
+    native = helper.make_node("Experts", inputs, node.output, name=node.name, domain=DOMAIN, **sizes)
+    yield from _in_float32(native, data_type, inputs[2:4])

@@ -1,0 +1,19 @@
+/* What the micro-kernels of all instruction sets share: the unpacked panel, and how their loops are compiled. */
+#include "lfm_kernels.h"
+#include <string.h>
+
+#ifdef LFM_UNINLINED /* for tests: emulated or instrumented code takes minutes to compile if it is inlined */
+#define INLINE static inline
+#define UNROLL
+#else
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
+enum { STREAMED_ROWS = 3, CHUNK = 16 /* blocks of an unpacked panel: K 512 */, AHEAD = 2048 };
+
+/* 16 columns of `CHUNK` blocks with a byte for each nibble: per block and plane 8 x 64 bytes. */
+typedef struct {
+  uint8_t q[CHUNK * 2 * 512];
+  float scales[CHUNK * PANEL];
+  int32_t zeros[CHUNK * PANEL];
+} __attribute__((aligned(64))) Panel;
