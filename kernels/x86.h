@@ -15,7 +15,7 @@
 #define UNROLL _Pragma("GCC unroll 8")
 /* Keeps sums in the order and register written here. Otherwise, compilers reorder the sums and run out of registers. */
 #define PIN(v) __asm__("" : "+x"(v))
-enum { STREAMED_ROWS = 3, CHUNK = 16 /* blocks of an unpacked panel: K 512 */, AHEAD = 2048 };
+enum { STREAMED_ROWS = 4, CHUNK = 16 /* blocks of an unpacked panel: K 512 */, AHEAD = 2048 };
 
 /* Sums of unsigned weights times signed activations: of 16 products in int16 lanes, or of any number in int32 lanes. */
 INLINE __m256i first_sum(__m256i w, __m256i a) {
@@ -99,7 +99,7 @@ INLINE __m256 add_block(__m256i low, __m256i high, int planes, int has_zeros, __
   return _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(total, bias)), scale, sum);
 }
 
-/* 1 to 3 rows x 8 columns straight from the packed weights, which are read once and in order. */
+/* 1 to 4 rows x 8 columns straight from the packed weights, which are read once and in order. */
 INLINE void stream(const int rows, const int planes, const int has_zeros, int64_t count, const uint8_t *w,
                    const Activations *const *x, float *out) {
   const __m256i nibble = _mm256_set1_epi8(15);
@@ -166,6 +166,13 @@ INLINE void unpack(const int planes, const int has_zeros, int64_t count, const u
     }
 }
 
+/* More rows than this use tiles. Their panel pays off sooner with AVX-512's larger tile. */
+#ifdef CUSTOM_TILE
+enum { STREAMED_AT_MOST = STREAMED_ROWS };
+#else
+enum { STREAMED_AT_MOST = 16 };
+#endif
+
 /* `rows` x 16 columns of `blocks` blocks of a panel, added to out[rows][16]. */
 #ifndef CUSTOM_TILE
 enum { TILE_ROWS = 4 };
@@ -222,7 +229,7 @@ INLINE void tile(const int rows, const int planes, const int has_zeros, int bloc
   static void unpack_##planes##_##zeros(int64_t count, const uint8_t *w, int half, Panel *panel) { \
     unpack(planes, zeros, count, w, half, panel); \
   }
-FOR_FORMAT(STREAM, 1) FOR_FORMAT(STREAM, 2) FOR_FORMAT(STREAM, 3)
+FOR_FORMAT(STREAM, 1) FOR_FORMAT(STREAM, 2) FOR_FORMAT(STREAM, 3) FOR_FORMAT(STREAM, 4)
 #define TILES(rows) FOR_FORMAT(TILE, rows)
 FOR_TILES(TILES)
 FOR_FORMAT(UNPACK, 0)
@@ -235,7 +242,9 @@ typedef struct {
 
 #define TILE_OF(rows, p, z) tile_##rows##_##p##_##z,
 #define FUNCTIONS(p, z) \
-  {{stream_1_##p##_##z, stream_2_##p##_##z, stream_3_##p##_##z}, {FOR_TILES_OF(TILE_OF, p, z)}, unpack_##p##_##z}
+  {{stream_1_##p##_##z, stream_2_##p##_##z, stream_3_##p##_##z, stream_4_##p##_##z}, \
+   {FOR_TILES_OF(TILE_OF, p, z)}, \
+   unpack_##p##_##z}
 static const Functions functions[2][2] = {{FUNCTIONS(1, 0), FUNCTIONS(1, 1)}, {FUNCTIONS(2, 0), FUNCTIONS(2, 1)}};
 
 static void multiply(const Matrix *w, int64_t group, int rows, const Activations *const *x, float *out) {
@@ -243,9 +252,12 @@ static void multiply(const Matrix *w, int64_t group, int rows, const Activations
   const int64_t count = superblocks(w);
   const size_t size = superblock_bytes(w->planes, w->has_zero_points), stride = (size_t)count * size;
   const uint8_t *data = w->data + (size_t)group * stride;
-  if (rows <= STREAMED_ROWS) {
-    f->stream[rows - 1](count, data, x, out);
-    f->stream[rows - 1](count, data + stride, x, out + GROUP);
+  if (rows <= STREAMED_AT_MOST) {
+    for (int half = 0; half < 2; half++)
+      for (int r = 0; r < rows; r += STREAMED_ROWS) { /* after the first pass the group's weights are in the cache */
+        int n = rows - r < STREAMED_ROWS ? rows - r : STREAMED_ROWS;
+        f->stream[n - 1](count, data + (size_t)half * stride, x + r, out + r * PANEL + half * GROUP);
+      }
     return;
   }
   Panel panel;
