@@ -10,6 +10,7 @@ import numpy as np
 from server.runtime.graph import Precision, load
 from server.runtime.machine.cpu import available_threads
 from server.runtime.model_folder import open_model_folder
+from server.runtime.native.choice import Kernels, choose_kernels
 from server.runtime.prepared_copy.lookup import default_folder
 from server.runtime.session import ModelSession, SessionOptions
 from server.runtime.session_pool import choose_graph
@@ -22,16 +23,18 @@ CHUNK = 512
 class RawSession:
     """Up to `batch` sequences of `max_len` tokens.
 
-    Uses the server's prepared copy if there is one.
+    Uses the server's prepared copy if there is one, and the server's kernels unless `kernels` says otherwise.
     """
 
     name = "raw session"
 
-    def __init__(self, folder: Path, batch: int, max_len: int) -> None:
+    def __init__(self, folder: Path, batch: int, max_len: int, kernels: Kernels | None = None) -> None:
         model = open_model_folder(folder)
         settings = Settings()  # from the same environment variables as the server's
         threads, prepared = settings.threads or available_threads(), settings.prepared_folder or default_folder()
-        graph = choose_graph(load(model.graph, Precision(settings.precision)), prepared, print)
+        precision = Precision(settings.precision)
+        choice = choose_kernels(kernels or Kernels(settings.kernels), precision)
+        graph = choose_graph(load(model.graph, precision, choice.native), prepared, print)
         self._session = ModelSession(graph, SessionOptions(threads, CHUNK), model.head_dim)
         self._slots = SlotPool(self._session.contract.states, batch, max_len)
         # Random tokens: greedy rows end up repeating one phrase, and rows with equal tokens share their experts.

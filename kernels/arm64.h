@@ -5,7 +5,7 @@
 
 /* Keeps a sum in its register and later loads after it. Otherwise, gcc loads too early and runs out of registers. */
 #define PIN(v) __asm__("" : "+w"(v) : : "memory")
-enum { TILE_ROWS = 4, QUARTERS = PANEL / 4 };
+enum { STREAMED_AT_MOST = STREAMED_ROWS, TILE_ROWS = 4, QUARTERS = PANEL / 4 };
 
 INLINE int8x16_t low_nibbles(uint8x16_t v) { return vreinterpretq_s8_u8(vandq_u8(v, vdupq_n_u8(15))); }
 INLINE int8x16_t high_nibbles(uint8x16_t v) { return vreinterpretq_s8_u8(vshrq_n_u8(v, 4)); }
@@ -57,7 +57,7 @@ INLINE float32x4_t add_block(int32x4_t total, int has_zeros, int32x4_t zeros, fl
     } \
   }
 
-/* 1 to 3 rows x 8 columns straight from the packed weights, which are read once and in order. 8-bit weights add up the
+/* 1 to 4 rows x 8 columns straight from the packed weights, which are read once and in order. 8-bit weights add up the
    plane of high nibbles first, then 16 times that and the low ones. */
 INLINE void stream(const int rows, const int planes, const int has_zeros, int64_t count, const uint8_t *w,
                    const Activations *const *x, float *out) {

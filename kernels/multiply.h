@@ -1,5 +1,5 @@
 /* The two regimes of a matrix product, included after an instruction set's `quantize_block`, `stream`, `unpack` and `tile`:
-   few rows stream the packed weights, more rows use tiles of TILE_ROWS rows on an unpacked panel. */
+   up to STREAMED_AT_MOST rows stream the packed weights, more rows use tiles of TILE_ROWS rows on an unpacked panel. */
 #ifndef CUSTOM_TILE
 #define FOR_TILES(DO) DO(1) DO(2) DO(3) DO(4)
 #define FOR_TILES_OF(DO, p, z) DO(1, p, z) DO(2, p, z) DO(3, p, z) DO(4, p, z)
@@ -30,7 +30,7 @@ static void quantize(const float *x, int64_t k, int64_t blocks, int factor, Acti
   static void unpack_##planes##_##zeros(int64_t count, const uint8_t *w, int half, Panel *panel) { \
     unpack(planes, zeros, count, w, half, panel); \
   }
-FOR_FORMAT(STREAM, 1) FOR_FORMAT(STREAM, 2) FOR_FORMAT(STREAM, 3)
+FOR_FORMAT(STREAM, 1) FOR_FORMAT(STREAM, 2) FOR_FORMAT(STREAM, 3) FOR_FORMAT(STREAM, 4)
 #define TILES(rows) FOR_FORMAT(TILE, rows)
 FOR_TILES(TILES)
 FOR_FORMAT(UNPACK, 0)
@@ -43,7 +43,9 @@ typedef struct {
 
 #define TILE_OF(rows, p, z) tile_##rows##_##p##_##z,
 #define FUNCTIONS(p, z) \
-  {{stream_1_##p##_##z, stream_2_##p##_##z, stream_3_##p##_##z}, {FOR_TILES_OF(TILE_OF, p, z)}, unpack_##p##_##z}
+  {{stream_1_##p##_##z, stream_2_##p##_##z, stream_3_##p##_##z, stream_4_##p##_##z}, \
+   {FOR_TILES_OF(TILE_OF, p, z)}, \
+   unpack_##p##_##z}
 static const Functions functions[2][2] = {{FUNCTIONS(1, 0), FUNCTIONS(1, 1)}, {FUNCTIONS(2, 0), FUNCTIONS(2, 1)}};
 
 static void multiply(const Matrix *w, int64_t group, int rows, const Activations *const *x, float *out) {
@@ -51,9 +53,12 @@ static void multiply(const Matrix *w, int64_t group, int rows, const Activations
   const int64_t count = superblocks(w);
   const size_t size = superblock_bytes(w->planes, w->has_zero_points), stride = (size_t)count * size;
   const uint8_t *data = w->data + (size_t)group * stride;
-  if (rows <= STREAMED_ROWS) {
-    f->stream[rows - 1](count, data, x, out);
-    f->stream[rows - 1](count, data + stride, x, out + GROUP);
+  if (rows <= STREAMED_AT_MOST) {
+    for (int half = 0; half < 2; half++)
+      for (int r = 0; r < rows; r += STREAMED_ROWS) { /* after the first pass the group's weights are in the cache */
+        int n = rows - r < STREAMED_ROWS ? rows - r : STREAMED_ROWS;
+        f->stream[n - 1](count, data + (size_t)half * stride, x + r, out + r * PANEL + half * GROUP);
+      }
     return;
   }
   Panel panel;

@@ -9,7 +9,7 @@
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 8")
 #endif
-enum { STREAMED_ROWS = 3, CHUNK = 16 /* blocks of an unpacked panel: K 512 */, AHEAD = 2048 };
+enum { STREAMED_ROWS = 4, CHUNK = 16 /* blocks of an unpacked panel: K 512 */, AHEAD = 2048 };
 
 /* 16 columns of `CHUNK` blocks with a byte for each nibble: per block and plane 8 x 64 bytes. */
 typedef struct {

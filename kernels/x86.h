@@ -84,7 +84,7 @@ INLINE __m256 add_block(__m256i low, __m256i high, int planes, int has_zeros, __
   return _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(total, bias)), scale, sum);
 }
 
-/* 1 to 3 rows x 8 columns straight from the packed weights, which are read once and in order. */
+/* 1 to 4 rows x 8 columns straight from the packed weights, which are read once and in order. */
 INLINE void stream(const int rows, const int planes, const int has_zeros, int64_t count, const uint8_t *w,
                    const Activations *const *x, float *out) {
   const __m256i nibble = _mm256_set1_epi8(15);
@@ -143,6 +143,13 @@ INLINE void unpack(const int planes, const int has_zeros, int64_t count, const u
       }
     }
 }
+
+/* More rows than this use tiles. Their panel pays off sooner with AVX-512's larger tile. */
+#ifdef CUSTOM_TILE
+enum { STREAMED_AT_MOST = STREAMED_ROWS };
+#else
+enum { STREAMED_AT_MOST = 16 };
+#endif
 
 /* `rows` x 16 columns of `blocks` blocks of a panel, added to out[rows][16]. */
 #ifndef CUSTOM_TILE

@@ -42,7 +42,10 @@ def draw(report: Report, file: Path) -> None:
         for axes, chart in zip(figure.subplots(1, len(report.charts), squeeze=False)[0], report.charts, strict=True):
             _lines(axes, chart) if chart.kind == "lines" else _bars(axes, chart)
             axes.set(title=chart.title, xlabel=chart.x, ylabel=chart.y)
-            axes.set_ylim(0, axes.dataLim.ymax * 1.3)  # leave room for the legend
+            if chart.log:
+                axes.set(xscale="log", yscale="log")
+            else:
+                axes.set_ylim(0, axes.dataLim.ymax * 1.3)  # leave room for the legend
             axes.grid(axis="y", color="#808080", alpha=0.25)
             if len(chart.series) > 1:
                 axes.legend(loc="upper left", ncols=2)

@@ -16,6 +16,7 @@ class Chart:
     """A line chart over numbers, or a bar chart over names.
 
     `series` maps each name in the legend, in order, to its (x, y) points.
+    `log`: whether both axes of a line chart are logarithmic.
     """
 
     title: str
@@ -23,6 +24,7 @@ class Chart:
     y: str
     series: Mapping[str, Sequence[tuple[float | str, float]]]
     kind: Literal["lines", "bars"] = "lines"
+    log: bool = False
 
 
 @dataclass(frozen=True, slots=True)

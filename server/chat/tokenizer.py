@@ -30,7 +30,7 @@ class Tokenizer:
     def __init__(self, backend: tokenizers.Tokenizer, bos: str | None = None) -> None:
         self._backend = backend
         # A second backend, because treating special tokens as plain text is a setting of the whole backend.
-        self._literal = tokenizers.Tokenizer.from_str(backend.to_str())
+        self._literal = _with_the_same_model(backend)
         self._literal.encode_special_tokens = True
         added = backend.get_added_tokens_decoder()
         self.special = {token.content: i for i, token in added.items() if token.special}
@@ -85,6 +85,10 @@ class Tokenizer:
         """
         return self._bytes.get(token, b"")
 
+    def all_token_bytes(self, vocab_size: int) -> list[bytes]:
+        """Return the bytes of each id below `vocab_size`."""
+        return [self._bytes.get(token, b"") for token in range(vocab_size)]
+
     def unknown_ids(self, vocab_size: int) -> npt.NDArray[np.int64]:
         """Return the ids below `vocab_size` that are not in the vocabulary.
 
@@ -114,6 +118,21 @@ def _ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:
     return ids
 
 
+def _with_the_same_model(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """Return a copy of `backend` that shares its vocabulary, whose copy would take half a second."""
+    copy = tokenizers.Tokenizer(backend.model)
+    for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
+        if (value := getattr(backend, part)) is not None:
+            setattr(copy, part, value)
+    if backend.truncation is not None:
+        copy.enable_truncation(**backend.truncation)
+    if backend.padding is not None:
+        copy.enable_padding(**backend.padding)
+    added = backend.get_added_tokens_decoder()
+    copy.add_tokens([added[i] for i in sorted(added)])
+    return copy
+
+
 def _token_bytes(backend: tokenizers.Tokenizer) -> dict[int, bytes]:
     """Return the bytes of each token, except for added tokens.
 
@@ -121,8 +140,9 @@ def _token_bytes(backend: tokenizers.Tokenizer) -> dict[int, bytes]:
     """
     vocabulary = backend.get_vocab(with_added_tokens=False)
     if backend.decoder is not None and b'"ByteLevel"' in backend.decoder.__getstate__():
-        table = _byte_alphabet()
-        return {i: bytes(table[c] for c in token if c in table) for token, i in vocabulary.items()}
+        # Characters outside the alphabet stand for nothing. The table drops those that would encode to a byte.
+        table = dict.fromkeys(range(256)) | {ord(c): byte for c, byte in _byte_alphabet().items()}
+        return {i: token.translate(table).encode("latin-1", "ignore") for token, i in vocabulary.items()}
     return {i: _word_piece_bytes(token) for token, i in vocabulary.items()}
 
 

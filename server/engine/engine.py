@@ -129,13 +129,16 @@ class Engine:
             )
 
     def warm_up(self) -> None:
-        """Run a few steps on each session to warm it up and to measure its speed.
+        """Run a step on each session to warm it up, and a few to measure the speed of each width.
 
         Must be called before `start`. Raises any error that the model raises.
         """
         chunks = [n for n in WARM_UP_CHUNKS if n <= min(self.config.prefill_chunk, self.max_model_len - 1)]
+        measured: set[int] = set()
         for session in self._sessions:
-            for kind, n in [(StepKind.DECODE, 1), *((StepKind.PREFILL, chunk) for chunk in chunks)]:
+            prefill = [(StepKind.PREFILL, chunk) for chunk in chunks if session.threads not in measured]
+            measured.add(session.threads)
+            for kind, n in [(StepKind.DECODE, 1), *prefill]:
                 started_at = time.monotonic()
                 session.run(self.state.slots, 0, np.zeros((1, n), np.int64), np.array([1]))
                 self.state.costs.observe(kind, session.threads, n, time.monotonic() - started_at)

@@ -27,8 +27,8 @@ class JoinedCache:
     pads: whether padding leaves the results of a row unchanged.
     """
 
-    def __init__(self, states: Sequence[StateTensor]) -> None:
-        self.pads = False
+    def __init__(self, states: Sequence[StateTensor], pads: bool = False) -> None:
+        self.pads = pads
         self._states = [state for state in states if state.kind is StateKind.KV]
         self._memory: dict[str, Array] = {}
 

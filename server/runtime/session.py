@@ -40,10 +40,17 @@ class ModelSession:
     A session is not thread-safe: only one thread at a time may use it.
     """
 
-    def __init__(self, graph: Graph, options: SessionOptions, head_dim: int | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        options: SessionOptions,
+        head_dim: int | None = None,
+        proven: ModelSession | None = None,
+    ) -> None:
         """Load `graph`.
 
         head_dim: last axis of the KV cache, for graphs in which this axis is symbolic.
+        proven: another session of the graph. Its trial steps hold for this session too.
         Raises UnsupportedModelError if onnxruntime cannot load the graph or if the graph does not fit the contract.
         """
         self._session = _open(graph, options.threads)
@@ -62,7 +69,11 @@ class ModelSession:
         }
         self._traced_length = 0
         self._joined: JoinedCache | None = None
-        self._try_steps()
+        if proven is None:
+            self._try_steps()
+        else:
+            self.contract = proven.contract
+            self._joined = JoinedCache(proven.contract.states, proven._joined.pads) if proven._joined else None
 
     def run(
         self,

@@ -71,13 +71,12 @@ def open_sessions(graph: Graph, threads: int, max_tokens: int, head_dim: int | N
     Raises UnsupportedModelError if the graph cannot be served.
     """
 
-    def open_(width: int) -> ModelSession:
-        return ModelSession(graph, SessionOptions(width, max_tokens), head_dim)
-
     def open_narrow() -> list[ModelSession]:
-        return [open_(threads // 2) for _ in range(2)]
+        options = SessionOptions(threads // 2, max_tokens)
+        return [ModelSession(graph, options, head_dim, proven=wide) for _ in range(2)]
 
-    wide, mapped_bytes = open_(threads), _droppable_bytes(graph) if graph.prepared else 0
+    wide = ModelSession(graph, SessionOptions(threads, max_tokens), head_dim)
+    mapped_bytes = _droppable_bytes(graph) if graph.prepared else 0
     if threads > 1 and (graph.weight_bytes < SMALL or (graph.prepared and graph.native)):
         return SessionPool([wide, *open_narrow()], mapped_bytes, None)
     return SessionPool([wide], mapped_bytes, open_narrow if threads > 1 and graph.prepared else None)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from server.errors import PreparationError
 from server.runtime.graph import Graph, Precision, load
@@ -15,6 +17,7 @@ from server.runtime.model_folder import open_model_folder
 from server.runtime.native import packing
 from server.runtime.native.library import Library
 from server.runtime.native.packing import pack_in_memory, pack_into
+from server.runtime.native.tensors import Weights
 from server.runtime.prepared_copy.lookup import copy_graph
 from server.runtime.session import ModelSession, SessionOptions
 from server.runtime.slots import SlotPool
@@ -73,6 +76,25 @@ def test_a_file_gives_the_same_logits_as_memory(graph: Graph, library: Library, 
     ]
     assert offsets
     assert not any(int(offset) % 4096 for offset in offsets)
+
+
+def test_routers_of_other_exports_are_written_to_the_file(
+    graph: Graph, library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have their weights transposed, and real ones are too large to stay in the graph."""
+    model = onnx.load_from_string(graph.model)
+    weights = Weights(model.graph, graph.weights)
+    for node in model.graph.node:
+        if node.op_type == "FusedMatMul":
+            transposed = np.ascontiguousarray(weights.array(node.input[1]).T)
+            model.graph.initializer.append(numpy_helper.from_array(transposed, f"{node.input[1]}/other"))
+            node.CopyFrom(onnx.helper.make_node("MatMul", [node.input[0], f"{node.input[1]}/other"], node.output))
+    other = replace(graph, model=model.SerializeToString())
+    monkeypatch.setattr(packing, "INLINE_BYTES", 1000)
+    copy = copy_graph("copy", pack_into(other, tmp_path, "weights", library, 2, lambda written: None), tmp_path, True)
+    same = pack_in_memory(graph, library)
+    assert operators(copy)["lfm", "Router"] == operators(same)["lfm", "Router"]
+    np.testing.assert_array_equal(logits(copy), logits(same))
 
 
 def test_a_sequence_has_the_same_logits_alone_and_in_any_batch(graph: Graph, library: Library) -> None:

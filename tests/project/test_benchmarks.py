@@ -13,6 +13,10 @@ from xml.etree import ElementTree
 import pytest
 
 import benchmarks
+from benchmarks import kernels
+from server.bench.plots import draw
+from server.runtime.native.library import MatrixFormat
+from tests import models
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,3 +64,22 @@ def test_the_cost_of_telemetry_is_told_as_ratios() -> None:
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stderr
     assert "2 streams, with to without: throughput " in result.stdout
+
+
+@pytest.mark.slow
+def test_the_kernels_are_compared_with_the_core(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(kernels, "BUDGET", 0.01)
+    monkeypatch.setattr(kernels, "MATRICES", {"in cache": MatrixFormat(64, 256, 4, False)})
+    report = kernels.measure_kernels()
+    assert [row[0] for row in report.rows][: len(kernels.ROWS)] == [
+        f"{report.charts[0].title}, in cache, {count} rows" for count in kernels.ROWS
+    ]
+    draw(report, tmp_path / "kernels.svg")
+    assert ElementTree.fromstring((tmp_path / "kernels.svg").read_text()).tag.endswith("svg")
+
+
+@pytest.mark.slow
+def test_a_model_is_compared_on_both_kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(kernels, "PREFILLS", (16,))
+    report = kernels.compare(models.build("q4", tmp_path / "q4"), rounds=1)
+    assert [row[0] for row in report.rows] == ["prefill 16", "decode 1", "decode 4", "decode 8", "decode 16"]

@@ -96,7 +96,7 @@ def think_starts(tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int
     """
     if (special := tokenizer.special.get(THINK_START)) is not None:
         return {b"": (special,)}
-    texts = [(token, tokenizer.token_bytes(token)) for token in range(vocab_size)]
+    texts = list(enumerate(tokenizer.all_token_bytes(vocab_size)))
     texts = [(token, text) for token, text in texts if text and text[:1] in START]
     rests = {START[:i]: START[i:] for i in range(len(START))}
     return {

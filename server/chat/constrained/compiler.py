@@ -256,9 +256,10 @@ def _marker_endings(marker: bytes, tokenizer: Tokenizer, vocab_size: int) -> dic
 
     Example: `<|tool_call_` is mapped to all tokens whose text begins with `start|>`. Special tokens are excluded.
     """
-    ends = [marker[i:] for i in range(1, len(marker))]
+    ends = tuple(marker[i:] for i in range(1, len(marker)))
+    texts = enumerate(tokenizer.all_token_bytes(vocab_size))
     special = frozenset(tokenizer.special.values())
-    candidates = [t for t in range(vocab_size) if t not in special and tokenizer.token_bytes(t).startswith(tuple(ends))]
+    candidates = [token for token, text in texts if text.startswith(ends) and token not in special]
     return {
         marker[: -len(end)]: tuple(token for token in candidates if tokenizer.token_bytes(token).startswith(end))
         for end in ends

@@ -31,7 +31,7 @@ class Vocabulary:
 
         vocab_size: the number of token ids for which the model computes logits.
         """
-        tokens = tuple(tokenizer.token_bytes(token) for token in range(vocab_size))
+        tokens = tuple(tokenizer.all_token_bytes(vocab_size))
         return cls(tokens, tuple(sorted(tokenizer.special.values())), tuple(end_tokens))
 
     def to_json(self) -> str:

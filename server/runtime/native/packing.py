@@ -68,10 +68,11 @@ def pack_into(
     weights = Weights(model.graph, graph.weights)
     matrices = _rewrite(model, weights)
     _drop_unused(model.graph)
+    unpacked = Weights(model.graph, graph.weights)  # the rewrite also adds some, such as transposed routers
     with (target / weights_name).open("w+b") as file:
         for tensor in model.graph.initializer:
             if tensor.data_location == TensorProto.EXTERNAL or tensor.ByteSize() > INLINE_BYTES:
-                _write(file, tensor, weights_name, iter([weights.array(tensor.name)]))
+                _write(file, tensor, weights_name, iter([unpacked.array(tensor.name)]))
                 progress(file.tell())
         for matrix in matrices:
             size = matrix.count * library.packed_bytes(matrix.form)
