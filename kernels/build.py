@@ -30,7 +30,17 @@ FLAGS = (
     "-Wall",
     "-Wextra",
 )
-COMMON = ("direct.c", "experts.c", "isa.c", "matmul.c", "operators.c", "pack.c", "portable.c", "router.c")
+COMMON = (
+    "attributes.c",
+    "direct.c",
+    "experts.c",
+    "isa.c",
+    "matmul.c",
+    "operators.c",
+    "pack.c",
+    "portable.c",
+    "router.c",
+)
 AVX2 = ("-mavx2", "-mfma", "-mf16c")
 X86 = {
     "avx2.c": AVX2,
