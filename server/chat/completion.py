@@ -117,7 +117,8 @@ class Completion(Generic[D]):
     def answered(self) -> bool:
         """Whether the engine has returned anything.
 
-        True after the first token. If no answer was requested, True after the log-probabilities of a prompt.
+        True once a token has arrived or a choice has ended. A choice without tokens ends when its prompt's
+        log-probabilities arrive.
         """
         return self.completion_tokens > 0 or bool(self.ends)
 

@@ -127,7 +127,10 @@ class ChatCompletionRequest(GenerationFields, TextFormFields, AcceptedFields):
     ) -> None:
         """Raise an error if `choice` needs tools and the request contains none.
 
-        The choice `none` never needs tools. The choice `auto` needs the field `tools`, but the list may be empty.
+        field: name of the field that contains `choice`.
+        requires: name of the field that contains `tools`.
+
+        The choice `none` never needs tools. For the choice `auto`, `tools` may be empty but must not be None.
         """
         if choice is None or tools or choice.type == "none" or (tools is not None and choice.type == "auto"):
             return

@@ -84,7 +84,7 @@ def to_json(answer: Answer) -> bytes:
 
 
 def from_json(text: bytes) -> Answer:
-    """Return the answer that `to_json` has converted to `text`."""
+    """Return the answer in `text`, the output of `to_json`."""
     name, fields = json.loads(text)
     if name == "Accepted":
         fields["unenforced"] = tuple(fields["unenforced"])
