@@ -94,7 +94,7 @@ class Version(argparse.Action):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    The code is 0, 1 for a failure, 2 for invalid usage or 130 for Ctrl-C. The command `serve` ends the process instead.
+    The code is 0 for success, 1 for failure, 2 for invalid usage and 130 for Ctrl-C. `serve` ends the process instead.
     """
     open_standard_streams()
     try:
@@ -179,7 +179,7 @@ def _options(model: type[BaseModel]) -> list[str]:
 def _add_option(parser: Parser, name: str, field: FieldInfo, variable: str = "") -> None:
     """Add the option of a field to `parser`.
 
-    The parser keeps the value as text, like an environment variable. The field later validates and converts the text.
+    The parser does not convert the value. The field later converts it, as it converts text from environment variables.
     """
     flag, description = _flag(name), field.description
     if field.annotation is bool:

@@ -289,7 +289,7 @@ class ChatService:
         )
 
     def _max_tokens(self, requested: int | None, prompt: tuple[int, ...]) -> int:
-        """Return the lowest of the request's, the server's and the context's limits."""
+        """Return how many answer tokens the request, the server and the context allow."""
         limits = (requested, self._limits.max_output_tokens, self.max_model_len - len(prompt))
         return min(limit for limit in limits if limit is not None)
 

@@ -234,9 +234,11 @@ class PrefixCache:
 
 
 def _held(nodes: list[Node], partial: Node | None, branch: int) -> int:
-    """Return how many of the tokens that `_walk` matched have usable state.
+    """Return how many of the leading tokens found in the tree have usable state.
 
-    `nodes`, `partial`, `branch`: the result of `_walk`.
+    `nodes`: the nodes that match completely.
+    `partial`: the node that matches only in part; None if there is none.
+    `branch`: number of leading tokens found in the tree.
 
     With convolutions, the state is usable up to the last checkpoint. Without convolutions, it is usable up to `branch`.
     """

@@ -113,7 +113,10 @@ class TextChoice:
         return TextDelta(echo.text + certain if echo else certain, tuple(self._released()), end=end)
 
     def _certain(self, event: TokenEvent) -> str:
-        """Return the text that can be sent after `event`, and set `ended`."""
+        """Add the token of `event` and return the text that can now be sent.
+
+        Sets `ended` if the event is the last one or its text completes a stop string.
+        """
         if event.logprobs is not None:  # a stop token has log-probabilities, too, though it has no text
             self._waiting.append(self._placed(event.token, self._length, event.logprobs))
         text = "" if event.finish is FinishReason.STOP else self._detokenizer.feed(event.token)

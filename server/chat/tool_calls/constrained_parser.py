@@ -180,8 +180,8 @@ class ConstrainedCallParser:
     def _value_pieces(self, text: str) -> list[ConstrainedPiece]:
         """Return the pieces for the text of a value.
 
-        Adds a comma before the first member of the object after "**" if other arguments precede the object, as in
-        `name(a=1, **{"b c": 2})`.
+        The arguments of `name(a=1, **{"b c": 2})` become the JSON object `{"a": 1, "b c": 2}`. A comma is therefore
+        added before the first member of the object after "**", unless no argument precedes this object.
         """
         if self._in_rest and self._separator:
             text = text.lstrip()
