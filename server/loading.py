@@ -1,4 +1,4 @@
-"""Loads the model that the settings name.
+"""Loads the model chosen in the settings.
 
 Finds, downloads and opens the model, and creates an engine that is ready to start.
 """
@@ -77,7 +77,7 @@ class LoadedModel:
 def load_model(
     settings: Settings, observe: Callable[[StepObservation], None], say: Callable[[str], None] = logger.info
 ) -> LoadedModel:
-    """Find, download and open the model that `settings` name.
+    """Find, download and open the model chosen in `settings`.
 
     `observe`: called after each engine step, on the thread that executed the step.
     `say`: called with each line of progress.
@@ -137,7 +137,7 @@ def load_model(
 
 
 def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFolder:
-    """Return the folder of the model that `settings` name.
+    """Return the folder of the model chosen in `settings`.
 
     The model is downloaded if needed. Raises StartupError if there is no such model or the model's folder is invalid.
     """

@@ -1,7 +1,8 @@
-"""The options of `lfm-serve serve`, `prepare` and `export`: types, ranges, defaults and help texts.
+"""Defines the options of `lfm-serve serve`, `prepare` and `export`.
 
-For example, the field `max_seqs` defines the flag `--max-seqs` (see `server.cli`) and the environment variable
-`LFM_MAX_SEQS`. This module is independent of the command line.
+Each field states the type, range, default and help text of an option. For example, the field `max_seqs` defines the
+flag `--max-seqs` (see `server.cli`) and the environment variable `LFM_MAX_SEQS`. This module is independent of the
+command line.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class SamplingOverrides(BaseModel):
     """Sampling parameters that an operator may set with `default_sampling`.
 
-    Parameters that are not set are left out, so the default values of the fields are never used.
+    Only the parameters that were set are read from an instance, so the default values of the fields are never used.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)

@@ -59,8 +59,8 @@ class FairQueue:
     def requeue(self, sequence: Sequence) -> None:
         """Return a preempted or suspended sequence to the queue.
 
-        The tenant of the sequence gets the next turn. The sequence goes first among its tenant's sequences of equal
-        priority.
+        A sequence is suspended if its client does not keep up. The tenant of the sequence gets the next turn. The
+        sequence goes first among its tenant's sequences of equal priority.
         """
         self._push(sequence, -math.inf, -next(self._arrivals))
         self._tenants.move_to_end(sequence.request.context.tenant, last=False)
@@ -72,7 +72,7 @@ class FairQueue:
     def pop(self) -> Sequence:
         """Remove and return the sequence whose turn is next.
 
-        The next turn of the sequence's tenant comes after the turns of all other tenants.
+        After that, the sequence's tenant is the last in the order of turns.
         """
         tenant, entries = next(iter(self._tenants.items()))
         sequence = heapq.heappop(entries)[-1]
