@@ -121,7 +121,7 @@ class Exchange:
     async def stream(self, events: Events) -> Response:
         """Return a response that streams `events`.
 
-        Waits for the first event, but at most one ping interval. If `events` fails during this time, its error is
+        Waits for the first event, for at most one ping interval. If `events` fails during this time, its error is
         raised. If the client disconnects, ClientDisconnect is raised. A later error becomes the stream's last event.
         """
         response = event_stream(events, ping=self._server.limits.sse_ping, last_event=self._last_event)

@@ -154,7 +154,7 @@ class GrammarConstraint:
             return
         if _LIMIT.search(error):
             raise too_large(reason(error), self._grammar.param)
-        raise ConstraintError(f"The grammar does not allow a generated token: {reason(error)}.")
+        raise ConstraintError(f"The model generated a token that the grammar does not allow: {reason(error)}.")
 
 
 class GrammarCompiler:

@@ -60,7 +60,7 @@ class ConstrainedCallParser:
         self._separator = ""  # goes before the next argument
 
     def feed(self, text: str) -> list[ConstrainedPiece]:
-        """Return the content and the pieces of calls that `text` completes."""
+        """Parse `text`, the next part of the answer, and return the new content and pieces of calls."""
         pieces: list[ConstrainedPiece] = []
         for part in self._splitter.feed(text):
             pieces += self._part(part)
@@ -204,7 +204,7 @@ class TextOrCallsParser:
         self._is_calls = False
 
     def feed(self, text: str) -> list[ConstrainedPiece]:
-        """Return the content and the pieces of calls that `text` completes."""
+        """Parse `text`, the next part of the answer, and return the new content and pieces of calls."""
         if self._is_text:
             return [text] if text else []
         if self._is_calls:

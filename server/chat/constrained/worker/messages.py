@@ -11,12 +11,11 @@ from server.errors import InvalidRequestError
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A worker's answer about a valid grammar within the limits.
+    """A worker's answer if the grammar is valid and within the limits.
 
     size: the memory of the compiled grammar in bytes.
 
-    The other fields are copies of the attributes of Grammar with the same names. The field `unenforced` contains the
-    messages as a tuple.
+    The other fields are copies of the attributes of Grammar with the same names.
     """
 
     param: str
