@@ -197,8 +197,7 @@ def _convert(graph: Graph, target: Path, tell: Tell) -> None:
         free = gigabytes(shutil.disk_usage(target).free)
         reason = " ".join(str(errors[0]).split())
         raise PreparationError(
-            f"onnxruntime {ort.__version__} cannot prepare {graph.name} in {target.parent}, with {free} free: "
-            f"{reason}"
+            f"onnxruntime {ort.__version__} cannot prepare {graph.name} in {target.parent}, with {free} free: {reason}"
         )
 
 
