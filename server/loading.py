@@ -23,6 +23,7 @@ from server.chat.sampling_defaults import KEYS, sampling_defaults
 from server.chat.served_model import ServedModel
 from server.chat.service import AnswerLimits, ChatModel, ChatService
 from server.chat.template_sources import TemplateSources, read_template, read_templates
+from server.chat.thinking import ThinkingBudgets
 from server.chat.tokenizer import Tokenizer, template_variables
 from server.concurrency.background import in_background
 from server.engine.config import EngineConfig
@@ -169,6 +170,7 @@ def _chat_model(settings: Settings, folder: ModelFolder) -> ChatModel:
         stop_token_ids=frozenset(stop),
         grammars=grammars,
         constrain_always=settings.tool_constraints == "always",
+        thinking=ThinkingBudgets(settings.default_thinking_budget, settings.thinking_budgets),
     )
 
 

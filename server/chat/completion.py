@@ -35,10 +35,13 @@ class ChoiceReader(Protocol[D_co]):
     """A reader that turns the events of one sequence into deltas.
 
     ended: True after the last event or after a stop string.
+    reasoning_tokens: number of tokens of the thoughts so far.
     """
 
     @property
     def ended(self) -> bool: ...
+    @property
+    def reasoning_tokens(self) -> int: ...
     def feed(self, event: StreamEvent) -> Iterable[D_co]: ...
 
 
@@ -96,6 +99,11 @@ class Completion(Generic[D]):
         Only prompts whose prefill has started are counted.
         """
         return sum(stream.cached_tokens for stream in self._streams[:: self.n])
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """The number of tokens of all choices so far that belong to their thoughts."""
+        return sum(choice.reasoning_tokens for choice in self._choices)
 
     @property
     def generated_tokens(self) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from server.chat.thinking import Thinking
 from server.engine.types import PromptProgress, SamplingParams
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -129,6 +130,7 @@ class ChatRequest:
     tools: tuple[Tool, ...] = ()
     calling: Calling = Calling()
     text_form: TextForm | None = None
+    thinking: Thinking = field(default_factory=Thinking)
     max_tokens: int | None = None
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
