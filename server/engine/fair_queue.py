@@ -65,6 +65,14 @@ class FairQueue:
         self._push(sequence, -math.inf, -next(self._arrivals))
         self._tenants.move_to_end(sequence.request.context.tenant, last=False)
 
+    def waits(self, now: float) -> dict[str, float]:
+        """Return the age of each tenant's next sequence: the seconds from its request to `now`, the monotonic time."""
+        return {tenant: now - entries[0][-1].queued_at for tenant, entries in self._tenants.items()}
+
+    def give_turn(self, tenant: str) -> None:
+        """Give the next turn to `tenant`, which must have a sequence in the queue."""
+        self._tenants.move_to_end(tenant, last=False)
+
     def peek(self) -> Sequence | None:
         """Return the sequence whose turn is next, or None if the queue is empty."""
         return next(iter(self._tenants.values()))[0][-1] if self._tenants else None
