@@ -198,7 +198,7 @@ async def _load(app: FastAPI, settings: Settings, address: str, done: Callable[[
 
 
 def _join_narrow(engine: Engine, open_narrow: Callable[[], list[ModelSession]]) -> None:
-    """Open the narrow sessions (half the threads each) and add them to the engine."""
+    """Open narrow sessions (each uses half of the threads) for the engine."""
     try:
         engine.join(open_narrow())
     except Exception:
@@ -212,7 +212,7 @@ def _no_memory(error: MemoryError) -> StartupError:
 def _announce(settings: Settings, facts: Facts) -> None:
     """Print the banner, or log its facts as one line.
 
-    Logs the line if the log format is not text or if standard output cannot be written.
+    Logs the line if the log format is not text or if writing to standard output fails.
     """
     if resolved(settings.log_format) == "text":
         with suppress(OSError):

@@ -32,17 +32,16 @@ REASONS = {
     "float_type": "must be a number",
     "greater_than": "must be greater than {gt:g}",
     "greater_than_equal": "must be at least {ge:g}",
-    "int_parsing": "must be a whole number",
-    "int_type": "must be a whole number",
-    "json_invalid": 'must be a JSON object such as {{"temperature": 0.7}}',
+    **dict.fromkeys(("int_parsing", "int_type"), "must be a whole number"),
+    **dict.fromkeys(("dict_type", "json_invalid", "model_type"), "must be a JSON object such as {example}"),
     "less_than_equal": "must be at most {le:g}",
     "literal_error": "must be {expected}",
-    "model_type": 'must be a JSON object such as {{"temperature": 0.7}}',
     "path_not_file": "no such file",
     "string_type": "must be text",
     "value_error": "{error}",
 }
 """The message for each of pydantic's error types; its placeholders are filled from the error's context."""
+EXAMPLES = {"default_sampling": '{"temperature": 0.7}', "thinking_budgets": '{"low": 256}'}
 
 
 class UsageError(Exception):
@@ -94,7 +93,7 @@ class Version(argparse.Action):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    The code is 0, 1 for a failure, 2 for invalid usage or 130 for Ctrl-C. The command `serve` ends the process instead.
+    The code is 0 for success, 1 for failure, 2 for invalid usage and 130 for Ctrl-C. `serve` ends the process instead.
     """
     open_standard_streams()
     try:
@@ -179,7 +178,7 @@ def _options(model: type[BaseModel]) -> list[str]:
 def _add_option(parser: Parser, name: str, field: FieldInfo, variable: str = "") -> None:
     """Add the option of a field to `parser`.
 
-    The parser keeps the value as text, like an environment variable. The field later validates and converts the text.
+    The parser does not convert the value. The field later converts it, as it converts text from environment variables.
     """
     flag, description = _flag(name), field.description
     if field.annotation is bool:
@@ -232,10 +231,11 @@ def _refusal(fault: Mapping[str, Any], given: Mapping[str, object]) -> str:
         return f"{flag}: must not be empty{source}"
     if fault["type"] == "extra_forbidden":
         value = inner[0]
-    elif name == "default_sampling" and inner:
+    elif name in EXAMPLES and inner and inner[-1] != "[key]":
         value = f"{inner[0]} {value}"
     shown = value if value.isprintable() else repr(value)
-    reason = REASONS.get(fault["type"], "{msg}").format(msg=fault["msg"], **fault.get("ctx", {}))
+    facts = {"msg": fault["msg"], "example": EXAMPLES.get(name), **fault.get("ctx", {})}
+    reason = REASONS.get(fault["type"], "{msg}").format(**facts)
     return f"{flag}: {shown} is invalid: {reason}{source}"
 
 

@@ -1,4 +1,4 @@
-"""Loads the model that the settings name.
+"""Loads the model chosen in the settings.
 
 Finds, downloads and opens the model, and creates an engine that is ready to start.
 """
@@ -23,6 +23,7 @@ from server.chat.sampling_defaults import KEYS, sampling_defaults
 from server.chat.served_model import ServedModel
 from server.chat.service import AnswerLimits, ChatModel, ChatService
 from server.chat.template_sources import TemplateSources, read_template, read_templates
+from server.chat.thinking import ThinkingBudgets
 from server.chat.tokenizer import Tokenizer, template_variables
 from server.concurrency.background import in_background
 from server.engine.config import EngineConfig
@@ -77,7 +78,7 @@ class LoadedModel:
 def load_model(
     settings: Settings, observe: Callable[[StepObservation], None], say: Callable[[str], None] = logger.info
 ) -> LoadedModel:
-    """Find, download and open the model that `settings` name.
+    """Find, download and open the model chosen in `settings`.
 
     `observe`: called after each engine step, on the thread that executed the step.
     `say`: called with each line of progress.
@@ -137,7 +138,7 @@ def load_model(
 
 
 def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFolder:
-    """Return the folder of the model that `settings` name.
+    """Return the folder of the model chosen in `settings`.
 
     The model is downloaded if needed. Raises StartupError if there is no such model or the model's folder is invalid.
     """
@@ -169,6 +170,7 @@ def _chat_model(settings: Settings, folder: ModelFolder) -> ChatModel:
         stop_token_ids=frozenset(stop),
         grammars=grammars,
         constrain_always=settings.tool_constraints == "always",
+        thinking=ThinkingBudgets(settings.default_thinking_budget, settings.thinking_budgets),
     )
 
 

@@ -1,4 +1,4 @@
-"""Shows the progress of long work.
+"""Shows the progress of a long task.
 
 Shows a bar in a terminal, and lines of text elsewhere.
 """
@@ -28,12 +28,13 @@ def show_progress(
     interval: float = LINE_SECONDS,
     bar: bool = True,
 ) -> Iterator[Advance]:
-    """Yield a function that shows the progress of long work.
+    """Yield a function that shows the progress of a long task.
 
     Call the function with the amount of work done so far. If standard error is a terminal and `bar` is true, the
-    terminal shows a bar called `title` until the work ends. Otherwise, `say` is called with `line(done)` at most once
+    terminal shows a bar called `title` until the task ends. Otherwise, `say` is called with a line of text at most once
     every `interval` seconds.
 
+    `line`: returns the line of text for an amount of work done.
     `total`: the total amount of work.
     `start`: the amount of work done before the call.
     `unit`: unit of these amounts.

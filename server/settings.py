@@ -1,7 +1,8 @@
-"""The options of `lfm-serve serve`, `prepare` and `export`: types, ranges, defaults and help texts.
+"""Defines the options of `lfm-serve serve`, `prepare` and `export`.
 
-For example, the field `max_seqs` defines the flag `--max-seqs` (see `server.cli`) and the environment variable
-`LFM_MAX_SEQS`. This module is independent of the command line.
+Each field states the type, range, default and help text of an option. For example, the field `max_seqs` defines the
+flag `--max-seqs` (see `server.cli`) and the environment variable `LFM_MAX_SEQS`. This module is independent of the
+command line.
 """
 
 from __future__ import annotations
@@ -10,20 +11,23 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FilePath, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FilePath, SecretStr, TypeAdapter
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from server.chat.thinking import Effort
 
 ENV_PREFIX = "LFM_"
 
 Text = Annotated[str, Field(min_length=1)]
 AtLeastOne = Annotated[int, Field(ge=1)]
+_BUDGETS = TypeAdapter(dict[Effort, Annotated[int, Field(ge=0, strict=True)] | None])
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class SamplingOverrides(BaseModel):
     """Sampling parameters that an operator may set with `default_sampling`.
 
-    Parameters that are not set are left out, so the default values of the fields are never used.
+    Only the parameters that were set are read from an instance, so the default values of the fields are never used.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -58,6 +62,11 @@ def _overrides(value: object) -> dict[str, float | int]:
     if isinstance(value, str):
         return SamplingOverrides.model_validate_json(value).model_dump(exclude_unset=True)
     return SamplingOverrides.model_validate(value).model_dump(exclude_unset=True)
+
+
+def _budgets(value: object) -> dict[Effort, int | None]:
+    """Return the budgets that a JSON object sets, given as text or as a dict."""
+    return _BUDGETS.validate_json(value) if isinstance(value, str) else _BUDGETS.validate_python(value)
 
 
 class ModelSettings(BaseSettings):
@@ -126,6 +135,14 @@ class Settings(ModelSettings):
     tool_constraints: Literal["always", "requested"] = Field(
         "always",
         description="when to constrain tool calls: always, or only if requested (strict, required or named tools)",
+    )
+    default_thinking_budget: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="maximum tokens of thoughts if a request sets no budget (default: unlimited)"
+    )
+    thinking_budgets: Annotated[dict[Effort, int | None], NoDecode, BeforeValidator(_budgets)] = Field(
+        {},
+        description="thinking budgets by effort as JSON, null for unlimited "
+        "(default: none 0, minimal 128, low 512, medium 2048)",
     )
     max_model_len: Annotated[int, Field(ge=2)] | None = Field(
         None,

@@ -94,11 +94,11 @@ class Exchange:
 
         The completion ends early if the request reaches a time limit or the server stops.
 
-        completion: a coroutine that starts the completion and returns it.
+        completion: the coroutine to await; it returns the started completion.
         model: name of the served model, for the request log.
         prompt: the prompt or messages as the client sent them, for the request log.
 
-        Raises the errors of `completion` and of `wait_for`.
+        Raises the errors of this coroutine and of `wait_for`.
         """
         started = await self.wait_for(completion)
         self._log_entry.model, self._log_entry.prompt, self._log_entry.completion = model, prompt, started
@@ -121,8 +121,8 @@ class Exchange:
     async def stream(self, events: Events) -> Response:
         """Return a response that streams `events`.
 
-        Waits for the first event, but at most one ping interval. During this time, raises the error of `events` if it
-        fails, and ClientDisconnect if the client disconnects. A later error becomes the stream's last event.
+        Waits for the first event, for at most one ping interval. If `events` fails during this time, its error is
+        raised. If the client disconnects, ClientDisconnect is raised. A later error becomes the stream's last event.
         """
         response = event_stream(events, ping=self._server.limits.sse_ping, last_event=self._last_event)
         return await unless_disconnected(self._request, response)
@@ -140,7 +140,7 @@ class Exchange:
     def _charge(self, unread: bool = False) -> None:
         """Charge the key's rate limit for the tokens generated since the last charge.
 
-        unread: also charge tokens that the engine has generated but the response does not contain.
+        unread: whether to also charge tokens that the engine has generated but the response does not contain.
         """
         completion = self._log_entry.completion
         if self._rate_limit is not None and completion is not None:

@@ -55,7 +55,7 @@ class ServerState:
     def ready_model(self) -> ServedModel:
         """Return the served model.
 
-        Raises ModelNotReadyError if the server is stopping, if the model is loading, or if the engine hangs or failed.
+        Raises ModelNotReadyError if the server is stopping, the model is loading, or the engine hangs or has failed.
         """
         if self.stopping:
             raise _stopping()

@@ -1,8 +1,7 @@
 """Measures throughput and TTFT with 1, 4 and 16 clients at once.
 
-Each client sends its own prompt and reads the answer. The endpoints are measured in turn. A baseline that does the same
-work without a server can be measured after the endpoints in each turn. The report contains medians over all
-measurements.
+Each client sends its own prompt and reads the answer. Each round measures the endpoints one after the other and then,
+if there is a baseline, the same work without a server. The report contains medians over all measurements.
 """
 
 from __future__ import annotations

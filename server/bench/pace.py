@@ -1,8 +1,8 @@
 """Measures how steady streams are during the prefill of a long prompt.
 
 A long prompt arrives while some streams decode. The report compares the ITL of the streams before the prompt and during
-its prefill, and the TTFT of the prompt alone and beside the streams. One round is enough because it has hundreds of
-intervals.
+its prefill. It also compares the TTFT of the prompt with and without concurrent streams. One round is enough because it
+measures hundreds of ITLs.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ async def measure(endpoints: Sequence[Endpoint], sizes: Sizes) -> Report:
 
 
 async def paces_of(endpoint: Endpoint, counts: Sequence[int], sizes: Sizes) -> list[Pace]:
-    """Measure the time between tokens, beside a long prompt, for each number of concurrent streams in `counts`.
+    """Measure ITLs and TTFTs with different numbers of concurrent streams.
+
+    counts: the numbers of streams; one measurement for each.
 
     All prompts differ from their first token on, so the prefix cache makes none of them faster.
     """
@@ -107,7 +109,10 @@ def _long(sizes: Sizes, seed: object) -> Stream:
 
 
 def charts(names: Sequence[str], paces: Sequence[Pace]) -> list[Chart]:
-    """Return charts of the ITLs and the long prompt, with one group of bars per name."""
+    """Return bar charts of the ITLs and of the TTFTs of the long prompt.
+
+    names: the label of each element of `paces`. Each label has a group of bars in each chart.
+    """
     phases = {
         "idle": [pace.idle for pace in paces],
         "during prefill": [pace.during_prefill for pace in paces],

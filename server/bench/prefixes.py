@@ -70,7 +70,10 @@ async def second_turn(endpoint: Endpoint, seed: str) -> Pair:
 
 
 async def shared_start(endpoint: Endpoint, seed: str) -> Pair:
-    """Run 4 clients at once whose prompts share 256 of 300 tokens with earlier ones."""
+    """Run 4 clients at once whose prompts have a cached prefix.
+
+    Each prompt has 300 tokens, and shares the first 256 of them with earlier prompts.
+    """
     shared = prompt(256, f"{seed} shared")
     cold = await endpoint.run_all(Stream(user(prompt(300, f"{seed} cold {i}")), ANSWER) for i in range(4))
     prompts = [user(f"{shared} {words(44, f'{seed} {i}')}") for i in range(6)]

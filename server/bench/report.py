@@ -13,10 +13,11 @@ Cell = str | float | None
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A line chart over numbers, or a bar chart over names.
+    """A line chart or a bar chart.
 
-    `series` maps each name in the legend, in order, to its (x, y) points.
-    `log`: whether both axes of a line chart are logarithmic.
+    series: the (x, y) points of each line or colour, by its name in the legend and in the legend's order. The x values
+    are numbers in a line chart and labels of bars in a bar chart.
+    log: whether both axes of a line chart are logarithmic.
     """
 
     title: str
@@ -62,7 +63,10 @@ def refused_row(columns: Sequence[str], what: str, server: str, refusal: Excepti
 
 
 def summarize(folder: Path, parts: Sequence[str]) -> None:
-    """Write the tables of all saved `parts` to summary.md."""
+    """Write the saved reports to summary.md.
+
+    parts: the benchmarks, in the order of their reports. A benchmark without a saved report is left out.
+    """
     files = [folder / f"{part}.json" for part in parts]
     pages = [Report.load(file).markdown() for file in files if file.exists()]
     (folder / "summary.md").write_text("\n".join(pages), encoding="utf-8")

@@ -35,10 +35,13 @@ class ChoiceReader(Protocol[D_co]):
     """A reader that turns the events of one sequence into deltas.
 
     ended: True after the last event or after a stop string.
+    reasoning_tokens: number of tokens of the thoughts so far.
     """
 
     @property
     def ended(self) -> bool: ...
+    @property
+    def reasoning_tokens(self) -> int: ...
     def feed(self, event: StreamEvent) -> Iterable[D_co]: ...
 
 
@@ -98,6 +101,11 @@ class Completion(Generic[D]):
         return sum(stream.cached_tokens for stream in self._streams[:: self.n])
 
     @property
+    def reasoning_tokens(self) -> int:
+        """The number of tokens of all choices so far that belong to their thoughts."""
+        return sum(choice.reasoning_tokens for choice in self._choices)
+
+    @property
     def generated_tokens(self) -> int:
         """The number of tokens generated so far.
 
@@ -117,7 +125,8 @@ class Completion(Generic[D]):
     def answered(self) -> bool:
         """Whether the engine has returned anything.
 
-        True after the first token. If no answer was requested, True after the log-probabilities of a prompt.
+        True once a token has arrived or a choice has ended. A choice without tokens ends when its prompt's
+        log-probabilities arrive.
         """
         return self.completion_tokens > 0 or bool(self.ends)
 

@@ -100,7 +100,8 @@ class ChatPrompt:
     def thoughts(self, prompt: Sequence[int]) -> Thoughts:
         """Return whether the model may think before it answers.
 
-        The template may have opened or closed the thoughts already, at the end of the prompt.
+        Returns OPEN if the prompt ends with `<think>`, NONE if the prompt ends with `</think>` or if the model cannot
+        write thoughts, and otherwise POSSIBLE.
         """
         # Enough tokens for the marker and the whitespace after it, even if each token is one character.
         end = b"".join(map(self._tokenizer.token_bytes, prompt[-2 * len(THINK_END) :])).rstrip()

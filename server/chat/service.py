@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from server.chat.completion import Completion
 from server.chat.constrained.compiler import CompiledGrammar, GrammarCompiler
@@ -13,9 +13,9 @@ from server.chat.markers import CALL_START
 from server.chat.output.call_parser import call_parser
 from server.chat.output.chat_choice import VISIBLE, ChatChoice
 from server.chat.output.detokenizer import whole_text
-from server.chat.output.reasoning import ReasoningSplitter
 from server.chat.output.text_choice import TextChoice, TextDelta, TextPrompt
 from server.chat.prompt import ChatPrompt
+from server.chat.thinking import ThinkingBudgets
 from server.chat.tokenizer import Tokenizer
 from server.chat.types import Calling, ChatRequest, Delta, TextForm, TextRequest, Thoughts
 from server.concurrency.fair_thread_pool import FairThreadPool
@@ -34,6 +34,7 @@ class ChatModel:
     defaults: the sampling parameters that apply if a request sets none.
     stop_token_ids: the tokens that end a sequence.
     constrain_always: whether to enforce tool schemas even if `tool_choice` is auto.
+    thinking: the thinking budgets of requests.
     """
 
     tokenizer: Tokenizer
@@ -42,6 +43,7 @@ class ChatModel:
     stop_token_ids: frozenset[int]
     grammars: GrammarCompiler
     constrain_always: bool = True
+    thinking: ThinkingBudgets = field(default_factory=ThinkingBudgets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,6 @@ class ChatService:
         if request.n > most:
             raise InvalidRequestError(f"n must be at most {most} on this server; got {request.n}.", "n")
         with self.engine.reserve(context.tenant, request.n) as places:
-            # In a thread, because long prompts take long to render and tokenize.
             chat = await self._pool.run(context.tenant, lambda: self._render(request))
             grammar = await self.model.grammars.get(chat.grammar, context.tenant) if chat.grammar else None
             streams = places.submit([self._sequence(request, context, chat, grammar, i) for i in range(request.n)])
@@ -117,7 +118,6 @@ class ChatService:
         self._check(request)
         self._check_prompts(request)
         with self.engine.reserve(context.tenant, len(request.prompts) * request.n) as places:
-            # In a thread, because long prompts take long to tokenize.
             prompts = await self._pool.run(
                 context.tenant, lambda: [self._text_prompt(request, one) for one in request.prompts]
             )
@@ -164,7 +164,8 @@ class ChatService:
         return [*self.model.tokenizer.beginning(tokens), *tokens] if add_special_tokens else tokens
 
     def _chat_tokens(self, request: ChatRequest) -> list[int]:
-        return self.model.prompt.tokens(request.messages, request.tools, request.template)
+        variables = {**self.model.thinking.variables(request.thinking), **request.template.variables}
+        return self.model.prompt.tokens(request.messages, request.tools, replace(request.template, variables=variables))
 
     def _check(self, request: ChatRequest | TextRequest) -> None:
         if request.n > (most := self._limits.max_n):
@@ -201,12 +202,8 @@ class ChatService:
         )
 
     def _grammar_source(self, calling: Calling, text_form: TextForm | None) -> GrammarSource | None:
-        return grammar_source(
-            calling,
-            text_form,
-            call_form=self.model.prompt.call_form,
-            constrain_always=self.model.constrain_always,
-        )
+        call_form, always = self.model.prompt.call_form, self.model.constrain_always
+        return grammar_source(calling, text_form, call_form=call_form, constrain_always=always)
 
     def _sequence(
         self,
@@ -217,18 +214,18 @@ class ChatService:
         choice: int,
     ) -> GenerationRequest:
         ends = frozenset() if request.ignore_eos and grammar is None else self.model.stop_token_ids
-        sampling, constraint = request.sampling, grammar.start(chat.thoughts) if grammar else None
-        if request.calling.forbidden and grammar is None and CALL_START in self.model.tokenizer.special:
-            marker = self.model.tokenizer.special[CALL_START]
-            sampling = replace(sampling, logit_bias={**sampling.logit_bias, marker: -math.inf})
-            constraint = self.model.grammars.no_calls()
+        sampling, special = request.sampling, self.model.tokenizer.special
+        forbids_calls = request.calling.forbidden and grammar is None and CALL_START in special
+        if forbids_calls:
+            sampling = replace(sampling, logit_bias={**sampling.logit_bias, special[CALL_START]: -math.inf})
+        budget = self.model.thinking.of(request.thinking) if self.model.prompt.thinks else None
         return GenerationRequest(
             prompt=chat.prompt,
             max_tokens=self._max_tokens(request.max_tokens, chat.prompt),
             sampling=_sampling_of_choice(sampling, choice),
             stop_token_ids=ends | request.stop_token_ids,
             min_tokens=request.min_tokens,
-            constraint=constraint,
+            constraint=self.model.grammars.constraint(grammar, chat.thoughts, budget, forbids_calls=forbids_calls),
             checkpoints=chat.checkpoints,
             report_progress=request.report_progress,
             context=context,
@@ -243,7 +240,8 @@ class ChatService:
                 request, constrained=chat.grammar is not None, has_marker=self.model.prompt.call_form is None
             ),
             parallel_calls=request.calling.parallel,
-            reasoning=ReasoningSplitter(chat.thoughts is Thoughts.OPEN) if self.model.prompt.thinks else None,
+            thoughts=chat.thoughts if self.model.prompt.thinks else None,
+            includes_thoughts=request.thinking.included,
             visible=special if request.show_special_tokens else VISIBLE,
         )
 
@@ -289,7 +287,7 @@ class ChatService:
         )
 
     def _max_tokens(self, requested: int | None, prompt: tuple[int, ...]) -> int:
-        """Return the lowest of the request's, the server's and the context's limits."""
+        """Return how many answer tokens the request, the server and the context allow."""
         limits = (requested, self._limits.max_output_tokens, self.max_model_len - len(prompt))
         return min(limit for limit in limits if limit is not None)
 

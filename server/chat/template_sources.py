@@ -25,7 +25,7 @@ REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 class TemplateSources:
     """The text of a model's chat templates.
 
-    default: the template for all chats, or for chats without tools if there is a `tool_use`.
+    default: the template for chats without tools, and for chats with tools if `tool_use` is None.
     tool_use: the template for chats with tools; None if the model has no such template.
     """
 
@@ -71,7 +71,8 @@ def read_templates(folder: Path) -> TemplateSources | None:
     The templates come from chat_template.jinja, tokenizer_config.json or chat_template.json. The first of these files
     that contains a template is used. Each file in additional_chat_templates/ adds a template named after the file.
 
-    Raises ModelFolderError if a template is empty or has no name, or if no template is the default.
+    Raises ModelFolderError if a template is empty, if a template in a list has no name, or if there are templates but
+    none is named "default".
     """
     named = (
         _unnamed_file(folder) or _in_json(folder / "tokenizer_config.json") or _in_json(folder / "chat_template.json")
@@ -104,7 +105,10 @@ def _unnamed_file(folder: Path) -> dict[str, str]:
 
 
 def _in_json(path: Path) -> dict[str, str]:
-    """Return the templates in a JSON file by name; an unnamed one is the default."""
+    """Return the templates in a JSON file by name.
+
+    A single template without a name is named "default".
+    """
     value = (read_object(path) or {}).get("chat_template")
     where = f"chat_template in {path}"
     if value is None:

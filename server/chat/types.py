@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from server.chat.thinking import Thinking
 from server.engine.types import PromptProgress, SamplingParams
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -117,7 +118,7 @@ class ChatRequest:
 
     sampling: parameters of choice 0; choice i adds i to the seed.
     tools: the tools that the prompt lists.
-    max_tokens: most tokens of an answer; None if only the context limits it.
+    max_tokens: maximum number of tokens in an answer; None if only the context limits it.
     stop_token_ids: tokens that end an answer, in addition to the model's own.
     ignore_eos: whether an answer goes on after the model's own stop tokens.
     show_special_tokens: whether special tokens stay in the text.
@@ -129,6 +130,7 @@ class ChatRequest:
     tools: tuple[Tool, ...] = ()
     calling: Calling = Calling()
     text_form: TextForm | None = None
+    thinking: Thinking = field(default_factory=Thinking)
     max_tokens: int | None = None
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
@@ -146,7 +148,7 @@ class TextRequest:
 
     prompts: each prompt is a text or token ids.
     sampling: parameters of choice 0 of each prompt; choice i adds i to the seed.
-    max_tokens: most tokens of an answer; it may be 0 if `echo` is set.
+    max_tokens: maximum number of tokens in an answer; it may be 0 if `echo` is set.
     text_form: the form that each answer must match, without the prompt before it.
     stop_token_ids: tokens that end an answer, in addition to the model's own.
     ignore_eos: whether an answer goes on after the model's own stop tokens.

@@ -19,7 +19,7 @@ class EngineConfig:
     `slot_tokens`: maximum number of tokens of all running sequences together.
     `cache_bytes`: size of the prefix cache.
     `itl_target`: maximum number of seconds that a stream should wait between two tokens.
-    `unknown_ids`: int64 token ids that are never drawn.
+    `unknown_ids`: token ids that are not in the vocabulary and must not be drawn, int64.
     `max_waiting_tokens`: maximum number of prompt tokens in the queue; None for no limit.
     """
 

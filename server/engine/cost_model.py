@@ -89,8 +89,8 @@ class CostModel:
         Forced tokens are known in advance, so they can be computed in one prefill chunk instead of one by one in decode
         steps. The result is the number of forced tokens at which both cost the same; inf if a chunk is never cheaper.
 
-        A prefill chunk delays the other `rows` - 1 sequences by its whole duration. Decoding costs, for each forced
-        token, the time that one row adds to a decode step.
+        The cost is the delay of the other `rows` - 1 sequences in the batch. A prefill chunk delays them by its whole
+        duration. Decode steps delay them, for each forced token, by the time that one row adds to a step.
         """
         prefill = self.fits.get((StepKind.PREFILL, threads))
         if prefill is None or (StepKind.DECODE, threads) not in self.fits:

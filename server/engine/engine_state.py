@@ -9,11 +9,14 @@ running step keeps its slot.
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from server.engine.cost_model import CostModel
 from server.engine.fair_queue import FairQueue
 from server.engine.observations import StepKind
+from server.engine.preemption import preempt_for_fairness, preempt_for_memory
 from server.engine.prefix_cache import PrefixCache
 from server.engine.schedule import Load, PendingPrompt, Policy, RunningStep
 from server.engine.sequence import MAX_BACKLOG, RESUME_BACKLOG, Sequence
@@ -93,14 +96,16 @@ class EngineState:
         """Update all sequences that are not in a running step.
 
         The order is: remove cancelled sequences, suspend and resume sequences, move sequences that are ready to decode
-        into the decode batch, preempt sequences, and admit sequences.
+        into the decode batch, preempt sequences if memory is short, admit sequences, and preempt sequences of a tenant
+        for those of another one.
         """
         self._remove_cancelled()
         self._suspend()
         self._resume()
         self._join_decode_batch()
-        self._preempt()
-        self._admit()
+        preempt_for_memory(self)
+        self.admit()
+        preempt_for_fairness(self, time.monotonic())
 
     def unfinished(self) -> list[Sequence]:
         """Return all sequences, whether waiting, running or suspended."""
@@ -209,7 +214,7 @@ class EngineState:
     def _suspend(self) -> None:
         """Suspend sequences whose consumer does not keep up, and free their slots."""
         for sequence in [s for s in (*self.prefilling, *self.decoding) if s.backlog >= MAX_BACKLOG and not s.in_step]:
-            self._vacate(sequence)
+            self.vacate(sequence)
             self.suspended.append(sequence)
 
     def _resume(self) -> None:
@@ -218,29 +223,15 @@ class EngineState:
             self.suspended.remove(sequence)
             self.waiting.requeue(sequence)
 
-    def _vacate(self, sequence: Sequence) -> None:
+    def vacate(self, sequence: Sequence) -> None:
         """Save a sequence's state in the prefix cache and free its slot."""
         self.save(sequence)
         self.remove(sequence)
         sequence.reset_after_preemption()
 
-    def _preempt(self) -> None:
-        """Preempt the youngest sequences until the rest fit into `slot_tokens`.
-
-        A preempted sequence resumes later from its state in the prefix cache.
-        """
-        while self.held_tokens > self.slot_tokens and self.running > 1:
-            candidates = [s for s in (*self.prefilling, *self.decoding) if not s.in_step]
-            if not candidates:
-                return
-            youngest = max(candidates, key=lambda s: s.queued_at)
-            self._vacate(youngest)
-            self.waiting.requeue(youngest)
-            self.preemptions += 1
-
-    def _admit(self) -> None:
+    def admit(self) -> None:
         """Give free slots to waiting sequences, in the order of the queue."""
-        while (sequence := self.waiting.peek()) is not None and self.free_slots and self._has_room(sequence):
+        while (sequence := self.waiting.peek()) is not None and self.free_slots and self.has_room(sequence):
             taken = {s.slot for s in self.prefilling}
             self.waiting.pop()
             # Take the last free slot: the decode batch grows from the front.
@@ -248,14 +239,15 @@ class EngineState:
             sequence.expected_cached = self._count_cached(sequence)
             self.prefilling.append(sequence)
 
-    def _has_room(self, sequence: Sequence) -> bool:
-        """Return whether a waiting sequence may take a free slot now."""
+    def has_room(self, sequence: Sequence, without: Collection[Sequence] = ()) -> bool:
+        """Return whether a waiting sequence may take a slot once the sequences `without` have left theirs."""
         finish = self._estimated_finish(sequence)
-        more_urgent = sum(not s.prefill_started and self._estimated_finish(s) <= finish for s in self.prefilling)
-        if more_urgent >= MAX_UNSTARTED_PROMPTS:
+        unstarted = [s for s in self.prefilling if not s.prefill_started and s not in without]
+        if sum(self._estimated_finish(s) <= finish for s in unstarted) >= MAX_UNSTARTED_PROMPTS:
             return False
-        tokens = self.held_tokens + sequence.length + HEADROOM * self.running
-        return tokens <= self.slot_tokens or not self.running
+        running = self.running - len(without)
+        held = self.held_tokens - sum(s.length for s in without)
+        return held + sequence.length + HEADROOM * running <= self.slot_tokens or not running
 
     def _count_cached(self, sequence: Sequence) -> int:
         """Return how many leading tokens of a sequence are in the prefix cache.

@@ -59,11 +59,19 @@ class FairQueue:
     def requeue(self, sequence: Sequence) -> None:
         """Return a preempted or suspended sequence to the queue.
 
-        The tenant of the sequence gets the next turn. The sequence goes first among its tenant's sequences of equal
-        priority.
+        A sequence is suspended if its client does not keep up. The tenant of the sequence gets the next turn. The
+        sequence goes first among its tenant's sequences of equal priority.
         """
         self._push(sequence, -math.inf, -next(self._arrivals))
         self._tenants.move_to_end(sequence.request.context.tenant, last=False)
+
+    def waits(self, now: float) -> dict[str, float]:
+        """Return the age of each tenant's next sequence: the seconds from its request to `now`, the monotonic time."""
+        return {tenant: now - entries[0][-1].queued_at for tenant, entries in self._tenants.items()}
+
+    def give_turn(self, tenant: str) -> None:
+        """Give the next turn to `tenant`, which must have a sequence in the queue."""
+        self._tenants.move_to_end(tenant, last=False)
 
     def peek(self) -> Sequence | None:
         """Return the sequence whose turn is next, or None if the queue is empty."""
@@ -72,7 +80,7 @@ class FairQueue:
     def pop(self) -> Sequence:
         """Remove and return the sequence whose turn is next.
 
-        The next turn of the sequence's tenant comes after the turns of all other tenants.
+        After that, the sequence's tenant is the last in the order of turns.
         """
         tenant, entries = next(iter(self._tenants.items()))
         sequence = heapq.heappop(entries)[-1]

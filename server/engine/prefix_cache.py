@@ -234,11 +234,14 @@ class PrefixCache:
 
 
 def _held(nodes: list[Node], partial: Node | None, branch: int) -> int:
-    """Return how many of the tokens that `_walk` matched have usable state.
+    """Return the length of the longest start of the prompt whose state can be reused.
 
-    `nodes`, `partial`, `branch`: the result of `_walk`.
+    `nodes`: the nodes whose tokens all match the prompt.
+    `partial`: the last node, if only some of its tokens match; otherwise None.
+    `branch`: number of tokens, from the start of the prompt, that match the tree.
 
-    With convolutions, the state is usable up to the last checkpoint. Without convolutions, it is usable up to `branch`.
+    In a model without convolutions, the state of all matching tokens can be reused. In a model with convolutions, only
+    the state up to the last checkpoint can be reused.
     """
     if partial is not None and not partial.snapshot.windows:
         return branch

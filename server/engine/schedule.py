@@ -167,7 +167,9 @@ def _plan_narrow(load: Load, policy: Policy, costs: CostModel) -> StepPlan | Non
 def _itl_chunk(streams: int, policy: Policy, costs: CostModel) -> int:
     """Return the length in tokens of the longest chunk within the ITL target.
 
-    `streams`: number of decoding sequences. They wait for the chunk.
+    Streams wait for the chunk and for the decode step after it. Both together should take at most the target.
+
+    `streams`: number of decoding sequences.
     """
     seconds = policy.itl_target - costs.seconds(StepKind.DECODE, policy.wide, streams)
     return _clamp_chunk(costs.max_count(StepKind.PREFILL, policy.wide, seconds), policy)

@@ -79,7 +79,8 @@ class GenerationRequest:
     `prompt_logprobs`: number of the likeliest tokens to return at each position of the prompt, with their
     log-probabilities. The log-probability of the prompt's own token is returned as well. None returns no
     log-probabilities for the prompt.
-    `checkpoints`: positions at which other prompts are likely to diverge from this one, as numbers of prompt tokens.
+    `checkpoints`: numbers of prompt tokens after which other prompts are likely to diverge from this one. They suggest
+    where the prefix cache should save checkpoints.
     `report_progress`: whether to send PromptProgress events.
     `context`: identity and scheduling of the request.
     """

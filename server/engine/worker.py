@@ -1,9 +1,9 @@
 """Executes steps on one worker thread per session.
 
-All workers share one EngineState. A worker plans, executes and commits one step at a time. The worker holds the
-engine's lock while it plans or commits; both take only microseconds. It does not hold the lock while it executes the
-step, that is, restores cached state, runs the model, and draws tokens. A step changes only its own sequences and their
-slots. If a step fails, none of its results are committed.
+All workers share one EngineState. A worker plans, executes and commits one step at a time. To execute a step means to
+restore cached state, run the model, and draw tokens. The worker holds the engine's lock while it plans or commits; both
+take only microseconds. It does not hold the lock while it executes the step. A step changes only its own sequences and
+their slots. If a step fails, none of its results are committed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Shared:
     `state`: the engine's state; changed only under `wake`.
     `wake`: the engine's lock. Workers wait for work on this condition.
     `closing`: set when the workers must end.
-    `unknown_ids`: int64 token ids that are never drawn.
+    `unknown_ids`: token ids that are not in the vocabulary and must not be drawn, int64.
     `hand_over`: called with the events of each step, on the worker's thread.
     `observe`: called with an observation of each step, on the worker's thread.
     `failed`: set, together with `closing`, when a worker fails outside a step's execution.

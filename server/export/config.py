@@ -113,8 +113,8 @@ def _moe(config: Mapping[str, Any]) -> MoeConfig:
 def _dense_width(config: Mapping[str, Any]) -> int:
     """Return the width of a dense feed-forward network.
 
-    As in Llama 1, the width is two thirds of the nominal width, scaled, and rounded up to a multiple of
-    `block_multiple_of`. If `block_auto_adjust_ff_dim` is false, the width is the nominal width.
+    As in Llama 1, the width is two thirds of the nominal width, multiplied by `block_ffn_dim_multiplier` and rounded up
+    to a multiple of `block_multiple_of`. If `block_auto_adjust_ff_dim` is false, the width is the nominal width.
     """
     nominal: int = config["block_ff_dim"] if "block_ff_dim" in config else config["intermediate_size"]
     if not config.get("block_auto_adjust_ff_dim", True):

@@ -1,4 +1,7 @@
-"""Defines architectures for exports with random weights, as in a `config.json`."""
+"""Defines the architectures that can be exported with random weights, by name.
+
+Each architecture has the fields of a `config.json`.
+"""
 
 from __future__ import annotations
 

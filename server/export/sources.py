@@ -1,4 +1,4 @@
-"""Provides the weights of an export, from a checkpoint or at random.
+"""Reads the weights for an export from a checkpoint, or generates random ones.
 
 A source reads or generates one tensor at a time, so the whole model does not have to fit into memory. The names of
 tensors are defined in `server.export.tensors`.
@@ -143,8 +143,9 @@ class RandomWeights:
 def _files_by_tensor(folder: Path, wanted: Iterable[str]) -> dict[str, Path]:
     """Return the file of each stored tensor, by the tensor's name.
 
-    A single file with all tensors in `wanted` takes precedence over an index. In this case, the index is assumed
-    to be left over from an earlier checkpoint.
+    A checkpoint is either a single file, or several files and an index that lists their tensors. If `folder` contains
+    both a single file and an index, and the single file has all tensors in `wanted`, the index is ignored. It is
+    probably left over from an earlier checkpoint.
     """
     single, index = folder / SINGLE_FILE, folder / INDEX_FILE
     if not index.is_file():

@@ -10,9 +10,9 @@ BUILT_IN_TOKENIZER = Path(__file__).resolve().parent.parent / "demo"
 
 
 def pad_vocabulary(path: Path, size: int) -> None:
-    """Add a token `<id>` to a tokenizer.json for each unused id below `size`.
+    """Add a token to a tokenizer.json for each unused id below `size`.
 
-    Every id below `size` then has a text.
+    The text of each new token is its id in angle brackets, such as "<512>".
     """
     tokenizer = json.loads(path.read_text(encoding="utf-8"))
     vocabulary: dict[str, int] = tokenizer["model"]["vocab"]

@@ -29,11 +29,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Acceptor:
-    """An acceptor of client connections, which works from `start` to `close`.
+    """An acceptor of client connections.
 
-    If `max_open` connections are open, the acceptor closes the connection that has been idle for the longest time. This
-    way, clients with unused connections cannot keep new clients out. If no connection is idle, new connections wait in
-    the listener's backlog.
+    The acceptor works between the calls of `start` and `close`. If `max_open` connections are open, the acceptor closes
+    the connection that has been idle for the longest time. This way, clients with unused connections cannot keep new
+    clients out. If no connection is idle, new connections wait in the listener's backlog.
 
     `listener`: the listening socket.
     `protocol`: creates the object that handles a new connection.
@@ -98,10 +98,11 @@ class Acceptor:
             logger.debug("A connection could not be opened: %s", error)
 
     def _make_room(self) -> None:
-        """Close one connection to make room for a new one, or stop accepting for `PAUSE_SECONDS`.
+        """Close one connection to make room for a new one.
 
-        The closed connection is the one that has been idle for the longest time. If there are more TLS handshakes than
-        idle connections, the oldest handshake is ended instead.
+        Closes the connection that has been idle for the longest time. If there are more TLS handshakes than idle
+        connections, ends the oldest handshake instead. If there are no handshakes and no idle connections, stops
+        accepting for PAUSE_SECONDS.
         """
         now = time.monotonic()
         if self._warned_at is None or now > self._warned_at + WARNING_SECONDS:

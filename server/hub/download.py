@@ -169,7 +169,10 @@ def _refusal(response: httpx.Response) -> HfHubHTTPError:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type if it has none."""
+    """Return the first line of an error's message.
+
+    If the message is empty, returns the name of the error's type.
+    """
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

@@ -105,7 +105,7 @@ class Contract:
 
     @property
     def is_traceable(self) -> bool:
-        """Whether one run can return the convolution windows after each of its tokens."""
+        """Whether one run can return, for each of its tokens, the convolution windows after this token."""
         return all(state.trace is not None for state in self.states if state.kind is StateKind.CONV)
 
     @property

@@ -132,11 +132,11 @@ def _use_int8(graph: onnx.GraphProto) -> None:
 
 
 class _Convolutions:
-    """A pass over the nodes that transposes convolution windows.
+    """A rewriter that transposes the convolution windows of a graph.
 
     Values that are computed from transposed windows stay transposed, too. `_turned` maps the name of a value [batch,
-    hidden, length] to the name of the transposed value, if there is one. A node that needs the original value gets it
-    by another transpose. onnxruntime removes pairs of transposes that cancel out.
+    hidden, length] to the name of the transposed value, if there is one. If a node needs the original value, another
+    Transpose node computes it. onnxruntime removes pairs of transposes that cancel out.
     """
 
     def __init__(self, graph: onnx.GraphProto) -> None:
@@ -178,9 +178,9 @@ class _Convolutions:
             self._nodes.append(node)
 
     def _window(self, past: str, new: str) -> str:
-        """Concatenate past and new values, transposed, as an output of the graph.
+        """Add a transposed window, made of past and new values, and return its name.
 
-        Returns the name of the transposed window.
+        The window is also added to the outputs of the graph.
         """
         trace = f"{TRACE_PREFIX}{past}"
         parts = [self._emit("Transpose", [part], f"{trace}/{part}", perm=[0, 2, 1]) for part in (past, new)]
@@ -211,8 +211,8 @@ class _Convolutions:
     def _sum(self, past: str, name: str, taps: int, weight: str, *bias: str) -> str:
         """Add nodes that compute a depthwise convolution as a sum of slices.
 
-        The slices are those of the transposed window of `past`, [batch, length, hidden]. Returns the name of the
-        result, [batch, length - taps + 1, hidden].
+        The slices are taken from the transposed window that begins with `past`, [batch, length, hidden]. Returns the
+        name of the result, [batch, length - taps + 1, hidden].
 
         taps: number of columns of the weight.
         """

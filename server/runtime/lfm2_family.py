@@ -53,9 +53,10 @@ LFM2_5 = {
 
 
 def member_of(folder: Path, config: Mapping[str, Any]) -> Member | None:
-    """Identify the family member in a model folder by the names of the folder.
+    """Return the family member whose model a folder contains.
 
-    Returns None if the config belongs to a model of another family.
+    The names of the folder identify the member (see `names_of`). Returns None if the config belongs to a model of
+    another family.
     """
     if not str(config.get("model_type")).startswith("lfm2"):
         return None
@@ -77,7 +78,7 @@ def recognise(names: Iterable[str]) -> Member:
 
 
 def names_of(folder: Path, name_or_path: object) -> Iterable[str]:
-    """Yield the names of a model folder, the most reliable name first.
+    """Yield names that may identify the model in a folder, the most reliable first.
 
     First comes the folder's own name or, in the hub's cache, the name of the repository. The parts of the config's
     `_name_or_path` follow, from the last to the first.

@@ -68,7 +68,7 @@ class ModelFolder:
 
     @property
     def max_model_len(self) -> int:
-        """Default of the maximum number of tokens of a prompt and its answer."""
+        """Default maximum number of tokens of a prompt and its answer together."""
         return min(self.positions, self.member.context) if self.member else self.positions
 
     @property

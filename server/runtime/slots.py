@@ -28,8 +28,9 @@ class SlotPool:
     Different threads may use different slots at the same time.
 
     `states`: the model's state tensors.
-    `arrays`: state by name of the past input, [n_slots, kv_heads, max_len, head_dim] for KV and [n_slots, hidden, L]
-    for a convolution. A decode batch of n sequences has the first n slots, so it is a view of these arrays.
+    `arrays`: an array for each state tensor. Its key is the name of the graph input that takes the past state. The
+    shape is [n_slots, kv_heads, max_len, head_dim] for KV and [n_slots, hidden, L] for a convolution. The sequences of
+    a decode batch use the first slots, so their state is a view of these arrays.
     """
 
     def __init__(self, states: Sequence[StateTensor], n_slots: int, max_len: int) -> None:

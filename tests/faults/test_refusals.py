@@ -63,7 +63,7 @@ def test_a_disk_that_fills_during_prepare(tiny_model: Path, tmp_path: Path) -> N
         check=False,
     )
     message = last_line(result)
-    assert re.search(r"cannot prepare model\.onnx in prepared, where \S+ GB are free: .*Failed to write", message)
+    assert re.search(r"cannot prepare model\.onnx in prepared, with \S+ GB free: .*Failed to write", message)
     assert [path.suffix for path in (tmp_path / "prepared").iterdir()] == [".lock"]
 
 

@@ -253,7 +253,11 @@ CHAT = (
         "store": Field(changes_nothing("store", True), "no", BOOLEAN),
         "metadata": Field(changes_nothing("metadata", {"a": "b"}), [], OBJECT),
         "prediction": Field(changes_nothing("prediction", {"type": "content", "content": "a"}), [], OBJECT),
-        "reasoning_effort": Field(changes_nothing("reasoning_effort", "low"), 3, STRING),
+        "reasoning_effort": Field(
+            changes_nothing("reasoning_effort", "low"), "some", "Input should be 'none', 'minimal'"
+        ),
+        "thinking_token_budget": Field(changes_nothing("thinking_token_budget", 0), -1, "greater than or equal to 0"),
+        "include_reasoning": Field(changes_nothing("include_reasoning", False), "no", BOOLEAN),
         "verbosity": Field(changes_nothing("verbosity", "low"), 3, STRING),
     }
 )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from server.chat.constrained.grammar import CallMode, call_grammar
+from server.chat.thought_tracker import ThoughtTracker
 from server.chat.types import Thoughts
-from tests.grammars import (
-    accepts,
-    block,
-    required,
-    tool,
-)
+from tests.grammars import COMPILER, TOKENIZER, accepts, allowed, block, compiled, required, tool
 
 
 def test_the_grammar_applies_after_open_thoughts() -> None:
@@ -32,3 +32,50 @@ def test_a_model_that_may_think_first_thinks_or_answers() -> None:
     for text in ("", "text", "<thin", "<thing>", "<think>Hm.", "<think>Hm.</think>", "<think>Hm.</think>text"):
         assert not accepts(enforced, text, Thoughts.POSSIBLE)
         assert accepts(auto, text, Thoughts.POSSIBLE)
+
+
+def test_a_spent_budget_forces_the_end_and_then_the_answer() -> None:
+    budgeted = COMPILER.constraint(compiled(required({})), Thoughts.OPEN, 3, forbids_calls=False)
+    assert budgeted is not None
+    for token in TOKENIZER.encode("one, two, three")[:3]:
+        assert budgeted.forced_tokens() == []
+        assert allowed(budgeted)[token]
+        budgeted.commit(token)
+    end = TOKENIZER.encode("</think>")
+    assert budgeted.forced_tokens() == end
+    for token in end:
+        assert np.flatnonzero(allowed(budgeted)).tolist() == [token]
+        budgeted.commit(token)
+    assert np.flatnonzero(allowed(budgeted)).tolist() == [TOKENIZER.special["<|tool_call_start|>"]]
+
+
+def test_a_free_answer_is_free_after_its_budgeted_thoughts() -> None:
+    for thoughts in Thoughts:
+        free = COMPILER.constraint(None, thoughts, 0, forbids_calls=False)
+        assert free is not None
+        if thoughts is not Thoughts.OPEN:
+            assert allowed(free).all()
+            for token in TOKENIZER.encode("<think>"):
+                free.commit(token)
+        for token in TOKENIZER.encode("</think>"):
+            assert free.forced_tokens()[0] == token
+            free.commit(token)
+        assert allowed(free).all()
+        assert free.forced_tokens() == []
+
+
+pieces = st.lists(st.sampled_from(["<think>", "</think>", "<", "</", "thi", "nk>", "ab", " "])).map("".join)
+
+
+@settings(max_examples=50)
+@given(pieces, st.booleans(), st.integers(0, 9))
+def test_thoughts_never_exceed_their_budget(text: str, is_open: bool, budget: int) -> None:
+    thoughts = Thoughts.OPEN if is_open else Thoughts.POSSIBLE
+    constraint, tracker = COMPILER.constraint(None, thoughts, budget, forbids_calls=False), ThoughtTracker(is_open)
+    assert constraint is not None
+    for token in TOKENIZER.encode(text):
+        possible = allowed(constraint)
+        chosen = token if possible[token] else int(np.flatnonzero(possible)[0])
+        constraint.commit(chosen)
+        tracker.commit(TOKENIZER.token_bytes(chosen))
+        assert tracker.tokens <= budget

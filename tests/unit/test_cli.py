@@ -62,6 +62,8 @@ def refusals(*argv: str) -> list[str]:
         (["--served-model-name", "a", "--served-model-name", "b,c"], "served_model_name", ("a", "b,c")),
         (["--chat-template", "template.jinja"], "chat_template", Path("template.jinja")),
         (["--default-sampling", '{"temperature": 0.7}'], "default_sampling", {"temperature": 0.7}),
+        (["--default-thinking-budget", "0"], "default_thinking_budget", 0),
+        (["--thinking-budgets", '{"low": 9}'], "thinking_budgets", {"low": 9}),
         (["--max-model-len", "4096"], "max_model_len", 4096),
         (["--max-seqs", "4"], "max_seqs", 4),
         (["--max-waiting", "0"], "max_waiting", 0),
@@ -135,6 +137,17 @@ JSON_OBJECT = 'must be a JSON object such as {"temperature": 0.7}'
             '{"temp": 1}',
             "--default-sampling: temp is invalid: must be one of temperature, top_k, top_p, min_p, repetition_penalty, "
             "frequency_penalty, presence_penalty",
+        ),
+        (
+            "thinking_budgets",
+            "9",
+            '--thinking-budgets: 9 is invalid: must be a JSON object such as {"low": 256}',
+        ),
+        ("thinking_budgets", '{"low": -1}', "--thinking-budgets: low -1 is invalid: must be at least 0"),
+        (
+            "thinking_budgets",
+            '{"lo": 1}',
+            "--thinking-budgets: lo is invalid: must be 'none', 'minimal', 'low', 'medium', 'high', 'xhigh' or 'max'",
         ),
     ],
 )

@@ -91,7 +91,7 @@ def test_a_prepared_copy_computes_what_the_model_computes(kind: str, tmp_path: P
 
 def test_preparing_says_what_it_writes_and_how_well_the_copy_agrees(model: Path, tmp_path: Path) -> None:
     told = "\n".join(make(model, tmp_path))
-    assert re.search(r"Writing up to [\d.]+ MB to .*, where [\d.]+ GB are free", told)
+    assert re.search(r"Writing up to [\d.]+ MB to .*, with [\d.]+ GB free", told)
     assert re.search(r"likeliest token is the same at [\d.]+% of 384 positions, mean KL divergence", told)
     (folder,) = copies(tmp_path)
     assert json.loads((folder / "manifest.json").read_text())["precision"] == "exact"

@@ -57,7 +57,7 @@ class Keyring:
 
 
 def plain_key(name: str, secret: str) -> Key:
-    """Return a key with this name and secret and without limits."""
+    """Return a key without limits."""
     return Key(name, _digest(secret))
 
 

@@ -18,6 +18,7 @@ from server.api.chat_completions.tools import (
 )
 from server.api.generation.fields import GenerationFields
 from server.api.generation.output_format import TextFormFields
+from server.api.generation.thinking import EffortField, ThinkingFields
 from server.api.http.base_model import ApiModel, also, invalid
 from server.errors import shown
 
@@ -47,11 +48,10 @@ class AcceptedFields(ApiModel):
     store: bool | None = Field(None, description="Accepted; the server stores nothing.", examples=[False])
     metadata: dict[str, Any] | None = Field(None, description="Accepted; no effect.", examples=[{}])
     prediction: dict[str, Any] | None = Field(None, description="Accepted; no effect.")
-    reasoning_effort: str | None = Field(None, description="Accepted; no effect.", examples=["low"])
     verbosity: str | None = Field(None, description="Accepted; no effect.", examples=["low"])
 
 
-class ChatCompletionRequest(GenerationFields, TextFormFields, AcceptedFields):
+class ChatCompletionRequest(GenerationFields, TextFormFields, ThinkingFields, AcceptedFields):
     """The request body of POST /v1/chat/completions."""
 
     messages: list[ChatMessage] = Field(min_length=1, description="Messages of the chat, oldest first.")
@@ -100,6 +100,7 @@ class ChatCompletionRequest(GenerationFields, TextFormFields, AcceptedFields):
     return_progress: bool | None = Field(
         None, description="In a stream, send chunks with `prompt_progress` during prefill.", examples=[False]
     )
+    reasoning_effort: EffortField = None
     modalities: Annotated[list[Literal["text"]] | None, BeforeValidator(_only_text)] = Field(
         None, description="Only text is supported."
     )
@@ -127,7 +128,10 @@ class ChatCompletionRequest(GenerationFields, TextFormFields, AcceptedFields):
     ) -> None:
         """Raise an error if `choice` needs tools and the request contains none.
 
-        The choice `none` never needs tools. The choice `auto` needs the field `tools`, but the list may be empty.
+        field: name of the field that contains `choice`.
+        requires: name of the field that contains `tools`.
+
+        The choice `none` never needs tools. For the choice `auto`, `tools` may be empty but must not be None.
         """
         if choice is None or tools or choice.type == "none" or (tools is not None and choice.type == "auto"):
             return

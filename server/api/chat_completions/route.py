@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
     openapi_extra=request_body(ChatCompletionRequest, examples=CHAT_REQUESTS),
 )
 async def create_chat_completion(request: Request, model: Model, exchange: OpenExchange) -> Response:
-    """Answer a chat.
+    """Answer a chat completion request.
 
     The answer is one JSON body. If `stream` is set, it is a stream of events instead, sent while the model generates.
     Tool calls and structured output match their schemas. If `tool_choice` is `auto`, some parts of tool schemas may not

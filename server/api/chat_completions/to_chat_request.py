@@ -31,6 +31,7 @@ def to_chat_request(body: ChatCompletionRequest, defaults: SamplingParams) -> Ch
         tools=tools,
         calling=calling,
         text_form=body.text_form,
+        thinking=body.requested_thinking(body.reasoning_effort),
         max_tokens=body.max_completion_tokens or body.max_tokens,
         min_tokens=body.min_tokens or 0,
         stop=tuple(body.stop or ()),

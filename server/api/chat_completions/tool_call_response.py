@@ -71,14 +71,17 @@ class CallAssembler:
         return {"tool_calls": [{"index": delta.index, "function": {"arguments": delta.arguments}}]}
 
     def put_into(self, message: ChatCompletionMessage) -> None:
-        """Add any calls to a complete message as `tool_calls` or `function_call`."""
+        """Add the calls, if there are any, to a complete message.
+
+        The calls become the field `function_call` if `legacy` is true, otherwise the field `tool_calls`.
+        """
         if self.calls and self.legacy:
             message["function_call"] = {"name": self.calls[0].name, "arguments": self.calls[0].arguments}
         elif self.calls:
             message["tool_calls"] = [self._whole(call) for call in self.calls]
 
     def finish_reason(self, end: ChoiceEnd) -> ChatFinishReason:
-        """Return the finish_reason for `end`."""
+        """Return the finish_reason of a choice that ended with `end`."""
         return "function_call" if self.legacy and end is ChoiceEnd.TOOL_CALLS else FINISH_REASONS[end]
 
     def _opened(self, index: int, id: str, name: str) -> ChoiceDelta:

@@ -100,8 +100,8 @@ class AllowedTools(ApiModel):
 class ToolChoice(Tagged):
     """The tools that the model may call or must call.
 
-    Examples: "auto", {"type": "function", "function": {"name": "get_weather"}}. The strings "none", "auto" and
-    "required" are short for objects that contain only `type`.
+    Examples: "auto", {"type": "function", "function": {"name": "get_weather"}}. The string "auto" is short for
+    {"type": "auto"}. The strings "none" and "required" are short for similar objects.
     """
 
     type: Literal["none", "auto", "required", "function", "custom", "allowed_tools"] = Field(

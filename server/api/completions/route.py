@@ -1,6 +1,6 @@
 """POST /v1/completions: continues texts, as one body or as a stream.
 
-The answer can also contain the log-probabilities of the prompt's tokens (`echo` and `logprobs`).
+If `echo` and `logprobs` are set, the answer also contains the prompt and the log-probabilities of its tokens.
 """
 
 from __future__ import annotations

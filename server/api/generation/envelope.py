@@ -21,6 +21,9 @@ class Counted(Protocol):
     @property
     def cached_tokens(self) -> int: ...
 
+    @property
+    def reasoning_tokens(self) -> int: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
@@ -44,4 +47,5 @@ def usage(completion: Counted) -> CompletionUsage:
         "completion_tokens": completion.completion_tokens,
         "total_tokens": completion.prompt_tokens + completion.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": completion.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": completion.reasoning_tokens},
     }

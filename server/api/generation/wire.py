@@ -45,6 +45,12 @@ class PromptTokensDetails(TypedDict):
     cached_tokens: Annotated[int, Field(ge=0, description="Prompt tokens taken from the prefix cache.", examples=[0])]
 
 
+class CompletionTokensDetails(TypedDict):
+    """Breakdown of the generated tokens."""
+
+    reasoning_tokens: Annotated[int, Field(ge=0, description="Tokens of the thoughts.", examples=[0])]
+
+
 class CompletionUsage(TypedDict):
     """Token counts of a request."""
 
@@ -56,3 +62,4 @@ class CompletionUsage(TypedDict):
     ]
     total_tokens: Annotated[int, Field(ge=0, description="`prompt_tokens` plus `completion_tokens`.", examples=[23])]
     prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails

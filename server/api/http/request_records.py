@@ -28,9 +28,9 @@ class RequestRecord:
 
     route: one of the application's paths, or "unknown".
     status: HTTP status of the response; 499 if the client left before the response was complete.
-    finish: `stop`, `length` or `tool_calls`, as in the first choice; `error` if there is an `error_code`; `cancelled`
-        if the client disconnected; `none` if the request generates nothing. An error can end a stream whose status is
-        200.
+    finish: how the request ended. `error` if there is an `error_code`; `cancelled` if the client disconnected; `none`
+        if the request started no completion; otherwise the end of the first choice: `stop`, `length` or `tool_calls`.
+    error_code: code of the error sent to the client. A stream that fails after its start has a code and the status 200.
     received, ended: times on the monotonic clock, in seconds.
     key: name of the API key; None if the request has no valid key.
     prompt: the prompt or messages as the client sent them; None if the request started no completion.
@@ -54,7 +54,7 @@ class RequestRecord:
 class RequestLogEntry:
     """The log's entry for a request that is being answered.
 
-    error_code: code of the error sent to the client, or its status if it has no code.
+    error_code: code of the error sent to the client; the HTTP status if the error has no code.
     complete: whether the whole response has been sent.
     """
 
@@ -84,7 +84,7 @@ class RequestLogEntry:
             raise
 
     def record(self, route: str, key: str | None) -> RequestRecord:
-        """Return the record of a request that ends now."""
+        """Return the record of this request, with the current time as its end."""
         finish = self._finish()
         return RequestRecord(
             request_id=self.request_id,

@@ -1,4 +1,4 @@
-"""Delays a constraint until the model's thoughts have ended.
+"""Delays a constraint until the model's thoughts have ended, and ends them when their budget is spent.
 
 The thoughts themselves are unconstrained. This module depends on neither calls nor schemas.
 """
@@ -6,94 +6,103 @@ The thoughts themselves are unconstrained. This module depends on neither calls 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from server.chat.markers import THINK_END, THINK_START
+from server.chat.thought_tracker import START, ThoughtTracker
 from server.chat.tokenizer import Tokenizer
+from server.chat.types import Thoughts
 from server.engine.sampling.constraint import Bitmask, Constraint
 
-START, END = THINK_START.encode(), THINK_END.encode()
+
+@dataclass(frozen=True, slots=True)
+class ThoughtMarkers:
+    """The tokens that spell the markers of thoughts.
+
+    starts: maps each proper prefix of `<think>` to the tokens that continue it. If `<think>` is a special token, the
+        only key is the empty prefix, and the only token is this one, because no other tokens open thoughts.
+    end: the tokens of `</think>`, in order.
+    """
+
+    tokenizer: Tokenizer
+    starts: Mapping[bytes, Sequence[int]]
+    end: Sequence[int]
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, vocab_size: int) -> ThoughtMarkers:
+        """Return the markers of a tokenizer."""
+        return cls(tokenizer, _starts(tokenizer, vocab_size), tokenizer.encode(THINK_END))
 
 
 class AfterThinking:
     """A constraint that applies another constraint only after the thoughts.
 
-    answer: the constraint to apply.
-    think_starts: the result of `think_starts()` for this tokenizer.
+    answer: the constraint to apply; None if the answer is free.
     end_tokens: the tokens that are forbidden until the answer has begun; empty if the answer may be empty.
     is_open: whether the prompt has opened the thoughts. If not, the first tokens decide whether there are thoughts:
-    they either spell `<think>` or belong to the answer.
+        they either spell `<think>` or belong to the answer.
+    budget: most tokens of the thoughts. Once it is spent, the end of the thoughts is forced. None is unlimited.
     """
 
     def __init__(
         self,
-        answer: Constraint,
-        tokenizer: Tokenizer,
-        think_starts: Mapping[bytes, Sequence[int]],
+        answer: Constraint | None,
+        markers: ThoughtMarkers,
         end_tokens: Sequence[int],
         *,
         is_open: bool,
+        budget: int | None,
     ) -> None:
         self._answer = answer
-        self._tokenizer = tokenizer
-        self._think_starts = think_starts
+        self._markers = markers
         self._end_tokens = end_tokens
-        self._thinking = is_open
-        self._decided = is_open  # False until the first tokens show whether there are thoughts
-        self._tail = b""  # until decided, the part of `<think>` generated so far; later, the end of the thoughts
+        self._tracker = ThoughtTracker(is_open)
+        self._budget = budget
 
     def mask(self, out: Bitmask) -> bool:
         """Store in `out` which tokens may come next, as Constraint.mask does."""
-        if self._thinking:
-            return forbid_tokens(out, self._end_tokens)
-        if self._decided or not self._end_tokens:
+        if self._tracker.state is Thoughts.OPEN:
+            if not (end := self._forced_end()):
+                return forbid_tokens(out, self._end_tokens)
+            out.fill(0)
+            _allow(out, end[:1])
+            return True
+        if self._answer is None:
+            return False
+        if self._tracker.state is Thoughts.NONE or not self._end_tokens:
             return self._answer.mask(out)
-        if self._tail:
+        if self._tracker.begun:
             out.fill(0)
         else:
             self._answer.mask(out)
-        for token in self._think_starts[self._tail]:
-            out.view(np.uint32)[token // 32] |= np.uint32(1 << token % 32)
+        _allow(out, self._markers.starts[self._tracker.begun])
         return True
 
     def commit(self, token: int) -> None:
         """Advance by `token`, as Constraint.commit does."""
-        text = self._tokenizer.token_bytes(token)
-        if self._thinking:
-            self._tail += text
-            self._thinking = END not in self._tail
-            self._tail = self._tail[-len(END) :]
-        elif self._decided:
+        before = self._tracker.state
+        self._tracker.commit(self._markers.tokenizer.token_bytes(token))
+        if self._answer is None or before is Thoughts.OPEN or self._tracker.state is Thoughts.OPEN:
+            return
+        if self._tracker.state is Thoughts.NONE or not self._end_tokens:
             self._answer.commit(token)
-        else:
-            self._decide(token, text)
 
     def forced_tokens(self) -> list[int]:
-        """Return the answer's forced tokens; an empty list before the answer begins."""
-        return self._answer.forced_tokens() if self._decided and not self._thinking else []
+        """Return the rest of the end of the thoughts if their budget is spent, else the answer's forced tokens."""
+        if self._tracker.state is Thoughts.OPEN:
+            return [*self._forced_end()]
+        return self._answer.forced_tokens() if self._answer and self._tracker.state is Thoughts.NONE else []
 
-    def _decide(self, token: int, text: bytes) -> None:
-        """Advance by a token while it is unknown whether the model will write thoughts."""
-        begun = (self._tail + text).lstrip()
-        if begun.startswith(START):
-            self._thinking = self._decided = True
-            self._tail = begun[len(START) :]
-        elif not START.startswith(begun):
-            self._decided = True
-        else:
-            self._tail = begun
-        if not self._thinking and (self._decided or not self._end_tokens):
-            self._answer.commit(token)
+    def _forced_end(self) -> Sequence[int]:
+        """Return the tokens that end the thoughts, without those generated; none until the budget is spent."""
+        if self._budget is None or self._tracker.spent < self._budget:
+            return ()
+        return self._markers.end[self._tracker.spent - self._budget :]
 
 
-def think_starts(tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...]]:
-    """Map each proper prefix of `<think>` to the tokens that continue its spelling.
-
-    Example: `<thi` is mapped to the tokens `n`, `nk`, `nk>` and to all tokens that begin with `nk>`.
-
-    If `<think>` is a special token, the result contains only this token, because no other tokens open thoughts.
-    """
+def _starts(tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...]]:
     if (special := tokenizer.special.get(THINK_START)) is not None:
         return {b"": (special,)}
     texts = list(enumerate(tokenizer.all_token_bytes(vocab_size)))
@@ -103,6 +112,12 @@ def think_starts(tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int
         begun: tuple(token for token, text in texts if text.startswith(rest) or rest.startswith(text))
         for begun, rest in rests.items()
     }
+
+
+def _allow(out: Bitmask, tokens: Iterable[int]) -> None:
+    """Add `tokens` to the set in `out`."""
+    for token in tokens:
+        out.view(np.uint32)[token // 32] |= np.uint32(1 << token % 32)
 
 
 def forbid_tokens(out: Bitmask, tokens: Iterable[int]) -> bool:

@@ -95,6 +95,8 @@ def _argument_rules(prefix: str, parts: Sequence[tuple[str, bool]]) -> Iterator[
     one has no leading comma. Rule `b` matches the range if an argument precedes it: every argument that is present has
     a leading comma, and all optional arguments may be absent.
 
+    The rule `{prefix}_a2_5` is rule `a` of the arguments 2, 3 and 4, counted from 0.
+
     Example: the rules for a required argument X and an optional argument Y, without the unused rules:
 
         p_args: p_a0_2

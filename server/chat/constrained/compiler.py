@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from llguidance import LLMatcher
 
-from server.chat.constrained.after_thinking import AfterThinking, forbid_tokens, think_starts
+from server.chat.constrained.after_thinking import AfterThinking, ThoughtMarkers, forbid_tokens
 from server.chat.constrained.grammar_source import GrammarSource
 from server.chat.constrained.no_calls import MarkerWatch, NoCalls
 from server.chat.constrained.vocabulary import Vocabulary
@@ -58,7 +58,6 @@ class CompiledGrammar:
     end_tokens: the tokens that end an answer.
     opening_token: the id of the grammar's `opens_with`; None if the grammar applies to the whole answer.
     marker_endings: the result of `_marker_endings()` for the marker that opens calls.
-    think_starts: the result of `think_starts()`.
     """
 
     param: str
@@ -70,20 +69,21 @@ class CompiledGrammar:
     end_tokens: tuple[int, ...]
     opening_token: int | None
     marker_endings: Mapping[bytes, tuple[int, ...]]
-    think_starts: Mapping[bytes, tuple[int, ...]]
+    thought_markers: ThoughtMarkers
     repeats: bool
 
-    def start(self, thoughts: Thoughts = Thoughts.NONE) -> Constraint:
+    def start(self, thoughts: Thoughts = Thoughts.NONE, thinking_budget: int | None = None) -> Constraint:
         """Return the constraint of a new sequence.
 
         thoughts: whether thoughts may precede the answer. The constraint does not apply to thoughts.
+        thinking_budget: the thoughts end after this number of tokens; None is unlimited.
         """
         answer = GrammarConstraint(self)
-        if thoughts is Thoughts.NONE:
-            return answer
         end_tokens = self.end_tokens if self.opening_token is None else ()
+        if thoughts is Thoughts.NONE and (end_tokens or thinking_budget is None):
+            return answer
         is_open = thoughts is Thoughts.OPEN
-        return AfterThinking(answer, self.tokenizer, self.think_starts, end_tokens, is_open=is_open)
+        return AfterThinking(answer, self.thought_markers, end_tokens, is_open=is_open, budget=thinking_budget)
 
 
 class GrammarConstraint:
@@ -154,7 +154,7 @@ class GrammarConstraint:
             return
         if _LIMIT.search(error):
             raise too_large(reason(error), self._grammar.param)
-        raise ConstraintError(f"The grammar does not allow a generated token: {reason(error)}.")
+        raise ConstraintError(f"The model generated a token that the grammar does not allow: {reason(error)}.")
 
 
 class GrammarCompiler:
@@ -174,13 +174,35 @@ class GrammarCompiler:
         self.ll_tokenizer = vocabulary.ll_tokenizer(tokenizer.encode_literally)
         self._known = known_tokens(vocabulary.tokens)
         self._marker_endings = _marker_endings(CALL_START.encode(), tokenizer, vocab_size)
-        self._think_starts = think_starts(tokenizer, vocab_size)
+        self._thought_markers = ThoughtMarkers.of(tokenizer, vocab_size)
         self._cache: OrderedDict[str, CompiledGrammar] = OrderedDict()
         self._cached_bytes = 0
 
     def no_calls(self) -> Constraint:
         """Return a new constraint for a sequence that must not contain calls."""
         return NoCalls(MarkerWatch(self._tokenizer, self._marker_endings))
+
+    def constraint(
+        self,
+        grammar: CompiledGrammar | None,
+        thoughts: Thoughts,
+        thinking_budget: int | None,
+        *,
+        forbids_calls: bool,
+    ) -> Constraint | None:
+        """Return the constraint of a new sequence, or None if every token may come next.
+
+        grammar: constrains the answer after the `thoughts`; None if the answer is free.
+        thinking_budget: most tokens of the thoughts; None if their length is free or the model does not think.
+        forbids_calls: whether an answer without a grammar may not contain calls.
+        """
+        if grammar is not None:
+            return grammar.start(thoughts, thinking_budget)
+        answer = self.no_calls() if forbids_calls else None
+        if thinking_budget is None:
+            return answer
+        is_open = thoughts is Thoughts.OPEN
+        return AfterThinking(answer, self._thought_markers, (), is_open=is_open, budget=thinking_budget)
 
     def find_cached(self, source: GrammarSource) -> CompiledGrammar | None:
         """Return the cached grammar of `source`, or None."""
@@ -228,7 +250,7 @@ class GrammarCompiler:
             end_tokens=self._end_tokens,
             opening_token=opening_token,
             marker_endings=self._marker_endings,
-            think_starts=self._think_starts,
+            thought_markers=self._thought_markers,
             repeats=accepted.repeats,
         )
 

@@ -40,7 +40,7 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, text: bytes) -> Vocabulary:
-        """Return the vocabulary that `to_json` has converted to `text`."""
+        """Return the vocabulary in `text`, the output of `to_json`."""
         tokens, special, end_tokens = json.loads(text)
         return cls(tuple(token.encode("latin-1") for token in tokens), tuple(special), tuple(end_tokens))
 

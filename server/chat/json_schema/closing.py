@@ -107,7 +107,7 @@ def _collect_own(schema: Node, names: Names) -> None:
 
 
 def closed(names: Iterable[str]) -> Node:
-    """Return a schema of objects that have only properties with these names."""
+    """Return a schema of objects without properties other than `names`."""
     return {"properties": dict.fromkeys(names, True), "additionalProperties": False}
 
 
@@ -126,9 +126,9 @@ class Place:
     listed: Mapping[str, int] | None = None
 
     def of_property(self, name: str) -> Place:
-        """Return the place of the schema that `properties` contains for `name`.
+        """Return the place of the schema of the property `name`.
 
-        The schema is alone if only one schema lists the property, according to `listed`.
+        This schema is alone if `listed` counts only one schema that lists the property.
         """
         return ALONE if self.listed is not None and self.listed.get(name) == 1 else Place()
 
@@ -145,10 +145,10 @@ APPLICATORS = frozenset({"$ref", "allOf", "anyOf", "oneOf", "not", "if", "depend
 
 
 def is_only_alternatives(node: Node) -> bool:
-    """Return whether `node` is only a reference, a single part or alternatives.
+    """Return whether `node` only refers to other schemas, through one keyword.
 
-    The accepted keywords are `$ref`, an `allOf` of one schema, `anyOf` and `oneOf`. The keyword `type`, annotations and
-    the schemas of array items do not matter.
+    The keyword must be `$ref`, `anyOf`, `oneOf`, or an `allOf` of one schema. The keyword `type`, annotations and the
+    schemas of array items do not matter.
     """
     own = node.keys() & (READERS.keys() | APPLICATORS | {"properties", "patternProperties", "additionalProperties"})
     own -= {"type"}

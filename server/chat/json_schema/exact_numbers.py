@@ -90,14 +90,14 @@ def _literal(value: Any) -> str:
 def _bounds(schema: Node) -> tuple[int, int]:
     """Return the least and the greatest integer within the bounds of `schema`.
 
-    If there is no upper bound, it is LARGEST_NUMBER or ten times the lower bound, whichever is greater. If there is no
-    lower bound, it is -LARGEST_NUMBER or ten times the upper bound, whichever is less.
+    A missing upper bound is replaced by LARGEST_NUMBER or ten times the lower bound, whichever is greater. A missing
+    lower bound is replaced by -LARGEST_NUMBER or ten times the upper bound, whichever is less.
     """
     low, high = _low(schema), _high(schema)
     low = low if low is not None else min(-LARGEST_NUMBER, 10 * high if high is not None else 0)
     high = high if high is not None else max(LARGEST_NUMBER, 10 * low)
     if low > high:
-        raise UnenforceableError("", "no integer lies between its bounds")
+        raise UnenforceableError("", "no integer lies between the bounds of the schema")
     return low, high
 
 

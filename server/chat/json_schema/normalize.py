@@ -32,7 +32,7 @@ from server.chat.json_schema.unenforced import Unenforced
 from server.errors import InvalidRequestError
 
 MAX_NODES = 20_000  # subschemas; a subschema counts again each time that a rewriting visits it
-MAX_COST = 20_000  # in the units of _Normalizer._spend
+MAX_COST = 20_000  # of keywords that llguidance compiles slowly, in units of about ten microseconds
 MAX_MULTIPLE = 1_000_000  # least common multiple of all values of `multipleOf`
 MAX_DEPTH = 100  # levels, including references; llguidance recurses, and a stack overflow would end the process
 
@@ -77,7 +77,7 @@ class _Normalizer:
     def _normalize(self, node: object, path: tuple[str, ...], depth: int, place: Place) -> Schema:
         """Return the normalized form of `node`, the schema at `path`.
 
-        Forbids additional properties if `node` does not mention them and `place` says that no other schema applies.
+        Forbids additional properties if `node` does not mention them and no other schema applies (`place.alone`).
         """
         self._count_node(depth)
         if isinstance(node, bool):
@@ -116,8 +116,8 @@ class _Normalizer:
     def _keyword(self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int, parts: Place) -> Node:
         """Return the keywords that replace `keyword` of `node`.
 
-        Returns an empty object for annotations, for unknown keywords and for keywords that `_conjuncts` handles. Raises
-        UnenforceableError if the keyword cannot be enforced.
+        Returns an empty object for annotations, for unknown keywords and for keywords that become schemas in `allOf`.
+        Raises UnenforceableError if the keyword cannot be enforced.
         """
         where = ".".join(path)
         match keyword:
@@ -152,9 +152,9 @@ class _Normalizer:
     def _conjuncts(
         self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int, parts: Place
     ) -> Iterable[Schema]:
-        """Return the schemas that replace `keyword` in `node`. The caller adds them to the `allOf` of the node.
+        """Return the schemas to add to `allOf` of `node` in place of `keyword`.
 
-        Returns [] if the keyword needs no such schemas. Raises UnenforceableError if it cannot be rewritten.
+        Returns [] if there is nothing to add. Raises UnenforceableError if `keyword` cannot be rewritten.
         """
         where = ".".join(path)
         match keyword:
@@ -166,9 +166,10 @@ class _Normalizer:
         return []
 
     def _count_cost(self, node: Node, keyword: str, value: Any, where: str) -> None:
-        """Count the cost of a `pattern` or `multipleOf`; other keywords cost nothing.
+        """Count a `pattern` or `multipleOf` towards the limits; ignore other keywords.
 
-        Raises UnenforceableError if the least common multiple of all `multipleOf` exceeds MAX_MULTIPLE.
+        Raises InvalidRequestError if the total cost exceeds MAX_COST, and UnenforceableError if the least common
+        multiple of all values of `multipleOf` exceeds MAX_MULTIPLE.
         """
         if keyword == "pattern":
             self._spend(100 if node.keys() & {"minLength", "maxLength"} else 20)
@@ -183,13 +184,12 @@ class _Normalizer:
             raise too_large(f"it has more than {MAX_NODES:,} subschemas or more than {MAX_DEPTH} levels")
 
     def _spend(self, cost: int) -> None:
-        """Add `cost` to the total cost of the keywords that llguidance compiles slowly.
-
-        The unit of cost is about ten microseconds. Raises InvalidRequestError if the total exceeds MAX_COST.
-        """
+        """Add `cost` to the total cost; raise InvalidRequestError if it exceeds MAX_COST."""
         self._cost += cost
         if self._cost > MAX_COST:
-            raise too_large("it has too many patterns, or too many properties in objects with a size limit")
+            raise too_large(
+                "its patterns, patternProperties, minProperties and maxProperties would take too long to compile"
+            )
 
     def _normalize_values(
         self, schemas: Mapping[str, Any], path: tuple[str, ...], depth: int, parts: Place

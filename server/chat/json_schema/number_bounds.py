@@ -105,7 +105,11 @@ def _inner(schema: Schema, intersected: bool) -> Schema:
 
 
 def _clamped(node: Node) -> Node:
-    """Return a copy of `node` whose own bounds lie in the supported range."""
+    """Return a copy of `node` with bounds that are in the supported range.
+
+    Lower bounds become at least -LARGEST_NUMBER, and upper bounds at most LARGEST_NUMBER. The schemas inside `node`
+    keep their bounds.
+    """
     clamped = dict(node)
     for keyword in (*_LOWER, *_UPPER):
         if keyword in node and not isinstance(node[keyword], bool):

@@ -16,6 +16,7 @@ from server.chat.output.call_parser import CallParser
 from server.chat.output.detokenizer import Detokenizer
 from server.chat.output.reasoning import ReasoningSplitter, Split
 from server.chat.output.stop_strings import StopStrings
+from server.chat.thought_tracker import ThoughtTracker
 from server.chat.tokenizer import Tokenizer
 from server.chat.tool_calls.constrained_parser import (
     ArgumentsPiece,
@@ -23,7 +24,7 @@ from server.chat.tool_calls.constrained_parser import (
     ConstrainedPiece,
 )
 from server.chat.tool_calls.free_parser import FreePiece, ParsedCall
-from server.chat.types import ChoiceEnd, Delta, TokenLogprob, TokenText, ToolCallDelta
+from server.chat.types import ChoiceEnd, Delta, Thoughts, TokenLogprob, TokenText, ToolCallDelta
 from server.engine.stream import StreamEvent
 from server.engine.types import FinishReason, PromptProgress, TokenEvent, TokenLogprobs
 
@@ -35,8 +36,9 @@ class ChatChoice:
     """One choice of a chat, fed with the events of its sequence in order.
 
     call_parser: finds the calls in the answer.
-    reasoning: separates thoughts from the answer; None if the model does not think.
+    thoughts: whether the prompt has opened the thoughts; None if the model does not think.
     visible: the special tokens that are part of the text.
+    includes_thoughts: whether to pass on the thoughts. If False, they are only counted.
     parallel_calls: whether the answer may contain several calls. If False, the answer ends before a second call.
     ended: set by the last event or by a stop string. The choice then accepts no more events.
     """
@@ -46,14 +48,17 @@ class ChatChoice:
         tokenizer: Tokenizer,
         stop: tuple[str, ...],
         call_parser: CallParser,
-        reasoning: ReasoningSplitter | None,
+        thoughts: Thoughts | None,
         visible: frozenset[str] = VISIBLE,
         *,
+        includes_thoughts: bool = True,
         parallel_calls: bool = True,
     ) -> None:
         self._tokenizer = tokenizer
         self._detokenizer = Detokenizer(tokenizer, visible)
-        self._reasoning = reasoning
+        self._reasoning = None if thoughts is None else ReasoningSplitter(thoughts is Thoughts.OPEN)
+        self._tracker = ThoughtTracker(thoughts is Thoughts.OPEN)
+        self._includes_thoughts = includes_thoughts
         self._stop = StopStrings(stop)
         self._call_parser = call_parser
         self._logprobs = PendingLogprobs()
@@ -63,6 +68,11 @@ class ChatChoice:
         self._pending_ids: list[int] = []  # tokens since the last delta
         self.ended = False
 
+    @property
+    def reasoning_tokens(self) -> int:
+        """Number of tokens of the thoughts so far, without the markers around them."""
+        return self._tracker.tokens
+
     def feed(self, event: StreamEvent) -> Iterator[Delta]:
         """Yield the deltas that `event` completes, if any."""
         if isinstance(event, PromptProgress):
@@ -70,6 +80,8 @@ class ChatChoice:
             return
         assert isinstance(event, TokenEvent)
         self._pending_ids.append(event.token)
+        if self._reasoning is not None and event.finish is not FinishReason.STOP:
+            self._tracker.commit(self._tokenizer.token_bytes(event.token))
         for delta in self._deltas(event):
             yield replace(delta, token_ids=tuple(self._pending_ids))
             self._pending_ids.clear()
@@ -90,7 +102,9 @@ class ChatChoice:
         held = self._reasoning.held if self._reasoning else 0
         self._logprobs.release_all_but(self._unsent + held)
         if thoughts:
-            yield Delta(reasoning=thoughts, logprobs=self._logprobs.take())
+            logprobs = self._logprobs.take()
+            if self._includes_thoughts:
+                yield Delta(reasoning=thoughts, logprobs=logprobs)
         yield from self._parse(certain)
         if self.ended:
             yield Delta(logprobs=self._logprobs.take(), end=self._reason(event.finish))

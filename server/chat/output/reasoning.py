@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from server.chat.markers import THINK_END, THINK_START
+from server.chat.markers import THINK_END, THINK_START, marker_prefix_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class ReasoningSplitter:
         if end:
             self._text, self._inside, self._at_start = answer, False, True
             return thoughts.rstrip()
-        certain = len(thoughts) - _marker_prefix_length(THINK_END, thoughts)
+        certain = len(thoughts) - marker_prefix_length(THINK_END, thoughts)
         certain = len(thoughts[:certain].rstrip())
         self._text = thoughts[certain:]
         return thoughts[:certain]
@@ -90,11 +90,3 @@ class ReasoningSplitter:
             text = text.lstrip()
             self._at_start = not text
         return text
-
-
-def _marker_prefix_length(marker: str, text: str) -> int:
-    """Return how many characters at the end of `text` may be the start of a marker.
-
-    For example, the result is 3 for the marker `</think>` and the text `Yes.</t`.
-    """
-    return next((n for n in range(min(len(marker) - 1, len(text)), 0, -1) if marker.startswith(text[-n:])), 0)

@@ -17,7 +17,7 @@ class StopStrings:
         self.found = False
 
     def feed(self, text: str) -> str:
-        """Return the text that cannot be part of a stop string.
+        """Add text and return the text that cannot be part of a stop string.
 
         Returns an empty string if a stop string was found earlier.
         """
@@ -39,7 +39,7 @@ class StopStrings:
         return held
 
     def _certain_length(self, text: str) -> int:
-        """Return the length of the start of `text` that cannot be part of a stop string."""
+        """Return how many leading characters cannot be part of a stop string."""
         for start in range(max(0, len(text) - self._longest + 1), len(text)):
             if any(stop.startswith(text[start:]) for stop in self._stops):
                 return start

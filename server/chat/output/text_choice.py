@@ -71,7 +71,10 @@ class TextChoice:
     scored: whether to report the tokens of `echo`.
     visible: the special tokens that are part of the text.
     ended: set by the last event or by a stop string. The choice then accepts no more events.
+    reasoning_tokens: 0, because texts are continued without thoughts.
     """
+
+    reasoning_tokens = 0
 
     def __init__(
         self,
@@ -113,7 +116,10 @@ class TextChoice:
         return TextDelta(echo.text + certain if echo else certain, tuple(self._released()), end=end)
 
     def _certain(self, event: TokenEvent) -> str:
-        """Return the text that can be sent after `event`, and set `ended`."""
+        """Add the token of `event` and return the text that can now be sent.
+
+        Sets `ended` if the event is the last one or its text completes a stop string.
+        """
         if event.logprobs is not None:  # a stop token has log-probabilities, too, though it has no text
             self._waiting.append(self._placed(event.token, self._length, event.logprobs))
         text = "" if event.finish is FinishReason.STOP else self._detokenizer.feed(event.token)

@@ -30,12 +30,12 @@ class CallForm:
     separator: str | None = None
 
     def before_arguments(self, name: str) -> str:
-        """Return the part of a call of the function `name` before the arguments."""
+        """Return the text before the arguments in a call of the function `name`."""
         return f'{self.opening}{{"name": {json.dumps(name, ensure_ascii=False)}, "{self.arguments}": '
 
     @property
     def after_arguments(self) -> str:
-        """The part of a call after the arguments."""
+        """The text after the arguments in a call."""
         return "}" + self.closing
 
     def written(self, calls: Sequence[tuple[str, str]]) -> str:

@@ -121,7 +121,7 @@ def _pythonic_call(reader: LiteralReader) -> CallExpression:
 def _add(keywords: dict[str, str], more: Mapping[str, str]) -> None:
     """Add arguments to `keywords`.
 
-    Raises ValueError if an argument is already there.
+    Raises ValueError if an argument is already in `keywords`.
     """
     if not keywords.keys().isdisjoint(more):
         raise ValueError("an argument occurs twice")

@@ -60,7 +60,7 @@ class ConstrainedCallParser:
         self._separator = ""  # goes before the next argument
 
     def feed(self, text: str) -> list[ConstrainedPiece]:
-        """Return the content and the pieces of calls that `text` completes."""
+        """Parse `text`, the next part of the answer, and return the new content and pieces of calls."""
         pieces: list[ConstrainedPiece] = []
         for part in self._splitter.feed(text):
             pieces += self._part(part)
@@ -180,8 +180,8 @@ class ConstrainedCallParser:
     def _value_pieces(self, text: str) -> list[ConstrainedPiece]:
         """Return the pieces for the text of a value.
 
-        Adds a comma before the first member of the object after "**" if other arguments precede the object, as in
-        `name(a=1, **{"b c": 2})`.
+        The arguments of `name(a=1, **{"b c": 2})` become the JSON object `{"a": 1, "b c": 2}`. A comma is therefore
+        added before the first member of the object after "**", unless no argument precedes this object.
         """
         if self._in_rest and self._separator:
             text = text.lstrip()
@@ -204,7 +204,7 @@ class TextOrCallsParser:
         self._is_calls = False
 
     def feed(self, text: str) -> list[ConstrainedPiece]:
-        """Return the content and the pieces of calls that `text` completes."""
+        """Parse `text`, the next part of the answer, and return the new content and pieces of calls."""
         if self._is_text:
             return [text] if text else []
         if self._is_calls:

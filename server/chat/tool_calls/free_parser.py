@@ -126,7 +126,8 @@ def _joined(pieces: Iterable[FreePiece]) -> list[FreePiece]:
 class _Tools:
     """The tools that may be called.
 
-    An unknown name is resolved to a tool if, with "-", "." and "_" treated as equal, exactly one tool has this name.
+    An unknown name may differ from a tool's name in "-", "." and "_". For example, `get-time` calls the tool `get_time`
+    unless there is also a tool `get.time`.
     """
 
     _UNIFIED = str.maketrans("-.", "__")

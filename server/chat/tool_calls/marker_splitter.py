@@ -87,7 +87,7 @@ class MarkerFilter:
         return "".join(reversed(held))
 
     def _continue(self, text: str) -> str:
-        """Filter text that does not contain another "<"."""
+        """Filter text without "<"; a "<" directly before it is already on the stack."""
         at = 0
         while self._partial and at < len(text):
             last = self._partial[-1]

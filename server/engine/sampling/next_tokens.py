@@ -28,7 +28,7 @@ def draw(
     Forced tokens are the tokens that a constraint requires after the drawn token.
 
     `logits`: float32 [B, vocab], one row per sequence; modified in place.
-    `unknown_ids`: int64 token ids that are never drawn.
+    `unknown_ids`: token ids that are not in the vocabulary and must not be drawn, int64.
     `min_forced`: if the drawn token and its forced tokens are fewer than this number, only the drawn token is returned.
 
     Returns, for each sequence, its tokens or the error that ends it. A sequence ends with an error if its logits are

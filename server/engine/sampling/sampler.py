@@ -137,7 +137,7 @@ def _min_p_candidates(
 ) -> Iterator[tuple[int, Ids, LogWeights]]:
     """Apply min_p to all of `rows` in one pass, and yield the remaining candidates.
 
-    Yields (row, ids, log weights) as `_candidates` does.
+    Yields (row, ids, log weights) for each of `rows`. The log weights are relative to the peak of the row.
     """
     if not rows:
         return

@@ -68,8 +68,8 @@ def _left_in_groups(root: Path) -> Iterator[int]:
 def _file_pages(group: Path) -> int:
     """Return how many bytes of a control group's memory usage are cached pages of files.
 
-    The result includes the pages of subgroups. In version 1, the names of the numbers that include subgroups have the
-    prefix `total_`.
+    The result includes the pages of subgroups. Version 2 always counts these. Version 1 counts them only in fields
+    whose names begin with `total_`, such as `total_active_file`.
     """
     lines = read(group / "memory.stat").splitlines()
     counts = {name: int(value) for name, _, value in (line.partition(" ") for line in lines)}

@@ -53,14 +53,15 @@ def compare(
 
 
 def require(agreement: Agreement, precision: Precision) -> None:
-    """Raise PreparationError if the agreement is worse than TOLERANCES allows, or NaN."""
+    """Raise PreparationError if the agreement is outside TOLERANCES or is NaN."""
     top_1, kl_divergence = TOLERANCES[precision]
     if agreement.top_1 >= top_1 and agreement.kl_divergence <= kl_divergence:
         return
     remedy = "Use --precision exact" if precision is Precision.FAST else "This graph cannot be prepared"
     raise PreparationError(
-        f"The {precision} graph differs too much from the original: {agreement}. The token must be the same at "
-        f"{top_1:.0%} or more of the positions, and the divergence at most {kl_divergence:g} nats. {remedy}."
+        f"The {precision} graph differs too much from the original: {agreement}. The likeliest token must be "
+        f"the same at {top_1:.0%} of the positions or more. The divergence must be at most {kl_divergence:g} nats. "
+        f"{remedy}."
     )
 
 

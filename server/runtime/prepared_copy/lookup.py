@@ -109,8 +109,8 @@ def is_outdated(graph: Graph, precision: str, root: Path) -> bool:
 def key(graph: Graph) -> str:
     """Return the key of a graph's prepared copy.
 
-    The key changes with the graph and its weight files. For the native kernels it also changes with the packing,
-    otherwise with onnxruntime and the CPU's features.
+    The key depends on the graph and its weight files. The key of a copy for the native kernels also depends on the
+    packing. The key of any other copy also depends on the version of onnxruntime and on the CPU's features.
     """
     stats = [(file.name, file.stat()) for file in graph.files]
     facts = {

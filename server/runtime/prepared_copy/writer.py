@@ -154,7 +154,7 @@ def _write(graph: Graph, precision: str, folder: Path, tell: Tell, check: Check)
 
 def _check_space(graph: Graph, folder: Path, tell: Tell) -> None:
     expected, free = most_bytes(graph), shutil.disk_usage(folder.parent).free
-    tell(f"Writing up to {gigabytes(expected)} to {folder}, where {gigabytes(free)} are free.")
+    tell(f"Writing up to {gigabytes(expected)} to {folder}, with {gigabytes(free)} free.")
     if free < expected:
         raise PreparationError(
             f"There is not enough space in {folder.parent}: up to {gigabytes(expected)} are needed, and "
@@ -197,8 +197,7 @@ def _convert(graph: Graph, target: Path, tell: Tell) -> None:
         free = gigabytes(shutil.disk_usage(target).free)
         reason = " ".join(str(errors[0]).split())
         raise PreparationError(
-            f"onnxruntime {ort.__version__} cannot prepare {graph.name} in {target.parent}, where {free} are free: "
-            f"{reason}"
+            f"onnxruntime {ort.__version__} cannot prepare {graph.name} in {target.parent}, with {free} free: {reason}"
         )
 
 

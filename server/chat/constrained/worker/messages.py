@@ -11,12 +11,11 @@ from server.errors import InvalidRequestError
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A worker's answer about a valid grammar within the limits.
+    """A worker's answer if the grammar is valid and within the limits.
 
     size: the memory of the compiled grammar in bytes.
 
-    The other fields are copies of the attributes of Grammar with the same names. The field `unenforced` contains the
-    messages as a tuple.
+    The other fields are copies of the attributes of Grammar with the same names.
     """
 
     param: str
@@ -84,7 +83,7 @@ def to_json(answer: Answer) -> bytes:
 
 
 def from_json(text: bytes) -> Answer:
-    """Return the answer that `to_json` has converted to `text`."""
+    """Return the answer in `text`, the output of `to_json`."""
     name, fields = json.loads(text)
     if name == "Accepted":
         fields["unenforced"] = tuple(fields["unenforced"])

@@ -1,0 +1,58 @@
+"""Follows the tokens of an answer through its thoughts, and counts them."""
+
+from __future__ import annotations
+
+from server.chat.markers import THINK_END, THINK_START, marker_prefix_length
+from server.chat.types import Thoughts
+
+START, END = THINK_START.encode(), THINK_END.encode()
+
+
+class ThoughtTracker:
+    """The place of one sequence in its thoughts.
+
+    is_open: whether the prompt has opened the thoughts. If not, the first tokens decide whether there are thoughts.
+    state: OPEN within thoughts, NONE once the answer has begun, and POSSIBLE until the first tokens decide.
+    begun: the part of a marker at the end of the tokens so far: of `<think>` in the state POSSIBLE, of `</think>` in
+        the state OPEN.
+    spent: number of tokens since the thoughts were opened, including those of `</think>`.
+    """
+
+    def __init__(self, is_open: bool) -> None:
+        self.state = Thoughts.OPEN if is_open else Thoughts.POSSIBLE
+        self.begun = b""
+        self.spent = 0
+        self._marker_tokens: list[int] = []  # lengths of the tokens that lie within `begun`
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens of the thoughts so far, without the markers around them."""
+        return self.spent - len(self._marker_tokens)
+
+    def commit(self, text: bytes) -> None:
+        """Advance by one token, given as its bytes."""
+        if self.state is Thoughts.OPEN:
+            self._think(text)
+        elif self.state is Thoughts.POSSIBLE:
+            self._decide(text)
+
+    def _think(self, text: bytes) -> None:
+        self.spent += 1
+        self._marker_tokens.append(len(text))
+        thoughts = self.begun + text
+        end = thoughts.find(END)
+        if end >= 0:
+            self.state = Thoughts.NONE
+        marker = len(thoughts) - end if end >= 0 else marker_prefix_length(END, thoughts)
+        self.begun = thoughts[len(thoughts) - marker :]
+        while sum(self._marker_tokens) > marker:
+            del self._marker_tokens[0]
+
+    def _decide(self, text: bytes) -> None:
+        """Advance by one of the first tokens, which decide whether there are thoughts."""
+        self.begun = (self.begun + text).lstrip()
+        if self.begun.startswith(START):
+            self.state, rest = Thoughts.OPEN, self.begun[len(START) :]
+            self.begun = rest[len(rest) - marker_prefix_length(END, rest) :]
+        elif not START.startswith(self.begun):
+            self.state = Thoughts.NONE

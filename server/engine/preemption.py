@@ -1,0 +1,68 @@
+"""Preempts running sequences: they lose their slots, and resume later from their state in the prefix cache."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from server.engine.fairness import next_handover
+from server.engine.sequence import Sequence
+
+if TYPE_CHECKING:
+    from server.engine.engine_state import EngineState
+
+
+def preempt_for_memory(state: EngineState) -> None:
+    """Preempt the youngest sequences until the rest fit into `slot_tokens`."""
+    while state.held_tokens > state.slot_tokens and state.running > 1:
+        candidates = _youngest_first(state)
+        if not candidates:
+            return
+        _preempt(state, candidates[0])
+        state.waiting.requeue(candidates[0])
+
+
+def preempt_for_fairness(state: EngineState, now: float) -> None:
+    """Preempt sequences of one tenant for a sequence of another tenant that has waited too long.
+
+    Preempts the youngest sequences, and only as many as make room. `now` is the monotonic time.
+    """
+    if not len(state.waiting):
+        return
+    held = Counter(_tenant(s) for s in (*state.prefilling, *state.decoding))
+    handover = next_handover(held, state.waiting.waits(now), state.slots.n_slots)
+    if handover is None:
+        return
+    state.waiting.give_turn(handover.taker)
+    candidates = [s for s in _youngest_first(state) if _tenant(s) == handover.giver][: handover.most]
+    leavers = _fewest_that_make_room(state, candidates)
+    for sequence in leavers:
+        _preempt(state, sequence)
+    state.admit()
+    for sequence in leavers:  # only now, because their tenant then has the next turn
+        state.waiting.requeue(sequence)
+
+
+def _fewest_that_make_room(state: EngineState, candidates: list[Sequence]) -> list[Sequence]:
+    """Return the first of `candidates` whose slots suffice for the next waiting sequence; [] if none suffice."""
+    taker = state.waiting.peek()
+    assert taker is not None
+    for count in range(1, len(candidates) + 1):
+        if state.has_room(taker, candidates[:count]):
+            return candidates[:count]
+    return []
+
+
+def _preempt(state: EngineState, sequence: Sequence) -> None:
+    state.vacate(sequence)
+    state.preemptions += 1
+
+
+def _youngest_first(state: EngineState) -> list[Sequence]:
+    """Return the running sequences that are not in a step, the one with the latest request first."""
+    free = [s for s in (*state.prefilling, *state.decoding) if not s.in_step]
+    return sorted(free, key=lambda s: s.queued_at, reverse=True)
+
+
+def _tenant(sequence: Sequence) -> str:
+    return sequence.request.context.tenant
