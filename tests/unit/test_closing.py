@@ -90,8 +90,8 @@ CASES: dict[str, tuple[Any, list[Any], list[Any]]] = {
                 {"properties": {"kind": {"const": "c"}, "x": STRING}},
             ]
         },
-        [{"kind": "a", "x": 1}, {"kind": "c", "x": "y"}],
-        [{"kind": "c", "x": 1}, {"x": 1}, {}, 5],
+        [{"kind": "a", "x": 1}, {"kind": "c", "x": "y"}, {"x": 1}, {"x": "y"}, 5],
+        [{"kind": "c", "x": 1}, {"kind": "a", "x": "y"}, {}],
     ),
     "oneOf whose names overlap": (
         {"oneOf": [of(a={"type": "boolean"}), {"type": "object", "properties": {"b": STRING}}]},
@@ -121,9 +121,11 @@ def test_arguments_and_their_objects_are_closed() -> None:
 @pytest.mark.parametrize(
     "schema",
     [
-        {"oneOf": [{"minimum": 1}, {"maximum": 3}]},
-        {"oneOf": [{"type": "number"}, {"type": "integer"}]},
+        {"oneOf": [{"multipleOf": 2}, {"multipleOf": 3}]},
         {"oneOf": [{"type": "object", "properties": {"a": INTEGER}}, {"type": "object", "properties": {"b": INTEGER}}]},
+        {"oneOf": [STRING, STRING]},
+        {"oneOf": [{"type": "number"}, {"type": "integer"}]},
+        {"oneOf": [{"type": "string", "format": "hostname"}, {"type": "string", "format": "ipv4"}]},
     ],
 )
 def test_an_overlap_that_cannot_be_taken_away_is_an_error(schema: Any) -> None:

@@ -62,6 +62,19 @@ def test_bounds_are_exact(low: int, span: int, offset: int) -> None:
     check(exclusive, low + offset, valid=0 <= offset <= span)
 
 
+@settings(max_examples=40, deadline=None)
+@given(WIDE)
+def test_no_excluded_integer_is_admitted(constant: int) -> None:
+    schemas: list[Any] = [
+        {"type": "integer", "not": {"const": constant}},
+        {"type": "integer", "not": {"minimum": constant, "maximum": constant}},
+        {"oneOf": [{"type": "integer"}, {"const": constant}]},
+    ]
+    for schema in schemas:
+        with suppress(InvalidRequestError):
+            assert not accepts(json_grammar(schema), str(constant))
+
+
 @pytest.mark.parametrize("value", [SNOWFLAKE, 9007199254740993, -(2**63), 2**64 - 1, 10**25 + 1])
 def test_an_argument_beyond_a_double_is_enforced(value: int) -> None:
     for schema in (

@@ -29,13 +29,13 @@ from tests.grammars import (
 UNENFORCEABLE = {
     "uniqueItems": {"type": "array", "uniqueItems": True},
     "contains": {"type": "array", "contains": STRING},
-    "propertyNames": {"type": "object", "propertyNames": {"pattern": "^a"}},
-    "not": {"not": {"pattern": "a"}},
-    "oneOf": {"oneOf": [{"minimum": 1}, {"maximum": 3}]},
+    "propertyNames": {"type": "object", "propertyNames": {"maxLength": 3}},
+    "not": {"not": {"format": "date"}},
+    "oneOf": {"oneOf": [{"multipleOf": 2}, {"multipleOf": 3}]},
     "$ref": {"$ref": "https://example.com/schema.json"},
     "pattern": {"type": "string", "pattern": "(?=a)b"},
     "type": {"type": "text"},
-    "minProperties": {**object_of("a", "b", "c"), "minProperties": 2},
+    "minProperties": {**object_of("a", "b", "c"), "minProperties": 2, "additionalProperties": True},
 }
 
 

@@ -102,8 +102,14 @@ def _collect_own(schema: Node, names: Names) -> None:
     additional = schema.get("additionalProperties")
     if additional is False:
         names.closed = True
-    elif additional is not None or "patternProperties" in schema or schema.get("minProperties"):
+    elif additional is not None or "patternProperties" in schema or _needs_others(schema):
         names.is_open = True
+
+
+def _needs_others(schema: Node) -> bool:
+    """Return whether `minProperties` asks for more properties than `schema` lists."""
+    least, properties = schema.get("minProperties"), schema.get("properties")
+    return isinstance(least, int | float) and least > (len(properties) if isinstance(properties, dict) else 0)
 
 
 def closed(names: Iterable[str]) -> Node:

@@ -16,13 +16,18 @@ from typing import Any
 from server.chat.json_schema.number_bounds import TYPES
 
 FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
-"""The values of `format` that are enforced.
+"""The values of `format` that llguidance enforces."""
 
-Other values are ignored, as the JSON Schema specification allows.
+_CHARACTER = r"(?:[A-Za-z0-9._~!$&'()*+,;=@-]|%[0-9A-Fa-f]{2})"
+FORMAT_PATTERNS = {
+    "uri-reference": rf"^(?:[A-Za-z][A-Za-z0-9+.-]*:(?:{_CHARACTER}|[:/])*|{_CHARACTER}*(?:/(?:{_CHARACTER}|[:/])*)?)"
+    rf"(?:\?(?:{_CHARACTER}|[:/?])*)?(?:#(?:{_CHARACTER}|[:/?])*)?$"
+}
+"""The values of `format` that are enforced as patterns. Any other value is ignored, as JSON Schema allows.
+
+uri-reference: section 4.1 of RFC 3986, without checks of the authority.
 """
-UNSUPPORTED = frozenset(
-    {"contains", "propertyNames", "unevaluatedItems", "unevaluatedProperties", "$dynamicRef", "$recursiveRef"}
-)
+UNSUPPORTED = frozenset({"contains", "unevaluatedItems", "unevaluatedProperties", "$dynamicRef", "$recursiveRef"})
 
 
 MAX_COUNT = (1 << 31) - 1

@@ -8,14 +8,13 @@ reported. This module depends on neither tool calls nor grammars.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
 from server.chat.json_schema.closing import ALONE, Closer, Place, closed, is_only_alternatives
 from server.chat.json_schema.disjointness import DisjointnessProver
 from server.chat.json_schema.keywords import (
+    FORMAT_PATTERNS,
     FORMATS,
     READERS,
     UNSUPPORTED,
@@ -24,10 +23,14 @@ from server.chat.json_schema.keywords import (
     list_of,
     mapping_of,
 )
-from server.chat.json_schema.negation import ANNOTATIONS, Rewriter
 from server.chat.json_schema.normalized_schema import NormalizedSchema
 from server.chat.json_schema.number_bounds import Node, Schema
+from server.chat.json_schema.patterns.algebra import PatternAlgebra
 from server.chat.json_schema.references import References
+from server.chat.json_schema.rewriting.counted_properties import COUNTS, counted
+from server.chat.json_schema.rewriting.negation import Negator
+from server.chat.json_schema.rewriting.one_of import OneOf, OverlapError
+from server.chat.json_schema.rewriting.rewriter import Rewriter
 from server.chat.json_schema.unenforced import Unenforced
 from server.errors import InvalidRequestError
 
@@ -35,8 +38,6 @@ MAX_NODES = 20_000  # subschemas; a subschema counts again each time that a rewr
 MAX_COST = 20_000  # of keywords that llguidance compiles slowly, in units of about ten microseconds
 MAX_MULTIPLE = 1_000_000  # least common multiple of all values of `multipleOf`
 MAX_DEPTH = 100  # levels, including references; llguidance recurses, and a stack overflow would end the process
-
-_OLD_DRAFT = re.compile(r"http://json-schema\.org/draft-0[3467]/")
 
 
 def normalize(schema: object, *, strict: bool) -> NormalizedSchema:
@@ -63,12 +64,13 @@ class _Normalizer:
         self._nodes = 0
         self._cost = 0
         self._multiple = 1
-        dialect = schema.get("$schema", "") if isinstance(schema, dict) else ""
-        # In drafts up to 7, keywords beside `$ref` are ignored.
-        self._ref_allows_siblings = not (isinstance(dialect, str) and _OLD_DRAFT.match(dialect))
         self._references = References(schema)
         self._closer = Closer(self._references)
-        self._rewriter = Rewriter(self._references, self._count_node)
+        patterns = PatternAlgebra()
+        prover = DisjointnessProver(self._references, patterns)
+        negator = Negator(self._references, prover, patterns)
+        self._rewriter = Rewriter(self._references, negator, patterns)
+        self._disjoint = OneOf(self._closer, prover, negator)
 
     def result(self) -> NormalizedSchema:
         root = self._normalize(self._document, (), 0, ALONE)
@@ -84,31 +86,30 @@ class _Normalizer:
             return node
         if not isinstance(node, dict):
             raise UnenforceableError(".".join(path), "a schema must be an object or a boolean")
-        if "$ref" in node and not self._ref_allows_siblings:
-            node = {"$ref": node["$ref"]}
+        node = self._rewriter.without_universal_patterns(self._references.effective(node))
         names, parts = None, place
         if place.alone and not is_only_alternatives(node):
             names = self._closer.names(node)
             parts = Place(listed=names.listed if names.is_whole else None)
         normalized: Node = {}
         conjuncts: list[Schema] = []
+        counts = counted(node, names)
         for keyword, value in node.items():
             try:
+                if keyword in COUNTS and counts is not None:
+                    conjuncts += [self._normalize(one, path, depth + 1, Place()) for one in counts[keyword]]
+                    continue
                 normalized |= self._keyword(node, keyword, value, (*path, keyword), depth + 1, parts)
                 conjuncts += self._conjuncts(node, keyword, value, (*path, keyword), depth + 1, parts)
             except UnenforceableError as error:
                 if self._strict:
                     raise
                 self._unenforced.add(str(error))
-        if names is not None and names.closable:
-            if "properties" in normalized:
-                normalized["properties"] = {
-                    **normalized["properties"],
-                    **{name: True for name in names.all if name not in normalized["properties"]},
-                }
-                normalized["additionalProperties"] = False
-            else:
-                conjuncts.append(closed(names.all))
+        if names is not None and names.closable and "properties" in normalized:
+            missing = {name: True for name in names.all if name not in normalized["properties"]}
+            normalized |= {"properties": {**normalized["properties"], **missing}, "additionalProperties": False}
+        elif names is not None and names.closable:
+            conjuncts.append(closed(names.all))
         if conjuncts:
             normalized["allOf"] = [*normalized.get("allOf", ()), *conjuncts]
         return normalized
@@ -141,10 +142,11 @@ class _Normalizer:
                 return {keyword: self._normalize(value, path, depth, parts.inside(node))}
             case "format" if isinstance(value, str) and value in FORMATS and "pattern" not in node:
                 return {"format": value}
+            case "format" if isinstance(value, str) and value in FORMAT_PATTERNS and "pattern" not in node:
+                self._spend(20)
+                return {"pattern": FORMAT_PATTERNS[value]}
             case "uniqueItems" if value and node.get("maxItems") not in (0, 1):
                 raise UnenforceableError(where, "unique items cannot be enforced")
-            case "propertyNames" if _admits_all_strings(value):
-                return {}
             case _ if keyword in UNSUPPORTED:
                 raise UnenforceableError(where, f"the keyword {keyword!r} cannot be enforced")
         return {}
@@ -160,7 +162,7 @@ class _Normalizer:
         match keyword:
             case "oneOf" if "anyOf" in node:
                 return [{"anyOf": self._one_of(node, path, depth, parts)}]
-            case "not" | "if" | "dependencies" | "dependentRequired" | "dependentSchemas":
+            case "not" | "if" | "propertyNames" | "dependencies" | "dependentRequired" | "dependentSchemas":
                 rewritten = self._rewriter.conjuncts(keyword, node, where)
                 return [self._normalize(schema, path, depth, Place()) for schema in rewritten]
         return []
@@ -220,78 +222,17 @@ class _Normalizer:
     def _one_of(self, node: Node, path: tuple[str, ...], depth: int, place: Place) -> list[Schema]:
         """Return the branches of an `anyOf` that is equivalent to `oneOf` of `node`.
 
-        The two keywords are equivalent if no value satisfies two branches. If two branches are not proven disjoint,
-        conditions are added to both: either each branch excludes the values of the other, or both require a property
-        that distinguishes them. If no such conditions exist, raises UnenforceableError in strict mode; otherwise,
-        reports that the keyword is not fully enforced and adds no conditions.
-        """
-        where = ".".join(path)
-        branches = list_of(node["oneOf"], where)
-        if (exclusive := self._rewriter.exclusive_requirements(branches)) is not None:
-            return self._normalize_all(exclusive, path, depth, Place())
-        closings = self._closings(node, branches, place)
-        closed_branches = [_both(branch, closing) for branch, closing in zip(branches, closings, strict=True)]
-        prover = DisjointnessProver(lambda reference: self._references.lookup(reference, where))
-        narrowed = list(branches)
-        for i, j in combinations(range(len(branches)), 2):
-            if prover.disjoint(closed_branches[i], branches[j]) and prover.disjoint(closed_branches[j], branches[i]):
-                continue
-            rest = self._without_overlap(prover, branches[i], branches[j], where)
-            if rest is None:
-                reason = f"branches {i} and {j} may both match; give both a required property with different constants"
-                if self._strict:
-                    raise UnenforceableError(where, reason)
-                self._unenforced.add(f"{where}: {reason}")
-                narrowed = list(branches)
-                break
-            narrowed[i], narrowed[j] = _both(narrowed[i], rest[0]), _both(narrowed[j], rest[1])
-        if not place.alone:  # `_normalize` closes branches that stand alone
-            narrowed = [_both(branch, closing) for branch, closing in zip(narrowed, closings, strict=True)]
-        return self._normalize_all(narrowed, path, depth, place)
-
-    def _without_overlap(
-        self, prover: DisjointnessProver, one: Any, other: Any, where: str
-    ) -> tuple[Schema, Schema] | None:
-        """Return the schemas to add to two branches to make the branches disjoint.
-
-        The first schema is for `one`, the second for `other`. Returns None if there are no such schemas.
+        If the branches cannot be made disjoint, raises UnenforceableError if the normalization is strict. Otherwise
+        reports the keyword as only partly enforced and returns the overlapping branches.
         """
         try:
-            return self._rewriter.negation(other, where), self._rewriter.negation(one, where)
-        except UnenforceableError:
-            separator = prover.separator(one, other)
-            return None if separator is None else (separator, separator)
-
-    def _closings(self, node: Node, branches: Sequence[Any], place: Place) -> list[Node | None]:
-        """Return, for each branch of `oneOf`, a schema that forbids additional properties.
-
-        The schema permits the properties that the branch names and the properties that `node` names outside `oneOf`.
-        The result is None for a branch whose objects may have additional properties.
-        """
-        context = self._closer.names({keyword: value for keyword, value in node.items() if keyword != "oneOf"})
-        if not place.alone and (place.listed is None or context.is_open or context.closed or not context.is_whole):
-            return [None] * len(branches)
-        closings: list[Node | None] = []
-        for branch in branches:
-            names = self._closer.names(branch)
-            closings.append(closed({**context.all, **names.all}) if names.closable else None)
-        return closings
-
-
-def _both(schema: Any, other: Any) -> Any:
-    """Return the `allOf` of both schemas, or `schema` alone if `other` is None."""
-    return schema if other is None else {"allOf": [schema, other]}
-
-
-def _admits_all_strings(schema: object) -> bool:
-    """Return whether `schema` is certain to admit every string.
-
-    As the value of `propertyNames`, such a schema restricts nothing, because all property names are strings.
-    """
-    if not isinstance(schema, dict):
-        return schema is True
-    types = schema.get("type", "string")
-    return schema.keys() <= {"type", *ANNOTATIONS} and "string" in ([types] if isinstance(types, str) else types)
+            branches = self._disjoint.disjoint_branches(node, place, ".".join(path))
+        except OverlapError as error:
+            if self._strict:
+                raise
+            self._unenforced.add(str(error))
+            branches = error.branches
+        return self._normalize_all(branches, path, depth, place)
 
 
 def too_large(reason: str, param: str | None = None) -> InvalidRequestError:

@@ -5,12 +5,15 @@ A reference contains a JSON pointer, or an identifier that a schema defines with
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote, urljoin
 
 from server.chat.json_schema.keywords import UnenforceableError
 from server.chat.json_schema.number_bounds import Node
+
+_OLD_DRAFT = re.compile(r"http://json-schema\.org/draft-0[3467]/")
 
 
 class References:
@@ -19,6 +22,15 @@ class References:
     def __init__(self, document: object) -> None:
         self._document = document
         self._identified: dict[str, Any] | None = None
+        dialect = document.get("$schema", "") if isinstance(document, dict) else ""
+        self._ignores_siblings = isinstance(dialect, str) and bool(_OLD_DRAFT.match(dialect))
+
+    def effective(self, node: Node) -> Node:
+        """Return `node` without ignored keywords.
+
+        Drafts up to 7 ignore keywords beside `$ref`.
+        """
+        return {"$ref": node["$ref"]} if self._ignores_siblings and "$ref" in node else node
 
     def lookup(self, reference: object, where: str) -> Any:
         """Return the schema that `reference` points to.

@@ -1,0 +1,160 @@
+"""Collects conditions that every value of a JSON schema satisfies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_ALL_TYPES = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
+
+Bound = tuple[float, int]  # a number, and 0 if a value may equal it, 1 if it must be larger, -1 if it must be smaller
+Bounds = tuple[Bound, Bound]
+_UNBOUNDED: Bounds = ((float("-inf"), 0), (float("inf"), 0))
+
+
+@dataclass(slots=True)
+class Facts:
+    """Conditions that every value of a schema satisfies.
+
+    never: whether the schema admits no value.
+    types: the possible types. In this set, "number" means only numbers that are not integers.
+    values: the only possible values, by their JSON text; None if the values are not restricted.
+    required: the names of required properties.
+    properties: for each property, the schemas that it must satisfy if it is present.
+    others: names, patterns and a schema, which all properties except those with such a name must satisfy.
+    range: the bounds of a number.
+    length: the bounds of the length of a string.
+    patterns: the patterns that a string matches.
+    size: the bounds of the length of an array.
+    items: the schemas of the first items of an array, and the schema of all further items.
+    alternatives: the branches of each `anyOf` or `oneOf`.
+    """
+
+    never: bool = False
+    types: frozenset[str] = _ALL_TYPES
+    values: dict[str, Any] | None = None
+    required: set[str] = field(default_factory=set)
+    properties: dict[str, list[Any]] = field(default_factory=dict)
+    others: list[tuple[frozenset[str], tuple[str, ...], Any]] = field(default_factory=list)
+    range: Bounds = _UNBOUNDED
+    length: Bounds = _UNBOUNDED
+    patterns: list[str] = field(default_factory=list)
+    size: Bounds = _UNBOUNDED
+    items: list[tuple[list[Any], Any]] = field(default_factory=list)
+    alternatives: list[list[Any]] = field(default_factory=list)
+
+    def add(self, schema: Any, visit: Callable[[Any], tuple[Any, Any]], depth: int) -> None:
+        """Add the conditions of `schema`, of its `allOf` and of its references.
+
+        visit: called for each node; returns its effective keywords and the schema that it refers to, or None.
+        depth: the number of levels of `allOf` and references to visit. The conditions below these are ignored.
+        """
+        if schema is False:
+            self.never = True
+        if not isinstance(schema, dict) or depth < 0:
+            return
+        schema, target = visit(schema)
+        if target is not None:
+            self.add(target, visit, depth - 1)
+        for one in _list(schema.get("allOf")):
+            self.add(one, visit, depth - 1)
+        self.alternatives += [schema[name] for name in ("anyOf", "oneOf") if isinstance(schema.get(name), list)]
+        self._add_type_and_values(schema)
+        self._add_properties(schema)
+        self._add_items(schema)
+        self.range = _narrowed(self.range, schema, "minimum", "maximum")
+        self.range = _narrowed(self.range, schema, "exclusiveMinimum", "exclusiveMaximum", exclusive=1)
+        self.length = _narrowed(self.length, schema, "minLength", "maxLength")
+        self.size = _narrowed(self.size, schema, "minItems", "maxItems")
+        if isinstance(schema.get("pattern"), str):
+            self.patterns.append(schema["pattern"])
+
+    def _add_type_and_values(self, schema: Mapping[str, Any]) -> None:
+        """Remove the types and values that `type`, `const` or `enum` of `schema` excludes."""
+        if "type" in schema:
+            types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+            types = [kind for kind in types if isinstance(kind, str)]
+            self.types &= frozenset(types) | ({"integer"} if "number" in types else frozenset())
+        for values in ([schema["const"]] if "const" in schema else None, schema.get("enum")):
+            if isinstance(values, list):
+                texts = {canonical(value): value for value in values}
+                self.values = {t: v for t, v in texts.items() if self.values is None or t in self.values}
+
+    def _add_properties(self, schema: Mapping[str, Any]) -> None:
+        self.required.update(name for name in _list(schema.get("required")) if isinstance(name, str))
+        properties = _mapping(schema.get("properties"))
+        for name, one in properties.items():
+            self.properties.setdefault(name, []).append(one)
+        if "additionalProperties" in schema:
+            patterns = tuple(_mapping(schema.get("patternProperties")))
+            self.others.append((frozenset(properties), patterns, schema["additionalProperties"]))
+
+    def _add_items(self, schema: Mapping[str, Any]) -> None:
+        items = schema.get("items", True)
+        if isinstance(items, list):
+            self.items.append((items, schema.get("additionalItems", True)))
+        elif schema.keys() & {"items", "prefixItems"}:
+            self.items.append((_list(schema.get("prefixItems")), items))
+
+    def item_schemas(self, position: int) -> list[Any]:
+        """Return the schemas that the item at `position` must satisfy if it is present."""
+        return [first[position] if position < len(first) else rest for first, rest in self.items]
+
+    def kinds(self) -> frozenset[str]:
+        """Return the types that both `types` and `values` allow."""
+        return self.types if self.values is None else self.types & {kind_of(value) for value in self.values.values()}
+
+
+def canonical(value: Any) -> str:
+    """Return a JSON text that is the same for all values that JSON schemas regard as equal, such as 1 and 1.0."""
+    return json.dumps(json.loads(json.dumps(value), parse_float=_number), sort_keys=True)
+
+
+def _number(text: str) -> int | float:
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
+def kind_of(value: Any) -> str:
+    """Return the type of a JSON value.
+
+    A float without a fraction, such as 1.0, is an integer.
+    """
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int():
+            return "integer"
+        case float():
+            return "integer" if value.is_integer() else "number"
+        case str():
+            return "string"
+        case list():
+            return "array"
+    return "object"
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _narrowed(bounds: Bounds, schema: Mapping[str, Any], low: str, high: str, *, exclusive: int = 0) -> Bounds:
+    """Return `bounds`, narrowed by the keywords `low` and `high` of `schema`."""
+    least, greatest = bounds
+    if _is_number(schema.get(low)):
+        least = max(least, (schema[low], exclusive))
+    if _is_number(schema.get(high)):
+        greatest = min(greatest, (schema[high], -exclusive))
+    return least, greatest
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value

@@ -1,0 +1,1 @@
+"""Set operations on the strings that regular expressions match."""

@@ -1,0 +1,107 @@
+"""Sets of characters in regular expressions.
+
+A set is a tuple of inclusive ranges of code points, sorted and disjoint. The classes `\\d`, `\\w` and `\\s` contain
+characters of many scripts. Four symbols above the last code point stand for the characters outside ASCII, divided by
+these classes. A pattern may therefore use these classes or name characters outside ASCII, but not both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+Ranges = tuple[tuple[int, int], ...]
+
+ASCII_END = 0x7F
+LAST = 0x10FFFF
+DIGIT, WORD, SPACE, OTHER = range(LAST + 1, LAST + 5)
+
+_SYMBOLS = {
+    DIGIT: r"[\d&&[^\x00-\x7F]]",
+    WORD: r"[\w&&[^\d\x00-\x7F]]",
+    SPACE: r"[\s&&[^\x00-\x7F]]",
+    OTHER: r"[^\w\s\x00-\x7F]",
+}
+EVERYTHING: Ranges = ((0, OTHER),)
+CLASSES: dict[str, Ranges] = {
+    "d": ((ord("0"), ord("9")), (DIGIT, DIGIT)),
+    "w": ((ord("0"), ord("9")), (ord("A"), ord("Z")), (ord("_"), ord("_")), (ord("a"), ord("z")), (DIGIT, WORD)),
+    "s": ((9, 13), (ord(" "), ord(" ")), (SPACE, SPACE)),
+}
+
+
+def union(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    """Return the set of the characters in any of `ranges`."""
+    merged: list[tuple[int, int]] = []
+    for low, high in sorted(ranges):
+        if merged and low <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
+        else:
+            merged.append((low, high))
+    return tuple(merged)
+
+
+def inverse(ranges: Ranges) -> Ranges:
+    """Return the set of all characters that are not in `ranges`."""
+    lows = [0, *(high + 1 for _, high in ranges)]
+    highs = [*(low - 1 for low, _ in ranges), OTHER]
+    return tuple((low, high) for low, high in zip(lows, highs, strict=True) if low <= high)
+
+
+def one_of(characters: str) -> Ranges:
+    """Return the set of these characters."""
+    return union((ord(one), ord(one)) for one in characters)
+
+
+class Alphabet:
+    """The characters, divided into groups that a collection of sets does not tell apart.
+
+    groups: the sets of characters of the groups.
+    """
+
+    def __init__(self, sets: Iterable[Ranges]) -> None:
+        known = list(dict.fromkeys(sets))
+        cuts = sorted({0, *(cut for one in known for low, high in one for cut in (low, high + 1))} - {OTHER + 1})
+        members: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+        for low, following in zip(cuts, [*cuts[1:], OTHER + 1], strict=True):
+            inside = tuple(i for i, one in enumerate(known) if any(a <= low <= b for a, b in one))
+            members.setdefault(inside, []).append((low, following - 1))
+        self.groups: list[Ranges] = [union(ranges) for ranges in members.values()]
+        self._of_set = {
+            one: [group for group, inside in enumerate(members) if i in inside] for i, one in enumerate(known)
+        }
+        self._has_classes = any(cut >= DIGIT for cut in cuts)
+        self.is_exact = not (self._has_classes and any(ASCII_END < cut <= LAST for cut in cuts))
+
+    def of_set(self, ranges: Ranges) -> Sequence[int]:
+        """Return the groups in one of the sets."""
+        return self._of_set[ranges]
+
+    def group(self, character: str) -> int | None:
+        """Return the group of `character`, or None if that depends on the tables of Unicode."""
+        code = ord(character)
+        if code > ASCII_END and self._has_classes:
+            return None
+        return next(i for i, ranges in enumerate(self.groups) if any(low <= code <= high for low, high in ranges))
+
+    def pattern(self, groups: Iterable[int]) -> str:
+        """Return a pattern of one character in any of these groups."""
+        ranges = union(one for group in groups for one in self.groups[group])
+        if ranges == EVERYTHING:
+            return "(?s:.)"
+        last = ASCII_END if self._has_classes else LAST
+        plain = "".join(
+            _escaped(low) if low == high else f"{_escaped(low)}-{_escaped(high)}"
+            for low, high in ((low, min(high, last)) for low, high in ranges if low <= last)
+        )
+        symbols = ""
+        if self._has_classes:
+            symbols = "".join(
+                text for symbol, text in _SYMBOLS.items() if any(low <= symbol <= high for low, high in ranges)
+            )
+        return f"[{plain}{symbols}]"
+
+
+def _escaped(code: int) -> str:
+    if chr(code).isascii() and chr(code).isalnum():
+        return chr(code)
+    return f"\\x{code:02X}" if code <= ASCII_END else f"\\U{code:08X}"

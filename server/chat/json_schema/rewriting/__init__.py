@@ -1,0 +1,1 @@
+"""Rewrites keywords that llguidance lacks into equivalent supported ones."""
