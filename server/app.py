@@ -32,6 +32,8 @@ from server.api.completions import route as completions
 from server.api.http import errors, openapi
 from server.api.http.head import HeadAsGet
 from server.api.http.request_id import RequestId
+from server.api.responses import route
+from server.api.responses.responses import open_responses
 from server.api.server_state import Limits, ServerState
 from server.api.watchdog import watch
 from server.banner import Facts, banner
@@ -114,13 +116,12 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        tasks = [
-            asyncio.create_task(_load(app, settings, address, loaded)),
-            asyncio.create_task(watch(app.state.server)),
-        ]
+        work = (_load(app, settings, address, loaded), watch(app.state.server))
+        tasks = [asyncio.create_task(one) for one in work]
         yield
         for task in tasks:
             task.cancel()
+        await app.state.responses.close()
         if app.state.server.model is not None:
             await app.state.server.model.service.close()
         await telemetry.close()
@@ -129,6 +130,7 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
     app = FastAPIOffline(title="lfm-serve", version=__version__, lifespan=lifespan, redirect_slashes=False)
     app.add_middleware(HeadAsGet)
     server = app.state.server = ServerState(_limits(settings), _keyring(settings))
+    app.state.responses = open_responses(settings.responses_file, settings.responses_memory, settings.responses_ttl)
     telemetry = app.state.telemetry = Telemetry(server.request_log, server.is_ready, settings.log_prompts)
     app.state.failure = None
     app.state.give_up = lambda: None
@@ -140,13 +142,13 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origin,
-            allow_methods=("GET", "POST"),
+            allow_methods=("GET", "POST", "DELETE"),
             allow_headers=("*",),
             allow_private_network="*" not in settings.cors_origin,
             expose_headers=("*",),
         )
     errors.install(app)
-    for router in (chat_completions.router, completions.router, models.router, tokenize.router):
+    for router in (chat_completions.router, route.router, completions.router, models.router, tokenize.router):
         app.include_router(router, dependencies=[Depends(require_key)])
     app.include_router(health.router)
     openapi.install(app)

@@ -111,6 +111,19 @@ class ModelNotFoundError(LfmServeError):
         self.model = model
 
 
+class NotStoredError(LfmServeError):
+    """A request names a response or an item that is not stored, or not for its key.
+
+    param: path of the field in the request; None if the URL names the response.
+    code: machine-readable code of the error.
+    """
+
+    def __init__(self, message: str, param: str | None, code: str) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
 class InvalidApiKeyError(LfmServeError):
     """The API key is missing or wrong."""
 

@@ -179,6 +179,13 @@ class Settings(ModelSettings):
         0, description="seconds to keep accepting requests after the signal to stop"
     )
     drain_timeout: Seconds = Field(30, description="seconds that running requests have to finish after --drain-delay")
+    responses_memory: AtLeastOne = Field(
+        64, description="size of the stored responses in MiB; the least recently used ones are dropped first"
+    )
+    responses_file: Path | None = Field(
+        None, description="SQLite file that stores responses instead, across restarts (default: in memory)"
+    )
+    responses_ttl: Seconds = Field(2592000, description="seconds that a stored response is kept; 2592000 are 30 days")
     log_format: Literal["auto", "text", "json"] = Field(
         "auto", description="format of log lines; auto is text in a terminal, json elsewhere"
     )

@@ -17,7 +17,7 @@ from fastapi.responses import Response
 from server.api.access.rate_limit import RateLimit
 from server.api.generation.fields import GenerationFields
 from server.api.http.disconnect import unless_disconnected
-from server.api.http.errors import last_event
+from server.api.http.errors import ApiError, last_event, noted
 from server.api.http.request_body import read_json
 from server.api.http.request_records import log_entry
 from server.api.http.sse import Events, event_stream
@@ -127,8 +127,22 @@ class Exchange:
         response = event_stream(events, ping=self._server.limits.sse_ping, last_event=self._last_event)
         return await unless_disconnected(self._request, response)
 
+    def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` and keep the exchange open until it ends, even if the response ends before."""
+        self._log_entry.background = asyncio.create_task(work)
+
+    def describe(self, error: Exception) -> ApiError:
+        """Return the description of `error` for the client, and note its code in the request log."""
+        return noted(error, self._request)
+
     def close(self) -> None:
-        """Stop all timers, cancel the completion and charge the tokens not charged yet."""
+        """Stop all timers, cancel the completion and charge the tokens not charged yet.
+
+        If there is work in the background, this happens when the work ends.
+        """
+        self._log_entry.when_done(self._close)
+
+    def _close(self) -> None:
         for timer in self._timers:
             timer.cancel()
         if self._log_entry.completion is not None:

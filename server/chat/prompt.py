@@ -73,7 +73,7 @@ class ChatPrompt:
         """
         options = options or TemplateOptions()
         template = self._template(bool(tools))
-        chat = [self._message(i, message, template) for i, message in enumerate(messages)]
+        chat = [self._message(message, template) for message in messages]
         listed = [self._escape.value(self._tool(tool)) for tool in tools]
         if listed and not template.shows_tools:
             chat = self._with_tools(chat, listed)
@@ -184,7 +184,7 @@ class ChatPrompt:
             raise InvalidRequestError(message, "continue_final_message")
         return text
 
-    def _message(self, position: int, message: Message, template: Template) -> dict[str, Any]:
+    def _message(self, message: Message, template: Template) -> dict[str, Any]:
         """Return a message as the template expects it.
 
         Calls and reasoning that the template does not render are written into the content in the model's syntax.
@@ -196,11 +196,10 @@ class ChatPrompt:
         if message.tool_call_id is not None:
             rendered["tool_call_id"] = escape(message.tool_call_id)
         calls = thoughts = ""
-        located = [(call, _arguments_field(position, i)) for i, call in enumerate(message.tool_calls)]
-        if located and template.renders_calls:
-            rendered["tool_calls"] = [self._escape.value(_call_object(call, field)) for call, field in located]
-        elif located:
-            calls = self._calls_text(located)
+        if message.tool_calls and template.renders_calls:
+            rendered["tool_calls"] = [self._escape.value(_call_object(call)) for call in message.tool_calls]
+        elif message.tool_calls:
+            calls = self._calls_text(message.tool_calls)
         if message.reasoning and template.reasoning_field:
             rendered[template.reasoning_field] = escape(message.reasoning)
         elif message.reasoning and self.thinks:
@@ -208,16 +207,12 @@ class ChatPrompt:
         content = escape(message.content, OWN_MARKERS if message.role == "assistant" else ())
         return rendered | {"content": thoughts + calls + content}
 
-    def _calls_text(self, located: Sequence[tuple[ToolCall, str]]) -> str:
-        """Return the text of calls.
-
-        located: (call, path of the request field that holds the call) pairs. The path is for error messages.
-        """
+    def _calls_text(self, calls: Sequence[ToolCall]) -> str:
         if self.call_form is not None:
-            objects = [_call_object(call, field)["function"] for call, field in located]
+            objects = [_call_object(call)["function"] for call in calls]
             pairs = [(function["name"], to_json(function["arguments"])) for function in objects]
             return self._escape.text(self.call_form.written(pairs))
-        written = ", ".join(_call_text(call, field) for call, field in located)
+        written = ", ".join(map(_call_text, calls))
         return f"{CALL_START}[{self._escape.text(written)}]{CALL_END}"
 
     def _tool(self, tool: Tool) -> dict[str, Any]:
@@ -275,25 +270,21 @@ def _template_error(failed: str, error: Exception) -> str:
     return f"The model's chat template {failed} this chat: {shown(str(error), 300)}"
 
 
-def _arguments_field(message: int, call: int) -> str:
-    return f"messages[{message}].tool_calls[{call}].function.arguments"
-
-
-def _call_text(call: ToolCall, field: str) -> str:
+def _call_text(call: ToolCall) -> str:
     try:
         return render_call(call.name, arguments_object(call.arguments))
     except ValueError:
-        raise _bad_arguments(call, field) from None
+        raise _bad_arguments(call) from None
 
 
-def _call_object(call: ToolCall, field: str) -> dict[str, Any]:
+def _call_object(call: ToolCall) -> dict[str, Any]:
     try:
         arguments = json.loads(arguments_object(call.arguments))
     except ValueError:
-        raise _bad_arguments(call, field) from None
+        raise _bad_arguments(call) from None
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
-def _bad_arguments(call: ToolCall, field: str) -> InvalidRequestError:
+def _bad_arguments(call: ToolCall) -> InvalidRequestError:
     message = f"The arguments of {shown(call.name)} must be a JSON object as a string; got '{shown(call.arguments)}'."
-    return InvalidRequestError(message, field)
+    return InvalidRequestError(message, call.field)

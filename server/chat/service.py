@@ -17,6 +17,7 @@ from server.chat.output.text_choice import TextChoice, TextDelta, TextPrompt
 from server.chat.prompt import ChatPrompt
 from server.chat.thinking import ThinkingBudgets
 from server.chat.tokenizer import Tokenizer
+from server.chat.truncation import truncated
 from server.chat.types import Calling, ChatRequest, Delta, TextForm, TextRequest, Thoughts
 from server.concurrency.fair_thread_pool import FairThreadPool
 from server.engine.engine import Engine
@@ -192,6 +193,8 @@ class ChatService:
 
     def _render(self, request: ChatRequest) -> RenderedChat:
         prompt = self._chat_tokens(request)
+        if len(prompt) >= self.max_model_len and request.truncate:
+            prompt = truncated(request, self._chat_tokens, self.max_model_len) or prompt
         if len(prompt) >= self.max_model_len:
             raise ContextLengthError(len(prompt), self.max_model_len)
         return RenderedChat(
@@ -239,7 +242,7 @@ class ChatService:
             call_parser=call_parser(
                 request, constrained=chat.grammar is not None, has_marker=self.model.prompt.call_form is None
             ),
-            parallel_calls=request.calling.parallel,
+            max_calls=request.calling.max_calls if request.calling.parallel else 1,
             thoughts=chat.thoughts if self.model.prompt.thinks else None,
             includes_thoughts=request.thinking.included,
             visible=special if request.show_special_tokens else VISIBLE,

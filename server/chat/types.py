@@ -22,11 +22,13 @@ class ToolCall:
     """A call in the history of a chat.
 
     arguments: JSON text as the client sent it.
+    field: the field of the request that holds the arguments, for error messages.
     """
 
     id: str
     name: str
     arguments: str
+    field: str = "messages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,27 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class TextForm:
+    """The form that an answer must match as a whole, unless the answer is a call.
+
+    value: a JSON schema, a regular expression, a list of texts to choose from, or a grammar in the syntax of Lark or
+        GBNF.
+    field: the field of the request that holds `value`, for error messages.
+    """
+
+    kind: TextKind
+    value: Any
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tool:
     """A function that the model may call.
 
     parameters: the JSON schema of the function's parameters, unchanged.
     strict: whether the whole schema must be enforced.
     field: the field of the request that holds the tool, for error messages.
+    input_form: the form of the one argument, a string; None if its schema says all.
     """
 
     name: str
@@ -58,6 +75,7 @@ class Tool:
     parameters: Mapping[str, Any]
     strict: bool = False
     field: str = "tools"
+    input_form: TextForm | None = None
 
     @property
     def properties(self) -> tuple[str, ...]:
@@ -74,26 +92,14 @@ class Calling:
     required: whether the answer must contain at least one call.
     parallel: whether the answer may contain several calls.
     forbidden: whether the answer must not contain a call, although the prompt lists tools.
+    max_calls: the answer ends before it exceeds this number of calls; None if there is no limit.
     """
 
     tools: tuple[Tool, ...] = ()
     required: bool = False
     parallel: bool = True
     forbidden: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TextForm:
-    """The form that an answer must match as a whole, unless the answer is a call.
-
-    value: a JSON schema, a regular expression, a list of texts to choose from, or a grammar in the syntax of Lark or
-        GBNF.
-    field: the field of the request that holds `value`, for error messages.
-    """
-
-    kind: TextKind
-    value: Any
-    field: str
+    max_calls: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +129,7 @@ class ChatRequest:
     ignore_eos: whether an answer goes on after the model's own stop tokens.
     show_special_tokens: whether special tokens stay in the text.
     report_progress: whether to send deltas with `progress` during prefill.
+    truncate: whether to drop the oldest messages if the prompt does not fit.
     """
 
     messages: tuple[Message, ...]
@@ -140,6 +147,7 @@ class ChatRequest:
     template: TemplateOptions = TemplateOptions()
     show_special_tokens: bool = False
     report_progress: bool = False
+    truncate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

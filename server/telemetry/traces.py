@@ -33,7 +33,7 @@ from server.api.http.request_records import PROBES, UNKNOWN_ROUTE, RequestRecord
 from server.chat.completion import AnyCompletion
 from server.telemetry.logs import trace_context
 
-OPERATIONS = {"/v1/chat/completions": "chat", "/v1/completions": "text_completion"}
+OPERATIONS = {"/v1/chat/completions": "chat", "/v1/completions": "text_completion", "/v1/responses": "chat"}
 
 
 class Traces:

@@ -88,6 +88,13 @@ def test_openai(run: Callable[[str], Any], usage: int) -> None:
     assert results == expected(usage)
 
 
+def test_openai_with_responses(run: Callable[[str], Any], usage: int) -> None:
+    results = run("openai_responses.js")
+    Person.model_validate(results.pop("constrained"))
+    expectation = expected(usage) | {"plain": [GREETING, "completed"], "resumed": True, "continued": WEATHER_REPORT}
+    assert results == expectation | {"run": expectation["report"]}
+
+
 def test_ai_with_openai_compatible(run: Callable[[str], Any], usage: int) -> None:
     results = run("ai.js")
     Person.model_validate(results.pop("constrained"))

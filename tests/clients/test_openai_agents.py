@@ -1,7 +1,8 @@
-"""The OpenAI Agents SDK on chat completions: runs, streamed runs, function tools, an output type, its errors."""
+"""The OpenAI Agents SDK on responses, its default, and on chat completions: runs, streams, tools, an output type."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,22 +26,28 @@ agents = pytest.importorskip("agents", reason="openai-agents is not installed (r
 openai = pytest.importorskip("openai")
 
 
-def agent(server: Server, model: str = MODEL, key: str = KEY, **options: Any) -> Any:
-    client = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
-    chat = agents.OpenAIChatCompletionsModel(model, openai_client=client)
-    return agents.Agent(name="helper", model=chat, **options)
+@pytest.fixture(params=["OpenAIResponsesModel", "OpenAIChatCompletionsModel"])
+def agent(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Return a function that makes an agent with one of the SDK's model classes."""
+
+    def make(server: Server, model: str = MODEL, key: str = KEY, **options: Any) -> Any:
+        client = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
+        chat = getattr(agents, request.param)(model, openai_client=client)
+        return agents.Agent(name="helper", model=chat, **options)
+
+    return make
 
 
 def weather_tool() -> Any:
     return agents.function_tool(weather, name_override="get_weather")
 
 
-async def test_a_chat_is_answered(server: Server) -> None:
+async def test_a_chat_is_answered(agent: Any, server: Server) -> None:
     answer = await agents.Runner.run(agent(server), HELLO)
     assert answer.final_output == GREETING
 
 
-async def test_a_stream_gives_the_answer(server: Server) -> None:
+async def test_a_stream_gives_the_answer(agent: Any, server: Server) -> None:
     run = agents.Runner.run_streamed(agent(server), HELLO)
     events = [event.data async for event in run.stream_events() if event.type == "raw_response_event"]
     pieces = [event.delta for event in events if event.type == "response.output_text.delta"]
@@ -51,7 +58,7 @@ async def test_a_stream_gives_the_answer(server: Server) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("question", "report"), TOOL_CASES)
 async def test_tools_are_called_and_their_results_reported(
-    server: Server, question: str, report: str, stream: bool
+    agent: Any, server: Server, question: str, report: str, stream: bool
 ) -> None:
     asked = agent(server, tools=[weather_tool()])
     if stream:
@@ -63,21 +70,21 @@ async def test_tools_are_called_and_their_results_reported(
     assert run.final_output == report
 
 
-async def test_the_output_type_is_given(server: Server) -> None:
+async def test_the_output_type_is_given(agent: Any, server: Server) -> None:
     answer = await agents.Runner.run(agent(server, output_type=Person), PERSON)
     assert answer.final_output == ADA
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_random_weights_are_held_to_the_output_type(random_server: Server, seed: int) -> None:
-    settings = agents.ModelSettings(temperature=1.5, max_tokens=1000, extra_args={"seed": seed})
+async def test_random_weights_are_held_to_the_output_type(agent: Any, random_server: Server, seed: int) -> None:
+    settings = agents.ModelSettings(temperature=1.5, max_tokens=1000, extra_body={"seed": seed})
     asked = agent(random_server, "random", output_type=Person, model_settings=settings)
     assert isinstance((await agents.Runner.run(asked, HELLO)).final_output, Person)
 
 
 @pytest.mark.parametrize(("options", "question", "status", "code"), ERROR_CASES)
 async def test_an_error_is_the_sdks(
-    server: Server, options: dict[str, str], question: str, status: int, code: str
+    agent: Any, server: Server, options: dict[str, str], question: str, status: int, code: str
 ) -> None:
     with pytest.raises(getattr(openai, SDK_ERRORS[status])) as caught:
         await agents.Runner.run(agent(server, **options), question)

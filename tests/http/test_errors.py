@@ -98,9 +98,14 @@ def user(**message: Any) -> list[dict[str, Any]]:
         ),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "match pattern"),
         (
-            {"tools": [{"type": "custom", "custom": {"name": "c", "format": {"type": "grammar"}}}]},
+            {"tools": [{"type": "custom", "custom": {"name": "c", "format": {"type": "image"}}}]},
             "tools[0].custom.format.type",
-            "Custom tools support only text",
+            "Input should be 'text' or 'grammar'",
+        ),
+        (
+            {"tools": [{"type": "custom", "custom": {"name": "c", "format": {"type": "grammar"}}}]},
+            "tools[0].custom.format.grammar",
+            "requires the field grammar",
         ),
         (
             {"tools": [{"type": "function", "function": {"name": "f", "strict": True, "parameters": UNENFORCEABLE}}]},

@@ -12,13 +12,20 @@ import pytest
 
 from tests.serving import Server
 
-POSTS = ("/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize")
+POSTS = (
+    "/v1/chat/completions",
+    "/v1/responses",
+    "/v1/responses/input_tokens",
+    "/v1/completions",
+    "/tokenize",
+    "/detokenize",
+)
 ERRORS = {"400", "401", "404", "413", "500", "503"}
 
 
 @pytest.fixture(scope="module")
 def document(demo: Server) -> dict[str, Any]:
-    answer: dict[str, Any] = httpx.get(f"{demo.url}/openapi.json").json()
+    answer: dict[str, Any] = httpx.get(f"{demo.url}/openapi.json", timeout=60).json()
     return answer
 
 
@@ -52,7 +59,7 @@ def test_every_schema_is_one(document: dict[str, Any]) -> None:
 def test_every_field_of_a_request_says_what_it_means(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     reached, left = set(), ["ChatCompletionRequest", "CompletionRequest", "TokenizeText", "TokenizeChat"]
-    left.append("DetokenizeRequest")
+    left += ["DetokenizeRequest", "ResponseRequest"]
     while left:
         name = left.pop()
         reached.add(name)

@@ -10,6 +10,7 @@ import httpx
 import jsonschema
 import pytest
 
+from server.api.responses.output.events import EVENTS
 from server.settings import Settings
 from tests.scripted import thinker
 from tests.serving import Server, serving
@@ -39,6 +40,13 @@ TEXTS: list[dict[str, Any]] = [
     {"echo": True, "logprobs": 2, "return_token_ids": True, "n": 2},
     {"echo": True, "max_tokens": 0},
 ]
+RESPONSES: list[dict[str, Any]] = [
+    {"metadata": {"a": "b"}, "include": ["reasoning.encrypted_content"]},
+    {"include": ["message.output_text.logprobs"], "top_logprobs": 2, "return_token_ids": True},
+    {"input": "function", "tools": [{"type": "function", **PING}]},
+    {"input": "custom", "tools": [{"type": "custom", "name": "shell"}]},
+    {"max_output_tokens": 3},
+]
 STREAMS: list[dict[str, Any]] = [
     {"stream": True},
     {"stream": True, "stream_options": {"include_usage": True}},
@@ -62,7 +70,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def document(server: Server) -> dict[str, Any]:
     """The server's document, with schemas that forbid undocumented fields."""
-    document: dict[str, Any] = httpx.get(f"{server.url}/openapi.json").json()
+    document: dict[str, Any] = httpx.get(f"{server.url}/openapi.json", timeout=60).json()
     for schema in document["components"]["schemas"].values():
         if "properties" in schema:
             schema["additionalProperties"] = False
@@ -81,7 +89,8 @@ class Observer:
         self._observe(self._content["application/json"]["schema"], answer)
 
     def chunk(self, chunk: Any) -> None:
-        *_, data = self._content["text/event-stream"]["schema"]["properties"]["data"]["anyOf"]
+        data = self._content["text/event-stream"]["schema"]["properties"]["data"]
+        data = data["anyOf"][-1] if "anyOf" in data else data
         self._observe(data["contentSchema"], chunk)
 
     def documented(self, *roots: str) -> Fields:
@@ -148,6 +157,40 @@ def test_chat_answers_and_chunks_match_their_schemas(server: Server, document: d
             for chunk in chunks(url, body | options):
                 observer.chunk(chunk)
     assert observer.seen == observer.documented("ChatCompletion", "ChatCompletionChunk")
+
+
+def test_responses_and_their_events_match_their_schemas(server: Server, document: dict[str, Any]) -> None:
+    url = f"{server.url}/v1/responses"
+    observer = Observer(document, "/v1/responses")
+    for fields in RESPONSES:
+        body = {"input": "hello", "temperature": 0, **fields}
+        observer.body(post(url, body))
+        for background in (False, True):
+            answer = httpx.post(url, json=body | {"stream": True, "background": background}, timeout=60)
+            for event in answer.text.removesuffix("\n\n").split("\n\n"):
+                observer.chunk(json.loads(event.partition("data: ")[2]))
+    failures = {("ResponseError", name) for name in ("code", "message")}
+    failures |= observer.documented("ResponseErrorEvent")
+    assert observer.seen == observer.documented("ResponseBody", *(event.__name__ for event in EVENTS)) - failures
+
+
+def test_stored_responses_match_their_schemas(server: Server, document: dict[str, Any]) -> None:
+    url = f"{server.url}/v1/responses"
+    stored = f"{url}/{post(url, {'input': 'hello'})['id']}"
+    Observer(document, "/v1/responses/{response_id}", "get").body(httpx.get(stored).json())
+    for path, method, answer, schema in (
+        ("/v1/responses/{response_id}/input_items", "get", httpx.get(f"{stored}/input_items"), "ResponseItemList"),
+        (
+            "/v1/responses/input_tokens",
+            "post",
+            httpx.post(f"{url}/input_tokens", json={"input": "a"}),
+            "InputTokenCount",
+        ),
+        ("/v1/responses/{response_id}", "delete", httpx.delete(stored), "DeletedResponse"),
+    ):
+        observer = Observer(document, path, method)
+        observer.body(answer.json())
+        assert observer.seen == observer.documented(schema)
 
 
 def test_text_completions_and_their_chunks_match_their_schema(server: Server, document: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from server.api.chat_completions.tools import (
 )
 from server.api.generation.fields import GenerationFields
 from server.api.generation.output_format import TextFormFields
+from server.api.generation.template_fields import TemplateFields
 from server.api.generation.thinking import EffortField, ThinkingFields
 from server.api.http.base_model import ApiModel, also, invalid
 from server.errors import shown
@@ -51,7 +52,7 @@ class AcceptedFields(ApiModel):
     verbosity: str | None = Field(None, description="Accepted; no effect.", examples=["low"])
 
 
-class ChatCompletionRequest(GenerationFields, TextFormFields, ThinkingFields, AcceptedFields):
+class ChatCompletionRequest(GenerationFields, TextFormFields, TemplateFields, ThinkingFields, AcceptedFields):
     """The request body of POST /v1/chat/completions."""
 
     messages: list[ChatMessage] = Field(min_length=1, description="Messages of the chat, oldest first.")
@@ -84,18 +85,6 @@ class ChatCompletionRequest(GenerationFields, TextFormFields, ThinkingFields, Ac
         None,
         description="Deprecated form of `tool_choice`.",
         json_schema_extra=also({"type": "string", "enum": ["none", "auto"]}),
-    )
-    chat_template_kwargs: dict[str, Any] | None = Field(
-        None, description="Variables for the model's chat template.", examples=[{}]
-    )
-    add_generation_prompt: bool | None = Field(
-        None, description="End the prompt with the start of an assistant message; true by default.", examples=[True]
-    )
-    continue_final_message: bool | None = Field(
-        None, description="Continue the last message instead of starting a new one.", examples=[False]
-    )
-    add_special_tokens: bool | None = Field(
-        None, description="Prepend the model's BOS token if the template does not; false by default.", examples=[False]
     )
     return_progress: bool | None = Field(
         None, description="In a stream, send chunks with `prompt_progress` during prefill.", examples=[False]

@@ -14,17 +14,16 @@ from server.api.chat_completions.wire import (
     ChatCompletionChunk,
     ChatCompletionChunkChoice,
     ChatCompletionMessage,
-    ChatCompletionTokenLogprob,
     ChatFinishReason,
     ChoiceDelta,
     ChoiceLogprobs,
     PrefillProgress,
     Timings,
-    TopLogprob,
 )
-from server.api.generation.envelope import LOWEST_LOGPROB, Envelope, usage
+from server.api.generation.envelope import Envelope, usage
+from server.api.generation.logprobs import token_logprob
 from server.chat.completion import AnyCompletion, Completion
-from server.chat.types import ChoiceEnd, Delta, TokenLogprob, TokenText
+from server.chat.types import ChoiceEnd, Delta, TokenLogprob
 from server.engine.types import PromptProgress
 
 
@@ -208,12 +207,4 @@ def _ratio(amount: float, divisor: float) -> float | None:
 
 
 def _logprobs(logprobs: Sequence[TokenLogprob]) -> ChoiceLogprobs | None:
-    return {"content": [_token_logprob(entry) for entry in logprobs], "refusal": None} if logprobs else None
-
-
-def _token_logprob(entry: TokenLogprob) -> ChatCompletionTokenLogprob:
-    return {**_top_logprob(entry.token), "top_logprobs": [_top_logprob(token) for token in entry.top]}
-
-
-def _top_logprob(token: TokenText) -> TopLogprob:
-    return {"token": token.text, "logprob": max(token.logprob, LOWEST_LOGPROB), "bytes": list(token.data)}
+    return {"content": [token_logprob(entry) for entry in logprobs], "refusal": None} if logprobs else None

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import aclosing
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import Response
 
 from server.api.chat_completions.examples import CHAT_REQUESTS, CHAT_STREAM
@@ -16,6 +15,7 @@ from server.api.chat_completions.to_chat_request import to_chat_request
 from server.api.chat_completions.wire import ChatCompletion, ChatCompletionChunk
 from server.api.exchange import OpenExchange
 from server.api.generation.envelope import Envelope
+from server.api.generation.warnings import warn_of_unenforced
 from server.api.http.json_response import json_response
 from server.api.http.openapi import GENERATING, answers, request_body, streamed
 from server.api.http.sse import DONE, Events, data_event
@@ -23,23 +23,16 @@ from server.api.server_state import Model
 from server.chat.completion import Completion
 from server.chat.types import ChatRequest, Delta
 from server.engine.types import SamplingParams
-from server.escape import escaped
 
 router = APIRouter(tags=["chat"])
-UNENFORCED = "x-lfm-unenforced"
-"""Response header that lists the parts of tool schemas that are not enforced."""
-
-MAX_HEADER = 1000  # characters
-
-logger = logging.getLogger(__name__)
 
 
 @router.post(
     "/v1/chat/completions",
-    responses=streamed(answers(ChatCompletion, *GENERATING), ChatCompletionChunk, CHAT_STREAM),
+    responses=streamed(answers(ChatCompletion, *GENERATING), ChatCompletionChunk, example=CHAT_STREAM),
     openapi_extra=request_body(ChatCompletionRequest, examples=CHAT_REQUESTS),
 )
-async def create_chat_completion(request: Request, model: Model, exchange: OpenExchange) -> Response:
+async def create_chat_completion(model: Model, exchange: OpenExchange) -> Response:
     """Answer a chat completion request.
 
     The answer is one JSON body. If `stream` is set, it is a stream of events instead, sent while the model generates.
@@ -54,7 +47,7 @@ async def create_chat_completion(request: Request, model: Model, exchange: OpenE
         response = await exchange.stream(_events(envelope, completion, body))
     else:
         response = await exchange.respond(_whole(envelope, completion, body))
-    _report_unenforced(response, request, completion)
+    warn_of_unenforced(response, completion.unenforced)
     return response
 
 
@@ -85,10 +78,3 @@ async def _events(envelope: Envelope, completion: Completion[Delta], body: ChatC
     if chunks.usage_at_end:
         yield data_event(chunks.usage())
     yield DONE
-
-
-def _report_unenforced(response: Response, request: Request, completion: Completion[Delta]) -> None:
-    if completion.unenforced:
-        listed = escaped("; ".join(part[:MAX_HEADER] for part in completion.unenforced[:MAX_HEADER]), MAX_HEADER)
-        logger.warning("Request %s: parts of tool schemas are not enforced: %s", request.state.request_id, listed)
-        response.headers[UNENFORCED] = listed.encode("ascii", "backslashreplace").decode()[:MAX_HEADER]

@@ -5,18 +5,15 @@ Deprecated fields are converted like their replacements.
 
 from __future__ import annotations
 
-import json
-
 from server.api.chat_completions.fields import ChatCompletionRequest
 from server.api.chat_completions.messages import ChatMessage, HistoryToolCall
 from server.api.chat_completions.tools import FunctionDefinition, ToolDefinition
+from server.api.generation.calling import calling, custom_call, custom_tool
 from server.api.generation.sampling import sampling_params
-from server.chat.types import Calling, ChatRequest, Message, Role, TemplateOptions, Tool, ToolCall
+from server.chat.types import Calling, ChatRequest, Message, Role, Tool, ToolCall
 from server.engine.types import SamplingParams
 
 ROLES: dict[str, Role] = {"developer": "system", "function": "tool"}
-CUSTOM_ARGUMENT = "input"
-"""Name of the one string argument of the function that replaces a custom tool."""
 
 
 def to_chat_request(body: ChatCompletionRequest, defaults: SamplingParams) -> ChatRequest:
@@ -26,7 +23,7 @@ def to_chat_request(body: ChatCompletionRequest, defaults: SamplingParams) -> Ch
     """
     tools, calling = _tools(body)
     return ChatRequest(
-        messages=tuple(map(_message, body.messages)),
+        messages=tuple(_message(message, i) for i, message in enumerate(body.messages)),
         sampling=sampling_params(body, defaults, (body.top_logprobs or 0) if body.logprobs else None),
         tools=tools,
         calling=calling,
@@ -38,12 +35,7 @@ def to_chat_request(body: ChatCompletionRequest, defaults: SamplingParams) -> Ch
         stop_token_ids=frozenset(body.stop_token_ids or ()),
         ignore_eos=bool(body.ignore_eos),
         n=body.n or 1,
-        template=TemplateOptions(
-            variables=body.chat_template_kwargs or {},
-            add_generation_prompt=body.add_generation_prompt is not False,
-            continue_final_message=bool(body.continue_final_message),
-            add_special_tokens=bool(body.add_special_tokens),
-        ),
+        template=body.template_options,
         show_special_tokens=body.skip_special_tokens is False,
         report_progress=bool(body.stream and body.return_progress),
     )
@@ -55,35 +47,33 @@ def _tools(body: ChatCompletionRequest) -> tuple[tuple[Tool, ...], Calling]:
         tools = tuple(_function(f, f"functions[{i}]") for i, f in enumerate(body.functions))
         choice = body.function_call
         names = [choice.name] if choice and choice.name else None
-        none, required, parallel = bool(choice and choice.type == "none"), names is not None, False
+        forbidden, required, parallel = bool(choice and choice.type == "none"), names is not None, False
     else:
         tools = tuple(_tool(tool, i) for i, tool in enumerate(body.tools or ()))
         wanted = body.tool_choice
         names, required = (wanted.names, wanted.required) if wanted else (None, False)
-        none = bool(wanted and wanted.type == "none")
+        forbidden = bool(wanted and wanted.type == "none")
         parallel = body.parallel_tool_calls is not False and not (wanted and wanted.is_named)
-    if none:
-        return tools, Calling(forbidden=bool(tools))
-    callable_tools = tuple(tool for tool in tools if names is None or tool.name in names)
-    return tools, Calling(callable_tools, required, parallel)
+    return tools, calling(tools, names=names, required=required, forbidden=forbidden, parallel=parallel)
 
 
 def _tool(tool: ToolDefinition, position: int) -> Tool:
     if tool.function is not None and tool.type == "function":
         return _function(tool.function, f"tools[{position}].function")
     assert tool.custom is not None
-    argument = {"type": "object", "properties": {CUSTOM_ARGUMENT: {"type": "string"}}, "required": [CUSTOM_ARGUMENT]}
-    return Tool(tool.custom.name, tool.custom.description, argument, field=f"tools[{position}].custom")
+    custom, field = tool.custom, f"tools[{position}].custom"
+    return custom_tool(custom.name, custom.description, field, custom.text_form(field))
 
 
 def _function(function: FunctionDefinition, field: str) -> Tool:
     return Tool(function.name, function.description, function.parameters or {}, bool(function.strict), field)
 
 
-def _message(message: ChatMessage) -> Message:
-    calls = tuple(map(_call, message.tool_calls or ()))
-    if message.function_call is not None:
-        calls += (ToolCall("", message.function_call.name, message.function_call.arguments or ""),)
+def _message(message: ChatMessage, position: int) -> Message:
+    field = f"messages[{position}]"
+    calls = tuple(_call(call, f"{field}.tool_calls[{i}]") for i, call in enumerate(message.tool_calls or ()))
+    if (call := message.function_call) is not None:
+        calls += (ToolCall("", call.name, call.arguments or "", f"{field}.function_call.arguments"),)
     return Message(
         role=ROLES.get(message.role, message.role),  # type: ignore[arg-type]
         content=message.content if message.content is not None else message.refusal or "",
@@ -94,8 +84,8 @@ def _message(message: ChatMessage) -> Message:
     )
 
 
-def _call(call: HistoryToolCall) -> ToolCall:
+def _call(call: HistoryToolCall, field: str) -> ToolCall:
     if call.function is not None and call.type == "function":
-        return ToolCall(call.id, call.function.name, call.function.arguments or "")
+        return ToolCall(call.id, call.function.name, call.function.arguments or "", f"{field}.function.arguments")
     assert call.custom is not None
-    return ToolCall(call.id, call.custom.name, json.dumps({CUSTOM_ARGUMENT: call.custom.input}, ensure_ascii=False))
+    return custom_call(call.id, call.custom.name, call.custom.input)

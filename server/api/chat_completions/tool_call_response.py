@@ -5,17 +5,16 @@ OpenAI has three forms: function calls, custom tool calls and the deprecated fun
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 
 from server.api.chat_completions.fields import ChatCompletionRequest
-from server.api.chat_completions.to_chat_request import CUSTOM_ARGUMENT
 from server.api.chat_completions.wire import (
     ChatCompletionMessage,
     ChatCompletionMessageToolCall,
     ChatFinishReason,
     ChoiceDelta,
 )
+from server.api.generation.calling import CustomInput, custom_input
 from server.chat.types import ChoiceEnd, ToolCallDelta
 
 FINISH_REASONS: dict[ChoiceEnd, ChatFinishReason] = {
@@ -30,11 +29,13 @@ class AssembledCall:
     """A tool call as received so far.
 
     arguments: text of a JSON object, or the beginning of that text.
+    input: decodes the input if the tool is custom.
     """
 
     id: str
     name: str
     arguments: str = ""
+    input: CustomInput = field(default_factory=CustomInput)
 
 
 @dataclass(slots=True)
@@ -67,7 +68,8 @@ class CallAssembler:
         if self.legacy:
             return {"function_call": {"arguments": delta.arguments}}
         if call.name in self.custom:
-            return self._custom_input(delta.index, call)
+            text = call.input.feed(delta.arguments)
+            return {"tool_calls": [{"index": delta.index, "custom": {"input": text}}]} if text else {}
         return {"tool_calls": [{"index": delta.index, "function": {"arguments": delta.arguments}}]}
 
     def put_into(self, message: ChatCompletionMessage) -> None:
@@ -93,19 +95,6 @@ class CallAssembler:
             "tool_calls": [{"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": ""}}]
         }
 
-    def _custom_input(self, index: int, call: AssembledCall) -> ChoiceDelta:
-        """Return a delta with the whole input, or an empty delta if `call` is incomplete.
-
-        The input is a JSON string in the arguments of the call, and only complete JSON can be decoded.
-        """
-        if not call.arguments.endswith("}"):
-            return {}
-        try:
-            text = json.loads(call.arguments)[CUSTOM_ARGUMENT]
-        except ValueError:
-            return {}
-        return {"tool_calls": [{"index": index, "custom": {"input": text}}]}
-
     def _whole(self, call: AssembledCall) -> ChatCompletionMessageToolCall:
         if call.name not in self.custom:
             return {
@@ -113,8 +102,4 @@ class CallAssembler:
                 "type": "function",
                 "function": {"name": call.name, "arguments": call.arguments},
             }
-        try:
-            text = json.loads(call.arguments)[CUSTOM_ARGUMENT]
-        except (ValueError, LookupError):
-            text = ""  # the answer was cut off before the input was complete
-        return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": text}}
+        return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": custom_input(call.arguments)}}

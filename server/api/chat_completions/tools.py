@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from server.api.generation.calling import CustomGrammar, ToolName
 from server.api.http.base_model import ApiModel, Tagged, invalid
-
-ToolName = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\w.:/-]+$")]
+from server.chat.types import TextForm
 
 
 class FunctionDefinition(ApiModel):
@@ -28,6 +28,13 @@ class FunctionDefinition(ApiModel):
     )
 
 
+class CustomFormat(Tagged):
+    """The format of a custom tool's input."""
+
+    type: Literal["text", "grammar"] = Field(description="Any text, or text that matches a grammar.")
+    grammar: CustomGrammar | None = Field(None, description="The grammar, if `type` is `grammar`; always enforced.")
+
+
 class CustomDefinition(ApiModel):
     """A custom tool, whose input is text."""
 
@@ -35,17 +42,12 @@ class CustomDefinition(ApiModel):
     description: str | None = Field(
         None, description="What the tool does; part of the prompt.", examples=["Runs a command."]
     )
-    format: dict[str, Any] | None = Field(
-        None, description="Format of the input; only text is supported.", examples=[{"type": "text"}]
-    )
+    format: CustomFormat | None = Field(None, description="Format of the input; any text by default.")
 
-    @model_validator(mode="after")
-    def _takes_text(self) -> CustomDefinition:
-        if self.format is not None and self.format.get("type") != "text":
-            raise invalid(
-                "Custom tools support only text: format.type must be text.", "unsupported_value", ".format.type"
-            )
-        return self
+    def text_form(self, field: str) -> TextForm | None:
+        """Return the form of the input. field: path of the tool in the request."""
+        grammar = self.format.grammar if self.format and self.format.type == "grammar" else None
+        return grammar.text_form(f"{field}.format.grammar.definition") if grammar else None
 
 
 class ToolDefinition(Tagged):

@@ -13,8 +13,8 @@ from server.api.generation.wire import (
     CompletionUsage,
     Created,
     Fingerprint,
-    Logprob,
     ModelName,
+    OutputTokenLogprob,
     PromptTokenIds,
     TokenIds,
 )
@@ -28,29 +28,10 @@ ChatFinishReason = Annotated[
 ]
 
 
-class TopLogprob(TypedDict):
-    """A token with its log-probability."""
-
-    token: Annotated[str, Field(description="Text of the token.", examples=["Hello"])]
-    logprob: Logprob
-    bytes: Annotated[
-        list[int],
-        Field(description="UTF-8 bytes of the token, possibly part of a character.", examples=[[72, 105]]),
-    ]
-
-
-class ChatCompletionTokenLogprob(TopLogprob):
-    """A generated token with the most likely alternatives."""
-
-    top_logprobs: Annotated[
-        list[TopLogprob], Field(description="The most likely tokens at this position; `top_logprobs` sets how many.")
-    ]
-
-
 class ChoiceLogprobs(TypedDict):
     """Log-probabilities of an answer's tokens."""
 
-    content: Annotated[list[ChatCompletionTokenLogprob], Field(description="One entry per token.")]
+    content: Annotated[list[OutputTokenLogprob], Field(description="One entry per token.")]
     refusal: None
 
 
@@ -174,7 +155,7 @@ class ChoiceDeltaCustomTool(TypedDict):
     """A new part of a custom tool call."""
 
     name: NotRequired[Annotated[str, Field(description="Only in the call's first delta.")]]
-    input: NotRequired[Annotated[str, Field(description="The whole input, sent once it is complete.")]]
+    input: NotRequired[Annotated[str, Field(description="Text to append to the input.")]]
 
 
 class ChoiceDeltaToolCall(TypedDict):

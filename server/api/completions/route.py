@@ -29,7 +29,7 @@ router = APIRouter(tags=["completions"])
 
 @router.post(
     "/v1/completions",
-    responses=streamed(answers(TextCompletion, *GENERATING), TextCompletion, COMPLETION_STREAM),
+    responses=streamed(answers(TextCompletion, *GENERATING), TextCompletion, example=COMPLETION_STREAM),
     openapi_extra=request_body(CompletionRequest, examples=COMPLETION_REQUESTS),
 )
 async def create_completion(model: Model, exchange: OpenExchange) -> Response:

@@ -43,6 +43,7 @@ class StreamOptions(ApiModel):
 
     include_usage: bool | None = Field(None, description="Send a final chunk with the usage and no choices.")
     continuous_usage_stats: bool | None = Field(None, description="Send the usage so far in every chunk.")
+    include_obfuscation: bool | None = Field(None, description="Accepted; events are never padded.")
 
 
 Label = Annotated[str, Field(min_length=1, max_length=256)]

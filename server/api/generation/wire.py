@@ -63,3 +63,21 @@ class CompletionUsage(TypedDict):
     total_tokens: Annotated[int, Field(ge=0, description="`prompt_tokens` plus `completion_tokens`.", examples=[23])]
     prompt_tokens_details: PromptTokensDetails
     completion_tokens_details: CompletionTokensDetails
+
+
+class TopLogprob(TypedDict):
+    """A token with its log-probability."""
+
+    token: Annotated[str, Field(description="Text of the token.", examples=["Hello"])]
+    logprob: Logprob
+    bytes: Annotated[
+        list[int], Field(description="UTF-8 bytes of the token, possibly part of a character.", examples=[[72, 105]])
+    ]
+
+
+class OutputTokenLogprob(TopLogprob):
+    """A generated token with the most likely alternatives."""
+
+    top_logprobs: Annotated[
+        list[TopLogprob], Field(description="The most likely tokens at this position; `top_logprobs` sets how many.")
+    ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import Field, ValidationError
 from starlette.exceptions import HTTPException
@@ -25,6 +26,7 @@ from server.errors import (
     LfmServeError,
     ModelNotFoundError,
     ModelNotReadyError,
+    NotStoredError,
     QueueFullError,
     RateLimitError,
     RequestTimeoutError,
@@ -92,6 +94,8 @@ def describe(error: Exception, request_id: str) -> ApiError:
             return ApiError(401, message, "authentication_error", "invalid_api_key", headers=headers)
         case ModelNotFoundError():
             return ApiError(404, message, "invalid_request_error", "model_not_found", "model")
+        case NotStoredError():
+            return ApiError(404, message, "invalid_request_error", error.code, error.param)
         case RequestTooLargeError():
             return ApiError(413, message, "invalid_request_error", "request_too_large")
         case ContentEncodingError():
@@ -118,22 +122,23 @@ def describe(error: Exception, request_id: str) -> ApiError:
     return ApiError(500, message, "server_error", "internal_error")
 
 
+def noted(error: Exception, request: Request) -> ApiError:
+    """Return the response to `error`, and note its code in the request log."""
+    api_error = describe(error, request.state.request_id)
+    log_entry(request).error_code = api_error.label
+    return api_error
+
+
 def respond(error: Exception, request: Request) -> JSONResponse:
     """Return the response to `error` and note its code in the request log."""
-    request_id: str = request.state.request_id
-    api_error = describe(error, request_id)
-    log_entry(request).error_code = api_error.label
-    return JSONResponse(api_error.body, api_error.status, {**api_error.headers, REQUEST_ID: request_id})
+    api_error = noted(error, request)
+    headers = {**api_error.headers, REQUEST_ID: request.state.request_id}
+    return JSONResponse(api_error.body, api_error.status, headers)
 
 
 def last_event(error: Exception, request: Request) -> bytes:
-    """Return the last event of a stream that failed with `error`.
-
-    Also notes the code of the error in the request log.
-    """
-    api_error = describe(error, request.state.request_id)
-    log_entry(request).error_code = api_error.label
-    return data_event(api_error.body)
+    """Return the last event of a stream that failed with `error`, and note its code in the request log."""
+    return data_event(noted(error, request).body)
 
 
 def install(app: FastAPI) -> None:
@@ -143,6 +148,7 @@ def install(app: FastAPI) -> None:
     """
     app.add_exception_handler(LfmServeError, _answer)
     app.add_exception_handler(ValidationError, _answer)
+    app.add_exception_handler(RequestValidationError, _answer_parameter)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(ClientDisconnect, _answer_nobody)
     app.add_exception_handler(Exception, _answer)
@@ -150,6 +156,15 @@ def install(app: FastAPI) -> None:
 
 async def _answer(request: Request, error: Exception) -> Response:
     return respond(error, request)
+
+
+async def _answer_parameter(request: Request, error: Exception) -> Response:
+    """Answer an invalid parameter in the URL."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    param = str(first["loc"][-1])
+    message = f"Invalid value for `{param}`: {shown(repr(first['input']))}. {first['msg']}."
+    return respond(InvalidRequestError(message, param), request)
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:

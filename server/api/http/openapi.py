@@ -29,6 +29,7 @@ It repeats the request's own `x-request-id` if the client sent one.
 
 TAGS = [
     {"name": "chat", "description": "Chat with tools, structured output and reasoning."},
+    {"name": "responses", "description": "Chat in OpenAI's newer form, with responses that the server keeps."},
     {"name": "completions", "description": "Text continuation and log-probabilities."},
     {"name": "models", "description": "The served models."},
     {"name": "tokens", "description": "Conversion between text and token IDs."},
@@ -40,7 +41,7 @@ RETRY = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "
 _ERRORS: dict[int, dict[str, Any]] = {
     400: {"description": "Invalid request; `param` names the field."},
     401: {"description": "Missing or wrong API key."},
-    404: {"description": "Unknown model or path."},
+    404: {"description": "Unknown model, response or path."},
     408: {"description": "The body took too long to arrive."},
     413: {"description": "The body is too large."},
     415: {"description": "The body is compressed; the server decodes no content encoding."},
@@ -71,20 +72,25 @@ def answers(model: type[Any], *errors: int) -> Responses:
     return responses | {status: {"content": _json(ErrorBody), **_ERRORS[status]} for status in errors}
 
 
-def streamed(responses: Responses, chunk: type[Any], example: str) -> Responses:
+def streamed(responses: Responses, *chunks: type[Any], example: str, named: bool = False) -> Responses:
     """Add a stream to `responses` as an alternative to the JSON body.
 
-    chunk: TypedDict of each chunk in the stream.
+    chunks: TypedDicts of the chunks in the stream.
     example: text of an example stream.
+    named: whether the events have names; the stream then ends without `[DONE]`.
     """
-    data = {
+    data: dict[str, Any] = {
         "type": "string",
         "description": "A chunk, or an error that ends the stream.",
         "contentMediaType": JSON,
-        "contentSchema": {"anyOf": [_reference(chunk), _reference(ErrorBody)]},
+        "contentSchema": {"anyOf": [_reference(chunk) for chunk in (*chunks, ErrorBody)]},
     }
-    last = {"const": "[DONE]", "description": "End of the stream."}
-    event = {"type": "object", "properties": {"data": {"anyOf": [last, data]}}, "required": ["data"]}
+    event: dict[str, Any] = {"type": "object", "properties": {"data": data}, "required": ["data"]}
+    if named:
+        event["properties"]["event"] = {"type": "string", "description": "The `type` of the data."}
+    else:
+        last = {"const": "[DONE]", "description": "End of the stream."}
+        event["properties"]["data"] = {"anyOf": [last, data]}
     content = responses[200]["content"] | {STREAM: {"schema": event, "example": example}}
     return responses | {200: responses[200] | {"content": content}}
 

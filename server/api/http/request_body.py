@@ -18,7 +18,7 @@ from server.errors import ContentEncodingError, InvalidRequestError, RequestTooL
 T = TypeVar("T")
 
 LARGE = 64 * 2**10  # bytes; larger bodies take over a millisecond to parse and are parsed on a thread
-MAX_ITEMS = {"messages": 5_000, "tools": 1_000, "functions": 1_000, "stop_token_ids": 10_000}
+MAX_ITEMS = {"messages": 5_000, "input": 5_000, "tools": 1_000, "functions": 1_000, "stop_token_ids": 10_000}
 """Maximum lengths of lists, checked before their items are validated."""
 
 

@@ -6,6 +6,7 @@ lines and traces: listeners get the `RequestRecord` of each finished request.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ class RequestLogEntry:
 
     error_code: code of the error sent to the client; the HTTP status if the error has no code.
     complete: whether the whole response has been sent.
+    background: the work of this request that goes on after its response; None if there is none.
     """
 
     request_id: str
@@ -67,6 +69,14 @@ class RequestLogEntry:
     error_code: str | None = None
     status: int | None = None
     complete: bool = False
+    background: asyncio.Task[None] | None = None
+
+    def when_done(self, action: Callable[[], None]) -> None:
+        """Call `action` once nothing goes on in the background."""
+        if self.background is None or self.background.done():
+            action()
+        else:
+            self.background.add_done_callback(lambda _: action())
 
     async def observe(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Run `app` for this request and note how its response starts and ends."""
@@ -150,10 +160,14 @@ class RequestLogMiddleware:
         try:
             await entry.observe(self._app, scope, receive, send)
         finally:
-            self._log.open.remove(entry)
-            record = entry.record(getattr(scope.get("route"), "path", UNKNOWN_ROUTE), state.get("key_name"))
-            for listen in self._log.listeners:
-                listen(record)
+            entry.when_done(lambda: self._finish(entry, scope))
+
+    def _finish(self, entry: RequestLogEntry, scope: Scope) -> None:
+        self._log.open.remove(entry)
+        route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
+        record = entry.record(route, scope["state"].get("key_name"))
+        for listen in self._log.listeners:
+            listen(record)
 
 
 def log_entry(request: Request) -> RequestLogEntry:

@@ -29,6 +29,12 @@ def data_event(data: Mapping[str, Any]) -> bytes:
     return b"data: " + to_json(data, inf_nan_mode="null") + b"\n\n"
 
 
+def named_event(data: Mapping[str, Any]) -> bytes:
+    """Return `data` as one event of compact JSON, named by its `type`."""
+    name: str = data["type"]
+    return b"event: " + name.encode() + b"\n" + data_event(data)
+
+
 async def event_stream(events: Events, *, ping: float, last_event: Callable[[Exception], bytes]) -> EventSourceResponse:
     """Return a response that streams `events`, with a comment every `ping` seconds.
 
@@ -36,7 +42,7 @@ async def event_stream(events: Events, *, ping: float, last_event: Callable[[Exc
     error can set the HTTP status. A later error ends the stream with the event `last_event(error)`. `events` is closed
     when the stream ends or the client disconnects.
     """
-    first = asyncio.ensure_future(anext(events))
+    first = asyncio.ensure_future(anext(events, b""))  # a resumed stream may have no events left
     try:
         await asyncio.wait((first,), timeout=ping)
         if first.done():

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from server.chat.constrained.quoted_text import quoted_text
 from server.chat.constrained.value_rules import (
     CONSTANTS,
     ValueRule,
@@ -69,7 +70,8 @@ def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, une
         path = f"properties.{name}"
         constants = tuple(word for word, constant in CONSTANTS.items() if schema.admits(value, constant))
         argument_rule = f"{prefix}_v{i}_argument"
-        text = body(value, path, True)
+        text = body(value, path, True) if tool.input_form is None else quoted_text(tool.input_form)
+        param = param if tool.input_form is None else tool.input_form.field
         values.add(
             ValueRule(
                 f"{prefix}_v{i}", text, param, path, strict, not required, constants, arguments=((argument_rule, name),)

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from server.chat.constrained.call_rules import COMMA, call_rules
+from server.chat.constrained.quoted_text import quoted_text
 from server.chat.constrained.value_rules import ValueRule, ValueRules, cannot_enforce, normalized, text_rule, value_body
 from server.chat.json_schema.keywords import UnenforceableError
 from server.chat.json_schema.unenforced import Unenforced
@@ -154,6 +155,9 @@ def json_call_grammar(
             body = value_body(schema, schema.root)
         except UnenforceableError as error:
             raise cannot_enforce(param, str(error)) from None
+        if tool.input_form is not None:
+            name, param = json.dumps(json.dumps(tool.properties[0])), tool.input_form.field
+            body = f'"{{" {name} ": " {quoted_text(tool.input_form)} "}}"'
         values.add(ValueRule(f"t{i}_arguments", body, param, "", strict, fallback={"type": "object"}))
         before, after = (
             json.dumps(t, ensure_ascii=False) for t in (form.before_arguments(tool.name), form.after_arguments)

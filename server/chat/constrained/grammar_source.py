@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 from server.chat.constrained.grammar import CallMode, Grammar, call_grammar, json_call_grammar, text_grammar
 from server.chat.tool_calls.call_form import CallForm
@@ -34,8 +35,11 @@ class GrammarSource:
         Raises InvalidRequestError if a schema or the text form cannot be enforced.
         """
         facts = json.loads(self.text)
-        tools = [Tool(name, None, parameters, strict, field) for name, parameters, strict, field in facts["tools"]]
-        text_form = TextForm(*facts["text_form"]) if facts["text_form"] else None
+        tools = [
+            Tool(name, None, parameters, strict, field, _form_in(form))
+            for name, parameters, strict, field, form in facts["tools"]
+        ]
+        text_form = _form_in(facts["text_form"])
         if text_form is not None and not tools:
             return text_grammar(text_form)
         mode = CallMode.REQUIRED if facts["required"] else CallMode.AUTO
@@ -61,11 +65,22 @@ def grammar_source(
     if not tools and text_form is None:
         return None
     facts = {
-        "tools": [[tool.name, tool.parameters, tool.strict, tool.field] for tool in tools],
+        "tools": [
+            [tool.name, tool.parameters, tool.strict, tool.field, _form_facts(tool.input_form)] for tool in tools
+        ],
         "required": calling.required,
         "parallel": calling.parallel,
         "call_form": call_form and asdict(call_form),
-        "text_form": text_form and [text_form.kind, text_form.value, text_form.field],
+        "text_form": _form_facts(text_form),
     }
-    fields = [f"{tool.field}.parameters" for tool in tools] + ([text_form.field] if text_form else [])
+    fields = [tool.input_form.field if tool.input_form else f"{tool.field}.parameters" for tool in tools]
+    fields += [text_form.field] if text_form else []
     return GrammarSource(json.dumps(facts), fields[0] if len(fields) == 1 else "tools")
+
+
+def _form_facts(form: TextForm | None) -> list[Any] | None:
+    return None if form is None else [form.kind, form.value, form.field]
+
+
+def _form_in(facts: list[Any] | None) -> TextForm | None:
+    return None if facts is None else TextForm(*facts)

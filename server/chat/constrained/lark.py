@@ -23,7 +23,7 @@ def lark_of(form: TextForm) -> str:
     Raises InvalidRequestError if a client's grammar is too long or invalid.
     """
     if form.kind == "regex":
-        return f"start: /{_pattern(form.value)}/"
+        return f"start: /{between_slashes(without_anchors(form.value))}/"
     if form.kind == "choice":
         # CHOICE is in capitals, so it is a terminal. A single terminal costs less than a rule with many alternatives.
         return "start: CHOICE\nCHOICE: " + " | ".join(json.dumps(text, ensure_ascii=False) for text in form.value)
@@ -36,10 +36,11 @@ def lark_of(form: TextForm) -> str:
         raise InvalidRequestError(f"`{form.field}` is not a valid grammar: {error}.", form.field) from None
 
 
-def _pattern(regex: str) -> str:
-    """Escape `regex` for use between slashes in Lark.
+def without_anchors(regex: str) -> str:
+    """Return `regex` without the anchors at both ends, because the whole text must match anyway."""
+    return _ANCHORS.sub(lambda anchor: anchor[1] or "", regex)
 
-    Also removes the anchors at both ends of `regex`, because the whole text must match anyway.
-    """
-    bare = _ANCHORS.sub(lambda anchor: anchor[1] or "", regex)
-    return _SPECIAL.sub(lambda found: {"/": r"\/", "\n": r"\n", "\\\n": r"\n"}.get(found[0], found[0]), bare)
+
+def between_slashes(regex: str) -> str:
+    """Escape `regex` for use between slashes in Lark."""
+    return _SPECIAL.sub(lambda found: {"/": r"\/", "\n": r"\n", "\\\n": r"\n"}.get(found[0], found[0]), regex)

@@ -39,7 +39,7 @@ class ChatChoice:
     thoughts: whether the prompt has opened the thoughts; None if the model does not think.
     visible: the special tokens that are part of the text.
     includes_thoughts: whether to pass on the thoughts. If False, they are only counted.
-    parallel_calls: whether the answer may contain several calls. If False, the answer ends before a second call.
+    max_calls: the answer ends before it exceeds this number of calls; None if there is no limit.
     ended: set by the last event or by a stop string. The choice then accepts no more events.
     """
 
@@ -52,7 +52,7 @@ class ChatChoice:
         visible: frozenset[str] = VISIBLE,
         *,
         includes_thoughts: bool = True,
-        parallel_calls: bool = True,
+        max_calls: int | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._detokenizer = Detokenizer(tokenizer, visible)
@@ -64,7 +64,7 @@ class ChatChoice:
         self._logprobs = PendingLogprobs()
         self._unsent = 0  # characters of content held back or cut off by stop strings
         self._calls = 0
-        self._parallel_calls = parallel_calls
+        self._max_calls = max_calls
         self._pending_ids: list[int] = []  # tokens since the last delta
         self.ended = False
 
@@ -123,7 +123,7 @@ class ChatChoice:
         if self.ended:
             pieces += self._call_parser.finish()
         for piece in pieces:
-            if self._calls and not self._parallel_calls and isinstance(piece, ParsedCall):
+            if self._calls == self._max_calls and isinstance(piece, (ParsedCall, CallOpened)):
                 self.ended = True
                 return
             match piece:

@@ -1,0 +1,109 @@
+"""Tools and calls in the form of the chat layer, for all protocols.
+
+A custom tool takes text. To the model it is a function whose one argument is a string.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from server.api.http.base_model import ApiModel
+from server.chat.types import Calling, TextForm, Tool, ToolCall
+
+CUSTOM_ARGUMENT = "input"
+"""Name of the one argument of the function that replaces a custom tool."""
+
+ToolName = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\w.:/-]+$")]
+
+_START = re.compile(r'\s*\{\s*"' + CUSTOM_ARGUMENT + r'"\s*:\s*"')
+_CERTAIN = re.compile(r'(?:[^"\\]|\\(?:u[0-9a-fA-F]{4}|[^u]))*')
+_HALF_PAIR = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\Z")
+
+
+class CustomGrammar(ApiModel):
+    """A grammar of the input of a custom tool."""
+
+    syntax: Literal["lark", "regex"] = Field(description="Syntax of the definition.")
+    definition: Annotated[str, Field(min_length=1)] = Field(
+        description="A grammar in Lark without recursion, or a regular expression.", examples=['start: "ls" | "pwd"']
+    )
+
+    def text_form(self, field: str) -> TextForm:
+        """Return the form of the input. field: path of the definition in the request."""
+        return TextForm("regex" if self.syntax == "regex" else "grammar", self.definition, field)
+
+
+def custom_tool(name: str, description: str | None, field: str, form: TextForm | None) -> Tool:
+    """Return the function that replaces a custom tool.
+
+    field: path of the tool in the request.
+    form: the form of the input; None for any text.
+    """
+    text = {"type": "string"}
+    if form is not None:
+        text["description"] = f"Text that matches this {form.kind}: {form.value}"
+    parameters = {"type": "object", "properties": {CUSTOM_ARGUMENT: text}, "required": [CUSTOM_ARGUMENT]}
+    return Tool(name, description, parameters, strict=form is not None, field=field, input_form=form)
+
+
+def custom_call(id: str, name: str, text: str) -> ToolCall:
+    """Return the call that replaces a call of a custom tool with the input `text`."""
+    return ToolCall(id, name, json.dumps({CUSTOM_ARGUMENT: text}, ensure_ascii=False))
+
+
+def calling(
+    tools: tuple[Tool, ...],
+    *,
+    names: Collection[str] | None,
+    required: bool,
+    forbidden: bool,
+    parallel: bool,
+    max_calls: int | None = None,
+) -> Calling:
+    """Return how the model may call `tools`.
+
+    names: the tools that may be called; None for all.
+    """
+    if forbidden:
+        return Calling(forbidden=bool(tools))
+    callable_tools = tuple(tool for tool in tools if names is None or tool.name in names)
+    return Calling(callable_tools, required, parallel, max_calls=max_calls)
+
+
+class CustomInput:
+    """The input of a call of a custom tool, decoded while its arguments arrive."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._in_string = False
+        self._ended = False
+
+    def feed(self, arguments: str) -> str:
+        """Add a piece of the arguments' JSON text and return the input that is certain so far."""
+        self._text += arguments
+        if not self._in_string:
+            start = _START.match(self._text)
+            if start is None:
+                return ""
+            self._text, self._in_string = self._text[start.end() :], True
+        if self._ended:
+            return ""
+        match = _CERTAIN.match(self._text)
+        assert match is not None
+        certain = match.group()
+        self._ended = self._text[len(certain) :].startswith('"')
+        if not self._ended:
+            certain = _HALF_PAIR.sub("", certain)
+        self._text = self._text[len(certain) :]
+        decoded: str = json.loads(f'"{certain}"', strict=False)
+        return decoded
+
+
+def custom_input(arguments: str) -> str:
+    """Return the input in the arguments of a call of a custom tool, or its beginning if the call was cut off."""
+    return CustomInput().feed(arguments)

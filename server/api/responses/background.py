@@ -1,0 +1,51 @@
+"""A response that is generated in the background, and the streams that follow it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from server.api.responses.run import ResponseRun
+
+
+class BackgroundRun:
+    """A response that is generated in the background.
+
+    owner: the key to which the response belongs.
+    ended: set once the response is complete and stored.
+    """
+
+    def __init__(self, run: ResponseRun, owner: str) -> None:
+        self.run = run
+        self.owner = owner
+        self.ended = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    async def generate(self) -> None:
+        """Generate the response to its end."""
+        try:
+            async for _ in self.run.events():
+                self._wake()
+        finally:
+            self.ended.set()
+            self._wake()
+
+    async def follow(self, first: int = 0) -> AsyncGenerator[bytes]:
+        """Yield the encoded events from number `first`, also those to come."""
+        while True:
+            changed = self._changed
+            while first < len(self.run.recorded):
+                yield self.run.recorded[first]
+                first += 1
+            if self.ended.is_set():
+                return
+            await changed.wait()
+
+    async def cancel(self) -> None:
+        """Stop generating, and wait for the end."""
+        self.run.cancel()
+        await self.ended.wait()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()

@@ -1,0 +1,64 @@
+"""Looks up the items of earlier responses that a request refers to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from server.api.responses.fields import ResponseRequest
+from server.api.responses.items import InputItem
+from server.api.responses.responses import Responses
+from server.api.responses.store.stored import StoredResponse
+from server.errors import InvalidRequestError, NotStoredError, shown
+
+
+async def history(body: ResponseRequest, responses: Responses, owner: str) -> list[InputItem]:
+    """Return the items of the responses that `body` continues, oldest first.
+
+    Raises NotStoredError if one of them is not stored, and InvalidRequestError if one is still generated.
+    """
+    chain: list[StoredResponse] = []
+    previous = body.previous_response_id
+    while previous is not None:
+        stored = await responses.store.get(previous, owner)
+        if stored is None:
+            raise NotStoredError(
+                f"Previous response with id '{shown(previous)}' not found.",
+                "previous_response_id",
+                "previous_response_not_found",
+            )
+        if previous in responses.running:
+            message = f"The response '{shown(previous)}' is still being generated."
+            raise InvalidRequestError(message, "previous_response_id")
+        chain.append(stored)
+        previous = stored.body["previous_response_id"]
+    return await asyncio.to_thread(_items, chain[::-1]) if chain else []
+
+
+async def resolved(body: ResponseRequest, responses: Responses, owner: str) -> ResponseRequest:
+    """Return `body` with the items that its references name.
+
+    Raises NotStoredError if an item is not stored.
+    """
+    if body.input is None or all(item.type != "item_reference" for item in body.input):
+        return body
+    items = [
+        await _referenced(item.id or "", f"input[{i}].id", responses, owner) if item.type == "item_reference" else item
+        for i, item in enumerate(body.input)
+    ]
+    return body.model_copy(update={"input": items})
+
+
+async def _referenced(item_id: str, path: str, responses: Responses, owner: str) -> InputItem:
+    """Return a stored item. Its ID contains the ID of its response."""
+    _, _, rest = item_id.partition("_")
+    stored = await responses.store.get(f"resp_{rest.partition('_')[0]}", owner)
+    items = [] if stored is None else [*stored.items, *stored.body["output"]]
+    found = next((item for item in items if item["id"] == item_id), None)
+    if found is None:
+        raise NotStoredError(f"Item with id '{shown(item_id)}' not found.", path, "item_not_found")
+    return InputItem.model_validate(found)
+
+
+def _items(chain: Sequence[StoredResponse]) -> list[InputItem]:
+    return [InputItem.model_validate(item) for one in chain for item in (*one.items, *one.body["output"])]

@@ -1,0 +1,57 @@
+"""The responses that the server keeps: stored ones, and those being generated in the background."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from server.api.responses.background import BackgroundRun
+from server.api.responses.store.memory import MemoryStore
+from server.api.responses.store.sqlite import SqliteStore
+from server.api.responses.store.stored import ResponseStore
+
+
+@dataclass(slots=True)
+class Responses:
+    """The responses that the server keeps.
+
+    running: responses being generated in the background, by ID.
+    """
+
+    store: ResponseStore
+    running: dict[str, BackgroundRun] = field(default_factory=dict)
+
+    async def close(self) -> None:
+        """Wait for the responses in the background, and close the store."""
+        if tasks := [run.ended.wait() for run in self.running.values()]:
+            await asyncio.gather(*tasks)
+        await self.store.close()
+
+
+def open_responses(file: Path | None, memory: int, ttl: float) -> Responses:
+    """Open the store.
+
+    file: SQLite file to use; None to keep responses in memory.
+    memory: most MiB of responses in memory.
+    ttl: seconds for which a response is kept.
+    Raises StartupError if the file cannot be used.
+    """
+    return Responses(MemoryStore(memory * 2**20, ttl) if file is None else SqliteStore(file, ttl))
+
+
+def _responses(request: Request) -> Responses:
+    responses: Responses = request.app.state.responses
+    return responses
+
+
+def _owner(request: Request) -> str:
+    return request.state.key_name or ""
+
+
+KeptResponses = Annotated[Responses, Depends(_responses)]
+Owner = Annotated[str, Depends(_owner)]
+"""Name of the request's key, to which its responses belong; empty if the server has no keys."""

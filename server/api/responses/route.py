@@ -1,0 +1,123 @@
+"""POST /v1/responses: answers as one body, as a stream or in the background."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from server.api.exchange import Exchange, OpenExchange
+from server.api.generation.warnings import warn_of_dropped_tools, warn_of_unenforced
+from server.api.http.json_response import json_response
+from server.api.http.openapi import GENERATING, answers, request_body, streamed
+from server.api.responses import stored_routes
+from server.api.responses.background import BackgroundRun
+from server.api.responses.conversation import history, resolved
+from server.api.responses.examples import RESPONSE_REQUESTS, RESPONSE_STREAM
+from server.api.responses.fields import ResponseRequest
+from server.api.responses.output.events import EVENTS
+from server.api.responses.output.response import new_response, new_response_id
+from server.api.responses.output.wire import InputTokenCount, ResponseBody
+from server.api.responses.responses import KeptResponses, Owner, Responses
+from server.api.responses.run import ResponseRun
+from server.api.responses.to_chat_request import to_chat_request
+from server.api.server_state import Model
+from server.chat.types import ChatRequest
+from server.engine.types import SamplingParams
+from server.errors import InvalidRequestError
+
+router = APIRouter(tags=["responses"])
+router.include_router(stored_routes.router)
+T = TypeVar("T")
+
+
+@router.post(
+    "/v1/responses",
+    responses=streamed(answers(ResponseBody, *GENERATING), *EVENTS, example=RESPONSE_STREAM, named=True),
+    openapi_extra=request_body(ResponseRequest, examples=RESPONSE_REQUESTS),
+)
+async def create_response(model: Model, exchange: OpenExchange, responses: KeptResponses, owner: Owner) -> Response:
+    """Answer an input, or continue a stored response.
+
+    The answer is one JSON body. If `stream` is set, it is a stream of named events instead. Built-in tools are left out
+    and listed in the response header `x-lfm-dropped-tools`.
+    """
+    body, chat = await _read(exchange, responses, owner, model.service.defaults)
+    name = model.name_for(body.model)
+    starting = _about_input(model.service.chat(chat, exchange.context(body)))
+    completion = await exchange.start(starting, name, body.input)
+    new = new_response(new_response_id(), body, name, chat.sampling)
+    keep = responses.store.put if body.store is not False else None
+    run = ResponseRun(body, new, completion, owner, keep, exchange.describe)
+    if body.background:
+        response = await _in_background(run, exchange, responses, owner, stream=bool(body.stream))
+    elif body.stream:
+        response = await exchange.stream(run.events())
+    else:
+        response = await exchange.respond(_whole(run))
+    warn_of_unenforced(response, completion.unenforced)
+    warn_of_dropped_tools(response, [tool.type for tool in body.tools or () if tool.built_in])
+    return response
+
+
+@router.post(
+    "/v1/responses/input_tokens",
+    responses=answers(InputTokenCount, 400, 401, 404, 408, 413, 415, 429, 500, 503, 504),
+    openapi_extra=request_body(ResponseRequest, examples={"Question": RESPONSE_REQUESTS["Question"]}),
+)
+async def count_input_tokens(model: Model, exchange: OpenExchange, responses: KeptResponses, owner: Owner) -> Response:
+    """Count the tokens of the prompt that the same request to /v1/responses would have."""
+    body, chat = await _read(exchange, responses, owner, model.service.defaults)
+    model.name_for(body.model)
+    tokens = await exchange.wait_for(_about_input(model.service.tokenize(chat, exchange.context(body).tenant)))
+    count: InputTokenCount = {"object": "response.input_tokens", "input_tokens": len(tokens)}
+    return await json_response(lambda: count)
+
+
+@router.post("/v1/responses/compact", responses=answers(ResponseBody, 400, 401, 500))
+async def compact_response() -> Response:
+    """Not supported: this server compacts no conversations."""
+    message = "This server compacts no conversations: send truncation: auto, or a shorter input."
+    raise InvalidRequestError(message, code="unsupported_operation")
+
+
+async def _read(
+    exchange: Exchange, responses: Responses, owner: str, defaults: SamplingParams
+) -> tuple[ResponseRequest, ChatRequest]:
+    """Return the request, with the items that its references name, and the chat request in it."""
+    body = await exchange.read(ResponseRequest.model_validate)
+    body = await exchange.wait_for(resolved(body, responses, owner))
+    return body, to_chat_request(body, await exchange.wait_for(history(body, responses, owner)), defaults)
+
+
+async def _about_input(work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of `work`. Its errors about the messages name the input instead."""
+    try:
+        return await work
+    except InvalidRequestError as error:
+        error.param = "input" if error.param == "messages" else error.param
+        raise
+
+
+async def _whole(run: ResponseRun) -> Response:
+    body = await run.whole()
+    return await json_response(lambda: body)
+
+
+async def _in_background(
+    run: ResponseRun, exchange: Exchange, responses: Responses, owner: str, *, stream: bool
+) -> Response:
+    """Start generating in the background and return the response at once, or a stream that follows it."""
+    run.response["status"] = "queued"
+    await run.store()
+    background = responses.running[run.response["id"]] = BackgroundRun(run, owner)
+
+    async def work() -> None:
+        await background.generate()
+        del responses.running[run.response["id"]]
+
+    queued = run.response
+    exchange.run_in_background(work())
+    return await exchange.stream(background.follow()) if stream else await json_response(lambda: queued)

@@ -1,0 +1,1 @@
+"""Stores responses, in memory or in a file, each for the key that made it."""

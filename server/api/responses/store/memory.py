@@ -1,0 +1,67 @@
+"""Keeps responses in memory, up to a total size."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+
+from server.api.responses.store.stored import StoredResponse
+
+OVERHEAD = 1024
+"""Bytes that a stored response takes beside its contents, estimated."""
+
+
+class MemoryStore:
+    """A store that drops the least recently used responses when it is full.
+
+    size: bytes of all responses.
+    """
+
+    def __init__(self, max_size: int, ttl: float) -> None:
+        """Create an empty store.
+
+        max_size: most bytes of all responses together.
+        ttl: seconds for which a response is kept.
+        """
+        self.size = 0
+        self._max_size = max_size
+        self._ttl = ttl
+        self._responses: OrderedDict[str, StoredResponse] = OrderedDict()
+
+    async def put(self, stored: StoredResponse) -> None:
+        """Keep a response; drops others, and even this one if it is larger than the store."""
+        self._drop(stored.id)
+        self._responses[stored.id] = stored
+        self.size += _size(stored)
+        while self.size > self._max_size:
+            self._drop(next(iter(self._responses)))
+
+    async def get(self, response_id: str, owner: str) -> StoredResponse | None:
+        """Return a response and count it as used, or return None if `owner` has none of this ID."""
+        stored = self._responses.get(response_id)
+        if stored is None or stored.owner != owner:
+            return None
+        if stored.created + self._ttl < time.time():
+            self._drop(response_id)
+            return None
+        self._responses.move_to_end(response_id)
+        return stored
+
+    async def delete(self, response_id: str, owner: str) -> bool:
+        """Delete a response. Returns False if `owner` has none of this ID."""
+        known = await self.get(response_id, owner) is not None
+        if known:
+            self._drop(response_id)
+        return known
+
+    async def close(self) -> None:
+        """Forget all responses."""
+        self._responses.clear()
+
+    def _drop(self, response_id: str) -> None:
+        stored = self._responses.pop(response_id, None)
+        self.size -= _size(stored) if stored is not None else 0
+
+
+def _size(stored: StoredResponse) -> int:
+    return OVERHEAD + len(stored.response) + len(stored.input_items) + len(stored.events or b"")

@@ -1,0 +1,141 @@
+"""Tool definitions and tool choice of a response.
+
+Tools that OpenAI runs itself are dropped, because this server has none of them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from server.api.generation.calling import CustomGrammar, ToolName
+from server.api.http.base_model import ApiModel, invalid
+from server.chat.types import TextForm
+from server.errors import shown
+
+OWN_KINDS = ("function", "custom")
+
+
+class ResponseToolFormat(ApiModel):
+    """The format of a custom tool's input."""
+
+    type: Literal["text", "grammar"] = Field(description="Any text, or text that matches a grammar.")
+    syntax: Literal["lark", "regex"] | None = Field(None, description="Syntax of the definition.")
+    definition: str | None = Field(
+        None,
+        description="A grammar in Lark without recursion, or a regular expression; always enforced.",
+        examples=['start: "ls" | "pwd"'],
+    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> ResponseToolFormat:
+        for field in ("syntax", "definition") if self.type == "grammar" else ():
+            if not getattr(self, field):
+                message = f"A format of type grammar requires the field {field}."
+                raise invalid(message, "missing_required_parameter", f".{field}")
+        return self
+
+    def text_form(self, field: str) -> TextForm | None:
+        """Return the form of the input; None for any text. field: path of the format in the request."""
+        if self.syntax is None or self.definition is None or self.type != "grammar":
+            return None
+        return CustomGrammar(syntax=self.syntax, definition=self.definition).text_form(f"{field}.definition")
+
+
+class ResponseTool(ApiModel):
+    """A function, a custom tool, or a built-in tool of OpenAI, which is dropped."""
+
+    type: str = Field(description="`function`, `custom`, or the type of a built-in tool.", examples=["function"])
+    name: ToolName | None = Field(
+        None,
+        description="Name of a function or custom tool: letters, digits and `_ - . : /`.",
+        examples=["get_weather"],
+    )
+    description: str | None = Field(
+        None, description="What the tool does; part of the prompt.", examples=["Returns the weather in a city."]
+    )
+    parameters: dict[str, Any] | None = Field(
+        None,
+        description="JSON schema of a function's arguments. Without a schema, the function has no arguments.",
+        examples=[{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}],
+    )
+    strict: bool | None = Field(
+        None, description="Reject the request if any part of the schema cannot be enforced.", examples=[True]
+    )
+    format: ResponseToolFormat | None = Field(None, description="Format of a custom tool's input; any text by default.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_the_type_of_a_built_in_tool(cls, tool: Any) -> Any:
+        kind = tool.get("type") if isinstance(tool, dict) else None
+        return {"type": kind} if isinstance(kind, str) and kind not in OWN_KINDS else tool
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> ResponseTool:
+        if not self.built_in and self.name is None:
+            raise invalid(f"A tool of type {self.type} requires a name.", "missing_required_parameter", ".name")
+        return self
+
+    @property
+    def built_in(self) -> bool:
+        """Whether OpenAI would run the tool itself."""
+        return self.type not in OWN_KINDS
+
+
+class ResponseToolReference(ApiModel):
+    """A reference to a tool."""
+
+    type: str = Field(description="Kind of the tool.", examples=["function"])
+    name: str | None = Field(None, description="Name as defined in `tools`.", examples=["get_weather"])
+
+
+class ResponseToolChoice(ApiModel):
+    """Which tools the model calls. `none`, `auto` and `required` may also be sent as strings."""
+
+    type: str = Field(
+        description="`none`, `auto`, `required`, `function`, `custom` or `allowed_tools`.", examples=["function"]
+    )
+    name: str | None = Field(None, description="The function or custom tool to call.", examples=["get_weather"])
+    mode: Literal["auto", "required"] | None = Field(
+        None, description="For `allowed_tools`. `required`: the model must call one of them."
+    )
+    tools: list[ResponseToolReference] | None = Field(
+        None, description="For `allowed_tools`: the tools that may be called."
+    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> ResponseToolChoice:
+        if self.type in OWN_KINDS and self.name is None:
+            raise invalid(f"tool_choice of type {self.type} requires a name.", "missing_required_parameter", ".name")
+        if self.type == "allowed_tools" and not (self.mode and self.tools):
+            missing = "tools" if self.mode else "mode"
+            raise invalid(f"allowed_tools requires {missing}.", "missing_required_parameter", f".{missing}")
+        if self.type not in ("none", "auto", "required", "allowed_tools", *OWN_KINDS):
+            message = f"tool_choice names the built-in tool {shown(self.type)}, which this server does not have."
+            raise invalid(message, "unsupported_value", ".type")
+        return self
+
+    @property
+    def names(self) -> list[str] | None:
+        """Names of the tools that may be called; None for all. Built-in tools are left out."""
+        if self.type == "allowed_tools":
+            return [tool.name or "" for tool in self.tools or () if tool.type in OWN_KINDS]
+        return [self.name or ""] if self.is_named else None
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the model must call one given tool, once."""
+        return self.type in OWN_KINDS
+
+    @property
+    def required(self) -> bool:
+        """Whether the model must call a tool."""
+        return self.mode == "required" if self.type == "allowed_tools" else self.type == "required" or self.is_named
+
+
+def _mode_as_object(choice: Any) -> Any:
+    return {"type": choice} if isinstance(choice, str) else choice
+
+
+AnyToolChoice = Annotated[ResponseToolChoice | None, BeforeValidator(_mode_as_object)]

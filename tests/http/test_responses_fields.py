@@ -1,0 +1,379 @@
+"""Every field of a response request: what it does, and how a wrong value is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import TypeAdapter
+
+from server.api.responses.fields import ResponseRequest
+from server.engine.types import RequestContext
+from server.settings import Settings
+from tests.errors import error_of
+from tests.serving import Server, recorded_requests, serving
+
+FIM, END, LETTER = 3, 7, 40
+PING = {"type": "function", "name": "ping"}
+SHELL = {"type": "custom", "name": "shell"}
+TEMPLATE = Path(__file__).parents[2].joinpath("server/demo/chat_template.jinja").read_text()
+EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+SAMPLED: dict[str, Any] = {
+    "max_output_tokens": 20,
+    "seed": 1,
+    "temperature": 1,
+    "repetition_penalty": 1,
+    "min_p": 0,
+    "logit_bias": {"7": -100},
+}
+
+
+@dataclass(frozen=True)
+class Route:
+    """The route with a valid body; every answer and event must be of the SDK's type."""
+
+    server: Server
+
+    def post(self, **fields: Any) -> httpx.Response:
+        body = {"input": "hello", **SAMPLED, **fields}
+        return httpx.post(f"{self.server.url}/v1/responses", json=body, timeout=60)
+
+    def ask(self, **fields: Any) -> Any:
+        answer = self.post(**fields)
+        assert answer.status_code == 200, answer.text
+        Response.model_validate(answer.json(), strict=True)
+        return answer.json()
+
+    def said(self, **fields: Any) -> str:
+        return "".join(
+            part["text"]
+            for item in self.ask(**fields)["output"]
+            if item["type"] == "message"
+            for part in item["content"]
+        )
+
+    def used(self, **fields: Any) -> tuple[int, int]:
+        """Tokens of prompt and answer."""
+        usage = self.ask(**fields)["usage"]
+        return usage["input_tokens"], usage["output_tokens"]
+
+    def called(self, **fields: Any) -> list[str]:
+        """Names of the called tools."""
+        output = self.ask(**{"max_output_tokens": 200} | fields)["output"]
+        return [item["name"] for item in output if item["type"] in ("function_call", "custom_tool_call")]
+
+    def events(self, **fields: Any) -> list[Any]:
+        answer = self.post(stream=True, **fields)
+        assert answer.headers["content-type"].startswith("text/event-stream"), answer.text
+        events = []
+        for text in answer.text.removesuffix("\n\n").split("\n\n"):
+            name, data = text.split("\n")
+            event = json.loads(data.removeprefix("data: "))
+            assert name == f"event: {event['type']}"
+            EVENT.validate_python(event)
+            events.append(event)
+        return events
+
+    def context(self, **fields: Any) -> RequestContext:
+        """Return the context that the engine gets."""
+        with recorded_requests(self.server) as requests:
+            self.ask(**fields)
+        return requests[0].context
+
+
+@dataclass(frozen=True)
+class Field:
+    """`works` says whether the field has its effect, if it can have one; `wrong` is refused with `message`."""
+
+    works: Callable[[Route], object] | None
+    wrong: Any
+    message: str
+
+
+def changes(**fields: Any) -> Callable[[Route], object]:
+    """The answer is another one."""
+    return lambda route: route.said(**fields) != route.said()
+
+
+def greedy(**fields: Any) -> Callable[[Route], object]:
+    return lambda route: route.said(temperature=2, **fields) == route.said(temperature=0)
+
+
+def held(content: str, **fields: Any) -> Callable[[Route], object]:
+    """There is one text that the answer can be."""
+    return lambda route: route.said(**fields) == content
+
+
+def echoed(name: str, value: Any, default: Any = None) -> Callable[[Route], object]:
+    """The response repeats the field."""
+    return lambda route: (route.ask(**{name: value})[name], route.ask()[name]) == (value, default)
+
+
+def accepted(name: str, value: Any) -> Callable[[Route], object]:
+    return lambda route: route.said(**{name: value}) == route.said()
+
+
+def always(token: int) -> dict[str, Any]:
+    return {"logit_bias": {str(token): 100}, "temperature": 0}
+
+
+def stored(route: Route, **fields: Any) -> int:
+    answer = route.ask(**fields)
+    return httpx.get(f"{route.server.url}/v1/responses/{answer['id']}").status_code
+
+
+def returns_token_ids(route: Route) -> bool:
+    answer = route.ask(return_token_ids=True)
+    last = route.events(return_token_ids=True)[-1]["response"]
+    assert "token_ids" not in route.ask()
+    assert len(answer["prompt_token_ids"]) == answer["usage"]["input_tokens"]
+    assert len(answer["token_ids"]) == answer["usage"]["output_tokens"]
+    return bool(last["token_ids"] == answer["token_ids"])
+
+
+def continues(route: Route) -> bool:
+    """The next response has the earlier input and output in its prompt, and not its instructions."""
+    first = route.ask(instructions="be brief " * 20)
+    said = "".join(part["text"] for part in first["output"][0]["content"])
+    history = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": said}]
+    follow = {"input": "bye", "return_token_ids": True}
+    expected = route.ask(**follow | {"input": [*history, {"role": "user", "content": "bye"}]})
+    return bool(
+        route.ask(**follow, previous_response_id=first["id"])["prompt_token_ids"] == expected["prompt_token_ids"]
+    )
+
+
+def truncates(route: Route) -> bool:
+    """The oldest items go first; instructions stay, and a result never stays without its call."""
+    call = {"type": "function_call", "call_id": "c", "name": "ping", "arguments": "{}"}
+    result = {"type": "function_call_output", "call_id": "c", "output": "pong " * 500}
+    long = [{"role": "user", "content": "word " * 3000}, call, result, {"role": "user", "content": "bye"}]
+    fields = {"instructions": "Be brief.", "tools": [PING], "return_token_ids": True, "truncation": "auto"}
+    assert error_of(route.post(input=long), 400)["code"] == "context_length_exceeded"
+    cut = route.ask(input=long, **fields)["prompt_token_ids"]
+    return bool(cut == route.ask(input=long[1:], **fields)["prompt_token_ids"])
+
+
+def has_logprobs(route: Route) -> bool:
+    include = {"include": ["message.output_text.logprobs", "some.other"]}
+    answer = route.ask(**include)
+    streamed = [entry for event in route.events(**include) for entry in event.get("logprobs", ()) if "delta" in event]
+    (text,) = answer["output"][0]["content"]
+    assert route.ask()["output"][0]["content"][0]["logprobs"] == []
+    assert streamed == text["logprobs"]
+    return len(streamed) == answer["usage"]["output_tokens"]
+
+
+def has_top_logprobs(route: Route) -> bool:
+    (text,) = route.ask(include=["message.output_text.logprobs"], top_logprobs=2)["output"][0]["content"]
+    return all(len(entry["top_logprobs"]) == 2 for entry in text["logprobs"])
+
+
+def runs_in_background(route: Route) -> bool:
+    answer = route.ask(background=True)
+    assert (answer["status"], answer["output"]) == ("queued", [])
+    url = f"{route.server.url}/v1/responses/{answer['id']}"
+    route.server.wait_until(lambda: httpx.get(url).json()["status"] == "incomplete")
+    return bool(httpx.get(url).json()["output"][0]["content"][0]["text"] == route.said())
+
+
+def calls_at_most(count: int) -> Callable[[Route], object]:
+    fields = {"tools": [PING], "tool_choice": "required", "temperature": 1.5, "max_output_tokens": 400}
+
+    def most(route: Route) -> bool:
+        unlimited = [len(route.called(**fields | {"seed": seed})) for seed in range(6)]
+        limited = [len(route.called(**fields | {"seed": seed}, max_tool_calls=count)) for seed in range(6)]
+        assert max(unlimited) > count
+        return limited == [min(calls, count) for calls in unlimited]
+
+    return most
+
+
+def chooses_allowed(route: Route) -> bool:
+    tools = [PING, {"type": "function", "name": "pong"}, SHELL, {"type": "web_search"}]
+    allowed = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "custom", "name": "shell"}]}
+    one = {"type": "function", "name": "pong"}
+    assert set(route.called(tools=tools, tool_choice=allowed, parallel_tool_calls=False)) == {"shell"}
+    return route.called(tools=tools, tool_choice=one) == ["pong"]
+
+
+REQUIRED: dict[str, Any] = {"tools": [PING], "tool_choice": "required", "max_output_tokens": 200}
+STRING, INTEGER, BOOLEAN, OBJECT = "valid string", "valid integer", "valid boolean", "valid dictionary"
+AB = {"format": {"type": "json_schema", "name": "ab", "schema": {"enum": ["ab"]}}}
+TABLE = {
+    "model": Field(lambda r: r.ask(model="tiny-model")["model"] == "tiny-model", 3, STRING),
+    "temperature": Field(changes(temperature=0), 2.1, "less than or equal to 2"),
+    "top_p": Field(greedy(top_p=0), -0.1, "greater than or equal to 0"),
+    "top_k": Field(greedy(top_k=1), -2, "greater than or equal to -1"),
+    "min_p": Field(greedy(min_p=1), 1.1, "less than or equal to 1"),
+    "typical_p": Field(None, 0.9, "typical_p is not supported."),
+    "repetition_penalty": Field(changes(repetition_penalty=5), 0, "greater than or equal to 0.01"),
+    "frequency_penalty": Field(changes(frequency_penalty=2), -2.1, "greater than or equal to -2"),
+    "presence_penalty": Field(changes(presence_penalty=2), 2.1, "less than or equal to 2"),
+    "logit_bias": Field(lambda r: len(set(r.said(**always(LETTER)))) == 1, {"x": 1}, "'x' is not a token ID"),
+    "seed": Field(lambda r: r.said(seed=2) == r.said(seed=2) != r.said(seed=1), 2**63, "less than"),
+    "n": Field(accepted("n", 1), 2, "Input should be 1"),
+    "stop": Field(lambda r: r.said(stop=r.said()[5]) == r.said().split(r.said()[5])[0], [""], "at least 1 character"),
+    "stop_token_ids": Field(
+        lambda r: r.ask(stop_token_ids=[LETTER], **always(LETTER))["status"] == "completed",
+        [5000],
+        "5000 is not a token id of this model",
+    ),
+    "min_tokens": Field(lambda r: r.used(**always(END), min_tokens=3)[1] == 4, -1, "greater than or equal to 0"),
+    "ignore_eos": Field(lambda r: r.ask(**always(END), ignore_eos=True)["status"] == "incomplete", "no", BOOLEAN),
+    "skip_special_tokens": Field(
+        lambda r: (r.said(**always(FIM)), r.said(**always(FIM), skip_special_tokens=False)[:11]) == ("", "<|fim_pre|>"),
+        "no",
+        BOOLEAN,
+    ),
+    "return_token_ids": Field(returns_token_ids, 1, BOOLEAN),
+    "priority": Field(lambda r: (r.context().priority, r.context(priority=-7).priority) == (0, -7), 2**31, "less"),
+    "cache_salt": Field(
+        lambda r: r.context(cache_salt="a").cache_salt != r.context().cache_salt, "", "at least 1 character"
+    ),
+    "stream": Field(lambda r: r.events()[-1]["response"]["output"][0]["content"][0]["text"] == r.said(), "y", BOOLEAN),
+    "stream_options": Field(
+        lambda r: len(r.events(stream_options={"include_obfuscation": False})) == len(r.events()),
+        {"include_obfuscation": True},
+        "stream_options requires stream: true.",
+    ),
+    "structured_outputs": Field(held("ab", structured_outputs={"choice": ["ab"]}), {}, "exactly one of"),
+    "guided_json": Field(held('"ab"', guided_json='{"enum": ["ab"]}'), "{", "must be an object or valid JSON text"),
+    "guided_regex": Field(held("ab", guided_regex="ab"), "(", "cannot be enforced"),
+    "guided_choice": Field(held("ab", guided_choice=["ab"]), [], "at least 1 item"),
+    "guided_grammar": Field(held("ab", guided_grammar='start: "a" "b"'), "start: (", "cannot be enforced"),
+    "response_format": Field(None, {"type": "text"}, "Send response_format as text.format."),
+    "chat_template_kwargs": Field(
+        lambda r: r.used(chat_template_kwargs={"bare": True})[0] == r.used()[0] - 1, [], OBJECT
+    ),
+    "add_generation_prompt": Field(lambda r: r.used(add_generation_prompt=False)[0] < r.used()[0], 0, BOOLEAN),
+    "continue_final_message": Field(lambda r: r.used(continue_final_message=True)[0] < r.used()[0], 1, BOOLEAN),
+    "add_special_tokens": Field(
+        lambda r: r.used(add_special_tokens=True, chat_template_kwargs={"bare": True}) == r.used(), 1, BOOLEAN
+    ),
+    "input": Field(changes(input="bye"), 3, "valid list"),
+    "instructions": Field(lambda r: r.used(instructions="Be brief.")[0] > r.used()[0], 3, STRING),
+    "previous_response_id": Field(continues, 3, STRING),
+    "max_output_tokens": Field(
+        lambda r: (
+            (r.used(max_output_tokens=3)[1], r.ask(max_output_tokens=3)["incomplete_details"])
+            == (3, {"reason": "max_output_tokens"})
+        ),
+        0,
+        "equal to 1",
+    ),
+    "include": Field(has_logprobs, "all", "valid list"),
+    "top_logprobs": Field(has_top_logprobs, 21, "less than or equal to 20"),
+    "text": Field(held('"ab"', text=AB), {"format": {"type": "x"}}, "Input should"),
+    "reasoning": Field(
+        lambda r: (
+            r.ask(reasoning={"effort": "low", "summary": "auto"})["reasoning"] == {"effort": "low", "summary": "auto"}
+        ),
+        {"effort": "huge"},
+        "Input should be",
+    ),
+    "thinking_token_budget": Field(accepted("thinking_token_budget", 3), -1, "greater than or equal to 0"),
+    "include_reasoning": Field(accepted("include_reasoning", False), "no", BOOLEAN),
+    "tools": Field(lambda r: r.used(tools=[PING])[0] > r.used()[0], [{"type": "function"}], "requires a name"),
+    "tool_choice": Field(chooses_allowed, "required", "tool_choice requires tools"),
+    "parallel_tool_calls": Field(lambda r: r.called(**REQUIRED, parallel_tool_calls=False) == ["ping"], "no", BOOLEAN),
+    "max_tool_calls": Field(calls_at_most(2), -1, "greater than or equal to 0"),
+    "truncation": Field(truncates, "some", "Input should"),
+    "store": Field(lambda r: (stored(r), stored(r, store=False)) == (200, 404), "no", BOOLEAN),
+    "background": Field(runs_in_background, "no", BOOLEAN),
+    "metadata": Field(echoed("metadata", {"a": "b"}, {}), {"a": "b" * 513}, "at most 512 characters"),
+    "user": Field(echoed("user", "ann"), 3, STRING),
+    "safety_identifier": Field(echoed("safety_identifier", "ann"), 3, STRING),
+    "prompt_cache_key": Field(echoed("prompt_cache_key", "a"), 3, STRING),
+    "prompt_cache_retention": Field(accepted("prompt_cache_retention", "24h"), 3, STRING),
+    "service_tier": Field(lambda r: r.ask(service_tier="flex")["service_tier"] == "default", 3, STRING),
+    "conversation": Field(None, "conv_1", "conversation is not supported"),
+    "prompt": Field(None, {"id": "pmpt_1"}, "This server stores no prompts"),
+}
+
+
+@pytest.fixture(scope="module")
+def route(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Route]:
+    """Random weights; the template leaves out the BOS if its variable `bare` is true."""
+    template = tmp_path_factory.mktemp("templates") / "chat_template.jinja"
+    template.write_text(TEMPLATE.replace("{{- bos_token -}}", "{{- '' if bare else bos_token -}}"))
+    with serving(Settings(model=str(tiny_model), chat_template=template, max_seqs=4, threads=1)) as running:
+        yield Route(running)
+
+
+def test_no_field_is_without_its_tests() -> None:
+    assert TABLE.keys() == {field.alias or name for name, field in ResponseRequest.model_fields.items()}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_field_has_its_effect(route: Route, name: str) -> None:
+    works = TABLE[name].works
+    assert works is None or works(route)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_field_with_a_wrong_value_is_refused_by_name(route: Route, name: str) -> None:
+    error = error_of(route.post(**{name: TABLE[name].wrong}), 400)
+    assert error["type"] == "invalid_request_error"
+    assert TABLE[name].message in error["message"]
+    assert error["param"].startswith(name)
+
+
+def test_null_is_absent(route: Route) -> None:
+    body = dict.fromkeys(TABLE) | {"input": "hello", "max_output_tokens": 3}
+    assert httpx.post(f"{route.server.url}/v1/responses", json=body, timeout=60).status_code == 200
+
+
+CALL = {"type": "function_call", "call_id": "c", "name": "ping", "arguments": "{}"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "message"),
+    [
+        ({"input": None}, "input", "`input` is required."),
+        ({"input": []}, "input", "at least one message"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0].type", "text only"),
+        ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input[0].content[0].type", "text only"),
+        ({"input": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "input[0].content[0].type", "text only"),
+        ({"input": [{"role": "user"}]}, "input[0].content", "requires content"),
+        ({"input": [{"content": "a"}]}, "input[0].role", "requires role"),
+        ({"input": [{"role": "tool", "content": "a"}]}, "input[0].role", "Input should be"),
+        ({"input": [{"type": "web_search_call"}]}, "input[0].type", "web_search_call are not supported"),
+        ({"input": [{**CALL, "arguments": "[1]"}]}, "input[0].arguments", "must be a JSON object"),
+        ({"input": [{**CALL, "call_id": None}]}, "input[0].call_id", "requires call_id"),
+        ({"input": [{"type": "function_call_output", "call_id": "c"}]}, "input[0].output", "requires output"),
+        (
+            {"input": [{"type": "reasoning", "encrypted_content": "?"}]},
+            "input[0].encrypted_content",
+            "encrypted_content",
+        ),
+        ({"tools": [PING], "tool_choice": {"type": "function", "name": "f"}}, "tool_choice", "unknown tool 'f'"),
+        ({"tools": [PING], "tool_choice": {"type": "function"}}, "tool_choice.name", "requires a name"),
+        ({"tools": [PING], "tool_choice": {"type": "web_search"}}, "tool_choice.type", "built-in tool web_search"),
+        ({"tools": [{"type": "mcp"}], "tool_choice": "required"}, "tool_choice", "requires tools"),
+        (
+            {"tools": [PING], "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "mcp"}]}},
+            "tool_choice.tools",
+            "only built-in tools",
+        ),
+        ({"tools": [{**PING, "strict": True, "parameters": {"not": {"type": 3}}}]}, "tools[0].parameters", ""),
+        ({"text": {"format": {"type": "json_schema", "name": "a"}}}, "text.format.schema", "requires the field schema"),
+        ({"text": {"verbosity": "loud"}}, "text.verbosity", "Input should be"),
+        ({"text": AB, "guided_regex": "a"}, "guided_regex", "only one of them"),
+        ({"background": True, "store": False}, "background", "requires that the response is stored"),
+        ({"metadata": {str(i): "" for i in range(17)}}, "metadata", "at most 16 items"),
+        ({"input": [{"role": "user", "content": "a"}] * 5001}, "input", "at most 5,000 items"),
+    ],
+)
+def test_a_wrong_part_of_a_field_is_refused_by_its_path(
+    route: Route, fields: dict[str, Any], param: str, message: str
+) -> None:
+    error = error_of(route.post(**fields), 400)
+    assert error["param"] == param
+    assert message in error["message"]
