@@ -76,6 +76,8 @@ class Negator:
             return not schema
         if not isinstance(schema, dict) or scope.depth >= MAX_NEGATIONS:
             raise no_negation(scope)
+        if "type" in schema:
+            types_of(schema["type"], scope.where)  # the prover takes a schema of an unknown type for an empty one
         if self._prover.disjoint(scope.within, schema):
             return True
         schema = self._references.effective(schema)
