@@ -128,7 +128,10 @@ class Exchange:
         return await unless_disconnected(self._request, response)
 
     def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` and keep the exchange open until it ends, even if the response ends before."""
+        """Start `work` and return at once.
+
+        The exchange stays open until `work` ends, even if the response ends earlier.
+        """
         self._log_entry.background = asyncio.create_task(work)
 
     def describe(self, error: Exception) -> ApiError:

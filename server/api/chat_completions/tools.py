@@ -45,7 +45,10 @@ class CustomDefinition(ApiModel):
     format: CustomFormat | None = Field(None, description="Format of the input; any text by default.")
 
     def text_form(self, field: str) -> TextForm | None:
-        """Return the form of the input. field: path of the tool in the request."""
+        """Return the format as a TextForm of the chat layer; None for any text.
+
+        field: path of the tool in the request.
+        """
         grammar = self.format.grammar if self.format and self.format.type == "grammar" else None
         return grammar.text_form(f"{field}.format.grammar.definition") if grammar else None
 

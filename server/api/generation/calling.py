@@ -1,6 +1,6 @@
-"""Tools and calls in the form of the chat layer, for all protocols.
+"""Converts tools and calls from all protocols to types of the chat layer.
 
-A custom tool takes text. To the model it is a function whose one argument is a string.
+The input of a custom tool is any text. The model sees the custom tool as a function with one string argument.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HALF_PAIR = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\Z")
 
 
 class CustomGrammar(ApiModel):
-    """A grammar of the input of a custom tool."""
+    """The grammar that the input of a custom tool must match."""
 
     syntax: Literal["lark", "regex"] = Field(description="Syntax of the definition.")
     definition: Annotated[str, Field(min_length=1)] = Field(
@@ -34,7 +34,10 @@ class CustomGrammar(ApiModel):
     )
 
     def text_form(self, field: str) -> TextForm:
-        """Return the form of the input. field: path of the definition in the request."""
+        """Return the grammar as a TextForm of the chat layer.
+
+        field: path of the definition in the request.
+        """
         return TextForm("regex" if self.syntax == "regex" else "grammar", self.definition, field)
 
 
@@ -52,7 +55,10 @@ def custom_tool(name: str, description: str | None, field: str, form: TextForm |
 
 
 def custom_call(id: str, name: str, text: str) -> ToolCall:
-    """Return the call that replaces a call of a custom tool with the input `text`."""
+    """Return the function call that stands for a call of a custom tool.
+
+    text: the input of the custom tool.
+    """
     return ToolCall(id, name, json.dumps({CUSTOM_ARGUMENT: text}, ensure_ascii=False))
 
 
@@ -65,7 +71,7 @@ def calling(
     parallel: bool,
     max_calls: int | None = None,
 ) -> Calling:
-    """Return how the model may call `tools`.
+    """Return the Calling of the chat layer: the rules for calls of `tools`.
 
     names: the tools that may be called; None for all.
     """
@@ -76,7 +82,11 @@ def calling(
 
 
 class CustomInput:
-    """The input of a call of a custom tool, decoded while its arguments arrive."""
+    """A decoder of a custom tool's input.
+
+    The model writes the input as a function's argument, such as `{"input": "ls"}`. The decoder returns `ls`, piece by
+    piece as the JSON text arrives.
+    """
 
     def __init__(self) -> None:
         self._text = ""
@@ -84,7 +94,10 @@ class CustomInput:
         self._ended = False
 
     def feed(self, arguments: str) -> str:
-        """Add a piece of the arguments' JSON text and return the input that is certain so far."""
+        """Add a piece of the JSON text and return the input that it adds.
+
+        An incomplete escape sequence, such as `\\u00`, is kept for the next piece.
+        """
         self._text += arguments
         if not self._in_string:
             start = _START.match(self._text)
@@ -105,5 +118,8 @@ class CustomInput:
 
 
 def custom_input(arguments: str) -> str:
-    """Return the input in the arguments of a call of a custom tool, or its beginning if the call was cut off."""
+    """Return the input of a custom tool from the JSON text of a call's arguments.
+
+    If the JSON text was cut off, returns the part of the input before the cut.
+    """
     return CustomInput().feed(arguments)

@@ -28,7 +28,7 @@ class TemplateFields(ApiModel):
 
     @property
     def template_options(self) -> TemplateOptions:
-        """The options of these fields for the chat layer."""
+        """These fields as TemplateOptions of the chat layer."""
         return TemplateOptions(
             variables=self.chat_template_kwargs or {},
             add_generation_prompt=self.add_generation_prompt is not False,

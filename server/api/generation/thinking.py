@@ -19,7 +19,10 @@ EffortField = Annotated[
 
 
 class ThinkingFields(ApiModel):
-    """Request fields for the thoughts before an answer. They have no effect if the model does not think."""
+    """Request fields for the thoughts before an answer.
+
+    They have no effect if the model does not think.
+    """
 
     thinking_token_budget: int | None = Field(
         None,
@@ -33,5 +36,8 @@ class ThinkingFields(ApiModel):
     )
 
     def requested_thinking(self, effort: Effort | None) -> Thinking:
-        """Return these fields, and the effort that the protocol's own field sets."""
+        """Return these settings as a Thinking of the chat layer.
+
+        effort: the value of the effort field, which has a different name in each protocol.
+        """
         return Thinking(self.thinking_token_budget, effort, self.include_reasoning is not False)

@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 
 
 def warn_of_unenforced(response: Response, parts: Iterable[str]) -> None:
-    """Name the parts of tool schemas that are not enforced in a header and in the log."""
+    """Add a header and a log line that list the unenforced parts of tool schemas."""
     _warn(response, UNENFORCED, "; ", parts, "parts of tool schemas are not enforced")
 
 
 def warn_of_dropped_tools(response: Response, kinds: Iterable[str]) -> None:
-    """Name the built-in tools that were left out in a header and in the log."""
+    """Add a header and a log line that list the built-in tools that were left out."""
     _warn(response, DROPPED, ", ", dict.fromkeys(kinds), "tools that this server does not have")
 
 

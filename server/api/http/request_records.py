@@ -72,7 +72,7 @@ class RequestLogEntry:
     background: asyncio.Task[None] | None = None
 
     def when_done(self, action: Callable[[], None]) -> None:
-        """Call `action` once nothing goes on in the background."""
+        """Call `action` when the background work has ended; at once if there is none."""
         if self.background is None or self.background.done():
             action()
         else:

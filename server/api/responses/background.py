@@ -1,4 +1,4 @@
-"""A response that is generated in the background, and the streams that follow it."""
+"""A response that is generated in the background, and streams of its events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class BackgroundRun:
         self._changed = asyncio.Event()
 
     async def generate(self) -> None:
-        """Generate the response to its end."""
+        """Generate the whole response, and wake the streams after each event."""
         try:
             async for _ in self.run.events():
                 self._wake()
@@ -31,7 +31,12 @@ class BackgroundRun:
             self._wake()
 
     async def follow(self, first: int = 0) -> AsyncGenerator[bytes]:
-        """Yield the encoded events from number `first`, also those to come."""
+        """Yield the encoded events until the response ends.
+
+        Yields the past events at once and each later event when it is generated.
+
+        first: number of the first event to yield; events are counted from 0.
+        """
         while True:
             changed = self._changed
             while first < len(self.run.recorded):
@@ -42,7 +47,7 @@ class BackgroundRun:
             await changed.wait()
 
     async def cancel(self) -> None:
-        """Stop generating, and wait for the end."""
+        """Stop generating, and wait until the response has been stored."""
         self.run.cancel()
         await self.ended.wait()
 

@@ -15,7 +15,7 @@ from server.errors import InvalidRequestError, NotStoredError, shown
 async def history(body: ResponseRequest, responses: Responses, owner: str) -> list[InputItem]:
     """Return the items of the responses that `body` continues, oldest first.
 
-    Raises NotStoredError if one of them is not stored, and InvalidRequestError if one is still generated.
+    Raises NotStoredError if a response is not stored, and InvalidRequestError if it is still being generated.
     """
     chain: list[StoredResponse] = []
     previous = body.previous_response_id
@@ -36,7 +36,7 @@ async def history(body: ResponseRequest, responses: Responses, owner: str) -> li
 
 
 async def resolved(body: ResponseRequest, responses: Responses, owner: str) -> ResponseRequest:
-    """Return `body` with the items that its references name.
+    """Return `body` with each `item_reference` replaced by the stored item.
 
     Raises NotStoredError if an item is not stored.
     """
@@ -50,7 +50,12 @@ async def resolved(body: ResponseRequest, responses: Responses, owner: str) -> R
 
 
 async def _referenced(item_id: str, path: str, responses: Responses, owner: str) -> InputItem:
-    """Return a stored item. Its ID contains the ID of its response."""
+    """Return the stored item with the ID `item_id`.
+
+    The ID says in which response to look: item `msg_5f2c_0` belongs to response `resp_5f2c`.
+
+    path: path of the ID in the request, for errors.
+    """
     _, _, rest = item_id.partition("_")
     stored = await responses.store.get(f"resp_{rest.partition('_')[0]}", owner)
     items = [] if stored is None else [*stored.items, *stored.body["output"]]

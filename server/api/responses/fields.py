@@ -35,7 +35,7 @@ def _refused(message: str) -> Callable[[Any], Any]:
 
 
 class TextFormat(ApiModel):
-    """The format of the text."""
+    """The format of the answer's text."""
 
     type: Literal["text", "json_object", "json_schema"] = Field(
         description="Free text, any JSON object, or JSON that matches a schema."
@@ -58,7 +58,7 @@ class TextFormat(ApiModel):
 
     @property
     def text_form(self) -> TextForm | None:
-        """The format for the chat layer; None for free text."""
+        """The format as a TextForm of the chat layer; None for free text."""
         if self.type == "text":
             return None
         schema = self.schema_ if self.type == "json_schema" else {"type": "object"}
@@ -66,14 +66,14 @@ class TextFormat(ApiModel):
 
 
 class TextConfig(ApiModel):
-    """Options of the text."""
+    """Options for the answer's text."""
 
     format: TextFormat | None = Field(None, description="Format of the text; always enforced.")
     verbosity: Literal["low", "medium", "high"] | None = Field(None, description="Accepted; no effect.")
 
 
 class ReasoningConfig(ApiModel):
-    """Options of the thoughts."""
+    """Options for the thoughts."""
 
     effort: EffortField = None
     summary: str | None = Field(None, description="Accepted; thoughts are returned whole.", examples=["auto"])
@@ -178,11 +178,11 @@ class ResponseRequest(GenerationFields, TextFormFields, TemplateFields, Thinking
 
     @property
     def own_tools(self) -> list[ResponseTool]:
-        """The tools that are not built in."""
+        """The function tools and custom tools. OpenAI's built-in tools are left out."""
         return [tool for tool in self.tools or () if not tool.built_in]
 
     def includes(self, part: str) -> bool:
-        """Whether `include` lists `part`."""
+        """Whether the request field `include` lists `part`."""
         return part in (self.include or ())
 
     def _forms(self) -> list[TextForm]:

@@ -32,7 +32,7 @@ def _parts(content: Any) -> Any:
 
 
 class Part(ApiModel):
-    """A part of a text."""
+    """A part of the text of an item."""
 
     type: Literal["input_text", "output_text", "text", "refusal", "summary_text", "reasoning_text"] = Field(
         description="Kind of the text."
@@ -58,7 +58,7 @@ class Part(ApiModel):
 
     @property
     def content(self) -> str:
-        """The text, whatever its kind."""
+        """The text, from the field `refusal` or `text` according to `type`."""
         return (self.refusal if self.type == "refusal" else self.text) or ""
 
 
@@ -127,5 +127,5 @@ class InputItem(ApiModel):
 
 
 def joined(parts: list[Part] | None) -> str:
-    """Return the text of parts."""
+    """Join the texts of `parts` with line breaks."""
     return "\n".join(part.content for part in parts or ())

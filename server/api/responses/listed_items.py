@@ -1,4 +1,4 @@
-"""Input items in the JSON in which they are stored and listed."""
+"""Converts input items to the JSON that is stored and listed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ PREFIXES = {
 
 
 def described(items: Sequence[InputItem], response_id: str) -> list[dict[str, Any]]:
-    """Return input items as `GET /v1/responses/{id}/input_items` lists them."""
+    """Return the JSON of input items for `GET /v1/responses/{id}/input_items`.
+
+    Items without an ID get one.
+    """
     suffix = response_id.removeprefix("resp_")
     return [_described(item, f"{PREFIXES[item.type]}_{suffix}_i{i}") for i, item in enumerate(items)]
 

@@ -1,4 +1,7 @@
-"""The responses that the server keeps: stored ones, and those being generated in the background."""
+"""The responses that clients can retrieve.
+
+These are the stored responses and the responses being generated in the background.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from server.api.responses.store.stored import ResponseStore
 
 @dataclass(slots=True)
 class Responses:
-    """The responses that the server keeps.
+    """The responses that clients can retrieve by ID.
 
     running: responses being generated in the background, by ID.
     """
@@ -26,7 +29,7 @@ class Responses:
     running: dict[str, BackgroundRun] = field(default_factory=dict)
 
     async def close(self) -> None:
-        """Wait for the responses in the background, and close the store."""
+        """Wait until all background responses have ended, then close the store."""
         if tasks := [run.ended.wait() for run in self.running.values()]:
             await asyncio.gather(*tasks)
         await self.store.close()
@@ -36,7 +39,7 @@ def open_responses(file: Path | None, memory: int, ttl: float) -> Responses:
     """Open the store.
 
     file: SQLite file to use; None to keep responses in memory.
-    memory: most MiB of responses in memory.
+    memory: limit of the responses in memory, in MiB; unused if `file` is set.
     ttl: seconds for which a response is kept.
     Raises StartupError if the file cannot be used.
     """

@@ -68,7 +68,10 @@ async def create_response(model: Model, exchange: OpenExchange, responses: KeptR
     openapi_extra=request_body(ResponseRequest, examples={"Question": RESPONSE_REQUESTS["Question"]}),
 )
 async def count_input_tokens(model: Model, exchange: OpenExchange, responses: KeptResponses, owner: Owner) -> Response:
-    """Count the tokens of the prompt that the same request to /v1/responses would have."""
+    """Count the tokens of a prompt without answering it.
+
+    The request body is the same as for /v1/responses.
+    """
     body, chat = await _read(exchange, responses, owner, model.service.defaults)
     model.name_for(body.model)
     tokens = await exchange.wait_for(_about_input(model.service.tokenize(chat, exchange.context(body).tenant)))
@@ -78,7 +81,7 @@ async def count_input_tokens(model: Model, exchange: OpenExchange, responses: Ke
 
 @router.post("/v1/responses/compact", responses=answers(ResponseBody, 400, 401, 500))
 async def compact_response() -> Response:
-    """Not supported: this server compacts no conversations."""
+    """Reject the request, because this server cannot compact conversations."""
     message = "This server compacts no conversations: send truncation: auto, or a shorter input."
     raise InvalidRequestError(message, code="unsupported_operation")
 
@@ -86,14 +89,20 @@ async def compact_response() -> Response:
 async def _read(
     exchange: Exchange, responses: Responses, owner: str, defaults: SamplingParams
 ) -> tuple[ResponseRequest, ChatRequest]:
-    """Return the request, with the items that its references name, and the chat request in it."""
+    """Read the request, and return it with the chat request made from it.
+
+    In the returned request, the items themselves replace references to stored items.
+    """
     body = await exchange.read(ResponseRequest.model_validate)
     body = await exchange.wait_for(resolved(body, responses, owner))
     return body, to_chat_request(body, await exchange.wait_for(history(body, responses, owner)), defaults)
 
 
 async def _about_input(work: Coroutine[Any, Any, T]) -> T:
-    """Return the result of `work`. Its errors about the messages name the input instead."""
+    """Return the result of `work`.
+
+    If `work` raises an error about the field `messages`, the error names the field `input` instead.
+    """
     try:
         return await work
     except InvalidRequestError as error:
@@ -109,7 +118,10 @@ async def _whole(run: ResponseRun) -> Response:
 async def _in_background(
     run: ResponseRun, exchange: Exchange, responses: Responses, owner: str, *, stream: bool
 ) -> Response:
-    """Start generating in the background and return the response at once, or a stream that follows it."""
+    """Start generating in the background, and return before the answer is complete.
+
+    stream: whether to return a stream of the events instead of the body with the status `queued`.
+    """
     run.response["status"] = "queued"
     await run.store()
     background = responses.running[run.response["id"]] = BackgroundRun(run, owner)

@@ -1,4 +1,4 @@
-"""Generates one response: its events, its body, and the record that is stored."""
+"""Generates one response as a stream of events or as one body, and stores it."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Keep = Callable[[StoredResponse], Awaitable[None]]
 
 
 class ResponseRun:
-    """One response while it is generated.
+    """A response that is being generated.
 
-    response: the response without what has been generated, and the whole response at its end.
-    recorded: the encoded events so far, if the response is stored.
+    response: the body of the response. Its output stays empty until the response has ended.
+    recorded: the encoded events so far; empty if the response is not to be stored.
     """
 
     def __init__(
@@ -44,8 +44,8 @@ class ResponseRun:
         """Create the run of `response`.
 
         owner: the key to which the response belongs.
-        keep: stores the response; None if it is not stored.
-        describe: notes an error and returns its description.
+        keep: stores the response; None if the response is not to be stored.
+        describe: notes an error in the request log and returns its description for the client.
         """
         self.response = response
         self.recorded: list[bytes] = []
@@ -100,7 +100,7 @@ class ResponseRun:
         return self.response
 
     def snapshot(self) -> ResponseBody:
-        """Return the response with what has been generated so far."""
+        """Return the body of the response with the output so far."""
         if self.response["status"] not in RUNNING:
             return self.response
         return {**self.response, "output": self._output.items()}
@@ -110,7 +110,7 @@ class ResponseRun:
         self._completion.cancel()
 
     async def store(self) -> None:
-        """Store the response as it is now, if it is to be stored."""
+        """Store the current state of the response, unless the request forbids it."""
         if self._keep is not None:
             await self._keep(await asyncio.to_thread(self._stored))
 

@@ -39,7 +39,7 @@ async def get_response(
         int | None, Query(ge=0, description="Number of the last event that the client already has.")
     ] = None,
 ) -> Response:
-    """Return a stored response, or the events of its stream."""
+    """Return a stored response, or stream its events if `stream` is set."""
     if not stream:
         return await _answer(response_id, responses, owner)
     first = 0 if starting_after is None else starting_after + 1
@@ -52,7 +52,7 @@ async def get_response(
 
 @router.delete("/v1/responses/{response_id}", responses=answers(DeletedResponse, 401, 404, 500), response_model=None)
 async def delete_response(response_id: str, responses: KeptResponses, owner: Owner) -> Response:
-    """Delete a stored response; cancels it if it is still generated."""
+    """Delete a stored response. If it is still being generated, cancel it first."""
     if (running := _running(response_id, responses, owner)) is not None:
         await running.cancel()
     if not await responses.store.delete(response_id, owner):
@@ -65,7 +65,10 @@ async def delete_response(response_id: str, responses: KeptResponses, owner: Own
     "/v1/responses/{response_id}/cancel", responses=answers(ResponseBody, 400, 401, 404, 500), response_model=None
 )
 async def cancel_response(response_id: str, responses: KeptResponses, owner: Owner) -> Response:
-    """Stop a response that is generated in the background, and return it. A response that has ended stays as it is."""
+    """Cancel a response that is being generated in the background, and return it.
+
+    A response that has already ended is returned unchanged.
+    """
     if (running := _running(response_id, responses, owner)) is not None:
         await running.cancel()
     elif not (await _stored(response_id, responses, owner)).body["background"]:
@@ -86,7 +89,10 @@ async def list_input_items(
     order: Annotated[Literal["asc", "desc"], Query(description="`desc`: the newest item first.")] = "desc",
     after: Annotated[str | None, Query(description="ID of the last item of the page before.")] = None,
 ) -> Response:
-    """List the input items of a response, without those of the responses that it continues."""
+    """List the input items of a response.
+
+    The items of the responses that it continues are left out.
+    """
     items = (await _stored(response_id, responses, owner)).items
     ordered = items if order == "asc" else items[::-1]
     begin = 0
@@ -121,7 +127,10 @@ def _running(response_id: str, responses: Responses, owner: str) -> BackgroundRu
 
 
 async def _stored(response_id: str, responses: Responses, owner: str) -> StoredResponse:
-    """Return a stored response. Raises NotStoredError if `owner` has none of this ID."""
+    """Return a stored response.
+
+    Raises NotStoredError if `owner` has no response with this ID.
+    """
     stored = await responses.store.get(response_id, owner)
     if stored is None:
         raise _not_found(response_id)
@@ -129,7 +138,11 @@ async def _stored(response_id: str, responses: Responses, owner: str) -> StoredR
 
 
 async def _recorded(stored: StoredResponse, first: int) -> Events:
-    """Yield the events of a complete response from number `first`."""
+    """Yield the stored events of a response that has ended.
+
+    first: number of the first event to yield; events are counted from 0.
+    Raises InvalidRequestError if the response has no events.
+    """
     if stored.events is None:
         raise InvalidRequestError("The response was not created with stream: true, so it has no events.", "stream")
     for event in unpacked(stored.events)[first:]:

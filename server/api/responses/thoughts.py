@@ -1,6 +1,6 @@
-"""Encodes thoughts for `encrypted_content`, which clients send back unread.
+"""Converts thoughts to `encrypted_content` and back.
 
-The text is not secret: the same response contains it in the clear.
+The text is not encrypted, because it is not secret: the same response also contains it as plain text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ def sealed(thoughts: str) -> str:
 
 
 def unsealed(content: str) -> str | None:
-    """Return the thoughts in a value of `encrypted_content`, or None if it is not one of `sealed`."""
+    """Return the thoughts in a value of `encrypted_content`.
+
+    Returns None if the value was not created by `sealed`.
+    """
     try:
         data = base64.b64decode(content.encode("ascii"), validate=True)
         return data.removeprefix(_PREFIX).decode() if data.startswith(_PREFIX) else None

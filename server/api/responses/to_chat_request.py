@@ -1,4 +1,4 @@
-"""Converts the body of a response request and the conversation before it to a `ChatRequest`."""
+"""Converts a response request and the conversation before it to a `ChatRequest`."""
 
 from __future__ import annotations
 
@@ -45,9 +45,12 @@ def to_chat_request(body: ResponseRequest, history: Sequence[InputItem], default
 
 
 def messages(located: Iterable[tuple[InputItem, str]]) -> list[Message]:
-    """Return the messages of items, each given with its path in the request.
+    """Convert items to messages.
 
-    The assistant's items up to the next item of another author are one message, as the model wrote them.
+    Consecutive items of the assistant become one message if the model can have written them as one message. Example:
+    a response lists thoughts, a text and a call as three items, but the model wrote them as one message.
+
+    located: pairs of an item and its path in the request.
     """
     result: list[Message] = []
     turn = _Turn()
@@ -68,23 +71,26 @@ def messages(located: Iterable[tuple[InputItem, str]]) -> list[Message]:
 
 @dataclass(slots=True)
 class _Turn:
-    """A message of the assistant, collected from its items."""
+    """A message of the assistant, built from consecutive items."""
 
     reasoning: str | None = None
     content: str | None = None
     calls: list[ToolCall] = field(default_factory=list)
 
     def takes(self, item: InputItem) -> bool:
-        """Return whether `item` belongs to this turn.
+        """Return whether `item` belongs to the same message as the previous items.
 
-        Thoughts begin a turn, and a second text continues a turn only after a call.
+        Thoughts after a text or a call begin a new message. A second text also does, unless the message has a call.
         """
         if item.type == "reasoning":
             return self.content is None and not self.calls
         return item.type != "message" or self.content is None or bool(self.calls)
 
     def add(self, item: InputItem, path: str) -> None:
-        """Add an item of the assistant."""
+        """Add an item of the assistant.
+
+        path: path of the item in the request, for errors about the arguments of a call.
+        """
         if item.type == "reasoning":
             self.reasoning = (self.reasoning or "") + item.thoughts
         elif item.type == "message":
@@ -96,7 +102,10 @@ class _Turn:
             self.calls.append(custom_call(item.call_id or "", item.name or "", item.input or ""))
 
     def take(self) -> list[Message]:
-        """Return the message, if there is one, and begin a new turn."""
+        """Return the message and begin a new one.
+
+        Returns a list of one message, or an empty list if no items were added.
+        """
         empty = self.content is None and not self.calls and not self.reasoning
         message = Message("assistant", self.content or "", tuple(self.calls), reasoning=self.reasoning or None)
         self.reasoning, self.content, self.calls = None, None, []

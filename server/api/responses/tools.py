@@ -1,6 +1,6 @@
 """Tool definitions and tool choice of a response.
 
-Tools that OpenAI runs itself are dropped, because this server has none of them.
+Built-in tools, such as web search, are run by OpenAI itself. This server does not have them and drops them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ class ResponseToolFormat(ApiModel):
         return self
 
     def text_form(self, field: str) -> TextForm | None:
-        """Return the form of the input; None for any text. field: path of the format in the request."""
+        """Return the format as a TextForm of the chat layer; None for any text.
+
+        field: path of the format in the request.
+        """
         if self.syntax is None or self.definition is None or self.type != "grammar":
             return None
         return CustomGrammar(syntax=self.syntax, definition=self.definition).text_form(f"{field}.definition")
@@ -79,7 +82,7 @@ class ResponseTool(ApiModel):
 
     @property
     def built_in(self) -> bool:
-        """Whether OpenAI would run the tool itself."""
+        """Whether the tool is one of OpenAI's built-in tools."""
         return self.type not in OWN_KINDS
 
 
@@ -125,7 +128,7 @@ class ResponseToolChoice(ApiModel):
 
     @property
     def is_named(self) -> bool:
-        """Whether the model must call one given tool, once."""
+        """Whether the model must call one given tool exactly once."""
         return self.type in OWN_KINDS
 
     @property

@@ -1,4 +1,4 @@
-"""Delays a constraint until the model's thoughts have ended, and ends them when their budget is spent.
+"""Delays a constraint until the thoughts have ended, and limits their length.
 
 The thoughts themselves are unconstrained. This module depends on neither calls nor schemas.
 """
@@ -21,8 +21,8 @@ from server.engine.sampling.constraint import Bitmask, Constraint
 class ThoughtMarkers:
     """The tokens that spell the markers of thoughts.
 
-    starts: maps each proper prefix of `<think>` to the tokens that continue it. If `<think>` is a special token, the
-        only key is the empty prefix, and the only token is this one, because no other tokens open thoughts.
+    starts: maps each proper prefix of `<think>` to the tokens that continue it. If `<think>` is a special token,
+        only this token opens thoughts. The empty prefix is then the only key, and `<think>` its only token.
     end: the tokens of `</think>`, in order.
     """
 
@@ -90,13 +90,19 @@ class AfterThinking:
             self._answer.commit(token)
 
     def forced_tokens(self) -> list[int]:
-        """Return the rest of the end of the thoughts if their budget is spent, else the answer's forced tokens."""
+        """Return the next tokens if only these may come next.
+
+        In thoughts whose budget is spent, these are the remaining tokens of `</think>`.
+        """
         if self._tracker.state is Thoughts.OPEN:
             return [*self._forced_end()]
         return self._answer.forced_tokens() if self._answer and self._tracker.state is Thoughts.NONE else []
 
     def _forced_end(self) -> Sequence[int]:
-        """Return the tokens that end the thoughts, without those generated; none until the budget is spent."""
+        """Return the tokens of `</think>` that remain to be generated.
+
+        Empty if the budget is not spent yet.
+        """
         if self._budget is None or self._tracker.spent < self._budget:
             return ()
         return self._markers.end[self._tracker.spent - self._budget :]
@@ -115,7 +121,7 @@ def _starts(tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...
 
 
 def _allow(out: Bitmask, tokens: Iterable[int]) -> None:
-    """Add `tokens` to the set in `out`."""
+    """Also allow `tokens` in the mask `out`."""
     for token in tokens:
         out.view(np.uint32)[token // 32] |= np.uint32(1 << token % 32)
 

@@ -192,9 +192,10 @@ class GrammarCompiler:
     ) -> Constraint | None:
         """Return the constraint of a new sequence, or None if every token may come next.
 
-        grammar: constrains the answer after the `thoughts`; None if the answer is free.
+        grammar: the grammar of the answer, which begins after the thoughts; None if the answer is free.
+        thoughts: whether thoughts may precede the answer.
         thinking_budget: most tokens of the thoughts; None if their length is free or the model does not think.
-        forbids_calls: whether an answer without a grammar may not contain calls.
+        forbids_calls: whether calls are forbidden in an answer without a grammar.
         """
         if grammar is not None:
             return grammar.start(thoughts, thinking_budget)

@@ -1,6 +1,7 @@
-"""Converts grammars in Lark without recursion to regular expressions.
+"""Converts non-recursive grammars in Lark to regular expressions.
 
-llguidance reads a grammar terminal by terminal and looks one byte ahead. A regular expression has no such borders.
+llguidance splits a text into the terminals of its grammar and looks only one byte ahead to find the end of a terminal.
+One regular expression is one terminal, so there are no ends to find inside the text.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-MAX_REGEX = 1 << 18  # characters of one rule with all rules that it uses
+MAX_REGEX = 1 << 18  # characters of the regular expression of one rule
 
 COMMON = {
     "CR": r"/\r/",
@@ -47,14 +48,15 @@ _TOKEN = re.compile(
 
 
 class LarkRegex:
-    """A grammar, of which `regex` is the expression of a rule.
+    """A converter from the rules of one grammar to regular expressions.
 
-    quoted: converts an expression, given with its flags, such as "s".
-    literal: converts a text, given with its flags.
+    quoted: function that converts each regular expression in the grammar. It is called with the expression and its
+        flags, such as "s".
+    literal: function that converts each string in the grammar. It is called with the text and its flags.
     """
 
     def __init__(self, grammar: str, quoted: Callable[[str, str], str], literal: Callable[[str, str], str]) -> None:
-        """Read the rules of a grammar. Raises ValueError if it uses a directive or syntax that is not supported."""
+        """Read the rules of a grammar. Raises ValueError if its syntax is not supported."""
         self._quoted = quoted
         self._literal = literal
         self._rules: dict[str, list[re.Match[str]]] = {}
@@ -62,7 +64,12 @@ class LarkRegex:
         self._read(grammar)
 
     def regex(self, name: str = "start", inside: tuple[str, ...] = ()) -> str:
-        """Return the expression of a rule. Raises ValueError if it is recursive, too large or unknown."""
+        """Return the regular expression of a rule.
+
+        name: name of the rule.
+        inside: names of the rules that are being converted, to detect recursion.
+        Raises ValueError if the rule is recursive, too large, unknown or invalid.
+        """
         if name in inside:
             raise ValueError(f"the rule {name} is recursive")
         if name not in self._rules:
@@ -97,7 +104,12 @@ class LarkRegex:
                 self._rules.setdefault(rule, []).append(found)
 
     def _alternatives(self, tokens: Sequence[re.Match[str]], at: int, inside: tuple[str, ...]) -> tuple[str, int]:
-        """Return the expression of the alternatives from token `at`, and the place after them."""
+        """Return the regular expression of `A | B | ...`, and the index after it.
+
+        at: index of the first token of `A`.
+
+        The returned index is that of the first token after the alternatives.
+        """
         alternatives, sequence = [], ""
         while at < len(tokens) and tokens[at]["symbol"] not in (")", "]"):
             if tokens[at]["symbol"] == "|":
@@ -131,7 +143,7 @@ class LarkRegex:
 
 
 def text_of(literal: str) -> str:
-    """Return the text of a literal in quotes."""
+    """Return the text of a quoted string, without quotes and escapes."""
     escapes = {"n": "\n", "r": "\r", "t": "\t", "f": "\f", "b": "\b"}
     return re.sub(r"\\(.)", lambda found: escapes.get(found[1], found[1]), literal[1:-1])
 

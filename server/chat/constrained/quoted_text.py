@@ -1,7 +1,7 @@
-"""Expressions of JSON strings whose value matches a client's grammar or regular expression.
+"""Builds rules for JSON strings whose value must match a grammar or regex.
 
-JSON writes some characters with a backslash. An expression of values becomes one of their JSON text if each character
-class is replaced by an expression of the JSON text of its members.
+In a JSON string, some characters are escaped: a line break is written as `\\n`. This module therefore replaces each
+character class in the client's regular expression by an expression that matches its members in escaped form.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from server.chat.types import TextForm
 from server.errors import InvalidRequestError
 
 ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
-"""The JSON text of each character that JSON writes with a backslash. Other control characters have none here."""
+"""The JSON escape of each character that has a short one. Other control characters are not supported."""
 
 _ORDINARY = r"""[^"\\\x00-\x1F]"""
 _ATOM = re.compile(
@@ -29,7 +29,9 @@ _ATOM = re.compile(
 def quoted_text(form: TextForm) -> str:
     """Return the body of a rule that matches JSON strings whose value matches `form`.
 
-    form: a regular expression or a grammar in Lark. Raises InvalidRequestError if it cannot be enforced.
+    form: a regular expression or a grammar in Lark.
+
+    Raises InvalidRequestError if `form` cannot be enforced.
     """
     try:
         if len(form.value) > MAX_GRAMMAR:
@@ -45,7 +47,7 @@ def quoted_text(form: TextForm) -> str:
 
 
 def _quoted(pattern: str, flags: str) -> str:
-    """Return an expression of the JSON text of what `pattern` matches."""
+    """Return `pattern`, changed to match JSON-escaped text."""
 
     def quoted(found: re.Match[str]) -> str:
         if found["group"] is not None:
@@ -61,13 +63,16 @@ def _quoted(pattern: str, flags: str) -> str:
 
 
 def _quoted_literal(text: str, flags: str) -> str:
-    """Return an expression of the JSON text of `text`."""
+    """Return an expression that matches the JSON-escaped form of `text`."""
     expression = "".join(f"(?-i:{re.escape(ESCAPES[c])})" if c in ESCAPES else re.escape(c) for c in text)
     return f"(?i:{expression})" if "i" in flags else f"(?:{expression})"
 
 
 def _quoted_set(members: str) -> str:
-    """Return an expression of the JSON text of the characters in the set `members`, which is in brackets."""
+    """Return an expression that matches one JSON-escaped character of a class.
+
+    members: the class in brackets, such as `[a-z]`.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # nested sets, whose meaning is to change
         matches: Callable[[str], object] = re.compile(members).fullmatch

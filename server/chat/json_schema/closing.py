@@ -107,7 +107,7 @@ def _collect_own(schema: Node, names: Names) -> None:
 
 
 def _needs_others(schema: Node) -> bool:
-    """Return whether `minProperties` asks for more properties than `schema` lists."""
+    """Return whether `minProperties` requires more properties than `schema` lists."""
     least, properties = schema.get("minProperties"), schema.get("properties")
     return isinstance(least, int | float) and least > (len(properties) if isinstance(properties, dict) else 0)
 

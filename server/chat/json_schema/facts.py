@@ -23,7 +23,8 @@ class Facts:
     values: the only possible values, by their JSON text; None if the values are not restricted.
     required: the names of required properties.
     properties: for each property, the schemas that it must satisfy if it is present.
-    others: names, patterns and a schema, which all properties except those with such a name must satisfy.
+    others: for each `additionalProperties`, the names and patterns of the properties to which it does not apply, and
+        the schema that all other properties must satisfy.
     range: the bounds of a number.
     length: the bounds of the length of a string.
     patterns: the patterns that a string matches.

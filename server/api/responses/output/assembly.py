@@ -26,9 +26,9 @@ class Output:
     def __init__(self, response_id: str, number: Callable[[], int], custom: frozenset[str], *, with_sealed: bool):
         """Create an output without items.
 
-        number: returns the number of the next event.
+        number: function that returns the number of the next event.
         custom: names of the custom tools.
-        with_sealed: whether reasoning items also have `encrypted_content`.
+        with_sealed: whether reasoning items have the field `encrypted_content`.
         """
         self.end: ChoiceEnd | None = None
         self._suffix = response_id.removeprefix("resp_")
@@ -43,7 +43,7 @@ class Output:
         return [*self._items, *([self._open.item("in_progress")] if self._open else ())]
 
     def add(self, delta: Delta) -> Iterator[Event]:
-        """Add `delta` and yield its events."""
+        """Add `delta` to the items, and yield the events that report the change."""
         if delta.reasoning:
             if not isinstance(self._open, OpenReasoning):
                 yield from self._close("completed")
@@ -61,7 +61,7 @@ class Output:
             yield from self._finish(delta.end)
 
     def stop(self) -> None:
-        """Close the open item, if any, because the response ends early."""
+        """Mark the item being generated, if any, as incomplete. Yields no events."""
         if self._open is not None:
             self._items.append(self._open.item("incomplete"))
             self._open = None
@@ -97,6 +97,9 @@ class Output:
             self._items.append(item.item(status))
 
     def _place(self, prefix: str) -> tuple[str, int, Callable[[], int]]:
-        """Return the ID of the next item, which contains the ID of the response, its index, and the counter."""
+        """Return the arguments `id`, `index` and `number` for the next OpenItem.
+
+        Example of an ID: `msg_5f2c_0`, if a message is the first item of the response `resp_5f2c`.
+        """
         index = len(self._items)
         return f"{prefix}_{self._suffix}_{index}", index, self._number

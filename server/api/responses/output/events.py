@@ -34,7 +34,10 @@ class _PartEvent(_ItemEvent):
 
 
 class ResponseStateEvent(_Event):
-    """The response at a stage of its life. `queued` comes from responses in the background only."""
+    """The response was created, or its status has changed.
+
+    Only background responses send `response.queued`.
+    """
 
     type: StateKind
     response: ResponseBody

@@ -1,4 +1,4 @@
-"""The output item that is being generated: its events and its JSON."""
+"""Builds the events and the JSON of the output item that is being generated."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Status = Literal["in_progress", "completed", "incomplete"]
 
 @dataclass(slots=True)
 class OpenItem:
-    """Base of the items.
+    """Base class of output items that are being generated.
 
     id: ID of the item.
     index: index of the item in the output.
-    number: returns the number of the next event.
+    number: function that returns the number of the next event.
     """
 
     id: str
@@ -128,7 +128,7 @@ class OpenMessage(OpenItem):
 class OpenReasoning(OpenItem):
     """Thoughts.
 
-    with_sealed: whether the item also has `encrypted_content`.
+    with_sealed: whether the item has the field `encrypted_content`.
     """
 
     with_sealed: bool = False
@@ -204,7 +204,7 @@ class OpenCall(OpenItem):
         }
 
     def add(self, arguments: str) -> Iterator[Event]:
-        """Append a piece of the arguments and yield its event."""
+        """Append a piece of the arguments and yield the event that sends it."""
         self.text.append(arguments)
         yield {
             "type": "response.function_call_arguments.delta",
@@ -248,7 +248,10 @@ class OpenCustomCall(OpenCall):
         }
 
     def add(self, arguments: str) -> Iterator[Event]:
-        """Append a piece of the arguments and yield the event of the input in it, if any."""
+        """Decode a piece of the arguments and yield the event that sends the input.
+
+        Yields nothing if the piece does not complete any character of the input.
+        """
         text = self.decoder.feed(arguments)
         if not text:
             return

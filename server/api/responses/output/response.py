@@ -20,7 +20,7 @@ def new_response_id() -> str:
 
 
 def new_response(response_id: str, body: ResponseRequest, model: str, sampling: SamplingParams) -> ResponseBody:
-    """Return the response to `body` before its answer is generated.
+    """Return a new response to `body`, with an empty output.
 
     model: name of the served model.
     sampling: the sampling parameters used.
@@ -60,7 +60,7 @@ def new_response(response_id: str, body: ResponseRequest, model: str, sampling: 
 
 
 def ended(response: ResponseBody, status: Status, output: list[OutputItem], used: ResponseUsage | None) -> ResponseBody:
-    """Return `response` at its end."""
+    """Return `response` with its final status, output and token counts."""
     final: ResponseBody = {**response, "status": status, "output": output, "usage": used}
     if status == "completed":
         final["completed_at"] = int(time.time())
@@ -81,13 +81,13 @@ def usage(completion: AnyCompletion) -> ResponseUsage:
 
 
 def response_error(error: ApiError) -> ResponseError:
-    """Return `error` as the reason why a response failed."""
+    """Convert `error` to the field `error` of a response that failed."""
     code = "rate_limit_exceeded" if error.status == 429 else "invalid_prompt" if error.status == 400 else "server_error"
     return {"code": code, "message": error.message}
 
 
 def _sent(model: Any) -> dict[str, Any]:
-    """Return the fields that a part of a request sets."""
+    """Return the JSON of `model`, a part of a request, without null fields."""
     fields: dict[str, Any] = model.model_dump(by_alias=True, exclude_none=True)
     return fields
 

@@ -132,7 +132,7 @@ class IncompleteDetails(TypedDict):
 
 
 class ResponseBody(TypedDict):
-    """A response. The fields of its request are repeated in it."""
+    """A response. It repeats the fields of its request."""
 
     id: Annotated[str, Field(description="ID of the response.", examples=["resp_5f2c"])]
     object: Literal["response"]
@@ -169,7 +169,7 @@ class ResponseBody(TypedDict):
 
 
 class DeletedResponse(TypedDict):
-    """The answer to a deletion."""
+    """Confirmation that a response was deleted."""
 
     id: Annotated[str, Field(description="ID of the response.", examples=["resp_5f2c"])]
     object: Literal["response"]

@@ -1,1 +1,4 @@
-"""Stores responses, in memory or in a file, each for the key that made it."""
+"""Stores responses in memory or in a file.
+
+Only the key that created a response can use the response.
+"""

@@ -8,19 +8,19 @@ from collections import OrderedDict
 from server.api.responses.store.stored import StoredResponse
 
 OVERHEAD = 1024
-"""Bytes that a stored response takes beside its contents, estimated."""
+"""Estimated bytes that a stored response takes in addition to its contents."""
 
 
 class MemoryStore:
     """A store that drops the least recently used responses when it is full.
 
-    size: bytes of all responses.
+    size: total size of the stored responses in bytes.
     """
 
     def __init__(self, max_size: int, ttl: float) -> None:
         """Create an empty store.
 
-        max_size: most bytes of all responses together.
+        max_size: limit of `size`.
         ttl: seconds for which a response is kept.
         """
         self.size = 0
@@ -29,7 +29,10 @@ class MemoryStore:
         self._responses: OrderedDict[str, StoredResponse] = OrderedDict()
 
     async def put(self, stored: StoredResponse) -> None:
-        """Keep a response; drops others, and even this one if it is larger than the store."""
+        """Store a response, replacing any response with the same ID.
+
+        Drops other responses if the store is full. If the response alone is too large, drops it as well.
+        """
         self._drop(stored.id)
         self._responses[stored.id] = stored
         self.size += _size(stored)
@@ -37,7 +40,10 @@ class MemoryStore:
             self._drop(next(iter(self._responses)))
 
     async def get(self, response_id: str, owner: str) -> StoredResponse | None:
-        """Return a response and count it as used, or return None if `owner` has none of this ID."""
+        """Return a response; None if `owner` has no response with this ID.
+
+        Marks the response as the most recently used one.
+        """
         stored = self._responses.get(response_id)
         if stored is None or stored.owner != owner:
             return None
@@ -48,14 +54,14 @@ class MemoryStore:
         return stored
 
     async def delete(self, response_id: str, owner: str) -> bool:
-        """Delete a response. Returns False if `owner` has none of this ID."""
+        """Delete a response. Returns False if `owner` has no response with this ID."""
         known = await self.get(response_id, owner) is not None
         if known:
             self._drop(response_id)
         return known
 
     async def close(self) -> None:
-        """Forget all responses."""
+        """Drop all responses."""
         self._responses.clear()
 
     def _drop(self, response_id: str) -> None:

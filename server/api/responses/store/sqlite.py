@@ -31,7 +31,7 @@ _RESTARTED = {"code": "server_error", "message": "The server stopped before the 
 
 
 class SqliteStore:
-    """A store in one file, which no other process may use at the same time.
+    """A store in one file. No other process can open the file at the same time.
 
     One thread does all the work, so that the event loop never waits for the disk.
     """
@@ -51,7 +51,7 @@ class SqliteStore:
             raise StartupError(f"--responses-file: {path}: {error}.") from None
 
     async def put(self, stored: StoredResponse) -> None:
-        """Keep a response, or replace it by its newer state. It is in the file when this returns.
+        """Write a response to the file, replacing any response with the same ID.
 
         Logs an error if the file cannot be written.
         """
@@ -69,14 +69,14 @@ class SqliteStore:
             logger.error("The response %s could not be stored: %s.", stored.id, error)
 
     async def get(self, response_id: str, owner: str) -> StoredResponse | None:
-        """Return a response, or None if `owner` has none of this ID."""
+        """Return a response; None if `owner` has no response with this ID."""
         query = "SELECT * FROM responses WHERE id = ? AND owner = ? AND created >= ?"
         arguments = (response_id, owner, time.time() - self._ttl)
         row = await self._run(lambda: self._database.execute(query, arguments).fetchone())
         return None if row is None else StoredResponse(*row)
 
     async def delete(self, response_id: str, owner: str) -> bool:
-        """Delete a response. Returns False if `owner` has none of this ID."""
+        """Delete a response. Returns False if `owner` has no response with this ID."""
 
         def delete() -> int:
             with self._database:
@@ -97,7 +97,7 @@ class SqliteStore:
         database = sqlite3.connect(path)
         database.execute("PRAGMA locking_mode = EXCLUSIVE")
         database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")  # safe if the process is killed, not if the machine is
+        database.execute("PRAGMA synchronous = NORMAL")  # survives a crash of the process, but not a power failure
         with database:
             database.execute(_TABLE)
             database.execute("CREATE INDEX IF NOT EXISTS responses_created ON responses (created)")

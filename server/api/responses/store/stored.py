@@ -1,4 +1,4 @@
-"""A stored response, and what a store does with it."""
+"""A stored response, and the interface of stores."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """A response with all that later requests need of it.
+    """A response and the data about it that later requests need.
 
-    owner: name of the key that made it; empty if the server has no keys.
+    owner: name of the key that created the response; empty if the server has no keys.
     created: seconds since 1970.
     running: whether the response is still being generated.
     response: JSON of the response.
-    input_items: JSON of the list of its own input items, without those of earlier responses.
-    events: its encoded events, compressed; None if it was not streamed.
+    input_items: JSON of the list of input items, without the items of earlier responses.
+    events: the compressed events; None if the response was neither streamed nor generated in the background.
     """
 
     id: str
@@ -31,13 +31,13 @@ class StoredResponse:
 
     @property
     def body(self) -> dict[str, Any]:
-        """The response."""
+        """The response, decoded from JSON."""
         body: dict[str, Any] = json.loads(self.response)
         return body
 
     @property
     def items(self) -> list[dict[str, Any]]:
-        """The input items."""
+        """The input items, decoded from JSON."""
         items: list[dict[str, Any]] = json.loads(self.input_items)
         return items
 
@@ -46,23 +46,23 @@ class ResponseStore(Protocol):
     """Keeps responses for a limited time."""
 
     async def put(self, stored: StoredResponse) -> None:
-        """Keep a response, or replace it by its newer state."""
+        """Store a response, replacing any response with the same ID."""
 
     async def get(self, response_id: str, owner: str) -> StoredResponse | None:
-        """Return a response, or None if `owner` has none of this ID."""
+        """Return a response; None if `owner` has no response with this ID."""
 
     async def delete(self, response_id: str, owner: str) -> bool:
-        """Delete a response. Returns False if `owner` has none of this ID."""
+        """Delete a response. Returns False if `owner` has no response with this ID."""
 
     async def close(self) -> None:
         """Release the store's resources."""
 
 
 def packed(events: Sequence[bytes]) -> bytes:
-    """Return encoded events as `StoredResponse.events` holds them."""
+    """Compress encoded events for `StoredResponse.events`."""
     return zlib.compress(b"".join(events), 1)
 
 
 def unpacked(events: bytes) -> list[bytes]:
-    """Return the encoded events that `packed` has packed."""
+    """Return the encoded events in `events`, the output of `packed`."""
     return [event + b"\n\n" for event in zlib.decompress(events).split(b"\n\n")[:-1]]
