@@ -112,7 +112,7 @@ class ModelNotFoundError(LfmServeError):
 
 
 class NotStoredError(LfmServeError):
-    """A request names a response or an item that is not stored, or not for its key.
+    """A request names a response or an item that is not stored for its API key.
 
     param: path of the field in the request; None if the URL names the response.
     code: machine-readable code of the error.

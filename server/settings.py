@@ -65,7 +65,7 @@ def _overrides(value: object) -> dict[str, float | int]:
 
 
 def _budgets(value: object) -> dict[Effort, int | None]:
-    """Return the budgets that a JSON object sets, given as text or as a dict."""
+    """Return the thinking budgets in `value`, which is JSON text or a dict."""
     return _BUDGETS.validate_json(value) if isinstance(value, str) else _BUDGETS.validate_python(value)
 
 

@@ -37,7 +37,7 @@ class ChatPrompt:
     bare_tools: whether the template receives each tool as {"name", "description", "parameters"}, the format of LFM2's
         model card. If False, it receives OpenAI's format, {"type": "function", "function": {...}}.
     thinks: whether the model can write thoughts.
-    call_form: the form of calls if the model's vocabulary has no call markers, otherwise None.
+    call_form: the JSON form of calls if the model's vocabulary has no call markers, otherwise None.
     Raises ModelFolderError if a template is not valid Jinja.
     """
 

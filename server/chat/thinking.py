@@ -1,4 +1,4 @@
-"""How long a model may think before it answers."""
+"""Decides how many tokens of thoughts a model may generate before its answer."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ EFFORTS: Mapping[Effort, int | None] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """What a request says about the thoughts before its answers.
+    """The settings of a request for the thoughts before its answers.
 
-    budget: most tokens of the thoughts; None if the request sets no number.
+    budget: maximum number of tokens of the thoughts; None if the request sets no number.
     effort: the effort whose budget applies if `budget` is None.
     included: whether the answer contains the thoughts.
     """
@@ -35,21 +35,22 @@ class ThinkingBudgets:
     """The server's thinking budgets, in tokens; None is unlimited.
 
     default: the budget of a request that sets neither a budget nor an effort.
-    efforts: budgets that replace those in EFFORTS.
+    efforts: budgets of efforts, which override the defaults in EFFORTS.
     """
 
     default: int | None = None
     efforts: Mapping[Effort, int | None] = field(default_factory=dict)
 
     def of(self, thinking: Thinking) -> int | None:
-        """Return the budget of a request."""
+        """Return the budget of a request with the settings `thinking`."""
         if thinking.budget is not None or thinking.effort is None:
             return self.default if thinking.budget is None else thinking.budget
         return {**EFFORTS, **self.efforts}[thinking.effort]
 
     def variables(self, thinking: Thinking) -> Mapping[str, bool]:
-        """Return the template variables of a request.
+        """Return the template variables of a request with the settings `thinking`.
 
-        Templates with the switch `enable_thinking` close the thoughts themselves.
+        If the budget is 0, `enable_thinking` is false. Templates that use this variable then end the thoughts in the
+        prompt.
         """
         return {"enable_thinking": False} if self.of(thinking) == 0 else {}

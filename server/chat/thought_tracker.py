@@ -1,4 +1,4 @@
-"""Follows the tokens of an answer through its thoughts, and counts them."""
+"""Finds the thoughts in the tokens of an answer, and counts their tokens."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ START, END = THINK_START.encode(), THINK_END.encode()
 
 
 class ThoughtTracker:
-    """The place of one sequence in its thoughts.
+    """A tracker of the thoughts of one sequence, advanced token by token.
 
     is_open: whether the prompt has opened the thoughts. If not, the first tokens decide whether there are thoughts.
     state: OPEN within thoughts, NONE once the answer has begun, and POSSIBLE until the first tokens decide.
-    begun: the part of a marker at the end of the tokens so far: of `<think>` in the state POSSIBLE, of `</think>` in
-        the state OPEN.
+    begun: the last bytes so far, if a marker may begin with them: `<think>` in the state POSSIBLE, `</think>` in the
+        state OPEN.
     spent: number of tokens since the thoughts were opened, including those of `</think>`.
     """
 

@@ -119,7 +119,10 @@ def _ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:
 
 
 def _with_the_same_model(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """Return a copy of `backend` that shares its vocabulary, whose copy would take half a second."""
+    """Return a copy of `backend` that shares the vocabulary with it.
+
+    Copying the vocabulary would take half a second.
+    """
     copy = tokenizers.Tokenizer(backend.model)
     for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
         if (value := getattr(backend, part)) is not None:

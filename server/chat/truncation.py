@@ -13,11 +13,11 @@ DEFAULT_ROOM = 4
 
 
 def truncated(request: ChatRequest, tokens: Callable[[ChatRequest], list[int]], max_model_len: int) -> list[int] | None:
-    """Return the prompt of as many of the newest messages as fit, with room for the answer.
+    """Return the tokens of a prompt that keeps as many of the newest messages as fit.
 
-    System messages at the beginning stay. The results of calls are dropped together with their calls. Returns None if
-    not even the newest message fits.
-    tokens: returns the prompt of a request.
+    The prompt leaves room for the answer. System messages at the beginning stay. The results of calls are dropped
+    together with their calls. Returns None if not even the newest message fits.
+    tokens: function that returns the tokens of a request's prompt.
     """
     messages = request.messages
     most = max_model_len - min(request.max_tokens or max_model_len // DEFAULT_ROOM, max_model_len // 2)

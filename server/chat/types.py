@@ -67,7 +67,7 @@ class Tool:
     parameters: the JSON schema of the function's parameters, unchanged.
     strict: whether the whole schema must be enforced.
     field: the field of the request that holds the tool, for error messages.
-    input_form: the form of the one argument, a string; None if its schema says all.
+    input_form: the form that the only argument, a string, must match; None if `parameters` is the only restriction.
     """
 
     name: str
@@ -157,7 +157,7 @@ class TextRequest:
     prompts: each prompt is a text or token ids.
     sampling: parameters of choice 0 of each prompt; choice i adds i to the seed.
     max_tokens: maximum number of tokens in an answer; it may be 0 if `echo` is set.
-    text_form: the form that each answer must match, without the prompt before it.
+    text_form: the form that each answer must match. The prompt is not part of the matched text.
     stop_token_ids: tokens that end an answer, in addition to the model's own.
     ignore_eos: whether an answer goes on after the model's own stop tokens.
     echo: whether to repeat the prompt before the answer. The prompt's tokens then have log-probabilities if `sampling`

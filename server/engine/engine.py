@@ -129,7 +129,7 @@ class Engine:
             )
 
     def warm_up(self) -> None:
-        """Run a step on each session to warm it up, and a few to measure the speed of each width.
+        """Warm up each session, and measure its speed for the scheduler.
 
         Must be called before `start`. Raises any error that the model raises.
         """

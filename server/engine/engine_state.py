@@ -96,8 +96,8 @@ class EngineState:
         """Update all sequences that are not in a running step.
 
         The order is: remove cancelled sequences, suspend and resume sequences, move sequences that are ready to decode
-        into the decode batch, preempt sequences if memory is short, admit sequences, and preempt sequences of a tenant
-        for those of another one.
+        into the decode batch, preempt sequences if memory is short, admit sequences, and preempt sequences of one
+        tenant if another tenant has waited too long.
         """
         self._remove_cancelled()
         self._suspend()
@@ -240,7 +240,7 @@ class EngineState:
             self.prefilling.append(sequence)
 
     def has_room(self, sequence: Sequence, without: Collection[Sequence] = ()) -> bool:
-        """Return whether a waiting sequence may take a slot once the sequences `without` have left theirs."""
+        """Return whether a waiting sequence may take a slot if the sequences in `without` leave."""
         finish = self._estimated_finish(sequence)
         unstarted = [s for s in self.prefilling if not s.prefill_started and s not in without]
         if sum(self._estimated_finish(s) <= finish for s in unstarted) >= MAX_UNSTARTED_PROMPTS:

@@ -66,7 +66,10 @@ class FairQueue:
         self._tenants.move_to_end(sequence.request.context.tenant, last=False)
 
     def waits(self, now: float) -> dict[str, float]:
-        """Return the age of each tenant's next sequence: the seconds from its request to `now`, the monotonic time."""
+        """Return how many seconds ago each tenant's next sequence was requested.
+
+        now: the current monotonic time.
+        """
         return {tenant: now - entries[0][-1].queued_at for tenant, entries in self._tenants.items()}
 
     def give_turn(self, tenant: str) -> None:

@@ -1,4 +1,7 @@
-"""Preempts running sequences: they lose their slots, and resume later from their state in the prefix cache."""
+"""Preempts running sequences for lack of memory or for fairness among tenants.
+
+A preempted sequence loses its slot. It resumes later from its state in the prefix cache.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ def preempt_for_memory(state: EngineState) -> None:
 def preempt_for_fairness(state: EngineState, now: float) -> None:
     """Preempt sequences of one tenant for a sequence of another tenant that has waited too long.
 
-    Preempts the youngest sequences, and only as many as make room. `now` is the monotonic time.
+    Preempts the youngest sequences first, and no more than needed.
+
+    now: the current monotonic time.
     """
     if not len(state.waiting):
         return
@@ -44,7 +49,10 @@ def preempt_for_fairness(state: EngineState, now: float) -> None:
 
 
 def _fewest_that_make_room(state: EngineState, candidates: list[Sequence]) -> list[Sequence]:
-    """Return the first of `candidates` whose slots suffice for the next waiting sequence; [] if none suffice."""
+    """Return as few of the first candidates as make room for the next sequence.
+
+    The next sequence is the one whose turn is next in the queue. Returns [] if even all candidates are too few.
+    """
     taker = state.waiting.peek()
     assert taker is not None
     for count in range(1, len(candidates) + 1):
@@ -59,7 +67,7 @@ def _preempt(state: EngineState, sequence: Sequence) -> None:
 
 
 def _youngest_first(state: EngineState) -> list[Sequence]:
-    """Return the running sequences that are not in a step, the one with the latest request first."""
+    """Return the running sequences that are not in a step, latest request first."""
     free = [s for s in (*state.prefilling, *state.decoding) if not s.in_step]
     return sorted(free, key=lambda s: s.queued_at, reverse=True)
 

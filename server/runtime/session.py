@@ -50,7 +50,7 @@ class ModelSession:
         """Load `graph`.
 
         head_dim: last axis of the KV cache, for graphs in which this axis is symbolic.
-        proven: another session of the graph. Its trial steps hold for this session too.
+        proven: another session of the graph. The results of its trial steps are used instead of new trial steps.
         Raises UnsupportedModelError if onnxruntime cannot load the graph or if the graph does not fit the contract.
         """
         self._session = _open(graph, options.threads)

@@ -79,7 +79,8 @@ class _Normalizer:
     def _normalize(self, node: object, path: tuple[str, ...], depth: int, place: Place) -> Schema:
         """Return the normalized form of `node`, the schema at `path`.
 
-        Forbids additional properties if `node` does not mention them and no other schema applies (`place.alone`).
+        Forbids additional properties if `node` does not mention them and no other schema applies to the same value
+        (`place.alone`).
         """
         self._count_node(depth)
         if isinstance(node, bool):
@@ -117,7 +118,7 @@ class _Normalizer:
     def _keyword(self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int, parts: Place) -> Node:
         """Return the keywords that replace `keyword` of `node`.
 
-        Returns an empty object for annotations, for unknown keywords and for keywords that become schemas in `allOf`.
+        Returns an empty object for annotations, for unknown keywords and for keywords that `_conjuncts` replaces.
         Raises UnenforceableError if the keyword cannot be enforced.
         """
         where = ".".join(path)

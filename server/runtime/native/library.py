@@ -31,7 +31,7 @@ Array = npt.NDArray[Any]
 
 
 class ArrayPointer:
-    """A parameter's type: an array without gaps, or None."""
+    """The type of a parameter that accepts a contiguous array or None."""
 
     @classmethod
     def from_param(cls, array: Array | None) -> c_void_p:
@@ -91,7 +91,7 @@ class Library:
     """The loaded library.
 
     isas: the instruction sets that this CPU supports, each with its index in the library. The best one comes first.
-    functions: the library's functions. They take arrays.
+    functions: the library's functions. They accept numpy arrays in place of pointers.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""Compares patterns, and writes patterns of the texts that some patterns match and others do not."""
+"""Compares the sets of texts that patterns match, and writes negated patterns."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ class PatternAlgebra:
     def others(self, pattern: str) -> str | None:
         """Return a pattern of the texts that `pattern` does not match.
 
-        Returns None if there are no such texts. Raises UnreadablePatternError.
+        Returns None if there are no such texts. Raises UnreadablePatternError if `pattern` cannot be read, or if the
+        work or the result is too large.
         """
         automaton = self._automaton((pattern,))
         if automaton is None:
@@ -47,14 +48,17 @@ class PatternAlgebra:
         return _Writer(automaton, accepted, self._spend).result() if accepted else None
 
     def without(self, texts: Iterable[str]) -> str:
-        """Return a pattern of all texts except `texts`. Raises UnreadablePatternError."""
+        """Return a pattern of all texts except `texts`.
+
+        Raises UnreadablePatternError if the work or the result is too large.
+        """
         choice = "|".join(re.sub(r"([^0-9A-Za-z])", _escaped, text) for text in texts)
         pattern = self.others(f"^(?:{choice})$")
         assert pattern is not None  # `texts` is finite
         return pattern
 
     def _automaton(self, patterns: tuple[str, ...]) -> Deterministic | None:
-        """Return the automaton of `patterns`, or None if they cannot be read."""
+        """Return the automaton of `patterns`, or None if unreadable or too costly."""
         if patterns not in self._automata:
             try:
                 self._automata[patterns] = Deterministic.of(patterns, self._spend)
@@ -74,10 +78,11 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 class _Writer:
-    """Writes the pattern of an automaton by removing its states one by one.
+    """A writer of the pattern that matches the texts which an automaton accepts.
 
-    Before a state is removed, each way through it becomes a pattern between the states around it. States that accept
-    the same texts are merged first. The state -1 follows every accepting state.
+    First, states that accept the same texts are merged. Then the states are removed one by one. A path through a
+    removed state is replaced by a pattern that leads from the state before it to the state after it. Two states are
+    added and remain: -2 at the start, and -1 after every accepting state.
     """
 
     def __init__(self, automaton: Deterministic, accepted: set[int], spend: Callable[[int], None]) -> None:
@@ -118,7 +123,7 @@ class _Writer:
             self._before[following].discard(state)
 
     def _add(self, state: int, following: int, pattern: str) -> None:
-        """Add a pattern of the texts between two states."""
+        """Add a pattern of the texts that lead from `state` to `following`."""
         self._spend(1 + len(pattern) // 16)
         known = self._patterns[state].get(following)
         self._patterns[state][following] = pattern if known is None else f"{known}|{pattern}"

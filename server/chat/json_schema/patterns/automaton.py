@@ -21,9 +21,9 @@ class _Nondeterministic:
 
     It begins in node 0 and accepts a text if it can be in node `end` after the text.
 
-    moves: for each node, the nodes that it reaches by a character, each with the set of these characters.
-    free: for each node, the nodes that it reaches without a character. The anchor "^" or "$" permits this only at the
-    start or at the end of the text; "" permits it everywhere.
+    moves: for each node, pairs of a set of characters and the node to which each of these characters leads.
+    free: for each node, pairs of an anchor and a node that is reached without a character. The anchors "^" and "$"
+        permit this only at the start and at the end of the text; "" permits it everywhere.
     """
 
     moves: list[list[tuple[Ranges, int]]] = field(default_factory=lambda: [[]])
@@ -40,7 +40,10 @@ class _Nondeterministic:
         return automaton
 
     def closure(self, nodes: Iterable[int], anchors: str) -> _Nodes:
-        """Return `nodes` and the nodes that they reach without a character, by any of `anchors`."""
+        """Return `nodes` and all nodes that are reached from them without a character.
+
+        anchors: the anchors that match at this position, such as "^$"; "" if none match.
+        """
         reached = set(nodes)
         stack = list(reached)
         while stack:
@@ -51,7 +54,7 @@ class _Nondeterministic:
         return frozenset(reached)
 
     def moved(self, nodes: _Nodes, alphabet: Alphabet) -> list[_Nodes]:
-        """Return the nodes after one character, for each group of characters."""
+        """Return, for each group of characters, the nodes to which one of them leads."""
         reached: list[set[int]] = [set() for _ in alphabet.groups]
         for node in nodes:
             for ranges, following in self.moves[node]:
@@ -91,7 +94,7 @@ class _Nondeterministic:
         return self._node(*ends)
 
     def _node(self, *before: int, anchor: str = "") -> int:
-        """Add a node that the nodes `before` reach without a character."""
+        """Add a node that is reached from each of the nodes `before` without a character."""
         if len(self.moves) >= MAX_NODES:
             raise UnreadablePatternError("a pattern is too long")
         self.moves.append([])
@@ -105,8 +108,8 @@ class _Nondeterministic:
 class Deterministic:
     """An automaton of several patterns that is in one state at a time. It begins in state 0.
 
-    moves: for each state, the next state by the group of the next character in `alphabet`.
-    verdicts: for each state, whether each pattern matches a text that ends there.
+    moves: for each state, the next state for each group of characters in `alphabet`.
+    verdicts: for each state, whether each pattern matches the texts that lead to the state.
     """
 
     alphabet: Alphabet
@@ -117,9 +120,9 @@ class Deterministic:
     def of(cls, patterns: Sequence[str], spend: Callable[[int], None]) -> Deterministic:
         """Return an automaton of `patterns`.
 
-        spend: called with the number of steps before taking them.
+        spend: called with a number of steps before they are executed.
 
-        Raises UnreadablePatternError.
+        Raises UnreadablePatternError if a pattern cannot be read or is too costly.
         """
         automata = [_Nondeterministic.of(pattern) for pattern in patterns]
         alphabet = Alphabet(ranges for one in automata for moves in one.moves for ranges, _ in moves)
@@ -145,7 +148,7 @@ class Deterministic:
         return result
 
     def state_after(self, text: str) -> int | None:
-        """Return the state after `text`, or None if it depends on tables of Unicode."""
+        """Return the state after `text`, or None if it depends on Unicode classes."""
         state = 0
         for character in text:
             if (group := self.alphabet.group(character)) is None:

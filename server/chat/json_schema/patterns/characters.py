@@ -1,8 +1,9 @@
 """Sets of characters in regular expressions.
 
 A set is a tuple of inclusive ranges of code points, sorted and disjoint. The classes `\\d`, `\\w` and `\\s` contain
-characters of many scripts. Four symbols above the last code point stand for the characters outside ASCII, divided by
-these classes. A pattern may therefore use these classes or name characters outside ASCII, but not both.
+characters of many scripts. If a pattern uses a class, four symbols stand for the characters outside ASCII: the digits,
+the other word characters, the whitespace, and the rest. The symbols are numbers above the last code point. A pattern
+may therefore use classes or name characters outside ASCII, but not both.
 """
 
 from __future__ import annotations
@@ -53,9 +54,12 @@ def one_of(characters: str) -> Ranges:
 
 
 class Alphabet:
-    """The characters, divided into groups that a collection of sets does not tell apart.
+    """All characters, divided into groups.
 
-    groups: the sets of characters of the groups.
+    Each of the given sets consists of whole groups. For example, the sets [a-f] and [d-z] require the groups [a-c],
+    [d-f] and [g-z], and a group of all other characters.
+
+    groups: the characters of each group.
     """
 
     def __init__(self, sets: Iterable[Ranges]) -> None:
@@ -73,11 +77,11 @@ class Alphabet:
         self.is_exact = not (self._has_classes and any(ASCII_END < cut <= LAST for cut in cuts))
 
     def of_set(self, ranges: Ranges) -> Sequence[int]:
-        """Return the groups in one of the sets."""
+        """Return the groups that form `ranges`, which must be one of the given sets."""
         return self._of_set[ranges]
 
     def group(self, character: str) -> int | None:
-        """Return the group of `character`, or None if that depends on the tables of Unicode."""
+        """Return the group of `character`, or None if that depends on its Unicode class."""
         code = ord(character)
         if code > ASCII_END and self._has_classes:
             return None

@@ -19,12 +19,12 @@ _NOT_A_NEWLINE = inverse(one_of("\n"))
 
 
 class UnreadablePatternError(Exception):
-    """The error for a pattern that this package cannot read, or only with too much work."""
+    """The error for a pattern that cannot be read or is too costly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Characters:
-    """One character of a set."""
+    """Any single character from a set."""
 
     ranges: Ranges
 
@@ -52,7 +52,10 @@ class Alternatives:
 
 @dataclass(frozen=True, slots=True)
 class Repetition:
-    """A part, from `low` to `high` times; None means any number of times."""
+    """A part that occurs `low` to `high` times.
+
+    If `high` is None, there is no upper limit.
+    """
 
     part: Expression
     low: int
@@ -65,7 +68,7 @@ Expression = Characters | Anchor | Sequence | Alternatives | Repetition
 def parsed(pattern: str) -> Expression:
     """Return the expression that `pattern` describes.
 
-    Raises UnreadablePatternError.
+    Raises UnreadablePatternError if the syntax is invalid or unsupported, or if the pattern exceeds a limit.
     """
     return _Parser(pattern).result()
 
@@ -126,7 +129,7 @@ class _Parser:
         return Repetition(part, low, high)
 
     def _counts(self) -> tuple[int, int | None]:
-        """Read the counts after an opening brace."""
+        """Read the rest of counts such as `{2,5}`, after the opening brace."""
         low = self._count()
         high: int | None = low
         if self._skip(","):
@@ -173,7 +176,7 @@ class _Parser:
         return expression
 
     def _class(self) -> Ranges:
-        """Read a class of characters after its opening bracket."""
+        """Read the rest of a class such as `[a-z]`, after the opening bracket."""
         negated = self._skip("^")
         ranges: list[tuple[int, int]] = []
         while not self._skip("]"):
@@ -199,7 +202,7 @@ class _Parser:
         return one_of(character)
 
     def _escape(self) -> Ranges:
-        """Read the characters that an escape matches after its backslash."""
+        """Read the rest of an escape such as `\\d`, after the backslash."""
         character = self._take()
         if character.lower() in CLASSES:
             ranges = CLASSES[character.lower()]

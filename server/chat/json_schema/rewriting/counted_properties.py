@@ -19,9 +19,9 @@ MAX_CHOICES = 50  # alternatives that replace one keyword
 
 
 def counted(node: Node, names: Names | None) -> dict[str, list[Schema]] | None:
-    """Return, for `minProperties` and `maxProperties` of `node`, the schemas that replace it.
+    """Return, by keyword, the schemas that replace `minProperties` and `maxProperties`.
 
-    names: the properties that the node and its subschemas name, if no other schema applies to the same value.
+    names: the property names in the node and its subschemas; None if other properties may be permitted elsewhere.
 
     Returns None if the keywords cannot be replaced.
     """

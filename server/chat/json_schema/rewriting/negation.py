@@ -5,7 +5,8 @@ laws). The violation of `type` lists the other types, and the violation of `requ
 Some keywords, for example `format`, have no such violation.
 
 Other schemas that apply to the same value often make a negation simpler. If the value must be a string, the violation
-of `minLength` need not admit other types. A negation is therefore written for the values `within` another schema.
+of `minLength` need not admit other types. A negation therefore only has to be correct for the values that satisfy
+another schema, called `within`.
 """
 
 from __future__ import annotations
@@ -63,10 +64,13 @@ class Negator:
         self._steps = 0
 
     def negation(self, schema: Any, where: str, *, within: Any, lossy: bool = False) -> Schema:
-        """Return a schema that admits the values within `within` that `schema` does not admit.
+        """Return a schema of the values that satisfy `within` but not `schema`.
 
-        The result admits all of them, or some of them if it may be `lossy`. It may admit any value that is not within
-        `within`. Raises UnenforceableError if there is no such schema, or if only a schema without values is known.
+        The result may also admit values that do not satisfy `within`.
+
+        lossy: whether the result may exclude some of the values, if it still admits others.
+
+        Raises UnenforceableError if such a schema cannot be written.
         """
         return self._negation(schema, Scope(where, within, lossy))
 
@@ -170,7 +174,7 @@ class Negator:
         return self._prover.facts(scope.within).kinds()
 
     def _none_of(self, values: Sequence[Any], scope: Scope) -> Sequence[Violation]:
-        """Return the violations of `enum`."""
+        """Return the violations of an `enum` with these values."""
         by_type: dict[str, list[Any]] = {}
         for value in values:
             self._step(scope)
@@ -276,11 +280,11 @@ class Negator:
         return node if never is True else {**node, "properties": {name: never}}
 
     def _names(self, scope: Scope) -> Sequence[str]:
-        """Return the properties that are known within the scope."""
+        """Return the properties that the schema `scope.within` lists or requires."""
         facts = self._prover.facts(scope.within)
         return sorted({*facts.properties, *facts.required})
 
     def _is_closed(self, scope: Scope) -> bool:
-        """Return whether objects in the scope have only properties that `_names` returns."""
+        """Return whether `scope.within` forbids all properties except those from `_names`."""
         others = self._prover.facts(scope.within).others
         return any(schema is False and not patterns for _, patterns, schema in others)

@@ -1,7 +1,7 @@
 """Makes the branches of `oneOf` disjoint, so that `anyOf` can replace `oneOf`.
 
-`oneOf` and `anyOf` are equivalent if no value satisfies two branches. Two branches are therefore narrowed unless they
-are proven disjoint: each then excludes the values of the other.
+`oneOf` and `anyOf` are equivalent if no value satisfies two branches. If two branches are not proven disjoint, each is
+therefore narrowed to exclude the values of the other.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class OneOf:
     def disjoint_branches(self, node: Node, place: Place, where: str) -> Sequence[Schema]:
         """Return the branches of an `anyOf` that is equivalent to `oneOf` of `node`.
 
-        If the negation of a branch is only known in part, the result lacks some of the valid values. Raises
-        OverlapError if two branches overlap and cannot be narrowed.
+        If a branch can be negated only in part, the result excludes some valid values. Raises OverlapError if two
+        branches overlap and cannot be narrowed.
         """
         branches = list_of(node["oneOf"], where)
         siblings = {keyword: value for keyword, value in node.items() if keyword != "oneOf"}
@@ -75,7 +75,10 @@ class OneOf:
             return self._negator.negation(other, where, within=one, lossy=True)
 
     def _closed(self, branches: Sequence[Any], closings: Sequence[Node | None], place: Place) -> list[Schema]:
-        """Add `closings` to `branches`, unless the normalization of the branches will close them."""
+        """Return `branches`, each combined with its schema from `closings`, if any.
+
+        Omits this schema if the normalization of the branch will forbid additional properties anyway.
+        """
         return [
             branch
             if closing is None or branch is False or (place.alone and self._closer.names(branch).closable)
@@ -100,10 +103,11 @@ class OneOf:
 
 
 def _few(schemas: Sequence[Schema]) -> Sequence[Schema]:
-    """Return `schemas`, or fewer alternatives that satisfy them if llguidance would have to combine too many.
+    """Return `schemas`, or stricter ones if there are too many alternatives.
 
-    Such an alternative requires a property for which the branches have disjoint schemas. It excludes some valid objects
-    that lack the property.
+    Each of `schemas` may be an `anyOf` of alternatives, and llguidance would have to try their combinations. A stricter
+    schema consists of one alternative, which requires a property for which two branches have disjoint schemas. It
+    excludes valid objects that lack this property.
     """
     alternatives = [one["anyOf"] if isinstance(one, dict) and one.keys() == {"anyOf"} else [one] for one in schemas]
     if math.prod(map(len, alternatives)) <= MAX_ALTERNATIVES:

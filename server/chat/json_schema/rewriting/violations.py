@@ -1,7 +1,7 @@
 """Writes violations of single keywords that need no knowledge of other schemas.
 
-A violation is a schema of values that violate a keyword. A keyword has several, and each of the violating values
-satisfies at least one.
+A violation is a schema of values that violate a keyword. For example, {"type": "string", "maxLength": 2} is a violation
+of `minLength: 3`. Together, the violations of a keyword cover all values that violate the keyword.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Violation = Callable[[], Schema]
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The place of a negation.
+    """The values that a negation must be correct for, and further conditions.
 
     where: the path of the rewritten keyword, for errors.
-    within: a schema that all values satisfy.
-    lossy: whether the negation may lack values.
-    depth: the number of negated schemas around the schema.
+    within: a schema that all of these values satisfy.
+    lossy: whether the negation may exclude some values that it should admit.
+    depth: the number of schemas that contain the negated schema and are negated themselves.
     """
 
     where: str
@@ -38,7 +38,7 @@ class Scope:
     depth: int = 0
 
     def inside(self, within: Any) -> Scope:
-        """Return the scope of an inner schema."""
+        """Return the scope of a subschema whose values satisfy `within`."""
         return replace(self, within=within, depth=self.depth + 1)
 
 
@@ -65,14 +65,14 @@ def without_property(name: str) -> Schema:
 
 
 def gaps(numbers: Sequence[float]) -> Sequence[Violation]:
-    """Return the violations of the constants `numbers`, sorted, by other numbers."""
+    """Return schemas of the numbers below, between and above the sorted `numbers`."""
     lows: list[Node] = [{}, *({"exclusiveMinimum": one} for one in numbers)]
     highs: list[Node] = [*({"exclusiveMaximum": one} for one in numbers), {}]
     return [partial(dict, type="number", **low, **high) for low, high in zip(lows, highs, strict=True)]
 
 
 def structure(value: Any) -> Node:
-    """Return a schema of the array or object `value` without `const`."""
+    """Return a schema of the items or properties of `value`, an array or object."""
     if isinstance(value, list):
         return {"prefixItems": [{"const": one} for one in value], "items": False, "minItems": len(value)}
     properties = {name: {"const": one} for name, one in value.items()}
@@ -88,7 +88,7 @@ def of_length(keyword: str, kind: str, count: int) -> Sequence[Violation]:
 
 
 def of_number(keyword: str, schema: Node, where: str) -> Sequence[Violation]:
-    """Return the violations of a bound of numbers in `schema`."""
+    """Return the violations of a bound in `schema`, such as `minimum`."""
     value = bound_of(schema[keyword], where)
     if isinstance(value, bool):
         return []  # in draft 4, makes the other bound exclusive
@@ -99,7 +99,10 @@ def of_number(keyword: str, schema: Node, where: str) -> Sequence[Violation]:
 
 
 def missing(scope: Scope) -> Violation:
-    """Return a violation that cannot be written."""
+    """Return a violation that only raises UnenforceableError.
+
+    It stands for violations that cannot be written.
+    """
     return partial(raise_, no_negation(scope))
 
 
