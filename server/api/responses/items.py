@@ -111,9 +111,7 @@ class InputItem(ApiModel):
                 message = f"An item of type {self.type} requires {field}."
                 raise invalid(message, "missing_required_parameter", f".{field}")
         if self.type == "reasoning" and self.encrypted_content is not None and unsealed(self.encrypted_content) is None:
-            raise invalid(
-                "encrypted_content is not what a response of this server contained.", field=".encrypted_content"
-            )
+            raise invalid("encrypted_content was not created by this server.", field=".encrypted_content")
         return self
 
     @property

@@ -82,7 +82,7 @@ async def count_input_tokens(model: Model, exchange: OpenExchange, responses: Ke
 @router.post("/v1/responses/compact", responses=answers(ResponseBody, 400, 401, 500))
 async def compact_response() -> Response:
     """Reject the request, because this server cannot compact conversations."""
-    message = "This server compacts no conversations: send truncation: auto, or a shorter input."
+    message = "This server cannot compact conversations: send truncation: auto, or a shorter input."
     raise InvalidRequestError(message, code="unsupported_operation")
 
 
