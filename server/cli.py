@@ -204,8 +204,8 @@ def _variable(name: str) -> str:
 def _unknown(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
     """Return the error messages for arguments that the parser does not know.
 
-    Each unknown option gets a message. An argument after an unknown option is not reported, because it may be the
-    option's value. If there are no options, one message lists all arguments.
+    Each unknown option gets its own message. An argument after an unknown option is not reported, because it may be
+    the option's value. If none of the unknown arguments is an option, a single message lists all of them.
     """
     options = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
     if not options:

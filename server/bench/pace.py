@@ -48,7 +48,12 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """ITLs of the streams and TTFTs of the long prompt, in seconds."""
+    """Measurements of a run in which a long prompt arrives while streams are generated.
+
+    streams: number of streams.
+    idle, during_prefill: seconds between two tokens of the streams, before and during the prefill of the long prompt.
+    prompt_alone, prompt_beside: TTFT of the long prompt in seconds, on an idle server and beside the streams.
+    """
 
     streams: int
     idle: Sequence[float]

@@ -206,7 +206,8 @@ class ModelSession:
     def _try_steps(self) -> None:
         """Run trial steps, so that an unsuitable graph fails now and not during a request.
 
-        The steps also show whether the graph updates its KV caches in place or returns them joined.
+        The steps also show how the graph treats its KV caches: it either writes new values into them in place, or
+        returns new caches that contain the past and the new values.
         """
         slots = SlotPool(self.contract.states, 2, PROBE_LENGTH)
         try:

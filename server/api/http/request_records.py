@@ -171,6 +171,6 @@ class RequestLogMiddleware:
 
 
 def log_entry(request: Request) -> RequestLogEntry:
-    """Return the entry of `request`."""
+    """Return the log entry of `request`."""
     entry: RequestLogEntry = request.state.log_entry
     return entry

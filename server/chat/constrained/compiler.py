@@ -142,8 +142,8 @@ class GrammarConstraint:
     def _forbidden(self) -> tuple[int, ...]:
         """Return the tokens that must not come next in free text.
 
-        Forbids ordinary tokens that would complete the spelling of the opening marker. Also forbids the opening token
-        if the grammar must not match again.
+        These are the ordinary tokens that would finish writing the opening marker as text. If the answer must not
+        contain another block of calls, the marker's special token is forbidden, too.
         """
         assert self._grammar.opening_token is not None
         endings = self._watch.forbidden()

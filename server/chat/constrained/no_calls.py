@@ -32,10 +32,11 @@ class MarkerWatch:
 
 
 class NoCalls:
-    """The constraint of an answer without calls.
+    """The constraint of an answer that must not contain tool calls.
 
-    Forbids ordinary tokens that would complete the spelling of the opening marker. The marker also exists as a special
-    token, which a logit bias forbids.
+    A model can write the opening marker of calls in two ways: as a special token, or as several ordinary tokens. This
+    constraint forbids each ordinary token that would finish the marker. The service forbids the special token by means
+    of a logit bias.
     """
 
     def __init__(self, watch: MarkerWatch) -> None:

@@ -1,4 +1,4 @@
-"""Parses tool calls that a grammar enforces, while they are generated.
+"""Parses tool calls whose syntax a grammar enforces, while they are generated.
 
 A block of calls is `<|tool_call_start|>[name(argument=value, **{...}), ...]<|tool_call_end|>`. A value is JSON text,
 True, False or None. The grammar rules out syntax errors, so the parser does not check for them. Text outside blocks is

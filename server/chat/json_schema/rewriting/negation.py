@@ -285,6 +285,6 @@ class Negator:
         return sorted({*facts.properties, *facts.required})
 
     def _is_closed(self, scope: Scope) -> bool:
-        """Return whether `scope.within` forbids all properties except those from `_names`."""
+        """Return whether `scope.within` allows only properties that it lists by name."""
         others = self._prover.facts(scope.within).others
         return any(schema is False and not patterns for _, patterns, schema in others)

@@ -65,7 +65,7 @@ def without_property(name: str) -> Schema:
 
 
 def gaps(numbers: Sequence[float]) -> Sequence[Violation]:
-    """Return schemas of the numbers below, between and above the sorted `numbers`."""
+    """Return schemas that together match each number that is not in `numbers`, which must be sorted."""
     lows: list[Node] = [{}, *({"exclusiveMinimum": one} for one in numbers)]
     highs: list[Node] = [*({"exclusiveMaximum": one} for one in numbers), {}]
     return [partial(dict, type="number", **low, **high) for low, high in zip(lows, highs, strict=True)]
