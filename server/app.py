@@ -72,7 +72,7 @@ def run(settings: Settings) -> None:
 
 
 def _within_descriptors(settings: Settings) -> Settings:
-    """Return `settings` with fewer connections if the descriptor limit requires it."""
+    """Return `settings`, lowering `max_connections` to fit the file descriptor limit."""
     allowed = raise_limit(settings.max_connections)
     if allowed == settings.max_connections:
         return settings
@@ -200,7 +200,7 @@ async def _load(app: FastAPI, settings: Settings, address: str, done: Callable[[
 
 
 def _join_narrow(engine: Engine, open_narrow: Callable[[], list[ModelSession]]) -> None:
-    """Open narrow sessions (each uses half of the threads) for the engine."""
+    """Open sessions that each use half of the threads, and give them to the engine."""
     try:
         engine.join(open_narrow())
     except Exception:

@@ -71,7 +71,7 @@ class Exchange:
         )
 
     async def read(self, parse: Callable[[Any], T]) -> T:
-        """Read the JSON body, and return the result of calling `parse` with its value.
+        """Read the JSON body, decode it and return the result of `parse(decoded)`.
 
         Raises the errors of `read_json`.
         """
@@ -98,7 +98,7 @@ class Exchange:
         model: name of the served model, for the request log.
         prompt: the prompt or messages as the client sent them, for the request log.
 
-        Raises the errors of this coroutine and of `wait_for`.
+        Raises any error of `completion`, and the errors of `wait_for`.
         """
         started = await self.wait_for(completion)
         self._log_entry.model, self._log_entry.prompt, self._log_entry.completion = model, prompt, started
@@ -121,8 +121,8 @@ class Exchange:
     async def stream(self, events: Events) -> Response:
         """Return a response that streams `events`.
 
-        Waits for the first event, for at most one ping interval. If `events` fails during this time, its error is
-        raised. If the client disconnects, ClientDisconnect is raised. A later error becomes the stream's last event.
+        Returns after the first event or after one ping interval, whichever comes first. Until then, raises any error
+        of `events`, and ClientDisconnect if the client disconnects. A later error becomes the stream's last event.
         """
         response = event_stream(events, ping=self._server.limits.sse_ping, last_event=self._last_event)
         return await unless_disconnected(self._request, response)

@@ -110,7 +110,7 @@ class ServerState:
         return rate_limit
 
     def drain(self) -> None:
-        """Announce that the server is about to stop."""
+        """Make /ready return 503, because the server is about to stop."""
         self.draining = True
 
     def stop(self) -> None:

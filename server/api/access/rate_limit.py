@@ -20,7 +20,7 @@ BUSY_SECONDS = 1.0  # a guess at the time until one of the running requests ends
 class RateLimit:
     """The current use of one key's limits.
 
-    Prompts and answers take their tokens out of a bucket. The bucket holds `tokens_per_minute` tokens, and an empty
+    The tokens of prompts and answers are taken from a bucket. The bucket holds `tokens_per_minute` tokens, and an empty
     bucket is full again after a minute.
 
     running: number of requests running now.

@@ -115,12 +115,12 @@ class ChatCompletionRequest(GenerationFields, TextFormFields, TemplateFields, Th
     def _check_choice(
         self, field: str, requires: str, choice: ToolChoice | FunctionChoice | None, tools: Sequence[Any] | None
     ) -> None:
-        """Raise an error if `choice` needs tools and the request contains none.
+        """Check that the request defines tools if `choice` needs any.
 
-        field: name of the field that contains `choice`.
-        requires: name of the field that contains `tools`.
+        field: name of the request field for `choice`, such as "function_call".
+        requires: name of the request field for `tools`, such as "functions".
 
-        The choice `none` never needs tools. For the choice `auto`, `tools` may be empty but must not be None.
+        The choice `none` needs no tools. For the choice `auto`, an empty list of tools is enough.
         """
         if choice is None or tools or choice.type == "none" or (tools is not None and choice.type == "auto"):
             return

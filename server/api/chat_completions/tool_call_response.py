@@ -28,8 +28,8 @@ FINISH_REASONS: dict[ChoiceEnd, ChatFinishReason] = {
 class AssembledCall:
     """A tool call as received so far.
 
-    arguments: text of a JSON object, or the beginning of that text.
-    input: decodes the input if the tool is custom.
+    arguments: JSON text of the arguments received so far.
+    input: decoder that extracts the input from the arguments; used only for custom tools.
     """
 
     id: str
@@ -56,9 +56,9 @@ class CallAssembler:
         return cls(frozenset(t.name for t in body.tools or () if t.type == "custom"), bool(body.functions))
 
     def add(self, delta: ToolCallDelta) -> ChoiceDelta:
-        """Add `delta` to its call and return the delta to send in a stream.
+        """Append a new part of a call, and return this part in OpenAI's JSON.
 
-        The returned delta is empty if there is nothing to send yet.
+        Returns an empty object if there is nothing to send yet.
         """
         if delta.id is not None and delta.name is not None:
             self.calls.append(AssembledCall(delta.id, delta.name))

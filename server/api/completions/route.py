@@ -1,4 +1,4 @@
-"""POST /v1/completions: continues texts, as one body or as a stream.
+"""POST /v1/completions: continues a text and returns one JSON body or a stream.
 
 If `echo` and `logprobs` are set, the answer also contains the prompt and the log-probabilities of its tokens.
 """

@@ -16,7 +16,7 @@ from server.api.http.base_model import ApiModel
 from server.chat.types import Calling, TextForm, Tool, ToolCall
 
 CUSTOM_ARGUMENT = "input"
-"""Name of the one argument of the function that replaces a custom tool."""
+"""Name of the argument of the function that the model sees instead of a custom tool."""
 
 ToolName = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\w.:/-]+$")]
 
@@ -42,10 +42,10 @@ class CustomGrammar(ApiModel):
 
 
 def custom_tool(name: str, description: str | None, field: str, form: TextForm | None) -> Tool:
-    """Return the function that replaces a custom tool.
+    """Return the function that the model sees instead of a custom tool.
 
     field: path of the tool in the request.
-    form: the form of the input; None for any text.
+    form: constraint that the input must match; None if any text is allowed.
     """
     text = {"type": "string"}
     if form is not None:
@@ -55,9 +55,9 @@ def custom_tool(name: str, description: str | None, field: str, form: TextForm |
 
 
 def custom_call(id: str, name: str, text: str) -> ToolCall:
-    """Return the function call that stands for a call of a custom tool.
+    """Convert a call of a custom tool to a call of the function that the model sees.
 
-    text: the input of the custom tool.
+    text: the input of the custom tool. The input "ls" becomes the arguments `{"input": "ls"}`.
     """
     return ToolCall(id, name, json.dumps({CUSTOM_ARGUMENT: text}, ensure_ascii=False))
 
@@ -71,9 +71,9 @@ def calling(
     parallel: bool,
     max_calls: int | None = None,
 ) -> Calling:
-    """Return the Calling of the chat layer: the rules for calls of `tools`.
+    """Return the rules for calling `tools` as a Calling of the chat layer.
 
-    names: the tools that may be called; None for all.
+    names: names of the tools that may be called; None if all tools may be called.
     """
     if forbidden:
         return Calling(forbidden=bool(tools))
@@ -94,9 +94,9 @@ class CustomInput:
         self._ended = False
 
     def feed(self, arguments: str) -> str:
-        """Add a piece of the JSON text and return the input that it adds.
+        """Decode the next piece of the JSON text, and return the new part of the input.
 
-        An incomplete escape sequence, such as `\\u00`, is kept for the next piece.
+        If the piece ends within an escape sequence, such as `\\u00`, the sequence is decoded with the next piece.
         """
         self._text += arguments
         if not self._in_string:

@@ -1,4 +1,4 @@
-"""Log-probabilities in the JSON that chats and responses share."""
+"""Converts log-probabilities to the JSON of chat completions and responses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from server.chat.types import TokenLogprob, TokenText
 
 
 def token_logprob(entry: TokenLogprob) -> OutputTokenLogprob:
-    """Return the log-probability of a generated token and of its alternatives."""
+    """Return the log-probabilities of a generated token and of its alternatives."""
     return {**_top_logprob(entry.token), "top_logprobs": [_top_logprob(token) for token in entry.top]}
 
 

@@ -63,7 +63,7 @@ class ResponseFormat(Tagged):
 
     @property
     def forms(self) -> list[TextForm]:
-        """A list with the constraint that this format sets; an empty list for free text."""
+        """The constraint on the answer in a list; an empty list if any text is allowed."""
         if self.type == "text":
             return []
         if self.schema_ is not None:
@@ -107,7 +107,7 @@ class StructuredOutputs(ApiModel):
         return self
 
     def forms(self, field: str) -> list[TextForm]:
-        """Return the constraints that are set.
+        """Return one constraint for each field that is set.
 
         field: path of this object in the request.
         """
@@ -140,7 +140,7 @@ class TextFormFields(ApiModel):
 
     @property
     def text_form(self) -> TextForm | None:
-        """The requested format; None for free text."""
+        """The constraint on the answer; None if any text is allowed."""
         return next(iter(self._forms()), None)
 
     def _forms(self) -> list[TextForm]:

@@ -46,10 +46,10 @@ class Tagged(ApiModel):
 
 
 def also(form: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
-    """Return a `json_schema_extra` that documents another accepted form of a field.
+    """Return a `json_schema_extra` that adds an alternative to a field's JSON schema.
 
-    form: the JSON schema of this form.
+    form: JSON schema of the alternative. Example: {"type": "string"}, for an object that can also be sent as text.
 
-    The field must be nullable, so that its own JSON schema is an `anyOf` to which `form` can be added.
+    The field must be nullable, so that its schema is an `anyOf`. The alternative is added to this `anyOf`.
     """
     return lambda schema: schema["anyOf"].insert(0, form)

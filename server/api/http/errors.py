@@ -72,7 +72,7 @@ class ApiError:
 
     @property
     def label(self) -> str:
-        """The code, or the status if there is no code."""
+        """The error code, or the HTTP status if the error has no code."""
         return self.code or str(self.status)
 
     @property
@@ -142,9 +142,9 @@ def last_event(error: Exception, request: Request) -> bytes:
 
 
 def install(app: FastAPI) -> None:
-    """Make `app` answer every error with an ErrorBody.
+    """Add exception handlers to `app` that answer every error with an ErrorBody.
 
-    This includes unknown routes, methods that are not allowed, and unexpected exceptions.
+    They also handle unknown paths, methods that are not allowed and unexpected exceptions.
     """
     app.add_exception_handler(LfmServeError, _answer)
     app.add_exception_handler(ValidationError, _answer)

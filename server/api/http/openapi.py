@@ -63,7 +63,7 @@ _referenced: dict[str, type[Any]] = {}  # types by name; their schemas are slow 
 
 
 def answers(model: type[Any], *errors: int) -> Responses:
-    """Return the argument `responses` of FastAPI's route decorators.
+    """Return the value for `responses=` in FastAPI's route decorators.
 
     model: TypedDict of the body of a successful response.
     errors: HTTP statuses of the errors that the route can return.
@@ -77,7 +77,7 @@ def streamed(responses: Responses, *chunks: type[Any], example: str, named: bool
 
     chunks: TypedDicts of the chunks in the stream.
     example: text of an example stream.
-    named: whether the events have names; the stream then ends without `[DONE]`.
+    named: whether the events have names. A stream of named events does not end with `[DONE]`.
     """
     data: dict[str, Any] = {
         "type": "string",
@@ -96,7 +96,7 @@ def streamed(responses: Responses, *chunks: type[Any], example: str, named: bool
 
 
 def request_body(*models: type[BaseModel], examples: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the argument `openapi_extra` of FastAPI's route decorators.
+    """Return the value for `openapi_extra=` in FastAPI's route decorators.
 
     models: the accepted types of the request body.
     examples: example bodies by title.

@@ -23,7 +23,7 @@ MAX_ITEMS = {"messages": 5_000, "input": 5_000, "tools": 1_000, "functions": 1_0
 
 
 async def read_json(request: Request, server: ServerState, parse: Callable[[Any], T]) -> T:
-    """Read a JSON body, and return the result of calling `parse` with its value.
+    """Read a JSON body, decode it and return the result of `parse(decoded)`.
 
     Raises ContentEncodingError if the body is compressed, RequestTooLargeError if it is too large, SlowClientError if
     it takes too long to arrive, and InvalidRequestError if it is not valid JSON. Also raises the errors of `parse`.

@@ -72,14 +72,17 @@ class RequestLogEntry:
     background: asyncio.Task[None] | None = None
 
     def when_done(self, action: Callable[[], None]) -> None:
-        """Call `action` when the background work has ended; at once if there is none."""
+        """Call `action` when the background work ends, or at once if there is none."""
         if self.background is None or self.background.done():
             action()
         else:
             self.background.add_done_callback(lambda _: action())
 
     async def observe(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run `app` for this request and note how its response starts and ends."""
+        """Run `app` for this request.
+
+        Sets `status` and `complete` when the response is sent, and `error_code` after an unexpected exception.
+        """
 
         async def send_observed(message: Message) -> None:
             await send(message)
@@ -137,7 +140,7 @@ class RequestLog:
 
 
 class RequestLogMiddleware:
-    """Middleware that adds all requests except probes to the request log.
+    """Middleware that adds requests to the request log, except probes (`PROBES`).
 
     The middleware sets `request.state.log_entry` for all requests, including probes. It must be directly inside
     RequestId, so that it sees every response.

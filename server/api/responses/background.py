@@ -22,7 +22,10 @@ class BackgroundRun:
         self._changed = asyncio.Event()
 
     async def generate(self) -> None:
-        """Generate the whole response, and wake the streams after each event."""
+        """Generate the whole response.
+
+        Each new event wakes the streams that wait for it in `follow`.
+        """
         try:
             async for _ in self.run.events():
                 self._wake()

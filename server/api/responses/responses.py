@@ -36,7 +36,7 @@ class Responses:
 
 
 def open_responses(file: Path | None, memory: int, ttl: float) -> Responses:
-    """Open the store.
+    """Open the store of responses, in memory or in a file.
 
     file: SQLite file to use; None to keep responses in memory.
     memory: limit of the responses in memory, in MiB; unused if `file` is set.

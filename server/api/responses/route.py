@@ -89,9 +89,9 @@ async def compact_response() -> Response:
 async def _read(
     exchange: Exchange, responses: Responses, owner: str, defaults: SamplingParams
 ) -> tuple[ResponseRequest, ChatRequest]:
-    """Read the request, and return it with the chat request made from it.
+    """Read the request's body, and convert it to a chat request.
 
-    In the returned request, the items themselves replace references to stored items.
+    Returns both. In the returned body, stored items are inserted in place of the references to them.
     """
     body = await exchange.read(ResponseRequest.model_validate)
     body = await exchange.wait_for(resolved(body, responses, owner))
@@ -99,9 +99,9 @@ async def _read(
 
 
 async def _about_input(work: Coroutine[Any, Any, T]) -> T:
-    """Return the result of `work`.
+    """Return the result of `work`, and correct the field that its errors name.
 
-    If `work` raises an error about the field `messages`, the error names the field `input` instead.
+    The chat layer reports errors for the field `messages`. In this API, the messages are in the field `input`.
     """
     try:
         return await work

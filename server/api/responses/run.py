@@ -110,7 +110,7 @@ class ResponseRun:
         self._completion.cancel()
 
     async def store(self) -> None:
-        """Store the current state of the response, unless the request forbids it."""
+        """Store the response in its current state, unless the request has `store: false`."""
         if self._keep is not None:
             await self._keep(await asyncio.to_thread(self._stored))
 

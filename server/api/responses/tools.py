@@ -37,7 +37,7 @@ class ResponseToolFormat(ApiModel):
         return self
 
     def text_form(self, field: str) -> TextForm | None:
-        """Return the format as a TextForm of the chat layer; None for any text.
+        """Return the format as a TextForm of the chat layer; None if any text is allowed.
 
         field: path of the format in the request.
         """
@@ -47,7 +47,10 @@ class ResponseToolFormat(ApiModel):
 
 
 class ResponseTool(ApiModel):
-    """A function, a custom tool, or a built-in tool of OpenAI, which is dropped."""
+    """A function, a custom tool or one of OpenAI's built-in tools.
+
+    Built-in tools are dropped.
+    """
 
     type: str = Field(description="`function`, `custom`, or the type of a built-in tool.", examples=["function"])
     name: ToolName | None = Field(
@@ -121,7 +124,10 @@ class ResponseToolChoice(ApiModel):
 
     @property
     def names(self) -> list[str] | None:
-        """Names of the tools that may be called; None for all. Built-in tools are left out."""
+        """Names of the tools that may be called; None if all tools may be called.
+
+        Built-in tools are left out.
+        """
         if self.type == "allowed_tools":
             return [tool.name or "" for tool in self.tools or () if tool.type in OWN_KINDS]
         return [self.name or ""] if self.is_named else None

@@ -87,7 +87,7 @@ def response_error(error: ApiError) -> ResponseError:
 
 
 def _sent(model: Any) -> dict[str, Any]:
-    """Return the JSON of `model`, a part of a request, without null fields."""
+    """Return a part of the request as JSON without null fields."""
     fields: dict[str, Any] = model.model_dump(by_alias=True, exclude_none=True)
     return fields
 

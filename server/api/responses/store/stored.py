@@ -64,5 +64,5 @@ def packed(events: Sequence[bytes]) -> bytes:
 
 
 def unpacked(events: bytes) -> list[bytes]:
-    """Return the encoded events in `events`, the output of `packed`."""
+    """Decompress the result of `packed`, and return the encoded events."""
     return [event + b"\n\n" for event in zlib.decompress(events).split(b"\n\n")[:-1]]
