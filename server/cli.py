@@ -171,14 +171,14 @@ def _parser() -> Parser:
 
 
 def _options(model: type[BaseModel]) -> list[str]:
-    """Return the names of the options, which are the fields that have a description."""
+    """Return the names of the fields with a description; each becomes an option."""
     return [name for name, field in model.model_fields.items() if field.description]
 
 
 def _add_option(parser: Parser, name: str, field: FieldInfo, variable: str = "") -> None:
     """Add the option of a field to `parser`.
 
-    The parser does not convert the value. The field later converts it, as it converts text from environment variables.
+    The parser does not convert the value. The model's validation does, as it does for environment variables.
     """
     flag, description = _flag(name), field.description
     if field.annotation is bool:
@@ -218,7 +218,7 @@ def _unknown(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
 
 
 def _refusal(fault: Mapping[str, Any], given: Mapping[str, object]) -> str:
-    """Return the message for a pydantic error.
+    """Return the message for an option or variable that pydantic rejected.
 
     The message names the option, its value and the reason, and the environment variable if the value came from one.
     """

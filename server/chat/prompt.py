@@ -33,7 +33,7 @@ class ChatPrompt:
     """The templates and the tokenizer that turn chats into prompts.
 
     sources: the templates, or None for a base model. Without templates, every chat raises InvalidRequestError.
-    variables: the template's variables besides the chat, such as `bos_token`.
+    variables: values of template variables such as `bos_token`.
     bare_tools: whether the template receives each tool as {"name", "description", "parameters"}, the format of LFM2's
         model card. If False, it receives OpenAI's format, {"type": "function", "function": {...}}.
     thinks: whether the model can write thoughts.
@@ -98,7 +98,7 @@ class ChatPrompt:
         return tuple(i for i, token in enumerate(prompt) if i and token in self._boundaries)
 
     def thoughts(self, prompt: Sequence[int]) -> Thoughts:
-        """Return whether the model may think before it answers.
+        """Return whether the answer to `prompt` may begin with thoughts.
 
         Returns OPEN if the prompt ends with `<think>`, NONE if the prompt ends with `</think>` or if the model cannot
         write thoughts, and otherwise POSSIBLE.
@@ -173,8 +173,8 @@ class ChatPrompt:
     def _up_to_end_of_content(self, chat: list[dict[str, Any]], tools: list[Any], options: TemplateOptions) -> str:
         """Render a chat without the text that follows the content of its last message.
 
-        The model then continues that message. A random mark after the content shows where the template writes the
-        content. Whitespace at the end of the content is dropped.
+        The model then continues that message. Before rendering, a random string is appended to the content. In the
+        rendered text, this string shows where the content ends. Whitespace at the end of the content is dropped.
         """
         mark = secrets.token_hex(16)
         last = chat[-1] | {"content": chat[-1]["content"].rstrip() + mark}
@@ -226,9 +226,9 @@ class ChatPrompt:
 class SpecialTokenEscape:
     """An escape for special tokens that are spelled out in a client's text.
 
-    Before rendering, a random nonce is inserted into each such spelling. When the rendered prompt is tokenized, the
-    nonces are removed and the text around them is encoded as plain text. Spellings without a nonce were written by the
-    template and become special tokens.
+    Before rendering, a random nonce is inserted into each such text: `<|im_end|>` becomes `<NONCE|im_end|>`. When the
+    rendered prompt is tokenized, the nonces are removed, and `<|im_end|>` is encoded as plain text. Only text without a
+    nonce can become a special token: it comes from the template, or the caller of `text` allowed it.
     """
 
     def __init__(self, special: Mapping[str, int]) -> None:
@@ -251,7 +251,7 @@ class SpecialTokenEscape:
         return [self.value(inner) for inner in value] if isinstance(value, list) else value
 
     def encode(self, text: str, tokenizer: Tokenizer) -> list[int]:
-        """Tokenize a rendered prompt; only unescaped spellings become special tokens."""
+        """Tokenize a rendered prompt; escaped special tokens become plain text."""
         if self._nonce not in text:
             return tokenizer.encode(text)
         tokens: list[int] = []

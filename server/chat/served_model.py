@@ -28,9 +28,9 @@ class ServedModel:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def name_for(self, requested: str | None) -> str:
-        """Return the served name for the `model` of a request.
+        """Return the name of the requested model.
 
-        Raises ModelNotFoundError if the request names a model that is not served.
+        None requests the default model. Raises ModelNotFoundError if `requested` is not one of `names`.
         """
         if requested is not None and requested not in self.names:
             raise ModelNotFoundError(requested, self.names)

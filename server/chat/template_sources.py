@@ -105,7 +105,7 @@ def _unnamed_file(folder: Path) -> dict[str, str]:
 
 
 def _in_json(path: Path) -> dict[str, str]:
-    """Return the templates in a JSON file by name.
+    """Return the templates in a JSON file, keyed by name.
 
     A single template without a name is named "default".
     """

@@ -18,7 +18,7 @@ EFFORTS: Mapping[Effort, int | None] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """The settings of a request for the thoughts before its answers.
+    """A request's settings for the thoughts at the beginning of an answer.
 
     budget: maximum number of tokens of the thoughts; None if the request sets no number.
     effort: the effort whose budget applies if `budget` is None.
@@ -35,7 +35,7 @@ class ThinkingBudgets:
     """The server's thinking budgets, in tokens; None is unlimited.
 
     default: the budget of a request that sets neither a budget nor an effort.
-    efforts: budgets of efforts, which override the defaults in EFFORTS.
+    efforts: the budget of each effort whose budget differs from that in EFFORTS.
     """
 
     default: int | None = None
@@ -50,7 +50,7 @@ class ThinkingBudgets:
     def variables(self, thinking: Thinking) -> Mapping[str, bool]:
         """Return the template variables of a request with the settings `thinking`.
 
-        If the budget is 0, `enable_thinking` is false. Templates that use this variable then end the thoughts in the
-        prompt.
+        If the budget is 0, `enable_thinking` is false. A template that uses this variable then ends the prompt with
+        `</think>`, so that the model does not think.
         """
         return {"enable_thinking": False} if self.of(thinking) == 0 else {}

@@ -11,11 +11,11 @@ START, END = THINK_START.encode(), THINK_END.encode()
 class ThoughtTracker:
     """A tracker of the thoughts of one sequence, advanced token by token.
 
-    is_open: whether the prompt has opened the thoughts. If not, the first tokens decide whether there are thoughts.
-    state: OPEN within thoughts, NONE once the answer has begun, and POSSIBLE until the first tokens decide.
-    begun: the last bytes so far, if a marker may begin with them: `<think>` in the state POSSIBLE, `</think>` in the
-        state OPEN.
-    spent: number of tokens since the thoughts were opened, including those of `</think>`.
+    is_open: whether the prompt ends with `<think>`. If not, there are thoughts only if the first text is `<think>`.
+    state: OPEN within the thoughts, NONE after them or if there are none, POSSIBLE while `<think>` may still come.
+    begun: an incomplete marker at the end of the text so far: the start of `<think>` in the state POSSIBLE, the start
+        of `</think>` in the state OPEN.
+    spent: number of tokens after `<think>`, including the tokens of `</think>`.
     """
 
     def __init__(self, is_open: bool) -> None:
@@ -49,7 +49,7 @@ class ThoughtTracker:
             del self._marker_tokens[0]
 
     def _decide(self, text: bytes) -> None:
-        """Advance by one of the first tokens, which decide whether there are thoughts."""
+        """Advance by one token while `<think>` may still come."""
         self.begun = (self.begun + text).lstrip()
         if self.begun.startswith(START):
             self.state, rest = Thoughts.OPEN, self.begun[len(START) :]

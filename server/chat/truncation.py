@@ -13,7 +13,7 @@ DEFAULT_ROOM = 4
 
 
 def truncated(request: ChatRequest, tokens: Callable[[ChatRequest], list[int]], max_model_len: int) -> list[int] | None:
-    """Return the tokens of a prompt that keeps as many of the newest messages as fit.
+    """Return the tokens of the prompt with as many of the newest messages as fit.
 
     The prompt leaves room for the answer. System messages at the beginning stay. The results of calls are dropped
     together with their calls. Returns None if not even the newest message fits.

@@ -67,7 +67,8 @@ class Tool:
     parameters: the JSON schema of the function's parameters, unchanged.
     strict: whether the whole schema must be enforced.
     field: the field of the request that holds the tool, for error messages.
-    input_form: the form that the only argument, a string, must match; None if `parameters` is the only restriction.
+    input_form: for a tool whose only argument is a string, the form that the string must match; None if only
+        `parameters` restricts the arguments.
     """
 
     name: str
@@ -92,7 +93,7 @@ class Calling:
     required: whether the answer must contain at least one call.
     parallel: whether the answer may contain several calls.
     forbidden: whether the answer must not contain a call, although the prompt lists tools.
-    max_calls: the answer ends before it exceeds this number of calls; None if there is no limit.
+    max_calls: maximum number of calls; None if there is no limit. The answer ends if the model begins a further call.
     """
 
     tools: tuple[Tool, ...] = ()

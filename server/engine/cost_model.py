@@ -18,10 +18,11 @@ The estimate therefore depends mostly on the last twenty steps of the same kind.
 
 @dataclass(slots=True)
 class LinearFit:
-    """A least-squares fit of seconds = fixed + per_item * n to recent steps.
+    """A least-squares fit of recent step durations: seconds = fixed + per_item * n.
 
-    The fit minimises the relative error. With x = 1 / n and y = seconds / n, the model is y = per_item + fixed * x. The
-    fields are the weighted sums of 1, x, x², y and xy over the steps.
+    n is the number of rows or tokens of a step. The fit minimises the relative error. With x = 1 / n and
+    y = seconds / n, the model is y = per_item + fixed * x. The fields are the weighted sums of 1, x, x², y and xy over
+    the steps.
     """
 
     one: float = 0.0
@@ -84,13 +85,13 @@ class CostModel:
         return int(max(0.0, seconds - fixed) / max(per_item, 1e-9))
 
     def min_forced_tokens(self, threads: int, rows: int) -> float:
-        """Return how many forced tokens make a prefill chunk cheaper than decode steps.
+        """Return the number of forced tokens above which a prefill chunk is cheaper.
 
-        Forced tokens are known in advance, so they can be computed in one prefill chunk instead of one by one in decode
-        steps. The result is the number of forced tokens at which both cost the same; inf if a chunk is never cheaper.
+        Forced tokens are known in advance. A sequence can compute them together in one prefill chunk, or one by one in
+        decode steps. At the returned number, both cost the same. Returns inf if a chunk is never cheaper.
 
         The cost is the delay of the other `rows` - 1 sequences in the batch. A prefill chunk delays them by its whole
-        duration. Decode steps delay them, for each forced token, by the time that one row adds to a step.
+        duration. A decode step delays them by the time that one more row adds to the step.
         """
         prefill = self.fits.get((StepKind.PREFILL, threads))
         if prefill is None or (StepKind.DECODE, threads) not in self.fits:

@@ -1,7 +1,7 @@
 """Keeps the engine's sequences and assigns them to slots.
 
-The state is changed only under the engine's lock. Decoding sequences have slots 0 .. n-1 in order, so a decode batch is
-a view of the front of the slots. Prefilling sequences have higher slots. If a decoding sequence leaves, the last
+The state is changed only under the engine's lock. The n decoding sequences have slots 0 .. n-1 in order, so a decode
+batch is a view of the first n slots. Prefilling sequences have higher slots. If a decoding sequence leaves, the last
 sequence of the batch takes its slot. A sequence whose prefill is done moves to the end of the batch. A sequence in a
 running step keeps its slot.
 """
@@ -47,8 +47,8 @@ class EngineState:
     `slots`: the state of running sequences.
     `cache`: the prefix cache.
     `slot_tokens`: maximum number of tokens in all slots together. A sequence that runs alone may exceed it.
-    `waiting`, `prefilling`, `decoding`, `suspended`: the sequences. Each sequence is in exactly one of these;
-    `decoding[i]` has slot i. Suspended sequences have a consumer that does not keep up, and have no slot.
+    `waiting`, `prefilling`, `decoding`, `suspended`: the sequences. Each sequence is in exactly one of these four.
+    `decoding[i]` has slot i. A sequence is suspended, and has no slot, while its consumer does not keep up.
     `costs`: predicted durations of steps.
     `running_steps`: steps that sessions are executing.
     `last_kind`: kind of the step that started most recently.
@@ -162,7 +162,7 @@ class EngineState:
         sequence.saved = end
 
     def remove(self, sequence: Sequence) -> None:
-        """Remove a running sequence that is not in a step, and free its slot."""
+        """Remove a sequence that has a slot and is not in a running step; free the slot."""
         assert sequence.slot is not None
         if sequence in self.prefilling:
             self.prefilling.remove(sequence)
@@ -199,7 +199,7 @@ class EngineState:
         last.slot = slot
 
     def _estimated_finish(self, sequence: Sequence) -> float:
-        """Estimate when the prefill would end if it had started on arrival.
+        """Estimate when the prefill would end if it had started at `queued_at`.
 
         Returns seconds of the monotonic clock.
         """
@@ -261,8 +261,8 @@ class EngineState:
     def _join_decode_batch(self) -> None:
         """Move sequences that are ready to decode to the end of the decode batch.
 
-        If another sequence has the next slot, the two sequences swap their slots. Stops if that other sequence is in a
-        running step.
+        Each sequence gets the first slot after the batch. If another sequence has that slot, the two swap their slots.
+        Stops if that other sequence is in a running step.
         """
         if self.decode_is_running:
             return

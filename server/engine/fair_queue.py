@@ -51,8 +51,8 @@ class FairQueue:
     def add(self, sequence: Sequence, estimated_finish: float) -> None:
         """Queue a new sequence.
 
-        `estimated_finish`: time at which the prefill would have ended if it had started on arrival (monotonic clock, in
-        seconds).
+        `estimated_finish`: time at which the prefill would end if it had started when the request was submitted
+        (monotonic clock, in seconds).
         """
         self._push(sequence, estimated_finish, next(self._arrivals))
 
@@ -66,7 +66,7 @@ class FairQueue:
         self._tenants.move_to_end(sequence.request.context.tenant, last=False)
 
     def waits(self, now: float) -> dict[str, float]:
-        """Return how many seconds ago each tenant's next sequence was requested.
+        """Return the seconds since each tenant's next sequence was submitted.
 
         now: the current monotonic time.
         """

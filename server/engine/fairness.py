@@ -14,7 +14,7 @@ PATIENCE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """Slots that change hands.
+    """A transfer of slots from one tenant to another.
 
     giver: the tenant that gives up slots.
     taker: the tenant that gets them.
@@ -29,7 +29,8 @@ class Handover:
 def next_handover(held: Mapping[str, int], waits: Mapping[str, float], slots: int) -> Handover | None:
     """Return the handover that is due, or None.
 
-    Each tenant with running or waiting sequences has the same fair share of the slots.
+    A handover is due if a tenant below its fair share has waited longer than PATIENCE and another tenant is above its
+    fair share. Each tenant with running or waiting sequences has the same fair share of the slots.
 
     held: number of slots of each tenant with running sequences.
     waits: seconds that each tenant with waiting sequences has waited for its next slot.

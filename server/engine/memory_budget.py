@@ -32,9 +32,9 @@ class Budget:
 def share_memory(available: int, bytes_per_token: int, max_slot_tokens: int, cache_bytes: int | None) -> Budget:
     """Divide `available` bytes between the slots and the prefix cache.
 
-    The slots get at most `max_slot_tokens` tokens of `bytes_per_token` each. The cache gets `cache_bytes`, or all
-    usable memory if that is less. If `cache_bytes` is None, the cache gets CACHE_BYTES, or half of the usable memory if
-    that is less.
+    Only the fraction USABLE of `available` is usable. The slots get at most `max_slot_tokens` tokens of
+    `bytes_per_token` each. The cache gets `cache_bytes`, or all usable memory if that is less. If `cache_bytes` is
+    None, the cache gets CACHE_BYTES, or half of the usable memory if that is less.
     """
     usable = int(available * USABLE)
     cache = min(CACHE_BYTES, usable // 2) if cache_bytes is None else min(cache_bytes, usable)

@@ -49,9 +49,9 @@ def preempt_for_fairness(state: EngineState, now: float) -> None:
 
 
 def _fewest_that_make_room(state: EngineState, candidates: list[Sequence]) -> list[Sequence]:
-    """Return as few of the first candidates as make room for the next sequence.
+    """Return the candidates to preempt to make room for the queue's next sequence.
 
-    The next sequence is the one whose turn is next in the queue. Returns [] if even all candidates are too few.
+    These are as few as possible, from the start of the list. Returns [] if preempting all of them would not make room.
     """
     taker = state.waiting.peek()
     assert taker is not None

@@ -52,9 +52,9 @@ class FreeCallParser:
         self._space: str | None = None  # the whitespace after a call in XML style, if no text has followed
 
     def feed(self, text: str) -> list[FreePiece]:
-        """Return the content and the calls that `text` completes.
+        """Parse `text`, the next part of the answer, and return content and calls.
 
-        Holds back text that may be the start of a marker.
+        Returns each call once it is complete. Holds back text that may be the start of a marker.
         """
         return _joined(self._without_markers(chain.from_iterable(map(self._read, self._splitter.feed(text)))))
 
@@ -205,7 +205,7 @@ class _Block:
         return self._item is not None
 
     def feed(self, text: str) -> list[FreePiece]:
-        """Process text and return the calls that it completes, if all earlier items are calls."""
+        """Return the calls that end in `text`, up to the first item that is not a call."""
         calls: list[FreePiece] = []
         at = 0
         while at < len(text):
@@ -279,7 +279,7 @@ class _Block:
         self._brackets.start(symbol)
 
     def _read_separator(self, text: str) -> None:
-        """Keep the text between two items, except directly after a returned call."""
+        """Keep `text`, which separates two items; drop it directly after a returned call."""
         if self._source or not self._returned_call:
             self._source.append(text)
 

@@ -129,7 +129,7 @@ class LiteralReader:
         return _CONSTANTS[word.group()]
 
     def members(self) -> dict[str, str]:
-        """Consume an object and return the JSON text of each value by name.
+        """Consume an object and return the JSON text of its values, keyed by name.
 
         If a name occurs more than once, its last value counts.
         """
@@ -181,7 +181,8 @@ class LiteralReader:
     def _items(self, closing: str) -> tuple[list[str], bool]:
         """Consume values up to `closing`.
 
-        Returns the values, and whether they make a tuple in parentheses: `(1,)` and `(1, 2)` are tuples, `(1)` is not.
+        Returns the values, and whether they would be a tuple in parentheses: True for `(1,)`, `(1, 2)` and `()`, but
+        False for `(1)`.
         """
         self._enter()
         items: list[str] = []
@@ -196,9 +197,9 @@ class LiteralReader:
         return items, comma or len(items) != 1
 
     def _string(self) -> str | None:
-        """Consume adjacent string literals and return their joined value.
+        """Consume adjacent string literals and return them as one string.
 
-        Returns None if no string literal comes next.
+        For example, `"a" 'b'` is the string "ab", as in Python. Returns None if no string literal comes next.
         """
         parts: list[str] = []
         while opening := self.match(_OPENING):

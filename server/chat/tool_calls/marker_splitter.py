@@ -53,10 +53,10 @@ class _PartialMarker:
 class MarkerFilter:
     """A filter that removes markers from content.
 
-    If removing a marker joins the text around it to another marker, the filter removes that one, too. For example,
-    nothing is left of `<|tool_<|tool_call_end|>call_end|>`. The filter therefore keeps a stack of partial markers, such
-    as `<|tool_` in this example. The next text may complete the partial marker on top of the stack. After the complete
-    marker is removed, the text after it may complete the partial marker below.
+    Removing a marker can join the texts before and after it into a new marker. The filter removes that one, too. For
+    example, nothing is left of `<|tool_<|tool_call_end|>call_end|>`. The filter therefore keeps a stack of partial
+    markers, such as `<|tool_` in this example. The next text may complete the partial marker on top of the stack. After
+    the complete marker is removed, the text after it may complete the partial marker below.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class MarkerFilter:
         return "".join(reversed(held))
 
     def _continue(self, text: str) -> str:
-        """Filter text without "<"; a "<" directly before it is already on the stack."""
+        """Filter the text between two "<"; the first "<" is already on the stack."""
         at = 0
         while self._partial and at < len(text):
             last = self._partial[-1]

@@ -1,11 +1,12 @@
 """Parses calls whose strings contain unescaped quotes.
 
 An example is `say(text="He said "hi" to me")`. Every quote may be the end of its string, so a text can have several
-readings. A text is parsed if exactly one reading is a list of calls, or if exactly one of these readings is plausible.
+readings. Only the readings that are lists of calls count. If there are several, only the plausible ones count. The text
+is parsed if a single reading is left.
 
 Quotes inside a string, apart from apostrophes, must enclose words, as in `a "word" b`. So `'a' + 'b'` is not a string.
 A reading is implausible if a string contains a single inner quote, as in `5" wide`, or text that looks like the end of
-one argument and the beginning of the next.
+one argument and the beginning of the next, as in `Paris", days="3`.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ _NEEDS_NO_PARTNER = {quote: re.compile(rf"\\.|(?<=\w){quote}(?=\w)", re.DOTALL) 
 
 
 class QuoteChoices:
-    """The quotes that end the strings of a text in the current reading.
+    """The current reading of a text: the choice of the quotes that end its strings.
 
-    The method `next` changes to the next reading. It visits readings in depth-first order, nearest quotes first.
+    In the first reading, each string ends at the nearest possible quote. The method `next` changes to the next reading,
+    in depth-first order.
 
     plausible: whether the current reading is plausible.
     """
@@ -82,12 +84,12 @@ def _encloses_words(parts: list[str]) -> bool:
 
 
 def only_reading(read: Callable[[QuoteChoices], T]) -> T | None:
-    """Return the result of `read` for the only possible reading of a text, or None.
+    """Return the result of `read` if a text has only one possible reading.
 
     read: parses the text with the given choice of quotes, and raises ValueError if the text cannot be parsed.
 
-    If several readings can be parsed, returns the result of the only plausible one. Returns None if several are
-    plausible, or if there are more than MAX_READINGS readings.
+    If several readings can be parsed but only one of them is plausible, returns the result for that one. Otherwise
+    returns None. Also returns None if there are more than MAX_READINGS readings.
     """
     choices = QuoteChoices()
     results: list[T] = []

@@ -25,7 +25,7 @@ class WholeAnswerParser:
         self._is_json = False
 
     def feed(self, text: str) -> list[FreePiece]:
-        """Return the content and the calls that `text` completes."""
+        """Parse `text`, the next part of the answer, and return its content and calls."""
         if self._is_text:
             return self._text.feed(text)
         self._held.append(text)

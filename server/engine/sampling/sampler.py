@@ -116,8 +116,8 @@ def _candidates(
     `peaks`: float64 [B], the largest logit of each row.
     `drawable`: the rows in which at least one token may be drawn.
 
-    The ids are the tokens that may be drawn, in ascending order. The log weights are relative to the peak, whose log
-    weight is 0.
+    A row is greedy if its temperature is at most GREEDY_TEMPERATURE. The ids are the tokens to draw from, in ascending
+    order. The log weight of a token is (logit - peak) / temperature.
     """
     drawing = [i for i in drawable if params[i].temperature > GREEDY_TEMPERATURE]
     # min_p leaves only a few ids, so apply it first. This order gives the same result unless top_k is set.
@@ -137,7 +137,7 @@ def _min_p_candidates(
 ) -> Iterator[tuple[int, Ids, LogWeights]]:
     """Apply min_p to all of `rows` in one pass, and yield the remaining candidates.
 
-    Yields (row, ids, log weights) for each of `rows`. The log weights are relative to the peak of the row.
+    Yields (row, ids, log weights) for each of `rows`, as `_candidates` does.
     """
     if not rows:
         return
