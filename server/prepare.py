@@ -54,9 +54,8 @@ def renew(
 ) -> None:
     """Write the prepared copy of `graph` again if the copy is damaged or out of date.
 
-    Also writes a missing copy, provided that `create` is true and `graph` is a large graph for the native kernels.
-    Writing such a copy takes less time than loading `graph` with onnxruntime.
-
+    create: whether to write a missing copy, too. This applies only to large graphs for the native kernels. Writing a
+        copy of such a graph takes less time than loading the graph with onnxruntime.
     tell: called with each line of progress, and with the reason if the copy cannot be written.
     """
     outdated = lookup.is_outdated(graph, precision, root)

@@ -36,8 +36,8 @@ def show_progress(
 
     `line`: returns the line of text for an amount of work done.
     `total`: the total amount of work.
-    `start`: the amount of work done before the call.
-    `unit`: unit of these amounts.
+    `start`: the amount of work that was done before the task began, such as the bytes of an interrupted download.
+    `unit`: unit of all amounts, which the bar shows; "B" for bytes.
     """
     with _bar(title, total, start, unit) if bar and sys.stderr.isatty() else _lines(say, line, interval) as advance:
         yield advance

@@ -155,9 +155,10 @@ class Lfm2Graph:
         return self._g.node("SimplifiedLayerNormalization", x, self._layers.exact(name), **attributes)
 
     def _sequence_lengths(self) -> tuple[str, str]:
-        """Return the names of the int32 length inputs of GroupQueryAttention.
+        """Add the two lengths that GroupQueryAttention requires, and return their names.
 
-        These are the last position of each row, and the length of the longest row.
+        Both are int32: `seqlens_k`, the length of each row minus 1, and `total_sequence_length`, the length of the
+        longest row.
         """
         g = self._g
         lengths = g.node("ReduceSum", "attention_mask", g.constant([1]), keepdims=0)
@@ -169,7 +170,7 @@ class Lfm2Graph:
 def rotary_tables(config: Lfm2Config) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return cosines and sines, float32 [positions, head_dim / 2].
 
-    The values are rounded as in transformers.
+    All intermediate values are float32, as in transformers, so that rounding errors are the same.
     """
     even = np.arange(0, config.head_dim, 2, dtype=np.float32)
     frequencies = np.float32(1) / np.float32(config.rope_theta) ** (even / np.float32(config.head_dim))

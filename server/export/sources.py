@@ -48,8 +48,8 @@ class _Place:
 
     `stored`: name of the stored tensor, which may be a fused tensor.
     `expert`: index of the expert in the fused tensor; None if the stored tensor is not fused.
-    `half`: 0 if the tensor consists of the first half of the expert's rows, 1 if it consists of the second half, and
-    None if it consists of all rows.
+    `half`: 0 for the first half of the expert's rows, 1 for the second half, None for all rows. For example, w3 is the
+    second half of `experts.gate_up_proj`.
     """
 
     stored: str

@@ -1,6 +1,6 @@
 """Client connections: uvicorn's HTTP protocol with timeouts and limits.
 
-The errors that a connection itself sends are in OpenAI's format.
+A connection answers invalid HTTP and oversized headers itself. These errors are in OpenAI's format, too.
 """
 
 from __future__ import annotations
@@ -220,7 +220,10 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
             self._unread_timer = self.loop.call_later(self._limits.client_idle_timeout, self._check_unread, unread)
 
     def _check_unread(self, unread: int) -> None:
-        """Abort the connection if the client has not read any of the `unread` bytes."""
+        """Abort the connection if the client has read nothing since the timer started.
+
+        `unread`: number of bytes that were waiting for the client when the timer started.
+        """
         self._unread_timer = None
         if self.transport.get_write_buffer_size() < unread:
             self._watch_unread()

@@ -6,7 +6,7 @@ The first signal starts the shutdown; the second signal kills the process. The s
   Running requests have `drain_timeout` seconds to finish.
 - The server calls `abandon`, which ends the remaining requests.
 
-The three functions are methods of the application's Drainable.
+The application implements these three functions as the methods of a Drainable.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ class FrontServer(uvicorn.Server):
     """Uvicorn's server with an orderly shutdown."""
 
     def __init__(self, app: FastAPI, state: Drainable, config: FrontConfig) -> None:
-        """Create a server for `app` that reports its shutdown to `state`.
+        """Create a server for `app`.
+
+        `state`: the object whose `drain`, `stop` and `abandon` the server calls when it shuts down.
 
         Raises StartupError if the certificate or its key cannot be loaded.
         """
@@ -148,9 +150,9 @@ class FrontServer(uvicorn.Server):
         )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, stop, and abandon requests that do not finish in time.
+        """Run the three stages of the shutdown (see the module's docstring).
 
-        This method overrides uvicorn's `shutdown`.
+        Exits the process if the shutdown takes much too long. This method overrides uvicorn's `shutdown`.
         """
         timeout, loop = self._front.drain_timeout, asyncio.get_running_loop()
         if self._signal is not None:  # without a signal, the start has failed, and only the reason is printed

@@ -10,7 +10,10 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 
 def end_with_connection(cycle: RequestResponseCycle) -> None:
-    """Make `cycle` send its response without chunks and then close the connection."""
+    """Send a response without chunks, and close the connection after it.
+
+    `cycle`: uvicorn's object for one request and its response.
+    """
     send, unknown_length = cycle.send, False
 
     async def send_unchunked(message: ASGISendEvent) -> None:

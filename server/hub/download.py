@@ -145,9 +145,10 @@ def _receive(url: str, out: BinaryIO, file: HubFile, say: Callable[[str], None])
 
 
 def _append_body(client: httpx.Client, url: str, out: BinaryIO) -> Iterator[None]:
-    """Request the bytes after the end of `out` and append them in pieces.
+    """Download the part of a file that `out` lacks, and append it in pieces.
 
-    Yields None after each piece, so that the caller can show the progress.
+    If the server ignores the requested range and sends the whole file, overwrites `out`. Yields None after each piece,
+    so that the caller can show the progress.
     """
     headers = build_hf_headers() | {"Range": f"bytes={out.tell()}-", "Accept-Encoding": "identity"}
     with client.stream("GET", url, headers=headers) as response:

@@ -169,8 +169,8 @@ def _no_graph(repo_id: str, paths: list[str]) -> str:
 def _cached(repo_id: str, revision: str | None, dtype: str, error: HubError) -> Path:
     """Return the folder of a cached model.
 
-    Raises `error` if the cache contains no complete graph. Raises HubError if the cache contains complete graphs, but
-    none of `dtype`.
+    error: the reason why the hub cannot be used. Raised if the cache contains no complete graph.
+    Raises another HubError if the cache contains complete graphs, but none of `dtype`.
     """
     try:
         folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True, allow_patterns=[]))

@@ -25,9 +25,9 @@ NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {  # by onnxruntime's name of th
 }
 TRACE_PREFIX = "trace."
 PADDING = 1.5
-"""The limit on padding in one run on joined caches.
+"""The limit on padding in one run on joined caches (see `server.runtime.joined_cache`).
 
-The number of positions, including padding, is at most this multiple of the number of tokens.
+The number of past positions, including padding, is at most this multiple of the number of past tokens.
 """
 TOKEN_INPUTS = ("input_ids", "attention_mask", "position_ids", "num_logits_to_keep")
 
@@ -58,9 +58,10 @@ class StateTensor:
     past, present: names of the input and the output.
     shape: the shape for one sequence without the KV cache's length axis: (kv_heads, head_dim) for KV, (hidden, L) for a
         convolution. The length axis of a KV cache lies between kv_heads and head_dim.
-    trace: name of an additional output of a convolution, [batch, L + S, hidden]; None if the graph has no such output.
-        The output consists of the L rows of the past window and the S new rows of the run. Its rows p + 1 to p + L are
-        the window after token p of the run, transposed; p counts from 0. The output takes no time unless it is bound.
+    trace: name of an additional output with the convolution windows after every token of a run; None if the graph has
+        no such output. The output is [batch, L + S, hidden]: the L rows of the past window, then the S new rows. Its
+        rows p + 1 to p + L are the transposed window after token p, counted from 0. Unless the output is bound,
+        it costs no time.
     """
 
     past: str
@@ -78,14 +79,14 @@ class StateTensor:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """The inputs and outputs that a step binds.
+    """The roles of a graph's inputs and outputs.
 
     states: the state tensors, in the order of the graph's inputs.
     token_dtypes: the dtype of each input that is not state, by name. The names are a subset of TOKEN_INPUTS.
     vocab_size: number of tokens in the vocabulary, the last axis of the logits.
     logits_dtype: float32 or float16.
-    joins: whether the graph returns the past and new KV values joined in one output. Otherwise, the graph updates the
-        KV caches in place.
+    joins: whether the graph returns new KV caches, in which the new values follow the past values. Otherwise, the graph
+        updates the KV caches in place.
     """
 
     states: tuple[StateTensor, ...]
@@ -98,7 +99,7 @@ class Contract:
     def bytes_per_token(self) -> int:
         """The bytes that each token of a running sequence needs.
 
-        The result includes the copies of the state that joined caches need.
+        If `joins` is true, the result includes memory for the caches that a run reads and returns.
         """
         state = sum(state.bytes_per_token for state in self.states)
         return int(state * (1 + 2 * PADDING)) if self.joins else state

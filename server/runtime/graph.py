@@ -192,9 +192,9 @@ class _Convolutions:
         return trace
 
     def _unfuse(self, node: onnx.NodeProto) -> None:
-        """Replace a CausalConvWithState by separate operators.
+        """Replace a CausalConvWithState node by separate operators.
 
-        The state of such a node has one column less than the weight.
+        The node's state has one column less than its weight: 2 columns if the weight has 3.
         """
         new, weight, bias, past = node.input
         output, present = node.output

@@ -1,8 +1,8 @@
-"""Manages the KV caches of graphs that return past and new values joined.
+"""Manages the KV caches of graphs that do not update their caches in place.
 
-Such graphs do not update their caches in place. Most public exports of attention-only models are of this kind. For each
-run, the past values are copied from the slots and padded to the longest row. The attention mask hides the padding.
-After the run, the new values are copied into the slots.
+Such a graph returns a new, joined cache, in which the new values follow the past values. Most public exports of
+attention-only models are of this kind. For each run, the past values are copied from the slots and padded to the
+longest row. The attention mask hides the padding. After the run, the new values are copied into the slots.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class JoinedCache:
     """Memory for the caches that a run reads (past) and returns (joined).
 
     All runs use the same memory. The memory grows if a run needs more than all earlier runs.
-    pads: whether padding leaves the results of a row unchanged.
+    pads: whether the graph computes the same results for a row if the row's past values are padded.
     """
 
     def __init__(self, states: Sequence[StateTensor], pads: bool = False) -> None:
@@ -33,14 +33,19 @@ class JoinedCache:
         self._memory: dict[str, Array] = {}
 
     def takes(self, past: Past) -> bool:
-        """Return whether rows with `past` tokens can share a run without much padding."""
+        """Return whether rows can share a run, with little or no padding.
+
+        past: number of past tokens of each row.
+        """
         longest = int(past.max())
         return bool((past == longest).all()) or (self.pads and longest * len(past) <= PADDING * int(past.sum()))
 
     def bind(self, binding: ort.IOBinding, slots: SlotPool, first: int, past: Past, length: int) -> None:
-        """Bind the caches of a run with `length` new tokens per row.
+        """Bind the caches that a run reads and returns.
 
-        The rows use the slots from `first` on.
+        first: row i uses slot `first` + i.
+        past: number of past tokens of each row.
+        length: number of new tokens per row.
         """
         longest = int(past.max())
         for state in self._states:

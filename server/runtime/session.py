@@ -151,9 +151,9 @@ class ModelSession:
         }
 
     def _bound_states(self, slots: SlotPool, first: int, batch: int) -> ort.IOBinding:
-        """Return the bindings of the state, from a cache if possible.
+        """Return a binding of the state in slots `first` to `first` + `batch` - 1.
 
-        Without the cache, each decode step would create hundreds of small objects, which takes too long.
+        Bindings are cached: each one consists of hundreds of small objects, so creating one per step takes too long.
         """
         if (first, batch) not in self._bindings:
             self._bindings[first, batch] = self._bind_states(slots, first, batch)
@@ -230,7 +230,7 @@ class ModelSession:
         self.run(slots, 0, np.zeros((1, 1), np.int64), np.array([2]))
 
     def _pads(self, slots: SlotPool) -> bool:
-        """Return whether padding leaves the logits of a row unchanged."""
+        """Return whether a row's logits stay the same if its past values are padded."""
         assert self._joined is not None
         if "position_ids" not in self.contract.token_dtypes:
             return False

@@ -67,7 +67,8 @@ def open_sessions(graph: Graph, threads: int, max_tokens: int, head_dim: int | N
     """Open the wide session, and narrow sessions if these need little memory.
 
     Narrow sessions need little memory if they share the weights or the weights are small. If onnxruntime runs a
-    prepared copy, opening a session takes long. The narrow sessions are then left to `open_narrow` of the result.
+    prepared copy, opening a session takes long. In this case, only the wide session is opened, and the caller can open
+    the narrow ones later, with `open_narrow` of the result.
     Raises UnsupportedModelError if the graph cannot be served.
     """
 

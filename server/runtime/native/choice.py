@@ -26,7 +26,7 @@ class KernelChoice:
     """Whether to use the native kernels.
 
     reason: explanation if the native kernels are not used; "" if none is needed.
-    required: whether a model that cannot run on the native kernels is an error.
+    required: whether the user requires the native kernels. A model that cannot run on them is then an error.
     """
 
     native: bool
@@ -74,7 +74,8 @@ def choose_kernels(kernels: Kernels, precision: Precision) -> KernelChoice:
 def kernels_in_use(graph: Graph, original: Graph, choice: KernelChoice) -> KernelsInUse:
     """Return the kernels that compute `graph`.
 
-    original: the graph that was passed to `choose_graph`, which returned `graph`.
+    graph: the graph that `choose_graph` has returned.
+    original: the graph that was passed to `choose_graph`.
     Raises StartupError if the native kernels are required but cannot compute the model.
     """
     if graph.native:

@@ -73,7 +73,8 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 class MatrixFormat:
     """The format of a packed matrix [columns, depth].
 
-    columns: number of rows of the original matrix; if these are gate rows and up rows, padded to a multiple of 64.
+    columns: number of rows of the original matrix. If the matrix contains gate rows and up rows, this number is rounded
+        up to a multiple of 64.
     depth: number of columns of the original matrix.
     bits: bits of each weight, 4 or 8.
     zero_points: whether the matrix has zero points. If not, all zero points are 8 for 4-bit weights and 128 for 8-bit

@@ -178,9 +178,10 @@ def _all_zeros_are(centre: int, zeros: np.ndarray[Any, Any], bits: int, blocks: 
 
 
 def _in_float32(node: onnx.NodeProto, data_type: int, packed: Sequence[str]) -> Iterator[onnx.NodeProto]:
-    """Yield `node`, between casts if `data_type` is not float32.
+    """Yield the nodes that compute `node` in float32.
 
-    The casts convert all inputs but `packed` to float32 and the output back to `data_type`.
+    If `data_type` is not float32, casts of the inputs to float32 come first, and a cast of the output back to
+    `data_type` comes last. The inputs in `packed` are not cast.
     """
     if data_type == TensorProto.FLOAT:
         yield node

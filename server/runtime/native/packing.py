@@ -170,9 +170,9 @@ def _check(matrix: Matrix, weights: Weights, packed: Array, library: Library) ->
 
 
 def _rows_of(matrix: Matrix, panel: int) -> Iterator[int | None]:
-    """Yield the original row that each column of a panel contains, or None for padding.
+    """Yield, for each column of a panel, the index of the original row in it.
 
-    A panel consists of SAMPLED_COLUMNS adjacent columns of a packed matrix.
+    A panel consists of SAMPLED_COLUMNS adjacent columns of a packed matrix. Yields None for a column of padding.
 
     panel: index of the panel.
     """

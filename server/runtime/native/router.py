@@ -100,11 +100,10 @@ class Routers:
     def _node(
         self, of: onnx.NodeProto | str | None, op: str, index: int = 0, **attributes: Any
     ) -> onnx.NodeProto | None:
-        """Return the node that computes a value if the node is an `op` with these attributes.
+        """Return the node that computes a value if the node matches, otherwise None.
 
-        Otherwise, returns None.
-
-        of: name of the value, or a node whose input number `index` is the value.
+        of: name of the value. If `of` is a node, the value is the node's input number `index`.
+        op, attributes: operator and attributes that the returned node must have.
         """
         if of is None:
             return None

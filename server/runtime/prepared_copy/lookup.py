@@ -98,7 +98,8 @@ def exists(graph: Graph, root: Path) -> bool:
 def is_outdated(graph: Graph, precision: str, root: Path) -> bool:
     """Return whether there is a copy of `graph` that must be made again.
 
-    A copy must be made again if it is damaged, or if the graph's file, onnxruntime or the CPU has changed since.
+    This is the case if the copy is damaged, or if the graph's file, onnxruntime or the CPU has changed since the copy
+    was made.
     """
     folder = root / key(graph)
     if folder.exists():
@@ -143,9 +144,9 @@ def _sound(folder: Path, name: str) -> Copy | None:
 
 
 def _was_made_of(folder: Path, graph: Graph, precision: str) -> bool:
-    """Return whether the copy in `folder` was made from the source of `graph`.
+    """Return whether the copy in `folder` was made from the same file as `graph`.
 
-    The source may have changed since the copy was made.
+    Also compares the precision and the kernels. The file might have changed since the copy was made.
     """
     try:
         manifest = _manifest(folder)

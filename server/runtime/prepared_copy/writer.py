@@ -92,8 +92,8 @@ def make(graph: Graph, precision: str, root: Path, tell: Tell, check: Check) -> 
 def prune(root: Path, current: Callable[[Manifest], Graph], tell: Tell) -> int:
     """Remove unfinished and outdated prepared copies, and return the bytes freed.
 
-    A copy is outdated if a copy of the same source would now have a different key.
-    current: loads the graph from the source in a manifest. Raises OSError if the source no longer has a graph.
+    A copy is outdated if the graph that its source file contains now has a different key (see `lookup.key`).
+    current: loads the source file that a manifest names. Raises OSError if there is no longer a graph.
     """
     freed = 0
     for folder in sorted(path for path in root.glob("*") if path.is_dir() and OURS.fullmatch(path.name)):
