@@ -151,7 +151,7 @@ class Endpoint:
 
     @contextlib.asynccontextmanager
     async def running(self, streams: Sequence[Stream]) -> AsyncIterator[None]:
-        """Run `streams` during the caller's `with` block, and cancel them at its end.
+        """Run `streams` during the caller's `with` block, then cancel the streams.
 
         The block starts when every stream has its first token. Raises RefusedError if one of the streams failed.
         """

@@ -114,9 +114,12 @@ def _long(sizes: Sizes, seed: object) -> Stream:
 
 
 def charts(names: Sequence[str], paces: Sequence[Pace]) -> list[Chart]:
-    """Return bar charts of the ITLs and of the TTFTs of the long prompt.
+    """Return one bar chart of ITLs and one of TTFTs.
 
-    names: the label of each element of `paces`. Each label has a group of bars in each chart.
+    The ITLs are those of the concurrent streams, before and during the prefill of a long prompt. The TTFTs are those of
+    this long prompt, on an idle server and beside the streams.
+
+    names: the labels of the groups of bars; one for each element of `paces`.
     """
     phases = {
         "idle": [pace.idle for pace in paces],

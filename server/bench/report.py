@@ -15,8 +15,8 @@ Cell = str | float | None
 class Chart:
     """A line chart or a bar chart.
 
-    series: the (x, y) points of each line or colour, by its name in the legend and in the legend's order. The x values
-    are numbers in a line chart and labels of bars in a bar chart.
+    series: the (x, y) points of each line or bar colour, by its label in the legend. The legend has the same order. The
+    x values are numbers in a line chart and labels of bars in a bar chart.
     log: whether both axes of a line chart are logarithmic.
     """
 

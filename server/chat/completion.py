@@ -125,8 +125,8 @@ class Completion(Generic[D]):
     def answered(self) -> bool:
         """Whether the engine has returned anything.
 
-        True once a token has arrived or a choice has ended. A choice without tokens ends when its prompt's
-        log-probabilities arrive.
+        True once a token has arrived or a choice has ended. If a client requests log-probabilities of the
+        prompt but no tokens, the choice ends when these log-probabilities arrive.
         """
         return self.completion_tokens > 0 or bool(self.ends)
 

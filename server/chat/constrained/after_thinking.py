@@ -21,8 +21,9 @@ from server.engine.sampling.constraint import Bitmask, Constraint
 class ThoughtMarkers:
     """The tokens that spell the markers of thoughts.
 
-    starts: maps each proper prefix of `<think>` to the tokens that continue it. If `<think>` is a special token,
-        only this token opens thoughts. The empty prefix is then the only key, and `<think>` its only token.
+    starts: the tokens that continue `<think>`, by the part already generated. For the part `<th`, for example, these
+        are tokens such as `in` and `ink>`. If `<think>` is a special token, only this token opens thoughts. The empty
+        part is then the only key, and `<think>` its only token.
     end: the tokens of `</think>`, in order.
     """
 
@@ -43,7 +44,8 @@ class AfterThinking:
     end_tokens: the tokens that are forbidden until the answer has begun; empty if the answer may be empty.
     is_open: whether the prompt has opened the thoughts. If not, the first tokens decide whether there are thoughts:
         they either spell `<think>` or belong to the answer.
-    budget: most tokens of the thoughts. Once it is spent, the end of the thoughts is forced. None is unlimited.
+    budget: the maximum number of tokens in the thoughts; None if unlimited. Once the budget is spent, the tokens of
+        `</think>` are forced.
     """
 
     def __init__(
@@ -99,9 +101,9 @@ class AfterThinking:
         return self._answer.forced_tokens() if self._answer and self._tracker.state is Thoughts.NONE else []
 
     def _forced_end(self) -> Sequence[int]:
-        """Return the tokens of `</think>` that remain to be generated.
+        """Return the remaining tokens of `</think>` once the budget is spent.
 
-        Empty if the budget is not spent yet.
+        Returns no tokens before the budget is spent.
         """
         if self._budget is None or self._tracker.spent < self._budget:
             return ()

@@ -52,12 +52,12 @@ class ConstraintError(LfmServeError):
 class CompiledGrammar:
     """A grammar compiled for one tokenizer; any number of sequences can use it.
 
-    param, unenforced, size, repeats: the fields of Accepted with these names.
+    param, unenforced, size, repeats: copies of the fields of Accepted.
     matcher: the state before the first token; each sequence starts from a copy.
     known: the tokens that have a text.
     end_tokens: the tokens that end an answer.
     opening_token: the id of the grammar's `opens_with`; None if the grammar applies to the whole answer.
-    marker_endings: the result of `_marker_endings()` for the marker that opens calls.
+    marker_endings: the ordinary tokens that complete the opening marker of calls, by the part already generated.
     """
 
     param: str
@@ -142,8 +142,8 @@ class GrammarConstraint:
     def _forbidden(self) -> tuple[int, ...]:
         """Return the tokens that must not come next in free text.
 
-        These are the ordinary tokens that would finish writing the opening marker as text. If the answer must not
-        contain another block of calls, the marker's special token is forbidden, too.
+        These are the ordinary tokens that would complete the opening marker of calls. If the answer must not contain
+        another block of calls, the marker's special token is forbidden, too.
         """
         assert self._grammar.opening_token is not None
         endings = self._watch.forbidden()
@@ -194,7 +194,7 @@ class GrammarCompiler:
 
         grammar: the grammar of the answer, which begins after the thoughts; None if the answer is free.
         thoughts: whether thoughts may precede the answer.
-        thinking_budget: most tokens of the thoughts; None if their length is free or the model does not think.
+        thinking_budget: the maximum number of tokens in the thoughts; None if unlimited or the model does not think.
         forbids_calls: whether calls are forbidden in an answer without a grammar.
         """
         if grammar is not None:
@@ -275,9 +275,9 @@ class GrammarCompiler:
 
 
 def _marker_endings(marker: bytes, tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...]]:
-    """Map each proper prefix of `marker` to the tokens that complete the marker.
+    """Return the ordinary tokens that complete `marker`, by the part already generated.
 
-    Example: `<|tool_call_` is mapped to all tokens whose text begins with `start|>`. Special tokens are excluded.
+    Example: if `<|tool_call_` has been generated, these are the tokens whose text begins with `start|>`.
     """
     ends = tuple(marker[i:] for i in range(1, len(marker)))
     texts = enumerate(tokenizer.all_token_bytes(vocab_size))

@@ -68,8 +68,8 @@ class Grammar:
     def without_uncompilable(self, compile_error: Callable[[str], str | None]) -> Grammar:
         """Return a copy of the grammar in which every value rule can be compiled.
 
-        compile_error: a function that is called with the text of a separate grammar for each value. It returns the
-        reason why this grammar cannot be compiled, or None if it can be compiled.
+        compile_error: a function that returns the reason why a grammar cannot be compiled, or None if it can be
+        compiled. It is called once for each value rule, with the text of a grammar that contains only this rule.
 
         A rule that cannot be compiled becomes `impossible` or gets its `fallback`: see the fields of ValueRule. Raises
         InvalidRequestError if a strict rule cannot be compiled and does not become `impossible`.
@@ -137,7 +137,7 @@ def json_call_grammar(
 ) -> Grammar:
     """Return a grammar of calls of `tools` as JSON, for models without call markers.
 
-    form: the JSON form of calls.
+    form: how the model writes calls, such as the text before and after the JSON object of a call.
     mode: in mode AUTO, the answer consists either of calls or of text.
     text_form: the form of the text in mode AUTO. None: the text may be any text that does not begin like a call.
 

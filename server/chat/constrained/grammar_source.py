@@ -56,7 +56,7 @@ def grammar_source(
 
     The grammar enforces `calling` and `text_form`.
 
-    call_form: the JSON form of calls if the model has no call markers; None if the model has call markers.
+    call_form: how a model without call markers writes calls; None if the model has call markers.
     constrain_always: whether to enforce the schemas of all tools, even if the model may choose not to call a tool and
     no tool is strict. Applies only to models with call markers.
     """

@@ -50,9 +50,9 @@ _TOKEN = re.compile(
 class LarkRegex:
     """A converter from the rules of one grammar to regular expressions.
 
-    quoted: function that converts each regular expression in the grammar. It is called with the expression and its
+    quoted: function that converts a regular expression of the grammar. Its arguments are the expression and the
         flags, such as "s".
-    literal: function that converts each string in the grammar. It is called with the text and its flags.
+    literal: function that converts a string of the grammar. Its arguments are the text and the flags.
     """
 
     def __init__(self, grammar: str, quoted: Callable[[str, str], str], literal: Callable[[str, str], str]) -> None:
@@ -68,6 +68,7 @@ class LarkRegex:
 
         name: name of the rule.
         inside: names of the rules that are being converted, to detect recursion.
+
         Raises ValueError if the rule is recursive, too large, unknown or invalid.
         """
         if name in inside:
@@ -104,11 +105,9 @@ class LarkRegex:
                 self._rules.setdefault(rule, []).append(found)
 
     def _alternatives(self, tokens: Sequence[re.Match[str]], at: int, inside: tuple[str, ...]) -> tuple[str, int]:
-        """Return the regular expression of `A | B | ...`, and the index after it.
+        """Return the regular expression of `A | B | ...` and the index of the next token.
 
         at: index of the first token of `A`.
-
-        The returned index is that of the first token after the alternatives.
         """
         alternatives, sequence = [], ""
         while at < len(tokens) and tokens[at]["symbol"] not in (")", "]"):

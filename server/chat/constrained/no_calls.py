@@ -11,10 +11,10 @@ from server.engine.sampling.constraint import Bitmask
 
 
 class MarkerWatch:
-    """A detector of ordinary tokens that would spell the opening marker in free text.
+    """A detector of ordinary tokens that would complete the opening marker of calls.
 
-    endings: maps each proper prefix of the marker to the ordinary tokens that complete the marker. For example,
-    `<|tool_call_` is mapped to all ordinary tokens whose text begins with `start|>`.
+    endings: the ordinary tokens that complete the marker, by the part already generated. If `<|tool_call_` has been
+    generated, for example, these are the ordinary tokens whose text begins with `start|>`.
     """
 
     def __init__(self, tokenizer: Tokenizer, endings: Mapping[bytes, tuple[int, ...]]) -> None:
@@ -35,8 +35,8 @@ class NoCalls:
     """The constraint of an answer that must not contain tool calls.
 
     A model can write the opening marker of calls in two ways: as a special token, or as several ordinary tokens. This
-    constraint forbids each ordinary token that would finish the marker. The service forbids the special token by means
-    of a logit bias.
+    constraint forbids each ordinary token that would complete the marker. The service forbids the special token by
+    means of a logit bias.
     """
 
     def __init__(self, watch: MarkerWatch) -> None:

@@ -130,10 +130,10 @@ def text_rule(form: TextForm) -> ValueRule:
 
 
 def value_body(schema: NormalizedSchema, value: Schema) -> str:
-    """Return the body of a rule for JSON that satisfies `value`.
+    """Return the body of a rule for JSON that satisfies the schema `value`.
 
-    schema: the whole schema, in which the references of `value` are looked up.
-    value: the root of `schema` or one of its subschemas.
+    schema: the whole schema, whose definitions `value` may reference.
+    value: the root of the whole schema or one of its subschemas.
 
     Raises UnenforceableError if the numbers in `value` cannot be enforced exactly.
     """

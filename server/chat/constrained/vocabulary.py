@@ -14,7 +14,7 @@ from server.chat.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The tokens of a model, for which grammars are compiled.
+    """The tokens of a model, as required to compile grammars.
 
     tokens: the text of each token id; empty for ids without text.
     special: the ids of special tokens. Encoding a text never produces these ids.

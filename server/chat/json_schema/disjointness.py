@@ -55,9 +55,9 @@ class DisjointnessProver:
         return [*facts.properties.get(name, []), *others]
 
     def _visit(self, node: Node) -> tuple[Node, Any]:
-        """Return the effective keywords of `node` and the schema that it refers to.
+        """Return `node` without ignored keywords, and the target of its `$ref`.
 
-        The schema is None without a reference, for an invalid reference, and beyond the step limit.
+        The target is None if `node` has no `$ref`, if the `$ref` is invalid, or if the step limit is exceeded.
         """
         self._steps += 1 + len(node)
         node = self._references.effective(node)
@@ -144,9 +144,9 @@ class DisjointnessProver:
         )
 
     def _no_alternative(self, a: Facts, b: Facts, depth: int) -> bool:
-        """Return whether `b` is disjoint from all branches of an alternative in `a`.
+        """Return whether `b` excludes every branch of an `anyOf` or `oneOf` in `a`.
 
-        An alternative is an `anyOf` or a `oneOf`. False means "not proven".
+        `b` excludes a branch if the two are disjoint. False means "not proven".
         """
         return any(
             all(self._disjoint(self.facts(branch), b, depth + 1) for branch in branches) for branches in a.alternatives

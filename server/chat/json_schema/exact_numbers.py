@@ -114,8 +114,8 @@ def _low(schema: Node) -> int | None:
 def _high(schema: Node) -> int | None:
     """Return the greatest integer within the upper bounds of `schema`.
 
-    Returns None if there is no upper bound. Computes the result with `_low`: negates the upper bounds to get lower
-    bounds, and then negates the least integer within these.
+    Returns None if there is no upper bound. Negated upper bounds are lower bounds, so this function negates the upper
+    bounds, finds the least integer within them, and negates this integer.
     """
     turned: Node = {}
     for name, other in (("minimum", "maximum"), ("exclusiveMinimum", "exclusiveMaximum")):

@@ -23,8 +23,8 @@ class Facts:
     values: the only possible values, by their JSON text; None if the values are not restricted.
     required: the names of required properties.
     properties: for each property, the schemas that it must satisfy if it is present.
-    others: for each `additionalProperties`, the names and patterns of the properties to which it does not apply, and
-        the schema that all other properties must satisfy.
+    others: for each `additionalProperties`, the names in the adjacent `properties`, the patterns in the adjacent
+        `patternProperties`, and the schema that all other properties must satisfy.
     range: the bounds of a number.
     length: the bounds of the length of a string.
     patterns: the patterns that a string matches.
@@ -49,8 +49,8 @@ class Facts:
     def add(self, schema: Any, visit: Callable[[Any], tuple[Any, Any]], depth: int) -> None:
         """Add the conditions of `schema`, of its `allOf` and of its references.
 
-        visit: called for each node; returns its effective keywords and the schema that it refers to, or None.
-        depth: the number of levels of `allOf` and references to visit. The conditions below these are ignored.
+        visit: called for each node; returns the node without ignored keywords, and the target of its `$ref` or None.
+        depth: the number of levels of nested `allOf` and `$ref` to visit; deeper conditions are ignored.
         """
         if schema is False:
             self.never = True
@@ -109,7 +109,10 @@ class Facts:
 
 
 def canonical(value: Any) -> str:
-    """Return a JSON text that is the same for all values that JSON schemas regard as equal, such as 1 and 1.0."""
+    """Return JSON text that is the same for equal values.
+
+    JSON schemas regard 1 and 1.0 as equal, for example.
+    """
     return json.dumps(json.loads(json.dumps(value), parse_float=_number), sort_keys=True)
 
 
@@ -148,7 +151,11 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _narrowed(bounds: Bounds, schema: Mapping[str, Any], low: str, high: str, *, exclusive: int = 0) -> Bounds:
-    """Return `bounds`, narrowed by the keywords `low` and `high` of `schema`."""
+    """Return `bounds`, narrowed by two keywords of `schema`.
+
+    low, high: the names of the keywords, such as `minimum` and `maximum`.
+    exclusive: 1 if the values of the keywords are themselves out of bounds, otherwise 0.
+    """
     least, greatest = bounds
     if _is_number(schema.get(low)):
         least = max(least, (schema[low], exclusive))

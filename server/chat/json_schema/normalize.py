@@ -118,7 +118,8 @@ class _Normalizer:
     def _keyword(self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int, parts: Place) -> Node:
         """Return the keywords that replace `keyword` of `node`.
 
-        Returns an empty object for annotations, for unknown keywords and for keywords that `_conjuncts` replaces.
+        Returns an empty object for annotations, for unknown keywords, and for keywords such as `not`, for which
+        `_conjuncts` returns the replacement.
         Raises UnenforceableError if the keyword cannot be enforced.
         """
         where = ".".join(path)

@@ -119,10 +119,10 @@ def _clamped(node: Node) -> Node:
 
 
 def _intersects(node: Node) -> bool:
-    """Return whether the same value must satisfy two or more parts of `node`.
+    """Return whether llguidance must intersect two or more parts of `node`.
 
-    llguidance computes the intersection of such parts. The parts are `$ref`, `anyOf`, each schema in `allOf`, and all
-    other keywords together. `properties` and `patternProperties` are separate parts, too.
+    llguidance intersects all parts that apply to the same value: `$ref`, `anyOf`, each schema in `allOf`, and all other
+    keywords together. It also intersects `properties` with `patternProperties`.
     """
     own = bool(node.keys() - _COMBINING)
     parts = own + ("$ref" in node) + ("anyOf" in node) + len(node.get("allOf", ()))

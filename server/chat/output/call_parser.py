@@ -15,6 +15,7 @@ def call_parser(request: ChatRequest, *, constrained: bool, has_marker: bool) ->
 
     If a grammar enforces calls, the parser returns the pieces of a call while the call is generated. Otherwise, the
     parser returns a call once the call is complete.
+
     constrained: whether a grammar constrains the answer.
     has_marker: whether the model's vocabulary has call markers.
     """

@@ -71,7 +71,7 @@ class TextChoice:
     scored: whether to report the tokens of `echo`.
     visible: the special tokens that are part of the text.
     ended: set by the last event or by a stop string. The choice then accepts no more events.
-    reasoning_tokens: 0, because texts are continued without thoughts.
+    reasoning_tokens: always 0, because text completions contain no thoughts.
     """
 
     reasoning_tokens = 0

@@ -58,7 +58,10 @@ class PatternAlgebra:
         return pattern
 
     def _automaton(self, patterns: tuple[str, ...]) -> Deterministic | None:
-        """Return the automaton of `patterns`, or None if unreadable or too costly."""
+        """Return the automaton of `patterns`.
+
+        Returns None if a pattern cannot be read or the automaton is too costly to build.
+        """
         if patterns not in self._automata:
             try:
                 self._automata[patterns] = Deterministic.of(patterns, self._spend)
@@ -78,11 +81,13 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 class _Writer:
-    """A writer of the pattern that matches the texts which an automaton accepts.
+    """A converter of an automaton to a pattern that matches the same texts.
 
     First, states that accept the same texts are merged. Then the states are removed one by one. A path through a
-    removed state is replaced by a pattern that leads from the state before it to the state after it. Two states are
-    added and remain: -2 at the start, and -1 after every accepting state.
+    removed state is replaced by a pattern that leads from the state before it to the state after it. Only two added
+    states remain: -2, which precedes the first state, and -1, which follows every accepting state.
+
+    accepted: the accepting states. The pattern matches the texts that lead to one of them.
     """
 
     def __init__(self, automaton: Deterministic, accepted: set[int], spend: Callable[[int], None]) -> None:
@@ -137,7 +142,10 @@ def _group(pattern: str) -> str:
 
 
 def _merged(automaton: Deterministic, accepted: set[int], spend: Callable[[int], None]) -> list[int]:
-    """Return a number for each state; states with equal numbers accept the same texts. State 0 gets number 0."""
+    """Return a number for each state, equal for states that accept the same texts.
+
+    State 0 gets number 0.
+    """
     classes = [int(state not in accepted) for state in range(len(automaton.moves))]
     while True:
         spend(len(classes) * (1 + len(automaton.alphabet.groups)))

@@ -21,9 +21,9 @@ class _Nondeterministic:
 
     It begins in node 0 and accepts a text if it can be in node `end` after the text.
 
-    moves: for each node, pairs of a set of characters and the node to which each of these characters leads.
-    free: for each node, pairs of an anchor and a node that is reached without a character. The anchors "^" and "$"
-        permit this only at the start and at the end of the text; "" permits it everywhere.
+    moves: for each node, the moves that consume a character, as pairs (set of characters, next node).
+    free: for each node, the moves that consume no character, as pairs (anchor, next node). The anchor "^" permits a
+        move only at the start of the text, "$" only at the end, and "" everywhere.
     """
 
     moves: list[list[tuple[Ranges, int]]] = field(default_factory=lambda: [[]])
@@ -54,7 +54,10 @@ class _Nondeterministic:
         return frozenset(reached)
 
     def moved(self, nodes: _Nodes, alphabet: Alphabet) -> list[_Nodes]:
-        """Return, for each group of characters, the nodes to which one of them leads."""
+        """Return the nodes reached from `nodes` by one character, for each group.
+
+        All characters of a group in `alphabet` lead to the same nodes.
+        """
         reached: list[set[int]] = [set() for _ in alphabet.groups]
         for node in nodes:
             for ranges, following in self.moves[node]:
@@ -94,7 +97,11 @@ class _Nondeterministic:
         return self._node(*ends)
 
     def _node(self, *before: int, anchor: str = "") -> int:
-        """Add a node that is reached from each of the nodes `before` without a character."""
+        """Add a node and return its number.
+
+        before: the nodes from which the new node is reached without a character.
+        anchor: the anchor of these moves.
+        """
         if len(self.moves) >= MAX_NODES:
             raise UnreadablePatternError("a pattern is too long")
         self.moves.append([])
@@ -106,7 +113,9 @@ class _Nondeterministic:
 
 @dataclass(slots=True)
 class Deterministic:
-    """An automaton of several patterns that is in one state at a time. It begins in state 0.
+    """An automaton of several patterns that is in one state at a time.
+
+    It begins in state 0.
 
     moves: for each state, the next state for each group of characters in `alphabet`.
     verdicts: for each state, whether each pattern matches the texts that lead to the state.

@@ -49,16 +49,15 @@ def inverse(ranges: Ranges) -> Ranges:
 
 
 def one_of(characters: str) -> Ranges:
-    """Return the set of these characters."""
+    """Return the set of the characters in a string."""
     return union((ord(one), ord(one)) for one in characters)
 
 
 class Alphabet:
     """All characters, divided into groups.
 
-    Each of the given sets consists of whole groups. For example, the sets [a-f] and [d-z] require the groups [a-c],
-    [d-f] and [g-z], and a group of all other characters.
-
+    sets: sets of characters. Each set is a union of groups. For example, the sets [a-f] and [d-z] require the groups
+        [a-c], [d-f] and [g-z], and a group of all other characters.
     groups: the characters of each group.
     """
 
@@ -77,11 +76,17 @@ class Alphabet:
         self.is_exact = not (self._has_classes and any(ASCII_END < cut <= LAST for cut in cuts))
 
     def of_set(self, ranges: Ranges) -> Sequence[int]:
-        """Return the groups that form `ranges`, which must be one of the given sets."""
+        """Return the indices of the groups that form a set.
+
+        ranges: one of the sets given to the constructor.
+        """
         return self._of_set[ranges]
 
     def group(self, character: str) -> int | None:
-        """Return the group of `character`, or None if that depends on its Unicode class."""
+        """Return the index of the group of `character`.
+
+        Returns None if the group depends on the Unicode class of the character.
+        """
         code = ord(character)
         if code > ASCII_END and self._has_classes:
             return None

@@ -1,4 +1,4 @@
-"""Rewrites `minProperties` and `maxProperties` of objects whose possible properties are all known.
+"""Rewrites `minProperties` and `maxProperties` if all possible properties are known.
 
 llguidance counts properties only if all listed ones are required. Instead, each alternative of an `anyOf` requires or
 forbids some of the properties.
@@ -19,9 +19,9 @@ MAX_CHOICES = 50  # alternatives that replace one keyword
 
 
 def counted(node: Node, names: Names | None) -> dict[str, list[Schema]] | None:
-    """Return, by keyword, the schemas that replace `minProperties` and `maxProperties`.
+    """Return the schemas that replace `minProperties` and `maxProperties`, by keyword.
 
-    names: the property names in the node and its subschemas; None if other properties may be permitted elsewhere.
+    names: the property names in the node and its subschemas; None if other schemas may permit further properties.
 
     Returns None if the keywords cannot be replaced.
     """

@@ -55,7 +55,10 @@ MAX_ITEMS = 20  # positions in an array at which a violation is written
 
 
 class Negator:
-    """Writes negations in one document, with a limit on the number of negated schemas, violations and constants."""
+    """A writer of negations for the schemas of one document.
+
+    The number of negated schemas, violations and constants is limited.
+    """
 
     def __init__(self, references: References, prover: DisjointnessProver, patterns: PatternAlgebra) -> None:
         self._references = references
@@ -68,7 +71,7 @@ class Negator:
 
         The result may also admit values that do not satisfy `within`.
 
-        lossy: whether the result may exclude some of the values, if it still admits others.
+        lossy: whether to omit violations that cannot be written, as long as at least one violation remains.
 
         Raises UnenforceableError if such a schema cannot be written.
         """
@@ -81,7 +84,7 @@ class Negator:
         if not isinstance(schema, dict) or scope.depth >= MAX_NEGATIONS:
             raise no_negation(scope)
         if "type" in schema:
-            types_of(schema["type"], scope.where)  # the prover takes a schema of an unknown type for an empty one
+            types_of(schema["type"], scope.where)  # the prover regards a schema of an unknown type as empty
         if self._prover.disjoint(scope.within, schema):
             return True
         schema = self._references.effective(schema)

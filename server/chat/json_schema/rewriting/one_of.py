@@ -32,7 +32,7 @@ class OverlapError(UnenforceableError):
 
 
 class OneOf:
-    """Narrows the branches of `oneOf` in one document."""
+    """A converter of `oneOf` to `anyOf` in the schemas of one document."""
 
     def __init__(self, closer: Closer, prover: DisjointnessProver, negator: Negator) -> None:
         self._closer = closer
@@ -89,8 +89,10 @@ class OneOf:
     def _closings(self, siblings: Node, branches: Sequence[Any], place: Place) -> list[Node | None]:
         """Return, for each branch, a schema that forbids additional properties.
 
-        The schema permits the properties that the branch and `siblings` name. The result is None for a branch whose
-        objects may have additional properties.
+        The schema permits only the properties that the branch or `siblings` names. The result is None for a branch
+        whose objects may have additional properties.
+
+        siblings: the keywords beside `oneOf`.
         """
         context = self._closer.names(siblings)
         if not place.alone and (place.listed is None or context.is_open or context.closed or not context.is_whole):
@@ -103,11 +105,11 @@ class OneOf:
 
 
 def _few(schemas: Sequence[Schema]) -> Sequence[Schema]:
-    """Return `schemas`, or stricter ones if there are too many alternatives.
+    """Return `schemas`, or stricter schemas if `schemas` have too many alternatives.
 
-    Each of `schemas` may be an `anyOf` of alternatives, and llguidance would have to try their combinations. A stricter
-    schema consists of one alternative, which requires a property for which two branches have disjoint schemas. It
-    excludes valid objects that lack this property.
+    Each schema may be an `anyOf` of alternatives, and llguidance would try all combinations of the alternatives of all
+    schemas. In a stricter schema, a single alternative replaces the `anyOf`. This alternative only requires a property,
+    so the stricter schema excludes valid objects without the property.
     """
     alternatives = [one["anyOf"] if isinstance(one, dict) and one.keys() == {"anyOf"} else [one] for one in schemas]
     if math.prod(map(len, alternatives)) <= MAX_ALTERNATIVES:

@@ -19,17 +19,20 @@ from server.chat.json_schema.number_bounds import Node, Schema
 MAX_PAIRS = 20  # pairs of branches of `oneOf`
 
 Violation = Callable[[], Schema]
-"""Returns a violation, or raises UnenforceableError if it cannot be written."""
+"""A function that returns a violation.
+
+Raises UnenforceableError if the violation cannot be written.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The values that a negation must be correct for, and further conditions.
+    """The conditions under which a negation is written.
 
     where: the path of the rewritten keyword, for errors.
-    within: a schema that all of these values satisfy.
+    within: a schema. The negation need only be correct for values that satisfy this schema.
     lossy: whether the negation may exclude some values that it should admit.
-    depth: the number of schemas that contain the negated schema and are negated themselves.
+    depth: the nesting depth of the negated schema; 0 for the outermost negated schema.
     """
 
     where: str
@@ -65,14 +68,20 @@ def without_property(name: str) -> Schema:
 
 
 def gaps(numbers: Sequence[float]) -> Sequence[Violation]:
-    """Return schemas that together match each number that is not in `numbers`, which must be sorted."""
+    """Return schemas that together match every number except `numbers`.
+
+    numbers: sorted numbers. For [1, 5], the schemas match the numbers below 1, between 1 and 5, and above 5.
+    """
     lows: list[Node] = [{}, *({"exclusiveMinimum": one} for one in numbers)]
     highs: list[Node] = [*({"exclusiveMaximum": one} for one in numbers), {}]
     return [partial(dict, type="number", **low, **high) for low, high in zip(lows, highs, strict=True)]
 
 
 def structure(value: Any) -> Node:
-    """Return a schema of the items or properties of `value`, an array or object."""
+    """Return a schema that admits only `value` among the values of its type.
+
+    value: an array or an object. The schema does not restrict values of other types.
+    """
     if isinstance(value, list):
         return {"prefixItems": [{"const": one} for one in value], "items": False, "minItems": len(value)}
     properties = {name: {"const": one} for name, one in value.items()}
@@ -99,9 +108,9 @@ def of_number(keyword: str, schema: Node, where: str) -> Sequence[Violation]:
 
 
 def missing(scope: Scope) -> Violation:
-    """Return a violation that only raises UnenforceableError.
+    """Return a placeholder for violations that cannot be written.
 
-    It stands for violations that cannot be written.
+    Calling the placeholder raises UnenforceableError.
     """
     return partial(raise_, no_negation(scope))
 
