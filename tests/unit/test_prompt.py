@@ -132,7 +132,7 @@ def test_models_other_than_lfm2_get_tools_in_openais_format() -> None:
 
 @pytest.mark.parametrize("arguments", ["no", "[", "[]", "1", '{"a": NaN}', '{"a": 1}}', '{"a": x', '{"a" 1'])
 def test_arguments_of_calls_in_the_history_must_be_a_json_object(arguments: str) -> None:
-    call = ToolCall("1", "add", arguments)
+    call = ToolCall("1", "add", arguments, field="messages[1].tool_calls[0].function.arguments")
     with pytest.raises(InvalidRequestError, match="must be a JSON object") as error:
         prompt().tokens([Message("user", "u"), Message("assistant", "", (call,))], [])
     assert error.value.param == "messages[1].tool_calls[0].function.arguments"
