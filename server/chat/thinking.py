@@ -48,7 +48,7 @@ class ThinkingBudgets:
         return {**EFFORTS, **self.efforts}[thinking.effort]
 
     def variables(self, thinking: Thinking) -> Mapping[str, bool]:
-        """Return the template variables of a request with the settings `thinking`.
+        """Return the template variables that follow from a request's `thinking` settings.
 
         If the budget is 0, `enable_thinking` is false. A template that uses this variable then ends the prompt with
         `</think>`, so that the model does not think.

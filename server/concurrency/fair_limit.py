@@ -15,7 +15,7 @@ class FairLimit:
     """A fair limit on the number of tasks that run at once.
 
     There is a fixed number of places, and each task holds one place while it runs. Tenants get places in turn. The
-    tasks of one tenant get places in the order of their arrival. An object belongs to one event loop.
+    tasks of one tenant get places in the order of their arrival. Use each limit on a single event loop only.
     """
 
     def __init__(self, places: int, per_tenant: int) -> None:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 class FairThreadPool:
     """A fixed number of threads that run the work of tenants in turn.
 
-    A pool belongs to one event loop.
+    Use each pool on a single event loop only.
     """
 
     def __init__(self, threads: int, name: str) -> None:

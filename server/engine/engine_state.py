@@ -240,7 +240,7 @@ class EngineState:
             self.prefilling.append(sequence)
 
     def has_room(self, sequence: Sequence, without: Collection[Sequence] = ()) -> bool:
-        """Return whether a waiting sequence may take a slot if the sequences in `without` leave."""
+        """Return whether a waiting sequence may take a slot once the sequences `without` are removed."""
         finish = self._estimated_finish(sequence)
         unstarted = [s for s in self.prefilling if not s.prefill_started and s not in without]
         if sum(self._estimated_finish(s) <= finish for s in unstarted) >= MAX_UNSTARTED_PROMPTS:

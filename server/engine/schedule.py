@@ -75,7 +75,7 @@ class Load:
 
     `decoding`: number of sequences in the decode batch; 0 while a decode step is running.
     `prompts`: prompts that are not fully prefilled and not part of a running step, the most urgent first.
-    `running_steps`: steps that other sessions are executing.
+    `running_steps`: steps that sessions are executing now.
     `last_kind`: kind of the step that started most recently.
     """
 

@@ -194,7 +194,7 @@ def is_last(event: Event) -> bool:
 
 
 def _space_out(hints: tuple[int, ...]) -> list[int]:
-    """Drop each suggested checkpoint that is too close to the next one.
+    """Drop each suggested checkpoint that is too close before a later, kept one.
 
     `hints`: positions of the checkpoints that a request suggests.
 

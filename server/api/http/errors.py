@@ -130,7 +130,7 @@ def noted(error: Exception, request: Request) -> ApiError:
 
 
 def respond(error: Exception, request: Request) -> JSONResponse:
-    """Return the response to `error` and note its code in the request log."""
+    """Return the HTTP response for `error`, and note the error's code in the request log."""
     api_error = noted(error, request)
     headers = {**api_error.headers, REQUEST_ID: request.state.request_id}
     return JSONResponse(api_error.body, api_error.status, headers)

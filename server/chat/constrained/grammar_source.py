@@ -52,7 +52,7 @@ class GrammarSource:
 def grammar_source(
     calling: Calling, text_form: TextForm | None, *, call_form: CallForm | None, constrain_always: bool
 ) -> GrammarSource | None:
-    """Return the source of the answer's grammar, or None if the answer is free.
+    """Return the source of the answer's grammar, or None if any answer is allowed.
 
     The grammar enforces `calling` and `text_form`.
 

@@ -34,8 +34,8 @@ class Names:
     all: the names of all properties that the schemas list or require, in order.
     listed: for each property, the number of schemas that list the property in `properties`.
     closed: whether at least one of the schemas forbids additional properties.
-    is_whole: whether all of the schemas were visited.
-    is_open: whether at least one of the schemas permits additional properties.
+    is_open: whether at least one of the schemas permits additional properties. Both may be true.
+    is_whole: whether all of the schemas were visited. If not, names may be missing.
     """
 
     all: dict[str, None] = field(default_factory=dict)

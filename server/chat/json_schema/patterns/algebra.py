@@ -25,7 +25,10 @@ class PatternAlgebra:
         self._automata: dict[tuple[str, ...], Deterministic | None] = {}
 
     def disjoint(self, one: str, other: str) -> bool:
-        """Return whether no text matches both patterns. False means "not proven"."""
+        """Return True if it is proven that no text matches both patterns.
+
+        False only means that there is no proof.
+        """
         automaton = self._automaton((one, other))
         return automaton is not None and (True, True) not in automaton.verdicts
 
@@ -81,11 +84,11 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 class _Writer:
-    """A converter of an automaton to a pattern that matches the same texts.
+    """Converts an automaton to a pattern that matches the same texts.
 
-    First, states that accept the same texts are merged. Then the states are removed one by one. A path through a
-    removed state is replaced by a pattern that leads from the state before it to the state after it. Only two added
-    states remain: -2, which precedes the first state, and -1, which follows every accepting state.
+    First, states that accept the same texts are merged, and two states are added: -2 precedes the first state, and -1
+    follows every accepting state. Then all other states are removed one by one. An edge with a pattern replaces each
+    path through a removed state. In the end, one edge from -2 to -1 is left.
 
     accepted: the accepting states. The pattern matches the texts that lead to one of them.
     """
