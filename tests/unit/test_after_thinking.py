@@ -6,10 +6,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.chat.constrained.grammar import CallMode, call_grammar
+from server.chat.constrained.after_thinking import AfterThinking, ThoughtMarkers
+from server.chat.constrained.grammar import CallMode, call_grammar, text_grammar
 from server.chat.thought_tracker import ThoughtTracker
-from server.chat.types import Thoughts
-from tests.grammars import COMPILER, TOKENIZER, accepts, allowed, block, compiled, required, tool
+from server.chat.types import TextForm, Thoughts
+from tests.grammars import COMPILER, END, TOKENIZER, accepts, allowed, block, compiled, required, tool
 
 
 def test_the_grammar_applies_after_open_thoughts() -> None:
@@ -62,6 +63,15 @@ def test_a_free_answer_is_free_after_its_budgeted_thoughts() -> None:
             free.commit(token)
         assert allowed(free).all()
         assert free.forced_tokens() == []
+
+
+def test_an_answer_may_begin_like_a_marker_that_is_a_special_token() -> None:
+    grammar = compiled(text_grammar(TextForm("regex", "<a>", "guided_regex")))
+    markers = ThoughtMarkers(TOKENIZER, {b"": (END,)}, TOKENIZER.encode("</think>"))
+    constraint = AfterThinking(grammar.start(), markers, grammar.end_tokens, is_open=False, budget=None)
+    for token in [*TOKENIZER.encode("<a>"), END]:
+        assert allowed(constraint)[token]
+        constraint.commit(token)
 
 
 pieces = st.lists(st.sampled_from(["<think>", "</think>", "<", "</", "thi", "nk>", "ab", " "])).map("".join)

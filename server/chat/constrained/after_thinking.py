@@ -86,6 +86,8 @@ class AfterThinking:
         """Advance by `token`, as Constraint.commit does."""
         before = self._tracker.state
         self._tracker.commit(self._markers.tokenizer.token_bytes(token))
+        if self._tracker.state is Thoughts.POSSIBLE and self._tracker.begun not in self._markers.starts:
+            self._tracker.state = Thoughts.NONE  # no ordinary tokens open thoughts, so the answer has begun
         if self._answer is None or before is Thoughts.OPEN or self._tracker.state is Thoughts.OPEN:
             return
         if self._tracker.state is Thoughts.NONE or not self._end_tokens:
