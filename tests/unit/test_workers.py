@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -190,12 +191,15 @@ def test_workers_get_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def children(process: int) -> list[int]:
     """Return the ids of the processes that `process` has started, the youngest last."""
-    tasks = Path(f"/proc/{process}/task")
-    return sorted(int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split())
+    found: list[int] = []
+    for task in Path(f"/proc/{process}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread may have ended meanwhile
+            found += map(int, (task / "children").read_text().split())
+    return sorted(found)
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
