@@ -35,7 +35,7 @@ MATRICES = {"in memory": MatrixFormat(65536, 2048, 4, False), "in cache": Matrix
 """The head of LFM2-8B-A1B, larger than most caches, and a matrix that fits in the last cache of most CPUs."""
 ROWS = (1, 2, 3, 4, 8, 16, 64, 128, 512)
 BUDGET = 0.4
-"""Seconds to repeat a measurement of which the shortest counts."""
+"""Seconds for which a measurement is repeated; the shortest run counts."""
 LEAST_REPEATS = 3
 PREFILLS, BATCHES = (16, 128, 512), (1, 4, 8, 16)
 PAST, STEPS = 64, 4

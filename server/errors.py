@@ -40,7 +40,7 @@ class ModelFolderError(StartupError):
 class UnsupportedModelError(StartupError):
     """The ONNX graph of a model cannot be served.
 
-    The message says what was found and what was expected.
+    The message names what the graph contains and what the server expects.
     """
 
 

@@ -143,7 +143,7 @@ def _token_bytes(backend: tokenizers.Tokenizer) -> dict[int, bytes]:
     """
     vocabulary = backend.get_vocab(with_added_tokens=False)
     if backend.decoder is not None and b'"ByteLevel"' in backend.decoder.__getstate__():
-        # Characters outside the alphabet stand for nothing. The table drops those that would encode to a byte.
+        # Characters outside the alphabet have no byte. The table drops those that Latin-1 would encode.
         table = dict.fromkeys(range(256)) | {ord(c): byte for c, byte in _byte_alphabet().items()}
         return {i: token.translate(table).encode("latin-1", "ignore") for token, i in vocabulary.items()}
     return {i: _word_piece_bytes(token) for token, i in vocabulary.items()}

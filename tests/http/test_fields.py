@@ -18,22 +18,31 @@ from server.api.chat_completions.fields import ChatCompletionRequest
 from server.api.completions.fields import CompletionRequest
 from server.api.tokenize import DetokenizeRequest, TokenizeChat, TokenizeText
 from server.engine.types import GenerationRequest, RequestContext
-from server.settings import Settings
 from tests.errors import error_of
-from tests.serving import Server, recorded_requests, serving
+from tests.http.field_tables import (
+    BOOLEAN,
+    END,
+    FIM,
+    LETTER,
+    OBJECT,
+    STRING,
+    Field,
+    always,
+    changes,
+    changes_nothing,
+    greedy,
+    held,
+    serving_random_weights,
+)
+from tests.serving import Server, recorded_requests
 
-FIM, END, LETTER = 3, 7, 40
 HELLO = [{"role": "user", "content": "hello"}]
 PING = {"type": "function", "function": {"name": "ping"}}
-TEMPLATE = Path(__file__).parents[2].joinpath("server/demo/chat_template.jinja").read_text()
 
 
 @pytest.fixture(scope="module")
 def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Random weights; the template leaves out the BOS where its variable `bare` is true."""
-    template = tmp_path_factory.mktemp("templates") / "chat_template.jinja"
-    template.write_text(TEMPLATE.replace("{{- bos_token -}}", "{{- '' if bare else bos_token -}}"))
-    with serving(Settings(model=str(tiny_model), chat_template=template, max_seqs=4, threads=1)) as running:
+    with serving_random_weights(tiny_model, tmp_path_factory.mktemp("templates")) as running:
         yield running
 
 
@@ -91,38 +100,6 @@ class Route:
         return self.requested(**fields).context
 
 
-@dataclass(frozen=True)
-class Field:
-    """`works` says whether it has its effect, if there can be one; the value `wrong` is refused with `message`."""
-
-    works: Callable[[Route], object] | None
-    wrong: Any
-    message: str
-
-
-def changes(**fields: Any) -> Callable[[Route], object]:
-    """The answer is another one."""
-    return lambda route: route.said(**fields) != route.said()
-
-
-def greedy(**fields: Any) -> Callable[[Route], object]:
-    """However hot, only the likeliest tokens are left."""
-    return lambda route: route.said(temperature=2, **fields) == route.said(temperature=0)
-
-
-def held(content: str, **fields: Any) -> Callable[[Route], object]:
-    """There is one text that the answer can be."""
-    return lambda route: route.said(**fields) == content
-
-
-def changes_nothing(name: str, value: Any) -> Callable[[Route], object]:
-    return lambda route: route.said(**{name: value}) == route.said()
-
-
-def always(token: int) -> dict[str, Any]:
-    return {"logit_bias": {str(token): 100}, "temperature": 0}
-
-
 def ends(**fields: Any) -> Callable[[Route], tuple[str, int]]:
     """How an answer ends whose every token would be the end, and after how many."""
 
@@ -132,8 +109,6 @@ def ends(**fields: Any) -> Callable[[Route], tuple[str, int]]:
 
     return end
 
-
-STRING, INTEGER, BOOLEAN, OBJECT = "valid string", "valid integer", "valid boolean", "valid dictionary"
 
 GENERATION = {
     "model": Field(lambda r: r.ask(model="tiny-model")["model"] == "tiny-model", 3, STRING),

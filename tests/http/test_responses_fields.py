@@ -15,14 +15,26 @@ from pydantic import TypeAdapter
 
 from server.api.responses.fields import ResponseRequest
 from server.engine.types import RequestContext
-from server.settings import Settings
 from tests.errors import error_of
-from tests.serving import Server, recorded_requests, serving
+from tests.http.field_tables import (
+    BOOLEAN,
+    END,
+    FIM,
+    LETTER,
+    OBJECT,
+    STRING,
+    Field,
+    always,
+    changes,
+    changes_nothing,
+    greedy,
+    held,
+    serving_random_weights,
+)
+from tests.serving import Server, recorded_requests
 
-FIM, END, LETTER = 3, 7, 40
 PING = {"type": "function", "name": "ping"}
 SHELL = {"type": "custom", "name": "shell"}
-TEMPLATE = Path(__file__).parents[2].joinpath("server/demo/chat_template.jinja").read_text()
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 SAMPLED: dict[str, Any] = {
     "max_output_tokens": 20,
@@ -87,40 +99,9 @@ class Route:
         return requests[0].context
 
 
-@dataclass(frozen=True)
-class Field:
-    """`works` says whether the field has its effect, if it can have one; `wrong` is refused with `message`."""
-
-    works: Callable[[Route], object] | None
-    wrong: Any
-    message: str
-
-
-def changes(**fields: Any) -> Callable[[Route], object]:
-    """The answer is another one."""
-    return lambda route: route.said(**fields) != route.said()
-
-
-def greedy(**fields: Any) -> Callable[[Route], object]:
-    return lambda route: route.said(temperature=2, **fields) == route.said(temperature=0)
-
-
-def held(content: str, **fields: Any) -> Callable[[Route], object]:
-    """There is one text that the answer can be."""
-    return lambda route: route.said(**fields) == content
-
-
 def echoed(name: str, value: Any, default: Any = None) -> Callable[[Route], object]:
     """The response repeats the field."""
     return lambda route: (route.ask(**{name: value})[name], route.ask()[name]) == (value, default)
-
-
-def accepted(name: str, value: Any) -> Callable[[Route], object]:
-    return lambda route: route.said(**{name: value}) == route.said()
-
-
-def always(token: int) -> dict[str, Any]:
-    return {"logit_bias": {str(token): 100}, "temperature": 0}
 
 
 def stored(route: Route, **fields: Any) -> int:
@@ -204,7 +185,6 @@ def chooses_allowed(route: Route) -> bool:
 
 
 REQUIRED: dict[str, Any] = {"tools": [PING], "tool_choice": "required", "max_output_tokens": 200}
-STRING, INTEGER, BOOLEAN, OBJECT = "valid string", "valid integer", "valid boolean", "valid dictionary"
 AB = {"format": {"type": "json_schema", "name": "ab", "schema": {"enum": ["ab"]}}}
 TABLE = {
     "model": Field(lambda r: r.ask(model="tiny-model")["model"] == "tiny-model", 3, STRING),
@@ -218,7 +198,7 @@ TABLE = {
     "presence_penalty": Field(changes(presence_penalty=2), 2.1, "less than or equal to 2"),
     "logit_bias": Field(lambda r: len(set(r.said(**always(LETTER)))) == 1, {"x": 1}, "'x' is not a token ID"),
     "seed": Field(lambda r: r.said(seed=2) == r.said(seed=2) != r.said(seed=1), 2**63, "less than"),
-    "n": Field(accepted("n", 1), 2, "Input should be 1"),
+    "n": Field(changes_nothing("n", 1), 2, "Input should be 1"),
     "stop": Field(lambda r: r.said(stop=r.said()[5]) == r.said().split(r.said()[5])[0], [""], "at least 1 character"),
     "stop_token_ids": Field(
         lambda r: r.ask(stop_token_ids=[LETTER], **always(LETTER))["status"] == "completed",
@@ -278,8 +258,8 @@ TABLE = {
         {"effort": "huge"},
         "Input should be",
     ),
-    "thinking_token_budget": Field(accepted("thinking_token_budget", 3), -1, "greater than or equal to 0"),
-    "include_reasoning": Field(accepted("include_reasoning", False), "no", BOOLEAN),
+    "thinking_token_budget": Field(changes_nothing("thinking_token_budget", 3), -1, "greater than or equal to 0"),
+    "include_reasoning": Field(changes_nothing("include_reasoning", False), "no", BOOLEAN),
     "tools": Field(lambda r: r.used(tools=[PING])[0] > r.used()[0], [{"type": "function"}], "requires a name"),
     "tool_choice": Field(chooses_allowed, "required", "tool_choice requires tools"),
     "parallel_tool_calls": Field(lambda r: r.called(**REQUIRED, parallel_tool_calls=False) == ["ping"], "no", BOOLEAN),
@@ -291,7 +271,7 @@ TABLE = {
     "user": Field(echoed("user", "ann"), 3, STRING),
     "safety_identifier": Field(echoed("safety_identifier", "ann"), 3, STRING),
     "prompt_cache_key": Field(echoed("prompt_cache_key", "a"), 3, STRING),
-    "prompt_cache_retention": Field(accepted("prompt_cache_retention", "24h"), 3, STRING),
+    "prompt_cache_retention": Field(changes_nothing("prompt_cache_retention", "24h"), 3, STRING),
     "service_tier": Field(lambda r: r.ask(service_tier="flex")["service_tier"] == "default", 3, STRING),
     "conversation": Field(None, "conv_1", "conversation is not supported"),
     "prompt": Field(None, {"id": "pmpt_1"}, "This server stores no prompts"),
@@ -300,10 +280,7 @@ TABLE = {
 
 @pytest.fixture(scope="module")
 def route(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Route]:
-    """Random weights; the template leaves out the BOS if its variable `bare` is true."""
-    template = tmp_path_factory.mktemp("templates") / "chat_template.jinja"
-    template.write_text(TEMPLATE.replace("{{- bos_token -}}", "{{- '' if bare else bos_token -}}"))
-    with serving(Settings(model=str(tiny_model), chat_template=template, max_seqs=4, threads=1)) as running:
+    with serving_random_weights(tiny_model, tmp_path_factory.mktemp("templates")) as running:
         yield Route(running)
 
 
@@ -362,7 +339,7 @@ CALL = {"type": "function_call", "call_id": "c", "name": "ping", "arguments": "{
             "tool_choice.tools",
             "only built-in tools",
         ),
-        ({"tools": [{**PING, "strict": True, "parameters": {"not": {"type": 3}}}]}, "tools[0].parameters", ""),
+        ({"tools": [{**PING, "strict": True, "parameters": {"not": {"type": 3}}}]}, "tools[0].parameters", "JSON type"),
         ({"text": {"format": {"type": "json_schema", "name": "a"}}}, "text.format.schema", "requires the field schema"),
         ({"text": {"verbosity": "loud"}}, "text.verbosity", "Input should be"),
         ({"text": AB, "guided_regex": "a"}, "guided_regex", "only one of them"),

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from server.api.generation.examples import CITY, PERSON
+
 _QUESTION = [{"role": "user", "content": "What is the weather in Bern?"}]
-_CITY = {
-    "type": "object",
-    "properties": {"city": {"type": "string"}, "unit": {"enum": ["celsius", "fahrenheit"]}},
-    "required": ["city"],
-    "additionalProperties": False,
-}
-_PERSON = {
-    "type": "object",
-    "properties": {"name": {"type": "string"}, "age": {"type": "integer", "minimum": 0}},
-    "required": ["name", "age"],
-    "additionalProperties": False,
-}
-_WEATHER = {"name": "get_weather", "description": "Returns the weather in a city.", "parameters": _CITY, "strict": True}
+_WEATHER = {"name": "get_weather", "description": "Returns the weather in a city.", "parameters": CITY, "strict": True}
 
 CHAT_REQUESTS: dict[str, Any] = {
     "Question": {"messages": [{"role": "user", "content": "Hello!"}], "max_completion_tokens": 100},
@@ -53,7 +43,7 @@ CHAT_REQUESTS: dict[str, Any] = {
     },
     "Structured output": {
         "messages": [{"role": "user", "content": "Ann is 31 years old."}],
-        "response_format": {"type": "json_schema", "json_schema": {"name": "person", "schema": _PERSON}},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}},
         "max_completion_tokens": 200,
     },
 }

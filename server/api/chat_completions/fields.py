@@ -16,6 +16,7 @@ from server.api.chat_completions.tools import (
     ToolChoice,
     ToolDefinition,
 )
+from server.api.generation.calling import ParallelField
 from server.api.generation.fields import GenerationFields
 from server.api.generation.output_format import TextFormFields
 from server.api.generation.template_fields import TemplateFields
@@ -71,15 +72,8 @@ class ChatCompletionRequest(GenerationFields, TextFormFields, TemplateFields, Th
         examples=[3],
     )
     tools: list[ToolDefinition] | None = Field(None, description="Tools that the model may call.")
-    tool_choice: AnyToolChoice = Field(
-        None,
-        description="Which tools to call; `auto` by default. `required` and named tools are enforced.",
-        examples=["auto"],
-        json_schema_extra=also({"type": "string", "enum": ["none", "auto", "required"]}),
-    )
-    parallel_tool_calls: bool | None = Field(
-        None, description="Whether an answer may have several calls; true by default.", examples=[True]
-    )
+    tool_choice: AnyToolChoice = None
+    parallel_tool_calls: ParallelField = None
     functions: list[FunctionDefinition] | None = Field(None, description="Deprecated form of `tools`.")
     function_call: AnyFunctionChoice = Field(
         None,

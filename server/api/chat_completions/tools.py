@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from server.api.generation.calling import CustomGrammar, ToolName
+from server.api.generation.calling import MODE_AS_OBJECT, TOOL_CHOICE, CustomGrammar, ToolName
 from server.api.http.base_model import ApiModel, Tagged, invalid
 from server.chat.types import TextForm
 
@@ -138,11 +138,7 @@ class ToolChoice(Tagged):
         return self.type == "required" or self.is_named
 
 
-def _mode_as_object(choice: Any) -> Any:
-    return {"type": choice} if isinstance(choice, str) else choice
-
-
-AnyToolChoice = Annotated[ToolChoice | None, BeforeValidator(_mode_as_object)]
+AnyToolChoice = Annotated[ToolChoice | None, MODE_AS_OBJECT, TOOL_CHOICE]
 
 
 class FunctionChoice(ApiModel):
@@ -158,4 +154,4 @@ class FunctionChoice(ApiModel):
         return self
 
 
-AnyFunctionChoice = Annotated[FunctionChoice | None, BeforeValidator(_mode_as_object)]
+AnyFunctionChoice = Annotated[FunctionChoice | None, MODE_AS_OBJECT]

@@ -8,17 +8,36 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
-from server.api.http.base_model import ApiModel
+from server.api.http.base_model import ApiModel, also
 from server.chat.types import Calling, TextForm, Tool, ToolCall
 
 CUSTOM_ARGUMENT = "input"
 """Name of the argument of the function that the model sees instead of a custom tool."""
 
 ToolName = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\w.:/-]+$")]
+
+ParallelField = Annotated[
+    bool | None, Field(description="Whether an answer may have several calls; true by default.", examples=[True])
+]
+
+TOOL_CHOICE = Field(
+    description="Which tools to call; `auto` by default. `required` and named tools are enforced.",
+    examples=["auto"],
+    json_schema_extra=also({"type": "string", "enum": ["none", "auto", "required"]}),
+)
+"""The description of `tool_choice`; its type depends on the protocol."""
+
+
+def _mode_as_object(choice: Any) -> Any:
+    return {"type": choice} if isinstance(choice, str) else choice
+
+
+MODE_AS_OBJECT = BeforeValidator(_mode_as_object)
+"""Converts a tool choice that is only a mode, such as "auto", to {"type": "auto"}."""
 
 _START = re.compile(r'\s*\{\s*"' + CUSTOM_ARGUMENT + r'"\s*:\s*"')
 _CERTAIN = re.compile(r'(?:[^"\\]|\\(?:u[0-9a-fA-F]{4}|[^u]))*')

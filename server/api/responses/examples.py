@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-_CITY = {
-    "type": "object",
-    "properties": {"city": {"type": "string"}, "unit": {"enum": ["celsius", "fahrenheit"]}},
-    "required": ["city"],
-    "additionalProperties": False,
-}
-_PERSON = {
-    "type": "object",
-    "properties": {"name": {"type": "string"}, "age": {"type": "integer", "minimum": 0}},
-    "required": ["name", "age"],
-    "additionalProperties": False,
-}
+from server.api.generation.examples import CITY, PERSON
+
 _WEATHER = {"type": "function", "name": "get_weather", "description": "Returns the weather in a city."}
 _QUESTION = "What is the weather in Bern?"
 
@@ -24,7 +14,7 @@ RESPONSE_REQUESTS: dict[str, Any] = {
     "Stream": {"input": "Hello!", "stream": True, "max_output_tokens": 100},
     "Tool call": {
         "input": _QUESTION,
-        "tools": [{**_WEATHER, "parameters": _CITY, "strict": True}],
+        "tools": [{**_WEATHER, "parameters": CITY, "strict": True}],
         "tool_choice": "required",
         "max_output_tokens": 200,
     },
@@ -38,7 +28,7 @@ RESPONSE_REQUESTS: dict[str, Any] = {
     },
     "Structured output": {
         "input": "Ann is 31 years old.",
-        "text": {"format": {"type": "json_schema", "name": "person", "schema": _PERSON}},
+        "text": {"format": {"type": "json_schema", "name": "person", "schema": PERSON}},
         "max_output_tokens": 200,
     },
 }

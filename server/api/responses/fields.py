@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
+from server.api.generation.calling import ParallelField
 from server.api.generation.fields import GenerationFields
 from server.api.generation.output_format import TextFormFields
 from server.api.generation.template_fields import TemplateFields
@@ -108,15 +109,8 @@ class ResponseRequest(GenerationFields, TextFormFields, TemplateFields, Thinking
     text: TextConfig | None = Field(None, description="Options of the text.")
     reasoning: ReasoningConfig | None = Field(None, description="Options of the thoughts.")
     tools: list[ResponseTool] | None = Field(None, description="Tools that the model may call.")
-    tool_choice: AnyToolChoice = Field(
-        None,
-        description="Which tools to call; `auto` by default. `required` and named tools are enforced.",
-        examples=["auto"],
-        json_schema_extra=also({"type": "string", "enum": ["none", "auto", "required"]}),
-    )
-    parallel_tool_calls: bool | None = Field(
-        None, description="Whether an answer may have several calls; true by default.", examples=[True]
-    )
+    tool_choice: AnyToolChoice = None
+    parallel_tool_calls: ParallelField = None
     max_tool_calls: int | None = Field(None, ge=0, description="Maximum calls in the response.", examples=[4])
     truncation: Literal["auto", "disabled"] | None = Field(
         None,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from server.api.generation.calling import CustomGrammar, ToolName
+from server.api.generation.calling import MODE_AS_OBJECT, TOOL_CHOICE, CustomGrammar, ToolName
 from server.api.http.base_model import ApiModel, invalid
 from server.chat.types import TextForm
 from server.errors import shown
@@ -143,8 +143,4 @@ class ResponseToolChoice(ApiModel):
         return self.mode == "required" if self.type == "allowed_tools" else self.type == "required" or self.is_named
 
 
-def _mode_as_object(choice: Any) -> Any:
-    return {"type": choice} if isinstance(choice, str) else choice
-
-
-AnyToolChoice = Annotated[ResponseToolChoice | None, BeforeValidator(_mode_as_object)]
+AnyToolChoice = Annotated[ResponseToolChoice | None, MODE_AS_OBJECT, TOOL_CHOICE]
