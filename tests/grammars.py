@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,15 @@ def accepts(grammar: Grammar, text: str, thoughts: Thoughts = Thoughts.NONE) -> 
             return False
         constraint.commit(token)
     return True
+
+
+def assert_enforced(schema: Any, right: Iterable[Any], wrong: Iterable[Any]) -> None:
+    """Assert that a model constrained by `schema` can generate the values `right`, and none of the values `wrong`."""
+    grammar = json_grammar(schema)
+    for value in right:
+        assert accepts(grammar, json.dumps(value)), value
+    for value in wrong:
+        assert not accepts(grammar, json.dumps(value)), value
 
 
 def block(*calls: str) -> str:
