@@ -127,8 +127,10 @@ async def _in_background(
     background = responses.running[run.response["id"]] = BackgroundRun(run, owner)
 
     async def work() -> None:
-        await background.generate()
-        del responses.running[run.response["id"]]
+        try:
+            await background.generate()
+        finally:  # the response may have failed to be stored
+            del responses.running[run.response["id"]]
 
     queued = run.response
     exchange.run_in_background(work())
