@@ -205,5 +205,6 @@ def test_rewritten_keywords_are_enforced(name: str) -> None:
 
 @pytest.mark.parametrize("invalid", [3, "nosuch", [], ["string", None]])
 def test_an_unknown_type_is_refused_in_a_negation_too(invalid: Any) -> None:
-    with pytest.raises(InvalidRequestError, match="is not a JSON type"):
-        json_grammar({"type": "object", "not": {"type": invalid}})
+    for negated in ({"type": invalid}, {"allOf": [{"type": invalid}]}):
+        with pytest.raises(InvalidRequestError, match="is not a JSON type"):
+            json_grammar({"type": "object", "not": negated})

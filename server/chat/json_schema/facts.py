@@ -76,8 +76,8 @@ class Facts:
         """Remove the types and values that `type`, `const` or `enum` of `schema` excludes."""
         if "type" in schema:
             types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-            types = [kind for kind in types if isinstance(kind, str)]
-            self.types &= frozenset(types) | ({"integer"} if "number" in types else frozenset())
+            if types and all(isinstance(kind, str) and kind in _ALL_TYPES for kind in types):  # others prove nothing
+                self.types &= frozenset(types) | ({"integer"} if "number" in types else frozenset())
         for values in ([schema["const"]] if "const" in schema else None, schema.get("enum")):
             if isinstance(values, list):
                 texts = {canonical(value): value for value in values}
