@@ -22,6 +22,7 @@ STREAM = {
     "max_tokens": 200,
     "ignore_eos": True,
     "temperature": 1,
+    "skip_special_tokens": False,  # so that every token has text, and an event of its own
     "stream": True,
 }
 MOST_ADDED = 0.1  # seconds between two tokens of others, at the 99th percentile
