@@ -32,6 +32,7 @@ FLAGS = (
 )
 COMMON = (
     "attributes.c",
+    "convolution.c",
     "direct.c",
     "experts.c",
     "isa.c",
@@ -40,6 +41,7 @@ COMMON = (
     "pack.c",
     "portable.c",
     "router.c",
+    "shapes.c",
 )
 AVX2 = ("-mavx2", "-mfma", "-mf16c")
 X86 = {

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LFM_VERSION 1 /* version of operators and packing; must equal VERSION in server/runtime/native/library.py */
+#define LFM_VERSION 2 /* version of operators and packing; must equal VERSION in server/runtime/native/library.py */
 #define LFM_API __attribute__((visibility("default")))
 
 enum { BLOCK = 32, BLOCKS = 4, SUPERBLOCK = BLOCK * BLOCKS, GROUP = 8, PANEL = 2 * GROUP, MAX_ROWS = 128 };
@@ -100,6 +100,21 @@ typedef struct {
 /* y[rows][experts]: the logits that lfm_experts takes. */
 void lfm_route(const Isa *isa, const Router *r, const float *x, int64_t rows, float *y, Parallel parallel,
                void *context);
+
+/* A gated short convolution over windows of `taps` tokens; `bias` may be NULL.
+     projected  [batch][length][3 * hidden]: for each token the gates b and c, and the value x
+     past       [batch][hidden][columns], where columns >= taps - 1; present likewise, and may be the same memory
+     weight     [hidden][taps]
+     trace      [batch][columns + length][hidden]: the past transposed, then b * x of each token
+     gated      [batch][length][hidden]: c times the convolution of the trace */
+enum { MAX_TAPS = 16 };
+typedef struct {
+  const float *projected, *past, *weight, *bias;
+  float *gated, *trace, *present;
+  int64_t batch, length, hidden, columns, taps;
+} Convolution;
+
+void lfm_convolve(const Convolution *c, Parallel parallel, void *context);
 
 float lfm_exp(float x);
 float lfm_log(float x);

@@ -7,12 +7,12 @@
               attributes experts, chosen, hidden, inner, bits, up_zero_points, down_zero_points, gated
      Router   x float [..., hidden], weights [experts, hidden], optional bias [experts] -> [rows, experts]
               attribute chosen; with 0 the shape is [..., experts]
+     Convolution
+              projected float [batch, length, 3 * hidden], past [batch, hidden, columns], weight [hidden, 1, taps],
+              optional bias [hidden] -> [batch, length, hidden], trace [batch, columns + length, hidden], present as past
    The attribute `isa`, an index of lfm_isas, chooses an instruction set; without it the best that the CPU has. */
 #include "operators.h"
-#include <stdio.h>
 #include <stdlib.h>
-
-enum { MAX_DIMS = 8 };
 
 typedef struct {
   const void *data;
@@ -55,9 +55,10 @@ static int64_t elements(const Tensor *t, size_t dims) {
 
 static int64_t rows_of(const Tensor *x) { return elements(x, x->rank - 1); }
 
-static OrtStatus *make_output(const Kernel *k, void *context, const int64_t *dims, size_t rank, float **data) {
+static OrtStatus *make_output(const Kernel *k, void *context, size_t index, const int64_t *dims, size_t rank,
+                              float **data) {
   void *value;
-  TRY(ORT(k->api, KernelContext_GetOutput)(context, 0, dims, rank, &value));
+  TRY(ORT(k->api, KernelContext_GetOutput)(context, index, dims, rank, &value));
   return ORT(k->api, GetTensorMutableData)(value, (void **)data);
 }
 
@@ -110,7 +111,7 @@ static OrtStatus *compute_matmul(void *opaque, void *context) {
   REQUIRE(k->api, !in[2].rank || elements(&in[2], in[2].rank) == w.columns, "MatMul: a bias of another size");
   const int64_t rows = rows_of(&in[0]);
   in[0].dims[in[0].rank - 1] = w.columns;
-  TRY(make_output(k, context, in[0].dims, in[0].rank, &y));
+  TRY(make_output(k, context, 0, in[0].dims, in[0].rank, &y));
   if (!rows) return NULL;
   Scratch scratch;
   TRY(take_scratch(k, context, lfm_matmul_scratch(&w, rows), &scratch));
@@ -135,7 +136,7 @@ static OrtStatus *compute_experts(void *opaque, void *context) {
   REQUIRE(k->api, !in[4].rank || elements(&in[4], in[4].rank) == 2 * e.inner * e.experts, "Experts: biases of another size");
   REQUIRE(k->api, !in[5].rank || elements(&in[5], in[5].rank) == e.hidden * e.experts, "Experts: biases of another size");
   REQUIRE(k->api, rows < INT32_MAX, "Experts: too many rows");
-  TRY(make_output(k, context, in[0].dims, in[0].rank, &y));
+  TRY(make_output(k, context, 0, in[0].dims, in[0].rank, &y));
   if (!rows) return NULL;
   Scratch scratch;
   TRY(take_scratch(k, context, lfm_experts_scratch(&e, rows), &scratch));
@@ -158,9 +159,32 @@ static OrtStatus *compute_router(void *opaque, void *context) {
   const Router router = {in[1].data, in[2].data, (int)experts, (int)k->chosen, hidden};
   in[0].dims[in[0].rank - 1] = experts;
   const int64_t flat[] = {rows, experts};
-  TRY(make_output(k, context, k->chosen ? flat : in[0].dims, k->chosen ? 2 : in[0].rank, &y));
+  TRY(make_output(k, context, 0, k->chosen ? flat : in[0].dims, k->chosen ? 2 : in[0].rank, &y));
   Threads threads = {k, context, NULL};
   lfm_route(k->isa, &router, in[0].data, rows, y, parallel, &threads);
+  return threads.status;
+}
+
+static OrtStatus *compute_convolution(void *opaque, void *context) {
+  const Kernel *k = opaque;
+  Tensor in[4];
+  Convolution c;
+  TRY(read_inputs(k, context, 4, in));
+  REQUIRE(k->api, in[0].rank == 3 && in[1].rank == 3 && in[2].rank == 3, "Convolution: an input has not three dimensions");
+  c.batch = in[0].dims[0], c.length = in[0].dims[1];
+  c.hidden = in[1].dims[1], c.columns = in[1].dims[2], c.taps = in[2].dims[2];
+  REQUIRE(k->api, in[0].dims[2] == 3 * c.hidden, "Convolution: the projection is not three times as wide as the past");
+  REQUIRE(k->api, in[1].dims[0] == c.batch, "Convolution: the past has another batch size");
+  REQUIRE(k->api, in[2].dims[0] == c.hidden && in[2].dims[1] == 1, "Convolution: weights of another shape");
+  REQUIRE(k->api, c.taps > 0 && c.taps <= MAX_TAPS && c.columns >= c.taps - 1, "Convolution: too many taps");
+  REQUIRE(k->api, !in[3].rank || elements(&in[3], in[3].rank) == c.hidden, "Convolution: a bias of another size");
+  c.projected = in[0].data, c.past = in[1].data, c.weight = in[2].data, c.bias = in[3].data;
+  const int64_t gated[] = {c.batch, c.length, c.hidden}, trace[] = {c.batch, c.columns + c.length, c.hidden};
+  TRY(make_output(k, context, 0, gated, 3, &c.gated));
+  TRY(make_output(k, context, 1, trace, 3, &c.trace));
+  TRY(make_output(k, context, 2, in[1].dims, 3, &c.present));
+  Threads threads = {k, context, NULL};
+  lfm_convolve(&c, parallel, &threads);
   return threads.status;
 }
 
@@ -184,80 +208,29 @@ static OrtStatus *create_kernel(const OrtCustomOp *op, OrtApi api, const void *i
   return status;
 }
 
-/* An operator, and the interface for its shape function: onnxruntime does not pass the interface to that function. */
-typedef struct {
-  OrtCustomOp op;
-  OrtApi api;
-} Operator;
-
-/* Each size that onnxruntime does not know needs a name; without a name, it would count as -1. */
-static const char *unknown_size(char *name, size_t size) {
-  static unsigned counter;
-  snprintf(name, size, "lfm.unknown.%u", __atomic_fetch_add(&counter, 1, __ATOMIC_RELAXED));
-  return name;
-}
-
-/* Gives the output the first input's shape. If `last` is positive, it replaces the last dimension. */
-static OrtStatus *set_shape(OrtApi api, void *context, void *output, int64_t last) {
-  int64_t dims[MAX_DIMS];
-  const char *names[MAX_DIMS];
-  char unknown[MAX_DIMS][32];
-  size_t rank;
-  void *input;
-  TRY(ORT(api, ShapeInferContext_GetInputTypeShape)(context, 0, &input));
-  TRY(ORT(api, GetDimensionsCount)(input, &rank));
-  if (rank == 0 || rank > MAX_DIMS) return NULL; /* unknown */
-  TRY(ORT(api, GetDimensions)(input, dims, rank));
-  TRY(ORT(api, GetSymbolicDimensions)(input, names, rank));
-  if (last > 0) dims[rank - 1] = last, names[rank - 1] = "";
-  for (size_t i = 0; i < rank; i++)
-    if (dims[i] < 0 && !names[i][0]) names[i] = unknown_size(unknown[i], sizeof unknown[i]);
-  TRY(ORT(api, SetTensorElementType)(output, ORT_FLOAT));
-  TRY(ORT(api, SetDimensions)(output, dims, rank));
-  TRY(ORT(api, SetSymbolicDimensions)(output, names, rank));
-  return ORT(api, ShapeInferContext_SetOutputTypeShape)(context, 0, output);
-}
-
-static OrtStatus *infer_shape(const OrtCustomOp *op, void *context, int64_t last) {
-  OrtApi api = ((const Operator *)(const void *)op)->api;
-  void *output;
-  TRY(ORT(api, CreateTensorTypeAndShapeInfo)(&output));
-  OrtStatus *status = set_shape(api, context, output, last);
-  ORT(api, ReleaseTensorTypeAndShapeInfo)(output);
-  return status;
-}
-
-static OrtStatus *shape_as_input(const OrtCustomOp *op, void *context) { return infer_shape(op, context, 0); }
-
-static OrtStatus *shape_of_matmul(const OrtCustomOp *op, void *context) {
-  OrtApi api = ((const Operator *)(const void *)op)->api;
-  const void *attribute;
-  int64_t columns;
-  size_t size;
-  TRY(ORT(api, ShapeInferContext_GetAttribute)(context, "columns", &attribute));
-  TRY(ORT(api, ReadOpAttr)(attribute, ORT_ATTRIBUTE_INT, &columns, sizeof columns, &size));
-  return infer_shape(op, context, columns);
-}
-
 static const char *matmul_name(const OrtCustomOp *op) { return (void)op, "MatMul"; }
 static const char *experts_name(const OrtCustomOp *op) { return (void)op, "Experts"; }
 static const char *router_name(const OrtCustomOp *op) { return (void)op, "Router"; }
+static const char *convolution_name(const OrtCustomOp *op) { return (void)op, "Convolution"; }
 static const char *any_provider(const OrtCustomOp *op) { return (void)op, NULL; }
 static size_t three_inputs(const OrtCustomOp *op) { return (void)op, 3; }
+static size_t four_inputs(const OrtCustomOp *op) { return (void)op, 4; }
 static size_t six_inputs(const OrtCustomOp *op) { return (void)op, 6; }
 static size_t one_output(const OrtCustomOp *op) { return (void)op, 1; }
+static size_t three_outputs(const OrtCustomOp *op) { return (void)op, 3; }
 static int matmul_type(const OrtCustomOp *op, size_t i) { return (void)op, i == 1 ? ORT_UINT8 : ORT_FLOAT; }
 static int experts_type(const OrtCustomOp *op, size_t i) { return (void)op, i / 2 == 1 ? ORT_UINT8 : ORT_FLOAT; }
 static int float_type(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, ORT_FLOAT; }
 static int third_optional(const OrtCustomOp *op, size_t i) { return (void)op, i == 2 ? ORT_OPTIONAL : ORT_REQUIRED; }
+static int fourth_optional(const OrtCustomOp *op, size_t i) { return (void)op, i == 3 ? ORT_OPTIONAL : ORT_REQUIRED; }
 static int biases_optional(const OrtCustomOp *op, size_t i) { return (void)op, i > 3 ? ORT_OPTIONAL : ORT_REQUIRED; }
 static int required(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, ORT_REQUIRED; }
 static int default_memory(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, ORT_DEFAULT_MEMORY; }
 static int one(const OrtCustomOp *op) { return (void)op, 1; }
 
-#define OPERATOR(name_, type, inputs, characteristic, compute, shape) \
+#define OPERATOR(name_, type, inputs, outputs, characteristic, compute, shape) \
   {.op = {.version = ORT_API_VERSION, .GetName = name_, .GetExecutionProviderType = any_provider, .GetInputType = type, \
-          .GetInputTypeCount = inputs, .GetOutputType = float_type, .GetOutputTypeCount = one_output, \
+          .GetInputTypeCount = inputs, .GetOutputType = float_type, .GetOutputTypeCount = outputs, \
           .KernelDestroy = destroy_kernel, .GetInputCharacteristic = characteristic, \
           .GetOutputCharacteristic = required, .GetInputMemoryType = default_memory, .GetVariadicInputMinArity = one, \
           .GetVariadicInputHomogeneity = one, .GetVariadicOutputMinArity = one, .GetVariadicOutputHomogeneity = one, \
@@ -265,9 +238,11 @@ static int one(const OrtCustomOp *op) { return (void)op, 1; }
           .GetStartVersion = one, .GetEndVersion = one}}
 
 static Operator operators[] = {
-    OPERATOR(matmul_name, matmul_type, three_inputs, third_optional, compute_matmul, shape_of_matmul),
-    OPERATOR(experts_name, experts_type, six_inputs, biases_optional, compute_experts, shape_as_input),
-    OPERATOR(router_name, float_type, three_inputs, third_optional, compute_router, NULL),
+    OPERATOR(matmul_name, matmul_type, three_inputs, one_output, third_optional, compute_matmul, lfm_shape_of_matmul),
+    OPERATOR(experts_name, experts_type, six_inputs, one_output, biases_optional, compute_experts, lfm_shape_as_input),
+    OPERATOR(router_name, float_type, three_inputs, one_output, third_optional, compute_router, NULL),
+    OPERATOR(convolution_name, float_type, four_inputs, three_outputs, fourth_optional, compute_convolution,
+             lfm_shapes_of_convolution),
 };
 
 /* Called by onnxruntime when a session's options name this library. */

@@ -13,6 +13,14 @@ typedef struct {
   int64_t chosen;
 } Kernel;
 
+enum { MAX_DIMS = 8 };
+
+/* An operator, and the interface for its shape function: onnxruntime does not pass the interface to that function. */
+typedef struct {
+  OrtCustomOp op;
+  OrtApi api;
+} Operator;
+
 #define TRY(call) \
   do { \
     OrtStatus *status_ = (call); \
@@ -25,4 +33,9 @@ typedef struct {
 
 /* Fills `kernel`, whose `api` is set, from a node's attributes. */
 OrtStatus *lfm_read_attributes(Kernel *kernel, const void *info);
+
+/* The shapes of the outputs, as far as they follow from those of the inputs. */
+OrtStatus *lfm_shape_as_input(const OrtCustomOp *op, void *context);
+OrtStatus *lfm_shape_of_matmul(const OrtCustomOp *op, void *context);
+OrtStatus *lfm_shapes_of_convolution(const OrtCustomOp *op, void *context);
 #endif

@@ -53,27 +53,36 @@ def router(library: Library, rng: np.random.Generator, rows: int) -> Case:
     return "Router", {"w": weights, **bias}, {"x": x}, {"chosen": int(rng.integers(count + 1))}
 
 
+def convolution(library: Library, rng: np.random.Generator, rows: int) -> Case:
+    batch, hidden, taps = (int(n) for n in rng.integers((1, 1, 1), (4, 150, 8)))
+    columns = taps - 1 + int(rng.integers(0 if taps > 1 else 1, 3))
+    past, weight = (rng.standard_normal(shape, np.float32) for shape in ((batch, hidden, columns), (hidden, 1, taps)))
+    x = rng.standard_normal((batch, rows, 3 * hidden), np.float32)
+    bias = {"bias": rng.standard_normal(hidden).astype(np.float32)} if rng.integers(2) else {}
+    return "Convolution", {"past": past, "weight": weight, **bias}, {"x": x, "past": past}, {}
+
+
 def spoil(rng: np.random.Generator, constants: Arrays, inputs: Arrays, attributes: dict[str, int]) -> None:
     """Change one attribute, or the size of one input."""
-    if rng.integers(2):
+    if attributes and rng.integers(2):
         name = str(rng.choice(list(attributes)))
         near = attributes[name] + int(rng.integers(-3, 4))
         attributes[name] = int(rng.choice([near, 0, -1, 1 << 24, 1 << 40, -(1 << 63)]))
         return
     arrays: Arrays = constants if rng.integers(2) else inputs
-    name = str(rng.choice([n for n in arrays if n != "logits"] or ["x"]))
+    name = str(rng.choice([n for n in arrays if n not in inputs] or ["x"]))
     if name in arrays:
         axis = int(rng.integers(arrays[name].ndim))
         arrays[name] = np.take(arrays[name], np.arange(int(rng.integers(arrays[name].shape[axis] + 1))), axis=axis)
 
 
 def attempt(library: Library, rng: np.random.Generator) -> str:
-    kinds = (product, experts, router)
+    kinds = (product, experts, router, convolution)
     op, constants, inputs, attributes = kinds[rng.integers(len(kinds))](library, rng, int(rng.integers(0, 40)))
     if spoiled := bool(rng.integers(2)):
         spoil(rng, constants, inputs, attributes)
     try:
-        shape: list[Any] = [None, None]
+        shape: list[Any] = [None] * inputs["x"].ndim
         outputs = session(library, op, shape, constants, int(rng.integers(1, 4)), **attributes).run(None, inputs)
     except Exception:
         if not spoiled:

@@ -19,16 +19,20 @@ Arrays = dict[str, NDArray[Any]]
 def session(
     library: Library, op: str, x_shape: list[Any], inputs: Arrays, threads: int = 2, **attributes: int
 ) -> ort.InferenceSession:
-    """A graph of one operator, whose inputs but the first (and `logits`) are constants."""
+    """A graph of one operator, whose inputs but x, `logits` and `past` are constants."""
     free = [helper.make_tensor_value_info("x", TensorProto.FLOAT, x_shape)]
-    if "logits" in inputs:
-        free.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, [None, inputs["logits"].shape[1]]))
-    constants = [numpy_helper.from_array(array, name) for name, array in inputs.items() if name != "logits"]
-    node = helper.make_node(op, ["x", *inputs], ["y"], domain="lfm", **attributes)
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    for name in inputs.keys() & {"logits", "past"}:
+        shape = [None, *inputs[name].shape[1:]]
+        free.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    constants = [
+        numpy_helper.from_array(array, name) for name, array in inputs.items() if name not in ("logits", "past")
+    ]
+    outputs = ["y", "trace", "present"] if op == "Convolution" else ["y"]
+    node = helper.make_node(op, ["x", *inputs], outputs, domain="lfm", **attributes)
+    results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("lfm", 1)]
     model = helper.make_model(
-        helper.make_graph([node], "one", free, [y], constants), opset_imports=opsets, ir_version=10
+        helper.make_graph([node], "one", free, results, constants), opset_imports=opsets, ir_version=10
     )
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 4

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from server.errors import KernelsError
 
-VERSION = 1
+VERSION = 2
 """The version of operators and packing: LFM_VERSION in kernels/lfm_kernels.h."""
 LIBRARY = Path(__file__).with_name("lfm_kernels.so")
 PORTABLE = "portable"

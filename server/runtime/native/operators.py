@@ -17,7 +17,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from server.runtime.native.library import MatrixFormat
-from server.runtime.native.router import DOMAIN, Routers, attributes_of
+from server.runtime.native.nodes import DOMAIN, attributes_of
+from server.runtime.native.router import Routers
 from server.runtime.native.tensors import Weights
 
 MICROSOFT = "com.microsoft"

@@ -18,9 +18,10 @@ from onnx import TensorProto, helper
 
 from server.errors import PreparationError
 from server.runtime.graph import Graph
+from server.runtime.native.convolution import replace_convolutions
 from server.runtime.native.library import Library
+from server.runtime.native.nodes import DOMAIN
 from server.runtime.native.operators import Matrix, rewrite
-from server.runtime.native.router import DOMAIN
 from server.runtime.native.tensors import Array, Weights
 
 PAGE = 4096
@@ -41,7 +42,7 @@ def pack_in_memory(graph: Graph, library: Library) -> Graph:
     """Return a copy of `graph` that contains its packed weights, for small models."""
     model = onnx.load_from_string(graph.model)
     weights = Weights(model.graph, graph.weights)
-    for matrix in _rewrite(model, weights):
+    for matrix in _rewrite(model, weights, library):
         packed = np.concatenate(list(_packed(matrix, weights, library)))
         model.graph.initializer.append(
             TensorProto(
@@ -66,7 +67,7 @@ def pack_into(
     """
     model = onnx.load_from_string(graph.model)
     weights = Weights(model.graph, graph.weights)
-    matrices = _rewrite(model, weights)
+    matrices = _rewrite(model, weights, library)
     _drop_unused(model.graph)
     unpacked = Weights(model.graph, graph.weights)  # the rewrite also adds some, such as transposed routers
     with (target / weights_name).open("w+b") as file:
@@ -87,9 +88,11 @@ def pack_into(
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _rewrite(model: onnx.ModelProto, weights: Weights) -> list[Matrix]:
+def _rewrite(model: onnx.ModelProto, weights: Weights, library: Library) -> list[Matrix]:
     model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
-    return rewrite(model.graph, weights)
+    matrices = rewrite(model.graph, weights)
+    replace_convolutions(model, weights, library)
+    return matrices
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:

@@ -17,9 +17,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from server.runtime.native.nodes import DOMAIN, attributes_of, needed
 from server.runtime.native.tensors import Weights
 
-DOMAIN = "lfm"
 MINUS_INFINITY = -1e30
 """Logits below this value count as minus infinity."""
 STEPS = 16
@@ -58,7 +58,7 @@ class Routers:
                 made[inner.output] = self._router(inner, inner.output, [], 0)
         nodes = [next((made[name] for name in node.output if name in made), node) for node in self._graph.node]
         del self._graph.node[:]
-        self._graph.node.extend(_needed(nodes, {value.name for value in self._graph.output}))
+        self._graph.node.extend(needed(nodes, [value.name for value in self._graph.output]))
 
     def _router(self, product: _Product, output: str, bias: list[str], chosen: int) -> onnx.NodeProto:
         weights = product.weights
@@ -157,17 +157,3 @@ class Routers:
         if name not in self._weights or np.prod(self._weights.shape(name)) != 1:
             return None
         return float(self._weights.array(name).reshape(-1)[0])
-
-
-def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-
-
-def _needed(nodes: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
-    """Return the nodes on which the graph's outputs depend."""
-    wanted, kept = set(outputs), []
-    for node in reversed(nodes):
-        if wanted.intersection(node.output):
-            kept.append(node)
-            wanted.update(node.input)
-    return kept[::-1]
