@@ -187,6 +187,13 @@ def engine_failed() -> ModelNotReadyError:
     return ModelNotReadyError("The engine has failed; the server must be restarted.", "failed", retry_after=30)
 
 
+class GrammarAnalysisError(LfmServeError):
+    """The analysis of a client's grammar failed because of a fault in the server.
+
+    The log has the cause.
+    """
+
+
 class StepFailedError(LfmServeError):
     """The engine step that computed this sequence failed.
 

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from server.chat.markers import THINK_END, THINK_START, marker_prefix_length
 from server.chat.types import Thoughts
 
 START, END = THINK_START.encode(), THINK_END.encode()
+PARTS = frozenset(START[:i] for i in range(len(START)))
+"""The beginnings of `<think>` that are shorter than the marker."""
 
 
 class ThoughtTracker:
     """A tracker of the thoughts of one sequence, advanced token by token.
 
     is_open: whether the prompt ends with `<think>`. If not, there are thoughts only if the first text is `<think>`.
+    parts: the beginnings of `<think>` at which a token of the marker may end. If `<think>` is a special token, this is
+        only the empty one.
     state: OPEN within the thoughts, NONE after them or if there are none, POSSIBLE while `<think>` may still come.
     begun: an incomplete marker at the end of the text so far: the start of `<think>` in the state POSSIBLE, the start
         of `</think>` in the state OPEN.
     spent: number of tokens after `<think>`, including the tokens of `</think>`.
     """
 
-    def __init__(self, is_open: bool) -> None:
+    def __init__(self, is_open: bool, parts: Container[bytes] = PARTS) -> None:
         self.state = Thoughts.OPEN if is_open else Thoughts.POSSIBLE
         self.begun = b""
         self.spent = 0
+        self._parts = parts
         self._marker_tokens: list[int] = []  # lengths of the tokens that lie within `begun`
 
     @property
@@ -54,5 +61,5 @@ class ThoughtTracker:
         if self.begun.startswith(START):
             self.state, rest = Thoughts.OPEN, self.begun[len(START) :]
             self.begun = rest[len(rest) - marker_prefix_length(END, rest) :]
-        elif not START.startswith(self.begun):
+        elif self.begun not in self._parts:
             self.state = Thoughts.NONE

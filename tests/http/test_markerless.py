@@ -95,6 +95,15 @@ def test_a_schema_that_cannot_be_enforced_is_an_error(random_server: Server) -> 
     assert error_of(answer, 400)["param"] == "tools[0].function.parameters"
 
 
+def test_a_schema_that_cannot_be_enforced_is_left_free_under_auto(random_server: Server) -> None:
+    numbers = {"type": "object", "properties": {"a": {"type": "array", "items": {"const": 2**53 + 1}}}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": numbers}}
+    strict = {"type": "function", "function": PING["function"] | {"strict": True}}
+    answer = random_server.chat(messages=[{"role": "user", "content": "x"}], tools=[tool, strict], max_tokens=3)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-lfm-unenforced"].startswith("tools[0].function.parameters: ")
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_tools_and_a_form_give_a_call_or_text_of_the_form(random_server: Server, seed: int) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"enum": [1, 2]}}}

@@ -16,9 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from benchmarks.processes import free_port
 from server.api.access.api_keys import read_keys
+from server.api.chat_completions.fields import ChatCompletionRequest
+from server.api.completions.fields import CompletionRequest
+from server.api.responses.fields import ResponseRequest
 from server.settings import ENV_PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -219,6 +223,21 @@ def test_the_api_page_names_fields_of_the_chat_request(address: str) -> None:
     schemas = json.loads(fetch(address, "/openapi.json"))["components"]["schemas"]
     assert fields
     assert fields <= schemas["ChatCompletionRequest"]["properties"].keys()
+
+
+@pytest.mark.parametrize(
+    ("heading", "body"),
+    [
+        ("### Chat completions", ChatCompletionRequest),
+        ("## The Responses API", ResponseRequest),
+        ("## Completions", CompletionRequest),
+    ],
+)
+def test_the_api_page_lists_exactly_the_fields_of_a_protocol(heading: str, body: type[BaseModel]) -> None:
+    rows = table("docs/api.md", heading)
+    rows = rows[rows.index(["field", "effect, or why there is none"]) + 1 :]
+    documented = {name.partition(".")[0] for row in rows for name in re.findall(r"`([\w.]+)`", row[0])}
+    assert documented == {field.alias or name for name, field in body.model_fields.items()}
 
 
 def test_the_metrics_page_lists_exactly_the_metrics(address: str) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.chat.constrained.after_thinking import AfterThinking, ThoughtMarkers
-from server.chat.constrained.grammar import CallMode, call_grammar, text_grammar
+from server.chat.constrained.grammar import CallMode, Grammar, call_grammar, text_grammar
 from server.chat.thought_tracker import ThoughtTracker
 from server.chat.types import TextForm, Thoughts
 from tests.grammars import COMPILER, END, TOKENIZER, accepts, allowed, block, compiled, required, tool
@@ -65,13 +65,33 @@ def test_a_free_answer_is_free_after_its_budgeted_thoughts() -> None:
         assert free.forced_tokens() == []
 
 
+def regex(pattern: str) -> Grammar:
+    return text_grammar(TextForm("regex", pattern, "guided_regex"))
+
+
 def test_an_answer_may_begin_like_a_marker_that_is_a_special_token() -> None:
-    grammar = compiled(text_grammar(TextForm("regex", "<a>", "guided_regex")))
+    grammar = compiled(regex("<a>"))
     markers = ThoughtMarkers(TOKENIZER, {b"": (END,)}, TOKENIZER.encode("</think>"))
-    constraint = AfterThinking(grammar.start(), markers, grammar.end_tokens, is_open=False, budget=None)
+    constraint = AfterThinking(grammar.start, markers, grammar.end_tokens, is_open=False, budget=None)
     for token in [*TOKENIZER.encode("<a>"), END]:
         assert allowed(constraint)[token]
         constraint.commit(token)
+
+
+def test_an_answer_may_begin_like_a_marker_of_several_tokens() -> None:
+    grammar = regex("<a>|<think|<th")
+    for text in ("<a>", "<think", "<th", "<think>Hm.</think><a>"):
+        assert accepts(grammar, text, Thoughts.POSSIBLE), text
+    for text in ("<b>", "<thin", "<think>Hm.</think><b>", "<think><a>"):
+        assert not accepts(grammar, text, Thoughts.POSSIBLE), text
+
+
+def test_space_before_the_answer_belongs_to_its_form() -> None:
+    grammar = regex(" {1,2}a")
+    for text in (" a", "  a", " <think>Hm.</think> a", "<think>Hm.</think>  a"):
+        assert accepts(grammar, text, Thoughts.POSSIBLE), text
+    for text in ("a", "   a", " <think>Hm.</think>a", " <think>Hm.</think>   a"):
+        assert not accepts(grammar, text, Thoughts.POSSIBLE), text
 
 
 pieces = st.lists(st.sampled_from(["<think>", "</think>", "<", "</", "thi", "nk>", "ab", " "])).map("".join)

@@ -22,7 +22,7 @@ from server.chat.constrained.worker import client as workers_module
 from server.chat.constrained.worker.client import Workers
 from server.chat.constrained.worker.limits import GRAMMAR_BYTES
 from server.chat.types import TextForm
-from server.errors import InvalidRequestError
+from server.errors import GrammarAnalysisError, InvalidRequestError, ModelNotReadyError
 from server.settings import Settings
 from tests.grammars import (
     COMPILER,
@@ -141,6 +141,20 @@ async def test_the_fork_server_is_started_again() -> None:
     workers, process = await started_workers()
     os.kill(process, signal.SIGKILL)
     assert (await workers.analyse(json_source(object_of("a")))).lark
+
+
+@pytest.mark.parametrize("status", [-signal.SIGKILL, -signal.SIGTERM])
+def test_a_worker_that_is_killed_is_no_fault_of_the_grammar(status: int) -> None:
+    with pytest.raises(ModelNotReadyError, match="was killed") as error:
+        workers_module._understood(b"", status, "tools")
+    assert error.value.code == "overloaded"
+
+
+async def test_an_analysis_that_fails_is_a_fault_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    workers, _ = await started_workers()
+    with pytest.raises(GrammarAnalysisError, match="failed to analyse"):
+        await workers.analyse(GrammarSource("{}"))
+    assert "KeyError" in caplog.text
 
 
 async def test_closing_the_workers_ends_the_fork_server() -> None:

@@ -20,14 +20,14 @@ async def history(body: ResponseRequest, responses: Responses, owner: str) -> li
     chain: list[StoredResponse] = []
     previous = body.previous_response_id
     while previous is not None:
-        stored = await responses.store.get(previous, owner)
+        stored = await responses.get(previous, owner)
         if stored is None:
             raise NotStoredError(
                 f"Previous response with id '{shown(previous)}' not found.",
                 "previous_response_id",
                 "previous_response_not_found",
             )
-        if previous in responses.running:
+        if stored.running:
             message = f"The response '{shown(previous)}' is still being generated."
             raise InvalidRequestError(message, "previous_response_id")
         chain.append(stored)
@@ -57,7 +57,7 @@ async def _referenced(item_id: str, path: str, responses: Responses, owner: str)
     path: path of the ID in the request, for errors.
     """
     _, _, rest = item_id.partition("_")
-    stored = await responses.store.get(f"resp_{rest.partition('_')[0]}", owner)
+    stored = await responses.get(f"resp_{rest.partition('_')[0]}", owner)
     items = [] if stored is None else [*stored.items, *stored.body["output"]]
     found = next((item for item in items if item["id"] == item_id), None)
     if found is None:

@@ -15,7 +15,9 @@ from fastapi import Depends, Request
 from server.api.responses.background import BackgroundRun
 from server.api.responses.store.memory import MemoryStore
 from server.api.responses.store.sqlite import SqliteStore
-from server.api.responses.store.stored import ResponseStore
+from server.api.responses.store.stored import ResponseStore, StoredResponse
+
+_LOST = "The server stopped before the response was complete, or could not store it."
 
 
 @dataclass(slots=True)
@@ -27,6 +29,16 @@ class Responses:
 
     store: ResponseStore
     running: dict[str, BackgroundRun] = field(default_factory=dict)
+
+    async def get(self, response_id: str, owner: str) -> StoredResponse | None:
+        """Return a stored response; None if `owner` has no response with this ID.
+
+        A response that was being generated when it was stored, and no longer is, has failed: the server was killed, or
+        the complete response could not be stored.
+        """
+        running = response_id in self.running  # before the wait, because the response may end during the wait
+        stored = await self.store.get(response_id, owner)
+        return stored.failed(_LOST) if stored is not None and stored.running and not running else stored
 
     async def close(self) -> None:
         """Wait until all background responses have ended, then close the store."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from server.chat.types import ChatRequest
 from server.engine.types import SamplingParams
 from server.errors import InvalidRequestError
 
+logger = logging.getLogger(__name__)
 router = APIRouter(tags=["responses"])
 router.include_router(stored_routes.router)
 T = TypeVar("T")
@@ -129,7 +131,9 @@ async def _in_background(
     async def work() -> None:
         try:
             await background.generate()
-        finally:  # the response may have failed to be stored
+        except Exception as error:
+            logger.error("The response %s could not be stored.", run.response["id"], exc_info=error)
+        finally:
             del responses.running[run.response["id"]]
 
     queued = run.response

@@ -77,8 +77,8 @@ class ResponseRun:
                         for event in self._started(created=begun):
                             yield self._encoded(event)
                         first, begun = False, True
-                    for event in self._add(delta):
-                        yield self._encoded(event)
+                    for data in self._add(delta):
+                        yield self._record(data)
             last = [self._finished()]
         except Exception as error:
             if not begun:
@@ -93,8 +93,7 @@ class ResponseRun:
         """Generate the response, store it and return it."""
         async with aclosing(self._completion.deltas()) as deltas:
             async for _, delta in deltas:
-                for _ in self._add(delta):
-                    pass
+                self._add(delta)
         self._finish()
         await self.store()
         return self.response
@@ -126,7 +125,7 @@ class ResponseRun:
             events=packed(self.recorded) if self.recorded else None,
         )
 
-    def _add(self, delta: Delta) -> Iterator[Event]:
+    def _add(self, delta: Delta) -> list[bytes]:
         if self._body.return_token_ids:
             self._token_ids += delta.token_ids
         return self._output.add(delta)
@@ -172,7 +171,9 @@ class ResponseRun:
         return {"type": kind, "sequence_number": self._number(), "response": self.response}
 
     def _encoded(self, event: Event) -> bytes:
-        data = named_event(event)
+        return self._record(named_event(event))
+
+    def _record(self, data: bytes) -> bytes:
         if self._keep is not None:
             self.recorded.append(data)
         return data

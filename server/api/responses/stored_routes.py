@@ -131,7 +131,7 @@ async def _stored(response_id: str, responses: Responses, owner: str) -> StoredR
 
     Raises NotStoredError if `owner` has no response with this ID.
     """
-    stored = await responses.store.get(response_id, owner)
+    stored = await responses.get(response_id, owner)
     if stored is None:
         raise _not_found(response_id)
     return stored

@@ -76,21 +76,23 @@ class _Turn:
     reasoning: str | None = None
     content: str | None = None
     calls: list[ToolCall] = field(default_factory=list)
+    ends_with_text: bool = False
 
     def takes(self, item: InputItem) -> bool:
         """Return whether `item` belongs to the same message as the previous items.
 
-        Thoughts after a text or a call begin a new message. A second text also does, unless the message has a call.
+        Thoughts after a text or a call begin a new message, and so does a text directly after a text.
         """
         if item.type == "reasoning":
             return self.content is None and not self.calls
-        return item.type != "message" or self.content is None or bool(self.calls)
+        return item.type != "message" or not self.ends_with_text
 
     def add(self, item: InputItem, path: str) -> None:
         """Add an item of the assistant.
 
         path: path of the item in the request, for errors about the arguments of a call.
         """
+        self.ends_with_text = item.type == "message"
         if item.type == "reasoning":
             self.reasoning = (self.reasoning or "") + item.thoughts
         elif item.type == "message":
@@ -108,7 +110,7 @@ class _Turn:
         """
         empty = self.content is None and not self.calls and not self.reasoning
         message = Message("assistant", self.content or "", tuple(self.calls), reasoning=self.reasoning or None)
-        self.reasoning, self.content, self.calls = None, None, []
+        self.reasoning, self.content, self.calls, self.ends_with_text = None, None, [], False
         return [] if empty else [message]
 
 

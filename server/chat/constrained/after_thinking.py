@@ -5,7 +5,7 @@ The thoughts themselves are unconstrained. This module depends on neither calls 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,28 +40,32 @@ class ThoughtMarkers:
 class AfterThinking:
     """A constraint that applies another constraint only after the thoughts.
 
-    answer: the constraint to apply; None if the answer is free.
+    start_answer: a function that returns the constraint to apply, in its initial state; None if the answer is free.
     end_tokens: the tokens that are forbidden until the answer has begun; empty if the answer may be empty.
     is_open: whether the prompt has opened the thoughts. If not, the first tokens decide whether there are thoughts:
         they either spell `<think>` or belong to the answer.
     budget: the maximum number of tokens in the thoughts; None if unlimited. Once the budget is spent, the tokens of
         `</think>` are forced.
+
+    While the first tokens decide, `_answer` advances with them. It is None once they can only belong to `<think>`.
     """
 
     def __init__(
         self,
-        answer: Constraint | None,
+        start_answer: Callable[[], Constraint] | None,
         markers: ThoughtMarkers,
         end_tokens: Sequence[int],
         *,
         is_open: bool,
         budget: int | None,
     ) -> None:
-        self._answer = answer
+        self._start_answer = start_answer
+        self._answer = start_answer() if start_answer else None
         self._markers = markers
         self._end_tokens = end_tokens
-        self._tracker = ThoughtTracker(is_open)
+        self._tracker = ThoughtTracker(is_open, markers.starts)
         self._budget = budget
+        self._answer_mask: Bitmask | None = None  # the answer's last mask, while thoughts may still begin
 
     def mask(self, out: Bitmask) -> bool:
         """Store in `out` which tokens may come next, as Constraint.mask does."""
@@ -71,27 +75,33 @@ class AfterThinking:
             out.fill(0)
             _allow(out, end[:1])
             return True
-        if self._answer is None:
+        if self._start_answer is None:
             return False
-        if self._tracker.state is Thoughts.NONE or not self._end_tokens:
-            return self._answer.mask(out)
-        if self._tracker.begun:
+        if self._answer is None:
             out.fill(0)
-        else:
-            self._answer.mask(out)
-        _allow(out, self._markers.starts[self._tracker.begun])
+        elif not self._answer.mask(out):
+            return False
+        if self._tracker.state is Thoughts.POSSIBLE and self._end_tokens:
+            self._answer_mask = out.copy()
+            _allow(out, self._markers.starts[self._tracker.begun])
         return True
 
     def commit(self, token: int) -> None:
-        """Advance by `token`, as Constraint.commit does."""
+        """Advance by `token`, as Constraint.commit does.
+
+        While thoughts may still begin, the answer advances as well, because the tokens so far may belong to it.
+        """
         before = self._tracker.state
         self._tracker.commit(self._markers.tokenizer.token_bytes(token))
-        if self._tracker.state is Thoughts.POSSIBLE and self._tracker.begun not in self._markers.starts:
-            self._tracker.state = Thoughts.NONE  # no ordinary tokens open thoughts, so the answer has begun
-        if self._answer is None or before is Thoughts.OPEN or self._tracker.state is Thoughts.OPEN:
-            return
-        if self._tracker.state is Thoughts.NONE or not self._end_tokens:
-            self._answer.commit(token)
+        after = self._tracker.state
+        if after is Thoughts.OPEN and before is Thoughts.POSSIBLE:
+            self._answer = self._start_answer() if self._start_answer else None
+        elif self._answer is not None and Thoughts.OPEN not in (before, after):
+            if self._answer_mask is None or _allows(self._answer_mask, token):
+                self._answer.commit(token)
+            else:
+                self._answer = None  # only `<think>` begins like the text so far
+        self._answer_mask = None
 
     def forced_tokens(self) -> list[int]:
         """Return the next tokens if only these may come next.
@@ -128,6 +138,10 @@ def _allow(out: Bitmask, tokens: Iterable[int]) -> None:
     """Also allow `tokens` in the mask `out`."""
     for token in tokens:
         out.view(np.uint32)[token // 32] |= np.uint32(1 << token % 32)
+
+
+def _allows(mask: Bitmask, token: int) -> bool:
+    return bool(mask.view(np.uint32)[token // 32] >> np.uint32(token % 32) & 1)
 
 
 def forbid_tokens(out: Bitmask, tokens: Iterable[int]) -> bool:

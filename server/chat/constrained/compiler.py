@@ -78,12 +78,13 @@ class CompiledGrammar:
         thoughts: whether thoughts may precede the answer. The constraint does not apply to thoughts.
         thinking_budget: the thoughts end after this number of tokens; None is unlimited.
         """
-        answer = GrammarConstraint(self)
         end_tokens = self.end_tokens if self.opening_token is None else ()
         if thoughts is Thoughts.NONE and (end_tokens or thinking_budget is None):
-            return answer
+            return GrammarConstraint(self)
         is_open = thoughts is Thoughts.OPEN
-        return AfterThinking(answer, self.thought_markers, end_tokens, is_open=is_open, budget=thinking_budget)
+        return AfterThinking(
+            lambda: GrammarConstraint(self), self.thought_markers, end_tokens, is_open=is_open, budget=thinking_budget
+        )
 
 
 class GrammarConstraint:
@@ -199,10 +200,9 @@ class GrammarCompiler:
         """
         if grammar is not None:
             return grammar.start(thoughts, thinking_budget)
-        answer = self.no_calls() if forbids_calls else None
         if thinking_budget is None:
-            return answer
-        is_open = thoughts is Thoughts.OPEN
+            return self.no_calls() if forbids_calls else None
+        is_open, answer = thoughts is Thoughts.OPEN, self.no_calls if forbids_calls else None
         return AfterThinking(answer, self._thought_markers, (), is_open=is_open, budget=thinking_budget)
 
     def find_cached(self, source: GrammarSource) -> CompiledGrammar | None:
@@ -215,7 +215,8 @@ class GrammarCompiler:
         """Return the grammar of `source`, from the cache or newly compiled.
 
         Cancelling this coroutine ends the worker. Raises InvalidRequestError if the grammar is invalid or exceeds a
-        limit, and ModelNotReadyError if no worker can be started.
+        limit, ModelNotReadyError if no worker can be started or another process ends the worker, and
+        GrammarAnalysisError if the analysis fails because of a fault in the server.
         """
         if (cached := self.find_cached(source)) is not None:
             return cached

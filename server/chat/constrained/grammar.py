@@ -14,7 +14,15 @@ from typing import Any
 
 from server.chat.constrained.call_rules import COMMA, call_rules
 from server.chat.constrained.quoted_text import quoted_text
-from server.chat.constrained.value_rules import ValueRule, ValueRules, cannot_enforce, normalized, text_rule, value_body
+from server.chat.constrained.value_rules import (
+    ValueRule,
+    ValueRules,
+    cannot_enforce,
+    json_body,
+    normalized,
+    text_rule,
+    value_body,
+)
 from server.chat.json_schema.keywords import UnenforceableError
 from server.chat.json_schema.unenforced import Unenforced
 from server.chat.markers import CALL_END, CALL_START
@@ -141,20 +149,14 @@ def json_call_grammar(
     mode: in mode AUTO, the answer consists either of calls or of text.
     text_form: the form of the text in mode AUTO. None: the text may be any text that does not begin like a call.
 
-    Raises InvalidRequestError under the same conditions as `call_grammar`. Also raises it if the numbers in the schema
-    of a tool cannot be enforced exactly.
+    Raises InvalidRequestError under the same conditions as `call_grammar`.
     """
     values = ValueRules()
     unenforced = Unenforced()
     rules: list[str] = []
     for i, tool in enumerate(tools):
         param, strict = f"{tool.field}.parameters", tool.strict or mode is CallMode.REQUIRED
-        schema = normalized(_arguments_schema(tool), param, strict=strict)
-        unenforced.extend(schema.unenforced, f"{param}.")
-        try:
-            body = value_body(schema, schema.root)
-        except UnenforceableError as error:
-            raise cannot_enforce(param, str(error)) from None
+        body = _arguments_body(tool, param, strict=strict, unenforced=unenforced)
         if tool.input_form is not None:
             name, param = json.dumps(json.dumps(tool.properties[0])), tool.input_form.field
             body = f'"{{" {name} ": " {quoted_text(tool.input_form)} "}}"'
@@ -172,6 +174,25 @@ def json_call_grammar(
     rules.append(f"start: call{more}" + (" | text" if mode is CallMode.AUTO else ""))
     structure = "".join(f"{rule}\n" for rule in rules)
     return Grammar(structure, tuple(values.all), unenforced=unenforced)
+
+
+def _arguments_body(tool: Tool, param: str, *, strict: bool, unenforced: Unenforced) -> str:
+    """Return the body of a rule for the JSON object of a tool's arguments.
+
+    param: the request field that holds the tool's schema.
+
+    If a part of the schema cannot be enforced, adds a message to `unenforced` or, if `strict` is true, raises
+    InvalidRequestError.
+    """
+    schema = normalized(_arguments_schema(tool), param, strict=strict)
+    unenforced.extend(schema.unenforced, f"{param}.")
+    try:
+        return value_body(schema, schema.root)
+    except UnenforceableError as error:
+        if strict:
+            raise cannot_enforce(param, str(error)) from None
+        unenforced.add(f"{param}: {error}")
+        return json_body({"type": "object"})
 
 
 def _arguments_schema(tool: Tool) -> Mapping[str, Any]:

@@ -1,9 +1,10 @@
-"""Assembles the output items of a response from deltas, and yields their events."""
+"""Assembles the output items of a response from deltas, and encodes their events."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 
+from server.api.http.sse import named_event
 from server.api.responses.output.events import Event
 from server.api.responses.output.open_items import (
     OpenCall,
@@ -42,58 +43,62 @@ class Output:
         """Return the items as generated so far."""
         return [*self._items, *([self._open.item("in_progress")] if self._open else ())]
 
-    def add(self, delta: Delta) -> Iterator[Event]:
-        """Add `delta` to the items, and yield the events that report the change."""
+    def add(self, delta: Delta) -> list[bytes]:
+        """Add `delta` to the items, and return the encoded events that report the change."""
+        events: list[bytes] = []
         if delta.reasoning:
             if not isinstance(self._open, OpenReasoning):
-                yield from self._close("completed")
-                yield from self._begin(OpenReasoning(*self._place("rs"), self._with_sealed))
+                self._begin(OpenReasoning(*self._place("rs"), self._with_sealed), events)
             assert isinstance(self._open, OpenReasoning)
-            yield self._open.add(delta.reasoning)
+            events.append(self._open.add(delta.reasoning))
         if delta.content or (delta.logprobs and isinstance(self._open, OpenMessage)):
-            yield from self._begin_message()
-            assert isinstance(self._open, OpenMessage)
-            yield self._open.add(delta.content, delta.logprobs)
+            message = self._message(events)
+            events.append(message.add(delta.content, delta.logprobs))
         if delta.tool_call is not None:
-            yield from self._add_call(delta.tool_call)
+            self._add_call(delta.tool_call, events)
         if delta.end is not None:
             self.end = delta.end
-            yield from self._finish(delta.end)
+            self._finish(delta.end, events)
+        return events
 
     def stop(self) -> None:
-        """Mark the item being generated, if any, as incomplete. Yields no events."""
+        """Mark the item being generated, if any, as incomplete. Sends no events."""
         if self._open is not None:
             self._items.append(self._open.item("incomplete"))
             self._open = None
 
-    def _finish(self, end: ChoiceEnd) -> Iterator[Event]:
+    def _finish(self, end: ChoiceEnd, events: list[bytes]) -> None:
         cut = end is ChoiceEnd.LENGTH
         if not cut and ((not self._items and self._open is None) or isinstance(self._open, OpenReasoning)):
-            yield from self._begin_message()  # an empty answer is an empty message
-        yield from self._close("incomplete" if cut else "completed")
+            self._message(events)  # an empty answer is an empty message
+        self._close("incomplete" if cut else "completed", events)
 
-    def _begin_message(self) -> Iterator[Event]:
+    def _message(self, events: list[bytes]) -> OpenMessage:
+        """Return the message being generated. Begins a new one if the last item is not a message."""
         if not isinstance(self._open, OpenMessage):
-            yield from self._close("completed")
-            yield from self._begin(OpenMessage(*self._place("msg")))
+            self._begin(OpenMessage(*self._place("msg")), events)
+        assert isinstance(self._open, OpenMessage)
+        return self._open
 
-    def _add_call(self, delta: ToolCallDelta) -> Iterator[Event]:
+    def _add_call(self, delta: ToolCallDelta, events: list[bytes]) -> None:
         if delta.id is not None and delta.name is not None:
             kind, prefix = (OpenCustomCall, "ctc") if delta.name in self._custom else (OpenCall, "fc")
-            yield from self._close("completed")
-            yield from self._begin(kind(*self._place(prefix), delta.id, delta.name))
+            self._begin(kind(*self._place(prefix), delta.id, delta.name), events)
         if delta.arguments:
             assert isinstance(self._open, OpenCall)
-            yield from self._open.add(delta.arguments)
+            if (event := self._open.add(delta.arguments)) is not None:
+                events.append(event)
 
-    def _begin(self, item: OpenItem) -> Iterator[Event]:
+    def _begin(self, item: OpenItem, events: list[bytes]) -> None:
+        """End the item being generated, if any, and begin `item`."""
+        self._close("completed", events)
         self._open = item
-        yield from item.opened()
+        events += _encoded(item.opened())
 
-    def _close(self, status: Status) -> Iterator[Event]:
+    def _close(self, status: Status, events: list[bytes]) -> None:
         if self._open is not None:
             item, self._open = self._open, None
-            yield from item.closed(status)
+            events += _encoded(item.closed(status))
             self._items.append(item.item(status))
 
     def _place(self, prefix: str) -> tuple[str, int, Callable[[], int]]:
@@ -101,5 +106,9 @@ class Output:
 
         Example of an ID: `msg_5f2c_0`, if a message is the first item of the response `resp_5f2c`.
         """
-        index = len(self._items)
+        index = len(self._items) + (self._open is not None)
         return f"{prefix}_{self._suffix}_{index}", index, self._number
+
+
+def _encoded(events: Iterable[Event]) -> list[bytes]:
+    return [named_event(event) for event in events]

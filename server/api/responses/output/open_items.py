@@ -1,4 +1,7 @@
-"""Builds the events and the JSON of the output item that is being generated."""
+"""Builds the events and the JSON of the output item that is being generated.
+
+Events that append text are encoded at once, because a stream has about one per token: see `delta_event`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Literal
 from server.api.generation.calling import CustomInput
 from server.api.generation.logprobs import token_logprob
 from server.api.generation.wire import OutputTokenLogprob
+from server.api.responses.output.delta_event import DeltaEvent
 from server.api.responses.output.events import Event
 from server.api.responses.output.wire import (
     OutputItem,
@@ -78,6 +82,10 @@ class OpenMessage(OpenItem):
     text: list[str] = field(default_factory=list)
     logprobs: list[OutputTokenLogprob] = field(default_factory=list)
     begun: bool = False
+    delta: DeltaEvent = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.delta = DeltaEvent("response.output_text.delta", self.id, self.index, in_part=True)
 
     def item(self, status: Status) -> OutputItem:
         """Return the message as generated so far."""
@@ -90,20 +98,12 @@ class OpenMessage(OpenItem):
         self.begun = True
         yield self._part("added", self._text())
 
-    def add(self, text: str, logprobs: Sequence[TokenLogprob]) -> Event:
-        """Append text and return its event."""
+    def add(self, text: str, logprobs: Sequence[TokenLogprob]) -> bytes:
+        """Append text and return its encoded event."""
         added = [token_logprob(entry) for entry in logprobs]
         self.text.append(text)
         self.logprobs += added
-        return {
-            "type": "response.output_text.delta",
-            "sequence_number": self.number(),
-            "item_id": self.id,
-            "output_index": self.index,
-            "content_index": 0,
-            "delta": text,
-            "logprobs": added,
-        }
+        return self.delta.encode_with_logprobs(self.number(), text, added)
 
     def closed(self, status: Status) -> Iterator[Event]:
         """Yield the events that end the message."""
@@ -134,6 +134,10 @@ class OpenReasoning(OpenItem):
     with_sealed: bool = False
     text: list[str] = field(default_factory=list)
     begun: bool = False
+    delta: DeltaEvent = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.delta = DeltaEvent("response.reasoning_text.delta", self.id, self.index, in_part=True)
 
     def item(self, status: Status) -> OutputItem:
         """Return the thoughts as generated so far."""
@@ -151,17 +155,10 @@ class OpenReasoning(OpenItem):
         self.begun = True
         yield self._part("added", self._text())
 
-    def add(self, text: str) -> Event:
-        """Append text and return its event."""
+    def add(self, text: str) -> bytes:
+        """Append text and return its encoded event."""
         self.text.append(text)
-        return {
-            "type": "response.reasoning_text.delta",
-            "sequence_number": self.number(),
-            "item_id": self.id,
-            "output_index": self.index,
-            "content_index": 0,
-            "delta": text,
-        }
+        return self.delta.encode(self.number(), text)
 
     def closed(self, status: Status) -> Iterator[Event]:
         """Yield the events that end the thoughts."""
@@ -191,6 +188,10 @@ class OpenCall(OpenItem):
     call_id: str
     name: str
     text: list[str] = field(default_factory=list)
+    delta: DeltaEvent = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.delta = DeltaEvent("response.function_call_arguments.delta", self.id, self.index, in_part=False)
 
     def item(self, status: Status) -> OutputItem:
         """Return the call as generated so far."""
@@ -203,16 +204,10 @@ class OpenCall(OpenItem):
             "arguments": "".join(self.text),
         }
 
-    def add(self, arguments: str) -> Iterator[Event]:
-        """Append a piece of the arguments and yield the event that sends it."""
+    def add(self, arguments: str) -> bytes | None:
+        """Append a piece of the arguments and return the encoded event that sends it."""
         self.text.append(arguments)
-        yield {
-            "type": "response.function_call_arguments.delta",
-            "sequence_number": self.number(),
-            "item_id": self.id,
-            "output_index": self.index,
-            "delta": arguments,
-        }
+        return self.delta.encode(self.number(), arguments)
 
     def closed(self, status: Status) -> Iterator[Event]:
         """Yield the events that end the call."""
@@ -236,6 +231,9 @@ class OpenCustomCall(OpenCall):
 
     decoder: CustomInput = field(default_factory=CustomInput)
 
+    def __post_init__(self) -> None:
+        self.delta = DeltaEvent("response.custom_tool_call_input.delta", self.id, self.index, in_part=False)
+
     def item(self, status: Status) -> OutputItem:
         """Return the call as generated so far."""
         return {
@@ -247,22 +245,16 @@ class OpenCustomCall(OpenCall):
             "input": "".join(self.text),
         }
 
-    def add(self, arguments: str) -> Iterator[Event]:
-        """Decode a piece of the arguments and yield the event that sends the input.
+    def add(self, arguments: str) -> bytes | None:
+        """Decode a piece of the arguments and return the encoded event that sends the input.
 
-        Yields nothing if the piece does not complete any character of the input.
+        Returns None if the piece does not complete any character of the input.
         """
         text = self.decoder.feed(arguments)
         if not text:
-            return
+            return None
         self.text.append(text)
-        yield {
-            "type": "response.custom_tool_call_input.delta",
-            "sequence_number": self.number(),
-            "item_id": self.id,
-            "output_index": self.index,
-            "delta": text,
-        }
+        return self.delta.encode(self.number(), text)
 
     def closed(self, status: Status) -> Iterator[Event]:
         """Yield the events that end the call."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import sqlite3
 import time
@@ -27,7 +26,6 @@ CREATE TABLE IF NOT EXISTS responses (
 )
 """
 COLUMNS = [field.name for field in fields(StoredResponse)]
-_RESTARTED = {"code": "server_error", "message": "The server stopped before the response was complete."}
 
 
 class SqliteStore:
@@ -101,10 +99,4 @@ class SqliteStore:
         with database:
             database.execute(_TABLE)
             database.execute("CREATE INDEX IF NOT EXISTS responses_created ON responses (created)")
-            for response_id, response in database.execute(
-                "SELECT id, response FROM responses WHERE running"
-            ).fetchall():
-                failed = json.loads(response) | {"status": "failed", "error": _RESTARTED}
-                data = json.dumps(failed, ensure_ascii=False).encode()
-                database.execute("UPDATE responses SET response = ?, running = 0 WHERE id = ?", (data, response_id))
         return database

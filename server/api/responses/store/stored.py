@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 
@@ -40,6 +40,15 @@ class StoredResponse:
         """The input items, decoded from JSON."""
         items: list[dict[str, Any]] = json.loads(self.input_items)
         return items
+
+    def failed(self, message: str) -> StoredResponse:
+        """Return a copy whose response has failed.
+
+        message: the reason, for the client.
+        """
+        error = {"code": "server_error", "message": message}
+        body = self.body | {"status": "failed", "error": error}
+        return replace(self, running=False, response=json.dumps(body, ensure_ascii=False).encode())
 
 
 class ResponseStore(Protocol):

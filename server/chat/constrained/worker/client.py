@@ -18,7 +18,7 @@ from server.chat.constrained.worker import messages
 from server.chat.constrained.worker.fork_server import LENGTH
 from server.chat.constrained.worker.limits import CPU_SECONDS, WALL_SECONDS
 from server.chat.json_schema.normalize import too_large
-from server.errors import ModelNotReadyError
+from server.errors import GrammarAnalysisError, ModelNotReadyError
 
 NICENESS = 10
 """The niceness of the workers; the engine's threads have priority, also while the fork server starts."""
@@ -28,6 +28,9 @@ INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "LANG", "TMPDIR")
 
 Other variables may contain secrets.
 """
+
+OUT_OF_MEMORY = (1, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGABRT)
+"""The exit statuses of a worker whose stack or address space has reached its limit."""
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +76,8 @@ class Workers:
         """Analyse `source` in a new worker and return the accepted grammar.
 
         Cancelling this coroutine ends the worker. Raises InvalidRequestError if the grammar is invalid or exceeds a
-        limit, and ModelNotReadyError if no worker can be started.
+        limit, ModelNotReadyError if no worker can be started or another process ends the worker, and
+        GrammarAnalysisError if the analysis fails because of a fault in the server.
         """
         for _ in range(2):  # the second attempt uses a new fork server if the first one has ended
             answer, status = await self._answer(source.text.encode())
@@ -87,7 +91,7 @@ class Workers:
                 raise refused.error
             case messages.Failed(trace):
                 logger.error("The analysis of a grammar failed: %s", trace)
-                raise too_large("the server could not analyse it", source.field)
+                raise GrammarAnalysisError(f"The server failed to analyse the grammar of `{source.field}`.")
 
     async def _answer(self, request: bytes) -> tuple[bytes, int | None]:
         """Send `request` to a new worker, and return the worker's answer and exit status.
@@ -126,13 +130,13 @@ class Workers:
 
 
 def _understood(answer: bytes, status: int | None, field: str) -> messages.Answer:
-    """Return the answer of a worker, or a refusal if the worker has failed.
+    """Return the answer of a worker, or a refusal if the worker has exceeded a limit.
 
     answer: the text that the worker has sent. It is used only if `status` is 0.
     status: the exit status of the worker; None if no worker could be started.
     field: the request field to name in errors.
 
-    Raises ModelNotReadyError if no worker could be started.
+    Raises ModelNotReadyError if no worker could be started, or if another process has ended the worker.
     """
     if status == 0:
         return messages.from_json(answer)
@@ -140,8 +144,11 @@ def _understood(answer: bytes, status: int | None, field: str) -> messages.Answe
         raise ModelNotReadyError("The server cannot start a process to compile grammars.", "overloaded", 1.0)
     if status == -signal.SIGPROF:
         reason = f"it takes more than {CPU_SECONDS:g} seconds to compile"
-    else:
+    elif status in OUT_OF_MEMORY:
         reason = "it is nested too deeply, or needs too much memory to compile"
+    else:
+        message = f"The process that compiled the grammar of `{field}` was killed; the machine may be out of memory."
+        raise ModelNotReadyError(message, "overloaded", 1.0)
     return messages.Refused.of(too_large(reason, field))
 
 

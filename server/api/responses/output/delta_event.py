@@ -1,0 +1,45 @@
+"""Encodes the events that append text to an output item.
+
+A stream has about one such event per token. Therefore only the number and the text of an event are encoded anew. All
+other parts are encoded once for each item.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic_core import to_json
+
+from server.api.generation.wire import OutputTokenLogprob
+
+DeltaKind = Literal[
+    "response.output_text.delta",
+    "response.reasoning_text.delta",
+    "response.function_call_arguments.delta",
+    "response.custom_tool_call_input.delta",
+]
+
+
+class DeltaEvent:
+    """The encoder of one item's delta events. `events` has their JSON types."""
+
+    def __init__(self, kind: DeltaKind, item_id: str, output_index: int, *, in_part: bool) -> None:
+        """Create the encoder.
+
+        in_part: whether the text belongs to a part of the item.
+        """
+        part = ',"content_index":0' if in_part else ""
+        self._head = f'event: {kind}\ndata: {{"type":"{kind}","sequence_number":'
+        self._middle = f',"item_id":"{item_id}","output_index":{output_index}{part},"delta":'.encode()
+
+    def encode(self, number: int, text: str) -> bytes:
+        """Return the event that appends `text`."""
+        return b"%b%b%b}\n\n" % (f"{self._head}{number}".encode(), self._middle, to_json(text))
+
+    def encode_with_logprobs(self, number: int, text: str, logprobs: list[OutputTokenLogprob]) -> bytes:
+        """Return the event that appends `text` to a message.
+
+        logprobs: the log-probabilities of the text's tokens, if requested.
+        """
+        listed = to_json(logprobs) if logprobs else b"[]"
+        return b'%b%b%b,"logprobs":%b}\n\n' % (f"{self._head}{number}".encode(), self._middle, to_json(text), listed)
