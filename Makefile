@@ -51,7 +51,8 @@ docs: $(DOCS_VENV)/.docs
 
 $(DOCS_VENV)/.docs: requirements/docs.txt
 	@$(PYTHON) -m venv $(DOCS_VENV)
-	@$(DOCS_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/docs.txt
+	@$(DOCS_VENV)/bin/python -m pip --disable-pip-version-check --quiet --quiet install \
+		--require-hashes -r requirements/docs.txt
 	@touch $@
 
 # Installs exactly the locked dependencies, checked by hash; --no-deps then adds only the project, and compiles its
