@@ -3,18 +3,21 @@
 # make soak    run the long tests (an hour; needs nginx); some of them: make soak ARGS="replicas --scale 0.1"
 # make check   check format, lint, types and import contracts
 # make bench   measure the server's speed; on another model: make bench ARGS="--model FOLDER --only clients"
+# make dist    build the wheel for this platform and the sdist into dist/
+# make docs    build the documentation as a site into build/docs (needs npm)
 # make lock    pin changed dependencies (needs uv); upgrade all of them: make lock ARGS=--upgrade
-# make clean   delete .venv and all caches
-# All but lock and clean create .venv first, with Python 3.11 to 3.13; choose it with PYTHON=/path/to/python3.
+# make clean   delete .venv, .venv-docs, builds and all caches
+# All but lock and clean create .venv first (docs .venv-docs), with Python 3.11 to 3.13; choose it with PYTHON=/path/to/python3.
 
 VENV ?= .venv
+DOCS_VENV ?= .venv-docs
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && \
 	{ echo $$p; exit; }; done; echo python3)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
-.PHONY: serve test soak check bench lock clean
+.PHONY: serve test soak check bench dist docs lock clean
 
 serve: $(VENV)/.runtime
 	@exec $(BIN)/lfm-serve serve $(ARGS)
@@ -33,6 +36,24 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+# The wheel is built from the sdist, so that the sdist is known to be complete.
+dist: $(VENV)/.runtime
+	@rm -rf dist
+	@$(BIN)/hatchling build -t sdist
+	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
+	@ls dist
+
+docs: $(DOCS_VENV)/.docs
+	@npm ci --prefix tools/site --no-audit --no-fund --loglevel=error
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --quiet
+	@echo "Open build/docs/index.html"
+
+$(DOCS_VENV)/.docs: requirements/docs.txt
+	@$(PYTHON) -m venv $(DOCS_VENV)
+	@$(DOCS_VENV)/bin/python -m pip --disable-pip-version-check --quiet --quiet install \
+		--require-hashes -r requirements/docs.txt
+	@touch $@
 
 # Installs exactly the locked dependencies, checked by hash; --no-deps then adds only the project, and compiles its
 # kernels if there is a C compiler.
@@ -68,7 +89,9 @@ lock:
 	@$(COMPILE) -o requirements/dev.txt -c requirements/runtime.txt --extra dev $(ARGS)
 	@$(COMPILE) -o requirements/clients.txt --extra clients $(ARGS)
 	@$(COMPILE_EXPORTERS) requirements/exporters.in -o requirements/exporters.txt $(ARGS)
+	@$(LOCK) requirements/docs.in -o requirements/docs.txt $(ARGS)
+	@$(LOCK) requirements/release.in -o requirements/release.txt $(ARGS)
 	@$(COMPILE_EXPORTERS) requirements/optimum.in -o requirements/optimum.txt $(ARGS)
 
 clean:
-	@rm -rf $(VENV) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(DOCS_VENV) build dist tools/site/node_modules .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import resource
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, fields
@@ -42,7 +40,9 @@ from server.engine.engine import Engine
 from server.errors import StartupError
 from server.front.connection import ConnectionLimits
 from server.front.descriptors import raise_limit
+from server.front.listener import address_of, listen
 from server.front.server import FrontConfig, FrontServer
+from server.front.systemd import READY, notify
 from server.loading import LoadedModel, load_model
 from server.runtime.model_folder import SLOW_ON_CPU
 from server.runtime.session import ModelSession
@@ -62,7 +62,7 @@ def run(settings: Settings) -> None:
     configure_logging(resolved(settings.log_format), settings.log_level)
     settings = _within_descriptors(settings)
     listener = listen(settings.host, settings.port)
-    app = create_app(settings, _address(listener, settings), exempt_from_collection)
+    app = create_app(settings, address_of(listener, https=bool(settings.ssl_certfile)), exempt_from_collection)
     server = create_server(app, settings)
     signal.signal(signal.SIGHUP, lambda *_: _reread_keys(app, settings))
     # The runner is not closed: closing it would wait for the threads of its executor, which may be stuck.
@@ -197,6 +197,7 @@ async def _load(app: FastAPI, settings: Settings, address: str, done: Callable[[
     if loaded.open_narrow is not None:
         in_background(partial(_join_narrow, loaded.engine, loaded.open_narrow), "narrow sessions")
     _announce(settings, _facts(settings, loaded, address, needs_key=bool(server.keys)))
+    notify(READY)
 
 
 def _join_narrow(engine: Engine, open_narrow: Callable[[], list[ModelSession]]) -> None:
@@ -275,25 +276,3 @@ def _facts(settings: Settings, loaded: LoadedModel, address: str, *, needs_key: 
         sampling=loaded.served.sampling,
         needs_key=needs_key,
     )
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on `host` and `port`.
-
-    Raises StartupError if the server cannot listen there.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise StartupError(
-            f"Cannot listen on {host}, port {port}: {os.strerror(error.errno or 0)}. "
-            "Choose another address with --host or another port with --port."
-        ) from None
-
-
-def _address(listener: socket.socket, settings: Settings) -> str:
-    """Return the URL at which clients on this machine reach `listener`."""
-    host, port = listener.getsockname()[:2]
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"{'https' if settings.ssl_certfile else 'http'}://{shown}:{port}"

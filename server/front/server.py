@@ -32,6 +32,7 @@ from server.errors import StartupError
 from server.front.acceptor import Acceptor
 from server.front.connection import READ_BUFFER, Connection, ConnectionLimits
 from server.front.descriptors import max_open
+from server.front.systemd import STOPPING, notify
 
 logger = logging.getLogger(__name__)
 
@@ -157,6 +158,7 @@ class FrontServer(uvicorn.Server):
         timeout, loop = self._front.drain_timeout, asyncio.get_running_loop()
         if self._signal is not None:  # without a signal, the start has failed, and only the reason is printed
             logger.info("%s: stopping; running requests have %g seconds to finish.", self._signal.name, timeout)
+        notify(STOPPING)
         self._state.drain()
         await asyncio.sleep(self._front.drain_delay)
         self._state.stop()

@@ -21,7 +21,10 @@ import server
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCKS = {name: ROOT / "requirements" / f"{name}.txt" for name in ("runtime", "container", "dev", "clients")}
+LOCKS = {
+    name: ROOT / "requirements" / f"{name}.txt"
+    for name in ("runtime", "container", "dev", "clients", "docs", "release")
+}
 PINNED = re.compile(
     r"^(?P<name>[a-z0-9-]+)==(?P<version>[^ ;\\]+).*?(?P<hashes>(?:\\\n +--hash=\S+ ?)*)$", re.MULTILINE
 )

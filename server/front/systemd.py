@@ -1,0 +1,30 @@
+"""Tells systemd how the server is doing, if systemd started the server and waits to be told.
+
+Source of the protocol: sd_notify(3).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+
+READY = "READY=1"
+STOPPING = "STOPPING=1"
+
+logger = logging.getLogger(__name__)
+
+
+def notify(state: str) -> None:
+    """Send `state` to the socket that the variable NOTIFY_SOCKET names; do nothing without that variable.
+
+    A path that starts with @ is in Linux's abstract namespace.
+    """
+    path = os.environ.get("NOTIFY_SOCKET")
+    if not path:
+        return
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(state.encode(), f"\0{path[1:]}" if path.startswith("@") else path)
+    except OSError as error:
+        logger.warning("systemd cannot be told %s: %s", state, error)
