@@ -24,7 +24,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import urlsplit
 
-from server.app import create_app, create_server, exempt_from_collection, listen
+from server.app import create_app, create_server, exempt_from_collection
+from server.front.listener import listen
 from server.settings import Settings
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"

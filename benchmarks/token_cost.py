@@ -25,7 +25,8 @@ from urllib.parse import urlsplit
 
 import onnxruntime
 
-from server.app import create_app, create_server, exempt_from_collection, listen
+from server.app import create_app, create_server, exempt_from_collection
+from server.front.listener import listen
 from server.settings import Settings
 
 START_SECONDS = 60.0

@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import resource
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, fields
@@ -42,8 +40,9 @@ from server.engine.engine import Engine
 from server.errors import StartupError
 from server.front.connection import ConnectionLimits
 from server.front.descriptors import raise_limit
+from server.front.listener import address, listen
 from server.front.server import FrontConfig, FrontServer
-from server.loading import LoadedModel, load_model
+from server.loading import LoadedModel, load_model, model_names
 from server.runtime.model_folder import SLOW_ON_CPU
 from server.runtime.session import ModelSession
 from server.settings import Settings
@@ -62,7 +61,7 @@ def run(settings: Settings) -> None:
     configure_logging(resolved(settings.log_format), settings.log_level)
     settings = _within_descriptors(settings)
     listener = listen(settings.host, settings.port)
-    app = create_app(settings, _address(listener, settings), exempt_from_collection)
+    app = create_app(settings, address(listener, https=settings.ssl_certfile is not None), exempt_from_collection)
     server = create_server(app, settings)
     signal.signal(signal.SIGHUP, lambda *_: _reread_keys(app, settings))
     # The runner is not closed: closing it would wait for the threads of its executor, which may be stuck.
@@ -124,6 +123,8 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
         await app.state.responses.close()
         if app.state.server.model is not None:
             await app.state.server.model.service.close()
+        if app.state.kv_events is not None:
+            await asyncio.to_thread(app.state.kv_events.close)
         await telemetry.close()
 
     # Starlette's redirects for trailing slashes are off: they would send clients to any host in the Host header.
@@ -131,8 +132,9 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
     app.add_middleware(HeadAsGet)
     server = app.state.server = ServerState(_limits(settings), _keyring(settings))
     app.state.responses = open_responses(settings.responses_file, settings.responses_memory, settings.responses_ttl)
-    telemetry = app.state.telemetry = Telemetry(server.request_log, server.is_ready, settings.log_prompts)
-    app.state.failure = None
+    vllm_name = model_names(settings)[0] if settings.metrics_compat == "vllm" else None
+    telemetry = app.state.telemetry = Telemetry(server.request_log, server.is_ready, settings.log_prompts, vllm_name)
+    app.state.failure = app.state.kv_events = None
     app.state.give_up = lambda: None
     telemetry.install(app)
     if settings.api_keys_file:
@@ -190,7 +192,8 @@ async def _load(app: FastAPI, settings: Settings, address: str, done: Callable[[
         app.state.give_up()
         return
     done()
-    app.state.telemetry.metrics.serve(_model_labels(settings, loaded), loaded.engine.stats)
+    app.state.kv_events = loaded.kv_events
+    app.state.telemetry.metrics.serve(_model_labels(settings, loaded), loaded.engine.stats, loaded.cache_blocks)
     server.model = loaded.served
     # The first grammar need not wait for the fork server, and its start does not delay the server's.
     in_background(loaded.start_workers, "workers")
@@ -275,25 +278,3 @@ def _facts(settings: Settings, loaded: LoadedModel, address: str, *, needs_key: 
         sampling=loaded.served.sampling,
         needs_key=needs_key,
     )
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on `host` and `port`.
-
-    Raises StartupError if the server cannot listen there.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise StartupError(
-            f"Cannot listen on {host}, port {port}: {os.strerror(error.errno or 0)}. "
-            "Choose another address with --host or another port with --port."
-        ) from None
-
-
-def _address(listener: socket.socket, settings: Settings) -> str:
-    """Return the URL at which clients on this machine reach `listener`."""
-    host, port = listener.getsockname()[:2]
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"{'https' if settings.ssl_certfile else 'http'}://{shown}:{port}"

@@ -13,10 +13,11 @@ from unittest import mock
 import httpx
 import openai
 
-from server.app import create_app, create_server, listen
+from server.app import create_app, create_server
 from server.engine.engine import Engine, QueuePlaces
 from server.engine.stream import TokenStream
 from server.engine.types import GenerationRequest
+from server.front.listener import listen
 from server.settings import Settings
 from tests.waiting import wait_until
 
