@@ -85,7 +85,7 @@ COMPILE_EXPORTERS := $(LOCK) --excludes requirements/unlocked.in
 # exporters, which need torch and two versions of transformers.
 lock:
 	@$(COMPILE) -o requirements/runtime.txt $(ARGS)
-	@$(COMPILE) -o requirements/container.txt -c requirements/runtime.txt --extra otel $(ARGS)
+	@$(COMPILE) -o requirements/container.txt -c requirements/runtime.txt --extra otel --extra events $(ARGS)
 	@$(COMPILE) -o requirements/dev.txt -c requirements/runtime.txt --extra dev $(ARGS)
 	@$(COMPILE) -o requirements/clients.txt --extra clients $(ARGS)
 	@$(COMPILE_EXPORTERS) requirements/exporters.in -o requirements/exporters.txt $(ARGS)

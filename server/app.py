@@ -43,7 +43,7 @@ from server.front.descriptors import raise_limit
 from server.front.listener import address_of, listen
 from server.front.server import FrontConfig, FrontServer
 from server.front.systemd import READY, notify
-from server.loading import LoadedModel, load_model
+from server.loading import LoadedModel, load_model, model_names
 from server.runtime.model_folder import SLOW_ON_CPU
 from server.runtime.session import ModelSession
 from server.settings import Settings
@@ -124,6 +124,8 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
         await app.state.responses.close()
         if app.state.server.model is not None:
             await app.state.server.model.service.close()
+        if app.state.kv_events is not None:
+            await asyncio.to_thread(app.state.kv_events.close)
         await telemetry.close()
 
     # Starlette's redirects for trailing slashes are off: they would send clients to any host in the Host header.
@@ -131,8 +133,9 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
     app.add_middleware(HeadAsGet)
     server = app.state.server = ServerState(_limits(settings), _keyring(settings))
     app.state.responses = open_responses(settings.responses_file, settings.responses_memory, settings.responses_ttl)
-    telemetry = app.state.telemetry = Telemetry(server.request_log, server.is_ready, settings.log_prompts)
-    app.state.failure = None
+    vllm_name = model_names(settings)[0] if settings.metrics_compat == "vllm" else None
+    telemetry = app.state.telemetry = Telemetry(server.request_log, server.is_ready, settings.log_prompts, vllm_name)
+    app.state.failure = app.state.kv_events = None
     app.state.give_up = lambda: None
     telemetry.install(app)
     if settings.api_keys_file:
@@ -190,7 +193,8 @@ async def _load(app: FastAPI, settings: Settings, address: str, done: Callable[[
         app.state.give_up()
         return
     done()
-    app.state.telemetry.metrics.serve(_model_labels(settings, loaded), loaded.engine.stats)
+    app.state.kv_events = loaded.kv_events
+    app.state.telemetry.metrics.serve(_model_labels(settings, loaded), loaded.engine.stats, loaded.cache_blocks)
     server.model = loaded.served
     # The first grammar need not wait for the fork server, and its start does not delay the server's.
     in_background(loaded.start_workers, "workers")

@@ -9,10 +9,12 @@ import hashlib
 import json
 import logging
 import os
+import socket
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -30,8 +32,10 @@ from server.engine.config import EngineConfig
 from server.engine.engine import Engine
 from server.engine.memory_budget import Budget, share_memory
 from server.engine.observations import StepObservation
+from server.engine.sequence import CHECKPOINT_INTERVAL
 from server.engine.types import SamplingParams
 from server.errors import ModelFolderError, StartupError
+from server.kv_events.held_blocks import IN_MEMORY, HeldBlocks
 from server.prepare import renew
 from server.runtime.contract import Contract
 from server.runtime.graph import Precision, load
@@ -43,7 +47,11 @@ from server.runtime.native.choice import Kernels, KernelsInUse, choose_kernels, 
 from server.runtime.prepared_copy.lookup import default_folder
 from server.runtime.session import ModelSession
 from server.runtime.session_pool import SMALL, choose_graph, open_sessions
+from server.runtime.snapshots import Snapshot
 from server.settings import ModelSettings, SamplingOverrides, Settings
+
+if TYPE_CHECKING:
+    from server.kv_events.publisher import KvEventPublisher
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +72,8 @@ class LoadedModel:
     `start_workers`: starts the fork server, the process from which the workers that analyse grammars are forked.
     `threads`: number of threads of the wide session, which has the most threads.
     `chats`: whether the model accepts chats. A base model without a chat template accepts only text prompts.
+    `cache_blocks`: number of blocks of tokens, each with a checkpoint, for which the prefix cache has room.
+    `kv_events`: publishes the changes of the prefix cache; None if they are not published.
     """
 
     served: ServedModel
@@ -74,6 +84,8 @@ class LoadedModel:
     threads: int
     kernels: KernelsInUse
     chats: bool
+    cache_blocks: int
+    kv_events: KvEventPublisher | None
 
 
 def load_model(
@@ -109,6 +121,8 @@ def load_model(
         )
     max_model_len = _max_model_len(settings, folder)
     budget = _budget(settings, contract, memory_left(pool.mapped_bytes), max_model_len)
+    fingerprint = _fingerprint(folder, max_model_len, precision, kernels.name)
+    held = HeldBlocks(fingerprint.encode(), IN_MEMORY) if settings.kv_events_endpoint else None
     config = EngineConfig(
         max_seqs=settings.max_seqs,
         max_waiting=settings.max_waiting,
@@ -119,6 +133,7 @@ def load_model(
         cache_bytes=budget.cache_bytes,
         itl_target=settings.itl_target,
         unknown_ids=chat.tokenizer.unknown_ids(contract.vocab_size),
+        held_blocks=held,
     )
     engine = Engine(pool.sessions, config, observe)
     say("Warming up ...")
@@ -128,14 +143,21 @@ def load_model(
         raise StartupError(f"The model fails on a trial step: {error}") from error
     served = ServedModel(
         service=ChatService(engine, chat, AnswerLimits(settings.max_n, settings.max_output_tokens)),
-        names=settings.served_model_name or (_name(settings, folder),),
-        fingerprint=_fingerprint(folder, config, precision, kernels.name),
+        names=model_names(settings),
+        fingerprint=fingerprint,
         sampling={key: getattr(chat.defaults, key) for key in KEYS},
     )
     start_workers = chat.grammars.workers.start
     return LoadedModel(
-        served, engine, pool.open_narrow, start_workers, folder, threads, kernels, chat.prompt.takes_chats
-    )
+        served, engine, pool.open_narrow, start_workers, folder, threads, kernels, chat.prompt.takes_chats,
+        cache_blocks=budget.cache_bytes // Snapshot(contract.states, CHECKPOINT_INTERVAL).nbytes,
+        kv_events=_publish(settings, held) if held is not None else None,
+    )  # fmt: skip
+
+
+def model_names(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the served model; the first one is its main name."""
+    return settings.served_model_name or (_name(settings),)
 
 
 def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFolder:
@@ -220,7 +242,7 @@ def _budget(settings: Settings, contract: Contract, left: int, max_model_len: in
     return budget
 
 
-def _name(settings: Settings, folder: ModelFolder) -> str:
+def _name(settings: Settings) -> str:
     """Return the default name of the served model.
 
     This is the name of the built-in model, the name of the model's folder, or the id of the hub repository.
@@ -230,12 +252,28 @@ def _name(settings: Settings, folder: ModelFolder) -> str:
     return Path(settings.model).resolve().name if Path(settings.model).exists() else settings.model
 
 
-def _fingerprint(folder: ModelFolder, config: EngineConfig, precision: Precision, kernels: str) -> str:
+def _fingerprint(folder: ModelFolder, max_model_len: int, precision: Precision, kernels: str) -> str:
     """Return a hash of everything that determines the model's logits.
 
     The hash covers the graph, the sizes of the weight files, the server's version, the precision, the kernels, and the
     maximum lengths of sequences and chunks.
     """
     files = sorted((file.name, file.stat().st_size) for file in folder.graph.parent.glob(f"{folder.graph.name}*"))
-    facts = (__version__, files, str(precision), config.max_model_len, config.prefill_chunk, kernels)
+    facts = (__version__, files, str(precision), max_model_len, PREFILL_CHUNK, kernels)
     return "fp_" + hashlib.sha256(folder.graph.read_bytes() + repr(facts).encode()).hexdigest()[:12]
+
+
+def _publish(settings: Settings, held: HeldBlocks) -> KvEventPublisher:
+    """Start to publish the changes of the prefix cache.
+
+    Raises StartupError if an endpoint cannot be used or the packages of the extra `events` are missing.
+    """
+    try:
+        from server.kv_events.publisher import KvEventPublisher  # imported here because its packages are optional
+    except ImportError as error:
+        raise StartupError(
+            f"--kv-events-endpoint needs the package {error.name}. Install it with: pip install 'lfm-serve[events]'"
+        ) from None
+    topic = settings.kv_events_topic or f"kv@{socket.gethostname()}@{model_names(settings)[0]}"
+    assert settings.kv_events_endpoint is not None
+    return KvEventPublisher(settings.kv_events_endpoint, settings.kv_events_replay_endpoint, topic, [held])

@@ -191,6 +191,16 @@ class Settings(ModelSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level to log")
     log_prompts: bool = Field(False, description="also log the prompts of requests (default: off)")
+    metrics_compat: Literal["vllm", "none"] = Field(
+        "vllm", description="also expose metrics under the names of another server, for gateways and dashboards"
+    )
+    kv_events_endpoint: Text | None = Field(
+        None, description="ZeroMQ endpoint for KV events of the prefix cache, such as tcp://*:5557 (default: none)"
+    )
+    kv_events_replay_endpoint: Text | None = Field(
+        None, description="ZeroMQ endpoint at which subscribers request missed KV events (default: none)"
+    )
+    kv_events_topic: Text | None = Field(None, description="topic of KV events (default: kv@HOSTNAME@MODEL)")
     itl_target: float = Field(
         1.0, gt=0, le=60, description="maximum seconds between two tokens of a stream while prompts are prefilled"
     )

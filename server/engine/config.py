@@ -1,4 +1,4 @@
-"""Defines the limits of an engine."""
+"""Defines the limits of an engine, and what tracks its prefix cache."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from server.kv_events.held_blocks import HeldBlocks
+
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """The limits of an engine.
+    """The limits of an engine, and what tracks its prefix cache.
 
     `max_seqs`: number of slots. One sequence runs in each slot.
     `max_waiting`: maximum number of sequences in the queue.
@@ -21,6 +23,7 @@ class EngineConfig:
     `itl_target`: maximum number of seconds that a stream should wait between two tokens.
     `unknown_ids`: token ids that are not in the vocabulary and must not be drawn, int64.
     `max_waiting_tokens`: maximum number of prompt tokens in the queue; None for no limit.
+    `held_blocks`: tracks the blocks of tokens in the prefix cache; None to track nothing.
     """
 
     max_seqs: int
@@ -32,3 +35,4 @@ class EngineConfig:
     itl_target: float
     unknown_ids: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     max_waiting_tokens: int | None = None
+    held_blocks: HeldBlocks | None = None

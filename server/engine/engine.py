@@ -62,7 +62,7 @@ class Engine:
         narrow = sessions[1].threads if len(sessions) > 2 else None
         self.state = EngineState(
             slots=SlotPool(sessions[0].contract.states, config.max_seqs, self.max_model_len),
-            cache=PrefixCache(config.cache_bytes),
+            cache=PrefixCache(config.cache_bytes, config.held_blocks),
             slot_tokens=config.slot_tokens,
             policy=Policy(sessions[0].threads, narrow, config.prefill_chunk, config.itl_target),
         )

@@ -81,3 +81,8 @@ class EngineStats:
     cache_evicted_tokens: int = 0
     preemptions: int = 0
     oldest_step_since: float | None = None
+
+    @property
+    def slot_usage(self) -> float:
+        """Share of `slot_tokens_budget` in use, from 0 to 1. A sequence that runs alone may exceed the budget."""
+        return min(1.0, self.slot_tokens / self.slot_tokens_budget)

@@ -17,6 +17,8 @@ from operator import itemgetter
 import numpy as np
 import numpy.typing as npt
 
+from server.kv_events.blocks import NO_BLOCKS, BlockRun
+from server.kv_events.held_blocks import HeldBlocks
 from server.runtime.slots import Windows
 from server.runtime.snapshots import Snapshot
 
@@ -30,9 +32,11 @@ class Root:
     `children`: lists of child nodes, by the first token of the nodes. Nodes in the same list may have further tokens in
     common, because a node can be split only at a checkpoint. For example, a list may contain nodes with the tokens
     [1, 2, 3] and [1, 2, 4]. It must not contain [1, 2] and [1, 2, 3]: the second node would be a child of the first.
+    `blocks`: the blocks that end within this node, if the cache tracks its blocks.
     """
 
     children: dict[int, list[Node]] = field(default_factory=dict)
+    blocks: BlockRun = NO_BLOCKS
 
 
 @dataclass(slots=True, eq=False)
@@ -70,13 +74,15 @@ class PrefixCache:
     The cache is not thread-safe.
 
     `budget`: maximum number of bytes in the cache.
+    `held`: tracks which blocks of tokens are in the cache; None to track nothing.
     `tokens`, `nbytes`: number of tokens and bytes in the cache now.
     `window_bytes`: the part of `nbytes` that convolution windows take.
     `queried_tokens`, `hit_tokens`, `evicted_tokens`: total numbers of tokens looked up, found, and evicted.
     """
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int, held: HeldBlocks | None = None) -> None:
         self.budget = budget
+        self.held = held
         self.tokens = 0
         self.nbytes = 0
         self.window_bytes = 0
@@ -135,7 +141,7 @@ class PrefixCache:
         if partial is not None and branch == len(tokens):
             self._touch(self._split(partial, missing, snapshot.windows))
         elif missing <= snapshot.length and snapshot.nbytes <= self.budget:
-            parent = nodes[-1] if nodes else self._roots.setdefault(salt, Root())
+            parent = nodes[-1] if nodes else self._root(salt)
             if partial is not None and not snapshot.windows:
                 parent = self._split(partial, branch - end, {})
             if missing < snapshot.length:
@@ -164,8 +170,15 @@ class PrefixCache:
             current = child
         return nodes, None, length
 
+    def _root(self, salt: str) -> Root:
+        """Return the root for a salt, which is created if there is none."""
+        if salt not in self._roots:
+            self._roots[salt] = Root(blocks=self.held.first_run(salt) if self.held else NO_BLOCKS)
+        return self._roots[salt]
+
     def _add(self, parent: Root, tokens: Tokens, snapshot: Snapshot) -> Node:
-        node = Node(tokens=tokens, snapshot=snapshot, parent=parent)
+        blocks = self.held.add(parent.blocks, tokens) if self.held else NO_BLOCKS
+        node = Node(tokens=tokens, snapshot=snapshot, parent=parent, blocks=blocks)
         parent.children.setdefault(int(tokens[0]), []).append(node)
         self._by_use[node] = None
         self.tokens += len(tokens)
@@ -180,6 +193,8 @@ class PrefixCache:
         if not siblings:
             del node.parent.children[first]
         del self._by_use[node]
+        if self.held:
+            self.held.remove(node.blocks)
         self.tokens -= len(node.tokens)
         self.nbytes -= node.snapshot.nbytes
         self.window_bytes -= node.snapshot.window_bytes
@@ -209,6 +224,8 @@ class PrefixCache:
         at, whole = len(head.tokens), node.snapshot
         node.tokens, node.parent = node.tokens[at:].copy(), head
         node.snapshot = whole.split(at, whole.windows)[1]
+        if self.held:
+            node.blocks = self.held.cut(node.blocks, head.blocks)
         head.children.setdefault(int(node.tokens[0]), []).append(node)
         self.tokens -= at
         self.nbytes += node.snapshot.nbytes - whole.nbytes

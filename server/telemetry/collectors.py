@@ -28,6 +28,10 @@ GAUGES = {
     "slots": ("lfm_slots", "Maximum number of sequences that can run at once."),
     "slot_tokens": ("lfm_slot_tokens", "Tokens whose state is held in the slots."),
     "slot_tokens_budget": ("lfm_slot_tokens_budget", "Maximum number of tokens whose state the slots may hold."),
+    "slot_usage": (
+        "lfm_slot_usage_ratio",
+        "Share of the slots' token budget in use, from 0 to 1. The prefix cache does not count.",
+    ),
     "cache_tokens": ("lfm_prefix_cache_tokens", "Tokens whose state the prefix cache holds."),
     "cache_bytes": ("lfm_prefix_cache_bytes", "Size of the prefix cache in bytes."),
     "cache_window_bytes": (

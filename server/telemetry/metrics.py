@@ -19,6 +19,7 @@ from server.api.http.request_records import RequestLog, RequestRecord
 from server.chat.completion import AnyCompletion
 from server.engine.observations import EngineStats, StepObservation
 from server.telemetry.collectors import EngineCollector, IntervalCollector, TokenCollector
+from server.telemetry.vllm_names import VllmCollector
 
 # Bucket bounds that suit a CPU, from a small model's milliseconds to minutes.
 REQUEST_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800)
@@ -37,7 +38,12 @@ class Metrics:
     unfinished requests are counted, too.
     """
 
-    def __init__(self, request_log: RequestLog, ready: Callable[[], bool]) -> None:
+    def __init__(self, request_log: RequestLog, ready: Callable[[], bool], vllm_name: str | None) -> None:
+        """Create the metrics.
+
+        `ready`: returns whether the server accepts requests.
+        `vllm_name`: model name of the metrics that have vLLM's names; None to leave these metrics out.
+        """
         self.registry = CollectorRegistry()
         self._engine = EngineCollector(ready)
         self._tokens = TokenCollector(request_log.open)
@@ -45,20 +51,27 @@ class Metrics:
         self.registry.register(self._tokens)
         self._requests = RequestMetrics(self.registry)
         self._steps = StepMetrics(self.registry)
+        self._vllm: VllmCollector | None = None
+        if vllm_name is not None:
+            self._vllm = VllmCollector(vllm_name, [self._tokens, *self._requests.latencies])
+            self.registry.register(self._vllm)
         build = {"version": __version__, "onnxruntime": version("onnxruntime"), "python": platform.python_version()}
         Info("lfm_build", "Versions of the server, of onnxruntime and of Python.", registry=self.registry).info(build)
         prometheus_client.ProcessCollector(registry=self.registry)
         prometheus_client.PlatformCollector(registry=self.registry)
         prometheus_client.GCCollector(registry=self.registry)
 
-    def serve(self, model: Mapping[str, str], stats: Callable[[], EngineStats]) -> None:
+    def serve(self, model: Mapping[str, str], stats: Callable[[], EngineStats], cache_blocks: int) -> None:
         """Start reporting a loaded model.
 
         `model`: labels of lfm_model_info.
         `stats`: returns the engine's current statistics.
+        `cache_blocks`: number of blocks of tokens for which the prefix cache has room.
         """
         Info("lfm_model", "The served model.", registry=self.registry).info(dict(model))
         self._engine.stats = stats
+        if self._vllm is not None:
+            self._vllm.serve(stats, cache_blocks)
 
     def step(self, observation: StepObservation) -> None:
         """Count an executed step. Any thread may call this."""
@@ -116,6 +129,11 @@ class RequestMetrics:
         self._generated = Histogram(
             "lfm_request_generation_tokens", "Generated tokens per request.", registry=registry, buckets=TOKENS
         )
+
+    @property
+    def latencies(self) -> tuple[Histogram, Histogram]:
+        """The histograms of the time to the first token and of the whole request."""
+        return self._ttft, self._total
 
     def count(self, record: RequestRecord) -> None:
         """Count a finished request."""

@@ -30,16 +30,19 @@ class Telemetry:
     `metrics`: the metrics of the server.
     """
 
-    def __init__(self, request_log: RequestLog, ready: Callable[[], bool], log_prompts: bool) -> None:
+    def __init__(
+        self, request_log: RequestLog, ready: Callable[[], bool], log_prompts: bool, vllm_name: str | None
+    ) -> None:
         """Create the metrics, the log writer and the traces.
 
         All of them listen to `request_log`.
 
         `ready`: returns whether the server accepts requests.
         `log_prompts`: whether to log prompts.
+        `vllm_name`: model name of the metrics that have vLLM's names; None to leave these metrics out.
         """
         self._request_log = request_log
-        self.metrics = Metrics(request_log, ready)
+        self.metrics = Metrics(request_log, ready, vllm_name)
         self._traces = wanted_traces(os.environ)
         request_log.listeners += [self.metrics.request, RequestLogWriter(log_prompts).request]
         if self._traces is not None:

@@ -81,7 +81,7 @@ def test_a_dependency_has_a_lower_bound_and_an_upper_major(requirement: Requirem
 @pytest.mark.parametrize(
     ("lock", "requirement"),
     [("runtime", r) for r in requirements()]
-    + [("container", r) for r in requirements() + requirements("otel")]
+    + [("container", r) for r in requirements() + requirements("otel") + requirements("events")]
     + [(extra, r) for extra in ("dev", "clients") for r in requirements() + requirements(extra)],
     ids=str,
 )

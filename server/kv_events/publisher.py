@@ -1,0 +1,168 @@
+"""Publishes KV events over ZeroMQ, in the frames that vLLM sends.
+
+A message has three frames: the topic, the sequence number (8 bytes, big-endian, from 0), and a batch of events. A
+subscriber that misses messages can request them from the replay socket: it sends a sequence number and gets the number
+and the batch of each later message that is still kept, then the number -1 with an empty batch.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import islice
+
+import msgspec
+import zmq
+
+from server.errors import StartupError
+from server.kv_events.held_blocks import HeldBlocks, Stored
+from server.kv_events.messages import AllBlocksCleared, Event, EventBatch, events_of
+
+MAX_EVENTS = 64
+"""The maximum number of events in one message."""
+
+REPLAY_MESSAGES, REPLAY_BYTES = 10_000, 32 << 20
+"""The limits on the number and total size of the messages kept for replay."""
+
+SEND_QUEUE = 10_000
+"""The maximum number of messages that wait for one slow subscriber. Further ones are dropped for this subscriber."""
+
+LINGER_MILLISECONDS = 500
+"""Maximum time to send the remaining messages when the server stops."""
+
+END_OF_REPLAY = (-1).to_bytes(8, "big", signed=True)
+
+logger = logging.getLogger(__name__)
+
+
+class KvEventPublisher:
+    """Publishes the changes of caches' blocks on a thread of its own.
+
+    The first event says that there are no blocks, so that subscribers forget those of an earlier process.
+    """
+
+    def __init__(self, endpoint: str, replay_endpoint: str | None, topic: str, caches: Sequence[HeldBlocks]) -> None:
+        """Open the sockets and start the thread.
+
+        `endpoint`: ZeroMQ endpoint, such as tcp://*:5557. As in vLLM, the socket listens if the endpoint contains `*`
+            or `::` or is an ipc or inproc endpoint; otherwise it connects to a subscriber that listens.
+        `replay_endpoint`: endpoint of the replay socket, where the server listens; None for no replay.
+        `topic`: first frame of each message.
+
+        Raises StartupError if an endpoint cannot be used.
+        """
+        self._topic = topic.encode()
+        self._encoder = msgspec.msgpack.Encoder()
+        self._caches = caches
+        self._context = zmq.Context()
+        self._publisher = self._context.socket(zmq.PUB)
+        self._publisher.set_hwm(SEND_QUEUE)
+        self._replay = None if replay_endpoint is None else self._context.socket(zmq.ROUTER)
+        self._open("--kv-events-endpoint", self._publisher, endpoint, listens=_is_local(endpoint))
+        if replay_endpoint is not None and self._replay is not None:
+            self._open("--kv-events-replay-endpoint", self._replay, replay_endpoint, listens=True)
+        self._sent: deque[tuple[bytes, bytes]] = deque()
+        self._sent_bytes = 0  # of the payloads in _sent
+        self._next = 0
+        self._closing = threading.Event()
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._wake_receiver.setblocking(False)
+        self._wake_sender.setblocking(False)
+        for cache in caches:
+            cache.changed = self._wake
+        self._thread = threading.Thread(target=self._run, name="kv-events", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Publish the remaining changes and close the sockets."""
+        self._closing.set()
+        self._wake()
+        self._thread.join()
+
+    def _open(self, option: str, opened: zmq.Socket[bytes], endpoint: str, listens: bool) -> None:
+        try:
+            if listens:
+                opened.bind(endpoint)
+            else:
+                opened.connect(endpoint)
+        except zmq.ZMQError as error:
+            self._context.destroy(linger=0)
+            verb = "listen on" if listens else "connect to"
+            raise StartupError(f"{option}: cannot {verb} {endpoint}: {error}.") from None
+
+    def _wake(self) -> None:
+        """Wake the thread. Any thread may call this."""
+        with suppress(BlockingIOError):  # the thread has not received the earlier wake-ups yet
+            self._wake_sender.send(b"\0")
+
+    def _run(self) -> None:
+        try:
+            self._send([AllBlocksCleared()])
+            self._serve()
+        except Exception:
+            logger.exception("KV events are no longer published, so routers see an outdated prefix cache.")
+        finally:
+            self._context.destroy(linger=LINGER_MILLISECONDS)
+
+    def _serve(self) -> None:
+        """Publish changes and answer replay requests until the publisher closes."""
+        poller = zmq.Poller()
+        poller.register(self._wake_receiver, zmq.POLLIN)
+        if self._replay is not None:
+            poller.register(self._replay, zmq.POLLIN)
+        while True:
+            closing = self._closing.is_set()
+            self._publish_changes()
+            if closing:
+                return
+            ready = dict(poller.poll())
+            if self._replay is not None and self._replay in ready:
+                self._answer_replay(self._replay)
+            if self._wake_receiver.fileno() in ready:
+                self._wake_receiver.recv(4096)
+
+    def _publish_changes(self) -> None:
+        changes = [cache.take() for cache in self._caches]
+        if None in changes:
+            logger.warning("Too many changes of the prefix cache are waiting: all its blocks are published again.")
+            self._send([AllBlocksCleared()])
+            changes = [[Stored(block) for block in cache.take_all()] for cache in self._caches]
+        for cache, changed in zip(self._caches, changes, strict=True):
+            events = events_of(changed or (), cache.medium)
+            while batch := list(islice(events, MAX_EVENTS)):
+                self._send(batch)
+
+    def _send(self, events: Sequence[Event]) -> None:
+        """Publish a message and keep it for replay."""
+        payload = self._encoder.encode(EventBatch(time.time(), events, 0))
+        number = self._next.to_bytes(8, "big")
+        self._next += 1
+        self._publisher.send_multipart([self._topic, number, payload])
+        if self._replay is None:
+            return
+        self._sent.append((number, payload))
+        self._sent_bytes += len(payload)
+        while len(self._sent) > REPLAY_MESSAGES or self._sent_bytes > REPLAY_BYTES:
+            self._sent_bytes -= len(self._sent.popleft()[1])
+
+    def _answer_replay(self, replay: zmq.Socket[bytes]) -> None:
+        """Send the requested messages that are kept, and the end of the replay."""
+        frames = replay.recv_multipart()
+        if len(frames) != 3 or len(frames[2]) != 8:
+            logger.warning("A replay request is invalid: it must be a sequence number of 8 bytes.")
+            return
+        client, _, first = frames
+        for number, payload in self._sent:
+            if number >= first:
+                replay.send_multipart([client, b"", number, payload])
+        replay.send_multipart([client, b"", END_OF_REPLAY, b""])
+
+
+def _is_local(endpoint: str) -> bool:
+    """Return whether an endpoint names this server rather than a subscriber."""
+    return "*" in endpoint or "::" in endpoint or endpoint.startswith(("ipc://", "inproc://"))
