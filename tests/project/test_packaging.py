@@ -52,7 +52,8 @@ def imported_distributions(paths: Iterable[Path]) -> set[str]:
     return {canonicalize_name(distributions[module][0]) for module in modules}
 
 
-BENCH = [*(ROOT / "server" / "bench").rglob("*.py")]
+FOLDERS = {"bench": "bench", "events": "kv_events"}
+"""The folder under server/ that needs an extra, by the extra's name."""
 BROUGHT_ALONG = {"anyio", "pydantic-core"}  # by fastapi and pydantic
 
 
@@ -60,14 +61,19 @@ def names(requirements: Iterable[Requirement]) -> set[str]:
     return {canonicalize_name(requirement.name) for requirement in requirements}
 
 
+def modules(extra: str) -> set[Path]:
+    return set((ROOT / "server" / FOLDERS[extra]).rglob("*.py"))
+
+
 def test_what_the_code_imports_is_what_the_project_depends_on() -> None:
-    others = set((ROOT / "server").rglob("*.py")) - set(BENCH)
+    others = set((ROOT / "server").rglob("*.py")).difference(*map(modules, FOLDERS))
     imported = {name for name in imported_distributions(others) if not name.startswith("opentelemetry-")}  # an extra
     assert imported - BROUGHT_ALONG == names(requirements())
 
 
-def test_bench_imports_what_its_extra_adds() -> None:
-    assert imported_distributions(BENCH) - BROUGHT_ALONG - names(requirements()) == names(requirements("bench"))
+@pytest.mark.parametrize("extra", FOLDERS)
+def test_a_folder_imports_what_its_extra_adds(extra: str) -> None:
+    assert imported_distributions(modules(extra)) - BROUGHT_ALONG - names(requirements()) == names(requirements(extra))
 
 
 EXTRAS = [requirement for extra in PROJECT["optional-dependencies"] for requirement in requirements(extra)]
