@@ -1,11 +1,14 @@
 """How much CPU does the server use per streamed token, without the model?
 
-    python -m benchmarks.token_cost [--clients 64] [--tokens 300] [--rounds 3] [--profile FILE]
+    python -m benchmarks.token_cost [chat] [responses] [--clients 64] [--tokens 300] [--rounds 3] [--profile FILE]
 
-Measures the event loop's thread and the engine's threads. The whole server runs in this process on the built-in model
-with one compute thread, and the clients in another, over real sockets. The figure is a round's CPU seconds, from
-parsing requests to the last byte of the answers, divided by its tokens. The clients check that every stream is
-complete. `--profile` saves a cProfile of the event loop's thread.
+The whole server runs in this process on the built-in model with one compute thread, and the clients in another, over
+real sockets. The figure is a round's CPU seconds, from parsing requests to the last byte of the answers, divided by its
+tokens. It is divided into the event loop's thread, the engine's threads without the model, and the other threads, which
+render prompts and store responses. The clients check that every stream is complete.
+
+With several protocols, each round measures all of them in turn, and the result also compares the others with the first:
+the median over the rounds of the ratio of their costs. `--profile` saves a cProfile of the event loop's thread.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,10 +53,57 @@ class ModelClock:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU microseconds per token of the event loop, and of the engine less the model."""
+    """CPU time of the event loop, of the engine without the model, and of all other threads.
+
+    In seconds, or in microseconds per token.
+    """
 
     loop: float
     engine: float
+    others: float
+
+    @property
+    def total(self) -> float:
+        return self.loop + self.engine + self.others
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """A protocol whose streams can be measured.
+
+    body: returns the fields of a request that are specific to the protocol, from a question and a number of tokens.
+    last: the start of the last line of a stream.
+    usage: the number of answer tokens in the decoded data of an event; None if the event has no usage.
+    """
+
+    path: str
+    body: Callable[[str, int], dict[str, Any]]
+    last: bytes
+    usage: Callable[[Any], int | None]
+
+
+def _chat(question: str, tokens: int) -> dict[str, Any]:
+    messages = [{"role": "user", "content": question}]
+    return {"messages": messages, "max_tokens": tokens, "stream_options": {"include_usage": True}}
+
+
+def _chat_usage(chunk: Any) -> int | None:
+    return chunk["usage"]["completion_tokens"] if chunk.get("usage") else None
+
+
+def _response(question: str, tokens: int) -> dict[str, Any]:
+    return {"input": question, "max_output_tokens": tokens}
+
+
+def _response_usage(event: Any) -> int | None:
+    usage = event.get("response", {}).get("usage")
+    return usage["output_tokens"] if usage else None
+
+
+PROTOCOLS = {
+    "chat": Protocol("/v1/chat/completions", _chat, b"data: [DONE]", _chat_usage),
+    "responses": Protocol("/v1/responses", _response, b'data: {"type":"response.incomplete"', _response_usage),
+}
 
 
 class Server:
@@ -82,9 +133,10 @@ class Server:
             time.sleep(0.05)
         self._engine = [thread for thread in threading.enumerate() if thread.name.startswith("engine")]
 
-    def clocks(self) -> tuple[float, float]:
-        """Return the CPU seconds of the loop, and of the engine without the model."""
-        return _cpu(self._loop), sum(map(_cpu, self._engine)) - self._model.seconds
+    def clocks(self) -> Cost:
+        """Return the CPU seconds used so far."""
+        loop, engine, model = _cpu(self._loop), sum(map(_cpu, self._engine)), self._model.seconds
+        return Cost(loop, engine - model, time.process_time() - loop - engine)
 
     def stop(self) -> None:
         self._server.should_exit = True
@@ -96,72 +148,89 @@ def _cpu(thread: threading.Thread) -> float:
     return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
 
 
-async def stream(url: str, tokens: int, seed: int) -> int:
+async def stream(url: str, protocol: Protocol, tokens: int, seed: int) -> int:
     """Read one answer, and return its number of tokens.
 
     Ends the process unless the stream is complete and nearly every token has an event; a partial character has none.
     """
     host, port = urlsplit(url).hostname, urlsplit(url).port
-    message = {"role": "user", "content": f"Tell me a story about the number {seed}."}
-    body = {"messages": [message], "stream": True, "stream_options": {"include_usage": True}, "seed": seed}
-    body |= {"max_tokens": tokens, "ignore_eos": True, "skip_special_tokens": False}
+    body = protocol.body(f"Tell me a story about the number {seed}.", tokens)
+    body |= {"stream": True, "seed": seed, "ignore_eos": True, "skip_special_tokens": False}
     data = json.dumps(body).encode()
-    reader, writer = await asyncio.open_connection(host, port)
-    writer.write(
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
-    )
-    usage, events = None, 0
-    while (line := await reader.readline()).strip() != b"data: [DONE]":
-        if not line:
+    reader, writer = await asyncio.open_connection(host, port, limit=1 << 24)
+    writer.write(f"POST {protocol.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+    usage, events, line = None, 0, b""
+    while not line.startswith(protocol.last):
+        if not (line := await reader.readline()):
             raise SystemExit("A stream ended early.")
         events += line.startswith(b"data: ")
         if b'"usage":{' in line:
-            usage = json.loads(line.removeprefix(b"data: "))["usage"]
+            usage = protocol.usage(json.loads(line.removeprefix(b"data: ")))
     writer.close()
-    if usage is None or usage["completion_tokens"] != tokens:
-        raise SystemExit(f"A stream is incomplete: {usage}.")
+    if usage != tokens:
+        raise SystemExit(f"A stream is incomplete: {usage} of {tokens} tokens.")
     if events < 0.9 * tokens:
         raise SystemExit(f"{events} events are too few for {tokens} tokens.")
     return tokens
 
 
-async def streams(url: str, clients: int, tokens: int) -> None:
+async def streams(url: str, protocol: Protocol, clients: int, tokens: int) -> None:
     """Read one answer per client at once, and print the number of all tokens."""
-    print(sum(await asyncio.gather(*(stream(url, tokens, seed) for seed in range(clients)))))
+    print(sum(await asyncio.gather(*(stream(url, protocol, tokens, seed) for seed in range(clients)))))
 
 
-def measure(server: Server, clients: int, tokens: int) -> Cost:
-    command = [sys.executable, "-m", "benchmarks.token_cost", "--as-clients-of", server.url]
+def measure(server: Server, protocol: str, clients: int, tokens: int) -> Cost:
+    command = [sys.executable, "-m", "benchmarks.token_cost", protocol, "--as-clients-of", server.url]
     command += ["--clients", str(clients), "--tokens", str(tokens)]
-    loop, engine = server.clocks()
+    before = server.clocks()
     count = int(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    loop_after, engine_after = server.clocks()
-    return Cost((loop_after - loop) / count * 1e6, (engine_after - engine) / count * 1e6)
+    after = server.clocks()
+    parts = ("loop", "engine", "others")
+    return Cost(*((getattr(after, part) - getattr(before, part)) / count * 1e6 for part in parts))
+
+
+def report(costs: dict[str, list[Cost]], clients: int, tokens: int) -> None:
+    """Print the medians of the rounds."""
+    first = next(iter(costs.values()))
+    print(f"CPU per token without the model, {clients} clients of {tokens} tokens (medians of {len(first)}):")
+    for name, rounds in costs.items():
+        loop, engine, others, total = (
+            statistics.median(getattr(cost, part) for cost in rounds) for part in ("loop", "engine", "others", "total")
+        )
+        line = f"{name}: {total:.1f} us = event loop {loop:.1f} us + engine {engine:.1f} us + others {others:.1f} us"
+        if rounds is not first:
+            ratio = statistics.median(one.total / base.total for one, base in zip(rounds, first, strict=True))
+            line += f", {ratio - 1:+.1%}"
+        print(line)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("protocols", nargs="*", metavar="PROTOCOL", help=f"{', '.join(PROTOCOLS)} (default: chat)")
     parser.add_argument("--clients", type=int, default=64, help="streams at once (default: 64)")
     parser.add_argument("--tokens", type=int, default=300, help="per answer (default: 300)")
     parser.add_argument("--rounds", type=int, default=3, help="measurements (default: 3)")
     parser.add_argument("--profile", metavar="FILE", help="save a cProfile of the event loop's thread")
     parser.add_argument("--as-clients-of", metavar="URL", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    protocols = options.protocols or ["chat"]
+    if unknown := [name for name in protocols if name not in PROTOCOLS]:
+        parser.error(f"unknown protocol {unknown[0]} (choose from {', '.join(PROTOCOLS)})")
     if options.as_clients_of:
-        asyncio.run(streams(options.as_clients_of, options.clients, options.tokens))
+        asyncio.run(streams(options.as_clients_of, PROTOCOLS[protocols[0]], options.clients, options.tokens))
         return
     profile = cProfile.Profile() if options.profile else None
     server = Server(options.clients, profile)
-    measure(server, options.clients, 20)  # warm-up
-    costs = [measure(server, options.clients, options.tokens) for _ in range(options.rounds)]
+    for protocol in protocols:
+        measure(server, protocol, options.clients, 20)  # warm-up
+    costs: dict[str, list[Cost]] = {protocol: [] for protocol in protocols}
+    for _ in range(options.rounds):
+        for protocol in protocols:
+            costs[protocol].append(measure(server, protocol, options.clients, options.tokens))
     server.stop()
     if profile is not None:
         profile.dump_stats(options.profile)
-    loop, engine = (statistics.median(getattr(cost, part) for cost in costs) for part in ("loop", "engine"))
-    print(
-        f"CPU per token without the model, {options.clients} clients of {options.tokens} tokens (medians of "
-        f"{options.rounds}): {loop + engine:.1f} us = event loop {loop:.1f} us + engine {engine:.1f} us"
-    )
+    report(costs, options.clients, options.tokens)
 
 
 if __name__ == "__main__":

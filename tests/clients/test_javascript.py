@@ -45,12 +45,12 @@ pytestmark = [
 
 
 @pytest.fixture
-def run(server: Server, random_server: Server) -> Callable[[str], Any]:
-    """Run a script of js/, and return the results that it prints as JSON."""
+def run(server: Server, random_server: Server) -> Callable[..., Any]:
+    """Run a script of js/ with options, and return the results that it prints as JSON."""
 
-    def run(script: str) -> Any:
+    def run(script: str, **options: str) -> Any:
         urls = {"baseURL": f"{server.url}/v1", "randomURL": f"{random_server.url}/v1"}
-        given = urls | {"apiKey": KEY, "model": MODEL, "story": STORY}
+        given = urls | {"apiKey": KEY, "model": MODEL, "story": STORY} | options
         command = ["node", str(JS / script), json.dumps(given)]
         result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert result.returncode == 0, result.stderr
@@ -82,20 +82,21 @@ def usage(server: Server) -> int:
     return tokens
 
 
-def test_openai(run: Callable[[str], Any], usage: int) -> None:
+def test_openai(run: Callable[..., Any], usage: int) -> None:
     results = run("openai.js")
     Person.model_validate(results.pop("constrained"))
     assert results == expected(usage)
 
 
-def test_openai_with_responses(run: Callable[[str], Any], usage: int) -> None:
+def test_openai_with_responses(run: Callable[..., Any], usage: int) -> None:
     results = run("openai_responses.js")
     Person.model_validate(results.pop("constrained"))
     expectation = expected(usage) | {"plain": [GREETING, "completed"], "resumed": True, "continued": WEATHER_REPORT}
     assert results == expectation | {"run": expectation["report"]}
 
 
-def test_ai_with_openai_compatible(run: Callable[[str], Any], usage: int) -> None:
-    results = run("ai.js")
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_ai(run: Callable[..., Any], usage: int, api: str) -> None:
+    results = run("ai.js", api=api)
     Person.model_validate(results.pop("constrained"))
     assert results == expected(usage, dict.fromkeys(SDK_ERRORS, "AI_APICallError"))

@@ -1,4 +1,4 @@
-"""langchain-openai: `ChatOpenAI` with messages, streams, bound tools and structured output."""
+"""langchain-openai: `ChatOpenAI` on chat completions and on responses, with streams, bound tools, structured output."""
 
 from __future__ import annotations
 
@@ -37,21 +37,27 @@ def chat_model(server: Server, **options: Any) -> Any:
     return langchain_openai.ChatOpenAI(base_url=f"{server.url}/v1", **given)
 
 
+@pytest.fixture(params=[False, True], ids=["chat", "responses"])
+def use_responses_api(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
 @pytest.fixture
-def chat(server: Server) -> Any:
-    return chat_model(server)
+def chat(server: Server, use_responses_api: bool) -> Any:
+    return chat_model(server, use_responses_api=use_responses_api)
 
 
 def test_a_chat_is_answered(chat: Any) -> None:
     answer = chat.invoke(HELLO)
-    assert answer.content == GREETING
-    assert answer.response_metadata["finish_reason"] == "stop"
+    assert answer.text == GREETING
+    metadata = answer.response_metadata
+    assert (metadata["status"] if chat.use_responses_api else metadata["finish_reason"]) in ("completed", "stop")
     assert answer.usage_metadata["output_tokens"] > 0
 
 
 async def test_a_stream_gives_the_answer_and_its_usage(chat: Any) -> None:
     chunks = [chunk async for chunk in chat.astream(HELLO)]
-    assert "".join(chunk.content for chunk in chunks) == GREETING
+    assert "".join(chunk.text for chunk in chunks) == GREETING
     assert sum(chunk.usage_metadata["output_tokens"] for chunk in chunks if chunk.usage_metadata) > 0
 
 
@@ -70,7 +76,7 @@ def test_tools_are_called_and_their_results_reported(
     assert called.tool_calls
     assert not called.invalid_tool_calls
     history += [called, *(tool.invoke(call) for call in called.tool_calls)]
-    assert bound.invoke(history).content == report
+    assert bound.invoke(history).text == report
 
 
 def test_json_schema_gives_the_class(chat: Any) -> None:
@@ -80,20 +86,23 @@ def test_json_schema_gives_the_class(chat: Any) -> None:
 
 @pytest.mark.parametrize("strict", [None, True])
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
-def test_random_weights_are_held_to_the_class(random_server: Server, method: str, strict: bool | None) -> None:
-    chat = chat_model(random_server, model="random", temperature=1.5, max_tokens=1000, seed=1)
+def test_random_weights_are_held_to_the_class(
+    random_server: Server, method: str, strict: bool | None, use_responses_api: bool
+) -> None:
+    options: Any = {"temperature": 1.5, "max_tokens": 1000, "extra_body": {"seed": 1}}
+    chat = chat_model(random_server, model="random", use_responses_api=use_responses_api, **options)
     asked = chat.with_structured_output(Person, method=method, strict=strict)
     assert isinstance(asked.invoke(HELLO), Person)
 
 
-def test_a_wrong_key_is_an_authentication_error(server: Server) -> None:
+def test_a_wrong_key_is_an_authentication_error(server: Server, use_responses_api: bool) -> None:
     with pytest.raises(openai.AuthenticationError, match="invalid_api_key"):
-        chat_model(server, api_key="wrong").invoke(HELLO)
+        chat_model(server, api_key="wrong", use_responses_api=use_responses_api).invoke(HELLO)
 
 
-def test_a_wrong_model_is_not_found(server: Server) -> None:
+def test_a_wrong_model_is_not_found(server: Server, use_responses_api: bool) -> None:
     with pytest.raises(openai.NotFoundError, match="gpt-9"):
-        chat_model(server, model="gpt-9").invoke(HELLO)
+        chat_model(server, model="gpt-9", use_responses_api=use_responses_api).invoke(HELLO)
 
 
 def test_a_prompt_that_is_too_long_is_langchains_overflow_error(chat: Any) -> None:

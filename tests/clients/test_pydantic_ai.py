@@ -1,7 +1,8 @@
-"""Pydantic AI: an agent that chats, streams, runs tools and gives a class, in each of its three output modes."""
+"""Pydantic AI on chat completions and on responses: an agent that chats, streams, runs tools and gives a class."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,19 +28,25 @@ providers = pytest.importorskip("pydantic_ai.providers.openai")
 AsyncOpenAI = pytest.importorskip("openai").AsyncOpenAI
 
 
-def agent(server: Server, model: str = MODEL, key: str = KEY, **options: Any) -> Any:
-    client = AsyncOpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
-    chat = chat_models.OpenAIChatModel(model, provider=providers.OpenAIProvider(openai_client=client))
-    return pydantic_ai.Agent(chat, **options)
+@pytest.fixture(params=["OpenAIChatModel", "OpenAIResponsesModel"])
+def agent(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Return a function that makes an agent with one of the library's model classes."""
+
+    def make(server: Server, model: str = MODEL, key: str = KEY, **options: Any) -> Any:
+        client = AsyncOpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
+        provider = providers.OpenAIProvider(openai_client=client)
+        return pydantic_ai.Agent(getattr(chat_models, request.param)(model, provider=provider), **options)
+
+    return make
 
 
-async def test_a_chat_is_answered(server: Server) -> None:
+async def test_a_chat_is_answered(agent: Any, server: Server) -> None:
     answer = await agent(server).run(HELLO)
     assert answer.output == GREETING
     assert answer.usage.output_tokens > 0
 
 
-async def test_a_stream_gives_the_answer(server: Server) -> None:
+async def test_a_stream_gives_the_answer(agent: Any, server: Server) -> None:
     async with agent(server).run_stream(HELLO) as stream:
         pieces = [piece async for piece in stream.stream_text(delta=True, debounce_by=None)]
     assert len(pieces) > 1
@@ -47,7 +54,9 @@ async def test_a_stream_gives_the_answer(server: Server) -> None:
 
 
 @pytest.mark.parametrize(("question", "report"), TOOL_CASES)
-async def test_tools_are_called_and_their_results_reported(server: Server, question: str, report: str) -> None:
+async def test_tools_are_called_and_their_results_reported(
+    agent: Any, server: Server, question: str, report: str
+) -> None:
     asked = agent(server)
     asked.tool_plain(name="get_weather")(weather)
     assert (await asked.run(question)).output == report
@@ -55,26 +64,26 @@ async def test_tools_are_called_and_their_results_reported(server: Server, quest
         assert await stream.get_output() == report
 
 
-async def test_the_output_tool_gives_the_class(server: Server) -> None:
+async def test_the_output_tool_gives_the_class(agent: Any, server: Server) -> None:
     assert (await agent(server, output_type=Person).run(PERSON_AS_RESULT)).output == ADA
 
 
 @pytest.mark.parametrize("mode", ["NativeOutput", "PromptedOutput"])
-async def test_json_gives_the_class(server: Server, mode: str) -> None:
+async def test_json_gives_the_class(agent: Any, server: Server, mode: str) -> None:
     asked = agent(server, output_type=getattr(pydantic_ai, mode)(Person))
     assert (await asked.run(PERSON)).output == ADA
 
 
 @pytest.mark.parametrize("mode", ["ToolOutput", "NativeOutput"])
-async def test_random_weights_are_held_to_the_class(random_server: Server, mode: str) -> None:
-    options: Any = {"temperature": 1.5, "max_tokens": 1000, "seed": 1, "parallel_tool_calls": False}
+async def test_random_weights_are_held_to_the_class(agent: Any, random_server: Server, mode: str) -> None:
+    options: Any = {"temperature": 1.5, "max_tokens": 1000, "parallel_tool_calls": False, "extra_body": {"seed": 1}}
     asked = agent(random_server, "random", output_type=getattr(pydantic_ai, mode)(Person), retries=0)
     assert isinstance((await asked.run(HELLO, model_settings=options)).output, Person)
 
 
 @pytest.mark.parametrize(("options", "question", "status", "code"), ERROR_CASES)
 async def test_an_error_has_its_status_and_code(
-    server: Server, options: dict[str, str], question: str, status: int, code: str
+    agent: Any, server: Server, options: dict[str, str], question: str, status: int, code: str
 ) -> None:
     with pytest.raises(pydantic_ai.ModelHTTPError) as caught:
         await agent(server, **options).run(question)

@@ -67,6 +67,15 @@ def test_the_cost_of_telemetry_is_told_as_ratios() -> None:
 
 
 @pytest.mark.slow
+def test_the_cost_of_a_token_is_compared_between_protocols() -> None:
+    command = [sys.executable, "-m", "benchmarks.token_cost", "chat", "responses", "--rounds", "1"]
+    command += ["--clients", "2", "--tokens", "20"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "responses: " in result.stdout
+
+
+@pytest.mark.slow
 def test_the_kernels_are_compared_with_the_core(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(kernels, "BUDGET", 0.01)
     monkeypatch.setattr(kernels, "MATRICES", {"in cache": MatrixFormat(64, 256, 4, False)})

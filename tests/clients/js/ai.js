@@ -1,17 +1,22 @@
-// The ai package with @ai-sdk/openai-compatible: everything it makes of the server's answers, as one JSON object.
+// The ai package, on responses with @ai-sdk/openai or on chat completions with @ai-sdk/openai-compatible: everything it
+// makes of the server's answers, as one JSON object.
+import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { generateText, Output, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
 
-const { baseURL, randomURL, apiKey, model, story } = JSON.parse(process.argv[2]);
+globalThis.AI_SDK_LOG_WARNINGS = false; // they would be printed between the results
+const { baseURL, randomURL, apiKey, model, story, api } = JSON.parse(process.argv[2]);
 const provider = (key, url = baseURL) =>
-  createOpenAICompatible({
-    name: "lfm",
-    baseURL: url,
-    apiKey: key,
-    includeUsage: true,
-    supportsStructuredOutputs: true,
-  });
+  api === "responses"
+    ? createOpenAI({ baseURL: url, apiKey: key })
+    : createOpenAICompatible({
+        name: "lfm",
+        baseURL: url,
+        apiKey: key,
+        includeUsage: true,
+        supportsStructuredOutputs: true,
+      });
 const chat = provider(apiKey)(model);
 const Person = z.object({ name: z.string().max(20), age: z.number().int().min(0).max(150) });
 const tools = {
