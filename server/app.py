@@ -30,7 +30,9 @@ from server.api.completions import route as completions
 from server.api.http import errors, openapi
 from server.api.http.head import HeadAsGet
 from server.api.http.request_id import RequestId
-from server.api.responses import route
+from server.api.messages import route as messages
+from server.api.messages.dialect import ChooseAnthropic
+from server.api.responses import route as responses
 from server.api.responses.responses import open_responses
 from server.api.server_state import Limits, ServerState
 from server.api.watchdog import watch
@@ -131,6 +133,7 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
     # Starlette's redirects for trailing slashes are off: they would send clients to any host in the Host header.
     app = FastAPIOffline(title="lfm-serve", version=__version__, lifespan=lifespan, redirect_slashes=False)
     app.add_middleware(HeadAsGet)
+    app.add_middleware(ChooseAnthropic)
     server = app.state.server = ServerState(_limits(settings), _keyring(settings))
     app.state.responses = open_responses(settings.responses_file, settings.responses_memory, settings.responses_ttl)
     vllm_name = model_names(settings)[0] if settings.metrics_compat == "vllm" else None
@@ -151,7 +154,8 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
             expose_headers=("*",),
         )
     errors.install(app)
-    for router in (chat_completions.router, route.router, completions.router, models.router, tokenize.router):
+    protocols = chat_completions.router, responses.router, messages.router, completions.router
+    for router in (*protocols, models.router, tokenize.router):
         app.include_router(router, dependencies=[Depends(require_key)])
     app.include_router(health.router)
     openapi.install(app)

@@ -1,6 +1,6 @@
 """All exceptions that the package raises on purpose.
 
-This module is independent of HTTP: `server.api.http.errors` maps the exceptions to statuses.
+This module is independent of HTTP: `server.api.http.api_error` maps the exceptions to statuses.
 """
 
 from __future__ import annotations

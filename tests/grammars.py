@@ -84,7 +84,7 @@ def block(*calls: str) -> str:
 
 
 def tool(parameters: Any, name: str = "f", *, strict: bool = False) -> Tool:
-    return Tool(name, None, parameters, strict, "tools[0].function")
+    return Tool(name, None, parameters, strict, "tools[0].function.parameters")
 
 
 def json_form(schema: Any) -> TextForm:

@@ -16,8 +16,10 @@ from fastapi.responses import Response
 
 from server.api.access.rate_limit import RateLimit
 from server.api.generation.fields import GenerationFields
+from server.api.http.api_error import ApiError
+from server.api.http.dialect import dialect_of
 from server.api.http.disconnect import unless_disconnected
-from server.api.http.errors import ApiError, last_event, noted
+from server.api.http.errors import last_event, noted
 from server.api.http.request_body import read_json
 from server.api.http.request_records import log_entry
 from server.api.http.sse import Events, event_stream
@@ -124,7 +126,8 @@ class Exchange:
         Returns after the first event or after one ping interval, whichever comes first. Until then, raises any error
         of `events`, and ClientDisconnect if the client disconnects. A later error becomes the stream's last event.
         """
-        response = event_stream(events, ping=self._server.limits.sse_ping, last_event=self._last_event)
+        seconds, ping = self._server.limits.sse_ping, dialect_of(self._request.scope).ping
+        response = event_stream(events, ping_seconds=seconds, ping=ping, last_event=self._last_event)
         return await unless_disconnected(self._request, response)
 
     def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:

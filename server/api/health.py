@@ -10,7 +10,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from server import __version__
-from server.api.http.errors import describe
+from server.api.http.api_error import describe
 from server.api.http.openapi import answers
 from server.api.server_state import Server
 from server.errors import ModelNotReadyError, engine_failed

@@ -1,15 +1,20 @@
-"""GET /v1/models: the served model under each of its names."""
+"""GET /v1/models: the served model under each of its names.
+
+Requests with the header `anthropic-version` get Anthropic's form, other requests OpenAI's.
+"""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 from pydantic import Field
 from typing_extensions import TypedDict
 
 from server.api.generation.wire import Created, ModelName
-from server.api.http.openapi import answers
+from server.api.http.openapi import answers, either
+from server.api.messages.dialect import VERSION, AnthropicErrorBody, rfc3339
 from server.api.server_state import Model
 from server.chat.served_model import ServedModel
 
@@ -47,18 +52,65 @@ class ModelList(TypedDict):
     data: list[ModelEntry]
 
 
-@router.get("/v1/models", responses=answers(ModelList, 401, 500, 503), response_model=None)
-async def list_models(model: Model) -> ModelList:
-    """List the names of the served model."""
-    return {"object": "list", "data": [_entry(model, name) for name in model.names]}
+class AnthropicModel(TypedDict):
+    """A served model in Anthropic's form."""
+
+    id: ModelName
+    type: Literal["model"]
+    display_name: Annotated[str, Field(description="The same as `id`.", examples=["lfm2-demo"])]
+    created_at: Annotated[str, Field(description="Creation time.", examples=["2026-01-01T00:00:00Z"])]
+    lifecycle: Literal["active"]
+    max_input_tokens: Annotated[int, Field(gt=0, description="Maximum tokens of a prompt.", examples=[4095])]
+    max_tokens: Annotated[int, Field(gt=0, description="Maximum tokens of an answer.", examples=[4095])]
 
 
-@router.get("/v1/models/{name:path}", responses=answers(ModelDetails, 401, 404, 500, 503), response_model=None)
+class AnthropicModelList(TypedDict):
+    """A list with one entry for each name of the served model, always on one page."""
+
+    data: list[AnthropicModel]
+    has_more: Literal[False]
+    first_id: ModelName
+    last_id: ModelName
+
+
+@router.get(
+    "/v1/models",
+    responses=either(
+        answers(ModelList, 401, 500, 503), answers(AnthropicModelList, 401, 500, 503, error=AnthropicErrorBody)
+    ),
+    response_model=None,
+)
+async def list_models(request: Request, model: Model) -> ModelList | AnthropicModelList:
+    """List the names of the served model.
+
+    With the header `anthropic-version`, the answer has Anthropic's form.
+    """
+    if VERSION not in request.headers:
+        return {"object": "list", "data": [_entry(model, name) for name in model.names]}
+    entries = [_anthropic(model, name) for name in model.names]
+    return {"data": entries, "has_more": False, "first_id": entries[0]["id"], "last_id": entries[-1]["id"]}
+
+
+@router.get(
+    "/v1/models/{name:path}",
+    responses=either(
+        answers(ModelDetails, 401, 404, 500, 503), answers(AnthropicModel, 401, 404, 500, 503, error=AnthropicErrorBody)
+    ),
+    response_model=None,
+)
 async def get_model(
-    name: Annotated[str, Path(description="ID of a served model.", examples=["lfm2-demo"])], model: Model
-) -> ModelDetails:
-    """Return one model with its sampling defaults."""
-    return {**_entry(model, model.name_for(name)), "sampling_defaults": dict(model.sampling)}
+    name: Annotated[str, Path(description="ID of a served model.", examples=["lfm2-demo"])],
+    request: Request,
+    model: Model,
+) -> ModelDetails | AnthropicModel:
+    """Return one model, in OpenAI's form with its sampling defaults.
+
+    With the header `anthropic-version`, the answer has Anthropic's form.
+    """
+    name = model.name_for(name)
+    if VERSION in request.headers:
+        return _anthropic(model, name)
+    return {**_entry(model, name), "sampling_defaults": dict(model.sampling)}
 
 
 def _entry(model: ServedModel, name: str) -> ModelEntry:
@@ -68,4 +120,17 @@ def _entry(model: ServedModel, name: str) -> ModelEntry:
         "created": model.created,
         "owned_by": "lfm-serve",
         "max_model_len": model.service.max_model_len,
+    }
+
+
+def _anthropic(model: ServedModel, name: str) -> AnthropicModel:
+    most = model.service.max_model_len - 1
+    return {
+        "id": name,
+        "type": "model",
+        "display_name": name,
+        "created_at": rfc3339(datetime.fromtimestamp(model.created, UTC)),
+        "lifecycle": "active",
+        "max_input_tokens": most,
+        "max_tokens": most,
     }

@@ -66,7 +66,7 @@ class Tool:
 
     parameters: the JSON schema of the function's parameters, unchanged.
     strict: whether the whole schema must be enforced.
-    field: the field of the request that holds the tool, for error messages.
+    field: path of `parameters` in the request, for error messages.
     input_form: for a tool whose only argument is a string, the form that the string must match; None if only
         `parameters` restricts the arguments.
     """
@@ -248,6 +248,7 @@ class Delta:
     token_ids: the tokens generated since the previous delta.
     progress: the progress of the prefill; sent only before the first token.
     end: set only in the last delta of a choice.
+    stop: the stop string that ended the choice, set only in its last delta.
     """
 
     content: str = ""
@@ -257,3 +258,4 @@ class Delta:
     token_ids: tuple[int, ...] = ()
     progress: PromptProgress | None = None
     end: ChoiceEnd | None = None
+    stop: str | None = None

@@ -19,19 +19,21 @@ from benchmarks.processes import free_port
 from server.settings import Settings
 from tests import fleet
 from tests.fleet import Fleet
+from tests.raw_http import connected
+from tests.serving import serving
 from tests.waiting import wait_until
 
-CHAT = "/v1/chat/completions"
+CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 
 
 def body(**changes: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": "What are you?"}], "max_tokens": 8, **changes}
 
 
-def visited(nginx: fleet.Service) -> list[str]:
+def visited(nginx: fleet.Service, path: str = CHAT) -> list[str]:
     """Which replicas each request to the chat went to, in the log's words."""
     lines = map(json.loads, nginx.log.with_name("access.log").read_text().splitlines())
-    return [line["replicas"] for line in lines if CHAT in line["request"]]
+    return [line["replicas"] for line in lines if path in line["request"]]
 
 
 def test_the_sdk_talks_through_nginx(shared: Fleet) -> None:
@@ -196,6 +198,48 @@ def test_where_all_replicas_drain_the_last_ones_answer_passes(folder: Path) -> N
     with listening(Draining, count=2) as (addresses, _), own_nginx(folder, addresses) as nginx:
         answer = httpx.post(nginx.url + CHAT, json=body())
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
+
+
+@contextlib.contextmanager
+def full() -> Iterator[str]:
+    """The address of a server whose queue has no room: one sequence runs, and one waits."""
+    endless = json.dumps(body(max_tokens=4000, stream=True, ignore_eos=True)).encode()
+    with serving(Settings(max_seqs=1, max_waiting=1, threads=1)) as server, contextlib.ExitStack() as clients:
+        for waiting in range(2):
+            client = clients.enter_context(connected(server.url))
+            client.post(CHAT, f"Content-Length: {len(endless)}", body=endless)
+            server.wait_until(lambda: server.engine.running == 1)
+            server.wait_until(lambda expected=waiting: server.engine.waiting == expected)
+        yield server.url.removeprefix("http://")
+
+
+def test_a_message_for_a_full_replica_goes_to_the_next_and_the_full_one_stays(shared: Fleet, folder: Path) -> None:
+    with full() as address, own_nginx(folder, [address, shared.replicas[1].address]) as nginx:
+        for _ in range(4):
+            answer = httpx.post(nginx.url + MESSAGES, json=body(max_tokens=1), timeout=30)
+            assert answer.status_code == 200, answer.text
+        tries = [went for went in visited(nginx, MESSAGES) if address in went]
+    assert len(tries) > 1, "a full replica is not one that has failed"
+    assert all(went == f"{address}, {shared.replicas[1].address}" for went in tries)
+
+
+def test_where_all_replicas_are_full_a_message_is_anthropics_529(folder: Path) -> None:
+    with full() as address:
+        own = httpx.post(f"http://{address}{MESSAGES}", json=body(max_tokens=1))
+        with own_nginx(folder, [address] * 2) as nginx:
+            answer = httpx.post(nginx.url + MESSAGES, json=body(max_tokens=1), headers={"X-Request-ID": "mine-1"})
+    for each in (own, answer):
+        assert (each.status_code, each.json()["error"]["type"]) == (529, "overloaded_error")
+        assert int(each.headers["Retry-After"]) > 0
+        assert each.headers.get_list("X-Request-ID") == each.headers.get_list("Request-ID")
+    assert answer.json()["request_id"] == "mine-1"
+
+
+def test_nginxs_own_errors_on_the_messages_are_like_anthropics(shared: Fleet) -> None:
+    answer = httpx.post(shared.nginx.url + MESSAGES, content=b" " * (2 * 1024 * 1024 + 1))
+    assert answer.status_code == 413
+    assert (answer.json()["type"], answer.json()["error"]["type"]) == ("error", "invalid_request_error")
+    assert answer.json()["request_id"] == answer.headers["X-Request-ID"]
 
 
 def test_a_replica_that_takes_no_connection_is_an_error_that_asks_to_come_back(folder: Path) -> None:

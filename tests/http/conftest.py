@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from server.runtime.session import ModelSession
 from server.settings import Settings
 from tests import models
 from tests.serving import Server, StartServer, serving
@@ -61,3 +65,19 @@ def tiny(tiny_model: Path) -> Iterator[Server]:
     """Random weights, four at once."""
     with serving(Settings(model=str(tiny_model), max_seqs=4, max_waiting=8, threads=1)) as server:
         yield server
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Prompts of more than a token make no progress until the event is set."""
+    go_on = threading.Event()
+    run = ModelSession.run
+
+    def waiting(self: ModelSession, slots: Any, first: int, tokens: Any, *rest: Any) -> np.ndarray[Any, Any]:
+        if tokens.shape[1] > 1 and tokens.any():  # the trial at the start is of zeros
+            go_on.wait(60)
+        return run(self, slots, first, tokens, *rest)
+
+    monkeypatch.setattr(ModelSession, "run", waiting)
+    yield go_on
+    go_on.set()

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import openai
 import pytest
 
-from server.runtime.session import ModelSession
 from tests.errors import error_of
 from tests.serving import Server, StartServer
 
@@ -35,22 +33,6 @@ def running(server: Server, stream: bool = True) -> Iterator[Iterator[str]]:
         lines = answer.iter_lines()
         next(lines)
         yield lines
-
-
-@pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Prompts of more than a token make no progress until the event is set."""
-    go_on = threading.Event()
-    run = ModelSession.run
-
-    def waiting(self: ModelSession, slots: Any, first: int, tokens: Any, *rest: Any) -> np.ndarray[Any, Any]:
-        if tokens.shape[1] > 1 and tokens.any():  # the trial at the start is of zeros
-            go_on.wait(60)
-        return run(self, slots, first, tokens, *rest)
-
-    monkeypatch.setattr(ModelSession, "run", waiting)
-    yield go_on
-    go_on.set()
 
 
 def test_a_request_that_takes_longer_than_it_may_is_a_504_that_is_not_tried_again(start: StartServer) -> None:

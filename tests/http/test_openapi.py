@@ -16,6 +16,8 @@ POSTS = (
     "/v1/chat/completions",
     "/v1/responses",
     "/v1/responses/input_tokens",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
     "/v1/completions",
     "/tokenize",
     "/detokenize",
@@ -59,7 +61,7 @@ def test_every_schema_is_one(document: dict[str, Any]) -> None:
 def test_every_field_of_a_request_says_what_it_means(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     reached, left = set(), ["ChatCompletionRequest", "CompletionRequest", "TokenizeText", "TokenizeChat"]
-    left += ["DetokenizeRequest", "ResponseRequest"]
+    left += ["DetokenizeRequest", "ResponseRequest", "MessagesRequest", "CountTokensRequest"]
     while left:
         name = left.pop()
         reached.add(name)
@@ -71,14 +73,16 @@ def test_every_field_of_a_request_says_what_it_means(document: dict[str, Any]) -
     assert "ToolDefinition" in reached
 
 
-def test_every_error_is_told_of_in_the_one_shape(document: dict[str, Any]) -> None:
+def test_every_error_is_told_of_in_the_shape_of_its_protocol(document: dict[str, Any]) -> None:
     for path in POSTS:
         responses = document["paths"][path]["post"]["responses"]
         assert responses.keys() >= ERRORS
         assert "422" not in responses
         for status in responses.keys() - {"200"}:
             schema = responses[status]["content"]["application/json"]["schema"]
-            assert schema == {"$ref": "#/components/schemas/ErrorBody"}
+            shape = "AnthropicErrorBody" if path.startswith("/v1/messages") else "ErrorBody"
+            assert schema == {"$ref": f"#/components/schemas/{shape}"}
+        assert ("529" in responses) == path.startswith("/v1/messages")
     assert "429" in document["paths"]["/v1/chat/completions"]["post"]["responses"]
 
 
@@ -100,6 +104,7 @@ def test_what_is_got_is_as_told(demo: Server, document: dict[str, Any]) -> None:
         operation = document["paths"][path.replace("lfm2-demo", "{name}")]["get"]
         told = operation["responses"]["200"]["content"]["application/json"]["schema"]
         validator(document, told).validate(httpx.get(demo.url + path).json())
+        validator(document, told).validate(httpx.get(demo.url + path, headers={"anthropic-version": "any"}).json())
 
 
 @pytest.mark.parametrize("page", ["/docs", "/redoc"])

@@ -10,6 +10,7 @@ import httpx
 import jsonschema
 import pytest
 
+from server.api.messages.wire import EVENTS as MESSAGE_EVENTS
 from server.api.responses.output.events import EVENTS
 from server.settings import Settings
 from tests.scripted import thinker
@@ -46,6 +47,11 @@ RESPONSES: list[dict[str, Any]] = [
     {"input": "function", "tools": [{"type": "function", **PING}]},
     {"input": "custom", "tools": [{"type": "custom", "name": "shell"}]},
     {"max_output_tokens": 3},
+]
+MESSAGES: list[dict[str, Any]] = [
+    {"return_token_ids": True},
+    {"messages": user("function"), "tools": [{"name": "ping", "input_schema": PING["parameters"]}]},
+    {"stop_sequences": ["there"]},
 ]
 STREAMS: list[dict[str, Any]] = [
     {"stream": True},
@@ -174,6 +180,23 @@ def test_responses_and_their_events_match_their_schemas(server: Server, document
     assert observer.seen == observer.documented("ResponseBody", *(event.__name__ for event in EVENTS)) - failures
 
 
+def test_messages_and_their_events_match_their_schemas(server: Server, document: dict[str, Any]) -> None:
+    url = f"{server.url}/v1/messages"
+    observer = Observer(document, "/v1/messages")
+    for fields in MESSAGES:
+        body = {"messages": user("hello"), "max_tokens": 100, "temperature": 0, **fields}
+        observer.body(post(url, body))
+        answer = httpx.post(url, json=body | {"stream": True}, timeout=60)
+        for event in answer.text.removesuffix("\n\n").split("\n\n"):
+            observer.chunk(json.loads(event.partition("data: ")[2]))
+    observer.chunk({"type": "ping"})
+    documented = observer.documented("AnthropicMessage", *(event.__name__ for event in MESSAGE_EVENTS))
+    assert observer.seen == documented
+    counter = Observer(document, "/v1/messages/count_tokens")
+    counter.body(post(f"{url}/count_tokens", {"messages": user("hello")}))
+    assert counter.seen == counter.documented("TokenCount")
+
+
 def test_stored_responses_match_their_schemas(server: Server, document: dict[str, Any]) -> None:
     url = f"{server.url}/v1/responses"
     stored = f"{url}/{post(url, {'input': 'hello'})['id']}"
@@ -222,4 +245,9 @@ def test_other_answers_match_their_schemas(server: Server, document: dict[str, A
     ):
         observer = Observer(document, path, "get")
         observer.body(httpx.get(server.url + path.replace("{name}", "scripted")).json())
+        assert observer.seen == observer.documented(schema)
+    for path, schema in (("/v1/models", "AnthropicModelList"), ("/v1/models/{name}", "AnthropicModel")):
+        observer = Observer(document, path, "get")
+        headers = {"anthropic-version": "2023-06-01"}
+        observer.body(httpx.get(server.url + path.replace("{name}", "scripted"), headers=headers).json())
         assert observer.seen == observer.documented(schema)

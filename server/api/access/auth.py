@@ -11,13 +11,16 @@ from server.errors import InvalidApiKeyError
 
 
 async def require_key(
-    request: Request, server: Server, authorization: Annotated[str | None, Header(include_in_schema=False)] = None
+    request: Request,
+    server: Server,
+    authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
+    x_api_key: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> None:
     """Authenticate a request and set its tenant and rate limit.
 
     Sets `tenant`, `key_name` and `rate_limit` in `request.state`. If the server has no keys, the tenant is the client's
     address, and the key name and the rate limit are None. Raises InvalidApiKeyError if the server has keys but the
-    header `Authorization: Bearer KEY` is missing or contains an unknown key.
+    request contains no known key, neither in `Authorization: Bearer KEY` nor in `x-api-key: KEY`.
     """
     state = request.state
     state.key_name, state.rate_limit = None, None
@@ -25,8 +28,10 @@ async def require_key(
     if not server.keys:
         return
     scheme, _, secret = (authorization or "").partition(" ")
-    if scheme.lower() != "bearer" or not secret:
-        raise InvalidApiKeyError("The API key is missing: send the header `Authorization: Bearer KEY`.")
+    secret = secret if scheme.lower() == "bearer" else x_api_key or ""
+    if not secret:
+        message = "The API key is missing: send the header `Authorization: Bearer KEY` or `x-api-key: KEY`."
+        raise InvalidApiKeyError(message)
     key = server.keys.find(secret.strip().encode("latin-1"))
     if key is None:
         raise InvalidApiKeyError("Incorrect API key: the server has no such key.")

@@ -1,4 +1,4 @@
-"""Rate limits of an API key, and the OpenAI headers that report them."""
+"""Rate limits of an API key, and the headers that report them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.api.access.api_keys import Key
+from server.api.access.quota import Quota
+from server.api.http.dialect import dialect_of
 from server.errors import RateLimitError
 
 MINUTE = 60.0
@@ -60,19 +62,16 @@ class RateLimit:
         """Subtract one from the number of running requests."""
         self.running -= 1
 
-    def headers(self) -> dict[str, str]:
-        """Return OpenAI's rate limit headers for the limits that this key has.
-
-        Headers such as `x-ratelimit-limit-requests` report the limit of concurrent requests.
-        """
-        headers: dict[str, str] = {}
+    def quotas(self) -> list[Quota]:
+        """Return what is left of each limit that this key has."""
+        quotas: list[Quota] = []
         if (concurrent := self.key.max_concurrent) is not None:
             reset = BUSY_SECONDS if self.running else 0
-            headers |= _headers("requests", concurrent, concurrent - self.running, reset)
+            quotas.append(Quota("requests", concurrent, concurrent - self.running, reset))
         if (rate := self.key.tokens_per_minute) is not None:
             left = self._fill()
-            headers |= _headers("tokens", rate, max(0, int(left)), (rate - left) / rate * MINUTE)
-        return headers
+            quotas.append(Quota("tokens", rate, max(0, int(left)), (rate - left) / rate * MINUTE))
+        return quotas
 
     def _fill(self) -> float:
         now, rate = time.monotonic(), self.key.tokens_per_minute
@@ -80,14 +79,6 @@ class RateLimit:
             self.tokens = min(float(rate), self.tokens + (now - self.filled_at) * rate / MINUTE)
         self.filled_at = now
         return self.tokens
-
-
-def _headers(kind: str, limit: int, remaining: int, reset: float) -> dict[str, str]:
-    return {
-        f"x-ratelimit-limit-{kind}": str(limit),
-        f"x-ratelimit-remaining-{kind}": str(remaining),
-        f"x-ratelimit-reset-{kind}": f"{reset:.3f}s",
-    }
 
 
 class RateLimitHeaders:
@@ -99,8 +90,9 @@ class RateLimitHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_limits(message: Message) -> None:
             if message["type"] == "http.response.start":
-                rate_limit: RateLimit | None = scope.get("state", {}).get("rate_limit")
-                MutableHeaders(scope=message).update(rate_limit.headers() if rate_limit else {})
+                rate_limit: RateLimit | None = scope["state"].get("rate_limit")
+                for quota in rate_limit.quotas() if rate_limit else ():
+                    MutableHeaders(scope=message).update(dialect_of(scope).quota_headers(quota))
             await send(message)
 
         await self._app(scope, receive, send_with_limits if scope["type"] == "http" else send)

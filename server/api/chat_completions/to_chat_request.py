@@ -66,7 +66,9 @@ def _tool(tool: ToolDefinition, position: int) -> Tool:
 
 
 def _function(function: FunctionDefinition, field: str) -> Tool:
-    return Tool(function.name, function.description, function.parameters or {}, bool(function.strict), field)
+    return Tool(
+        function.name, function.description, function.parameters or {}, bool(function.strict), f"{field}.parameters"
+    )
 
 
 def _message(message: ChatMessage, position: int) -> Message:

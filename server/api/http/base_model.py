@@ -1,6 +1,6 @@
 """Base classes of the request models.
 
-Validators raise the error that `invalid` returns. `server.api.http.errors` turns it into a 400.
+Validators raise the error that `invalid` returns. `server.api.http.api_error` turns it into a 400.
 """
 
 from __future__ import annotations
@@ -27,6 +27,14 @@ def invalid(message: str, code: str = "invalid_value", field: str = "") -> Pydan
     field: path of the invalid field within the validated value, such as `.content`.
     """
     return PydanticCustomError(code, "{message}", {"message": message, "field": field})
+
+
+def union_tag(kind: str) -> str:
+    """Return the tag of a member of a discriminated union.
+
+    Paths of fields in errors leave out steps with this form, because they are not fields of the request.
+    """
+    return f"<{kind}>"
 
 
 class Tagged(ApiModel):

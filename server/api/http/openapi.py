@@ -14,7 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
-from server.api.http.errors import ErrorBody
+from server.api.http.api_error import ErrorBody
 
 REF = "#/components/schemas/{model}"
 JSON = "application/json"
@@ -23,12 +23,13 @@ STREAM = "text/event-stream"
 DESCRIPTION = """OpenAI's API for LiquidAI's LFM2 models in ONNX.
 
 Programs written for OpenAI's API work unchanged: set the client's base URL to `http://HOST:PORT/v1`. A null field
-counts as absent; unknown fields are ignored. Errors have OpenAI's format. Every response has the header `x-request-id`.
-It repeats the request's own `x-request-id` if the client sent one.
+counts as absent; unknown fields are ignored. Errors have OpenAI's format, and on `/v1/messages` Anthropic's. Every
+response has the header `x-request-id`. It repeats the request's own `x-request-id` if the client sent one.
 """
 
 TAGS = [
     {"name": "chat", "description": "Chat with tools, structured output and reasoning."},
+    {"name": "messages", "description": "Chat over Anthropic's Messages API."},
     {"name": "responses", "description": "Chat in OpenAI's newer form, with responses that the server keeps."},
     {"name": "completions", "description": "Text continuation and log-probabilities."},
     {"name": "models", "description": "The served models."},
@@ -52,9 +53,10 @@ _ERRORS: dict[int, dict[str, Any]] = {
         "headers": RETRY,
     },
     504: {"description": "The request exceeded its time limit."},
+    529: {"description": "The queue is full.", "headers": RETRY},
 }
 
-GENERATING = tuple(_ERRORS)
+GENERATING = (400, 401, 404, 408, 413, 415, 429, 500, 503, 504)
 """Error statuses of the routes that generate text."""
 
 Responses = dict[int | str, dict[str, Any]]
@@ -62,28 +64,48 @@ Responses = dict[int | str, dict[str, Any]]
 _referenced: dict[str, type[Any]] = {}  # types by name; their schemas are slow to build and needed only for /docs
 
 
-def answers(model: type[Any], *errors: int) -> Responses:
+def answers(model: type[Any], *errors: int, error: type[Any] = ErrorBody) -> Responses:
     """Return the value for `responses=` in FastAPI's route decorators.
 
     model: TypedDict of the body of a successful response.
     errors: HTTP statuses of the errors that the route can return.
+    error: TypedDict of the body of an error response.
     """
     responses: Responses = {200: {"description": "Success.", "content": _json(model)}}
-    return responses | {status: {"content": _json(ErrorBody), **_ERRORS[status]} for status in errors}
+    return responses | {status: {"content": _json(error), **_ERRORS[status]} for status in errors}
 
 
-def streamed(responses: Responses, *chunks: type[Any], example: str, named: bool = False) -> Responses:
+def either(first: Responses, second: Responses) -> Responses:
+    """Combine the responses of a route whose bodies depend on a request header.
+
+    Both must have the same statuses.
+    """
+    return {
+        status: {
+            **response,
+            "content": {
+                JSON: {"schema": {"anyOf": [one["content"][JSON]["schema"] for one in (response, second[status])]}}
+            },
+        }
+        for status, response in first.items()
+    }
+
+
+def streamed(
+    responses: Responses, *chunks: type[Any], example: str, named: bool = False, error: type[Any] = ErrorBody
+) -> Responses:
     """Add a stream to `responses` as an alternative to the JSON body.
 
     chunks: TypedDicts of the chunks in the stream.
     example: text of an example stream.
     named: whether the events have names. A stream of named events does not end with `[DONE]`.
+    error: TypedDict of the last event of a stream that fails.
     """
     data: dict[str, Any] = {
         "type": "string",
         "description": "A chunk, or an error that ends the stream.",
         "contentMediaType": JSON,
-        "contentSchema": {"anyOf": [_reference(chunk) for chunk in (*chunks, ErrorBody)]},
+        "contentSchema": {"anyOf": [_reference(chunk) for chunk in (*chunks, error)]},
     }
     event: dict[str, Any] = {"type": "object", "properties": {"data": data}, "required": ["data"]}
     if named:
@@ -132,9 +154,13 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for operation in _operations(document):
         operation["responses"].pop("422", None)  # FastAPI's own validation error; ours is a 400
         if "401" in operation["responses"]:
-            operation["security"] = [{"key": []}, {}]
-    key = {"type": "http", "scheme": "bearer", "description": "Required if the server has API keys."}
-    document["components"] = {"schemas": _schemas(), "securitySchemes": {"key": key}}
+            operation["security"] = [{"key": []}, {"anthropic_key": []}, {}]
+    required = "Required if the server has API keys."
+    keys = {
+        "key": {"type": "http", "scheme": "bearer", "description": required},
+        "anthropic_key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": required},
+    }
+    document["components"] = {"schemas": _schemas(), "securitySchemes": keys}
     return document
 
 

@@ -12,6 +12,8 @@ from contextvars import ContextVar
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.api.http.dialect import dialect_of
+
 HEADER = "x-request-id"
 current_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """ID of the request being served in this context; None outside requests."""
@@ -20,7 +22,7 @@ VALID_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 
 
 class RequestId:
-    """Middleware that sets `request.state.request_id` and the header `x-request-id`."""
+    """Middleware that sets `request.state.request_id` and the response headers with this ID."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -36,7 +38,9 @@ class RequestId:
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = request_id
+                headers = MutableHeaders(scope=message)
+                for name in dialect_of(scope).id_headers:
+                    headers[name] = request_id
             await send(message)
 
         await self._app(scope, receive, send_with_id)

@@ -16,7 +16,7 @@ from starlette.types import Message, Send
 
 DONE = b"data: [DONE]\n\n"
 SEPARATOR = "\n"
-PING = ServerSentEvent(comment="ping", sep=SEPARATOR)
+PING_COMMENT = ServerSentEvent(comment="ping", sep=SEPARATOR)
 
 # sse-starlette must not end streams at the first signal: `server.front` lets running streams finish.
 AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
@@ -35,16 +35,18 @@ def named_event(data: Mapping[str, Any]) -> bytes:
     return b"event: " + name.encode() + b"\n" + data_event(data)
 
 
-async def event_stream(events: Events, *, ping: float, last_event: Callable[[Exception], bytes]) -> EventSourceResponse:
-    """Return a response that streams `events`, with a comment every `ping` seconds.
+async def event_stream(
+    events: Events, *, ping_seconds: float, ping: ServerSentEvent, last_event: Callable[[Exception], bytes]
+) -> EventSourceResponse:
+    """Return a response that streams `events`, with `ping` every `ping_seconds`.
 
-    Waits up to `ping` seconds for the first event. If `events` fails during this time, its error is raised, so that the
+    Waits up to `ping_seconds` for the first event. If `events` fails during this time, its error is raised, so that the
     error can set the HTTP status. A later error ends the stream with the event `last_event(error)`. `events` is closed
     when the stream ends or the client disconnects.
     """
     first = asyncio.ensure_future(anext(events, b""))  # a resumed stream may have no events left
     try:
-        await asyncio.wait((first,), timeout=ping)
+        await asyncio.wait((first,), timeout=ping_seconds)
         if first.done():
             first.result()
     except BaseException:
@@ -54,8 +56,8 @@ async def event_stream(events: Events, *, ping: float, last_event: Callable[[Exc
         _from_first(first, events, last_event),
         headers={"Cache-Control": "no-cache"},
         sep=SEPARATOR,
-        ping=ping,
-        ping_message_factory=lambda: PING,
+        ping=ping_seconds,
+        ping_message_factory=lambda: ping,
     )
 
 

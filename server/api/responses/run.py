@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing
 
-from server.api.http.errors import ApiError
+from server.api.http.api_error import ApiError
 from server.api.http.json_response import encode
 from server.api.http.sse import Events, named_event
 from server.api.responses.fields import ENCRYPTED, ResponseRequest

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from server.api.http.errors import last_event
 from server.api.http.json_response import encode, json_response
 from server.api.http.openapi import answers, streamed
-from server.api.http.sse import Events, event_stream
+from server.api.http.sse import PING_COMMENT, Events, event_stream
 from server.api.responses.background import BackgroundRun
 from server.api.responses.examples import RESPONSE_STREAM
 from server.api.responses.output.events import EVENTS
@@ -47,7 +47,12 @@ async def get_response(
         events: Events = running.follow(first)
     else:
         events = _recorded(await _stored(response_id, responses, owner), first)
-    return await event_stream(events, ping=server.limits.sse_ping, last_event=lambda error: last_event(error, request))
+    return await event_stream(
+        events,
+        ping_seconds=server.limits.sse_ping,
+        ping=PING_COMMENT,
+        last_event=lambda error: last_event(error, request),
+    )
 
 
 @router.delete("/v1/responses/{response_id}", responses=answers(DeletedResponse, 401, 404, 500), response_model=None)

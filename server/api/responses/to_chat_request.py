@@ -134,4 +134,4 @@ def _tool(tool: ResponseTool, path: str) -> Tool:
     if tool.type == "custom":
         form = tool.format.text_form(f"{path}.format") if tool.format else None
         return custom_tool(tool.name, tool.description, path, form)
-    return Tool(tool.name, tool.description, tool.parameters or {}, bool(tool.strict), path)
+    return Tool(tool.name, tool.description, tool.parameters or {}, bool(tool.strict), f"{path}.parameters")

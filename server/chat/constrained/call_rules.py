@@ -44,7 +44,7 @@ def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, une
     `unenforced` or, if `strict` is true, raises InvalidRequestError. Also raises InvalidRequestError if the schema is
     too large, or if the rules of all values together are too large.
     """
-    param = f"{tool.field}.parameters"
+    param = tool.field
     schema = normalized(tool.parameters, param, strict=strict)
     unenforced.extend(schema.unenforced, f"{param}.")
     try:

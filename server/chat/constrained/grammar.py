@@ -155,7 +155,7 @@ def json_call_grammar(
     unenforced = Unenforced()
     rules: list[str] = []
     for i, tool in enumerate(tools):
-        param, strict = f"{tool.field}.parameters", tool.strict or mode is CallMode.REQUIRED
+        param, strict = tool.field, tool.strict or mode is CallMode.REQUIRED
         body = _arguments_body(tool, param, strict=strict, unenforced=unenforced)
         if tool.input_form is not None:
             name, param = json.dumps(json.dumps(tool.properties[0])), tool.input_form.field

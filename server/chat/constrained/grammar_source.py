@@ -73,7 +73,7 @@ def grammar_source(
         "call_form": call_form and asdict(call_form),
         "text_form": _form_facts(text_form),
     }
-    fields = [tool.input_form.field if tool.input_form else f"{tool.field}.parameters" for tool in tools]
+    fields = [tool.input_form.field if tool.input_form else tool.field for tool in tools]
     fields += [text_form.field] if text_form else []
     return GrammarSource(json.dumps(facts), fields[0] if len(fields) == 1 else "tools")
 

@@ -107,7 +107,7 @@ class ChatChoice:
                 yield Delta(reasoning=thoughts, logprobs=logprobs)
         yield from self._parse(certain)
         if self.ended:
-            yield Delta(logprobs=self._logprobs.take(), end=self._reason(event.finish))
+            yield Delta(logprobs=self._logprobs.take(), end=self._reason(event.finish), stop=self._stop.match)
 
     def _split(self, text: str, last: bool) -> tuple[str, str]:
         """Split the next piece of text into thoughts and answer."""

@@ -7,14 +7,19 @@ class StopStrings:
     """A filter that passes text on up to the first stop string.
 
     The filter holds back text that may be the start of a stop string.
-    found: whether a complete stop string has been found.
+    match: the stop string found; None as long as there is none.
     """
 
     def __init__(self, stops: tuple[str, ...]) -> None:
         self._stops = stops
         self._longest = max(map(len, stops), default=0)
         self._held = ""
-        self.found = False
+        self.match: str | None = None
+
+    @property
+    def found(self) -> bool:
+        """Whether a complete stop string has been found."""
+        return self.match is not None
 
     def feed(self, text: str) -> str:
         """Add text and return the text that cannot be part of a stop string.
@@ -25,10 +30,11 @@ class StopStrings:
             return "" if self.found else text
         text = self._held + text
         # The stop string that ends first wins, so that the result does not depend on how the text is split.
-        matches = [(place + len(stop), place) for stop in self._stops if (place := text.find(stop)) >= 0]
+        matches = [(place + len(stop), place, stop) for stop in self._stops if (place := text.find(stop)) >= 0]
         if matches:
-            self.found, self._held = True, ""
-            return text[: min(matches)[1]]
+            _, place, self.match = min(matches)
+            self._held = ""
+            return text[:place]
         certain = self._certain_length(text)
         self._held = text[certain:]
         return text[:certain]

@@ -6,7 +6,7 @@ import time
 import uuid
 from typing import Any
 
-from server.api.http.errors import ApiError
+from server.api.http.api_error import ApiError
 from server.api.responses.fields import ResponseRequest
 from server.api.responses.output.wire import OutputItem, ResponseBody, ResponseError, ResponseUsage, Status
 from server.api.responses.tools import ResponseTool

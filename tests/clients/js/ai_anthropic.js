@@ -1,0 +1,52 @@
+// The ai package with @ai-sdk/anthropic: everything it makes of the server's answers, as one JSON object.
+import { createAnthropic } from "@ai-sdk/anthropic";
+import { generateText, Output, stepCountIs, streamText, tool } from "ai";
+import { z } from "zod";
+
+const { baseURL, randomURL, apiKey, model, story } = JSON.parse(process.argv[2]);
+const provider = (key, url = baseURL) => createAnthropic({ baseURL: url, apiKey: key });
+const chat = provider(apiKey)(model);
+const Person = z.object({ name: z.string().max(20), age: z.number().int().min(0).max(150) });
+const tools = {
+  get_weather: tool({
+    description: "The weather of the next days",
+    inputSchema: z.object({ city: z.string(), days: z.number().int() }),
+    execute: async ({ city, days }) => `${city}, ${days} days: ${city === "Oslo" ? 21 : 25}`,
+  }),
+};
+const once = { maxRetries: 0 };
+const told = {};
+
+const plain = await generateText({ ...once, model: chat, prompt: story.hello });
+told.plain = [plain.text, plain.finishReason];
+
+const streamed = streamText({ ...once, model: chat, prompt: story.hello });
+told.stream = "";
+for await (const piece of streamed.textStream) told.stream += piece;
+told.usage = (await streamed.usage).outputTokens;
+
+const called = streamText({ ...once, model: chat, prompt: story.cities, tools, stopWhen: stepCountIs(3) });
+told.report = await called.text;
+told.calls = (await called.steps)[0].toolCalls.map((call) => call.input);
+const run = await generateText({ ...once, model: chat, prompt: story.weather, tools, stopWhen: stepCountIs(3) });
+told.run = run.text;
+
+const output = Output.object({ schema: Person });
+told.parsed = (await generateText({ ...once, model: chat, prompt: story.person, output })).output;
+
+const random = provider(apiKey, randomURL)("random");
+const hot = { ...once, temperature: 1.5, maxOutputTokens: 1000, seed: 1 };
+told.constrained = (await generateText({ ...hot, model: random, prompt: story.hello, output })).output;
+
+const errorOf = (promise) =>
+  promise.then(
+    () => null,
+    (error) => [error.name, error.statusCode, error.data.error.type],
+  );
+told.errors = [
+  await errorOf(generateText({ ...once, model: provider("wrong")(model), prompt: story.hello })),
+  await errorOf(generateText({ ...once, model: provider(apiKey)("gpt-9"), prompt: story.hello })),
+  await errorOf(generateText({ ...once, model: chat, prompt: story.too_long })),
+];
+
+console.log(JSON.stringify(told));
