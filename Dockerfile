@@ -1,4 +1,5 @@
 # Contains no weights except the built-in model's; other models come from the hub or a folder in /models.
+# The volume also holds prepared copies and the prefix cache, which contains text of users.
 ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim AS builder
@@ -26,6 +27,7 @@ ENV PATH=/opt/lfm-serve/bin:$PATH \
     HOME=/tmp \
     HF_HOME=/models \
     LFM_PREPARED_FOLDER=/models/prepared \
+    LFM_CACHE_FOLDER=/models/cache \
     LFM_HOST=0.0.0.0 \
     LFM_PORT=8000
 # The server may run as any user (Kubernetes and OpenShift choose one), so every user may write to the volume.

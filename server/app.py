@@ -118,14 +118,13 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        work = (_load(app, settings, address, loaded), watch(app.state.server))
-        tasks = [asyncio.create_task(one) for one in work]
+        tasks = [asyncio.create_task(one) for one in (_load(app, settings, address, loaded), watch(server))]
         yield
         for task in tasks:
             task.cancel()
         await app.state.responses.close()
-        if app.state.server.model is not None:
-            await app.state.server.model.service.close()
+        if server.model is not None:
+            await server.model.service.close(server.drained_at(settings.drain_timeout))
         if app.state.kv_events is not None:
             await asyncio.to_thread(app.state.kv_events.close)
         await telemetry.close()

@@ -48,6 +48,10 @@ class PreparationError(LfmServeError):
     """A prepared copy cannot be written."""
 
 
+class CacheFolderError(LfmServeError):
+    """A cache folder cannot be read or cleared."""
+
+
 class KernelsError(LfmServeError):
     """The native kernels cannot be used.
 

@@ -11,14 +11,18 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from server import __version__
+from server.cache_folder.disk_cache import DiskCache
+from server.cache_folder.opening import open_cache
 from server.chat.constrained.compiler import GrammarCompiler
 from server.chat.prompt import ChatPrompt
 from server.chat.sampling_defaults import KEYS, sampling_defaults
@@ -44,7 +48,7 @@ from server.runtime.machine.heap import kept_heap
 from server.runtime.machine.memory import memory_left
 from server.runtime.model_folder import ModelFolder, open_model_folder
 from server.runtime.native.choice import Kernels, KernelsInUse, choose_kernels, kernels_in_use
-from server.runtime.prepared_copy.lookup import default_folder
+from server.runtime.prepared_copy.lookup import default_folder, weight_digests
 from server.runtime.session import ModelSession
 from server.runtime.session_pool import SMALL, choose_graph, open_sessions
 from server.runtime.snapshots import Snapshot
@@ -111,6 +115,7 @@ def load_model(
     with nullcontext() if graph.weight_bytes < SMALL else kept_heap():
         # onnxruntime packs weights on one core for seconds. The tokenizer and the template load in the meantime.
         opening = in_background(lambda: open_sessions(graph, threads, max_tokens, folder.head_dim), "session")
+        digests = in_background(lambda: weight_digests(graph, original), "digests") if settings.cache_folder else None
         chat = _chat_model(settings, folder)
         pool = opening.result()
     contract = pool.sessions[0].contract
@@ -135,7 +140,10 @@ def load_model(
         unknown_ids=chat.tokenizer.unknown_ids(contract.vocab_size),
         held_blocks=held,
     )
-    engine = Engine(pool.sessions, config, observe)
+    disk = _disk_cache(settings, folder, contract, kernels.name, digests) if digests else None
+    if disk and not config.cache_bytes:
+        raise StartupError("--cache-folder requires a prefix cache in memory, but --cache-memory is 0.")
+    engine = Engine(pool.sessions, config, observe, disk)
     say("Warming up ...")
     try:
         engine.warm_up()
@@ -240,6 +248,17 @@ def _budget(settings: Settings, contract: Contract, left: int, max_model_len: in
         budget.slot_tokens, budget.cache_bytes >> 20,
     )  # fmt: skip
     return budget
+
+
+def _disk_cache(
+    settings: Settings, folder: ModelFolder, contract: Contract, kernels: str, digests: Future[list[str]]
+) -> DiskCache:
+    """Return the prefix cache on disk. `digests`: hashes of the model's weight files."""
+    assert settings.cache_folder is not None
+    graph = hashlib.sha256(folder.graph.read_bytes()).hexdigest()
+    facts = (__version__, version("onnxruntime"), graph, digests.result(), settings.precision, kernels)
+    half = settings.cache_disk_dtype == "float16"
+    return open_cache(settings.cache_folder, settings.cache_disk, half, contract.states, facts)
 
 
 def _name(settings: Settings) -> str:

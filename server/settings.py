@@ -1,4 +1,4 @@
-"""Defines the options of `lfm-serve serve`, `prepare` and `export`.
+"""Defines the options of `lfm-serve serve`, `prepare`, `export` and `cache`.
 
 Each field states the type, range, default and help text of an option. For example, the field `max_seqs` defines the
 flag `--max-seqs` (see `server.cli`) and the environment variable `LFM_MAX_SEQS`. This module is independent of the
@@ -11,7 +11,17 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FilePath, SecretStr, TypeAdapter
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    DirectoryPath,
+    Field,
+    FilePath,
+    SecretStr,
+    TypeAdapter,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from server.chat.thinking import Effort
@@ -208,12 +218,31 @@ class Settings(ModelSettings):
         None,
         description="size of the prefix cache in MiB, 0 to disable it (default: half of the free memory, at most 4096)",
     )
+    cache_folder: Path | None = Field(
+        None, description="folder that keeps the prefix cache across restarts; servers may share it (default: none)"
+    )
+    cache_disk: AtLeastOne = Field(10, description="maximum size of the cache folder in GiB")
+    cache_disk_dtype: Literal["state", "float16"] = Field(
+        "state", description="dtype of KV in the cache folder: that of the model's state, or float16, which halves it"
+    )
 
 
 class Prepare(ModelSettings):
     """The options of `lfm-serve prepare`."""
 
     prune: bool = Field(False, description="remove unfinished and outdated copies; prepare no model")
+
+
+class Cache(BaseSettings):
+    """The options of `lfm-serve cache`.
+
+    action: what to do with the folder.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True)
+
+    action: Literal["ls", "stats", "clear"]
+    cache_folder: DirectoryPath = Field(description="folder of a server's prefix cache")
 
 
 class Export(BaseModel):

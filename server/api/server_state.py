@@ -16,6 +16,8 @@ from server.concurrency.fair_thread_pool import FairThreadPool
 from server.errors import ModelNotReadyError, engine_failed
 
 RETRY_SECONDS = 5.0
+LEAST_CLOSING_SECONDS = 2.0
+"""The minimum time for closing the model, even if its answers took the whole drain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class ServerState:
     loading: progress of loading the model, for error messages.
     draining: whether the server is about to stop. While it drains, it is not ready but still accepts requests.
     stopping: whether the server refuses new requests because it is stopping.
+    stopped_at: time at which `stop` was called (monotonic clock, in seconds); 0 before that.
     parsing: thread pool that parses one large body at a time. Parsing several at once would block the event loop.
     """
 
@@ -48,6 +51,7 @@ class ServerState:
     loading: str = "starting"
     draining: bool = False
     stopping: bool = False
+    stopped_at: float = 0.0
     request_log: RequestLog = field(default_factory=RequestLog)
     parsing: FairThreadPool = field(default_factory=lambda: FairThreadPool(1, "parsing"))
     _rate_limits: dict[str, RateLimit] = field(default_factory=dict)
@@ -116,9 +120,17 @@ class ServerState:
     def stop(self) -> None:
         """Refuse new requests, and end the requests that still wait for a slot."""
         self.draining = self.stopping = True
+        self.stopped_at = time.monotonic()
         for completion in self.request_log.completions():
             if completion.started is None:
                 completion.fail(_stopping())
+
+    def drained_at(self, timeout: float) -> float:
+        """Return the time by which the model should be closed (monotonic clock, in seconds).
+
+        `timeout`: maximum duration of the drain.
+        """
+        return max(self.stopped_at + timeout, time.monotonic() + LEAST_CLOSING_SECONDS)
 
     def abandon(self) -> None:
         """End all remaining requests."""

@@ -78,9 +78,12 @@ class ChatService:
         self._limits = limits
         self._pool = FairThreadPool(PROMPT_THREADS, "prompts")
 
-    async def close(self) -> None:
-        """Stop the engine, and end the grammar workers."""
-        await self.engine.stop()
+    async def close(self, deadline: float) -> None:
+        """Stop the engine, and end the grammar workers.
+
+        `deadline`: time by which the prefix cache must have been written to disk (monotonic clock, in seconds).
+        """
+        await self.engine.stop(deadline)
         self.model.grammars.workers.close()
 
     @property

@@ -16,11 +16,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from server.cache_folder.disk_cache import DiskCache
 from server.engine.admission import QueueLoad, has_places, has_tokens
 from server.engine.completion_rate import CompletionRate
 from server.engine.config import EngineConfig
+from server.engine.disk_tier.tier import DiskTier
 from server.engine.engine_state import EngineState
-from server.engine.observations import EngineStats, StepKind, StepObservation
+from server.engine.observations import EngineStats, StepKind, StepObservation, collect
 from server.engine.prefix_cache import PrefixCache
 from server.engine.schedule import Policy, Width
 from server.engine.sequence import Sequence, is_last
@@ -50,11 +52,13 @@ class Engine:
         sessions: Requests[ModelSession],
         config: EngineConfig,
         observe: Callable[[StepObservation], None] = lambda _: None,
+        disk: DiskCache | None = None,
     ) -> None:
         """Create the engine without starting it.
 
         `sessions`: the wide session, optionally followed by two narrow sessions.
         `observe`: called after each step, on the thread that executed the step.
+        `disk`: the prefix cache on disk, which the engine starts and stops; None for none.
         """
         self.config = config
         self.vocab_size = sessions[0].contract.vocab_size
@@ -67,6 +71,8 @@ class Engine:
             policy=Policy(sessions[0].threads, narrow, config.prefill_chunk, config.itl_target),
         )
         self._wake = threading.Condition()
+        if disk is not None:
+            self.state.disk = DiskTier(disk, self.state.cache, self._wake)
         self._closing = threading.Event()
         self._rate = CompletionRate()
         self._reserved: set[QueuePlaces] = set()
@@ -107,26 +113,7 @@ class Engine:
     def stats(self) -> EngineStats:
         """Return the current statistics."""
         with self._wake:
-            state, cache = self.state, self.state.cache
-            running = (*state.prefilling, *state.decoding)
-            return EngineStats(
-                running=state.running,
-                waiting=len(state.waiting),
-                suspended=len(state.suspended),
-                waiting_tokens=sum(s.length for s in state.waiting),
-                slots=self.config.max_seqs,
-                slot_tokens=sum(s.computed for s in running),
-                slot_tokens_budget=self.config.slot_tokens,
-                cache_tokens=cache.tokens,
-                cache_bytes=cache.nbytes,
-                cache_window_bytes=cache.window_bytes,
-                cache_bytes_budget=cache.budget,
-                cache_queried_tokens=cache.queried_tokens,
-                cache_hit_tokens=cache.hit_tokens,
-                cache_evicted_tokens=cache.evicted_tokens,
-                preemptions=state.preemptions,
-                oldest_step_since=min((step.started_at for step in state.running_steps), default=None),
-            )
+            return collect(self.state, self.config)
 
     def warm_up(self) -> None:
         """Warm up each session, and measure its speed for the scheduler.
@@ -150,6 +137,8 @@ class Engine:
         Must be called on the event loop. Events are delivered on that loop.
         """
         self._loop = asyncio.get_running_loop()
+        if self.state.disk is not None:
+            self.state.disk.disk.start()
         for thread in self._threads:
             thread.start()
 
@@ -167,10 +156,12 @@ class Engine:
             for thread in threads:
                 thread.start()
 
-    async def stop(self) -> None:
+    async def stop(self, deadline: float = 0.0) -> None:
         """Stop the workers after their running steps, and end all sequences.
 
         The streams of the sequences raise ModelNotReadyError.
+
+        `deadline`: time by which the prefix cache must have been written to disk (monotonic clock, in seconds).
         """
         with self._wake:
             self._closing.set()
@@ -180,6 +171,8 @@ class Engine:
         error = ModelNotReadyError("The server is stopping.", code="draining", retry_after=5)
         for sequence in self.state.unfinished():
             sequence.deliver(error)
+        if self.state.disk is not None:
+            await asyncio.to_thread(self.state.disk.finish, deadline)
 
     def submit(self, requests: Requests[GenerationRequest]) -> list[TokenStream]:
         """Queue all of `requests`, or none of them.

@@ -14,6 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from server.engine.cost_model import CostModel
+from server.engine.disk_tier.tier import DiskTier
 from server.engine.fair_queue import FairQueue
 from server.engine.observations import StepKind
 from server.engine.preemption import preempt_for_fairness, preempt_for_memory
@@ -45,7 +46,7 @@ class EngineState:
     """All sequences, their slots, and the scheduler's data about steps.
 
     `slots`: the state of running sequences.
-    `cache`: the prefix cache.
+    `cache`: the prefix cache in memory.
     `slot_tokens`: maximum number of tokens in all slots together. A sequence that runs alone may exceed it.
     `waiting`, `prefilling`, `decoding`, `suspended`: the sequences. Each sequence is in exactly one of these four.
     `decoding[i]` has slot i. A sequence is suspended, and has no slot, while its consumer does not keep up.
@@ -53,6 +54,7 @@ class EngineState:
     `running_steps`: steps that sessions are executing.
     `last_kind`: kind of the step that started most recently.
     `preemptions`: number of preemptions so far.
+    `disk`: the prefix cache on disk; None if there is none.
     """
 
     slots: SlotPool
@@ -67,6 +69,7 @@ class EngineState:
     running_steps: list[RunningStep] = field(default_factory=list)
     last_kind: StepKind | None = None
     preemptions: int = 0
+    disk: DiskTier | None = None
 
     @property
     def running(self) -> int:
@@ -95,10 +98,12 @@ class EngineState:
     def settle(self) -> None:
         """Update all sequences that are not in a running step.
 
-        The order is: remove cancelled sequences, suspend and resume sequences, move sequences that are ready to decode
-        into the decode batch, preempt sequences if memory is short, admit sequences, and preempt sequences of one
-        tenant if another tenant has waited too long.
+        The order is: end overdue waits for the disk, remove cancelled sequences, suspend and resume sequences, move
+        sequences that are ready to decode into the decode batch, preempt sequences if memory is short, admit sequences,
+        and preempt sequences of one tenant if another tenant has waited too long.
         """
+        if self.disk is not None:
+            self.disk.end_overdue_waits()
         self._remove_cancelled()
         self._suspend()
         self._resume()
@@ -132,7 +137,7 @@ class EngineState:
         finish. A short prompt therefore overtakes a long one, yet a stream of short prompts cannot delay a long one
         forever.
         """
-        pending = [s for s in self.prefilling if not s.in_step and not s.is_ready_to_decode]
+        pending = [s for s in self.prefilling if not (s.in_step or s.is_ready_to_decode or s.awaits_disk)]
         return sorted(pending, key=self._estimated_finish)
 
     def save(self, sequence: Sequence) -> None:
@@ -151,12 +156,14 @@ class EngineState:
                 self.add_to_cache(sequence, sequence.computed, snapshot)
 
     def add_to_cache(self, sequence: Sequence, end: int, snapshot: Snapshot) -> None:
-        """Add a snapshot of tokens `sequence.saved` .. `end` - 1 to the prefix cache.
+        """Add a snapshot of tokens `sequence.saved` .. `end` - 1 to the prefix cache, in memory and on disk.
 
         Logs a warning if memory runs out.
         """
         try:
-            self.cache.insert(sequence.tokens[:end], sequence.request.context.cache_salt, snapshot)
+            place = self.cache.insert(sequence.tokens[:end], sequence.request.context.cache_salt, snapshot)
+            if self.disk is not None and place is not None:
+                self.disk.write(sequence, end, place)
         except MemoryError:
             log.warning(CACHE_OUT_OF_MEMORY)
         sequence.saved = end
@@ -237,6 +244,8 @@ class EngineState:
             # Take the last free slot: the decode batch grows from the front.
             sequence.slot = next(i for i in reversed(range(self.slots.n_slots)) if i not in taken)
             sequence.expected_cached = self._count_cached(sequence)
+            if self.disk is not None:
+                self.disk.look_up(sequence, self.costs.seconds(StepKind.PREFILL, self.policy.wide, sequence.remaining))
             self.prefilling.append(sequence)
 
     def has_room(self, sequence: Sequence, without: Collection[Sequence] = ()) -> bool:

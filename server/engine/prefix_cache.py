@@ -123,7 +123,18 @@ class PrefixCache:
         """
         return _held(*self._walk(tokens, salt))
 
-    def insert(self, tokens: Tokens, salt: str, snapshot: Snapshot) -> None:
+    def paths(self) -> Iterator[tuple[str, list[Node]]]:
+        """Yield the nodes from a root to each leaf, with the salt, the most recently used leaf first."""
+        salts = {id(root): salt for salt, root in self._roots.items()}
+        for leaf in [node for node in reversed(self._by_use) if not node.children]:
+            nodes: list[Node] = []
+            current: Root = leaf
+            while isinstance(current, Node):
+                nodes.append(current)
+                current = current.parent
+            yield salts[id(current)], nodes[::-1]
+
+    def insert(self, tokens: Tokens, salt: str, snapshot: Snapshot) -> tuple[Node, int] | None:
         """Add a snapshot to the tree.
 
         `tokens`: all tokens of the sequence up to the end of the snapshot.
@@ -131,23 +142,32 @@ class PrefixCache:
 
         The earlier tokens must be in the tree. If they are not, for example because they were evicted in the meantime,
         the snapshot is dropped.
+
+        Returns the node that holds the last of these tokens, and the number of its tokens up to and including that
+        token. Returns None if the snapshot was dropped.
         """
         nodes, partial, branch = self._walk(tokens, salt)
         end = sum(len(node.tokens) for node in nodes)
         missing = len(tokens) - _held(nodes, partial, branch)
+        node: Node | None = None
         if missing == 0:
-            self._touch(partial or nodes[-1])
-            return
+            node = partial or nodes[-1]
+            self._touch(node)
+            return node, len(tokens) - end if partial else len(node.tokens)
         if partial is not None and branch == len(tokens):
-            self._touch(self._split(partial, missing, snapshot.windows))
+            node = self._split(partial, missing, snapshot.windows)
         elif missing <= snapshot.length and snapshot.nbytes <= self.budget:
             parent = nodes[-1] if nodes else self._root(salt)
             if partial is not None and not snapshot.windows:
                 parent = self._split(partial, branch - end, {})
             if missing < snapshot.length:
                 snapshot = snapshot.split(snapshot.length - missing, snapshot.windows)[1]
-            self._touch(self._add(parent, tokens[-missing:].copy(), snapshot))
+            node = self._add(parent, tokens[-missing:].copy(), snapshot)
+        if node is None:
+            return None
+        self._touch(node)
         self._evict()
+        return node, len(node.tokens)
 
     def _walk(self, tokens: Tokens, salt: str) -> tuple[list[Node], Node | None, int]:
         """Follow `tokens` down the tree of `salt`.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from server.engine.disk_tier.sequence_blocks import SequenceBlocks
 from server.engine.types import (
     FinishReason,
     GenerationRequest,
@@ -71,6 +72,7 @@ class Sequence:
     `consumed`: number of tokens that the stream's consumer has received; written on the event loop only.
     `counts`: number of occurrences of each token in the answer.
     `prompt_logprobs`: log-probabilities of `tokens[1 : computed + 1]`; empty unless the request wants them.
+    `blocks`: the sequence's blocks in the prefix cache on disk; None if there is no such cache.
     `branch_points`: positions at which other prompts are likely to diverge, so that checkpoints are useful. A position
     is a number of leading tokens.
     """
@@ -99,6 +101,7 @@ class Sequence:
     _seen: npt.NDArray[np.int64] = field(init=False)
     _seen_set: set[int] = field(init=False)
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
+    blocks: SequenceBlocks | None = None
     branch_points: set[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -146,6 +149,11 @@ class Sequence:
         last step. Tokens that the prefix cache is expected to supply do not count.
         """
         return self.length - max(self.computed, self.expected_cached)
+
+    @property
+    def awaits_disk(self) -> bool:
+        """Whether prefill must not start yet because cached state is being read from disk."""
+        return self.blocks is not None and self.blocks.deadline is not None
 
     @property
     def is_ready_to_decode(self) -> bool:

@@ -189,6 +189,8 @@ def _start_prompt(state: EngineState, sequence: Sequence, now: float) -> Match:
     if match.branch > match.length:
         # A cached prompt diverges from this prompt here, so later prompts may diverge here, too.
         sequence.branch_points.add(match.branch)
+    if state.disk is not None:
+        state.disk.count_hit(sequence, match.length)
     if not sequence.started_at:
         sequence.started_at, sequence.cached = now, match.length
     return match

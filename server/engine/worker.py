@@ -121,7 +121,8 @@ class Worker:
             # The end of the last step and the start of this one may allow other sessions to start a step.
             self._wake_others()
             while step is None and not self._shared.closing.is_set():
-                self._shared.wake.wait()
+                disk = self._state.disk
+                self._shared.wake.wait(None if disk is None else disk.seconds_to_wait())
                 step = self._start_step()
                 if step is not None:
                     self._wake_others()

@@ -42,13 +42,36 @@ GAUGES = {
 }
 """Name and help text of each gauge, by its field in EngineStats."""
 
+DISK_GAUGES = {
+    "bytes": ("lfm_disk_cache_bytes", "Size of all entries in the cache folder in bytes, as last counted."),
+    "bytes_budget": ("lfm_disk_cache_bytes_budget", "Maximum size of all entries in the cache folder in bytes."),
+    "writable": ("lfm_disk_cache_writable", "1 if the last write to the cache folder succeeded; otherwise 0."),
+}
+"""Name and help text of each gauge of the cache folder, by its field in DiskStats."""
+
 COUNTERS = {
     "cache_queried_tokens": ("lfm_prefix_cache_queried_tokens", "Prompt tokens looked up in the prefix cache."),
     "cache_hit_tokens": ("lfm_prefix_cache_hit_tokens", "Prompt tokens found in the prefix cache and not computed."),
     "cache_evicted_tokens": ("lfm_prefix_cache_evicted_tokens", "Tokens evicted from the prefix cache to make room."),
+    "disk_hit_tokens": ("lfm_disk_cache_hit_tokens", "Prompt tokens whose state was read from disk and not computed."),
     "preemptions": ("lfm_preemptions", "Running sequences preempted because memory ran out, to be resumed later."),
 }
 """Name and help text of each counter, by its field in EngineStats."""
+
+DISK_COUNTERS = {
+    "read_blocks": ("lfm_disk_cache_read_blocks", "Blocks read from the cache folder."),
+    "read_bytes": ("lfm_disk_cache_read_bytes", "Bytes read from the cache folder."),
+    "read_seconds": ("lfm_disk_cache_read_seconds", "Seconds spent on reading blocks from the cache folder."),
+    "written_blocks": ("lfm_disk_cache_written_blocks", "Blocks written to the cache folder."),
+    "written_bytes": ("lfm_disk_cache_written_bytes", "Bytes written to the cache folder."),
+    "write_seconds": ("lfm_disk_cache_write_seconds", "Seconds spent on writing blocks to the cache folder."),
+    "evicted_blocks": ("lfm_disk_cache_evicted_blocks", "Blocks that this server evicted from the cache folder."),
+    "dropped_blocks": ("lfm_disk_cache_dropped_blocks", "Blocks not written because the disk did not keep up."),
+    "damaged_files": ("lfm_disk_cache_damaged_files", "Damaged files removed from the cache folder."),
+    "errors": ("lfm_disk_cache_errors", "Failed reads and writes of the cache folder."),
+    "slow_reads": ("lfm_disk_cache_slow_reads", "Prompts computed because reading their blocks would take longer."),
+}
+"""Name and help text of each counter of the cache folder, by its field in DiskStats."""
 
 
 class EngineCollector(Collector):
@@ -70,10 +93,12 @@ class EngineCollector(Collector):
         if self.stats is None:
             return
         stats = self.stats()
-        for field, (name, text) in GAUGES.items():
-            yield GaugeMetricFamily(name, text, value=getattr(stats, field))
-        for field, (name, text) in COUNTERS.items():
-            yield CounterMetricFamily(name, text, value=getattr(stats, field))
+        for source, gauges in ((stats, GAUGES), (stats.disk, DISK_GAUGES)):
+            for field, (name, text) in gauges.items():
+                yield GaugeMetricFamily(name, text, value=getattr(source, field))
+        for source, counters in ((stats, COUNTERS), (stats.disk, DISK_COUNTERS)):
+            for field, (name, text) in counters.items():
+                yield CounterMetricFamily(name, text, value=getattr(source, field))
 
 
 class IntervalCollector(Collector):

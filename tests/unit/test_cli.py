@@ -15,7 +15,8 @@ import pytest
 from pydantic import SecretStr
 
 from server import __version__
-from server.cli import UsageError, main, parse
+from server.arguments import UsageError, parse
+from server.cli import main
 from server.runtime.machine.cpu import kernel_features
 from server.settings import Export, Settings
 from tests.checkpoints import CONFIGS, random_tensors, write_checkpoint
@@ -211,9 +212,9 @@ def test_each_fault_gets_its_own_line(monkeypatch: pytest.MonkeyPatch, capsys: p
             ["export", "a", "b", "--dtype", "q4", "--tokenizer", "c", "--seed", "1"],
             ["--seed requires --random", "--tokenizer requires --random"],
         ),
-        ([], ["expected a command (serve, prepare or export); see lfm-serve --help"]),
-        (["sreve"], ["expected a command (serve, prepare or export), not sreve; see lfm-serve --help"]),
-        (["--port", "1"], ["expected a command (serve, prepare or export), not --port; see lfm-serve --help"]),
+        ([], ["expected a command (serve, prepare, export or cache); see lfm-serve --help"]),
+        (["sreve"], ["expected a command (serve, prepare, export or cache), not sreve; see lfm-serve --help"]),
+        (["--port", "1"], ["expected a command (serve, prepare, export or cache), not --port; see lfm-serve --help"]),
     ],
 )
 def test_each_invalid_argument_gets_one_line(arguments: list[str], lines: list[str]) -> None:

@@ -61,6 +61,9 @@ DEFAULTS: dict[str, Any] = {
     "kv_events_topic": None,
     "itl_target": 1.0,
     "cache_memory": None,
+    "cache_folder": None,
+    "cache_disk": 10,
+    "cache_disk_dtype": "state",
     "threads": None,
 }
 

@@ -122,6 +122,22 @@ def key(graph: Graph) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:KEY_DIGITS]
 
 
+def weight_digests(graph: Graph, original: Graph) -> list[str]:
+    """Return the SHA-256 of each weight file of a model.
+
+    A prepared copy knows them. Otherwise, this function reads the files completely.
+
+    graph: the graph that is served, which is `original` or made from it.
+    """
+    return _manifest(graph.weights).originals if graph.prepared else [sha256(file) for file in original.files]
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def gigabytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 

@@ -40,6 +40,7 @@ from server.runtime.prepared_copy.lookup import (
     key,
     open_copy,
     sampled,
+    sha256,
 )
 
 try:
@@ -113,7 +114,7 @@ def _whole(folder: Path, graph: Graph, tell: Tell) -> Copy | None:
     if copy is None:
         return None
     tell(f"There is a copy in {folder}, {gigabytes(copy.manifest.bytes)}; checking all of it ...")
-    if copy.manifest.weights != _sha256(folder / WEIGHTS):
+    if copy.manifest.weights != sha256(folder / WEIGHTS):
         tell(f"The prepared copy in {folder} is damaged and is made again.")
         return None
     if copy.manifest.originals != _originals(graph):
@@ -137,7 +138,7 @@ def _write(graph: Graph, precision: str, folder: Path, tell: Tell, check: Check)
             precision=precision,
             bytes=sum(path.stat().st_size for path in partial.iterdir()),
             graph=hashlib.sha256(model).hexdigest(),
-            weights=_sha256(partial / WEIGHTS),
+            weights=sha256(partial / WEIGHTS),
             sampled=sampled(partial / WEIGHTS),
             originals=_originals(graph),
             checked=checked,
@@ -216,12 +217,7 @@ def _is_current(folder: Path, current: Callable[[Manifest], Graph]) -> bool:
 
 def _originals(graph: Graph) -> list[str]:
     """Return the SHA-256 of each weight file of the original graph."""
-    return [_sha256(file) for file in graph.files]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return [sha256(file) for file in graph.files]
 
 
 def _sync(path: Path) -> None:

@@ -1,0 +1,165 @@
+"""What does the prefix cache on disk save, and what does it cost?
+
+    python -m benchmarks.disk_cache --folder FOLDER [--model MODEL] [--part restart,second,intervals] [--pairs 5]
+
+`restart`: TTFT of a prompt of 2,000 tokens, computed and then read from disk, after SIGTERM and after SIGKILL.
+
+`second`: the same, read by a second server while the first one runs, which takes the memory of two servers. Both parts
+compare the log-probabilities of the answers.
+
+`intervals`: the time between two tokens of 8 streams at the 99th percentile, with the cache on disk and without it, in
+alternating pairs. Each turn is a new server with an empty folder, so all blocks of prompts and answers are written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import statistics
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from benchmarks.servers import OwnServer, own_server
+from server.bench.load import prompt
+
+PROMPT, ANSWER = 2_000, 8
+STREAMS, STREAM_PROMPT, STREAM_ANSWER = 8, 256, 256
+SETTLE_SECONDS = 3
+"""The time after an answer until its blocks have been written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An answer: seconds to its first token, its log-probabilities, and the cached tokens of its prompt."""
+
+    ttft: float
+    logprobs: list[float]
+    cached: int
+    intervals: list[float]
+
+
+async def ask(server: OwnServer, text: str, tokens: int) -> Run:
+    """Stream a greedy answer."""
+    body = {"model": server.endpoint.model, "prompt": text, "max_tokens": tokens, "temperature": 0, "logprobs": 0}
+    body |= {"ignore_eos": True, "stream": True, "stream_options": {"include_usage": True}}
+    times, logprobs, cached = [], [], 0
+    begin = time.perf_counter()
+    url = f"{server.url}/v1/completions"
+    async with httpx.AsyncClient(timeout=3600) as client, client.stream("POST", url, json=body) as response:
+        response.raise_for_status()
+        async for line in response.aiter_lines():
+            if not line.startswith("data: {"):
+                continue
+            event = json.loads(line.removeprefix("data: "))
+            if not event["choices"]:
+                cached = event["usage"]["prompt_tokens_details"]["cached_tokens"]
+            elif event["choices"][0]["logprobs"]:
+                times.append(time.perf_counter())
+                logprobs += event["choices"][0]["logprobs"]["token_logprobs"]
+    return Run(times[0] - begin, logprobs, cached, np.diff(times).tolist())
+
+
+def options(folder: Path | None) -> list[str]:
+    chosen = ["--max-seqs", str(STREAMS)]
+    return chosen if folder is None else [*chosen, "--cache-folder", str(folder)]
+
+
+@contextlib.asynccontextmanager
+async def server(model: Path | None, folder: Path | None) -> AsyncIterator[OwnServer]:
+    async with own_server(model, *options(folder)) as started:
+        yield started
+
+
+async def restart(model: Path | None, folder: Path) -> None:
+    """Measure TTFT of one prompt, computed and read from disk."""
+    text = prompt(PROMPT, (0,))
+    shutil.rmtree(folder, ignore_errors=True)
+    async with server(model, folder) as first:
+        cold = await ask(first, text, ANSWER)
+        await asyncio.sleep(SETTLE_SECONDS)
+        warm = await ask(first, text, ANSWER)
+    async with server(model, folder) as restarted:
+        report("after SIGTERM", await ask(restarted, text, ANSWER), cold)
+        os.kill(restarted.pid, signal.SIGKILL)
+    shutil.rmtree(folder)
+    async with server(model, folder) as killed:
+        again = await ask(killed, text, ANSWER)
+        await asyncio.sleep(SETTLE_SECONDS)
+        os.kill(killed.pid, signal.SIGKILL)
+    async with server(model, folder) as after:
+        report("after SIGKILL", await ask(after, text, ANSWER), again)
+    report("from memory", warm, cold)
+
+
+async def second(model: Path | None, folder: Path) -> None:
+    """Measure TTFT of a prompt that another running server has computed."""
+    text = prompt(PROMPT, (1,))
+    shutil.rmtree(folder, ignore_errors=True)
+    async with server(model, folder) as first, server(model, folder) as other:
+        cold = await ask(first, text, ANSWER)
+        await asyncio.sleep(SETTLE_SECONDS)
+        report("second server", await ask(other, text, ANSWER), cold)
+
+
+def report(name: str, run: Run, cold: Run) -> None:
+    difference = max(abs(a - b) for a, b in zip(run.logprobs, cold.logprobs, strict=True))
+    print(
+        f"{name:>14}: TTFT {run.ttft:.3f} s against {cold.ttft:.3f} s computed, 1/{cold.ttft / run.ttft:.0f}; "
+        f"{run.cached} cached tokens; largest difference of logprobs {difference:.2g}",
+        flush=True,
+    )
+
+
+async def gap(model: Path | None, folder: Path | None, turn: int) -> float:
+    """Return the time between two tokens of 8 streams at the 99th percentile, in seconds."""
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+    async with server(model, folder) as measured:
+        await ask(measured, prompt(64, (turn,)), 8)
+        texts = [prompt(STREAM_PROMPT, (turn, stream)) for stream in range(STREAMS)]
+        runs = await asyncio.gather(*(ask(measured, text, STREAM_ANSWER) for text in texts))
+        return float(np.percentile([seconds for run in runs for seconds in run.intervals], 99))
+
+
+async def intervals(model: Path | None, folder: Path, pairs: int) -> None:
+    """Measure the 99th percentile of intervals in alternating pairs."""
+    ratios = []
+    for pair in range(pairs):
+        order = [folder, None] if pair % 2 else [None, folder]
+        found = {choice: await gap(model, choice, pair) for choice in order}
+        ratios.append(found[folder] / found[None])
+        print(
+            f"p99 between tokens of {STREAMS} streams: {found[folder] * 1e3:.1f} ms with the disk, "
+            f"{found[None] * 1e3:.1f} ms without, ratio {ratios[-1]:.3f}; median {statistics.median(ratios):.3f}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="cache folder, which is emptied")
+    parser.add_argument("--model", type=Path, help="model folder (default: the built-in model)")
+    parser.add_argument("--part", default="restart,second,intervals", help="parts to run (default: all)")
+    parser.add_argument("--pairs", type=int, default=5, help="pairs of turns of intervals (default: 5)")
+    args = parser.parse_args()
+    parts = args.part.split(",")
+    if "restart" in parts:
+        asyncio.run(restart(args.model, args.folder))
+    if "second" in parts:
+        asyncio.run(second(args.model, args.folder))
+    if "intervals" in parts:
+        asyncio.run(intervals(args.model, args.folder, args.pairs))
+
+
+if __name__ == "__main__":
+    main()

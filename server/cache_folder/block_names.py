@@ -1,0 +1,69 @@
+"""Names blocks of state by the model and the tokens that produced them.
+
+A block is the state of 64 consecutive tokens. Its name is a chained hash: it covers the name of the preceding block and
+the block's own tokens, and thereby all tokens from the start of the sequence. Two blocks have the same name only if all
+tokens up to their ends, the salts and the models are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+BLOCK_TOKENS = 64
+"""The number of tokens in a block."""
+
+NAME_BYTES = 16
+MARK_DIGITS = 12
+"""The number of digits of a model's identity that are shown to people."""
+
+
+def model_identity(facts: Sequence[object]) -> bytes:
+    """Return a hash of everything that determines the state of given tokens.
+
+    `facts`: values that JSON can represent, such as the hash of the weights and the dtype of the state.
+    """
+    return hashlib.sha256(json.dumps(facts).encode()).digest()
+
+
+def block_names(identity: bytes, salt: str, tokens: Sequence[int] | npt.NDArray[np.int64]) -> list[str]:
+    """Return the names of all whole blocks of `tokens`, in order.
+
+    `identity`: result of `model_identity`; other bytes give names that are comparable among themselves only.
+    `salt`: only sequences with the same salt share names.
+
+    A name has 32 hexadecimal digits.
+    """
+    names = BlockNames(identity, salt)
+    names.extend(np.asarray(tokens, np.int64))
+    return names.names
+
+
+class BlockNames:
+    """The names of a growing sequence's blocks.
+
+    `names`: names of the blocks so far.
+    """
+
+    def __init__(self, identity: bytes, salt: str) -> None:
+        self.names: list[str] = []
+        self._root = hashlib.sha256(identity + salt.encode("utf-8", "surrogatepass")).digest()[:NAME_BYTES]
+
+    def extend(self, tokens: npt.NDArray[np.int64]) -> None:
+        """Add the names of the whole blocks of `tokens` that have no name yet.
+
+        `tokens`: int64 [n], all tokens from the start of the sequence.
+        """
+        previous = bytes.fromhex(self.names[-1]) if self.names else self._root
+        for begin in range(len(self.names) * BLOCK_TOKENS, len(tokens) - BLOCK_TOKENS + 1, BLOCK_TOKENS):
+            own = tokens[begin : begin + BLOCK_TOKENS].astype("<i8", copy=False).tobytes()
+            previous = hashlib.sha256(previous + own).digest()[:NAME_BYTES]
+            self.names.append(previous.hex())
+
+    def parent(self, index: int) -> str:
+        """Return the name that precedes block `index` in the chain."""
+        return self.names[index - 1] if index else self._root.hex()

@@ -1,0 +1,29 @@
+"""Reports which blocks the cache folder gained and lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from server.cache_folder.block import BlockKey
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """This server has written a block."""
+
+    key: BlockKey
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """This server has evicted blocks, or removed damaged ones. They may belong to other models.
+
+    `names`: names of the blocks.
+    """
+
+    names: tuple[str, ...]
+
+
+Changed = Callable[[Stored | Removed], None]
+"""A function that is called with each change, on a thread of the cache folder. It must not block."""

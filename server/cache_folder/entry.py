@@ -1,0 +1,182 @@
+"""Encodes blocks as files and decodes them again.
+
+An entry is a safetensors file that holds a block's tokens, KV and convolution windows. A reader knows every byte of the
+entry's header in advance, except the checksum, so it compares the header instead of parsing it. The checksum covers the
+header, with zeros in the checksum's place, and all tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from io import BufferedReader
+
+import numpy as np
+
+from server.cache_folder.block import Block, BlockKey
+from server.cache_folder.block_names import BLOCK_TOKENS
+from server.runtime.contract import StateKind, StateTensor
+from server.runtime.snapshots import Array, Snapshot
+
+FORMAT = "lfm-serve prefix block 1"
+CHECKSUM_BYTES = 16
+NO_CHECKSUM = "0" * (2 * CHECKSUM_BYTES)
+LENGTH_BYTES = 8
+"""The size of the number at the start of a safetensors file. The number is the length of the header."""
+
+ALIGNMENT = 8
+DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(np.int64): "I64"}
+
+
+class DamagedEntryError(Exception):
+    """A file is not the entry that its name promises. The message says what differs."""
+
+
+class UnstorableBlockError(Exception):
+    """A block has values that do not fit into the dtype in which KV is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedBlock:
+    """The state of a block that was read from an entry.
+
+    `resumable`: whether a prompt can continue after the block. False if the entry lacks the model's convolution
+    windows.
+    """
+
+    snapshot: Snapshot
+    resumable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """A tensor in an entry."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+
+class EntryFormat:
+    """The form of one model's entries.
+
+    `states`: the model's state tensors.
+    `identity`: hash of the model (see `block_names.model_identity`).
+    `entry_bytes`: size of an entry with all tensors, up to a few bytes.
+    """
+
+    def __init__(self, states: Sequence[StateTensor], identity: bytes, half: bool) -> None:
+        """Create the format.
+
+        `half`: whether KV is stored as float16 even if the state is float32.
+        """
+        self.states = tuple(states)
+        self.identity = identity
+        self._kv = [state for state in states if state.kind is StateKind.KV]
+        self._convolutions = [state for state in states if state.kind is StateKind.CONV]
+        tokens = _Tensor("tokens", (BLOCK_TOKENS,), np.dtype(np.int64))
+        kv = [
+            _Tensor(s.past, (s.shape[0], BLOCK_TOKENS, s.shape[1]), np.dtype(np.float16) if half else s.dtype)
+            for s in self._kv
+        ]
+        windows = [_Tensor(s.past, s.shape, s.dtype) for s in self._convolutions]
+        self._without_windows = [tokens, *kv]
+        self._tensors = [tokens, *kv, *windows]
+        self._half = half
+        self.entry_bytes = sum(tensor.nbytes for tensor in self._tensors)
+
+    def encode(self, block: Block) -> list[memoryview | bytes]:
+        """Return the bytes of a block's entry, in parts.
+
+        Raises UnstorableBlockError if a KV value is too large for the stored dtype.
+        """
+        whole = bool(block.windows) or not self._convolutions
+        arrays: list[Array] = [np.ascontiguousarray(block.key.tokens, np.int64)]
+        arrays += [self._stored(block.kv(state.past)) for state in self._kv]
+        if whole:
+            arrays += [np.ascontiguousarray(block.windows[state.past]) for state in self._convolutions]
+        data = [array.data.cast("B") for array in arrays]
+        checksum = _checksum([self._header(block.key, whole), *data])
+        return [self._header(block.key, whole, checksum), *data]
+
+    def decode(self, file: BufferedReader, key: BlockKey) -> DecodedBlock:
+        """Read a block's entry.
+
+        Raises DamagedEntryError if the file is not an undamaged entry of this block, and OSError if it cannot be read.
+        """
+        size = os.fstat(file.fileno()).st_size
+        header = self._header(key, whole := True)
+        if size != len(header) + sum(tensor.nbytes for tensor in self._tensors):
+            header = self._header(key, whole := False)
+            if size != len(header) + sum(tensor.nbytes for tensor in self._without_windows):
+                raise DamagedEntryError(f"it has {size:,} bytes")
+        at = header.index(NO_CHECKSUM.encode(), header.index(b'"checksum"'))
+        found = file.read(len(header))
+        checksum = found[at : at + len(NO_CHECKSUM)]
+        if found[:at] + NO_CHECKSUM.encode() + found[at + len(NO_CHECKSUM) :] != header:
+            raise DamagedEntryError("its header differs")
+        arrays = [np.empty(t.shape, t.dtype) for t in (self._tensors if whole else self._without_windows)]
+        data = [array.data.cast("B") for array in arrays]
+        if any(file.readinto(part) != len(part) for part in data):
+            raise DamagedEntryError("it ends early")
+        if _checksum([header, *data]).encode() != checksum:
+            raise DamagedEntryError("its checksum differs")
+        if not np.array_equal(arrays[0], key.tokens):
+            raise DamagedEntryError("it holds other tokens")
+        return DecodedBlock(self._snapshot(arrays[1:]), resumable=whole or not self._convolutions)
+
+    def _snapshot(self, arrays: Sequence[Array]) -> Snapshot:
+        """Return a snapshot with the KV and, if there are any, the windows in `arrays`."""
+        snapshot = Snapshot(self.states, BLOCK_TOKENS)
+        for state, array in zip((*self._kv, *self._convolutions), arrays, strict=False):
+            place = snapshot.kv if state.kind is StateKind.KV else snapshot.windows
+            place[state.past][:] = array
+        return snapshot
+
+    def _stored(self, kv: Array) -> Array:
+        """Return KV in the dtype in which it is stored."""
+        if not self._half or kv.dtype == np.float16:
+            return kv
+        with np.errstate(over="ignore"):
+            half = kv.astype(np.float16)
+        if not np.isfinite(half).all():
+            raise UnstorableBlockError
+        return half
+
+    def _header(self, key: BlockKey, whole: bool, checksum: str = NO_CHECKSUM) -> bytes:
+        """Return the start of an entry, up to the first tensor.
+
+        `whole`: whether the entry has the model's convolution windows.
+        """
+        fields: dict[str, object] = {
+            "__metadata__": {
+                "format": FORMAT,
+                "model": self.identity.hex(),
+                "name": key.name,
+                "parent": key.parent,
+                "end": str(key.end),
+                "checksum": checksum,
+            }
+        }
+        offset = 0
+        for tensor in self._tensors if whole else self._without_windows:
+            end = offset + tensor.nbytes
+            fields[tensor.name] = {"dtype": DTYPES[tensor.dtype], "shape": tensor.shape, "data_offsets": [offset, end]}
+            offset = end
+        text = json.dumps(fields, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % ALIGNMENT)
+        return len(text).to_bytes(LENGTH_BYTES, "little") + text
+
+
+def _checksum(parts: Iterable[memoryview | bytes]) -> str:
+    digest = hashlib.blake2b(digest_size=CHECKSUM_BYTES)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()

@@ -1,0 +1,69 @@
+"""Implements `lfm-serve cache`: shows and clears a cache folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from server.cache_folder.block_names import BLOCK_TOKENS, MARK_DIGITS
+from server.cache_folder.entry import FORMAT, LENGTH_BYTES
+from server.cache_folder.folder import EntryFolder
+
+MAX_HEADER = 1 << 20
+UNKNOWN = "unknown"
+"""The model of a file that is not an entry of this version."""
+
+Tell = Callable[[str], None]
+
+
+def show_entries(path: Path, tell: Tell) -> None:
+    """Show each entry, the most recently used first: name, model, tokens up to its end, size and last use."""
+    folder = EntryFolder(path)
+    listing = folder.listing()
+    tell(f"{'NAME':32}  {'MODEL':{MARK_DIGITS}}  {'TOKENS':>7}  {'BYTES':>11}  LAST USED")
+    for index in np.argsort(-listing.used, kind="stable"):
+        metadata = _metadata(folder, listing.names[index])
+        used = datetime.fromtimestamp(listing.used[index]).isoformat(" ", "seconds")
+        model, end = metadata.get("model", UNKNOWN)[:MARK_DIGITS], metadata.get("end", "?")
+        tell(f"{listing.names[index]}  {model:{MARK_DIGITS}}  {end:>7}  {listing.sizes[index]:>11,}  {used}")
+
+
+def show_statistics(path: Path, tell: Tell) -> None:
+    """Show the number, size and age of the entries, in all and by model."""
+    folder = EntryFolder(path)
+    listing = folder.listing()
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, name in enumerate(listing.names):
+        groups[_metadata(folder, name).get("model", UNKNOWN)[:MARK_DIGITS]].append(index)
+    tell(f"{'MODEL':{MARK_DIGITS}}  {'ENTRIES':>8}  {'TOKENS':>10}  {'GIB':>7}  LEAST RECENTLY USED")
+    rows = [*sorted(groups.items()), *([("total", list(range(len(listing.names))))] if listing.names else [])]
+    for model, indices in rows:
+        age = (time.time() - float(listing.used[indices].min())) / 3600
+        size = int(listing.sizes[indices].sum()) / 2**30
+        tokens = len(indices) * BLOCK_TOKENS
+        tell(f"{model:{MARK_DIGITS}}  {len(indices):>8,}  {tokens:>10,}  {size:>7.2f}  {age:.1f} hours ago")
+
+
+def clear(path: Path, tell: Tell) -> None:
+    """Remove all entries, of all models. Servers that use the folder go on and fill it again."""
+    folder = EntryFolder(path)
+    listing = folder.listing()
+    folder.clear()
+    tell(f"Removed {len(listing.names):,} entries, {listing.bytes / 2**30:.2f} GiB.")
+
+
+def _metadata(folder: EntryFolder, name: str) -> dict[str, str]:
+    """Return the metadata in an entry's header; empty if the file is not an entry of this version."""
+    try:
+        with folder.open(name) as file:
+            length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+            metadata = json.loads(file.read(min(length, MAX_HEADER)))["__metadata__"]
+        return metadata if metadata["format"] == FORMAT else {}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}

@@ -1,0 +1,30 @@
+"""Creates the disk cache of a model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from server.cache_folder.block_names import MARK_DIGITS, model_identity
+from server.cache_folder.disk_cache import DiskCache
+from server.cache_folder.entry import EntryFormat
+from server.runtime.contract import StateTensor
+
+log = logging.getLogger(__name__)
+
+
+def open_cache(
+    path: Path, gibibytes: int, half: bool, states: Sequence[StateTensor], facts: Sequence[object]
+) -> DiskCache:
+    """Return the disk cache of a model, which is not started yet.
+
+    `path`: the cache folder.
+    `gibibytes`: maximum size of the folder.
+    `half`: whether KV is stored as float16.
+    `facts`: everything else that determines the model's state (see `model_identity`).
+    """
+    identity = model_identity([*facts, half, [(state.past, state.shape, state.dtype.name) for state in states]])
+    mark = identity.hex()[:MARK_DIGITS]
+    log.info("Prefixes are kept in %s, up to %d GiB; this model's have the mark %s.", path, gibibytes, mark)
+    return DiskCache(path, gibibytes << 30, EntryFormat(states, identity, half))

@@ -1,0 +1,200 @@
+"""Writes blocks to the cache folder on a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from server.cache_folder.block import Block
+from server.cache_folder.changes import Changed, Removed, Stored
+from server.cache_folder.entry import EntryFormat, UnstorableBlockError
+from server.cache_folder.folder import EntryFolder
+from server.cache_folder.health import Health
+from server.cache_folder.statistics import Statistics
+
+log = logging.getLogger(__name__)
+
+PENDING_BYTES = 256 << 20
+"""The maximum size of blocks that wait to be written.
+
+Waiting blocks may keep memory in use that the prefix cache has already given back.
+"""
+
+FRESH_SECONDS = 300.0
+"""The time for which a block counts as just used, so that its file is not touched again."""
+
+FRESH_NAMES = 1 << 16
+RECOUNT_SECONDS = 60.0
+"""The time after which the folder is counted again, since other servers may have filled it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """A note that the files of blocks were used."""
+
+    names: Sequence[str]
+
+
+class Writer:
+    """Writes blocks, marks them as used, and evicts others.
+
+    `write` and `use` may be called from any thread and return at once.
+    """
+
+    def __init__(
+        self, folder: EntryFolder, budget: int, form: EntryFormat, statistics: Statistics, changed: Changed
+    ) -> None:
+        """Create the writer without starting its thread.
+
+        `budget`: maximum size of all entries in the folder.
+        `changed`: called with what was stored and evicted.
+        """
+        self._folder = folder
+        self._budget = budget
+        self._form = form
+        self._statistics = statistics
+        self._changed = changed
+        self._health = Health(folder.path, "written", statistics)
+        self._wake = threading.Condition()
+        self._waiting: deque[Block | Used] = deque()
+        self._waiting_bytes = 0
+        self._fresh: OrderedDict[str, float] = OrderedDict()
+        self._counted_at = float("-inf")
+        self._stop_at: float | None = None
+        self._thread = threading.Thread(target=self._run, name="cache-writer", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def finish(self, blocks: Iterable[Block], deadline: float) -> None:
+        """Write the waiting blocks and then `blocks`, and end the thread.
+
+        Returns at `deadline` (monotonic clock, in seconds) even if blocks are left.
+        """
+        with self._wake:
+            self._stop_at = deadline
+            self._wake.notify()
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        for block in blocks:
+            if time.monotonic() >= deadline or self._thread.is_alive() or not self._health.usable:
+                return
+            self._handle(block)
+
+    def write(self, block: Block) -> None:
+        """Write a block, unless its file exists."""
+        with self._wake:
+            if self._is_fresh(block.key.name) or not self._health.usable:
+                return
+            if self._waiting_bytes + self._form.entry_bytes > PENDING_BYTES:
+                self._statistics.add(dropped_blocks=1)
+                return
+            self._waiting_bytes += self._form.entry_bytes
+            self._waiting.append(block)
+            self._wake.notify()
+
+    def use(self, names: Iterable[str]) -> None:
+        """Mark the files of blocks as just used, if they exist."""
+        with self._wake:
+            stale = [name for name in names if not self._is_fresh(name)]
+            if stale and self._health.usable:
+                self._waiting.append(Used(stale))
+                self._wake.notify()
+
+    def _is_fresh(self, name: str) -> bool:
+        """Return whether this server wrote or touched a block's file within the last FRESH_SECONDS."""
+        return time.monotonic() - self._fresh.get(name, float("-inf")) < FRESH_SECONDS
+
+    def _refresh(self, name: str) -> None:
+        with self._wake:
+            self._fresh[name] = time.monotonic()
+            self._fresh.move_to_end(name)
+            if len(self._fresh) > FRESH_NAMES:
+                self._fresh.popitem(last=False)
+
+    def _run(self) -> None:
+        try:
+            self._folder.create()
+            self._sweep(0)
+            self._statistics.set(writable=True)
+        except OSError as error:
+            self._fail(error)
+        while (item := self._next()) is not None:
+            self._handle(item)
+
+    def _next(self) -> Block | Used | None:
+        """Wait for the next item and return it; None when the thread must end."""
+        with self._wake:
+            while not self._waiting and self._stop_at is None:
+                self._wake.wait()
+            if not self._waiting or (self._stop_at is not None and time.monotonic() >= self._stop_at):
+                return None
+            item = self._waiting.popleft()
+            if isinstance(item, Block):
+                self._waiting_bytes -= self._form.entry_bytes
+            return item
+
+    def _handle(self, item: Block | Used) -> None:
+        """Carry out an item. Errors are recorded and logged."""
+        try:
+            if isinstance(item, Block):
+                self._store(item)
+            else:
+                self._touch(item.names)
+        except OSError as error:
+            self._fail(error)
+        except Exception:
+            log.exception("A block could not be written to the cache folder.")
+
+    def _fail(self, error: OSError) -> None:
+        """Record that the folder cannot be written, and give up what is waiting."""
+        self._health.failed(error)
+        self._statistics.set(writable=False)
+        with self._wake:
+            self._waiting.clear()
+            self._waiting_bytes = 0
+
+    def _touch(self, names: Iterable[str]) -> None:
+        for name in names:
+            if self._folder.touch(name):
+                self._refresh(name)
+
+    def _store(self, block: Block) -> None:
+        name = block.key.name
+        if self._folder.touch(name):
+            self._refresh(name)
+            return
+        try:
+            parts = self._form.encode(block)
+        except UnstorableBlockError:
+            return
+        size = sum(len(part) for part in parts)
+        self._make_room(size)
+        begin = time.perf_counter()
+        self._folder.write(name, parts)
+        self._statistics.add(
+            written_blocks=1, written_bytes=size, write_seconds=time.perf_counter() - begin, bytes=size
+        )
+        self._health.succeeded()
+        self._statistics.set(writable=True)
+        self._refresh(name)
+        self._changed(Stored(block.key))
+
+    def _make_room(self, size: int) -> None:
+        """Evict entries so that an entry of `size` bytes fits into the budget."""
+        full = self._statistics.current.bytes + size > self._budget
+        if full or time.monotonic() - self._counted_at > RECOUNT_SECONDS:
+            self._sweep(size)
+
+    def _sweep(self, size: int) -> None:
+        """Count the folder's entries, and evict some if fewer than `size` bytes of the budget are left."""
+        evicted, remaining = self._folder.sweep(self._budget - size)
+        self._counted_at = time.monotonic()
+        self._statistics.set(bytes=remaining)
+        if evicted:
+            self._statistics.add(evicted_blocks=len(evicted))
+            self._changed(Removed(tuple(evicted)))

@@ -1,0 +1,22 @@
+"""Defines what a sequence knows of its blocks on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from server.cache_folder.block_names import BlockNames
+
+
+@dataclass(slots=True, eq=False)
+class SequenceBlocks:
+    """The blocks of a sequence, and the progress of reading them from disk.
+
+    `names`: names of the blocks.
+    `deadline`: time until which the sequence waits for the disk (monotonic clock, in seconds); None if it need not.
+    `read_from`, `read_to`: the state of tokens `read_from` .. `read_to` - 1 came from the disk.
+    """
+
+    names: BlockNames
+    deadline: float | None = None
+    read_from: int = 0
+    read_to: int = 0

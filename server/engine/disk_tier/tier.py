@@ -1,0 +1,185 @@
+"""Continues the prefix cache on disk.
+
+A sequence looks up its blocks when it gets a slot, and its prefill waits until they have been read into the prefix
+cache in memory. It waits only if reading is expected to be faster than computing. Each block that is complete in memory
+is also written to disk. The disk cache's own threads access the files.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from server.cache_folder.block import Block, BlockKey, Piece
+from server.cache_folder.block_names import BLOCK_TOKENS, BlockNames
+from server.cache_folder.disk_cache import DiskCache
+from server.cache_folder.reader import Lookup
+from server.engine.disk_tier.sequence_blocks import SequenceBlocks
+from server.engine.prefix_cache import Node, PrefixCache, Root
+from server.runtime.snapshots import Snapshot
+
+if TYPE_CHECKING:
+    from server.engine import sequence
+
+PATIENCE_SECONDS = 2.0
+"""The minimum time before a sequence gives up waiting for a read that was expected to be fast."""
+
+
+class DiskTier:
+    """The prefix cache on disk, for the sequences of one engine.
+
+    All methods except `finish` must be called under the engine's lock, and return at once.
+
+    `disk`: the cache that stores the blocks.
+    `hit_tokens`: total number of prompt tokens whose state came from the disk.
+    """
+
+    def __init__(self, disk: DiskCache, cache: PrefixCache, wake: threading.Condition) -> None:
+        """Connect a disk cache to the prefix cache in memory.
+
+        `wake`: the engine's lock; notified when a sequence need not wait any longer.
+        """
+        self.disk = disk
+        self.hit_tokens = 0
+        self._cache = cache
+        self._wake = wake
+        self._awaiting: list[sequence.Sequence] = []
+
+    def look_up(self, seq: sequence.Sequence, compute_seconds: float) -> None:
+        """Start reading the blocks that follow the tokens in memory.
+
+        `compute_seconds`: expected time for computing the tokens that are not in memory.
+        """
+        salt = seq.request.context.cache_salt
+        names = self.disk.names(salt) if seq.blocks is None else seq.blocks.names
+        blocks = seq.blocks = SequenceBlocks(names)
+        tokens = seq.tokens[: seq.length - 1]  # the last token is always computed
+        names.extend(tokens)
+        end = len(tokens) // BLOCK_TOKENS
+        if seq.expected_cached // BLOCK_TOKENS >= end or not compute_seconds or seq.request.prompt_logprobs is not None:
+            return
+        deadline = time.monotonic() + max(PATIENCE_SECONDS, compute_seconds)
+        per_block = compute_seconds * BLOCK_TOKENS / seq.remaining
+
+        def first_missing() -> int:
+            with self._wake:
+                blocks.read_from = self._cache.count_cached(tokens, salt)
+                first = blocks.read_from // BLOCK_TOKENS
+                blocks.read_to = first * BLOCK_TOKENS
+                return first
+
+        def deliver(snapshots: Sequence[Snapshot], last: bool) -> bool:
+            with self._wake:
+                return self._insert(seq, blocks, snapshots, last)
+
+        if self.disk.look_up(Lookup(names, tokens, first_missing, end, per_block, deadline, deliver)):
+            blocks.deadline = deadline
+            self._awaiting.append(seq)
+
+    def end_overdue_waits(self) -> None:
+        """Let sequences start that have waited until their deadline, and forget those that wait no longer."""
+        now = time.monotonic()
+        for seq in self._awaiting:
+            if seq.blocks is not None and seq.blocks.deadline is not None and seq.blocks.deadline <= now:
+                seq.blocks.deadline = None
+        self._awaiting = [seq for seq in self._awaiting if seq.awaits_disk and seq.slot is not None]
+
+    def seconds_to_wait(self) -> float | None:
+        """Return the seconds until the next deadline; None if no sequence waits."""
+        deadlines = [seq.blocks.deadline for seq in self._awaiting if seq.blocks and seq.blocks.deadline is not None]
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def count_hit(self, seq: sequence.Sequence, cached: int) -> None:
+        """Record that prefill starts after the first `cached` tokens, whose state was cached."""
+        if seq.blocks is None:
+            return
+        self.hit_tokens += max(0, min(cached, seq.blocks.read_to) - seq.blocks.read_from)
+        seq.blocks.deadline = None
+        self.disk.use(seq.blocks.names.names[: cached // BLOCK_TOKENS])
+
+    def write(self, seq: sequence.Sequence, end: int, place: tuple[Node, int]) -> None:
+        """Write the blocks that end within tokens `seq.saved` .. `end`.
+
+        `place`: position of token `end` - 1 in the prefix cache (see PrefixCache.insert).
+        """
+        if seq.blocks is None or seq.saved // BLOCK_TOKENS == end // BLOCK_TOKENS:
+            return
+        node, offset = place
+        seq.blocks.names.extend(seq.tokens[:end])
+        for index in range(seq.saved // BLOCK_TOKENS, end // BLOCK_TOKENS):
+            key = _key(seq.blocks.names, index, seq.tokens)
+            windows = node.snapshot.windows if key.end == end and offset == len(node.tokens) else {}
+            self.disk.write(Block(key, _pieces(node, offset, end - key.end), windows))
+
+    def finish(self, deadline: float) -> None:
+        """Write what is in memory but not on disk, and end the disk cache's threads.
+
+        Must be called when the engine has stopped. Blocks the caller, at most until `deadline` (monotonic clock, in
+        seconds).
+        """
+        self.disk.finish(self._blocks_in_memory(), deadline)
+
+    def _insert(
+        self, seq: sequence.Sequence, blocks: SequenceBlocks, snapshots: Sequence[Snapshot], last: bool
+    ) -> bool:
+        """Add snapshots that were read to the prefix cache in memory.
+
+        Returns whether the sequence still waits for further blocks.
+        """
+        salt = seq.request.context.cache_salt
+        for snapshot in snapshots:
+            end = blocks.read_to + snapshot.length
+            if self._cache.insert(seq.tokens[:end], salt, snapshot) is None:
+                last = True
+                break
+            blocks.read_to = end
+        if last and blocks.deadline is not None:
+            blocks.deadline = None
+            if seq.blocks is blocks:
+                seq.expected_cached = self._cache.count_cached(seq.tokens[: seq.length - 1], salt)
+            self._wake.notify_all()
+        return not last and blocks.deadline is not None and not seq.cancelled
+
+    def _blocks_in_memory(self) -> Iterator[Block]:
+        """Yield all whole blocks in the prefix cache, the most recently used first, prefixes before continuations."""
+        for salt, nodes in self._cache.paths():
+            tokens = np.concatenate([node.tokens for node in nodes])
+            ends = list(accumulate(len(node.tokens) for node in nodes))
+            names = self.disk.names(salt)
+            names.extend(tokens)
+            for index in range(len(names.names)):
+                key = _key(names, index, tokens)
+                at = bisect_left(ends, key.end)
+                windows = nodes[at].snapshot.windows if ends[at] == key.end else {}
+                offset = len(nodes[at].tokens) - (ends[at] - key.end)
+                yield Block(key, _pieces(nodes[at], offset, 0), windows)
+
+
+def _key(names: BlockNames, index: int, tokens: npt.NDArray[np.int64]) -> BlockKey:
+    end = (index + 1) * BLOCK_TOKENS
+    return BlockKey(names.names[index], names.parent(index), end, tokens[end - BLOCK_TOKENS : end].copy())
+
+
+def _pieces(node: Node, offset: int, skipped: int) -> tuple[Piece, ...]:
+    """Return the pieces of the block that ends `skipped` tokens before the first `offset` tokens of `node` end."""
+    pieces: list[Piece] = []
+    missing, end = BLOCK_TOKENS, offset
+    current: Root = node
+    while isinstance(current, Node) and missing:
+        if skipped < end:
+            begin = max(0, end - skipped - missing)
+            pieces.append(Piece(current.snapshot, begin, end - skipped))
+            missing -= end - skipped - begin
+            skipped = 0
+        else:
+            skipped -= end
+        current = current.parent
+        end = len(current.tokens) if isinstance(current, Node) else 0
+    return tuple(reversed(pieces))
