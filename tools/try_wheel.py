@@ -32,7 +32,17 @@ def install(wheel: Path, environment: Path, uv: str | None) -> None:
         command = [uv, "pip", "install", "--quiet", "--python", python, wheel]
     else:
         venv.create(environment, with_pip=True)
-        command = [python, "-m", "pip", "--disable-pip-version-check", "--quiet", "--quiet", "install", "--no-compile", wheel]
+        command = [
+            python,
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "--quiet",
+            "--quiet",
+            "install",
+            "--no-compile",
+            wheel,
+        ]
     subprocess.run(command, check=True)
 
 
