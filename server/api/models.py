@@ -31,6 +31,9 @@ class ModelEntry(TypedDict):
 class ModelDetails(ModelEntry):
     """A served model with its sampling defaults."""
 
+    built_in: Annotated[
+        bool, Field(description="Whether this is the built-in demo model, which knows next to nothing.")
+    ]
     sampling_defaults: Annotated[
         dict[str, float],
         Field(
@@ -58,7 +61,8 @@ async def get_model(
     name: Annotated[str, Path(description="ID of a served model.", examples=["lfm2-demo"])], model: Model
 ) -> ModelDetails:
     """Return one model with its sampling defaults."""
-    return {**_entry(model, model.name_for(name)), "sampling_defaults": dict(model.sampling)}
+    entry = _entry(model, model.name_for(name))
+    return {**entry, "built_in": model.built_in, "sampling_defaults": dict(model.sampling)}
 
 
 def _entry(model: ServedModel, name: str) -> ModelEntry:
