@@ -2,7 +2,12 @@
  * Puts the chunks of a stream together into the turns of an answer, and measures their pace.
  */
 
+import { ApiError } from "./api.js";
+
 /** @typedef {import("./types.js").Turn} Turn */
+/** @typedef {import("./types.js").Body} Body */
+/** @typedef {import("./types.js").Failure} Failure */
+/** @typedef {import("./api.js").Api} Api */
 /** @typedef {import("./types.js").Call} Call */
 
 export class Answer {
@@ -32,7 +37,12 @@ export class Answer {
     if (data === "[DONE]") return;
     const chunk = JSON.parse(data);
     if (chunk.error) throw Object.assign(new Error(chunk.error.message), { code: chunk.error.code });
-    for (const choice of chunk.choices ?? []) this.#addChoice(choice);
+    for (const choice of chunk.choices ?? []) {
+      this.#addChoice(choice);
+      const tokensPerSecond = chunk.timings?.predicted_per_second;
+      const turn = this.turns[choice.index];
+      if (turn && tokensPerSecond) turn.numbers = { ...turn.numbers, tokensPerSecond };
+    }
     if (chunk.usage) this.#setUsage(chunk.usage);
   }
 
@@ -60,9 +70,6 @@ export class Answer {
       turn.logprobs.push(...added);
     }
     if (choice.finish_reason) turn.finish = choice.finish_reason;
-    if (choice.timings?.predicted_per_second) {
-      turn.numbers = { ...turn.numbers, tokensPerSecond: choice.timings.predicted_per_second };
-    }
   }
 
   /** @param {number} index */
@@ -88,6 +95,46 @@ export class Answer {
       };
     }
   }
+}
+
+/**
+ * Stream an answer until it ends, fails or is stopped. A failure is noted in the turns; the text so far stays.
+ *
+ * @param {Api} api
+ * @param {Answer} answer
+ * @param {Body} body
+ * @param {AbortSignal} signal
+ * @param {() => void} onDelta
+ */
+export async function streamAnswer(api, answer, body, signal, onDelta) {
+  const { turns } = answer;
+  const begun = (/** @type {string} */ requestId) => {
+    for (const turn of turns) turn.requestId = requestId;
+  };
+  try {
+    for await (const data of api.chat(body, signal, begun)) {
+      answer.add(data);
+      onDelta();
+    }
+  } catch (error) {
+    const failure = signal.aborted ? undefined : failureOf(error, turns[0].requestId);
+    for (const turn of turns) {
+      if (failure) turn.failure = failure;
+      else turn.finish ??= "stopped";
+    }
+  }
+  answer.end();
+}
+
+/**
+ * @param {unknown} error
+ * @param {string} [requestId]
+ * @returns {Failure}
+ */
+function failureOf(error, requestId) {
+  if (error instanceof ApiError) return error.failure;
+  const code = error instanceof Error && "code" in error ? String(error.code) : null;
+  return { message: error instanceof Error ? error.message : String(error), requestId, code };
 }
 
 /**

@@ -93,7 +93,10 @@ function grow(before, block) {
     else text.data = block.text ?? "";
   } else if (block.kind === "list" && block.ordered === before.block.ordered) {
     growItems(node, before.block, block);
-  } else if (block.kind === "table") {
+  } else if (
+    block.kind === "table" &&
+    `${block.header}\0${block.align}` === `${before.block.header}\0${before.block.align}`
+  ) {
     growRows(/** @type {Element} */ (node.querySelector("tbody")), before.block, block);
   } else {
     const made = render(block);

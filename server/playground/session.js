@@ -6,8 +6,8 @@
  * nothing), "key" (the user should enter an API key).
  */
 
-import { Answer } from "./answer.js";
-import { Api, ApiError, LOST } from "./api.js";
+import { Answer, streamAnswer } from "./answer.js";
+import { Api } from "./api.js";
 import { addTurn, branchOff, newConversation, openCalls, path, showBranch } from "./conversation.js";
 import { messages } from "./request.js";
 import { bodyOf, defaultSettings } from "./settings.js";
@@ -15,7 +15,6 @@ import { dropConversation, keepConversation, loadConversations, preference, setP
 
 /** @typedef {import("./types.js").Turn} Turn */
 /** @typedef {import("./types.js").Conversation} Conversation */
-/** @typedef {import("./types.js").Failure} Failure */
 /** @typedef {{id: string, max_model_len: number, built_in: boolean, sampling_defaults: Record<string, number>}} Model */
 /** @typedef {{conversation: Conversation, answer: Answer, controller: AbortController}} Running */
 
@@ -228,7 +227,7 @@ export class Session extends EventTarget {
       body = bodyOf(settings, this.model?.id ?? "");
     } catch (error) {
       const turn = addTurn(conversation, conversation.leaf, { role: "assistant" });
-      this.#failed([turn], { message: error instanceof Error ? error.message : String(error) });
+      turn.failure = { message: error instanceof Error ? error.message : String(error) };
       return this.#ended(conversation);
     }
     const prompt = messages(path(conversation), settings.system);
@@ -241,31 +240,21 @@ export class Session extends EventTarget {
     this.running = { conversation, answer: new Answer(turns), controller: new AbortController() };
     for (const name of ["running", "conversations", "turns"]) this.#emit(name);
     this.#save(conversation);
-    await this.#stream(this.running, { ...body, messages: prompt });
+    this.#keep(this.running.answer);
+    const { answer, controller } = this.running;
+    await streamAnswer(this.api, answer, { ...body, messages: prompt }, controller.signal, () => this.#emit("delta"));
     this.running = null;
     this.#ended(conversation);
   }
 
   /**
-   * @param {Running} running
-   * @param {import("./types.js").Body} body
+   * Remember an answer's events and pace, and forget the oldest ones.
+   *
+   * @param {Answer} answer
    */
-  async #stream({ answer, controller }, body) {
+  #keep(answer) {
     for (const turn of answer.turns) this.answers.set(turn.id, answer);
     for (const old of [...this.answers.keys()].slice(0, -KEPT_ANSWERS)) this.answers.delete(old);
-    const begun = (/** @type {string} */ requestId) => {
-      for (const turn of answer.turns) turn.requestId = requestId;
-    };
-    try {
-      for await (const data of this.api.chat(body, controller.signal, begun)) {
-        answer.add(data);
-        this.#emit("delta");
-      }
-    } catch (error) {
-      if (controller.signal.aborted) for (const turn of answer.turns) turn.finish ??= "stopped";
-      else this.#failed(answer.turns, failureOf(error, answer.turns[0].requestId));
-    }
-    answer.end();
   }
 
   /** Ask the user for an API key. */
@@ -276,14 +265,6 @@ export class Session extends EventTarget {
   /** Stop the running answer. */
   stop() {
     this.running?.controller.abort();
-  }
-
-  /**
-   * @param {Turn[]} turns
-   * @param {Failure} failure
-   */
-  #failed(turns, failure) {
-    for (const turn of turns) turn.failure = failure;
   }
 
   /** @param {Conversation} conversation */
@@ -313,15 +294,4 @@ export class Session extends EventTarget {
       this.#emit("unsaved");
     }
   }
-}
-
-/**
- * @param {unknown} error
- * @param {string} [requestId]
- * @returns {Failure}
- */
-function failureOf(error, requestId) {
-  if (error instanceof ApiError) return error.failure;
-  const code = error instanceof Error && "code" in error ? String(error.code) : null;
-  return { message: error instanceof Error ? error.message : LOST, requestId, code };
 }

@@ -55,7 +55,7 @@ async function facts(session) {
   const rows = [
     ["Model", session.modelNames.join(", ") || undefined],
     ["dtype", info.dtype],
-    ["Kernels", info.kernels && `${info.kernels}, ${info.threads} threads, ${info.precision}`],
+    ["Kernels", info.kernels && `${info.kernels}, ${info.precision}, threads: ${info.threads}`],
     ["Context", model ? `${whole(model.max_model_len)} tokens` : undefined],
     ["Sampling defaults", model ? defaultsOf(model.sampling_defaults) : undefined],
   ];
