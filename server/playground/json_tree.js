@@ -25,7 +25,7 @@ export function jsonTree(value) {
  */
 function node(name, value, budget) {
   budget.left -= 1;
-  const label = name === null ? null : h("span", { class: "tree-key" }, name);
+  const label = name === null ? null : h("span", { class: "tree-key" }, `${name}: `);
   if (typeof value !== "object" || value === null) {
     const kind = value === null ? "null" : typeof value;
     return h("div", { class: "tree-leaf" }, label, h("span", { class: `tree-${kind}` }, JSON.stringify(value)));
