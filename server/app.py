@@ -279,4 +279,5 @@ def _facts(settings: Settings, loaded: LoadedModel, address: str, *, needs_key: 
         chats=loaded.chats,
         sampling=loaded.served.sampling,
         needs_key=needs_key,
+        playground=not settings.no_playground,
     )

@@ -16,6 +16,8 @@ export class ApiError extends Error {
   }
 }
 
+const POLL_TIMEOUT = 5000; // milliseconds
+
 export const UNREACHABLE = "The server cannot be reached.";
 export const LOST = "The connection to the server was lost before the answer was complete.";
 
@@ -44,7 +46,7 @@ export class Api {
   /** Return the server's state in words: "ready", or why it is not. */
   async readiness() {
     try {
-      const answer = await fetch(address("ready"), { cache: "no-store" });
+      const answer = await fetch(address("ready"), { cache: "no-store", signal: AbortSignal.timeout(POLL_TIMEOUT) });
       const body = await answer.json();
       return { ready: answer.ok, reachable: true, detail: answer.ok ? "Ready" : String(body.detail ?? answer.status) };
     } catch {
@@ -54,7 +56,7 @@ export class Api {
 
   /** Return the text of /metrics. Throws ApiError if a proxy hides it. */
   async metrics() {
-    return (await this.#fetch("metrics")).text();
+    return (await this.#fetch("metrics", undefined, AbortSignal.timeout(POLL_TIMEOUT))).text();
   }
 
   /**

@@ -224,7 +224,7 @@ export class Session extends EventTarget {
     setPreference("current", conversation.id);
     let body;
     try {
-      body = bodyOf(settings, this.model?.id ?? "");
+      body = bodyOf(settings, this.model?.id);
     } catch (error) {
       const turn = addTurn(conversation, conversation.leaf, { role: "assistant" });
       turn.failure = { message: error instanceof Error ? error.message : String(error) };

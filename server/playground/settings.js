@@ -205,7 +205,7 @@ export function completeSettings(value) {
  * invalid JSON.
  *
  * @param {Settings} settings
- * @param {string} model
+ * @param {string | undefined} model undefined requests the default model
  * @returns {Body}
  */
 export function bodyOf(settings, model) {

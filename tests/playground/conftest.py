@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,11 +17,17 @@ from tests.playground.scripts import MODEL, SCRIPTS, THINKER_SCRIPTS
 from tests.scripted import scripted, thinker
 from tests.serving import Server, serving
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs requirements/playground.txt")
-if shutil.which("chromium") is None:
-    pytest.skip("chromium is not installed", allow_module_level=True)
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 OpenPage = Callable[..., Playground]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _a_browser_is_installed() -> None:
+    pytest.importorskip("playwright", reason="needs requirements/playground.txt")
+    if shutil.which("chromium") is None:
+        pytest.skip("chromium is not installed")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,15 +37,17 @@ def _no_settings_from_outside() -> None:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as running:
+def browser(_a_browser_is_installed: None) -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as running:
         chromium = start_browser(running)
         yield chromium
         chromium.close()
 
 
 @pytest.fixture
-def open_page(browser: playwright.Browser) -> Iterator[OpenPage]:
+def open_page(browser: Browser) -> Iterator[OpenPage]:
     """Open the page of a server in a profile of its own.
 
     Afterwards no page has thrown an error, violated its policy or sent a request to another host.

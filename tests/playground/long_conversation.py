@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tests.playground.page import Playground
 from tests.playground.scripts import LONG_QUESTIONS
 
+ANSWER_TIMEOUT = 600_000  # milliseconds; the server may share its cores with others
 OBSERVE = """() => {
   window.longTasks = [];
   new PerformanceObserver(list => longTasks.push(...list.getEntries().map(entry => entry.duration)))
@@ -33,6 +34,7 @@ class LongConversation:
 def hold_long_conversation(playground: Playground) -> LongConversation:
     """Send all long questions, and type while the answers stream."""
     page = playground.page
+    page.set_default_timeout(ANSWER_TIMEOUT)
     page.evaluate(OBSERVE)
     for number, question in enumerate(LONG_QUESTIONS):
         page.fill("#prompt", question)

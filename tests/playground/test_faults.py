@@ -62,8 +62,9 @@ def test_an_error_names_what_is_wrong_and_the_request(scripted_server: Server, o
 
 
 def test_a_server_that_goes_away_and_returns(tmp_path: Path, open_page: OpenPage) -> None:
-    settings = Settings(model=str(scripted(tmp_path / MODEL, SCRIPTS)), threads=1, port=free_port(), drain_timeout=0.01)
-    with serving(settings) as server:
+    settings = Settings(model=str(scripted(tmp_path / MODEL, SCRIPTS)), threads=1, drain_timeout=0.01)
+    port = free_port()
+    with serving(settings, port) as server:
         playground = open_page(server.url)
         playground.wait_until_ready()
         page = playground.page
@@ -75,7 +76,7 @@ def test_a_server_that_goes_away_and_returns(tmp_path: Path, open_page: OpenPage
     assert playground.answers.last.locator(".failure").count() == 1
     page.wait_for_selector("#status[data-state=away]")
     assert page.inner_text("#status-text") == "The server cannot be reached."
-    with serving(settings):
+    with serving(settings, port):
         playground.wait_until_ready()
         page.get_by_role("button", name="Try again").click()
         page.get_by_text("2 / 2", exact=True).wait_for()

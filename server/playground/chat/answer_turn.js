@@ -126,13 +126,13 @@ export class AnswerTurn extends TurnView {
     /** @type {Mode[]} */
     const modes = ["Text"];
     if (this.turn.sent?.response_format && !isRunning && parsed(this.turn.content) !== undefined) modes.unshift("Tree");
-    if (this.turn.logprobs?.length) modes.push("Tokens");
+    if (this.turn.logprobs?.length && this.turn.content) modes.push("Tokens");
     if (modes.length > 1 && !isRunning) modes.push("Source");
     const shown = modes.length > 1 ? `${modes} ${this.#mode}` : "";
     if (shown === this.#shownModes) return;
     this.#shownModes = shown;
     const made = modes.map((mode) =>
-      button(mode, () => this.#show(mode), { class: "button mode", "aria-pressed": mode === this.#mode }),
+      button(mode, () => this.#show(mode), { class: "button mode", "aria-pressed": String(mode === this.#mode) }),
     );
     fill(this.#modes, ...(shown ? made : []));
   }

@@ -17,7 +17,7 @@ export class TokenView {
   #detail = h(
     "div",
     { class: "token-detail", role: "status" },
-    "Point at a token, or move with the arrow keys, to see its alternatives.",
+    "The stronger the tint, the less likely the token. Point at one, or use the arrow keys, to see its alternatives.",
   );
   element = h("div", { class: "token-view" }, this.#list, this.#detail);
 
@@ -71,7 +71,13 @@ export class TokenView {
 function span(token, index) {
   const probability = Math.exp(token.logprob);
   const level = [0.9, 0.6, 0.3, 0.1].filter((limit) => probability < limit).length;
-  const attributes = { role: "option", "aria-selected": "false", tabindex: index ? "-1" : "0", "data-index": index };
+  const attributes = {
+    role: "option",
+    "aria-selected": "false",
+    tabindex: index ? "-1" : "0",
+    "data-index": index,
+    "aria-label": quoted(token.token),
+  };
   return h("span", { ...attributes, class: `token p${level}` }, token.token || "∅");
 }
 

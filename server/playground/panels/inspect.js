@@ -33,12 +33,17 @@ export function inspectPanel(session) {
     section("Request", false, request),
     section("Events", false, events),
   );
-  let shown = /** @type {Turn | undefined} */ (undefined);
 
   const grow = () => {
     const turn = session.inspected;
     if (panel.hidden || !turn) return;
-    fill(numbers, ...rows(turn).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+    fill(
+      numbers,
+      ...rows(turn).flatMap(([name, value]) => [
+        h("dt", {}, name),
+        h("dd", {}, name === "Request id" ? h("code", {}, value) : value),
+      ]),
+    );
     const answer = session.answers.get(turn.id);
     chart.draw(answer?.gaps ?? []);
     if (isOpen(events)) showEvents(events, answer?.events);
@@ -48,10 +53,7 @@ export function inspectPanel(session) {
     empty.hidden = turn !== undefined;
     sections.hidden = turn === undefined;
     if (panel.hidden || !turn) return;
-    if (turn !== shown) {
-      shown = turn;
-      tokens.reset(turn);
-    }
+    if (isOpen(tokens.element)) tokens.show(turn);
     if (isOpen(request)) showRequest(request, session, turn);
     grow();
   };

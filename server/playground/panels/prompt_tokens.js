@@ -2,7 +2,7 @@
  * Shows the prompt of a request as the model sees it: rendered by the chat template and cut into tokens.
  */
 
-import { button, fill, h } from "../dom.js";
+import { fill, h } from "../dom.js";
 import { whole } from "../format.js";
 import { requestOf } from "../request.js";
 
@@ -16,13 +16,7 @@ export class PromptTokens {
   #turn = /** @type {Turn | null} */ (null);
   #tokens = h("div", { class: "tokens prompt-tokens" });
   #note = h("p", { class: "hint" });
-  element = h(
-    "div",
-    {},
-    button("Show the tokens", () => this.#load()),
-    this.#note,
-    this.#tokens,
-  );
+  element = h("div", { class: "prompt" }, this.#note, this.#tokens);
 
   /** @param {Session} session */
   constructor(session) {
@@ -30,25 +24,20 @@ export class PromptTokens {
   }
 
   /**
-   * Forget the tokens shown: another answer is inspected.
+   * Show the tokens of the request that made an answer. Does nothing if they are shown already.
    *
    * @param {Turn} turn
    */
-  reset(turn) {
+  async show(turn) {
+    if (turn === this.#turn) return;
     this.#turn = turn;
     fill(this.#tokens);
     this.#note.textContent = "";
-  }
-
-  async #load() {
-    const turn = this.#turn;
-    if (!turn) return;
     const { stream, stream_options, ...body } = requestOf(this.session.conversation, turn);
     try {
       const { count, max_model_len, tokens, token_strs } = await this.session.api.tokenize(body);
       if (turn !== this.#turn) return;
       this.#note.textContent = `${whole(count)} of ${whole(max_model_len)} tokens of the context. Point at a token to see its id.`;
-      fill(this.#tokens);
       this.#append(turn, token_strs.slice(0, MAX_SHOWN), tokens, 0);
     } catch (error) {
       this.#note.textContent = error instanceof Error ? error.message : String(error);

@@ -18,26 +18,29 @@ export function serverPanel(session) {
   const text = byId("status-text", "span");
   let wasReady = false;
 
-  const check = async () => {
+  const update = async () => {
     const { ready, detail } = await session.api.readiness();
     status.dataset.state = ready ? "ready" : "away";
-    const model = session.model ? `${session.model.id}${session.model.built_in ? " (built-in)" : ""}` : "";
-    text.textContent = ready ? [detail, model].filter(Boolean).join(" · ") : detail;
-    if (ready && !wasReady) await session.loadModel(session.model?.id).catch(() => {});
-    if (ready !== wasReady) await facts(session);
+    text.textContent = [detail, ready && shownModel(session)].filter(Boolean).join(" · ");
+    const hasChanged = ready !== wasReady;
     wasReady = ready;
-    setTimeout(check, ready || document.hidden ? POLL_MS : POLL_AWAY_MS);
+    if (ready && hasChanged) await session.loadModel(session.model?.id).catch(() => {});
+    if (hasChanged) await facts(session);
   };
+  const check = () => update().finally(() => setTimeout(check, wasReady || document.hidden ? POLL_MS : POLL_AWAY_MS));
   session.on(["model"], () => {
-    text.textContent = session.model
-      ? `Ready · ${session.model.id}${session.model.built_in ? " (built-in)" : ""}`
-      : "Ready";
+    text.textContent = ["Ready", shownModel(session)].filter(Boolean).join(" · ");
     facts(session);
   });
   setInterval(() => {
     if (!byId("panel-server", "div").hidden && !document.hidden && wasReady) facts(session);
   }, METRICS_MS);
   check();
+}
+
+/** @param {Session} session */
+function shownModel({ model }) {
+  return model && `${model.id}${model.built_in ? " (built-in)" : ""}`;
 }
 
 /**
