@@ -78,6 +78,7 @@ def test_a_schema_is_checked_and_its_answer_is_a_tree(scripted_server: Server, o
     page.get_by_label("Enforce a JSON schema on each answer").check()
     playground.send("Who is it?")
     tree = playground.answers.last.locator(".tree")
+    tree.wait_for()
     assert tree.locator(".tree-leaf").all_inner_texts() == ['name: "Ann"', "age: 31"]
     page.get_by_role("button", name="Text", exact=True).click()
     assert playground.text() == '{"name": "Ann", "age": 31}'
