@@ -1,7 +1,6 @@
 """Creates the application and runs the server until a signal stops it.
 
-The server accepts requests at once and loads the model in the background. Requests that need the model get a 503 until
-the model is loaded.
+The server accepts requests at once and loads the model in the background. Until then, requests for it get a 503.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from server.api.http.head import HeadAsGet
 from server.api.http.request_id import RequestId
 from server.api.messages import route as messages
 from server.api.messages.dialect import ChooseAnthropic
+from server.api.playground import playground_router
 from server.api.responses import route as responses
 from server.api.responses.responses import open_responses
 from server.api.server_state import Limits, ServerState
@@ -108,9 +108,7 @@ def create_server(app: FastAPI, settings: Settings) -> FrontServer:
 
 
 def create_app(settings: Settings, address: str, loaded: Callable[[], None] = lambda: None) -> FastAPI:
-    """Return the application, which loads its model in the background.
-
-    The application prints the banner when the model is loaded.
+    """Return the application, which loads its model in the background and then prints the banner.
 
     address: URL of the server, shown in the banner.
     loaded: called after the model has been loaded and before the model gets a request.
@@ -157,6 +155,8 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
     for router in (*protocols, models.router, tokenize.router):
         app.include_router(router, dependencies=[Depends(require_key)])
     app.include_router(health.router)
+    if not settings.no_playground:
+        app.include_router(playground_router())
     openapi.install(app)
     return app
 
@@ -282,4 +282,5 @@ def _facts(settings: Settings, loaded: LoadedModel, address: str, *, needs_key: 
         chats=loaded.chats,
         sampling=loaded.served.sampling,
         needs_key=needs_key,
+        playground=not settings.no_playground,
     )

@@ -42,6 +42,7 @@ class Facts:
     chats: bool
     sampling: Mapping[str, float]
     needs_key: bool
+    playground: bool
 
 
 def banner(facts: Facts) -> str:
@@ -56,6 +57,7 @@ def banner(facts: Facts) -> str:
         + (NOT_NATIVE.format(reason=facts.kernels_reason) if facts.kernels_reason else "")
         + (SLOW.format(dtype=facts.dtype, others=", ".join(faster)) if facts.slow and faster else "")
         + ("\n" + BUILT_IN if facts.built_in else "")
+        + (f"\nTry it in a browser: {facts.address}/\n" if facts.playground else "")
         + f"\nTry it with curl:\n\n{_curl(facts)}\n\nor with the OpenAI SDK (pip install openai):\n\n{_sdk(facts)}\n"
     )
 

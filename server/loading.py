@@ -154,6 +154,7 @@ def load_model(
         names=model_names(settings),
         fingerprint=fingerprint,
         sampling={key: getattr(chat.defaults, key) for key in KEYS},
+        built_in=settings.model is None,
     )
     start_workers = chat.grammars.workers.start
     return LoadedModel(

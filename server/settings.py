@@ -129,6 +129,7 @@ class Settings(ModelSettings):
     cors_origin: Annotated[tuple[Text, ...], NoDecode, BeforeValidator(_names)] = Field(
         (), description="web origin allowed to send requests, or * for all; repeatable (default: none)"
     )
+    no_playground: bool = Field(False, description="do not serve the page to try the model at / (default: off)")
     forwarded_allow_ips: Text = Field(
         "127.0.0.1", description="comma-separated addresses of proxies whose X-Forwarded-For header is trusted"
     )

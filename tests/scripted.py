@@ -32,12 +32,14 @@ Script = tuple[str, str] | tuple[str, str, str]
 THOUGHTS = "Shall I say <|tool_call_start|>[nothing()]<|tool_call_end|>?"
 
 
-def scripted(folder: Path, scripts: Sequence[Script]) -> Path:
+def scripted(folder: Path, scripts: Sequence[Script], positions: int = 4096) -> Path:
     """Write a model that answers the message `content` with `output`; return its folder.
 
     A script is (content, output) or (content, output, role). It applies if the prompt's last message has this content
     and role, by default "user". Without a script the answer is empty. `output` may contain special tokens. Raises
     ValueError if the messages of two scripts have the same tokens.
+
+    positions: the model's context length, in tokens.
     """
     tokenizer = Tokenizer.from_file(str(TOKENIZER / "tokenizer.json"))
     vocabulary = tokenizer.get_vocab_size()
@@ -55,7 +57,7 @@ def scripted(folder: Path, scripts: Sequence[Script]) -> Path:
         graph.save(path, name="scripted")
     config = {"model_type": "lfm2", "vocab_size": vocabulary, "hidden_size": ROWS, "num_hidden_layers": 2}
     config |= {"num_attention_heads": 1, "num_key_value_heads": 1, "layer_types": ["conv", "full_attention"]}
-    config |= {"max_position_embeddings": 4096, "bos_token_id": 1, "eos_token_id": 7, "pad_token_id": 0}
+    config |= {"max_position_embeddings": positions, "bos_token_id": 1, "eos_token_id": 7, "pad_token_id": 0}
     copy_companions(TOKENIZER, folder, config)
     return folder
 

@@ -51,8 +51,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(settings: Settings) -> Iterator[Server]:
-    listener = listen("127.0.0.1", 0)
+def serving(settings: Settings, port: int = 0) -> Iterator[Server]:
+    """Run a server in the meantime. 0 picks a free port."""
+    listener = listen("127.0.0.1", port)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     app = create_app(settings, url)
     server = create_server(app, settings)

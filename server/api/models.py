@@ -36,6 +36,9 @@ class ModelEntry(TypedDict):
 class ModelDetails(ModelEntry):
     """A served model with its sampling defaults."""
 
+    built_in: Annotated[
+        bool, Field(description="Whether this is the built-in demo model, which knows next to nothing.")
+    ]
     sampling_defaults: Annotated[
         dict[str, float],
         Field(
@@ -110,7 +113,7 @@ async def get_model(
     name = model.name_for(name)
     if VERSION in request.headers:
         return _anthropic(model, name)
-    return {**_entry(model, name), "sampling_defaults": dict(model.sampling)}
+    return {**_entry(model, name), "built_in": model.built_in, "sampling_defaults": dict(model.sampling)}
 
 
 def _entry(model: ServedModel, name: str) -> ModelEntry:

@@ -18,6 +18,7 @@ class ServedModel:
     names: the ids that requests may use; the first is the default.
     fingerprint: a string that changes with the model's files, the server's version and the server's settings.
     sampling: the sampling parameters that apply if a request sets none.
+    built_in: whether this is the built-in model.
     created: when the model was loaded (Unix time, seconds).
     """
 
@@ -25,6 +26,7 @@ class ServedModel:
     names: tuple[str, ...]
     fingerprint: str
     sampling: Mapping[str, float]
+    built_in: bool = False
     created: int = field(default_factory=lambda: int(time.time()))
 
     def name_for(self, requested: str | None) -> str:

@@ -29,7 +29,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server import __version__
-from server.api.http.request_records import PROBES, UNKNOWN_ROUTE, RequestRecord
+from server.api.http.request_records import UNKNOWN_ROUTE, RequestRecord, is_unlogged
 from server.chat.completion import AnyCompletion
 from server.telemetry.logs import trace_context
 
@@ -95,7 +95,7 @@ class Traces:
 
 
 class Traced:
-    """Middleware that opens a span for each request except probes.
+    """Middleware that opens a span for each request except probes and the playground's files.
 
     If the client sends a `traceparent` header, the span is a child of the client's span.
     """
@@ -105,7 +105,7 @@ class Traced:
         self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in PROBES:
+        if scope["type"] != "http" or is_unlogged(scope["path"]):
             await self._app(scope, receive, send)
             return
         attributes = {

@@ -42,7 +42,10 @@ def test_the_sdk_talks_through_nginx(shared: Fleet) -> None:
     assert answer.choices[0].message.content
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/metrics/", "//metrics", "/v1/%2e%2e/metrics", "/v1/..%2fmetrics", "/"])
+INSIDE = ("/metrics", "/metrics/", "//metrics", "/v1/%2e%2e/metrics", "/v1/..%2fmetrics", "/", "/playground/main.js")
+
+
+@pytest.mark.parametrize("path", INSIDE)
 def test_what_is_not_the_api_stays_inside(shared: Fleet, path: str) -> None:
     answer = httpx.get(shared.nginx.url + path)
     assert answer.status_code == 404

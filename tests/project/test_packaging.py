@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCKS = {
     name: ROOT / "requirements" / f"{name}.txt"
-    for name in ("runtime", "container", "dev", "clients", "docs", "release")
+    for name in ("runtime", "container", "dev", "clients", "playground", "docs", "release")
 }
 PINNED = re.compile(
     r"^(?P<name>[a-z0-9-]+)==(?P<version>[^ ;\\]+).*?(?P<hashes>(?:\\\n +--hash=\S+ ?)*)$", re.MULTILINE
@@ -88,14 +88,14 @@ def test_a_dependency_has_a_lower_bound_and_an_upper_major(requirement: Requirem
     ("lock", "requirement"),
     [("runtime", r) for r in requirements()]
     + [("container", r) for r in requirements() + requirements("otel") + requirements("events")]
-    + [(extra, r) for extra in ("dev", "clients") for r in requirements() + requirements(extra)],
+    + [(extra, r) for extra in ("dev", "clients", "playground") for r in requirements() + requirements(extra)],
     ids=str,
 )
 def test_a_lock_pins_a_version_that_the_project_allows(lock: str, requirement: Requirement) -> None:
     assert requirement.specifier.contains(pins(lock)[canonicalize_name(requirement.name)])
 
 
-@pytest.mark.parametrize("lock", ["container", "dev"])
+@pytest.mark.parametrize("lock", ["container", "dev", "playground"])
 def test_the_locks_for_more_only_add_to_the_runtime_lock(lock: str) -> None:
     assert pins("runtime").items() <= pins(lock).items()
 

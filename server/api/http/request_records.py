@@ -20,7 +20,15 @@ from server.chat.completion import AnyCompletion
 CLIENT_CLOSED_REQUEST = 499  # nginx's code for a client that left before its response was whole
 UNKNOWN_ROUTE = "unknown"
 PROBES = frozenset(("/health", "/ready", "/metrics"))
-"""Paths that machines poll every few seconds; the log skips them."""
+"""Paths that machines poll every few seconds."""
+
+PAGE_FILES = "/playground/"
+"""Start of the paths of the playground's files. A browser loads dozens of them at a time."""
+
+
+def is_unlogged(path: str) -> bool:
+    """Return whether requests for `path` have no log lines, metrics and traces."""
+    return path in PROBES or path.startswith(PAGE_FILES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +148,9 @@ class RequestLog:
 
 
 class RequestLogMiddleware:
-    """Middleware that adds requests to the request log, except probes (`PROBES`).
+    """Middleware that adds requests to the request log, except probes (`PROBES`) and the playground's files.
 
-    The middleware sets `request.state.log_entry` for all requests, including probes. It must be directly inside
+    The middleware sets `request.state.log_entry` for all requests, including these. It must be directly inside
     RequestId, so that it sees every response.
     """
 
@@ -156,7 +164,7 @@ class RequestLogMiddleware:
             return
         state = scope["state"]
         entry = state["log_entry"] = RequestLogEntry(state["request_id"], scope["method"])
-        if scope["path"] in PROBES:
+        if is_unlogged(scope["path"]):
             await entry.observe(self._app, scope, receive, send)
             return
         self._log.open.add(entry)

@@ -1,0 +1,43 @@
+import { byId } from "../dom.js";
+
+/** @typedef {import("../session.js").Session} Session */
+
+/**
+ * Connect the field for a message with its buttons and keys.
+ *
+ * @param {Session} session
+ */
+export function composer(session) {
+  const form = byId("composer", "form");
+  const field = byId("prompt", "textarea");
+  const send = byId("send", "button");
+  const stop = byId("stop", "button");
+
+  const update = () => {
+    send.hidden = session.running !== null;
+    stop.hidden = session.running === null;
+    send.disabled = !field.value.trim();
+  };
+  const submit = () => {
+    if (session.running || !field.value.trim()) return;
+    session.send(field.value);
+    field.value = "";
+    update();
+  };
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    submit();
+  });
+  field.addEventListener("input", update);
+  field.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    submit();
+  });
+  stop.addEventListener("click", () => {
+    session.stop();
+    field.focus();
+  });
+  session.on(["running"], update);
+  update();
+}
