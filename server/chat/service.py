@@ -79,10 +79,7 @@ class ChatService:
         self._pool = FairThreadPool(PROMPT_THREADS, "prompts")
 
     async def close(self, deadline: float) -> None:
-        """Stop the engine, and end the grammar workers.
-
-        `deadline`: time by which the prefix cache must have been written to disk (monotonic clock, in seconds).
-        """
+        """Stop the engine by `deadline` (see `Engine.stop`), and end the grammar workers."""
         await self.engine.stop(deadline)
         self.model.grammars.workers.close()
 
