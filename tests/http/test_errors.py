@@ -237,9 +237,9 @@ def guarded(start_server: StartServer) -> Server:
 @pytest.mark.parametrize(
     ("authorization", "message"),
     [
-        (None, "The API key is missing: send the header `Authorization: Bearer KEY`."),
-        ("Basic abc", "The API key is missing: send the header `Authorization: Bearer KEY`."),
-        ("Bearer", "The API key is missing: send the header `Authorization: Bearer KEY`."),
+        (None, "The API key is missing: send the header `Authorization: Bearer KEY` or `x-api-key: KEY`."),
+        ("Basic abc", "The API key is missing: send the header `Authorization: Bearer KEY` or `x-api-key: KEY`."),
+        ("Bearer", "The API key is missing: send the header `Authorization: Bearer KEY` or `x-api-key: KEY`."),
         ("Bearer wrong", "Incorrect API key: the server has no such key."),
     ],
 )
