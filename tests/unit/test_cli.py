@@ -243,7 +243,7 @@ def test_the_help_of_serve_has_a_line_for_each_option_with_its_default_and_varia
         main(["serve", "--help"])
     assert caught.value.code == 0
     lines = re.findall(
-        r"^  --([a-z-]+)(?: [A-Z]+)? +\S.* \(default: (.+)\) \[LFM_([A-Z_]+)\]$", capsys.readouterr().out, re.M
+        r"^  --([a-z-]+)(?: [A-Z]+)?\s+\S.* \(default: (.+)\) \[LFM_([A-Z_]+)\]$", capsys.readouterr().out, re.M
     )
     assert [flag.replace("-", "_") for flag, _, _ in lines] == list(Settings.model_fields)
     assert [variable.lower() for _, _, variable in lines] == list(Settings.model_fields)
