@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shlex
 import signal
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from server.arguments import UsageError, parse
+from server.client_settings import Bench
 from server.errors import CacheFolderError, ExportError, LfmServeError
 from server.process import end_process, open_standard_streams
 from server.settings import Cache, Export, Prepare, Settings
@@ -27,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = parse(sys.argv[1:] if argv is None else argv)
         if isinstance(command, Settings):
             _serve(command)
+        elif isinstance(command, Bench):
+            _bench(command)
         elif isinstance(command, Prepare):
             _prepare(command)
         elif isinstance(command, Cache):
@@ -58,6 +62,16 @@ def _serve(settings: Settings) -> NoReturn:
     except Exception:
         traceback.print_exc()
     end_process(code)
+
+
+def _bench(command: Bench) -> None:
+    from server.bench.command import run  # imported here so that --help stays fast
+    from server.bench.pace import Sizes
+    from server.bench.parts import Work
+
+    key = command.api_key.get_secret_value() if command.api_key else os.environ.get("OPENAI_API_KEY")
+    work = Work(command.rounds, Sizes(command.long_prompt, 6))
+    run(command.url, key, command.served_model_name, command.only, work, command.out, _tell)
 
 
 def _prepare(command: Prepare) -> None:

@@ -1,8 +1,8 @@
 """Defines the options of `lfm-serve serve`, `prepare`, `export` and `cache`.
 
 Each field states the type, range, default and help text of an option. For example, the field `max_seqs` defines the
-flag `--max-seqs` (see `server.cli`) and the environment variable `LFM_MAX_SEQS`. This module is independent of the
-command line.
+flag `--max-seqs` (see `server.arguments`) and the environment variable `LFM_MAX_SEQS`. This module is independent of
+the command line.
 """
 
 from __future__ import annotations

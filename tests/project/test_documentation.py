@@ -161,7 +161,7 @@ def test_a_keys_file_is_accepted(text: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", shell_commands(r"\S*(?:lfm-serve|docker run).* --", GUIDES))
 def test_a_command_line_uses_existing_options(line: str) -> None:
-    command = re.search(r"lfm-serve (serve|prepare|export|cache)", line)
+    command = re.search(r"lfm-serve (serve|bench|prepare|export|cache)", line)
     options = line.partition("lfm-serve")[2]
     assert set(re.findall(r"(?<!\S)--[a-z][a-z-]*", options)) <= flags(command[1] if command else "serve")
 
@@ -200,7 +200,7 @@ def test_the_configuration_page_has_a_settings_variable_default_and_meaning(name
     assert meaning
 
 
-@pytest.mark.parametrize("command", ["prepare", "export", "cache"])
+@pytest.mark.parametrize("command", ["bench", "prepare", "export", "cache"])
 def test_the_configuration_page_lists_exactly_a_commands_options(command: str) -> None:
     rows = table("docs/configuration.md", f"## lfm-serve {command}")
     assert {flag for row in rows for flag in re.findall(r"--[a-z-]+", row[0]) if row[0] != "---"} == flags(command)

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from server import __version__
 from server.arguments import UsageError, parse
 from server.cli import main
+from server.client_settings import Bench
 from server.runtime.machine.cpu import kernel_features
 from server.settings import Export, Settings
 from tests.checkpoints import CONFIGS, random_tensors, write_checkpoint
@@ -212,13 +213,49 @@ def test_each_fault_gets_its_own_line(monkeypatch: pytest.MonkeyPatch, capsys: p
             ["export", "a", "b", "--dtype", "q4", "--tokenizer", "c", "--seed", "1"],
             ["--seed requires --random", "--tokenizer requires --random"],
         ),
-        ([], ["expected a command (serve, prepare, export or cache); see lfm-serve --help"]),
-        (["sreve"], ["expected a command (serve, prepare, export or cache), not sreve; see lfm-serve --help"]),
-        (["--port", "1"], ["expected a command (serve, prepare, export or cache), not --port; see lfm-serve --help"]),
+        ([], ["expected a command (serve, bench, prepare, export or cache); see lfm-serve --help"]),
+        (["sreve"], ["expected a command (serve, bench, prepare, export or cache), not sreve; see lfm-serve --help"]),
+        (
+            ["--port", "1"],
+            ["expected a command (serve, bench, prepare, export or cache), not --port; see lfm-serve --help"],
+        ),
     ],
 )
 def test_each_invalid_argument_gets_one_line(arguments: list[str], lines: list[str]) -> None:
     assert refusals(*arguments) == lines
+
+
+# --- bench ---
+
+
+NO_URL = "is invalid: must be a URL such as http://127.0.0.1:8000/v1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (["bench"], ["--url is required"]),
+        (["bench", "--url", "http://a", "--url", "b=ftp://c"], [f"--url: b=ftp://c {NO_URL}"]),
+        (
+            ["bench", "--url", "http://a/b", "--url", "http://a/c"],
+            ["--url: ['http://a/b', 'http://a/c'] is invalid: two servers have the same name; name them with NAME=URL"],
+        ),
+        (
+            ["bench", "--url", "http://a", "--only", "client"],
+            ["--only: client is invalid: must be 'clients', 'pace' or 'prefixes'"],
+        ),
+        (["bench", "--url", "http://a", "--rounds", "0"], ["--rounds: 0 is invalid: must be at least 1"]),
+    ],
+)
+def test_each_invalid_argument_of_bench_gets_one_line(arguments: list[str], lines: list[str]) -> None:
+    assert refusals(*arguments) == lines
+
+
+def test_the_urls_of_bench_may_have_names_and_get_a_path() -> None:
+    bench = parse(["bench", "--url", "http://a:1", "--url", "b=https://c/d/v1/", "--only", "pace", "--only", "clients"])
+    assert isinstance(bench, Bench)
+    assert [(url.name, url.url) for url in bench.url] == [("a:1", "http://a:1/v1"), ("b", "https://c/d/v1")]
+    assert bench.only == ("pace", "clients")
 
 
 # --- help and version ---
