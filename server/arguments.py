@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from server import __version__
-from server.client_settings import Bench
+from server.client_settings import Bench, Chat
 from server.errors import KernelsError
 from server.settings import ENV_PREFIX, Cache, Export, Prepare, SamplingOverrides, Settings
 
@@ -62,9 +62,10 @@ class About:
     usage: str = "[OPTION ...]"
 
 
-Command = Settings | Bench | Prepare | Export | Cache
+Command = Settings | Chat | Bench | Prepare | Export | Cache
 COMMANDS: dict[str, type[Command]] = {
     "serve": Settings,
+    "chat": Chat,
     "bench": Bench,
     "prepare": Prepare,
     "export": Export,
@@ -74,6 +75,12 @@ ABOUT = {
     "serve": About(
         "serve a model",
         "Serve a model. The variables in brackets also set options; the command line overrides them.",
+    ),
+    "chat": About(
+        "chat with a model in the terminal",
+        "Chat in the terminal, with the server at --url or with a server that this command starts and ends. The other "
+        "options are those of that server.",
+        "[--url URL] [OPTION ...]",
     ),
     "bench": About(
         "measure the speed of any OpenAI endpoint",
@@ -87,6 +94,8 @@ ABOUT = {
     ),
 }
 """The commands without positional arguments."""
+WITH_URL = {"url", "api_key", "served_model_name"}
+"""The options of `chat` that do not concern the server it starts."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -123,23 +132,29 @@ class Version(argparse.Action):
 def parse(argv: Sequence[str]) -> Command:
     """Return the command that the arguments describe.
 
-    Options of `serve`, `prepare` and `cache` may also come from the environment. Raises UsageError if an argument or a
-    variable is invalid, and SystemExit after `--help` and `--version`.
+    Options of `serve`, `chat`, `prepare` and `cache` may also come from the environment. Raises UsageError if an
+    argument or a variable is invalid, and SystemExit after `--help` and `--version`.
     """
     if not {*argv[:1]} & {*COMMANDS, "-h", "--help", "--version"}:
         found = f", not {argv[0]}" if argv else ""
-        raise UsageError(f"expected a command (serve, bench, prepare, export or cache){found}; see lfm-serve --help")
+        raise UsageError(
+            f"expected a command (serve, chat, bench, prepare, export or cache){found}; see lfm-serve --help"
+        )
     arguments, rest = _parser().parse_known_args(argv)
     given = {name: value for name, value in vars(arguments).items() if value is not None}
     model = COMMANDS[given.pop("command")]
     if rest:
         raise UsageError(*_unknown(rest, [_flag(name) for name in _options(model)]))
+    if model is Chat and "url" not in given and given.keys() - WITH_URL:
+        given["url"] = None  # an option of the chat's own server overrides LFM_URL
     try:
         command = model(**given)
     except ValidationError as error:
         raise UsageError(*(_refusal(fault, given) for fault in error.errors())) from None
     if isinstance(command, Export) and not command.random and (idle := given.keys() & {"tokenizer", "seed"}):
         raise UsageError(*(f"{_flag(name)} requires --random" for name in sorted(idle)))
+    if isinstance(command, Chat) and command.url and (idle := given.keys() - WITH_URL):
+        raise UsageError(*(f"{_flag(name)} cannot be combined with --url" for name in sorted(idle)))
     return command
 
 
@@ -180,7 +195,9 @@ def _parser() -> Parser:
 
 
 def _options(model: type[BaseModel]) -> list[str]:
-    """Return the names of the fields with a description; each becomes an option."""
+    """Return the names of the model's options: for `chat` its choice, for others the fields with a description."""
+    if model is Chat:
+        return ["url", *Chat.server_options()]
     return [name for name, field in model.model_fields.items() if field.description]
 
 
