@@ -84,9 +84,9 @@ COMPILE_EXPORTERS := $(LOCK) --excludes requirements/unlocked.in
 # The clients have their own environment and lock: one of them needs an older rich than the server's. So do the
 # exporters, which need torch and two versions of transformers.
 lock:
-	@$(COMPILE) -o requirements/runtime.txt $(ARGS)
-	@$(COMPILE) -o requirements/container.txt -c requirements/runtime.txt --extra otel --extra events $(ARGS)
-	@$(COMPILE) -o requirements/dev.txt -c requirements/runtime.txt --extra dev $(ARGS)
+	@$(COMPILE) -o requirements/runtime.txt --extra chat $(ARGS)
+	@$(COMPILE) -o requirements/container.txt -c requirements/runtime.txt --extra chat --extra otel --extra events $(ARGS)
+	@$(COMPILE) -o requirements/dev.txt -c requirements/runtime.txt --extra chat --extra dev $(ARGS)
 	@$(COMPILE) -o requirements/clients.txt --extra clients $(ARGS)
 	@$(COMPILE) -o requirements/playground.txt -c requirements/runtime.txt --extra playground $(ARGS)
 	@$(COMPILE_EXPORTERS) requirements/exporters.in -o requirements/exporters.txt $(ARGS)

@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import dataclasses
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from benchmarks.raw import RawSession
 from benchmarks.servers import Bench
 from server.bench import clients, pace, prefixes
 from server.bench.machine import describe_machine
-from server.bench.plots import draw
-from server.bench.report import Report, summarize
+from server.bench.parts import Work, measure, publish
+from server.bench.report import Report
+from server.client.urls import named_url
 from server.runtime.model_folder import open_model_folder
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -30,25 +32,19 @@ RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
 async def measure_clients(bench: Bench) -> Report:
     raw = RawSession(bench.folder, max(clients.CLIENTS), clients.PROMPT + clients.OUTPUT) if bench.raw else None
+    return await measure_endpoints(clients.PART, bench, raw)
+
+
+async def measure_endpoints(part: str, bench: Bench, raw: RawSession | None = None) -> Report:
     async with bench.endpoints() as endpoints:
-        return await clients.measure(endpoints, bench.rounds, raw)
-
-
-async def measure_pace(bench: Bench) -> Report:
-    async with bench.endpoints() as endpoints:
-        return await pace.measure(endpoints, bench.sizes.pace)
-
-
-async def measure_prefixes(bench: Bench) -> Report:
-    async with bench.endpoints() as endpoints:
-        return await prefixes.measure(endpoints, bench.rounds)
+        return await measure(part, endpoints, Work(bench.rounds, bench.sizes.pace), raw)
 
 
 PARTS: dict[str, Callable[[Bench], Coroutine[Any, Any, Report]]] = {
     clients.PART: measure_clients,
-    pace.PART: measure_pace,
+    pace.PART: partial(measure_endpoints, pace.PART),
     chunks.PART: chunks.measure,
-    prefixes.PART: measure_prefixes,
+    prefixes.PART: partial(measure_endpoints, prefixes.PART),
     decode.PART: decode.measure,
     forced.PART: forced.measure,
     memory.PART: memory.measure,
@@ -61,13 +57,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     bench = Bench(options.model, tuple(options.against), options.rounds, not options.no_raw)
     out = options.out or RESULTS / (options.model.name if options.model else "built-in")
     for part in options.only:
-        if not options.redraw:
+        if options.redraw:
+            report = Report.load(out / f"{part}.json")
+        else:
             report = asyncio.run(PARTS[part](bench))
-            dataclasses.replace(report, machine=describe_machine(), model=describe_model(bench.folder)).save(out)
-        report = Report.load(out / f"{part}.json")
-        draw(report, out / f"{part}.svg")
-        print(report.markdown(), flush=True)
-    summarize(out, tuple(PARTS))
+            report = dataclasses.replace(report, machine=describe_machine(), model=describe_model(bench.folder))
+        publish(report, out, tuple(PARTS), print)
     print(f"Results: {out}")
 
 
@@ -87,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--against",
         action="append",
+        type=named_url,
         default=[],
         metavar="[NAME=]URL",
         help="base URL (.../v1) of another endpoint to measure; may be repeated",

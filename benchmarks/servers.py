@@ -11,13 +11,13 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 
 from benchmarks.processes import cpu_seconds, free_port
 from server.bench import pace
 from server.bench.load import Endpoint
+from server.client.urls import NamedUrl
 from server.loading import BUILT_IN
 
 OURS = "lfm-serve"
@@ -45,7 +45,7 @@ class Bench:
     """Options of a run; `model` None is the built-in model."""
 
     model: Path | None
-    against: tuple[str, ...]
+    against: tuple[NamedUrl, ...]
     rounds: int
     raw: bool
 
@@ -61,7 +61,7 @@ class Bench:
     async def endpoints(self) -> AsyncIterator[list[Endpoint]]:
         """Start our server for the block and connect to all endpoints, ours first."""
         async with own_server(self.model) as ours:
-            others = [await Endpoint.connect(name_of(url), url.partition("=")[2] or url) for url in self.against]
+            others = [await Endpoint.connect(other) for other in self.against]
             yield [ours.endpoint, *others]
 
 
@@ -81,12 +81,6 @@ class OwnServer:
         return {name: float(value) for name, _, value in lines}
 
 
-def name_of(url: str) -> str:
-    """Return NAME of "NAME=URL", or the host and port of a plain URL."""
-    name, separator, _ = url.partition("=")
-    return name if separator and "/" not in name else urlsplit(url).netloc
-
-
 @contextlib.asynccontextmanager
 async def own_server(model: Path | None, *options: str, name: str = OURS) -> AsyncIterator[OwnServer]:
     """Run `lfm-serve serve` during the block, which starts once the server is idle."""
@@ -100,7 +94,7 @@ async def own_server(model: Path | None, *options: str, name: str = OURS) -> Asy
                 log.seek(0)
                 raise SystemExit(f"The server did not start:\n{log.read().decode()}")
             await _until_idle(process.pid)
-            yield OwnServer(await Endpoint.connect(name, f"{url}/v1"), url, process.pid)
+            yield OwnServer(await Endpoint.connect(NamedUrl(name, f"{url}/v1")), url, process.pid)
         finally:
             process.terminate()
 

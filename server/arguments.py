@@ -1,6 +1,7 @@
 """Parses the arguments of `lfm-serve`.
 
-Options are generated from the fields of `Settings`, `Prepare`, `Cache` and `Export`, which also validate them.
+Options are generated from the fields of the commands' models in `server.settings` and
+`server.client_settings`, which also validate them.
 """
 
 from __future__ import annotations
@@ -8,14 +9,17 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from platform import machine, python_version, system
 from typing import Any, NoReturn, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings
 
 from server import __version__
+from server.client_settings import Bench, Chat
 from server.errors import KernelsError
 from server.settings import ENV_PREFIX, Cache, Export, Prepare, SamplingOverrides, Settings
 
@@ -49,8 +53,49 @@ class UsageError(Exception):
         self.lines = lines
 
 
-Command = Settings | Prepare | Export | Cache
-COMMANDS: dict[str, type[Command]] = {"serve": Settings, "prepare": Prepare, "export": Export, "cache": Cache}
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the help says about a command."""
+
+    summary: str
+    description: str
+    usage: str = "[OPTION ...]"
+
+
+Command = Settings | Chat | Bench | Prepare | Export | Cache
+COMMANDS: dict[str, type[Command]] = {
+    "serve": Settings,
+    "chat": Chat,
+    "bench": Bench,
+    "prepare": Prepare,
+    "export": Export,
+    "cache": Cache,
+}
+ABOUT = {
+    "serve": About(
+        "serve a model",
+        "Serve a model. The variables in brackets also set options; the command line overrides them.",
+    ),
+    "chat": About(
+        "chat with a model in the terminal",
+        "Chat in the terminal, with the server at --url or with a server that this command starts and ends. The other "
+        "options are those of that server.",
+        "[--url URL] [OPTION ...]",
+    ),
+    "bench": About(
+        "measure the speed of any OpenAI endpoint",
+        "Measure throughput, TTFT and ITL of one or more servers over HTTP. Prints tables, and writes them with JSON "
+        "and plots to a folder.",
+        "--url URL [OPTION ...]",
+    ),
+    "prepare": About(
+        "write a prepared copy of a model, which loads faster and lets servers share memory",
+        "Optimise a model, check it against the original and store it for `lfm-serve serve`.",
+    ),
+}
+"""The commands without positional arguments."""
+WITH_URL = {"url", "api_key", "served_model_name"}
+"""The options of `chat` that do not concern the server it starts."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -87,23 +132,29 @@ class Version(argparse.Action):
 def parse(argv: Sequence[str]) -> Command:
     """Return the command that the arguments describe.
 
-    Options of all commands except `export` may also come from the environment. Raises UsageError if an argument or a
-    variable is invalid, and SystemExit after `--help` and `--version`.
+    Options of `serve`, `chat`, `prepare` and `cache` may also come from the environment. Raises UsageError if an
+    argument or a variable is invalid, and SystemExit after `--help` and `--version`.
     """
     if not {*argv[:1]} & {*COMMANDS, "-h", "--help", "--version"}:
         found = f", not {argv[0]}" if argv else ""
-        raise UsageError(f"expected a command (serve, prepare, export or cache){found}; see lfm-serve --help")
+        raise UsageError(
+            f"expected a command (serve, chat, bench, prepare, export or cache){found}; see lfm-serve --help"
+        )
     arguments, rest = _parser().parse_known_args(argv)
     given = {name: value for name, value in vars(arguments).items() if value is not None}
     model = COMMANDS[given.pop("command")]
     if rest:
         raise UsageError(*_unknown(rest, [_flag(name) for name in _options(model)]))
+    if model is Chat and "url" not in given and given.keys() - WITH_URL:
+        given["url"] = None  # an option of the chat's own server overrides LFM_URL
     try:
         command = model(**given)
     except ValidationError as error:
         raise UsageError(*(_refusal(fault, given) for fault in error.errors())) from None
     if isinstance(command, Export) and not command.random and (idle := given.keys() & {"tokenizer", "seed"}):
         raise UsageError(*(f"{_flag(name)} requires --random" for name in sorted(idle)))
+    if isinstance(command, Chat) and command.url and (idle := given.keys() - WITH_URL):
+        raise UsageError(*(f"{_flag(name)} cannot be combined with --url" for name in sorted(idle)))
     return command
 
 
@@ -111,22 +162,14 @@ def _parser() -> Parser:
     parser = Parser(prog="lfm-serve", description="Serve LFM2 models in ONNX over the OpenAI API.")
     parser.add_argument("--version", action=Version, nargs=0, help="show the versions and CPU features for bug reports")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    serve = commands.add_parser(
-        "serve",
-        usage="lfm-serve serve [OPTION ...]",
-        help="serve a model",
-        description="Serve a model. The variables in brackets also set options; the command line overrides them.",
-    )
-    for name in _options(Settings):
-        _add_option(serve, name, Settings.model_fields[name], f" [{_variable(name)}]")
-    prepare = commands.add_parser(
-        "prepare",
-        usage="lfm-serve prepare [OPTION ...]",
-        help="write a prepared copy of a model, which loads faster and lets servers share memory",
-        description="Optimise a model, check it against the original and store it for `lfm-serve serve`.",
-    )
-    for name in _options(Prepare):
-        _add_option(prepare, name, Prepare.model_fields[name], f" [{_variable(name)}]" if name != "prune" else "")
+    for command, about in ABOUT.items():
+        subparser = commands.add_parser(
+            command, usage=f"lfm-serve {command} {about.usage}", help=about.summary, description=about.description
+        )
+        model = COMMANDS[command]
+        for name in _options(model):
+            has_variable = issubclass(model, BaseSettings) and name != "prune"
+            _add_option(subparser, name, model.model_fields[name], f" [{_variable(name)}]" if has_variable else "")
     export = commands.add_parser(
         "export",
         usage="lfm-serve export CHECKPOINT OUT --dtype DTYPE\n"
@@ -152,7 +195,9 @@ def _parser() -> Parser:
 
 
 def _options(model: type[BaseModel]) -> list[str]:
-    """Return the names of the fields with a description; each becomes an option."""
+    """Return the names of the model's options: for `chat` its choice, for others the fields with a description."""
+    if model is Chat:
+        return ["url", *Chat.server_options()]
     return [name for name, field in model.model_fields.items() if field.description]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shlex
 import signal
 import sys
@@ -11,8 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from pydantic import SecretStr
+
 from server.arguments import UsageError, parse
-from server.errors import CacheFolderError, ExportError, LfmServeError
+from server.client_settings import Bench, Chat
+from server.errors import CacheFolderError, ExportError, LfmServeError, MissingExtraError
 from server.process import end_process, open_standard_streams
 from server.settings import Cache, Export, Prepare, Settings
 
@@ -25,8 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_standard_streams()
     try:
         command = parse(sys.argv[1:] if argv is None else argv)
-        if isinstance(command, Settings):
+        if isinstance(command, Chat):
+            _chat(command)
+        elif isinstance(command, Settings):
             _serve(command)
+        elif isinstance(command, Bench):
+            _bench(command)
         elif isinstance(command, Prepare):
             _prepare(command)
         elif isinstance(command, Cache):
@@ -58,6 +66,34 @@ def _serve(settings: Settings) -> NoReturn:
     except Exception:
         traceback.print_exc()
     end_process(code)
+
+
+def _chat(command: Chat) -> None:
+    try:
+        from server.terminal.command import chat_with_new_server, chat_with_server
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in ("prompt_toolkit", "rich"):
+            raise
+        raise MissingExtraError("lfm-serve chat", "chat") from None
+    model = next(iter(command.served_model_name), None)
+    if command.url:
+        chat_with_server(command.url, _api_key(command.api_key, "OPENAI_API_KEY"), model)
+    else:
+        chat_with_new_server(command.server_variables(), _api_key(command.api_key), model)
+
+
+def _bench(command: Bench) -> None:
+    from server.bench.command import run  # imported here so that --help stays fast
+    from server.bench.pace import Sizes
+    from server.bench.parts import Work
+
+    key, work = _api_key(command.api_key, "OPENAI_API_KEY"), Work(command.rounds, Sizes(command.long_prompt, 6))
+    run(command.url, key, command.served_model_name, command.only, work, command.out, _tell)
+
+
+def _api_key(option: SecretStr | None, variable: str = "") -> str | None:
+    """Return the API key of the option, or else of the environment variable."""
+    return option.get_secret_value() if option else os.environ.get(variable) or None
 
 
 def _prepare(command: Prepare) -> None:

@@ -59,6 +59,13 @@ class KernelsError(LfmServeError):
     """
 
 
+class MissingExtraError(LfmServeError):
+    """A command needs the packages of an extra that is not installed."""
+
+    def __init__(self, command: str, extra: str) -> None:
+        super().__init__(f"{command} needs packages that are not installed: pip install 'lfm-serve[{extra}]'")
+
+
 class ExportError(LfmServeError):
     """A checkpoint cannot be exported."""
 

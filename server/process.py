@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 import threading
 from contextlib import suppress
@@ -27,6 +28,20 @@ def open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
     sys.stdout = sys.stdout or sys.stderr
+
+
+def stop_at_end_of_input() -> None:
+    """Send this process a SIGTERM when its standard input ends.
+
+    If a parent process holds the other end of a pipe, this process ends with its parent, however the parent ends.
+    """
+
+    def wait_for_end() -> None:
+        while os.read(0, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait_for_end, name="standard input", daemon=True).start()
 
 
 def end_process(code: int) -> NoReturn:

@@ -1,8 +1,8 @@
 """Defines the options of `lfm-serve serve`, `prepare`, `export` and `cache`.
 
 Each field states the type, range, default and help text of an option. For example, the field `max_seqs` defines the
-flag `--max-seqs` (see `server.cli`) and the environment variable `LFM_MAX_SEQS`. This module is independent of the
-command line.
+flag `--max-seqs` (see `server.arguments`) and the environment variable `LFM_MAX_SEQS`. This module is independent of
+the command line.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SamplingOverrides(BaseModel):
     presence_penalty: float = Field(0, ge=-2, le=2)
 
 
-def _names(value: object) -> object:
+def names(value: object) -> object:
     """Split the text of an environment variable into names.
 
     The text is one name, several names separated by commas, or a JSON list. A value that is not text is returned
@@ -126,14 +126,14 @@ class Settings(ModelSettings):
     ssl_keyfile: FilePath | None = Field(
         None, description="PEM private key of the certificate (default: read from the certificate file)"
     )
-    cors_origin: Annotated[tuple[Text, ...], NoDecode, BeforeValidator(_names)] = Field(
+    cors_origin: Annotated[tuple[Text, ...], NoDecode, BeforeValidator(names)] = Field(
         (), description="web origin allowed to send requests, or * for all; repeatable (default: none)"
     )
     no_playground: bool = Field(False, description="do not serve the page to try the model at / (default: off)")
     forwarded_allow_ips: Text = Field(
         "127.0.0.1", description="comma-separated addresses of proxies whose X-Forwarded-For header is trusted"
     )
-    served_model_name: Annotated[tuple[Text, ...], NoDecode, BeforeValidator(_names)] = Field(
+    served_model_name: Annotated[tuple[Text, ...], NoDecode, BeforeValidator(names)] = Field(
         (), description="model name that clients use; repeatable (default: the repository or folder name)"
     )
     chat_template: FilePath | None = Field(

@@ -25,8 +25,8 @@ COLUMNS = (
     "output tokens/s",
     "TTFT s",
     "ITL ms",
-    "tokens/s: ours to this",
-    "TTFT: ours to this",
+    "tokens/s: first to this",
+    "TTFT: first to this",
 )
 
 
@@ -56,7 +56,11 @@ class Figures:
     def add(self, streams: list[Stream]) -> None:
         self.rates.append(tokens_per_second(streams))
         self.ttfts += [stream.ttft for stream in streams]
-        self.intervals += [(stream.end - stream.start) / (stream.tokens - 1) for stream in streams]
+        self.intervals += [(stream.end - stream.start) / max(1, stream.tokens - 1) for stream in streams]
+
+    def ratios(self, rate: float, ttft: float) -> tuple[float, float]:
+        """Return the ratios of the medians to the throughput and TTFT of another server."""
+        return median(self.rates) / rate, median(self.ttfts) / ttft
 
     def add_baseline(self, baseline: Baseline, clients: int) -> None:
         waits = [baseline.prefill(slot, PROMPT) for slot in range(clients)]
@@ -94,9 +98,9 @@ def _report(figures: dict[tuple[int, str], Figures], first: str) -> Report:
     rates: dict[str, list[tuple[float, float]]] = defaultdict(list)
     ttfts: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for (clients, name), found in sorted(figures.items(), key=lambda item: item[0][0]):
-        ours = figures[clients, first]
+        reference = figures[clients, first]
         rate, ttft = median(found.rates), median(found.ttfts)
-        ratios = (None, None) if found is ours else (median(ours.rates) / rate, median(ours.ttfts) / ttft)
+        ratios = (None, None) if found is reference else reference.ratios(rate, ttft)
         rows.append([str(clients), name, rate, ttft, median(found.intervals) * 1e3, *ratios])
         rates[name].append((clients, rate))
         ttfts[name].append((clients, ttft))

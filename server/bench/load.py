@@ -7,12 +7,14 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import httpx
 
 from server.bench.wire import post
+from server.client.urls import NamedUrl, key_header
+from server.errors import LfmServeError
 
 Messages = list[dict[str, str]]
 
@@ -35,8 +37,12 @@ Sampling is not greedy, because greedy streams end up repeating one phrase.
 """
 
 
-class RefusedError(Exception):
-    """The error for a request that was rejected or whose answer was broken off."""
+EXTENSIONS = ("ignore_eos", "top_k", "min_p", "repetition_penalty")
+"""Fields beyond OpenAI's, left out for an endpoint that rejects them."""
+
+
+class RefusedError(LfmServeError):
+    """An endpoint cannot be reached, rejects a request or breaks off its answer."""
 
 
 @dataclass(slots=True)
@@ -114,37 +120,50 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A server's base URL (.../v1), its model, and its name in tables and plots."""
+    """A server's base URL (.../v1), its model, and its name in tables and plots.
+
+    extended: whether the server accepts EXTENSIONS. Without them, an answer may end before its `max_tokens`.
+    """
 
     name: str
     url: str
     model: str
+    key: str | None = None
+    extended: bool = True
 
     @classmethod
-    async def connect(cls, name: str, url: str) -> Self:
-        """Look up the server's model and warm the server up.
+    async def connect(cls, server: NamedUrl, key: str | None = None, model: str | None = None) -> Self:
+        """Look up the server's first model, unless `model` names one, and warm the server up.
 
         The first answer of a server is slower than later ones, so this method requests one answer.
         """
-        async with httpx.AsyncClient() as client:
-            models = (await client.get(f"{url}/models")).raise_for_status()
-        endpoint = cls(name, url, models.json()["data"][0]["id"])
-        await endpoint.run(Stream(user("hello"), 8))
+        endpoint = cls(server.name, server.url, model or await _first_model(server, key), key)
+        try:
+            await endpoint.run(Stream(user("hello"), 8))
+        except RefusedError:
+            endpoint = replace(endpoint, extended=False)
+            await endpoint.run(Stream(user("hello"), 8))
         return endpoint
 
     async def run(self, stream: Stream) -> Stream:
         """Send the stream's request and read its answer to the end.
 
-        Raises RefusedError if the server rejects the request or breaks off its answer.
+        Raises RefusedError if the server cannot be reached, rejects the request or breaks off its answer.
         """
         body = {"model": self.model, "messages": stream.messages, "max_tokens": stream.max_tokens, "ignore_eos": True}
-        body |= {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}}
+        usage = {"include_usage": True} | ({"continuous_usage_stats": True} if self.extended else {})
+        body |= {"stream": True, "stream_options": usage, **stream.options}
+        if not self.extended:
+            body = {name: value for name, value in body.items() if name not in EXTENSIONS}
         stream.sent = time.perf_counter()
-        async with post(f"{self.url}/chat/completions", body | stream.options) as response:
-            async for event in response:
-                stream.take(event)
-            if response.status != 200:
-                raise RefusedError(f"{response.status} {response.body.decode()[:300]}")
+        try:
+            async with post(f"{self.url}/chat/completions", body, key_header(self.key)) as response:
+                async for event in response:
+                    stream.take(event)
+        except OSError as error:
+            raise RefusedError(f"{self.url} cannot be reached: {error}") from error
+        if response.status != 200:
+            raise RefusedError(f"{response.status} {response.body.decode(errors='replace')[:300]}")
         if not stream.arrivals:
             raise RefusedError("The stream ended without a token.")
         return stream
@@ -172,6 +191,20 @@ class Endpoint:
     async def run_all(self, streams: Iterable[Stream]) -> list[Stream]:
         """Run all `streams` at once."""
         return await asyncio.gather(*map(self.run, streams))
+
+
+async def _first_model(server: NamedUrl, key: str | None) -> str:
+    """Return the first model that the server lists. Raises RefusedError if it lists none."""
+    try:
+        async with httpx.AsyncClient(headers=key_header(key)) as client:
+            response = (await client.get(f"{server.url}/models")).raise_for_status()
+        return str(response.json()["data"][0]["id"])
+    except httpx.HTTPStatusError as error:
+        raise RefusedError(f"{error.request.url}: {error.response.status_code} {error.response.text[:300]}") from error
+    except httpx.HTTPError as error:
+        raise RefusedError(f"{server.url} cannot be reached: {error or type(error).__name__}") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise RefusedError(f"{server.url}/models lists no models: is this an OpenAI endpoint?") from error
 
 
 async def until(condition: Callable[[], bool]) -> None:

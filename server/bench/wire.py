@@ -6,13 +6,16 @@ The client may run on the same machine as the server, and would otherwise slow t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import httptools
 import pydantic_core
+
+from server.client.events import EventParser
 
 
 class EventReader(asyncio.Protocol):
@@ -25,6 +28,7 @@ class EventReader(asyncio.Protocol):
         self.status = 0
         self.body = b""
         self._events: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        self._event_parser = EventParser()
         self._parser = httptools.HttpResponseParser(self)
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
@@ -39,12 +43,11 @@ class EventReader(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         self.status = self._parser.get_status_code()
-        *lines, self.body = (self.body + data).split(b"\n")
-        for line in lines:
-            if line.startswith(b"data: {"):
-                self._events.put_nowait(pydantic_core.from_json(line[6:]))
         if self.status != 200:
-            self.body = b"\n".join((*lines, self.body))
+            self.body += data
+            return
+        for event in self._event_parser.feed(data):
+            self._events.put_nowait(event)
 
     def on_message_complete(self) -> None:
         self.status = self._parser.get_status_code()
@@ -52,14 +55,17 @@ class EventReader(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def post(url: str, body: dict[str, Any]) -> AsyncIterator[EventReader]:
+async def post(url: str, body: dict[str, Any], headers: Mapping[str, str]) -> AsyncIterator[EventReader]:
     """Send `body` as JSON on a new connection, and close the connection at the end."""
     parts, content = urlsplit(url), pydantic_core.to_json(body)
-    address = (parts.hostname or "", parts.port or 80)
-    head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
-    transport, reader = await asyncio.get_running_loop().create_connection(EventReader, *address)
+    context = ssl.create_default_context() if parts.scheme == "https" else None
+    address = (parts.hostname or "", parts.port or (443 if context else 80))
+    fields = {"Host": parts.netloc, "Content-Type": "application/json", "Content-Length": len(content), **headers}
+    lines = [f"POST {parts.path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    loop = asyncio.get_running_loop()
+    transport, reader = await loop.create_connection(EventReader, *address, ssl=context)
     try:
-        transport.write(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        transport.write("\r\n".join((*lines, "\r\n")).encode() + content)
         yield reader
     finally:
         transport.abort()

@@ -23,6 +23,7 @@ from server.api.access.api_keys import read_keys
 from server.api.chat_completions.fields import ChatCompletionRequest
 from server.api.completions.fields import CompletionRequest
 from server.api.responses.fields import ResponseRequest
+from server.client_settings import Chat
 from server.settings import ENV_PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -161,14 +162,14 @@ def test_a_keys_file_is_accepted(text: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", shell_commands(r"\S*(?:lfm-serve|docker run).* --", GUIDES))
 def test_a_command_line_uses_existing_options(line: str) -> None:
-    command = re.search(r"lfm-serve (serve|prepare|export|cache)", line)
+    command = re.search(r"lfm-serve (serve|chat|bench|prepare|export|cache)", line)
     options = line.partition("lfm-serve")[2]
     assert set(re.findall(r"(?<!\S)--[a-z][a-z-]*", options)) <= flags(command[1] if command else "serve")
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_names_existing_variables(page: str) -> None:
-    known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    known = {f"{ENV_PREFIX}{name.upper()}" for name in Chat.model_fields}
     assert set(re.findall(r"\bLFM_[A-Z_]+\b", PAGES[page])) <= known
 
 
@@ -200,7 +201,7 @@ def test_the_configuration_page_has_a_settings_variable_default_and_meaning(name
     assert meaning
 
 
-@pytest.mark.parametrize("command", ["prepare", "export", "cache"])
+@pytest.mark.parametrize("command", ["chat", "bench", "prepare", "export", "cache"])
 def test_the_configuration_page_lists_exactly_a_commands_options(command: str) -> None:
     rows = table("docs/configuration.md", f"## lfm-serve {command}")
     assert {flag for row in rows for flag in re.findall(r"--[a-z-]+", row[0]) if row[0] != "---"} == flags(command)

@@ -52,7 +52,7 @@ def imported_distributions(paths: Iterable[Path]) -> set[str]:
     return {canonicalize_name(distributions[module][0]) for module in modules}
 
 
-FOLDERS = {"bench": "bench", "events": "kv_events"}
+FOLDERS = {"bench": "bench", "chat": "terminal", "events": "kv_events"}
 """The folder under server/ that needs an extra, by the extra's name."""
 BROUGHT_ALONG = {"anyio", "pydantic-core"}  # by fastapi and pydantic
 
@@ -87,6 +87,7 @@ def test_a_dependency_has_a_lower_bound_and_an_upper_major(requirement: Requirem
 @pytest.mark.parametrize(
     ("lock", "requirement"),
     [("runtime", r) for r in requirements()]
+    + [(lock, r) for lock in ("runtime", "container", "dev") for r in requirements("chat")]
     + [("container", r) for r in requirements() + requirements("otel") + requirements("events")]
     + [(extra, r) for extra in ("dev", "clients", "playground") for r in requirements() + requirements(extra)],
     ids=str,

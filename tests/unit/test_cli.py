@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 import signal
@@ -17,6 +18,7 @@ from pydantic import SecretStr
 from server import __version__
 from server.arguments import UsageError, parse
 from server.cli import main
+from server.client_settings import Bench, Chat
 from server.runtime.machine.cpu import kernel_features
 from server.settings import Export, Settings
 from tests.checkpoints import CONFIGS, random_tensors, write_checkpoint
@@ -212,13 +214,94 @@ def test_each_fault_gets_its_own_line(monkeypatch: pytest.MonkeyPatch, capsys: p
             ["export", "a", "b", "--dtype", "q4", "--tokenizer", "c", "--seed", "1"],
             ["--seed requires --random", "--tokenizer requires --random"],
         ),
-        ([], ["expected a command (serve, prepare, export or cache); see lfm-serve --help"]),
-        (["sreve"], ["expected a command (serve, prepare, export or cache), not sreve; see lfm-serve --help"]),
-        (["--port", "1"], ["expected a command (serve, prepare, export or cache), not --port; see lfm-serve --help"]),
+        ([], ["expected a command (serve, chat, bench, prepare, export or cache); see lfm-serve --help"]),
+        (
+            ["sreve"],
+            ["expected a command (serve, chat, bench, prepare, export or cache), not sreve; see lfm-serve --help"],
+        ),
+        (
+            ["--port", "1"],
+            ["expected a command (serve, chat, bench, prepare, export or cache), not --port; see lfm-serve --help"],
+        ),
     ],
 )
 def test_each_invalid_argument_gets_one_line(arguments: list[str], lines: list[str]) -> None:
     assert refusals(*arguments) == lines
+
+
+# --- chat and bench ---
+
+
+def test_chat_passes_the_options_of_its_server_on_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "PORT": "1",
+        "LOG_LEVEL": "error",
+        "MAX_SEQS": "3",
+        "THINKING_BUDGETS": '{"high": null}',
+    }.items():
+        monkeypatch.setenv(f"LFM_{name}", value)
+    options = ["--model", "a", "--api-key", "key", "--served-model-name", "b", "--no-prepare"]
+    chat = parse(["chat", *options, "--itl-target", "0.5", "--responses-file", "file"])
+    assert isinstance(chat, Chat)
+    variables = chat.server_variables()
+    assert {name: variables.pop(name) for name in ("LFM_SERVED_MODEL_NAME", "LFM_THINKING_BUDGETS")} == {
+        "LFM_SERVED_MODEL_NAME": json.dumps(["b"]),
+        "LFM_THINKING_BUDGETS": json.dumps({"high": None}),
+    }
+    assert variables == {
+        "LFM_API_KEY": "key",
+        "LFM_ITL_TARGET": "0.5",
+        "LFM_MAX_SEQS": "3",
+        "LFM_MODEL": "a",
+        "LFM_NO_PREPARE": "true",
+        "LFM_RESPONSES_FILE": "file",
+    }
+
+
+def test_an_option_of_its_own_server_overrides_the_url_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LFM_URL", "http://a:1")
+    monkeypatch.setenv("LFM_MODEL", "b")
+    with_url, with_model = parse(["chat", "--api-key", "key"]), parse(["chat", "--model", "c"])
+    assert isinstance(with_url, Chat)
+    assert isinstance(with_model, Chat)
+    assert (with_url.url, with_model.url, with_model.model) == ("http://a:1/v1", None, "c")
+
+
+NO_URL = "is invalid: must be a URL such as http://127.0.0.1:8000/v1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (["chat", "--port", "1"], ["unknown option --port"]),
+        (["chat", "--url", "a", "--model", "b"], [f"--url: a {NO_URL}"]),
+        (
+            ["chat", "--url", "http://a", "--model", "b", "--max-seqs", "1"],
+            ["--max-seqs cannot be combined with --url", "--model cannot be combined with --url"],
+        ),
+        (["chat", "--url", "http://a:99999"], [f"--url: http://a:99999 {NO_URL}"]),
+        (["bench"], ["--url is required"]),
+        (["bench", "--url", "http://a", "--url", "b=ftp://c"], [f"--url: b=ftp://c {NO_URL}"]),
+        (
+            ["bench", "--url", "http://a/b", "--url", "http://a/c"],
+            ["--url: ['http://a/b', 'http://a/c'] is invalid: two servers have the same name; name them with NAME=URL"],
+        ),
+        (
+            ["bench", "--url", "http://a", "--only", "client"],
+            ["--only: client is invalid: must be 'clients', 'pace' or 'prefixes'"],
+        ),
+        (["bench", "--url", "http://a", "--rounds", "0"], ["--rounds: 0 is invalid: must be at least 1"]),
+    ],
+)
+def test_each_invalid_argument_of_chat_and_bench_gets_one_line(arguments: list[str], lines: list[str]) -> None:
+    assert refusals(*arguments) == lines
+
+
+def test_the_urls_of_bench_may_have_names_and_get_a_path() -> None:
+    bench = parse(["bench", "--url", "http://a:1", "--url", "b=https://c/d/v1/", "--only", "pace", "--only", "clients"])
+    assert isinstance(bench, Bench)
+    assert [(url.name, url.url) for url in bench.url] == [("a:1", "http://a:1/v1"), ("b", "https://c/d/v1")]
+    assert bench.only == ("pace", "clients")
 
 
 # --- help and version ---
@@ -243,7 +326,7 @@ def test_the_help_of_serve_has_a_line_for_each_option_with_its_default_and_varia
         main(["serve", "--help"])
     assert caught.value.code == 0
     lines = re.findall(
-        r"^  --([a-z-]+)(?: [A-Z]+)? +\S.* \(default: (.+)\) \[LFM_([A-Z_]+)\]$", capsys.readouterr().out, re.M
+        r"^  --([a-z-]+)(?: [A-Z]+)?\s+\S.* \(default: (.+)\) \[LFM_([A-Z_]+)\]$", capsys.readouterr().out, re.M
     )
     assert [flag.replace("-", "_") for flag, _, _ in lines] == list(Settings.model_fields)
     assert [variable.lower() for _, _, variable in lines] == list(Settings.model_fields)

@@ -1,0 +1,55 @@
+"""The questions that need only endpoints, and the files with their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.bench import clients, pace, prefixes
+from server.bench.clients import Baseline
+from server.bench.load import Endpoint
+from server.bench.report import Report, summarize
+
+PARTS = (clients.PART, pace.PART, prefixes.PART)
+NO_PLOTS = "There are no plots, because matplotlib is not installed. Install it: pip install 'lfm-serve[bench]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How much to measure.
+
+    rounds: how often each endpoint is measured.
+    """
+
+    rounds: int
+    pace: pace.Sizes
+
+
+async def measure(part: str, endpoints: Sequence[Endpoint], work: Work, baseline: Baseline | None = None) -> Report:
+    """Answer the question of one of PARTS; only `clients` uses the baseline."""
+    if part == clients.PART:
+        return await clients.measure(endpoints, work.rounds, baseline)
+    if part == pace.PART:
+        return await pace.measure(endpoints, work.pace)
+    return await prefixes.measure(endpoints, work.rounds)
+
+
+def publish(report: Report, out: Path, parts: Sequence[str], say: Callable[[str], None]) -> None:
+    """Print the report's table and write its JSON, its plot and the summary of all reports to `out`.
+
+    Without matplotlib, `say` gets a line on how to get plots.
+
+    parts: the order of the reports in the summary.
+    """
+    report.save(out)
+    print(report.markdown(), flush=True)
+    summarize(out, parts)
+    try:
+        from server.bench.plots import draw  # imported here because matplotlib is an extra
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        say(NO_PLOTS)
+        return
+    draw(report, out / f"{report.part}.svg")

@@ -1,0 +1,1 @@
+"""`lfm-serve chat`: a chat in the terminal, over HTTP only."""

@@ -1,0 +1,93 @@
+"""The HTTP client of the chat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from server.client.events import EventParser
+from server.client.urls import key_header
+from server.errors import LfmServeError
+
+STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
+TIMEOUT = httpx.Timeout(10, read=None)
+"""Seconds; reading has no limit, because a long prompt takes its time and Ctrl-C stops it."""
+
+
+class EndpointError(LfmServeError):
+    """A server cannot be reached, reports an error or breaks off its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server's base URL (.../v1) and the API key it gets, if any."""
+
+    url: str
+    key: str | None
+
+    def models(self) -> list[str]:
+        """Return the names of the server's models. Raises EndpointError if it lists none."""
+        try:
+            with httpx.Client(timeout=TIMEOUT, headers=key_header(self.key)) as client:
+                response = client.get(f"{self.url}/models")
+            if response.status_code != 200:
+                raise _refusal(response)
+            return [str(model["id"]) for model in response.json()["data"]]
+        except httpx.HTTPError as error:
+            raise EndpointError(f"{self.url} cannot be reached: {error}") from error
+        except (ValueError, LookupError, TypeError) as error:
+            raise EndpointError(f"{self.url}/models lists no models: is this an OpenAI endpoint?") from error
+
+    @asynccontextmanager
+    async def events(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """Request a streamed chat, and close its connection at the end of the block, so that the server stops.
+
+        Yields the events. Raises EndpointError, also from the events, for any error.
+        """
+        try:
+            async with (
+                httpx.AsyncClient(timeout=TIMEOUT, headers=key_header(self.key)) as client,
+                client.stream("POST", f"{self.url}/chat/completions", json=body | STREAMED) as response,
+            ):
+                if response.status_code != 200:
+                    await response.aread()
+                    raise _refusal(response)
+                yield _events(response)
+        except httpx.HTTPError as error:
+            raise EndpointError(f"The connection to {self.url} failed: {error or type(error).__name__}") from error
+
+
+async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    parser = EventParser()
+    async for data in response.aiter_bytes():
+        try:
+            events = parser.feed(data)
+        except ValueError as error:
+            raise EndpointError(f"The server sent an event that is not JSON: {error}") from error
+        for event in events:
+            if "error" in event:
+                raise EndpointError(_message(event["error"]) + _request_id(response))
+            yield event
+
+
+def _refusal(response: httpx.Response) -> EndpointError:
+    """Return the error with the status, the server's message and the request's ID."""
+    try:
+        message = _message(json.loads(response.text)["error"])
+    except (ValueError, LookupError, TypeError):
+        message = response.text[:300]
+    return EndpointError(f"{response.status_code} {response.reason_phrase}: {message}{_request_id(response)}")
+
+
+def _message(error: Any) -> str:
+    return str(error.get("message", error)) if isinstance(error, dict) else str(error)
+
+
+def _request_id(response: httpx.Response) -> str:
+    request_id = response.headers.get("x-request-id")
+    return f" (request {request_id})" if request_id else ""

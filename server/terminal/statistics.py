@@ -1,0 +1,52 @@
+"""Counts the tokens and times of a chat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from server.terminal.answer import Answer
+
+
+@dataclass(slots=True)
+class Statistics:
+    """The last answer's figures and the sums of all answers.
+
+    Tokens are the server's, times are the client's. A stopped answer has no tokens, since servers report them at the
+    end.
+    """
+
+    last: Answer | None = None
+    answers: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+    def add(self, answer: Answer) -> None:
+        self.last = answer
+        self.answers += 1
+        self.prompt_tokens += count(answer, "prompt_tokens")
+        self.cached_tokens += cached(answer)
+        self.completion_tokens += count(answer, "completion_tokens")
+
+
+def count(answer: Answer, name: str) -> int:
+    """Return a count of the answer's usage; 0 if the server has not reported it."""
+    return int(answer.usage.get(name) or 0)
+
+
+def cached(answer: Answer) -> int:
+    """Return the number of prompt tokens that the server had cached."""
+    return int((answer.usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
+
+
+def thoughts(answer: Answer) -> int:
+    """Return the number of tokens of thoughts."""
+    return int((answer.usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0)
+
+
+def tokens_per_second(answer: Answer) -> float | None:
+    """Return the decode throughput, which excludes the first token; None without a second token."""
+    tokens = count(answer, "completion_tokens") - 1
+    if answer.first is None or tokens < 1 or answer.last <= answer.first:
+        return None
+    return tokens / (answer.last - answer.first)
