@@ -45,7 +45,7 @@ class Playground:
 
     def wait_until_ready(self) -> None:
         self.page.wait_for_selector("#status[data-state=ready]")
-        self.page.wait_for_function("document.querySelector('#status-text').textContent.includes('·')")
+        self.page.locator("#status-text", has_text="·").wait_for(state="attached")
 
     def send(self, message: str) -> None:
         """Send a message, and wait until the answer has ended."""

@@ -85,7 +85,7 @@ def test_conversations_stay_in_the_browser_and_can_be_deleted(scripted_server: S
     assert playground.text() == "Good day to you."
     page.on("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Delete “Hello”").click()
-    page.wait_for_function("document.querySelectorAll('#conversation-list li').length === 1")
+    page.locator("#conversation-list .conversation", has_text="Hello").wait_for(state="detached")
 
 
 def test_several_choices_are_versions_of_one_answer(scripted_server: Server, open_page: OpenPage) -> None:

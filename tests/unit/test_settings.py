@@ -56,6 +56,7 @@ DEFAULTS: dict[str, Any] = {
     "log_level": "info",
     "log_prompts": False,
     "metrics_compat": "vllm",
+    "no_playground": False,
     "kv_events_endpoint": None,
     "kv_events_replay_endpoint": None,
     "kv_events_topic": None,
