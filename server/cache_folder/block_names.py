@@ -1,9 +1,4 @@
-"""Names blocks of state by the model and the tokens that produced them.
-
-A block is the state of 64 consecutive tokens. Its name is a chained hash: it covers the name of the preceding block and
-the block's own tokens, and thereby all tokens from the start of the sequence. Two blocks have the same name only if all
-tokens up to their ends, the salts and the models are the same.
-"""
+"""Names the blocks of a sequence as KV events do, in hexadecimal digits (see `server.kv_events.blocks`)."""
 
 from __future__ import annotations
 
@@ -14,10 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-BLOCK_TOKENS = 64
-"""The number of tokens in a block."""
+from server.kv_events.blocks import BLOCK_TOKENS, first_link, next_link
 
-NAME_BYTES = 16
 MARK_DIGITS = 12
 """The number of digits of a model's identity that are shown to people."""
 
@@ -51,7 +44,7 @@ class BlockNames:
 
     def __init__(self, identity: bytes, salt: str) -> None:
         self.names: list[str] = []
-        self._root = hashlib.sha256(identity + salt.encode("utf-8", "surrogatepass")).digest()[:NAME_BYTES]
+        self._root = first_link(identity, salt)
 
     def extend(self, tokens: npt.NDArray[np.int64]) -> None:
         """Add the names of the whole blocks of `tokens` that have no name yet.
@@ -60,8 +53,7 @@ class BlockNames:
         """
         previous = bytes.fromhex(self.names[-1]) if self.names else self._root
         for begin in range(len(self.names) * BLOCK_TOKENS, len(tokens) - BLOCK_TOKENS + 1, BLOCK_TOKENS):
-            own = tokens[begin : begin + BLOCK_TOKENS].astype("<i8", copy=False).tobytes()
-            previous = hashlib.sha256(previous + own).digest()[:NAME_BYTES]
+            previous = next_link(previous, tokens[begin : begin + BLOCK_TOKENS])
             self.names.append(previous.hex())
 
     def parent(self, index: int) -> str:

@@ -17,7 +17,7 @@ from io import BufferedReader
 import numpy as np
 
 from server.cache_folder.block import Block, BlockKey
-from server.cache_folder.block_names import BLOCK_TOKENS
+from server.kv_events.blocks import BLOCK_TOKENS
 from server.runtime.contract import StateKind, StateTensor
 from server.runtime.snapshots import Array, Snapshot
 

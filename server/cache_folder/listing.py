@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from server.cache_folder.block_names import BLOCK_TOKENS, MARK_DIGITS
+from server.cache_folder.block_names import MARK_DIGITS
 from server.cache_folder.entry import FORMAT, LENGTH_BYTES
 from server.cache_folder.folder import EntryFolder
+from server.kv_events.blocks import BLOCK_TOKENS
 
 MAX_HEADER = 1 << 20
 UNKNOWN = "unknown"

@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from server.cache_folder.block import BlockKey
-from server.cache_folder.block_names import BLOCK_TOKENS, BlockNames
+from server.cache_folder.block_names import BlockNames
 from server.cache_folder.changes import Changed, Removed
 from server.cache_folder.entry import DamagedEntryError, DecodedBlock, EntryFormat
 from server.cache_folder.folder import EntryFolder
 from server.cache_folder.health import Health
 from server.cache_folder.speed import ReadSpeed, measure
 from server.cache_folder.statistics import Statistics
+from server.kv_events.blocks import BLOCK_TOKENS
 from server.runtime.snapshots import Snapshot
 
 log = logging.getLogger(__name__)

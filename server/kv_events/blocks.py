@@ -52,6 +52,19 @@ class BlockRun:
     rest: Tokens
 
 
+def first_link(identity: bytes, salt: str) -> bytes:
+    """Return the hash that the name of a sequence's first block covers.
+
+    `identity`: bytes that differ between models whose state differs.
+    """
+    return hashlib.sha256(identity + salt.encode("utf-8", "surrogatepass")).digest()[:NAME_BYTES]
+
+
+def next_link(link: bytes, tokens: Tokens) -> bytes:
+    """Return the name of the block of `tokens` that follows `link`: the preceding block's name, or the first link."""
+    return hashlib.sha256(link + tokens.astype("<i8", copy=False).tobytes()).digest()[:NAME_BYTES]
+
+
 NO_TOKENS: Tokens = np.empty(0, np.int64)
 NO_BLOCKS = BlockRun((), b"", None, NO_TOKENS)
 
@@ -61,8 +74,7 @@ def first_run(identity: bytes, salt: str) -> BlockRun:
 
     `identity`: bytes that differ between models whose state differs.
     """
-    link = hashlib.sha256(identity + salt.encode("utf-8", "surrogatepass")).digest()[:NAME_BYTES]
-    return BlockRun((), link, None, NO_TOKENS)
+    return BlockRun((), first_link(identity, salt), None, NO_TOKENS)
 
 
 def next_run(before: BlockRun, tokens: Tokens) -> BlockRun:
@@ -72,7 +84,7 @@ def next_run(before: BlockRun, tokens: Tokens) -> BlockRun:
     whole = len(pending) // BLOCK_TOKENS * BLOCK_TOKENS
     for begin in range(0, whole, BLOCK_TOKENS):
         own = pending[begin : begin + BLOCK_TOKENS]
-        link = hashlib.sha256(link + own.astype("<i8", copy=False).tobytes()).digest()[:NAME_BYTES]
+        link = next_link(link, own)
         blocks.append(Block(link, parent, own))
         parent = link
     return BlockRun(tuple(blocks), link, parent, pending[whole:])

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from server.cache_folder.block import Block, BlockKey, Piece
-from server.cache_folder.block_names import BLOCK_TOKENS, BlockNames, block_names
+from server.cache_folder.block_names import BlockNames, block_names
 from server.cache_folder.changes import Removed, Stored
 from server.cache_folder.disk_cache import DiskCache
 from server.cache_folder.entry import EntryFormat, UnstorableBlockError
 from server.cache_folder.folder import EntryFolder
 from server.cache_folder.reader import Lookup
 from server.cli import main
+from server.kv_events.blocks import BLOCK_TOKENS
 from server.runtime.contract import StateKind, StateTensor
 from server.runtime.snapshots import Snapshot
 from tests.waiting import wait_until

@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from server.cache_folder.block import Block, BlockKey, Piece
-from server.cache_folder.block_names import BLOCK_TOKENS, BlockNames
+from server.cache_folder.block_names import BlockNames
 from server.cache_folder.disk_cache import DiskCache
 from server.cache_folder.reader import Lookup
 from server.engine.disk_tier.sequence_blocks import SequenceBlocks
 from server.engine.prefix_cache import Node, PrefixCache, Root
+from server.kv_events.blocks import BLOCK_TOKENS
 from server.runtime.snapshots import Snapshot
 
 if TYPE_CHECKING:
