@@ -10,7 +10,7 @@ import pytest
 from server.settings import Settings
 from tests import models
 from tests.clients.story import KEY, MODEL, SCRIPTS
-from tests.scripted import scripted
+from tests.scripted import scripted, thinker
 from tests.serving import Server, serving
 
 # Read when the libraries are imported: they reach for nothing but our server.
@@ -33,5 +33,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def random_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Random weights: whatever is well-formed in its answers, the constraint has made so."""
     folder = models.build("onnx-community", tmp_path_factory.mktemp("models") / "random")
+    with serving(Settings(model=str(folder), threads=1)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def thinking_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The scripted model, which thinks before each answer."""
+    folder = thinker(tmp_path_factory.mktemp("thinkers") / MODEL, SCRIPTS)
     with serving(Settings(model=str(folder), threads=1)) as running:
         yield running

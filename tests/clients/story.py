@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -24,6 +24,13 @@ class Person(BaseModel):
 
     name: str = Field(max_length=20)
     age: int = Field(ge=0, le=150)
+
+
+class Choice(BaseModel):
+    """A choice. Its schema has no bounds, which Anthropic's clients would leave out of it."""
+
+    color: Literal["red", "green"]
+    certain: bool
 
 
 ADA = Person(name="Ada", age=36)

@@ -30,6 +30,7 @@ from tests.clients.story import (
     TOO_LONG,
     WEATHER,
     WEATHER_REPORT,
+    Choice,
     Person,
     user,
 )
@@ -100,3 +101,25 @@ def test_ai(run: Callable[..., Any], usage: int, api: str) -> None:
     results = run("ai.js", api=api)
     Person.model_validate(results.pop("constrained"))
     assert results == expected(usage, dict.fromkeys(SDK_ERRORS, "AI_APICallError"))
+
+
+ANTHROPIC_ERRORS = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error"}
+
+
+def anthropics(usage: int, names: Mapping[int, str] = SDK_ERRORS) -> dict[str, Any]:
+    """What is expected of a client of the Messages API."""
+    errors = [[names[status], status, ANTHROPIC_ERRORS[status]] for _, _, status, _ in ERROR_CASES]
+    return expected(usage) | {"errors": errors}
+
+
+def test_anthropic(run: Callable[..., Any], usage: int) -> None:
+    results = run("anthropic.js")
+    Choice.model_validate(results.pop("constrained"))
+    expectation = anthropics(usage) | {"plain": [GREETING, "end_turn"], "gathered": GREETING, "counted": True}
+    assert results == expectation
+
+
+def test_ai_with_anthropic(run: Callable[..., Any], usage: int) -> None:
+    results = run("ai.js", api="messages")
+    Person.model_validate(results.pop("constrained"))
+    assert results == anthropics(usage, dict.fromkeys(SDK_ERRORS, "AI_APICallError"))

@@ -1,0 +1,92 @@
+"""Pydantic AI with its Anthropic model: an agent that chats, streams, runs tools and gives a class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.clients.story import (
+    ADA,
+    ERROR_CASES,
+    GREETING,
+    HELLO,
+    KEY,
+    MODEL,
+    PERSON,
+    PERSON_AS_RESULT,
+    TOOL_CASES,
+    Choice,
+    Person,
+    weather,
+)
+from tests.serving import Server
+
+pydantic_ai = pytest.importorskip("pydantic_ai", reason="not installed (requirements/clients.txt)")
+AsyncAnthropic = pytest.importorskip("anthropic").AsyncAnthropic
+models = pytest.importorskip("pydantic_ai.models.anthropic")
+providers = pytest.importorskip("pydantic_ai.providers.anthropic")
+
+
+def agent(server: Server, model: str = MODEL, key: str = KEY, **options: Any) -> Any:
+    client = AsyncAnthropic(base_url=server.url, api_key=key, max_retries=0)
+    provider = providers.AnthropicProvider(anthropic_client=client)
+    chat = models.AnthropicModel(model, provider=provider, profile={"supports_json_schema_output": True})
+    return pydantic_ai.Agent(chat, **options)
+
+
+async def test_a_chat_is_answered(server: Server) -> None:
+    answer = await agent(server).run(HELLO)
+    assert answer.output == GREETING
+    assert answer.usage.output_tokens > 0
+
+
+async def test_a_stream_gives_the_answer(server: Server) -> None:
+    async with agent(server).run_stream(HELLO) as stream:
+        pieces = [piece async for piece in stream.stream_text(delta=True, debounce_by=None)]
+    assert len(pieces) > 1
+    assert "".join(pieces) == GREETING
+
+
+@pytest.mark.parametrize(("question", "report"), TOOL_CASES)
+async def test_tools_are_called_and_their_results_reported(server: Server, question: str, report: str) -> None:
+    asked = agent(server)
+    asked.tool_plain(name="get_weather")(weather)
+    assert (await asked.run(question)).output == report
+    async with asked.run_stream(question) as stream:
+        assert await stream.get_output() == report
+
+
+async def test_the_output_tool_gives_the_class(server: Server) -> None:
+    assert (await agent(server, output_type=Person).run(PERSON_AS_RESULT)).output == ADA
+
+
+@pytest.mark.parametrize("mode", ["NativeOutput", "PromptedOutput"])
+async def test_json_gives_the_class(server: Server, mode: str) -> None:
+    asked = agent(server, output_type=getattr(pydantic_ai, mode)(Person))
+    assert (await asked.run(PERSON)).output == ADA
+
+
+@pytest.mark.parametrize("mode", ["ToolOutput", "NativeOutput"])
+async def test_random_weights_are_held_to_the_class(random_server: Server, mode: str) -> None:
+    options: Any = {"max_tokens": 1000, "parallel_tool_calls": False}
+    options["extra_body"] = {"seed": 1, "temperature": 1.5}
+    asked = agent(random_server, "random", output_type=getattr(pydantic_ai, mode)(Choice), retries=0)
+    assert isinstance((await asked.run(HELLO, model_settings=options)).output, Choice)
+
+
+async def test_thoughts_are_parts_of_the_answer(thinking_server: Server) -> None:
+    answer = await agent(thinking_server).run(HELLO)
+    assert answer.output == GREETING
+    kinds = [part.part_kind for part in answer.all_messages()[-1].parts]
+    assert kinds == ["thinking", "text"]
+    assert (await agent(thinking_server).run(HELLO, message_history=answer.all_messages())).output == GREETING
+
+
+@pytest.mark.parametrize(("options", "question", "status", "code"), ERROR_CASES)
+async def test_an_error_has_its_status(
+    server: Server, options: dict[str, str], question: str, status: int, code: str
+) -> None:
+    with pytest.raises(pydantic_ai.ModelHTTPError) as caught:
+        await agent(server, **options).run(question)
+    assert (caught.value.status_code, caught.value.body["type"]) == (status, "error")
