@@ -237,9 +237,9 @@ class PrefixCache:
         return head
 
     def _move_below(self, head: Node, node: Node) -> None:
-        """Make `node` a child of `head`, whose tokens are the first tokens of `node`.
+        """Make `node` a child of `head` and remove the tokens of `head` from `node`.
 
-        The place of `node` in the order of use does not change.
+        The tokens of `node` must begin with those of `head`. The place of `node` in the order of use does not change.
         """
         at, whole = len(head.tokens), node.snapshot
         node.tokens, node.parent = node.tokens[at:].copy(), head

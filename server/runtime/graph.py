@@ -134,9 +134,10 @@ def _use_int8(graph: onnx.GraphProto) -> None:
 class _Convolutions:
     """A rewriter that transposes the convolution windows of a graph.
 
-    Values that are computed from transposed windows stay transposed, too. `_turned` maps the name of a value [batch,
-    hidden, length] to the name of the transposed value, if there is one. If a node needs the original value, another
-    Transpose node computes it. onnxruntime removes pairs of transposes that cancel out.
+    Values that are computed from transposed windows stay transposed, too. For each value that has a transposed form,
+    `_turned` maps the name of the value to the name of that form. The value is [batch, hidden, length], its transposed
+    form [batch, length, hidden]. If a node needs the original value, a Transpose node restores it. onnxruntime removes
+    pairs of transposes that cancel out.
     """
 
     def __init__(self, graph: onnx.GraphProto) -> None:

@@ -53,10 +53,9 @@ LFM2_5 = {
 
 
 def member_of(folder: Path, config: Mapping[str, Any]) -> Member | None:
-    """Return the family member whose model a folder contains.
+    """Return the member of the LFM2 family that a folder contains.
 
-    The names of the folder identify the member (see `names_of`). Returns None if the config belongs to a model of
-    another family.
+    The names from `names_of` identify the member. Returns None if the config belongs to a model of another family.
     """
     if not str(config.get("model_type")).startswith("lfm2"):
         return None

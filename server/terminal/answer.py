@@ -23,7 +23,8 @@ class Call:
 class Answer:
     """An answer as far as it has arrived.
 
-    Times are seconds of `time.perf_counter`; `first` is that of the first piece or call.
+    `sent`: when the request was sent. All times are seconds of `time.perf_counter`.
+    `first`, `last`: when the first and the latest piece or call arrived.
     """
 
     sent: float = field(default_factory=time.perf_counter)

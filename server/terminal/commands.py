@@ -35,7 +35,7 @@ HELP = [
 
 
 class CommandError(LfmServeError):
-    """A line that begins with `/` is not a valid command."""
+    """A line begins with `/` but is not a valid command."""
 
 
 @dataclass(slots=True)

@@ -112,14 +112,14 @@ def anthropics(usage: int, names: Mapping[int, str] = SDK_ERRORS) -> dict[str, A
     return expected(usage) | {"errors": errors}
 
 
-def test_anthropic(run: Callable[[str], Any], usage: int) -> None:
+def test_anthropic(run: Callable[..., Any], usage: int) -> None:
     results = run("anthropic.js")
     Choice.model_validate(results.pop("constrained"))
     expectation = anthropics(usage) | {"plain": [GREETING, "end_turn"], "gathered": GREETING, "counted": True}
     assert results == expectation
 
 
-def test_ai_with_anthropic(run: Callable[[str], Any], usage: int) -> None:
-    results = run("ai_anthropic.js")
+def test_ai_with_anthropic(run: Callable[..., Any], usage: int) -> None:
+    results = run("ai.js", api="messages")
     Person.model_validate(results.pop("constrained"))
     assert results == anthropics(usage, dict.fromkeys(SDK_ERRORS, "AI_APICallError"))

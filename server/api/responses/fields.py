@@ -53,7 +53,7 @@ class TextFormat(ApiModel):
     @model_validator(mode="after")
     def _has_a_schema(self) -> TextFormat:
         if self.type == "json_schema" and self.schema_ is None:
-            message = "A format of type json_schema requires the field schema."
+            message = "A format of type json_schema requires the field `schema`."
             raise invalid(message, "missing_required_parameter", ".schema")
         return self
 

@@ -104,10 +104,11 @@ def call_grammar(
 
     tools: at least one tool.
     parallel: whether the answer may contain more than one call.
-    text_form: the form of an answer without calls in mode AUTO. None: the answer may contain calls and any other text.
+    text_form: used only in mode AUTO. The answer consists either of calls or of text in this form. None: the answer may
+        contain calls and any other text.
 
-    Raises InvalidRequestError if `text_form` cannot be enforced. In mode REQUIRED and for strict tools, also raises
-    it if the schema of a tool cannot be enforced.
+    Raises InvalidRequestError if `text_form` cannot be enforced. Also raises InvalidRequestError if the schema of a
+    tool cannot be enforced and either the tool is strict or the mode is REQUIRED.
     """
     values = ValueRules()
     unenforced = Unenforced()

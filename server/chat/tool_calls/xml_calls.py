@@ -99,7 +99,7 @@ def parse_xml_call(element: str) -> CallExpression:
 def _value(text: str) -> str:
     """Return the value of a parameter as JSON text.
 
-    Text that is not JSON is a string.
+    If `text` is not valid JSON, the value is a JSON string that contains it.
     """
     text = text.removeprefix("\n").removesuffix("\n")
     try:

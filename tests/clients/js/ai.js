@@ -1,5 +1,6 @@
-// The ai package, on responses with @ai-sdk/openai or on chat completions with @ai-sdk/openai-compatible: everything it
-// makes of the server's answers, as one JSON object.
+// The ai package, on responses with @ai-sdk/openai, on messages with @ai-sdk/anthropic, or on chat completions with
+// @ai-sdk/openai-compatible: everything it makes of the server's answers, as one JSON object.
+import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { generateText, Output, stepCountIs, streamText, tool } from "ai";
@@ -8,15 +9,18 @@ import { z } from "zod";
 globalThis.AI_SDK_LOG_WARNINGS = false; // they would be printed between the results
 const { baseURL, randomURL, apiKey, model, story, api } = JSON.parse(process.argv[2]);
 const provider = (key, url = baseURL) =>
-  api === "responses"
-    ? createOpenAI({ baseURL: url, apiKey: key })
-    : createOpenAICompatible({
+  ({
+    responses: () => createOpenAI({ baseURL: url, apiKey: key }),
+    messages: () => createAnthropic({ baseURL: url, apiKey: key }),
+    chat: () =>
+      createOpenAICompatible({
         name: "lfm",
         baseURL: url,
         apiKey: key,
         includeUsage: true,
         supportsStructuredOutputs: true,
-      });
+      }),
+  })[api]();
 const chat = provider(apiKey)(model);
 const Person = z.object({ name: z.string().max(20), age: z.number().int().min(0).max(150) });
 const tools = {
@@ -26,7 +30,9 @@ const tools = {
     execute: async ({ city, days }) => `${city}, ${days} days: ${city === "Oslo" ? 21 : 25}`,
   }),
 };
-const once = { maxRetries: 0 };
+// Of a model that it does not know, @ai-sdk/anthropic would require a call instead.
+const providerOptions = { anthropic: { structuredOutputMode: "outputFormat" } };
+const once = { maxRetries: 0, providerOptions };
 const told = {};
 
 const plain = await generateText({ ...once, model: chat, prompt: story.hello });
@@ -53,7 +59,7 @@ told.constrained = (await generateText({ ...hot, model: random, prompt: story.he
 const errorOf = (promise) =>
   promise.then(
     () => null,
-    (error) => [error.name, error.statusCode, error.data.error.code],
+    (error) => [error.name, error.statusCode, error.data.error.code ?? error.data.error.type],
   );
 told.errors = [
   await errorOf(generateText({ ...once, model: provider("wrong")(model), prompt: story.hello })),

@@ -40,10 +40,11 @@ class OneOf:
         self._negator = negator
 
     def disjoint_branches(self, node: Node, place: Place, where: str) -> Sequence[Schema]:
-        """Return the branches of an `anyOf` that is equivalent to `oneOf` of `node`.
+        """Return branches for an `anyOf` that can replace the `oneOf` of `node`.
 
-        If a branch can be negated only in part, the result excludes some valid values. Raises OverlapError if two
-        branches overlap and cannot be narrowed.
+        If two branches may overlap, each is narrowed by the negation of the other. If a negation can be written only in
+        part, the `anyOf` rejects some values that the `oneOf` accepts. Raises OverlapError if branches may overlap and
+        cannot be narrowed, or if no branch remains.
         """
         branches = list_of(node["oneOf"], where)
         siblings = {keyword: value for keyword, value in node.items() if keyword != "oneOf"}
