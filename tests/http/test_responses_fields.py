@@ -340,7 +340,11 @@ CALL = {"type": "function_call", "call_id": "c", "name": "ping", "arguments": "{
             "only built-in tools",
         ),
         ({"tools": [{**PING, "strict": True, "parameters": {"not": {"type": 3}}}]}, "tools[0].parameters", "JSON type"),
-        ({"text": {"format": {"type": "json_schema", "name": "a"}}}, "text.format.schema", "requires the field `schema`"),
+        (
+            {"text": {"format": {"type": "json_schema", "name": "a"}}},
+            "text.format.schema",
+            "requires the field `schema`",
+        ),
         ({"text": {"verbosity": "loud"}}, "text.verbosity", "Input should be"),
         ({"text": AB, "guided_regex": "a"}, "guided_regex", "only one of them"),
         ({"background": True, "store": False}, "background", "requires that the response is stored"),
