@@ -88,7 +88,7 @@ lock:
 	@$(COMPILE) -o requirements/container.txt -c requirements/runtime.txt --extra chat --extra otel --extra events $(ARGS)
 	@$(COMPILE) -o requirements/dev.txt -c requirements/runtime.txt --extra chat --extra dev $(ARGS)
 	@$(COMPILE) -o requirements/clients.txt --extra clients $(ARGS)
-	@$(COMPILE) -o requirements/playground.txt -c requirements/runtime.txt --extra playground $(ARGS)
+	@$(COMPILE) -o requirements/playground.txt -c requirements/runtime.txt --extra chat --extra playground $(ARGS)
 	@$(COMPILE_EXPORTERS) requirements/exporters.in -o requirements/exporters.txt $(ARGS)
 	@$(LOCK) requirements/docs.in -o requirements/docs.txt $(ARGS)
 	@$(LOCK) requirements/release.in -o requirements/release.txt $(ARGS)
