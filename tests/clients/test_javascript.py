@@ -121,5 +121,5 @@ def test_anthropic(run: Callable[..., Any], usage: int) -> None:
 
 def test_ai_with_anthropic(run: Callable[..., Any], usage: int) -> None:
     results = run("ai.js", api="messages")
-    Person.model_validate(results.pop("constrained"))
+    Choice.model_validate(results.pop("constrained"))
     assert results == anthropics(usage, dict.fromkeys(SDK_ERRORS, "AI_APICallError"))

@@ -23,6 +23,7 @@ const provider = (key, url = baseURL) =>
   })[api]();
 const chat = provider(apiKey)(model);
 const Person = z.object({ name: z.string().max(20), age: z.number().int().min(0).max(150) });
+const Choice = z.object({ color: z.enum(["red", "green"]), certain: z.boolean() });
 const tools = {
   get_weather: tool({
     description: "The weather of the next days",
@@ -54,7 +55,8 @@ told.parsed = (await generateText({ ...once, model: chat, prompt: story.person, 
 
 const random = provider(apiKey, randomURL)("random");
 const hot = { ...once, temperature: 1.5, maxOutputTokens: 1000, seed: 1 };
-told.constrained = (await generateText({ ...hot, model: random, prompt: story.hello, output })).output;
+const held = api === "messages" ? Output.object({ schema: Choice }) : output; // Anthropic's clients leave out bounds
+told.constrained = (await generateText({ ...hot, model: random, prompt: story.hello, output: held })).output;
 
 const errorOf = (promise) =>
   promise.then(
