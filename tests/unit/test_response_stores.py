@@ -1,4 +1,4 @@
-"""Ten thousand stored responses: the memory stays within its bound, and a file gives all of them back."""
+"""Stores of responses: the memory stays within its bound, and a file gives back ten thousand."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gc
 import os
 import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 from server.api.responses.store.memory import MemoryStore
@@ -46,6 +47,17 @@ async def test_the_memory_for_ten_thousand_responses_stays_within_its_bound() ->
     kept = [number for number in range(COUNT) if await store.get(f"resp_{number}", "ann")]
     assert kept == list(range(kept[0], COUNT, 2)), "the newest responses are kept"
     assert len(kept) > 500
+
+
+async def test_a_response_above_the_bound_drops_no_other() -> None:
+    store = MemoryStore(64 << 10, TTL)
+    await store.put(response(0))
+    await store.put(replace(response(2), response=os.urandom(100_000)))
+    assert await store.get("resp_0", "ann") is not None
+    assert await store.get("resp_2", "ann") is None
+    await store.put(replace(response(0), response=os.urandom(100_000)))
+    assert await store.get("resp_0", "ann") is None, "an earlier version is outdated"
+    assert store.size == 0
 
 
 async def test_a_file_keeps_ten_thousand_responses_without_keeping_them_in_memory(tmp_path: Path) -> None:

@@ -31,9 +31,11 @@ class MemoryStore:
     async def put(self, stored: StoredResponse) -> None:
         """Store a response, replacing any response with the same ID.
 
-        Drops other responses if the store is full. If the response alone is too large, drops it as well.
+        Drops the least recently used responses if the store is full. A response larger than the store is not kept.
         """
         self._drop(stored.id)
+        if _size(stored) > self._max_size:
+            return
         self._responses[stored.id] = stored
         self.size += _size(stored)
         while self.size > self._max_size:
