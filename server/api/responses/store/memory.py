@@ -31,7 +31,8 @@ class MemoryStore:
     async def put(self, stored: StoredResponse) -> None:
         """Store a response, replacing any response with the same ID.
 
-        Drops other responses if the store is full. If the response alone is too large, drops it as well.
+        If the responses then exceed the maximum size, drops the least recently used ones. A response that exceeds the
+        maximum size alone is dropped as well, after all others.
         """
         self._drop(stored.id)
         self._responses[stored.id] = stored
