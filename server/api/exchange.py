@@ -96,7 +96,7 @@ class Exchange:
 
         The completion ends early if the request reaches a time limit or the server stops.
 
-        completion: the coroutine to await; it returns the started completion.
+        completion: coroutine that starts the completion and returns it.
         model: name of the served model, for the request log.
         prompt: the prompt or messages as the client sent them, for the request log.
 
@@ -189,9 +189,9 @@ class Exchange:
 
 
 def _timeout(request: Request, server_limit: float) -> float:
-    """Return the seconds that this request may take.
+    """Return the maximum duration of the request, in seconds.
 
-    This is the server's limit, or the limit in X-Request-Timeout if that is lower.
+    This is the server's limit or, if lower, the number in the header X-Request-Timeout.
     """
     sent = request.headers.get(TIMEOUT_HEADER)
     if sent is None:

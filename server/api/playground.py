@@ -1,6 +1,6 @@
 """GET /: the playground, a page to try the model, and its files under /playground/.
 
-The page needs no key. Its requests to the API do if the server has keys.
+The page itself needs no key. If the server has keys, the requests that the page sends to the API need one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PageFile:
 
 
 def playground_router() -> APIRouter:
-    """Return a router that serves the page. Reads all its files at once."""
+    """Read the page's files into memory, and return a router that serves them."""
     router = APIRouter(include_in_schema=False)
     files = {path.relative_to(FOLDER).as_posix(): _read(path) for path in FOLDER.rglob("*") if path.is_file()}
 

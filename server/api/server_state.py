@@ -107,7 +107,8 @@ class ServerState:
     def rate_limit(self, key: Key) -> RateLimit:
         """Return the rate limit of a key.
 
-        If the keys have been read again, the new limits apply and the current counts are kept.
+        The limits of `key` replace those of earlier calls, because the file of keys may have been read again. The
+        counts of running requests and tokens are kept.
         """
         rate_limit = self._rate_limits.setdefault(key.name, RateLimit(key))
         rate_limit.key = key
@@ -126,7 +127,9 @@ class ServerState:
                 completion.fail(_stopping())
 
     def drained_at(self, timeout: float) -> float:
-        """Return the time by which the model should be closed (monotonic clock, in seconds).
+        """Return the deadline for closing the model (monotonic clock, in seconds).
+
+        This is the end of the drain, but at least LEAST_CLOSING_SECONDS from now.
 
         `timeout`: maximum duration of the drain.
         """

@@ -23,7 +23,7 @@ HASHED = "sha256:"
 class Key:
     """A named API key and its limits.
 
-    digest: SHA-256 of the key.
+    digest: SHA-256 of the secret that clients send. The secret itself is not kept.
     max_concurrent: maximum number of concurrent requests; None if unlimited.
     tokens_per_minute: maximum number of tokens per minute; None if unlimited.
     """
@@ -44,7 +44,7 @@ class Keyring:
         return bool(self._keys)
 
     def find(self, secret: bytes) -> Key | None:
-        """Return the key whose secret is `secret`, or None.
+        """Return the key that belongs to a secret sent by a client; None if unknown.
 
         The comparison takes constant time, so that its duration does not help an attacker to guess a key.
         """

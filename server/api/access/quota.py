@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Quota:
     """What is left of one rate limit of an API key.
 
-    kind: unit of the limit: "requests" for concurrent requests, or "tokens" for tokens per minute.
+    kind: "requests" (concurrent requests) or "tokens" (tokens per minute).
     reset: seconds until the whole limit is available again.
     """
 

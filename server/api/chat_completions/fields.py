@@ -109,12 +109,13 @@ class ChatCompletionRequest(GenerationFields, TextFormFields, TemplateFields, Th
     def _check_choice(
         self, field: str, requires: str, choice: ToolChoice | FunctionChoice | None, tools: Sequence[Any] | None
     ) -> None:
-        """Check that the request defines tools if `choice` needs any.
+        """Check that the request sends the `tools` that `choice` requires.
+
+        With `none`, `tools` may be absent. With `auto`, `tools` may be empty. All other choices require at least one
+        tool.
 
         field: name of the request field for `choice`, such as "function_call".
         requires: name of the request field for `tools`, such as "functions".
-
-        The choice `none` needs no tools. For the choice `auto`, an empty list of tools is enough.
         """
         if choice is None or tools or choice.type == "none" or (tools is not None and choice.type == "auto"):
             return

@@ -18,7 +18,7 @@ PART = {
 
 
 def _text(content: Any) -> Any:
-    """Join content parts into one text."""
+    """Join a list of content parts with line breaks; return other content unchanged."""
     if not isinstance(content, list):
         return content
     return "\n".join(_part_text(i, part) for i, part in enumerate(content))

@@ -29,7 +29,7 @@ class AssembledCall:
     """A tool call as received so far.
 
     arguments: JSON text of the arguments received so far.
-    input: decoder that extracts the input from the arguments; used only for custom tools.
+    input: decoder of a custom tool's input, such as `ls` in the arguments `{"input": "ls"}`; unused for functions.
     """
 
     id: str

@@ -45,9 +45,9 @@ class CustomDefinition(ApiModel):
     format: CustomFormat | None = Field(None, description="Format of the input; any text by default.")
 
     def text_form(self, field: str) -> TextForm | None:
-        """Return the format as a TextForm of the chat layer; None if any text is allowed.
+        """Return the constraint on the tool's input; None if any text is allowed.
 
-        field: path of the tool in the request.
+        field: path of the tool in the request, for error messages.
         """
         grammar = self.format.grammar if self.format and self.format.type == "grammar" else None
         return grammar.text_form(f"{field}.format.grammar.definition") if grammar else None
@@ -103,10 +103,10 @@ class AllowedTools(ApiModel):
 
 
 class ToolChoice(Tagged):
-    """The tools that the model may call or must call.
+    """Which tools the model may or must call.
 
     Examples: "auto", {"type": "function", "function": {"name": "get_weather"}}. The string "auto" is short for
-    {"type": "auto"}. The strings "none" and "required" are short for similar objects.
+    {"type": "auto"}. The strings "none" and "required" are short for {"type": "none"} and {"type": "required"}.
     """
 
     type: Literal["none", "auto", "required", "function", "custom", "allowed_tools"] = Field(

@@ -1,6 +1,7 @@
 """Converts tools and calls from all protocols to types of the chat layer.
 
-The input of a custom tool is any text. The model sees the custom tool as a function with one string argument.
+A custom tool takes a text instead of JSON arguments. The model sees it as a function whose only argument is this text:
+the input "ls" becomes the arguments `{"input": "ls"}`.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ class CustomGrammar(ApiModel):
     )
 
     def text_form(self, field: str) -> TextForm:
-        """Return the grammar as a TextForm of the chat layer.
+        """Return the constraint that this grammar sets.
 
-        field: path of the definition in the request.
+        field: path of the definition in the request, for error messages.
         """
         return TextForm("regex" if self.syntax == "regex" else "grammar", self.definition, field)
 
@@ -63,8 +64,8 @@ class CustomGrammar(ApiModel):
 def custom_tool(name: str, description: str | None, field: str, form: TextForm | None) -> Tool:
     """Return the function that the model sees instead of a custom tool.
 
-    field: path of the tool in the request.
-    form: constraint that the input must match; None if any text is allowed.
+    field: path of the tool in the request, for error messages.
+    form: constraint on the input; None if any text is allowed.
     """
     text = {"type": "string"}
     if form is not None:
@@ -90,9 +91,13 @@ def calling(
     parallel: bool,
     max_calls: int | None = None,
 ) -> Calling:
-    """Return the rules for calling `tools` as a Calling of the chat layer.
+    """Return the rules for calling `tools`.
 
     names: names of the tools that may be called; None if all tools may be called.
+    required: whether the model must call a tool.
+    forbidden: whether the model must not call any tool. If true, the other rules have no effect.
+    parallel: whether an answer may contain several calls.
+    max_calls: maximum number of calls in an answer; None if unlimited.
     """
     if forbidden:
         return Calling(forbidden=bool(tools))

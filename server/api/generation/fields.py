@@ -24,7 +24,7 @@ def _stops(stop: Any) -> Any:
 
 
 def unsupported(name: str) -> Callable[[Any], Any]:
-    """Return a validator for the field `name` that accepts only null."""
+    """Return a validator that rejects all values of the field `name` except null."""
 
     def refuse(value: Any) -> Any:
         if value is not None:

@@ -20,7 +20,7 @@ Pattern = Annotated[str, StringConstraints(min_length=1)]
 
 
 def _schema(value: Any) -> Any:
-    """Parse a schema that was sent as JSON text."""
+    """Parse a schema that was sent as JSON text; return other values unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -63,7 +63,7 @@ class ResponseFormat(Tagged):
 
     @property
     def forms(self) -> list[TextForm]:
-        """The constraint on the answer in a list; an empty list if any text is allowed."""
+        """A list with the constraint on the answer; empty if any text is allowed."""
         if self.type == "text":
             return []
         if self.schema_ is not None:
@@ -109,7 +109,7 @@ class StructuredOutputs(ApiModel):
     def forms(self, field: str) -> list[TextForm]:
         """Return one constraint for each field that is set.
 
-        field: path of this object in the request.
+        field: path of this object in the request, for error messages.
         """
         given = zip(KINDS, (self.json_, self.regex, self.choice, self.grammar), strict=True)
         return [TextForm(kind, value, f"{field}.{kind}") for kind, value in given if value is not None]

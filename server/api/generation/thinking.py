@@ -36,8 +36,8 @@ class ThinkingFields(ApiModel):
     )
 
     def requested_thinking(self, effort: Effort | None) -> Thinking:
-        """Return these settings as a Thinking of the chat layer.
+        """Return the settings for the chat layer.
 
-        effort: the value of the effort field, which has a different name in each protocol.
+        effort: the requested effort. Each protocol has its own field for it, such as `reasoning_effort`.
         """
         return Thinking(self.thinking_token_budget, effort, self.include_reasoning is not False)

@@ -30,17 +30,18 @@ def invalid(message: str, code: str = "invalid_value", field: str = "") -> Pydan
 
 
 def union_tag(kind: str) -> str:
-    """Return the tag of a member of a discriminated union.
+    """Return the tag of one type in a union of types, such as `<text>` for "text".
 
-    Paths of fields in errors leave out steps with this form, because they are not fields of the request.
+    Pydantic includes the tag in the location of an error. The angle brackets show that it is not a field of the
+    request, so `api_error` leaves it out of the path.
     """
     return f"<{kind}>"
 
 
 class Tagged(ApiModel):
-    """An object with the field `type` and a field whose name is the value of `type`.
+    """An object whose `type` is the name of the field with its content.
 
-    Example: {"type": "function", "function": {...}}.
+    Example: {"type": "function", "function": {...}}. A type without a field of the same name has no content.
     """
 
     type: str
@@ -54,10 +55,10 @@ class Tagged(ApiModel):
 
 
 def also(form: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
-    """Return a `json_schema_extra` that adds an alternative to a field's JSON schema.
+    """Return a `json_schema_extra` that documents a second form of a field.
 
-    form: JSON schema of the alternative. Example: {"type": "string"}, for an object that can also be sent as text.
+    form: JSON schema of the second form. Example: {"type": "string"}, for an object that can also be sent as text.
 
-    The field must be nullable, so that its schema is an `anyOf`. The alternative is added to this `anyOf`.
+    The field must be nullable, so that its JSON schema has an `anyOf`, the list to which the form is added.
     """
     return lambda schema: schema["anyOf"].insert(0, form)

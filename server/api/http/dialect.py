@@ -1,6 +1,6 @@
 """How a protocol writes errors, keep-alive events and headers.
 
-OpenAI's dialect is the default. A middleware sets another one for the requests of another protocol.
+The default is OpenAI's dialect. The middleware `ChooseAnthropic` sets Anthropic's dialect for Anthropic's clients.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from server.api.http.sse import PING_COMMENT, data_event
 
 
 class Dialect(Protocol):
-    """The form of everything on a protocol's routes that does not depend on the route."""
+    """How a protocol writes errors, keep-alive events and headers on all routes."""
 
     @property
     def ping(self) -> ServerSentEvent:

@@ -1,6 +1,6 @@
 """Cancels work for clients that have disconnected.
 
-Starlette does this only for streams, but not while a handler is still working on its response.
+Starlette itself cancels only streams: a handler that has not yet returned its response would keep running.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 class HeadAsGet:
     """Middleware that handles HEAD requests like GET requests.
 
-    The connection omits the body of the response. This middleware must be inside the middleware of the request log, so
-    that the log shows HEAD instead of GET.
+    `server.front.connection` omits the body of the response. This middleware must be inside the middleware of the
+    request log, so that the log shows HEAD instead of GET.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -76,9 +76,10 @@ def answers(model: type[Any], *errors: int, error: type[Any] = ErrorBody) -> Res
 
 
 def either(first: Responses, second: Responses) -> Responses:
-    """Combine the responses of a route whose bodies depend on a request header.
+    """Return responses whose bodies have the form of either `first` or `second`.
 
-    Both must have the same statuses.
+    Example: the body of /v1/models, which depends on the header `anthropic-version`. `first` and `second` must have the
+    same statuses.
     """
     return {
         status: {

@@ -27,7 +27,7 @@ PAGE_FILES = "/playground/"
 
 
 def is_unlogged(path: str) -> bool:
-    """Return whether requests for `path` have no log lines, metrics and traces."""
+    """Return whether to leave requests for `path` out of logs, metrics and traces."""
     return path in PROBES or path.startswith(PAGE_FILES)
 
 
@@ -148,10 +148,10 @@ class RequestLog:
 
 
 class RequestLogMiddleware:
-    """Middleware that adds requests to the request log, except probes (`PROBES`) and the playground's files.
+    """Middleware that adds requests to the request log.
 
-    The middleware sets `request.state.log_entry` for all requests, including these. It must be directly inside
-    RequestId, so that it sees every response.
+    Probes (`PROBES`) and requests for the playground's files are not added, but `request.state.log_entry` is set for
+    them too. The middleware must be directly inside RequestId, so that it sees every response.
     """
 
     def __init__(self, app: ASGIApp, log: RequestLog) -> None:

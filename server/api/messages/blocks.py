@@ -42,7 +42,7 @@ class ToolUseBlockParam(ApiModel):
 
 
 def _text(content: Any) -> Any:
-    """Join text blocks with line breaks."""
+    """Join a list of text blocks with line breaks; return other content unchanged."""
     if not isinstance(content, list):
         return content
     return "\n".join(_block_text(i, block) for i, block in enumerate(content))

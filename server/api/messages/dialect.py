@@ -56,10 +56,11 @@ class AnthropicDialect:
     id_headers = ("x-request-id", "request-id")
 
     def adapted(self, error: ApiError, request: Request) -> ApiError:
-        """Return `error` with the status 529 if the queue is full.
+        """Return `error`, with the status 529 or 403 if the queue is full.
 
-        nginx cannot retry a 529. For nginx, a full queue is a 403, the only status that nginx retries without avoiding
-        this replica afterwards. If no replica has room, X-Accel-Redirect makes nginx answer with a 529 of its own.
+        The status is 403 if the request came through nginx, which cannot retry after a 529. After a 403, nginx tries
+        another replica but still sends later requests to this one. If all replicas are full, X-Accel-Redirect makes
+        nginx itself answer with a 529.
         """
         if (error.status, error.code) != (429, "overloaded"):
             return error
@@ -103,7 +104,7 @@ DIALECT = AnthropicDialect()
 
 
 def rfc3339(time: datetime) -> str:
-    """Return a time in UTC as text, in seconds.
+    """Return a UTC time in the format of RFC 3339, without fractions of a second.
 
     Example: 2026-01-01T00:00:00Z.
     """

@@ -94,7 +94,10 @@ class MessageEvents:
         yield {"type": "message_stop"}
 
     def _opened(self, block: ContentBlock) -> Iterator[Event]:
-        """Open `block`, unless a block of its type is open."""
+        """Yield the events that end the open block, if any, and begin `block`.
+
+        If the open block has the same type, it continues instead, and there are no events.
+        """
         if self._open != block["type"]:
             yield from self._closed()
             self._open = block["type"]
@@ -102,7 +105,7 @@ class MessageEvents:
             yield {"type": "content_block_start", "index": self._index, "content_block": block}
 
     def _closed(self) -> Iterator[Event]:
-        """Close the open block, if there is one."""
+        """Yield the events that end the open block, if any."""
         if self._open == "thinking":
             signature = base64.b64encode(self._thoughts.digest()).decode()
             yield self._block_delta({"type": "signature_delta", "signature": signature})
@@ -125,9 +128,9 @@ class MessageEvents:
 
 
 def encoded(event: Event) -> bytes:
-    """Return `event` as a named event.
+    """Encode `event` as a server-sent event.
 
-    There is an event of type `content_block_delta` for each token, so its constant parts are encoded only once.
+    A stream has about one `content_block_delta` per token. The constant parts of this event are therefore cached.
     """
     if event["type"] == "content_block_delta":
         match event["delta"]:
@@ -140,6 +143,12 @@ def encoded(event: Event) -> bytes:
 
 @lru_cache(maxsize=64)
 def _delta_start(index: int, kind: str, field: str) -> bytes:
-    """Return the encoded event up to the value of `field` in its delta."""
+    """Return the start of an encoded `content_block_delta`, up to the new text.
+
+    Example:
+
+        event: content_block_delta
+        data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":
+    """
     start = f'{{"type":"content_block_delta","index":{index},"delta":{{"type":"{kind}","{field}":'
     return b"event: content_block_delta\ndata: " + start.encode()

@@ -36,7 +36,8 @@ class MessageBody:
     def to_json(self) -> AnthropicMessage:
         """Return the message.
 
-        Arguments that were cut off have only their complete values, as in Anthropic's client after a stream.
+        If the arguments of a call were cut off, the incomplete value at their end is dropped, as in Anthropic's client
+        after a stream. Example: `{"city": "Bern", "day": "Mo` becomes {"city": "Bern"}.
         """
         assert self._message is not None
         for block, pieces in zip(self._message["content"], self._pieces, strict=True):

@@ -42,12 +42,12 @@ def to_chat_request(body: MessagesRequest, defaults: SamplingParams) -> ChatRequ
 
 
 def to_prompt(body: CountTokensRequest) -> ChatRequest:
-    """Return a chat request with the prompt of `body`."""
+    """Return a chat request with which to count the tokens of the prompt in `body`."""
     return _prompt(body, body.template_options, _thinking(body, None, included=True))
 
 
 def _prompt(body: PromptFields, template: TemplateOptions, thinking: Thinking) -> ChatRequest:
-    """Return a chat request that has only the fields that determine the prompt."""
+    """Return a chat request that sets only the fields that determine the prompt."""
     tools, how = _tools(body)
     messages = [Message("system", body.system)] if body.system else []
     for message in body.messages:
@@ -65,9 +65,10 @@ def _prompt(body: PromptFields, template: TemplateOptions, thinking: Thinking) -
 
 
 def _thinking(body: PromptFields, budget: int | None, *, included: bool) -> Thinking:
-    """Return how to think.
+    """Return the request's settings for thoughts.
 
     budget: the value of `thinking_token_budget`, which takes precedence over `thinking`.
+    included: the value of `include_reasoning`. The display `omitted` in `thinking` takes precedence.
     """
     config = body.thinking
     if config is not None:

@@ -17,7 +17,10 @@ OWN_KINDS = (None, "custom")
 
 
 class AnthropicTool(ApiModel):
-    """A tool that the client defines, or one that Anthropic defines, which is left out."""
+    """A tool that the client or Anthropic defines.
+
+    Tools that Anthropic defines, such as web search, are left out of the prompt.
+    """
 
     type: str | None = Field(
         None, description="`custom`, or the type of a tool that Anthropic defines.", examples=["custom"]
@@ -59,7 +62,7 @@ class AnthropicTool(ApiModel):
 
 
 class AnthropicToolChoice(ApiModel):
-    """Which tools the model calls."""
+    """Which tools the model may or must call."""
 
     type: Literal["auto", "any", "tool", "none"] = Field(
         description="`auto`: it may call tools; `any`: it must call one; `tool`: it must call `name`; `none`: no calls."

@@ -11,7 +11,7 @@ from server.api.responses.run import ResponseRun
 class BackgroundRun:
     """A response that is generated in the background.
 
-    owner: the key to which the response belongs.
+    owner: name of the key that created the response; empty if the server has no keys.
     ended: set once the response is complete and stored.
     """
 

@@ -33,8 +33,8 @@ class Responses:
     async def get(self, response_id: str, owner: str) -> StoredResponse | None:
         """Return a stored response; None if `owner` has no response with this ID.
 
-        A response that was being generated when it was stored, and no longer is, has failed: the server was killed, or
-        the complete response could not be stored.
+        A response may have been stored as running although nothing generates it any more: the server was killed, or
+        could not store the complete response. Such a response is returned as failed.
         """
         running = response_id in self.running  # before the wait, because the response may end during the wait
         stored = await self.store.get(response_id, owner)

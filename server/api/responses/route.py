@@ -91,9 +91,9 @@ async def compact_response() -> Response:
 async def _read(
     exchange: Exchange, responses: Responses, owner: str, defaults: SamplingParams
 ) -> tuple[ResponseRequest, ChatRequest]:
-    """Read the request's body, and convert it to a chat request.
+    """Read a request, and return its body and the chat request made from the body.
 
-    Returns both. In the returned body, stored items are inserted in place of the references to them.
+    In the returned body, each reference to a stored item is replaced by the item.
     """
     body = await exchange.read(ResponseRequest.model_validate)
     body = await exchange.wait_for(resolved(body, responses, owner))
@@ -101,9 +101,9 @@ async def _read(
 
 
 async def _about_input(work: Coroutine[Any, Any, T]) -> T:
-    """Return the result of `work`, and correct the field that its errors name.
+    """Return the result of `work`; let its errors name `input`, not `messages`.
 
-    The chat layer reports errors for the field `messages`. In this API, the messages are in the field `input`.
+    The chat layer calls the field `messages`, but in this API it is called `input`.
     """
     try:
         return await work

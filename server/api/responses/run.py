@@ -43,7 +43,7 @@ class ResponseRun:
     ) -> None:
         """Create the run of `response`.
 
-        owner: the key to which the response belongs.
+        owner: name of the key that created the response; empty if the server has no keys.
         keep: stores the response; None if the response is not to be stored.
         describe: notes an error in the request log and returns its description for the client.
         """
@@ -62,8 +62,8 @@ class ResponseRun:
     async def events(self) -> Events:
         """Generate the response and yield its encoded events.
 
-        The response is stored before its last event. An error before the first token is raised unless the response is
-        generated in the background; any other error ends the stream with the events `error` and `response.failed`.
+        The response is stored before its last event. An error before the first event is raised. A later error ends the
+        stream with the events `error` and `response.failed`.
         """
         begun = bool(self._body.background)
         if begun:

@@ -96,7 +96,7 @@ async def list_input_items(
 ) -> Response:
     """List the input items of a response.
 
-    The items of the responses that it continues are left out.
+    The list does not contain the items of earlier responses in the same conversation.
     """
     items = (await _stored(response_id, responses, owner)).items
     ordered = items if order == "asc" else items[::-1]

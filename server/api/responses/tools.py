@@ -37,9 +37,9 @@ class ResponseToolFormat(ApiModel):
         return self
 
     def text_form(self, field: str) -> TextForm | None:
-        """Return the format as a TextForm of the chat layer; None if any text is allowed.
+        """Return the constraint on the tool's input; None if any text is allowed.
 
-        field: path of the format in the request.
+        field: path of the format in the request, for error messages.
         """
         if self.syntax is None or self.definition is None or self.type != "grammar":
             return None
@@ -97,7 +97,10 @@ class ResponseToolReference(ApiModel):
 
 
 class ResponseToolChoice(ApiModel):
-    """Which tools the model calls. `none`, `auto` and `required` may also be sent as strings."""
+    """Which tools the model may or must call.
+
+    The strings "none", "auto" and "required" are short for {"type": "none"} and so on.
+    """
 
     type: str = Field(
         description="`none`, `auto`, `required`, `function`, `custom` or `allowed_tools`.", examples=["function"]

@@ -74,7 +74,10 @@ class Output:
         self._close("incomplete" if cut else "completed", events)
 
     def _message(self, events: list[bytes]) -> OpenMessage:
-        """Return the message being generated. Begins a new one if the last item is not a message."""
+        """Return the message being generated, or begin one.
+
+        If a message begins, its first events are appended to `events`.
+        """
         if not isinstance(self._open, OpenMessage):
             self._begin(OpenMessage(*self._place("msg")), events)
         assert isinstance(self._open, OpenMessage)
@@ -90,7 +93,10 @@ class Output:
                 events.append(event)
 
     def _begin(self, item: OpenItem, events: list[bytes]) -> None:
-        """End the item being generated, if any, and begin `item`."""
+        """End the item being generated, if any, and begin `item`.
+
+        The events of both changes are appended to `events`.
+        """
         self._close("completed", events)
         self._open = item
         events += _encoded(item.opened())

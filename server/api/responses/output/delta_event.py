@@ -21,12 +21,15 @@ DeltaKind = Literal[
 
 
 class DeltaEvent:
-    """The encoder of one item's delta events. `events` has their JSON types."""
+    """The encoder of the events that append text to one item.
+
+    The JSON types of these events are in the module `events`.
+    """
 
     def __init__(self, kind: DeltaKind, item_id: str, output_index: int, *, in_part: bool) -> None:
         """Create the encoder.
 
-        in_part: whether the text belongs to a part of the item.
+        in_part: whether the item has content parts. Messages and thoughts have them, calls do not.
         """
         part = ',"content_index":0' if in_part else ""
         self._head = f'event: {kind}\ndata: {{"type":"{kind}","sequence_number":'
