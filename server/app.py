@@ -1,6 +1,7 @@
 """Creates the application and runs the server until a signal stops it.
 
-The server accepts requests at once and loads the model in the background. Until then, requests for it get a 503.
+The server accepts requests at once and loads the model in the background. While the model is loading, requests that
+need it get a 503.
 """
 
 from __future__ import annotations
@@ -108,10 +109,12 @@ def create_server(app: FastAPI, settings: Settings) -> FrontServer:
 
 
 def create_app(settings: Settings, address: str, loaded: Callable[[], None] = lambda: None) -> FastAPI:
-    """Return the application, which loads its model in the background and then prints the banner.
+    """Return the application.
+
+    When the application starts, it loads its model in the background, then prints the banner.
 
     address: URL of the server, shown in the banner.
-    loaded: called after the model has been loaded and before the model gets a request.
+    loaded: called once, between the loading of the model and its first request.
     """
 
     @asynccontextmanager
@@ -171,7 +174,10 @@ def exempt_from_collection() -> None:
 
 
 def _resume_collection() -> None:
-    """Turn garbage collection on, but exempt the objects of the imported modules."""
+    """Turn garbage collection on, but exempt all objects that exist now.
+
+    These belong to the imported modules. The collector was off during the imports, to speed them up.
+    """
     gc.freeze()  # these objects contain hardly any garbage
     gc.enable()
 

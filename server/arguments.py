@@ -1,7 +1,7 @@
 """Parses the arguments of `lfm-serve`.
 
-Options are generated from the fields of the commands' models in `server.settings` and
-`server.client_settings`, which also validate them.
+Each command has a pydantic model in `server.settings` or `server.client_settings`. Each option is generated from a
+field of this model, and the model validates the option's value.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Version(argparse.Action):
-    """The option `--version`: prints the versions, CPU features and kernels, and exits."""
+    """The option `--version`: prints versions, CPU features and kernels, and exits."""
 
     def __call__(self, *_: object) -> NoReturn:
         from server.runtime.machine.cpu import kernel_features
@@ -195,7 +195,11 @@ def _parser() -> Parser:
 
 
 def _options(model: type[BaseModel]) -> list[str]:
-    """Return the names of the model's options: for `chat` its choice, for others the fields with a description."""
+    """Return the names of the fields of `model` that become options of its command.
+
+    For `chat`, these are `url` and the options of the server that it starts. For the other commands, these are the
+    fields that have a description.
+    """
     if model is Chat:
         return ["url", *Chat.server_options()]
     return [name for name, field in model.model_fields.items() if field.description]
@@ -204,7 +208,7 @@ def _options(model: type[BaseModel]) -> list[str]:
 def _add_option(parser: Parser, name: str, field: FieldInfo, variable: str = "") -> None:
     """Add the option of a field to `parser`.
 
-    The parser does not convert the value. The model's validation does, as it does for environment variables.
+    The parser leaves the value as text. Pydantic converts it later, as it converts environment variables.
     """
     flag, description = _flag(name), field.description
     if field.annotation is bool:

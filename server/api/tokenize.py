@@ -39,7 +39,10 @@ class TokenizeText(ApiModel):
 
 
 class TokenizeChat(ChatCompletionRequest):
-    """A chat to tokenize in the same way as /v1/chat/completions. Fields that do not affect the prompt are ignored."""
+    """A chat to tokenize in the same way as /v1/chat/completions.
+
+    Fields that do not affect the prompt are ignored.
+    """
 
     return_token_strs: bool | None = Field(None, description="Return the tokens' texts as well.", examples=[True])
 
@@ -77,7 +80,10 @@ class DetokenizeResponse(TypedDict):
     openapi_extra=request_body(TokenizeText, TokenizeChat, examples=TOKENIZE_EXAMPLES),
 )
 async def tokenize(request: Request, model: Model, exchange: OpenExchange) -> Response:
-    """Tokenize a `prompt`, or `messages` and `tools` rendered with the model's chat template."""
+    """Tokenize a `prompt`, or a chat: `messages` and `tools`.
+
+    Renders a chat with the model's chat template first.
+    """
     body = await exchange.read(_parse)
     model.name_for(body.model)
     return await exchange.wait_for(_tokenized(body, model, request.state.tenant))

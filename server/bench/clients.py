@@ -1,7 +1,8 @@
 """Measures throughput and TTFT with 1, 4 and 16 clients at once.
 
-Each client sends its own prompt and reads the answer. Each round measures the endpoints one after the other and then,
-if there is a baseline, the same work without a server. The report contains medians over all measurements.
+Each client sends its own prompt and reads the answer. Each round measures the endpoints one after the other, then the
+baseline if there is one: the same prompts and answers without a server. The report contains medians over all
+measurements.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ COLUMNS = (
 
 
 class Baseline(Protocol):
-    """The same model in a bare loop, without a server."""
+    """A loop that runs the benchmarked model without a server."""
 
     name: str
 
@@ -59,7 +60,11 @@ class Figures:
         self.intervals += [(stream.end - stream.start) / max(1, stream.tokens - 1) for stream in streams]
 
     def ratios(self, rate: float, ttft: float) -> tuple[float, float]:
-        """Return the ratios of the medians to the throughput and TTFT of another server."""
+        """Return this server's median throughput and TTFT, divided by those of another.
+
+        rate: the median throughput of the other server.
+        ttft: the median TTFT of the other server.
+        """
         return median(self.rates) / rate, median(self.ttfts) / ttft
 
     def add_baseline(self, baseline: Baseline, clients: int) -> None:

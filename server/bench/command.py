@@ -23,12 +23,12 @@ def run(
     out: Path,
     say: Callable[[str], None],
 ) -> None:
-    """Measure the servers and publish the answers of `parts`, each as soon as it is measured.
+    """Run the benchmarks `parts`, and publish each report as soon as it is ready.
 
     Raises RefusedError if a server cannot be reached or rejects the requests.
 
     model: the model to request from each server; None for the first that the server lists.
-    say: shows a line of progress.
+    say: called with each line of progress.
     """
     for part in parts:
         say(f"Measuring {part} ...")

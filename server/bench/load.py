@@ -122,7 +122,8 @@ class Stream:
 class Endpoint:
     """A server's base URL (.../v1), its model, and its name in tables and plots.
 
-    extended: whether the server accepts EXTENSIONS. Without them, an answer may end before its `max_tokens`.
+    extended: whether the server accepts the fields EXTENSIONS. If not, requests omit these fields, so an answer may end
+    before its `max_tokens`.
     """
 
     name: str
@@ -133,9 +134,11 @@ class Endpoint:
 
     @classmethod
     async def connect(cls, server: NamedUrl, key: str | None = None, model: str | None = None) -> Self:
-        """Look up the server's first model, unless `model` names one, and warm the server up.
+        """Return the endpoint of a server, and warm the server up.
 
         The first answer of a server is slower than later ones, so this method requests one answer.
+
+        model: the model to request; None for the first that the server lists.
         """
         endpoint = cls(server.name, server.url, model or await _first_model(server, key), key)
         try:
@@ -194,7 +197,10 @@ class Endpoint:
 
 
 async def _first_model(server: NamedUrl, key: str | None) -> str:
-    """Return the first model that the server lists. Raises RefusedError if it lists none."""
+    """Return the first model that the server lists.
+
+    Raises RefusedError if the server cannot be reached, rejects the request or lists no models.
+    """
     try:
         async with httpx.AsyncClient(headers=key_header(key)) as client:
             response = (await client.get(f"{server.url}/models")).raise_for_status()

@@ -48,7 +48,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Measurements of a run in which a long prompt arrives while streams are generated.
+    """Measurements of a run in which a long prompt arrives while streams decode.
 
     streams: number of streams.
     idle, during_prefill: seconds between two tokens of the streams, before and during the prefill of the long prompt.

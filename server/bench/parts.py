@@ -1,4 +1,4 @@
-"""The questions that need only endpoints, and the files with their answers."""
+"""Runs the benchmarks of `lfm-serve bench` and publishes their reports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class Work:
 
 
 async def measure(part: str, endpoints: Sequence[Endpoint], work: Work, baseline: Baseline | None = None) -> Report:
-    """Answer the question of one of PARTS; only `clients` uses the baseline."""
+    """Run the benchmark `part`, which must be one of PARTS.
+
+    baseline: used only by the benchmark `clients`.
+    """
     if part == clients.PART:
         return await clients.measure(endpoints, work.rounds, baseline)
     if part == pace.PART:
@@ -36,11 +39,12 @@ async def measure(part: str, endpoints: Sequence[Endpoint], work: Work, baseline
 
 
 def publish(report: Report, out: Path, parts: Sequence[str], say: Callable[[str], None]) -> None:
-    """Print the report's table and write its JSON, its plot and the summary of all reports to `out`.
+    """Print the report, save it in `out`, and update the summary of all reports there.
 
-    Without matplotlib, `say` gets a line on how to get plots.
+    Saves the report as JSON and its charts as SVG. Without matplotlib, there is no SVG.
 
-    parts: the order of the reports in the summary.
+    parts: the names of all benchmarks, in the order in which the summary shows their reports.
+    say: called without matplotlib, with a line that says how to install it.
     """
     report.save(out)
     print(report.markdown(), flush=True)

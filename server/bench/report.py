@@ -15,8 +15,8 @@ Cell = str | float | None
 class Chart:
     """A line chart or a bar chart.
 
-    series: the (x, y) points of each line or bar colour, by its label in the legend. The legend has the same order. The
-    x values are numbers in a line chart and labels of bars in a bar chart.
+    series: the (x, y) points of each line, or of all bars of one colour. The keys are the entries of the legend, in
+    order. The x values are numbers in a line chart and labels of bars in a bar chart.
     log: whether both axes of a line chart are logarithmic.
     """
 
@@ -65,7 +65,7 @@ def refused_row(columns: Sequence[str], what: str, server: str, refusal: Excepti
 def summarize(folder: Path, parts: Sequence[str]) -> None:
     """Write the saved reports to summary.md.
 
-    parts: the benchmarks, in the order of their reports. A benchmark without a saved report is left out.
+    parts: the names of the benchmarks, in the order of the summary. A benchmark without a saved report is left out.
     """
     files = [folder / f"{part}.json" for part in parts]
     pages = [Report.load(file).markdown() for file in files if file.exists()]

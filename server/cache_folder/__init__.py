@@ -1,1 +1,4 @@
-"""The prefix cache on disk: blocks of state in files that survive restarts and that servers share."""
+"""The prefix cache on disk, which survives restarts.
+
+Each block of state is a file. Several servers can share the files.
+"""

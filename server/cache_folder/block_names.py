@@ -1,4 +1,4 @@
-"""Names the blocks of a sequence as KV events do, in hexadecimal digits (see `server.kv_events.blocks`)."""
+"""Computes block names: hashes of `server.kv_events.blocks` in hexadecimal."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ MARK_DIGITS = 12
 
 
 def model_identity(facts: Sequence[object]) -> bytes:
-    """Return a hash of everything that determines the state of given tokens.
+    """Return a hash that identifies a model.
 
-    `facts`: values that JSON can represent, such as the hash of the weights and the dtype of the state.
+    `facts`: everything that the state of given tokens depends on, such as the hash of the weights and the dtype of the
+        state. JSON must be able to represent these values.
     """
     return hashlib.sha256(json.dumps(facts).encode()).digest()
 
@@ -26,8 +27,8 @@ def model_identity(facts: Sequence[object]) -> bytes:
 def block_names(identity: bytes, salt: str, tokens: Sequence[int] | npt.NDArray[np.int64]) -> list[str]:
     """Return the names of all whole blocks of `tokens`, in order.
 
-    `identity`: result of `model_identity`; other bytes give names that are comparable among themselves only.
-    `salt`: only sequences with the same salt share names.
+    `identity`: result of `model_identity`. With any other bytes, the names do not match those in a cache folder.
+    `salt`: cache salt. Only sequences with the same salt share names.
 
     A name has 32 hexadecimal digits.
     """
@@ -57,5 +58,8 @@ class BlockNames:
             self.names.append(previous.hex())
 
     def parent(self, index: int) -> str:
-        """Return the name that precedes block `index` in the chain."""
+        """Return the name of the block before block `index`.
+
+        For block 0, returns a hash of the model's identity and the salt instead.
+        """
         return self.names[index - 1] if index else self._root.hex()

@@ -17,7 +17,9 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """This server has evicted blocks, or removed damaged ones. They may belong to other models.
+    """This server has evicted blocks, or removed damaged ones.
+
+    The blocks may belong to other models than this server's.
 
     `names`: names of the blocks.
     """

@@ -18,8 +18,9 @@ from server.cache_folder.writer import Writer
 class DiskCache:
     """Stores blocks of state in a folder and finds them again.
 
-    All methods except `finish` return at once and may be called from any thread: two threads of the cache access the
-    folder. A folder that is full or fails never raises an error here. It stores and finds nothing until it works again.
+    Two threads of the cache access the folder. All methods except `finish` return at once and may be called from any
+    thread. If the folder is full or fails, no method raises an error. The cache then stores or finds nothing until the
+    folder works again.
     """
 
     def __init__(self, path: Path, budget: int, form: EntryFormat, changed: Changed = lambda _: None) -> None:
@@ -27,8 +28,8 @@ class DiskCache:
 
         `path`: the folder, which is created if necessary.
         `budget`: maximum size of all entries in the folder, in bytes.
-        `form`: form of the served model's entries.
-        `changed`: called with each block that this server stores or removes.
+        `form`: format of the served model's entries.
+        `changed`: called with a Stored or a Removed after this server has changed the folder.
         """
         self._identity = form.identity
         self._statistics = Statistics(budget)
@@ -42,21 +43,21 @@ class DiskCache:
         self._reader.start()
 
     def finish(self, blocks: Iterable[Block], deadline: float) -> None:
-        """End the threads after writing what is waiting, and then `blocks`.
+        """Write the queued blocks, then write `blocks`, and end the threads.
 
-        Blocks the caller, at most until `deadline` (monotonic clock, in seconds).
+        Returns at `deadline` (monotonic clock, in seconds) even if some blocks are not written.
         """
         self._reader.stop()
         self._writer.finish(blocks, deadline)
 
     def names(self, salt: str) -> BlockNames:
-        """Return the names of a new sequence's blocks; none yet."""
+        """Return an empty BlockNames for a new sequence with the cache salt `salt`."""
         return BlockNames(self._identity, salt)
 
     def look_up(self, lookup: Lookup) -> bool:
-        """Start a lookup, and return whether its result is worth waiting for.
+        """Start a lookup, and return whether the prompt should wait for its blocks.
 
-        If the result is false, `lookup.deliver` is never called.
+        If this method returns False, `lookup.deliver` is never called.
         """
         return self._reader.look_up(lookup)
 

@@ -32,7 +32,10 @@ DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(np.
 
 
 class DamagedEntryError(Exception):
-    """A file is not the entry that its name promises. The message says what differs."""
+    """A file is damaged, or does not hold the block that it is named after.
+
+    The message says what differs.
+    """
 
 
 class UnstorableBlockError(Exception):
@@ -65,11 +68,11 @@ class _Tensor:
 
 
 class EntryFormat:
-    """The form of one model's entries.
+    """The format of one model's entries.
 
     `states`: the model's state tensors.
     `identity`: hash of the model (see `block_names.model_identity`).
-    `entry_bytes`: size of an entry with all tensors, up to a few bytes.
+    `entry_bytes`: size of all tensors in an entry with convolution windows. The header is not included.
     """
 
     def __init__(self, states: Sequence[StateTensor], identity: bytes, half: bool) -> None:

@@ -133,10 +133,11 @@ class EntryFolder:
         return Listing(names, np.array(sizes, np.int64), np.array(used, np.float64))
 
     def sweep(self, budget: int) -> tuple[list[str], int]:
-        """Evict the least recently used entries if all of them take more than `budget` bytes.
+        """Evict the least recently used entries if the folder exceeds `budget` bytes.
 
-        Also removes temporary files that were left behind. Returns the names of the evicted entries, and the size of
-        the remaining ones.
+        Evicts a few more than necessary: the remaining entries take at most SWEPT_SHARE of the budget. Also removes
+        temporary files that were left behind. Returns the names of the evicted entries, and the total size of the
+        remaining ones.
         """
         self._remove_abandoned()
         listing = self.listing()

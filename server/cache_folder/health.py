@@ -1,4 +1,4 @@
-"""Decides what a cache folder still does after errors."""
+"""Pauses the use of a cache folder after errors."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ RETRY_SECONDS = 30.0
 
 
 class Health:
-    """Whether the folder works, for one kind of access: reading or writing.
+    """The state of one kind of access to a folder: reading or writing.
 
-    After an error, the folder is left alone for RETRY_SECONDS. A period of errors is logged once.
+    After an error, `usable` is False for RETRY_SECONDS. Errors in a row are logged only once.
     """
 
     def __init__(self, path: Path, access: str, statistics: Statistics) -> None:
-        """Create the state of a folder that works.
+        """Create the state, without any errors so far.
 
         `access`: "read" or "written", for the log.
         """

@@ -24,7 +24,10 @@ Tell = Callable[[str], None]
 
 
 def show_entries(path: Path, tell: Tell) -> None:
-    """Show each entry, the most recently used first: name, model, tokens up to its end, size and last use."""
+    """Show all entries, the most recently used first.
+
+    Shows the name, the model, the number of tokens up to the block's end, the size and the last use.
+    """
     folder = EntryFolder(path)
     listing = folder.listing()
     tell(f"{'NAME':32}  {'MODEL':{MARK_DIGITS}}  {'TOKENS':>7}  {'BYTES':>11}  LAST USED")
@@ -36,7 +39,7 @@ def show_entries(path: Path, tell: Tell) -> None:
 
 
 def show_statistics(path: Path, tell: Tell) -> None:
-    """Show the number, size and age of the entries, in all and by model."""
+    """Show the number, size and age of the entries, for each model and in total."""
     folder = EntryFolder(path)
     listing = folder.listing()
     groups: dict[str, list[int]] = defaultdict(list)
@@ -52,7 +55,10 @@ def show_statistics(path: Path, tell: Tell) -> None:
 
 
 def clear(path: Path, tell: Tell) -> None:
-    """Remove all entries, of all models. Servers that use the folder go on and fill it again."""
+    """Remove the entries of all models.
+
+    Servers that use the folder keep running and fill it again.
+    """
     folder = EntryFolder(path)
     listing = folder.listing()
     folder.clear()
@@ -60,7 +66,10 @@ def clear(path: Path, tell: Tell) -> None:
 
 
 def _metadata(folder: EntryFolder, name: str) -> dict[str, str]:
-    """Return the metadata in an entry's header; empty if the file is not an entry of this version."""
+    """Return the metadata in an entry's header.
+
+    Returns {} if the file is not an entry of this version.
+    """
     try:
         with folder.open(name) as file:
             length = int.from_bytes(file.read(LENGTH_BYTES), "little")

@@ -41,17 +41,17 @@ Deliver = Callable[[Sequence[Snapshot], bool], bool]
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """Blocks that a prompt can use.
+    """A search on disk for the blocks of a prompt that are not in memory.
 
     `names`: names of all blocks of the prompt.
     `tokens`: int64 [n], the prompt's tokens.
-    `first_missing`: called on the reader's thread when the lookup begins. Returns the number of leading blocks that are
-        in memory by then. The following blocks, up to block `end` - 1, are wanted.
-    `end`: number of whole blocks in the prompt.
-    `compute_seconds`: expected time for computing one block.
+    `first_missing`: called on the reader's thread when the lookup begins. Returns the index of the prompt's first block
+        that is not in memory. The reader looks for this block and the following ones.
+    `end`: index after the last block to look for.
+    `compute_seconds`: expected seconds for computing the state of one block instead of reading it.
     `deadline`: time at which the prompt stops waiting (monotonic clock, in seconds).
-    `deliver`: called on the reader's thread with consecutive snapshots, which start at the first wanted block. The
-        second argument is true in the last call. Returns whether further blocks are wanted.
+    `deliver`: called on the reader's thread with each batch of snapshots, and True if the batch is the last. Together,
+        the snapshots hold the state from the first missing block on, without gaps. Returns False to stop the reading.
     """
 
     names: BlockNames
@@ -82,7 +82,7 @@ class Reader:
     ) -> None:
         """Create the reader without starting its thread.
 
-        `changed`: called with what was removed.
+        `changed`: called with a Removed for each damaged entry that the reader has removed.
         `used`: called with the names of the blocks that were read.
         """
         self._folder = folder
@@ -110,9 +110,10 @@ class Reader:
             self._wake.notify()
 
     def look_up(self, lookup: Lookup) -> bool:
-        """Start a lookup, and return whether its result is worth waiting for.
+        """Start a lookup, and return whether the prompt should wait for its blocks.
 
-        May be called from any thread and returns at once. If the result is false, `lookup.deliver` is never called.
+        Returns False if the folder cannot be read, if an earlier lookup is overdue, or if the reader is stopping. In
+        these cases, `lookup.deliver` is never called. May be called from any thread and returns at once.
         """
         with self._wake:
             late = self._current is not None and time.monotonic() > self._current.deadline
@@ -155,7 +156,7 @@ class Reader:
             self._load(lookup.key(first))  # without this, one slow phase would end the use of the folder
 
     def _count(self, lookup: Lookup, first: int) -> int:
-        """Return how many blocks from block `first` on have a file, up to the first that has none."""
+        """Return the number of consecutive blocks, starting at `first`, that have a file."""
         try:
             for index in range(first, lookup.end):
                 if not self._folder.exists(lookup.names.names[index]):
@@ -207,7 +208,7 @@ class Reader:
         return decoded
 
     def _remove(self, name: str, reason: str) -> None:
-        """Remove a file that is not the entry that its name promises."""
+        """Remove a file that is damaged or does not hold the block that it is named after."""
         log.info("The file %s in the cache folder is damaged and is removed: %s.", name, reason)
         self._statistics.add(damaged_files=1)
         with suppress(OSError):

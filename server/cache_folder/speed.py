@@ -31,14 +31,18 @@ class ReadSpeed:
         self._recent.append(seconds)
 
     def seconds(self, entries: int) -> float:
-        """Return the expected seconds for reading `entries` entries; 0 if nothing has been measured."""
+        """Return the expected seconds for reading `entries` entries.
+
+        Returns 0 if nothing has been measured.
+        """
         return entries * min(self._recent, default=0.0)
 
 
 def measure(folder: EntryFolder, size: int) -> Sequence[float]:
-    """Measure how long reading a file of `size` bytes takes that is not in memory.
+    """Measure how long it takes to read a file of `size` bytes from disk.
 
-    Returns the seconds of each trial. Raises OSError if the folder cannot be written or read.
+    Drops the file from the page cache before each trial, if the system can. Returns the seconds of each trial. Raises
+    OSError if the folder cannot be written or read.
     """
     seconds = []
     folder.write(PROBE_NAME, [os.urandom(size)])

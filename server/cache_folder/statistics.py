@@ -19,7 +19,7 @@ class DiskStats:
     `written_blocks`, `written_bytes`, `write_seconds`: the same for blocks written.
     `evicted_blocks`: blocks that this server evicted.
     `dropped_blocks`: blocks that were not written because the disk did not keep up.
-    `damaged_files`: files that were removed because they were not the entries that their names promised.
+    `damaged_files`: files that were removed because they were damaged or did not hold the block of their name.
     `errors`: failed reads and writes.
     `slow_reads`: prompts whose blocks were on disk but were computed, because reading would have taken longer.
     """

@@ -34,13 +34,13 @@ RECOUNT_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """A note that the files of blocks were used."""
+    """A queued item: the names of blocks to mark as just used."""
 
     names: Sequence[str]
 
 
 class Writer:
-    """Writes blocks, marks them as used, and evicts others.
+    """Writes blocks, marks blocks as used, and evicts the least recently used blocks.
 
     `write` and `use` may be called from any thread and return at once.
     """
@@ -50,8 +50,8 @@ class Writer:
     ) -> None:
         """Create the writer without starting its thread.
 
-        `budget`: maximum size of all entries in the folder.
-        `changed`: called with what was stored and evicted.
+        `budget`: maximum size of all entries in the folder, in bytes.
+        `changed`: called with a Stored for each block written, and with a Removed after blocks were evicted.
         """
         self._folder = folder
         self._budget = budget
@@ -72,7 +72,7 @@ class Writer:
         self._thread.start()
 
     def finish(self, blocks: Iterable[Block], deadline: float) -> None:
-        """Write the waiting blocks and then `blocks`, and end the thread.
+        """Write the queued blocks, then write `blocks`, and end the thread.
 
         Returns at `deadline` (monotonic clock, in seconds) even if blocks are left.
         """
@@ -86,7 +86,10 @@ class Writer:
             self._handle(block)
 
     def write(self, block: Block) -> None:
-        """Write a block, unless its file exists."""
+        """Queue a block to be written, unless its file exists.
+
+        Drops the block if the folder cannot be written, or if too many blocks are queued.
+        """
         with self._wake:
             if self._is_fresh(block.key.name) or not self._health.usable:
                 return
@@ -98,7 +101,7 @@ class Writer:
             self._wake.notify()
 
     def use(self, names: Iterable[str]) -> None:
-        """Mark the files of blocks as just used, if they exist."""
+        """Queue blocks to be marked as just used, if their files exist."""
         with self._wake:
             stale = [name for name in names if not self._is_fresh(name)]
             if stale and self._health.usable:
@@ -106,7 +109,10 @@ class Writer:
                 self._wake.notify()
 
     def _is_fresh(self, name: str) -> bool:
-        """Return whether this server wrote or touched a block's file within the last FRESH_SECONDS."""
+        """Return whether this server has recently written or touched a block's file.
+
+        Recent means within the last FRESH_SECONDS.
+        """
         return time.monotonic() - self._fresh.get(name, float("-inf")) < FRESH_SECONDS
 
     def _refresh(self, name: str) -> None:
@@ -151,7 +157,7 @@ class Writer:
             log.exception("A block could not be written to the cache folder.")
 
     def _fail(self, error: OSError) -> None:
-        """Record that the folder cannot be written, and give up what is waiting."""
+        """Record that the folder cannot be written, and drop all queued items."""
         self._health.failed(error)
         self._statistics.set(writable=False)
         with self._wake:
@@ -191,7 +197,10 @@ class Writer:
             self._sweep(size)
 
     def _sweep(self, size: int) -> None:
-        """Count the folder's entries, and evict some if fewer than `size` bytes of the budget are left."""
+        """Count the folder's entries, and evict some if the budget is short.
+
+        `size`: number of bytes that must be left.
+        """
         evicted, remaining = self._folder.sweep(self._budget - size)
         self._counted_at = time.monotonic()
         self._statistics.set(bytes=remaining)

@@ -47,7 +47,8 @@ class AfterThinking:
     budget: the maximum number of tokens in the thoughts; None if unlimited. Once the budget is spent, the tokens of
         `</think>` are forced.
 
-    While the first tokens decide, `_answer` advances with them. It is None once they can only belong to `<think>`.
+    While the first tokens may still belong to the answer, `_answer` advances with them. As soon as they can only be the
+    beginning of `<think>`, `_answer` becomes None.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class AfterThinking:
         self._answer_mask = None
 
     def forced_tokens(self) -> list[int]:
-        """Return the next tokens if only these may come next.
+        """Return the tokens that must come next, in order.
 
         In thoughts whose budget is spent, these are the remaining tokens of `</think>`.
         """

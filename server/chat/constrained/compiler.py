@@ -134,9 +134,9 @@ class GrammarConstraint:
             self._watch.commit(token)
 
     def forced_tokens(self) -> list[int]:
-        """Return the next tokens if the grammar allows only these tokens.
+        """Return the tokens that must come next, in order.
 
-        Does not commit the tokens. Returns an empty list if the grammar allows several continuations.
+        Does not commit the tokens. Returns an empty list if the grammar allows more than one next token.
         """
         return [] if self._matcher is None else self._matcher.compute_ff_tokens()
 
@@ -196,7 +196,7 @@ class GrammarCompiler:
         grammar: the grammar of the answer, which begins after the thoughts; None if the answer is free.
         thoughts: whether thoughts may precede the answer.
         thinking_budget: the maximum number of tokens in the thoughts; None if unlimited or the model does not think.
-        forbids_calls: whether calls are forbidden in an answer without a grammar.
+        forbids_calls: whether the answer must not contain calls. Has no effect if there is a grammar.
         """
         if grammar is not None:
             return grammar.start(thoughts, thinking_budget)
@@ -276,7 +276,7 @@ class GrammarCompiler:
 
 
 def _marker_endings(marker: bytes, tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...]]:
-    """Return the ordinary tokens that complete `marker`, by the part already generated.
+    """Return the ordinary tokens that complete `marker`, by the part generated so far.
 
     Example: if `<|tool_call_` has been generated, these are the tokens whose text begins with `start|>`.
     """

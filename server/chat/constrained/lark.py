@@ -37,7 +37,10 @@ def lark_of(form: TextForm) -> str:
 
 
 def without_anchors(regex: str) -> str:
-    """Return `regex` without the anchors at both ends, because the whole text must match anyway."""
+    """Return `regex` without the anchors at both ends.
+
+    They are not necessary, because the whole text must match.
+    """
     return _ANCHORS.sub(lambda anchor: anchor[1] or "", regex)
 
 

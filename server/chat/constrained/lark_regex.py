@@ -1,7 +1,7 @@
 """Converts non-recursive grammars in Lark to regular expressions.
 
-llguidance splits a text into the terminals of its grammar and looks only one byte ahead to find the end of a terminal.
-One regular expression is one terminal, so there are no ends to find inside the text.
+llguidance splits a text into the terminals of its grammar. To find the end of a terminal, it looks only one byte ahead,
+which is too little for some grammars. A regular expression avoids this problem, because it is a single terminal.
 """
 
 from __future__ import annotations

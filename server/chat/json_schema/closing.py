@@ -34,7 +34,7 @@ class Names:
     all: the names of all properties that the schemas list or require, in order.
     listed: for each property, the number of schemas that list the property in `properties`.
     closed: whether at least one of the schemas forbids additional properties.
-    is_open: whether at least one of the schemas permits additional properties. Both may be true.
+    is_open: whether at least one of the schemas permits additional properties. Another schema may still forbid them.
     is_whole: whether all of the schemas were visited. If not, names may be missing.
     """
 
@@ -46,9 +46,10 @@ class Names:
 
     @property
     def closable(self) -> bool:
-        """Whether the objects are closed by default.
+        """Whether to close the objects, because the schemas leave the question open.
 
-        True if the schemas list properties, none permits or forbids additional properties, and all were visited.
+        True if the schemas list properties, if none of them permits or forbids additional properties, and if all of
+        them were visited.
         """
         return bool(self.listed) and self.is_whole and not self.is_open and not self.closed
 
@@ -119,13 +120,13 @@ def closed(names: Iterable[str]) -> Node:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The relation of a schema to other schemas that apply to the same value.
+    """Whether a schema is the only one that applies to a value.
 
     For example, all parts of an `allOf` apply to the same value, so none of them is alone.
 
     alone: whether no other schema applies to the value.
-    listed: for each property of the value, the number of schemas that list the property in `properties`. None if this
-    number is unknown.
+    listed: for each property of the value, how many of the schemas that apply to the value list the property in
+        `properties`. None if unknown.
     """
 
     alone: bool = False
@@ -134,7 +135,8 @@ class Place:
     def of_property(self, name: str) -> Place:
         """Return the place of the schema of the property `name`.
 
-        This schema is alone if `listed` counts only one schema that lists the property.
+        This schema is alone if `listed` is 1 for `name`. In `{"properties": {"a": S}, "allOf": [{"properties": {"a":
+        T}}]}`, for example, `listed` is 2 for `a`, so neither S nor T is alone.
         """
         return ALONE if self.listed is not None and self.listed.get(name) == 1 else Place()
 
@@ -151,10 +153,10 @@ APPLICATORS = frozenset({"$ref", "allOf", "anyOf", "oneOf", "not", "if", "depend
 
 
 def is_only_alternatives(node: Node) -> bool:
-    """Return whether `node` only refers to other schemas, through one keyword.
+    """Return whether `node` only refers to other schemas, through a single keyword.
 
-    The keyword must be `$ref`, `anyOf`, `oneOf`, or an `allOf` of one schema. The keyword `type`, annotations and the
-    schemas of array items do not matter.
+    This keyword must be `$ref`, `anyOf`, `oneOf`, or an `allOf` of one schema. Beside it, `node` may have only `type`,
+    annotations and the schemas of array items.
     """
     own = node.keys() & (READERS.keys() | APPLICATORS | {"properties", "patternProperties", "additionalProperties"})
     own -= {"type"}

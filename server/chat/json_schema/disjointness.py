@@ -85,7 +85,10 @@ class DisjointnessProver:
         return self._no_alternative(a, b, depth) or self._no_alternative(b, a, depth)
 
     def _no_value(self, a: Facts, b: Facts) -> bool:
-        """Return whether `b` excludes each of the possible values of `a`. False means "not proven"."""
+        """Return whether `b` excludes each of the possible values of `a`.
+
+        False means "not proven".
+        """
         if a.values is None:
             return False
         self._steps += len(a.values)
@@ -95,7 +98,10 @@ class DisjointnessProver:
         )
 
     def _excludes(self, facts: Facts, value: Any) -> bool:
-        """Return whether no value with these facts equals `value`. False means "not proven"."""
+        """Return whether no value with these facts equals `value`.
+
+        False means "not proven".
+        """
         kind = kind_of(value)
         if kind not in facts.types:
             return True
@@ -136,7 +142,10 @@ class DisjointnessProver:
         return False
 
     def _no_common(self, some: list[Any], others: list[Any], depth: int) -> bool:
-        """Return whether no value satisfies all schemas in both lists. False means "not proven"."""
+        """Return whether no value satisfies all schemas in both lists.
+
+        False means "not proven".
+        """
         return any(
             self._disjoint(self.facts(one), self.facts(other), depth + 1)
             for one in (*some, True)

@@ -90,8 +90,8 @@ def _literal(value: Any) -> str:
 def _bounds(schema: Node) -> tuple[int, int]:
     """Return the least and the greatest integer within the bounds of `schema`.
 
-    A missing upper bound is replaced by LARGEST_NUMBER or ten times the lower bound, whichever is greater. A missing
-    lower bound is replaced by -LARGEST_NUMBER or ten times the upper bound, whichever is less.
+    If there is no upper bound, the greatest integer is LARGEST_NUMBER, or ten times the least integer if that is more.
+    If there is no lower bound, the least integer is -LARGEST_NUMBER, or ten times the greatest integer if that is less.
     """
     low, high = _low(schema), _high(schema)
     low = low if low is not None else min(-LARGEST_NUMBER, 10 * high if high is not None else 0)
@@ -114,8 +114,7 @@ def _low(schema: Node) -> int | None:
 def _high(schema: Node) -> int | None:
     """Return the greatest integer within the upper bounds of `schema`.
 
-    Returns None if there is no upper bound. Negated upper bounds are lower bounds, so this function negates the upper
-    bounds, finds the least integer within them, and negates this integer.
+    Returns None if there is no upper bound. Calls `_low` with all signs reversed: `maximum: 5` becomes `minimum: -5`.
     """
     turned: Node = {}
     for name, other in (("minimum", "maximum"), ("exclusiveMinimum", "exclusiveMaximum")):

@@ -23,13 +23,13 @@ class Facts:
     values: the only possible values, by their JSON text; None if the values are not restricted.
     required: the names of required properties.
     properties: for each property, the schemas that it must satisfy if it is present.
-    others: for each `additionalProperties`, the names in the adjacent `properties`, the patterns in the adjacent
-        `patternProperties`, and the schema that all other properties must satisfy.
+    others: a tuple (names, patterns, schema) for each `additionalProperties`. All properties except `names` and those
+        that match `patterns` must satisfy `schema`.
     range: the bounds of a number.
     length: the bounds of the length of a string.
     patterns: the patterns that a string matches.
     size: the bounds of the length of an array.
-    items: the schemas of the first items of an array, and the schema of all further items.
+    items: pairs (schemas of the first items of an array, schema of all further items). An array must satisfy each pair.
     alternatives: the branches of each `anyOf` or `oneOf`.
     """
 

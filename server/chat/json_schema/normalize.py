@@ -118,8 +118,7 @@ class _Normalizer:
     def _keyword(self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int, parts: Place) -> Node:
         """Return the keywords that replace `keyword` of `node`.
 
-        Returns an empty object for annotations, for unknown keywords, and for keywords such as `not`, for which
-        `_conjuncts` returns the replacement.
+        Returns {} for annotations, for unknown keywords, and for keywords that `_conjuncts` replaces, such as `not`.
         Raises UnenforceableError if the keyword cannot be enforced.
         """
         where = ".".join(path)
@@ -222,10 +221,10 @@ class _Normalizer:
         return f"#/$defs/{name}"
 
     def _one_of(self, node: Node, path: tuple[str, ...], depth: int, place: Place) -> list[Schema]:
-        """Return the branches of an `anyOf` that is equivalent to `oneOf` of `node`.
+        """Return the branches of an `anyOf` that replaces the `oneOf` of `node`.
 
-        If the branches cannot be made disjoint, raises UnenforceableError if the normalization is strict. Otherwise
-        reports the keyword as only partly enforced and returns the overlapping branches.
+        If the branches cannot be made disjoint, a strict normalizer raises UnenforceableError. Any other normalizer
+        adds a message to `unenforced` and returns the overlapping branches.
         """
         try:
             branches = self._disjoint.disjoint_branches(node, place, ".".join(path))

@@ -1,1 +1,1 @@
-"""Worker processes that analyse clients' grammars, and their client."""
+"""Worker processes that analyse grammars, and the code that talks to them."""

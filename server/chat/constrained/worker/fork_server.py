@@ -1,9 +1,10 @@
 """Runs the fork server, which forks one worker for each grammar.
 
-The fork server is a separate process that loads the vocabulary only once. Its standard input is a socket. For each
-grammar, the API server opens a new connection and sends the file descriptor of one end through this socket. The forked
-worker receives the grammar through the new connection, analyses it, sends its answer and exits. The exit frees all
-memory of the worker. The fork server then writes the worker's exit status to the connection.
+The fork server is a separate process that loads the vocabulary only once. Its standard input is a socket, the control
+socket. For each grammar, the API server creates a pair of connected sockets, and sends one of the two through the
+control socket. The fork server forks a worker, which receives the grammar through the new connection, analyses it,
+sends its answer and exits. The exit frees all memory of the worker. The fork server then writes the worker's exit
+status to the connection.
 
 Limits on CPU time and address space end a worker that uses too much. A worker also exits if the server closes the
 connection.

@@ -54,9 +54,9 @@ class _Nondeterministic:
         return frozenset(reached)
 
     def moved(self, nodes: _Nodes, alphabet: Alphabet) -> list[_Nodes]:
-        """Return the nodes reached from `nodes` by one character, for each group.
+        """Return the nodes reached from `nodes` by a character of each group.
 
-        All characters of a group in `alphabet` lead to the same nodes.
+        Element i of the result belongs to group i of `alphabet`, whose characters all lead to the same nodes.
         """
         reached: list[set[int]] = [set() for _ in alphabet.groups]
         for node in nodes:
@@ -157,7 +157,10 @@ class Deterministic:
         return result
 
     def state_after(self, text: str) -> int | None:
-        """Return the state after `text`, or None if it depends on Unicode classes."""
+        """Return the state after `text`.
+
+        Returns None if the state depends on the Unicode class of a character.
+        """
         state = 0
         for character in text:
             if (group := self.alphabet.group(character)) is None:

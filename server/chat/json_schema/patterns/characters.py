@@ -1,9 +1,11 @@
 """Sets of characters in regular expressions.
 
-A set is a tuple of inclusive ranges of code points, sorted and disjoint. The classes `\\d`, `\\w` and `\\s` contain
-characters of many scripts. If a pattern uses a class, four symbols stand for the characters outside ASCII: the digits,
-the other word characters, the whitespace, and the rest. The symbols are numbers above the last code point. A pattern
-may therefore use classes or name characters outside ASCII, but not both.
+A set is a tuple of inclusive ranges of code points, sorted and disjoint.
+
+The classes `\\d`, `\\w` and `\\s` contain characters of many scripts. If a pattern uses a class, four symbols stand for
+all characters outside ASCII: one for the digits, one for the other word characters, one for the whitespace, and one for
+the rest. The symbols are numbers above the last code point. Such a pattern must not name single characters outside
+ASCII, such as U+00E9, because a symbol cannot be split.
 """
 
 from __future__ import annotations

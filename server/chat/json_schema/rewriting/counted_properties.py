@@ -1,7 +1,8 @@
-"""Rewrites `minProperties` and `maxProperties` if all possible properties are known.
+"""Rewrites `minProperties` and `maxProperties` of objects with known properties.
 
-llguidance counts properties only if all listed ones are required. Instead, each alternative of an `anyOf` requires or
-forbids some of the properties.
+llguidance supports these keywords only if all listed properties are required. This module therefore replaces each
+keyword by an `anyOf` whose alternatives require or forbid properties. For example, if the optional properties are a, b
+and c, `minProperties: 2` becomes an `anyOf` that requires a and b, a and c, or b and c.
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ def counted(node: Node, names: Names | None) -> dict[str, list[Schema]] | None:
 
 
 def _possible(node: Node, names: Names | None) -> Sequence[str] | None:
-    """Return all properties that an object of `node` may have, or None if they are not known."""
+    """Return all properties that an object of `node` may have.
+
+    Returns None if these are not known.
+    """
     properties = node.get("properties")
     if not isinstance(properties, dict) or "patternProperties" in node:
         return None

@@ -76,9 +76,10 @@ class OneOf:
             return self._negator.negation(other, where, within=one, lossy=True)
 
     def _closed(self, branches: Sequence[Any], closings: Sequence[Node | None], place: Place) -> list[Schema]:
-        """Return `branches`, each combined with its schema from `closings`, if any.
+        """Return `branches`, each combined with its schema from `closings`.
 
-        Omits this schema if the normalization of the branch will forbid additional properties anyway.
+        Leaves a branch unchanged if its schema is None, or if the normalization of the branch will forbid additional
+        properties anyway.
         """
         return [
             branch
@@ -90,8 +91,8 @@ class OneOf:
     def _closings(self, siblings: Node, branches: Sequence[Any], place: Place) -> list[Node | None]:
         """Return, for each branch, a schema that forbids additional properties.
 
-        The schema permits only the properties that the branch or `siblings` names. The result is None for a branch
-        whose objects may have additional properties.
+        The schema permits only the properties that occur in the branch or in `siblings`. It is None for a branch whose
+        objects may have additional properties.
 
         siblings: the keywords beside `oneOf`.
         """
@@ -106,11 +107,12 @@ class OneOf:
 
 
 def _few(schemas: Sequence[Schema]) -> Sequence[Schema]:
-    """Return `schemas`, or stricter schemas if `schemas` have too many alternatives.
+    """Return `schemas`, or stricter schemas if these have too many alternatives.
 
-    Each schema may be an `anyOf` of alternatives, and llguidance would try all combinations of the alternatives of all
-    schemas. In a stricter schema, a single alternative replaces the `anyOf`. This alternative only requires a property,
-    so the stricter schema excludes valid objects without the property.
+    If several schemas have an `anyOf`, llguidance tries all combinations of their alternatives. To avoid this, one
+    alternative that only requires properties replaces the `anyOf`, if there is such an alternative. For example,
+    `anyOf: [{"type": "object", "required": ["a"]}, S]` becomes `{"type": "object", "required": ["a"]}`. This excludes
+    the valid values that satisfy only S. If all schemas share such an alternative, it replaces all of them.
     """
     alternatives = [one["anyOf"] if isinstance(one, dict) and one.keys() == {"anyOf"} else [one] for one in schemas]
     if math.prod(map(len, alternatives)) <= MAX_ALTERNATIVES:

@@ -76,9 +76,10 @@ class Rewriter:
             yield {"properties": properties, "additionalProperties": False}
 
     def without_universal_patterns(self, node: Node) -> Node:
-        """Return an equivalent of `node` without `patternProperties` that match every name.
+        """Return an equivalent of `node` without patterns that match every name.
 
-        llguidance requires that no name matches two patterns.
+        llguidance rejects `patternProperties` in which two patterns match the same name. A schema that applies to every
+        name is therefore moved from `patternProperties` to `additionalProperties`.
         """
         patterns = node.get("patternProperties")
         if not isinstance(patterns, dict):
