@@ -1,4 +1,7 @@
-"""Defines the options of `lfm-serve chat` and `bench`, in the way of `server.settings`."""
+"""Defines the options of `lfm-serve chat` and `lfm-serve bench`.
+
+Each field defines an option, as in `server.settings`.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,11 @@ NOT_FOR_CHAT = {
 
 
 class Chat(Settings):
-    """The options of `lfm-serve chat`: its own, and those of the server that it starts if there is no `url`."""
+    """The options of `lfm-serve chat`.
+
+    Without `url`, the command starts a server. The options of Settings, except those in NOT_FOR_CHAT, apply to that
+    server.
+    """
 
     url: Annotated[str, AfterValidator(base_url)] | None = Field(
         None, description="URL of a running server (default: start a server that ends with the chat)"
@@ -37,11 +44,11 @@ class Chat(Settings):
 
     @classmethod
     def server_options(cls) -> list[str]:
-        """Return the names of the options that the chat's own server gets."""
+        """Return the names of the options for the server that `lfm-serve chat` starts."""
         return [name for name in Settings.model_fields if name not in NOT_FOR_CHAT]
 
     def server_variables(self) -> dict[str, str]:
-        """Return the environment variables (LFM_*) that give a server these options."""
+        """Return environment variables (LFM_*) for the server options that were set."""
         values = {name: getattr(self, name) for name in self.server_options() if name in self.model_fields_set}
         return {ENV_PREFIX + name.upper(): _as_variable(value) for name, value in values.items()}
 
@@ -61,7 +68,7 @@ def _distinct(urls: tuple[NamedUrl, ...]) -> tuple[NamedUrl, ...]:
 
 
 class Bench(BaseModel):
-    """The options of `lfm-serve bench`; they have no variables."""
+    """The options of `lfm-serve bench`, which environment variables cannot set."""
 
     model_config = ConfigDict(frozen=True)
 

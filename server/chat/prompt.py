@@ -171,10 +171,10 @@ class ChatPrompt:
             raise InvalidRequestError(_template_error("cannot render", error), "messages") from None
 
     def _up_to_end_of_content(self, chat: list[dict[str, Any]], tools: list[Any], options: TemplateOptions) -> str:
-        """Render a chat without the text that follows the content of its last message.
+        """Render a chat up to the end of its last message's content.
 
-        The model then continues that message. Before rendering, a random string is appended to the content. In the
-        rendered text, this string shows where the content ends. Whitespace at the end of the content is dropped.
+        The model then continues that message. Whitespace at the end of the content is dropped. To find the end of the
+        content in the rendered text, a random string is appended to the content before rendering.
         """
         mark = secrets.token_hex(16)
         last = chat[-1] | {"content": chat[-1]["content"].rstrip() + mark}
@@ -227,8 +227,9 @@ class SpecialTokenEscape:
     """An escape for special tokens that are spelled out in a client's text.
 
     Before rendering, a random nonce is inserted into each such text: `<|im_end|>` becomes `<NONCE|im_end|>`. When the
-    rendered prompt is tokenized, the nonces are removed, and `<|im_end|>` is encoded as plain text. Only text without a
-    nonce can become a special token: it comes from the template, or the caller of `text` allowed it.
+    rendered prompt is tokenized, the nonces are removed, and `<|im_end|>` is encoded as plain text. The special tokens
+    of the template, and those that a caller of `text` allows, have no nonce. Only these are encoded as special
+    tokens.
     """
 
     def __init__(self, special: Mapping[str, int]) -> None:

@@ -21,7 +21,7 @@ class Thinking:
     """A request's settings for the thoughts at the beginning of an answer.
 
     budget: maximum number of tokens of the thoughts; None if the request sets no number.
-    effort: the effort whose budget applies if `budget` is None.
+    effort: OpenAI's name for a budget, which applies if `budget` is None; None if the request names no effort.
     included: whether the answer contains the thoughts.
     """
 
@@ -35,7 +35,7 @@ class ThinkingBudgets:
     """The server's thinking budgets, in tokens; None is unlimited.
 
     default: the budget of a request that sets neither a budget nor an effort.
-    efforts: the budget of each effort whose budget differs from that in EFFORTS.
+    efforts: budgets by effort; they replace those in EFFORTS.
     """
 
     default: int | None = None

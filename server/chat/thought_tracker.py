@@ -15,12 +15,13 @@ PARTS = frozenset(START[:i] for i in range(len(START)))
 class ThoughtTracker:
     """A tracker of the thoughts of one sequence, advanced token by token.
 
-    is_open: whether the prompt ends with `<think>`. If not, there are thoughts only if the first text is `<think>`.
-    parts: the beginnings of `<think>` at which a token of the marker may end. If `<think>` is a special token, this is
-        only the empty one.
+    is_open: whether the prompt ends with `<think>`. If not, there are thoughts only if the answer begins with
+        `<think>`.
+    parts: the incomplete forms of `<think>`, such as `<th`, after which the state stays POSSIBLE. Only the empty form
+        if `<think>` is a special token.
     state: OPEN within the thoughts, NONE after them or if there are none, POSSIBLE while `<think>` may still come.
-    begun: an incomplete marker at the end of the text so far: the start of `<think>` in the state POSSIBLE, the start
-        of `</think>` in the state OPEN.
+    begun: the incomplete marker at the end of the text so far, for example `</th`. It is the start of `<think>` in the
+        state POSSIBLE, and the start of `</think>` in the state OPEN.
     spent: number of tokens after `<think>`, including the tokens of `</think>`.
     """
 

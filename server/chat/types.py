@@ -67,8 +67,8 @@ class Tool:
     parameters: the JSON schema of the function's parameters, unchanged.
     strict: whether the whole schema must be enforced.
     field: path of `parameters` in the request, for error messages.
-    input_form: for a tool whose only argument is a string, the form that the string must match; None if only
-        `parameters` restricts the arguments.
+    input_form: the form that the input of a custom tool must match. The input is the tool's only argument, a string.
+        None if only `parameters` restricts the arguments.
     """
 
     name: str
@@ -92,7 +92,7 @@ class Calling:
     tools: the tools that may be called; the prompt may list others as well.
     required: whether the answer must contain at least one call.
     parallel: whether the answer may contain several calls.
-    forbidden: whether the answer must not contain a call, although the prompt lists tools.
+    forbidden: True if the prompt lists tools, but the answer must not contain a call.
     max_calls: maximum number of calls; None if there is no limit. The answer ends if the model begins a further call.
     """
 

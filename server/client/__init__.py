@@ -1,1 +1,1 @@
-"""What the project's own clients share: URLs of endpoints, and the reader of their events."""
+"""Checks endpoint URLs and reads event streams, for the project's own clients."""

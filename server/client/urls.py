@@ -30,9 +30,9 @@ def base_url(text: str) -> str:
 
 
 def named_url(text: str) -> NamedUrl:
-    """Return the endpoint of "NAME=URL", or of a URL, whose host and port then are the name.
+    """Return the endpoint that "NAME=URL" or "URL" describes.
 
-    Raises ValueError if the URL is not an HTTP URL.
+    If there is no name, the URL's host and port become the name. Raises ValueError if the URL is not an HTTP URL.
     """
     name, separator, url = text.partition("=")
     if separator and name and "/" not in name:

@@ -1,4 +1,4 @@
-"""Defines the limits of an engine, and what tracks its prefix cache."""
+"""Defines the configuration of an engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from server.kv_events.held_blocks import HeldBlocks
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """The limits of an engine, and what tracks its prefix cache.
+    """The configuration of an engine.
 
     `max_seqs`: number of slots. One sequence runs in each slot.
     `max_waiting`: maximum number of sequences in the queue.
@@ -23,7 +23,7 @@ class EngineConfig:
     `itl_target`: maximum number of seconds that a stream should wait between two tokens.
     `unknown_ids`: token ids that are not in the vocabulary and must not be drawn, int64.
     `max_waiting_tokens`: maximum number of prompt tokens in the queue; None for no limit.
-    `held_blocks`: tracks the blocks of tokens in the prefix cache; None to track nothing.
+    `held_blocks`: records which blocks are in the prefix cache, for KV events; None if there are no KV events.
     """
 
     max_seqs: int

@@ -85,13 +85,16 @@ class CostModel:
         return int(max(0.0, seconds - fixed) / max(per_item, 1e-9))
 
     def min_forced_tokens(self, threads: int, rows: int) -> float:
-        """Return the number of forced tokens above which a prefill chunk is cheaper.
+        """Return how many forced tokens one prefill chunk must compute to pay off.
 
-        Forced tokens are known in advance. A sequence can compute them together in one prefill chunk, or one by one in
-        decode steps. At the returned number, both cost the same. Returns inf if a chunk is never cheaper.
+        A constraint can force the next tokens of a sequence. They are computed together in one prefill chunk, or one by
+        one in decode steps. With the returned number of tokens, both cost the same. Returns inf if a chunk never pays
+        off.
 
-        The cost is the delay of the other `rows` - 1 sequences in the batch. A prefill chunk delays them by its whole
-        duration. A decode step delays them by the time that one more row adds to the step.
+        The cost is the delay of the other sequences in the batch. A prefill chunk delays them by its whole duration. A
+        decode step delays them by the time that the row of this sequence adds to it.
+
+        `rows`: number of sequences in the batch, including this one.
         """
         prefill = self.fits.get((StepKind.PREFILL, threads))
         if prefill is None or (StepKind.DECODE, threads) not in self.fits:

@@ -143,8 +143,8 @@ class EngineState:
     def save(self, sequence: Sequence) -> None:
         """Copy the state of a sequence from its slot into the prefix cache.
 
-        No running step may include the sequence, except a step that the caller itself is finishing. If memory runs out,
-        logs a warning and saves nothing.
+        The sequence must not be in a running step, unless the caller is committing that step. If memory runs out, logs
+        a warning and saves nothing.
         """
         if self.cache.budget and sequence.prefill_started and sequence.computed > sequence.saved:
             assert sequence.slot is not None
@@ -249,7 +249,7 @@ class EngineState:
             self.prefilling.append(sequence)
 
     def has_room(self, sequence: Sequence, without: Collection[Sequence] = ()) -> bool:
-        """Return whether a waiting sequence may take a slot once the sequences `without` are removed."""
+        """Return whether a sequence may take a slot once those in `without` are removed."""
         finish = self._estimated_finish(sequence)
         unstarted = [s for s in self.prefilling if not s.prefill_started and s not in without]
         if sum(self._estimated_finish(s) <= finish for s in unstarted) >= MAX_UNSTARTED_PROMPTS:

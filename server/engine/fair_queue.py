@@ -66,7 +66,7 @@ class FairQueue:
         self._tenants.move_to_end(sequence.request.context.tenant, last=False)
 
     def waits(self, now: float) -> dict[str, float]:
-        """Return the seconds since each tenant's next sequence was submitted.
+        """Return the age of each tenant's next sequence, in seconds since submission.
 
         now: the current monotonic time.
         """

@@ -51,7 +51,8 @@ def preempt_for_fairness(state: EngineState, now: float) -> None:
 def _fewest_that_make_room(state: EngineState, candidates: list[Sequence]) -> list[Sequence]:
     """Return the candidates to preempt to make room for the queue's next sequence.
 
-    These are as few as possible, from the start of the list. Returns [] if preempting all of them would not make room.
+    Takes candidates from the start of the list until there is room. Returns [] if even all of them do not make enough
+    room.
     """
     taker = state.waiting.peek()
     assert taker is not None

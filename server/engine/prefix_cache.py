@@ -124,7 +124,10 @@ class PrefixCache:
         return _held(*self._walk(tokens, salt))
 
     def paths(self) -> Iterator[tuple[str, list[Node]]]:
-        """Yield the nodes from a root to each leaf, with the salt, the most recently used leaf first."""
+        """Yield (salt, nodes) for each leaf of each tree.
+
+        The nodes lead from a child of the root to the leaf. The most recently used leaf comes first.
+        """
         salts = {id(root): salt for salt, root in self._roots.items()}
         for leaf in [node for node in reversed(self._by_use) if not node.children]:
             nodes: list[Node] = []
@@ -143,8 +146,7 @@ class PrefixCache:
         The earlier tokens must be in the tree. If they are not, for example because they were evicted in the meantime,
         the snapshot is dropped.
 
-        Returns the node that holds the last of these tokens, and the number of its tokens up to and including that
-        token. Returns None if the snapshot was dropped.
+        Returns (node, n) if `tokens` end after the first n tokens of the node, or None if the snapshot was dropped.
         """
         nodes, partial, branch = self._walk(tokens, salt)
         end = sum(len(node.tokens) for node in nodes)
@@ -191,7 +193,7 @@ class PrefixCache:
         return nodes, None, length
 
     def _root(self, salt: str) -> Root:
-        """Return the root for a salt, which is created if there is none."""
+        """Return the root for a salt; create it if there is none."""
         if salt not in self._roots:
             self._roots[salt] = Root(blocks=self.held.first_run(salt) if self.held else NO_BLOCKS)
         return self._roots[salt]

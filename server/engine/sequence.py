@@ -202,11 +202,12 @@ def is_last(event: Event) -> bool:
 
 
 def _space_out(hints: tuple[int, ...]) -> list[int]:
-    """Drop each suggested checkpoint that is too close before a later, kept one.
+    """Drop suggested checkpoints that are too close to others.
 
     `hints`: positions of the checkpoints that a request suggests.
 
-    Returns the kept positions in descending order.
+    Returns positions at least MIN_HINT_SPACING tokens apart, in descending order. Of two positions that are too close,
+    the later one is kept.
     """
     kept: list[int] = []
     for hint in sorted(hints, reverse=True):

@@ -36,10 +36,10 @@ class ChatChoice:
     """One choice of a chat, fed with the events of its sequence in order.
 
     call_parser: finds the calls in the answer.
-    thoughts: whether the prompt has opened the thoughts; None if the model does not think.
+    thoughts: the result of `ChatPrompt.thoughts` for the prompt; None if the model cannot write thoughts.
     visible: the special tokens that are part of the text.
     includes_thoughts: whether to pass on the thoughts. If False, they are only counted.
-    max_calls: the answer ends before it exceeds this number of calls; None if there is no limit.
+    max_calls: maximum number of calls; None if there is no limit. The choice ends if the model begins a further call.
     ended: set by the last event or by a stop string. The choice then accepts no more events.
     """
 
@@ -174,9 +174,9 @@ class PendingLogprobs:
         self._length += length
 
     def release_all_but(self, held: int) -> None:
-        """Release all tokens except those whose text is held back.
+        """Release all tokens except those within the last `held` characters.
 
-        held: number of characters held back. A token is released if at least its first character is not held back.
+        A token that begins before these characters is released, even if it ends within them.
         """
         certain = self._length - held
         while self._waiting and (self._waiting[0][0] < certain or held <= 0):

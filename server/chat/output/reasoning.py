@@ -19,11 +19,12 @@ class Split:
 
 
 class ReasoningSplitter:
-    """A splitter for one text that arrives in pieces.
+    """A splitter that separates thoughts from the answer as text arrives.
+
+    Whitespace around the thoughts is dropped.
 
     thinking: whether the prompt has already opened the thoughts. If not, the text contains thoughts only if it begins
         with `<think>`.
-    Whitespace around the thoughts is dropped.
     """
 
     def __init__(self, thinking: bool) -> None:

@@ -10,7 +10,7 @@ _QUOTE_OR_BACKSLASH = {quote: re.compile(rf"[{quote}\\]") for quote in "\"'"}
 
 
 class BracketMatcher:
-    """A scanner that follows text from an opening bracket or quote to its end.
+    """A scanner that finds where an opening bracket or quote is closed.
 
     broken: whether a closing bracket did not match the innermost open bracket.
     """
@@ -31,7 +31,7 @@ class BracketMatcher:
     def start(self, symbol: str) -> None:
         """Open a bracket or a string.
 
-        symbol: the opening bracket or quote. A closing bracket is an error and sets `broken`.
+        symbol: an opening bracket or a quote. A closing bracket opens nothing and sets `broken`.
         """
         if symbol in _CLOSING:
             self._closing.append(_CLOSING[symbol])

@@ -39,9 +39,9 @@ class CallForm:
         return "}" + self.closing
 
     def written(self, calls: Sequence[tuple[str, str]]) -> str:
-        """Return the text of calls.
+        """Return calls as the model writes them.
 
-        calls: (name, JSON text of the arguments) of each call.
+        calls: a pair (name, JSON text of the arguments) for each call.
         """
         separator = "\n" if self.separator is None else self.separator
         return separator.join(self.before_arguments(name) + text + self.after_arguments for name, text in calls)
@@ -50,8 +50,9 @@ class CallForm:
 def call_form(render: Render, special: Sequence[str]) -> CallForm:
     """Return the form in which a chat template shows calls.
 
-    Returns the default form, a JSON object and nothing else, if the template does not show calls as JSON objects or if
-    it uses special tokens around them.
+    If the template does not show calls as JSON objects, or if it puts special tokens around them, returns `CallForm()`:
+    a call is then a JSON object without text around it.
+
     render: renders a chat with the template. If `render` raises an error, the error propagates.
     special: the text of each special token.
     """

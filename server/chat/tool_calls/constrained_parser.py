@@ -148,7 +148,7 @@ class ConstrainedCallParser:
         return end + len(symbol), pieces
 
     def _value_start(self, plain: str, symbol: str, end: int) -> tuple[int, list[ConstrainedPiece]]:
-        """Read the start of a value: a bracket, a quote, or a whole number or constant."""
+        """Read the opening bracket or quote of a value, or all of a number or constant."""
         self._word += plain
         if not symbol:
             return end, []
@@ -178,10 +178,10 @@ class ConstrainedCallParser:
         return found.end(), self._value_pieces(text[at : found.end()])
 
     def _value_pieces(self, text: str) -> list[ConstrainedPiece]:
-        """Return the pieces for the text of a value.
+        """Return `text`, a part of a value, as pieces of the call's JSON object.
 
-        The arguments of `name(a=1, **{"b c": 2})` become the JSON object `{"a": 1, "b c": 2}`. A comma is therefore
-        added before the first member of the object after "**", unless no argument precedes this object.
+        The arguments of `name(a=1, **{"b c": 2})` become the JSON object `{"a": 1, "b c": 2}`. If arguments precede the
+        object after "**", a comma is therefore inserted before the first member of that object.
         """
         if self._in_rest and self._separator:
             text = text.lstrip()
@@ -193,8 +193,9 @@ class ConstrainedCallParser:
 class TextOrCallsParser:
     """A parser of answers that are either text in a required form or calls.
 
-    may_call: whether the answer may consist of calls.
     An answer that starts with CALL_START consists of calls. Any other answer is text, even if it contains markers.
+
+    may_call: whether the answer may consist of calls. If not, every answer is text.
     """
 
     def __init__(self, may_call: bool) -> None:

@@ -126,8 +126,8 @@ def _joined(pieces: Iterable[FreePiece]) -> list[FreePiece]:
 class _Tools:
     """The tools that may be called.
 
-    An unknown name may differ from a tool's name in "-", "." and "_". For example, `get-time` calls the tool `get_time`
-    unless there is also a tool `get.time`.
+    The name in a call may have "-", "." and "_" in place of each other. For example, `get-time` calls the tool
+    `get_time` unless there is also a tool `get-time` or `get.time`.
     """
 
     _UNIFIED = str.maketrans("-.", "__")
@@ -182,8 +182,8 @@ class _Block:
 
     Items are separated by commas or line breaks and may be enclosed in a list. An item is a call or other text. A call
     ends with its ")" (Python style) or "}" (JSON style). Other text ends at a comma, at the end of the list or, outside
-    lists, at the end of the line. The method `feed` returns each call once the call is complete. From the first item
-    that is not a call on, all items are held back, and `end` returns them.
+    lists, at the end of the line. The method `feed` returns each call once the call is complete, up to the first item
+    that is not a call. The method `end` returns that item and all later ones.
     """
 
     _PLAIN = re.compile(r"[^()\[\]{}\"',\n]+")
@@ -279,7 +279,7 @@ class _Block:
         self._brackets.start(symbol)
 
     def _read_separator(self, text: str) -> None:
-        """Keep `text`, which separates two items; drop it directly after a returned call."""
+        """Keep the separator `text`, unless it directly follows a returned call."""
         if self._source or not self._returned_call:
             self._source.append(text)
 

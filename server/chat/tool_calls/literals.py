@@ -181,7 +181,7 @@ class LiteralReader:
     def _items(self, closing: str) -> tuple[list[str], bool]:
         """Consume values up to `closing`.
 
-        Returns the values, and whether they would be a tuple in parentheses: True for `(1,)`, `(1, 2)` and `()`, but
+        Returns the values, and whether parentheses around them make a tuple: True for `(1,)`, `(1, 2)` and `()`, but
         False for `(1)`.
         """
         self._enter()

@@ -53,10 +53,10 @@ class _PartialMarker:
 class MarkerFilter:
     """A filter that removes markers from content.
 
-    Removing a marker can join the texts before and after it into a new marker. The filter removes that one, too. For
-    example, nothing is left of `<|tool_<|tool_call_end|>call_end|>`. The filter therefore keeps a stack of partial
-    markers, such as `<|tool_` in this example. The next text may complete the partial marker on top of the stack. After
-    the complete marker is removed, the text after it may complete the partial marker below.
+    Removing a marker can join the texts around it into another marker, which is removed as well. For example, nothing
+    is left of `<|tool_<|tool_call_end|>call_end|>`. The filter therefore keeps a stack of partial markers, such as
+    `<|tool_` in the example. Text continues the partial marker on top of the stack. Once that marker is complete, it is
+    removed, and the following text continues the partial marker below.
     """
 
     def __init__(self) -> None:
@@ -74,11 +74,11 @@ class MarkerFilter:
     def flush(self) -> str:
         """Return the content that is held back.
 
-        The caller must call this method at the end of the answer, and before each tool call that it returns, so that
-        content before the call comes first.
+        The caller must call this method before it returns a tool call, so that content before the call comes first, and
+        at the end of the answer.
 
-        The content may end with the start of a marker. If later content completes the marker, only the rest of the
-        marker can be removed, because its start has been returned already.
+        The returned content may be the start of a marker. If later content completes that marker, only the rest of the
+        marker is removed.
         """
         held: list[str] = []
         for partial in takewhile(lambda partial: partial.held, reversed(self._partial)):
@@ -87,7 +87,7 @@ class MarkerFilter:
         return "".join(reversed(held))
 
     def _continue(self, text: str) -> str:
-        """Filter the text between two "<"; the first "<" is already on the stack."""
+        """Filter text without "<", which may continue the marker on top of the stack."""
         at = 0
         while self._partial and at < len(text):
             last = self._partial[-1]

@@ -1,12 +1,12 @@
 """Parses calls whose strings contain unescaped quotes.
 
-An example is `say(text="He said "hi" to me")`. Every quote may be the end of its string, so a text can have several
-readings. Only the readings that are lists of calls count. If there are several, only the plausible ones count. The text
-is parsed if a single reading is left.
+An example is `say(text="He said "hi" to me")`. A quote may end a string or be a part of it, so a text can have several
+readings. Readings that are not lists of calls are dropped. If several are left, the implausible ones are dropped as
+well. The text is parsed only if exactly one reading is left.
 
-Quotes inside a string, apart from apostrophes, must enclose words, as in `a "word" b`. So `'a' + 'b'` is not a string.
-A reading is implausible if a string contains a single inner quote, as in `5" wide`, or text that looks like the end of
-one argument and the beginning of the next, as in `Paris", days="3`.
+Quotes inside a string, apart from apostrophes, must enclose words, as in `a "word" b`. So `'a' + 'b'` cannot be one
+string. A reading is implausible if a string contains a quote without a partner, as in `5" wide`, or text that looks
+like the border between two arguments, as in `Paris", days="3`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Defines what a sequence knows of its blocks on disk."""
+"""Defines the record of a sequence's blocks in the prefix cache on disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ class SequenceBlocks:
     """The blocks of a sequence, and the progress of reading them from disk.
 
     `names`: names of the blocks.
-    `deadline`: time until which the sequence waits for the disk (monotonic clock, in seconds); None if it need not.
+    `deadline`: time until which the sequence waits for the disk (monotonic clock, in seconds); None if it is not
+    waiting.
     `read_from`, `read_to`: the state of tokens `read_from` .. `read_to` - 1 came from the disk.
     """
 

@@ -1,4 +1,4 @@
-"""Continues the prefix cache on disk.
+"""Extends the prefix cache from memory to disk.
 
 A sequence looks up its blocks when it gets a slot, and its prefill waits until they have been read into the prefix
 cache in memory. It waits only if reading is expected to be faster than computing. Each block that is complete in memory
@@ -45,7 +45,7 @@ class DiskTier:
     def __init__(self, disk: DiskCache, cache: PrefixCache, wake: threading.Condition) -> None:
         """Connect a disk cache to the prefix cache in memory.
 
-        `wake`: the engine's lock; notified when a sequence need not wait any longer.
+        `wake`: the engine's lock; notified when a sequence stops waiting for the disk.
         """
         self.disk = disk
         self.hit_tokens = 0
@@ -85,7 +85,10 @@ class DiskTier:
             self._awaiting.append(seq)
 
     def end_overdue_waits(self) -> None:
-        """Let sequences start that have waited until their deadline, and forget those that wait no longer."""
+        """Stop the waiting of sequences whose deadline has passed.
+
+        Their prefill then starts without the blocks that have not been read.
+        """
         now = time.monotonic()
         for seq in self._awaiting:
             if seq.blocks is not None and seq.blocks.deadline is not None and seq.blocks.deadline <= now:
@@ -106,9 +109,11 @@ class DiskTier:
         self.disk.use(seq.blocks.names.names[: cached // BLOCK_TOKENS])
 
     def write(self, seq: sequence.Sequence, end: int, place: tuple[Node, int]) -> None:
-        """Write the blocks that end within tokens `seq.saved` .. `end`.
+        """Write the blocks that are complete in the first `end` tokens of a sequence.
 
-        `place`: position of token `end` - 1 in the prefix cache (see PrefixCache.insert).
+        Blocks that are complete in the first `seq.saved` tokens are left out.
+
+        `place`: the result of PrefixCache.insert for the first `end` tokens.
         """
         if seq.blocks is None or seq.saved // BLOCK_TOKENS == end // BLOCK_TOKENS:
             return
@@ -130,8 +135,9 @@ class DiskTier:
     def _insert(
         self, seq: sequence.Sequence, blocks: SequenceBlocks, snapshots: Sequence[Snapshot], last: bool
     ) -> bool:
-        """Add snapshots that were read to the prefix cache in memory.
+        """Add snapshots from the disk to the prefix cache in memory.
 
+        `last`: whether no more snapshots of this sequence follow.
         Returns whether the sequence still waits for further blocks.
         """
         salt = seq.request.context.cache_salt
@@ -149,7 +155,11 @@ class DiskTier:
         return not last and blocks.deadline is not None and not seq.cancelled
 
     def _blocks_in_memory(self) -> Iterator[Block]:
-        """Yield all whole blocks in the prefix cache, the most recently used first, prefixes before continuations."""
+        """Yield all complete blocks in the prefix cache, path by path.
+
+        A path leads from the root to a leaf, and its blocks are yielded in this order. The path with the most recently
+        used leaf comes first. Blocks that several paths share are yielded for each of these paths.
+        """
         for salt, nodes in self._cache.paths():
             tokens = np.concatenate([node.tokens for node in nodes])
             ends = list(accumulate(len(node.tokens) for node in nodes))
@@ -169,7 +179,12 @@ def _key(names: BlockNames, index: int, tokens: npt.NDArray[np.int64]) -> BlockK
 
 
 def _pieces(node: Node, offset: int, skipped: int) -> tuple[Piece, ...]:
-    """Return the pieces of the block that ends `skipped` tokens before the first `offset` tokens of `node` end."""
+    """Return the parts of snapshots that make up a block, in order.
+
+    `node`: the node in which the block ends, or a descendant of that node.
+    `offset`: a number of leading tokens of `node`.
+    `skipped`: number of tokens between the end of the block and the end of these tokens.
+    """
     pieces: list[Piece] = []
     missing, end = BLOCK_TOKENS, offset
     current: Root = node
