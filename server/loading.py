@@ -71,8 +71,8 @@ class LoadedModel:
 
     The engine has not been started yet.
 
-    `open_narrow`: opens additional sessions with half of the threads each, which `Engine.join` adds to the engine. None
-    if the engine already has all of its sessions.
+    `open_narrow`: opens the narrow sessions. The caller passes them to `Engine.join`. None if the engine already has
+    all of its sessions.
     `start_workers`: starts the fork server, the process from which the workers that analyse grammars are forked.
     `threads`: number of threads of the wide session, which has the most threads.
     `chats`: whether the model accepts chats. A base model without a chat template accepts only text prompts.

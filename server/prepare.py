@@ -54,8 +54,8 @@ def renew(
 ) -> None:
     """Write the prepared copy of `graph` again if the copy is damaged or out of date.
 
-    create: whether to write a missing copy, too. This applies only to large graphs for the native kernels. Writing a
-        copy of such a graph takes less time than loading the graph with onnxruntime.
+    create: whether to write a missing copy, too, if `graph` is large and for the native kernels. This takes less time
+        than loading the graph with onnxruntime.
     tell: called with each line of progress, and with the reason if the copy cannot be written.
     """
     outdated = lookup.is_outdated(graph, precision, root)

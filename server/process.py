@@ -33,7 +33,7 @@ def open_standard_streams() -> None:
 def stop_at_end_of_input() -> None:
     """Send this process a SIGTERM when its standard input ends.
 
-    If a parent process holds the other end of a pipe, this process ends with its parent, however the parent ends.
+    If the input is a pipe from the parent process, the input ends when the parent does, even if the parent is killed.
     """
 
     def wait_for_end() -> None:

@@ -37,7 +37,7 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class SamplingOverrides(BaseModel):
     """Sampling parameters that an operator may set with `default_sampling`.
 
-    Only the parameters that were set are read from an instance, so the default values of the fields are never used.
+    Parameters that the operator has not set are ignored, so the default values of the fields are never used.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)

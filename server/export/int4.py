@@ -21,8 +21,8 @@ BLOCK = 32
 class Int4:
     """A quantized matrix [rows, columns] with values `(nibble - zero_point) * scale`.
 
-    Each byte contains two nibbles, the first one in the low bits. Each row has columns / BLOCK blocks. In a stack of
-    matrices, all arrays have an additional first axis.
+    Each row is divided into columns / BLOCK blocks. A block has one scale and one zero point. Two nibbles or zero
+    points share a byte, the first one in the low bits. A stack of matrices has an additional first axis in each array.
 
     `packed`: uint8 [rows, columns / 2].
     `scales`: float32 [rows, blocks].

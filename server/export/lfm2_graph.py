@@ -21,10 +21,12 @@ from server.export.weighted_operators import Layers
 class Lfm2Graph:
     """A model's graph, with the inputs and outputs of onnx-community graphs.
 
-    Convolution layer N has the past input `past_conv.N` and the present output `present_conv.N`, [batch, hidden, L].
-    Attention layer N has the past inputs `past_key_values.N.key` and `.value` and the present outputs `present.N.key`
-    and `.value`, [batch, kv_heads, length, head_dim]. The scalar input `num_logits_to_keep` is the number of last
-    positions for which logits are computed.
+    Layer N takes its past state as inputs and returns its present state as outputs:
+    - A convolution has the input `past_conv.N` and the output `present_conv.N`, both [batch, hidden, L].
+    - Attention has the inputs `past_key_values.N.key` and `.value` and the outputs `present.N.key` and `.value`,
+      all of them [batch, kv_heads, length, head_dim].
+
+    Logits are computed for the last positions only. The scalar input `num_logits_to_keep` is their number.
     """
 
     def __init__(self, graph: GraphBuilder, layers: Layers, config: Lfm2Config) -> None:
@@ -99,7 +101,10 @@ class Lfm2Graph:
         return self._layers.linear(attended, f"{name}.self_attn.out_proj.weight")
 
     def _head_norm(self, x: str, name: str) -> str:
-        """Add the projection to queries or keys, with each head normalized separately."""
+        """Add a projection of `x` and normalize each head of the result separately.
+
+        `name`: prefix of the weights' names. It ends with `q` for queries and with `k` for keys.
+        """
         g, config = self._g, self._config
         projected = self._layers.linear(x, f"{name}_proj.weight")
         heads = g.node("Reshape", projected, g.constant([0, 0, -1, config.head_dim]))
@@ -133,10 +138,13 @@ class Lfm2Graph:
         return self._scale(mixed, weights, moe)
 
     def _scale(self, mixed: str, weights: str, moe: MoeConfig) -> str:
-        """Scale the experts' output by the factors that MoE and QMoE do not apply.
+        """Multiply the experts' output by the factors that MoE and QMoE do not apply.
 
-        The operators normalize the weights of the chosen experts to a sum of 1. If the model does not normalize its
-        weights, one factor is the sum of the chosen scores. The other factor is the model's scaling factor.
+        - The sum of the chosen scores, if the model does not normalize them. The operators always normalize.
+        - The model's scaling factor.
+
+        `mixed`: name of the experts' output.
+        `weights`: name of the chosen experts' scores.
         """
         g = self._g
         if not moe.normalize:

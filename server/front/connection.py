@@ -63,11 +63,14 @@ class ConnectionLimits:
 class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     """An HTTP connection that limits how long a client may take and how much it may send.
 
-    The connection is aborted if the client takes too long to send the head of a request or to read the response. If
-    the response is complete before the request's body, the connection is also aborted if the client takes too long to
-    send the rest of the body. Trailers and offers to upgrade the protocol are ignored.
+    The connection is aborted if the client takes too long to do one of the following:
+    - send the head of a request
+    - read the response
+    - send the rest of the request's body after the response is complete
 
-    `scope["state"]["crowded"]`: tells the application whether more than `max_connections` are open.
+    Trailers and offers to upgrade the protocol are ignored.
+
+    `scope["state"]["crowded"]`: tells the application whether more than `max_connections` connections are open.
     `config.idle`: the connections without a request, in the order in which they became idle.
     `config.read_buffer`: the buffer into which all connections read.
     """
@@ -108,7 +111,10 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         return self._read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Parse the bytes that have been read. This method replaces uvicorn's `data_received`."""
+        """Parse the bytes that have been read.
+
+        This method replaces uvicorn's `data_received`.
+        """
         self._unset_keepalive_if_required()
         if self._in_head and self._running is None:
             self._start_read_timer(self._limits.read_timeout)

@@ -32,7 +32,10 @@ def raise_limit(max_connections: int) -> int:
 
 
 def max_open(max_connections: int) -> int:
-    """Return how many connections may be open at once, including those whose requests are refused."""
+    """Return how many connections may be open at once.
+
+    This includes up to CROWDED connections above `max_connections`, whose requests are refused.
+    """
     return min(max_connections + CROWDED, _room())
 
 

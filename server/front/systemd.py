@@ -1,6 +1,6 @@
-"""Tells systemd how the server is doing, if systemd started the server and waits to be told.
+"""Reports to systemd that the server is ready or stopping.
 
-Source of the protocol: sd_notify(3).
+The protocol is described in sd_notify(3).
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ logger = logging.getLogger(__name__)
 
 
 def notify(state: str) -> None:
-    """Send `state` to the socket that the variable NOTIFY_SOCKET names; do nothing without that variable.
+    """Send `state`, such as "READY=1", to systemd.
 
-    A path that starts with @ is in Linux's abstract namespace.
+    The environment variable NOTIFY_SOCKET contains the path of systemd's socket. If the variable is not set, nothing
+    is sent. If the path starts with @, the socket is in Linux's abstract namespace.
     """
     path = os.environ.get("NOTIFY_SOCKET")
     if not path:

@@ -10,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 
 def end_with_connection(cycle: RequestResponseCycle) -> None:
-    """Send a response without chunks, and close the connection after it.
+    """Make `cycle` send its response without chunks and then close the connection.
 
     `cycle`: uvicorn's object for one request and its response.
     """

@@ -52,9 +52,9 @@ COMPANIONS = (
 
 
 def locate(model: str, revision: str | None, dtype: str, progress: Progress | None = None) -> Path:
-    """Download `model`, a repository on the hub, and return its folder.
+    """Download `model` if it is a repository name, and return its folder.
 
-    Raises HubError if `model` is not a valid repository name or cannot be downloaded.
+    Raises HubError if `model` does not have the form of a repository name or cannot be downloaded.
     """
     if not is_repo_id(model):
         raise HubError(f"{model} is neither a folder nor the name of a model on the hub (organization/name).")
@@ -197,7 +197,7 @@ def _is_complete(graph: Path) -> bool:
 
 @contextmanager
 def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
-    """Convert every error of a hub request to a HubError that says what to do."""
+    """Convert errors of the block's hub requests to HubErrors that say what to do."""
     hub, cache = constants.ENDPOINT, constants.HF_HUB_CACHE
     try:
         yield

@@ -1,1 +1,4 @@
-"""Reports which blocks of tokens the prefix cache holds, as the KV events that routers of vLLM servers read."""
+"""Tells routers which blocks of tokens the prefix cache holds.
+
+The server sends the same KV events as vLLM, so routers for vLLM servers understand them.
+"""

@@ -27,7 +27,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """A block that the cache no longer holds, by its name."""
+    """The name of a block that the cache no longer holds."""
 
     name: bytes
 
@@ -38,19 +38,21 @@ Change = Stored | Removed
 class HeldBlocks:
     """The blocks that one cache holds.
 
-    The cache reports each run of tokens that it adds, cuts and removes. A block is held while any run contains its last
-    token. The runs form a tree that starts at the first token, so the blocks before a held block are held too.
+    The cache keeps runs of tokens in a tree that starts at the first token, and reports each run that it adds, cuts or
+    removes. A block is held while the tree has a run within which the block ends. All earlier blocks of the sequence
+    are then held, too.
 
     Thread-safe. Methods hold the lock for microseconds; `take_all` holds it while it copies a list.
 
-    `medium`: where the cache keeps its blocks, as events name it.
-    `changed`: called if there are changes to take and there were none before. It must not block.
+    `medium`: the name that events use for the cache's storage, such as IN_MEMORY.
+    `changed`: called when a change arrives and no other changes are waiting to be taken. It must not block.
     """
 
     def __init__(self, identity: bytes, medium: str, max_changes: int = MAX_CHANGES) -> None:
         """Create a tracker without blocks.
 
-        `identity`: bytes that differ between models whose state differs.
+        `identity`: bytes that identify the model. They must differ for models that compute different state.
+        `max_changes`: maximum number of changes that wait to be taken. If there are more, all of them are dropped.
         """
         self.medium = medium
         self.changed: Callable[[], None] = lambda: None
@@ -63,11 +65,11 @@ class HeldBlocks:
         self._dropped = False
 
     def first_run(self, salt: str) -> BlockRun:
-        """Return the empty run with which the sequences of a salt start."""
+        """Return the empty run at the start of a sequence with this salt."""
         return first_run(self._identity, salt)
 
     def add(self, before: BlockRun, tokens: Tokens) -> BlockRun:
-        """Add the run of `tokens`, which follow the run `before`, and return it."""
+        """Add and return the run that consists of `tokens` and follows the run `before`."""
         run = next_run(before, tokens)
         with self._lock:
             new = []
@@ -82,13 +84,13 @@ class HeldBlocks:
     def cut(self, run: BlockRun, head: BlockRun) -> BlockRun:
         """Remove the beginning of a run, and return the rest of the run.
 
-        `head`: the run of the removed tokens, which has been added.
+        `head`: the run that consists of the removed tokens. It must be added first, so that its blocks stay held.
         """
         self._release(run.blocks[: len(head.blocks)])
         return BlockRun(run.blocks[len(head.blocks) :], run.link, run.parent, run.rest)
 
     def remove(self, run: BlockRun) -> None:
-        """Remove a run that no other run follows."""
+        """Remove a run. No other run may follow it."""
         self._release(run.blocks)
 
     def take(self) -> list[Change] | None:
@@ -119,7 +121,10 @@ class HeldBlocks:
             self._collect(gone)
 
     def _collect(self, changes: list[Stored] | list[Removed]) -> None:
-        """Add changes to those to be taken, or drop all of them if there are too many."""
+        """Add `changes` to the changes that wait to be taken.
+
+        If there are then too many, drops all of them.
+        """
         if not changes or self._dropped:
             return
         was_empty = not self._changes

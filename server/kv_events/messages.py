@@ -37,7 +37,7 @@ class BlockRemoved(msgspec.Struct, array_like=True, omit_defaults=True, tag=True
 
 
 class AllBlocksCleared(msgspec.Struct, array_like=True, omit_defaults=True, tag=True, gc=False):
-    """The server's caches, on all mediums, hold no blocks."""
+    """No cache of the server holds any blocks, on any medium."""
 
 
 Event = BlockStored | BlockRemoved | AllBlocksCleared
@@ -63,7 +63,8 @@ def block_hash(name: bytes) -> int:
 def events_of(changes: Iterable[Change], medium: str) -> Iterator[Event]:
     """Yield the events for changes of one cache, in order.
 
-    Consecutive changes of the same type share an event. A BlockStored event contains a chain of blocks.
+    Consecutive changes of the same type share an event of up to MAX_BLOCKS blocks. In a BlockStored event, each block
+    is the parent of the next one.
     """
     event: BlockStored | BlockRemoved | None = None
     last: bytes | None = None
@@ -87,7 +88,7 @@ def events_of(changes: Iterable[Change], medium: str) -> Iterator[Event]:
 
 
 def _stored(block: Block, medium: str) -> BlockStored:
-    """Return an event without blocks that continues the chain at `block`."""
+    """Return an empty event whose first block will be `block`."""
     parent = None if block.parent is None else block_hash(block.parent)
     return BlockStored([], parent, [], BLOCK_TOKENS, None, medium)
 

@@ -1,8 +1,10 @@
 """Publishes KV events over ZeroMQ, in the frames that vLLM sends.
 
-A message has three frames: the topic, the sequence number (8 bytes, big-endian, from 0), and a batch of events. A
-subscriber that misses messages can request them from the replay socket: it sends a sequence number and gets the number
-and the batch of each later message that is still kept, then the number -1 with an empty batch.
+A message has three frames: the topic, the sequence number (8 bytes, big-endian, from 0), and a batch of events.
+
+A subscriber that has missed messages can send the first missing number to the replay socket. The server answers with
+the number and the batch of each message from that number on, if it still keeps the message. The end of the replay is
+the number -1 with an empty batch.
 """
 
 from __future__ import annotations
@@ -41,9 +43,9 @@ logger = logging.getLogger(__name__)
 
 
 class KvEventPublisher:
-    """Publishes the changes of caches' blocks on a thread of its own.
+    """A thread that publishes which blocks the caches add and remove.
 
-    The first event says that there are no blocks, so that subscribers forget those of an earlier process.
+    The first event is AllBlocksCleared, so that subscribers forget the blocks of an earlier process.
     """
 
     def __init__(self, endpoint: str, replay_endpoint: str | None, topic: str, caches: Sequence[HeldBlocks]) -> None:
@@ -164,5 +166,5 @@ class KvEventPublisher:
 
 
 def _is_local(endpoint: str) -> bool:
-    """Return whether an endpoint names this server rather than a subscriber."""
+    """Return whether the server listens on `endpoint` instead of connecting to it."""
     return "*" in endpoint or "::" in endpoint or endpoint.startswith(("ipc://", "inproc://"))

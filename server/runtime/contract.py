@@ -58,10 +58,10 @@ class StateTensor:
     past, present: names of the input and the output.
     shape: the shape for one sequence without the KV cache's length axis: (kv_heads, head_dim) for KV, (hidden, L) for a
         convolution. The length axis of a KV cache lies between kv_heads and head_dim.
-    trace: name of an additional output with the convolution windows after every token of a run; None if the graph has
-        no such output. The output is [batch, L + S, hidden]: the L rows of the past window, then the S new rows. Its
-        rows p + 1 to p + L are the transposed window after token p, counted from 0. Unless the output is bound,
-        it costs no time.
+    trace: name of an additional output, which contains the convolution window after each token of a run; None if the
+        graph has no such output. It is [batch, L + S, hidden]: the L rows of the past window, then one row for each of
+        the S tokens. For example, rows 1 to L are the transposed window after the first token. The output costs time
+        only if it is bound.
     """
 
     past: str
@@ -85,8 +85,8 @@ class Contract:
     token_dtypes: the dtype of each input that is not state, by name. The names are a subset of TOKEN_INPUTS.
     vocab_size: number of tokens in the vocabulary, the last axis of the logits.
     logits_dtype: float32 or float16.
-    joins: whether the graph returns new KV caches, in which the new values follow the past values. Otherwise, the graph
-        updates the KV caches in place.
+    joins: whether the graph returns new KV caches, each with the past values followed by the new values. If false, the
+        graph updates the KV caches in place.
     """
 
     states: tuple[StateTensor, ...]
@@ -106,7 +106,7 @@ class Contract:
 
     @property
     def is_traceable(self) -> bool:
-        """Whether one run can return, for each of its tokens, the convolution windows after this token."""
+        """Whether a run can return the convolution windows after each of its tokens."""
         return all(state.trace is not None for state in self.states if state.kind is StateKind.CONV)
 
     @property

@@ -134,10 +134,11 @@ def _use_int8(graph: onnx.GraphProto) -> None:
 class _Convolutions:
     """A rewriter that transposes the convolution windows of a graph.
 
-    Values that are computed from transposed windows stay transposed, too. For each value that has a transposed form,
-    `_turned` maps the name of the value to the name of that form. The value is [batch, hidden, length], its transposed
-    form [batch, length, hidden]. If a node needs the original value, a Transpose node restores it. onnxruntime removes
-    pairs of transposes that cancel out.
+    Values that are computed from windows stay transposed, too: [batch, length, hidden] instead of the original
+    [batch, hidden, length]. If a node needs an original value, a Transpose node restores it. onnxruntime removes pairs
+    of transposes that cancel out.
+
+    `_turned`: names of the transposed values, by the name of the original value.
     """
 
     def __init__(self, graph: onnx.GraphProto) -> None:
@@ -212,9 +213,10 @@ class _Convolutions:
     def _sum(self, past: str, name: str, taps: int, weight: str, *bias: str) -> str:
         """Add nodes that compute a depthwise convolution as a sum of slices.
 
-        The slices are taken from the transposed window that begins with `past`, [batch, length, hidden]. Returns the
-        name of the result, [batch, length - taps + 1, hidden].
+        Returns the name of the result, [batch, length - taps + 1, hidden].
 
+        past: name of the past state. The slices are taken from its transposed window, [batch, length, hidden].
+        name: prefix of the new values' names.
         taps: number of columns of the weight.
         """
         columns = self._emit("Transpose", [weight], f"{name}/weight", perm=[1, 2, 0])

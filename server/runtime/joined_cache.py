@@ -24,7 +24,8 @@ class JoinedCache:
     """Memory for the caches that a run reads (past) and returns (joined).
 
     All runs use the same memory. The memory grows if a run needs more than all earlier runs.
-    pads: whether the graph computes the same results for a row if the row's past values are padded.
+
+    pads: whether the graph computes the same results if past values are padded.
     """
 
     def __init__(self, states: Sequence[StateTensor], pads: bool = False) -> None:
@@ -33,7 +34,9 @@ class JoinedCache:
         self._memory: dict[str, Array] = {}
 
     def takes(self, past: Past) -> bool:
-        """Return whether rows can share a run, with little or no padding.
+        """Return whether rows can share a run.
+
+        Rows with the same number of past tokens can. Other rows can if they need little padding and `pads` is true.
 
         past: number of past tokens of each row.
         """

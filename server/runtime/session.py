@@ -50,7 +50,7 @@ class ModelSession:
         """Load `graph`.
 
         head_dim: last axis of the KV cache, for graphs in which this axis is symbolic.
-        proven: another session of the graph. The results of its trial steps are used instead of new trial steps.
+        proven: another session of `graph`. Its trial steps have shown how the graph works, so no new ones are run.
         Raises UnsupportedModelError if onnxruntime cannot load the graph or if the graph does not fit the contract.
         """
         self._session = _open(graph, options.threads)
@@ -204,7 +204,7 @@ class ModelSession:
         return np.concatenate([logits.copy() for logits in runs])
 
     def _try_steps(self) -> None:
-        """Run trial steps, so that an unsuitable graph fails now and not during a request.
+        """Run trial steps, so that an unsuitable graph fails before any request.
 
         The steps also show how the graph treats its KV caches: it either writes new values into them in place, or
         returns new caches that contain the past and the new values.

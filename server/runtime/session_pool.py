@@ -35,10 +35,10 @@ class SessionPool:
     """The sessions of a model: a wide one with all threads and up to two narrow ones.
 
     A narrow session has half of the threads.
+
     sessions: the sessions that are already open.
-    mapped_bytes: the size of mapped weights. The system counts this memory as free, but it must not be used
-        for anything else.
-    open_narrow: function that opens the narrow sessions later; None if no session is to be opened later.
+    mapped_bytes: size of the mapped weights. The system counts their memory as free, but nothing else may use it.
+    open_narrow: opens the narrow sessions later; None if they are already open or there should be none.
     """
 
     sessions: list[ModelSession]
@@ -104,5 +104,8 @@ def _copy(graph: Graph, prepared_folder: Path, say: Callable[[str], None]) -> Gr
 
 
 def _droppable_bytes(copy: Graph) -> int:
-    """Return how many bytes of a copy's mapped weights count as free memory."""
+    """Return how many bytes of a copy's weights the system counts as free memory.
+
+    The system can drop the pages of a mapped file, unless the file itself is stored in memory.
+    """
     return 0 if lies_in_memory(copy.weights / WEIGHTS) else (copy.weights / WEIGHTS).stat().st_size

@@ -137,8 +137,10 @@ class IntervalCollector(Collector):
 class TokenCollector(Collector):
     """Counters of prompt and generated tokens.
 
-    Each scrape adds up the tokens of all finished requests and of the requests in `open`. No counter needs to be
-    updated while tokens are generated.
+    Each scrape adds up the tokens of all finished and all running requests. No counter needs to be updated while tokens
+    are generated.
+
+    `open`: the running requests.
     """
 
     def __init__(self, open: Collection[RequestLogEntry]) -> None:

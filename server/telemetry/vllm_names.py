@@ -71,7 +71,10 @@ class VllmCollector(Collector):
                 yield self._renamed(metric)
 
     def _renamed(self, metric: Metric) -> Metric:
-        """Return a copy of one of the metrics in `VLLM_NAMES`, under vLLM's name and with the model's label."""
+        """Return a copy of `metric` under vLLM's name and with the model's label.
+
+        `metric`: must be one of the metrics in VLLM_NAMES.
+        """
         name = VLLM_NAMES[metric.name]
         renamed = Metric(name, metric.documentation, metric.type)
         for sample in metric.samples:

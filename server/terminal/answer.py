@@ -21,10 +21,13 @@ class Call:
 
 @dataclass(slots=True)
 class Answer:
-    """An answer as far as it has arrived.
+    """The part of an answer that has arrived.
 
-    `sent`: when the request was sent. All times are seconds of `time.perf_counter`.
-    `first`, `last`: when the first and the latest piece or call arrived.
+    All times are in seconds of `time.perf_counter`.
+
+    `sent`: when the request was sent.
+    `first`: when the first piece or call arrived; None if none has arrived.
+    `last`: when the latest piece or call arrived.
     """
 
     sent: float = field(default_factory=time.perf_counter)

@@ -41,14 +41,21 @@ class Chat:
                 self._screen.error(str(error))
 
     def _handle(self, line: str) -> None:
-        """Run a command or send a message. Raises CommandError or FileError for an invalid command."""
+        """Run a command or send a message.
+
+        Raises CommandError or FileError for an invalid command.
+        """
         if line.startswith("/"):
             self._commands.run(line)
         elif line.strip():
             self._take_turn(line.strip())
 
     def _take_turn(self, text: str) -> None:
-        """Send the user's message, and keep it with what follows if the model answers it."""
+        """Send the user's message and show the answer.
+
+        If the model answers, the whole turn is added to the conversation: the message, the answers and the results of
+        calls. Otherwise, nothing is added.
+        """
         turn: list[Message] = [{"role": "user", "content": text}]
         try:
             answered = self._complete(turn)
@@ -61,9 +68,12 @@ class Chat:
             self._screen.note(TAKEN_BACK)
 
     def _complete(self, turn: list[Message]) -> bool:
-        """Request answers, and the user's results of their calls, until an answer has no calls; append all to `turn`.
+        """Request answers until an answer has no calls; return whether this succeeds.
 
-        Return whether there is such an answer. If Ctrl-C stops it, its text so far counts as one.
+        The user enters the result of each call. All answers and results are appended to `turn`. If Ctrl-C stops an
+        answer, its text so far, if any, counts as an answer without calls.
+
+        Returns False if Ctrl-C stops an answer without text, or if the user does not enter a result.
         """
         while True:
             answer = Answer()
@@ -82,9 +92,9 @@ class Chat:
                 turn.append({"role": "tool", "tool_call_id": call.id, "content": result})
 
     def _show(self, answer: Answer, turn: list[Message]) -> bool:
-        """Request an answer and show it while it arrives; return whether Ctrl-C stopped it.
+        """Request an answer and show it while it arrives.
 
-        Raises EndpointError if the server does not send all of it.
+        Returns whether Ctrl-C stopped the answer. Raises EndpointError if the server does not send the whole answer.
         """
         stopped = False
         try:

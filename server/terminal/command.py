@@ -27,7 +27,11 @@ class NoTerminalError(LfmServeError):
 
 
 def chat_with_server(url: str, key: str | None, model: str | None) -> None:
-    """Chat with a running server; `model` None is the first model that it lists."""
+    """Chat with a running server.
+
+    url: base URL of the server's API, such as http://127.0.0.1:8000/v1.
+    model: name of the model; None for the first model that the server lists.
+    """
     screen = _open_screen()
     endpoint = Endpoint(url, key)
     if model is None:

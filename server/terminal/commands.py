@@ -51,7 +51,10 @@ class Commands:
         return list(self._actions())
 
     def run(self, line: str) -> None:
-        """Carry out a line. Raises CommandError or FileError if that is not possible."""
+        """Carry out the command in `line`.
+
+        Raises CommandError if the command is invalid, and FileError if its file cannot be used.
+        """
         name, _, argument = line.strip().partition(" ")
         actions = self._actions()
         if name not in actions:

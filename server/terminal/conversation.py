@@ -1,4 +1,4 @@
-"""What the requests of a chat contain."""
+"""Builds the requests of a chat from its messages and options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Message = dict[str, Any]
 
 @dataclass(slots=True)
 class Conversation:
-    """The messages so far, and what the user has set for all requests.
+    """The messages so far, and the user's options for all requests.
 
     tools: definitions in OpenAI's form.
     schema: the JSON schema of answers.

@@ -25,13 +25,20 @@ class EndpointError(LfmServeError):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A server's base URL (.../v1) and the API key it gets, if any."""
+    """A server with OpenAI's API.
+
+    url: base URL of the API, such as http://127.0.0.1:8000/v1.
+    key: API key to send; None to send no key.
+    """
 
     url: str
     key: str | None
 
     def models(self) -> list[str]:
-        """Return the names of the server's models. Raises EndpointError if it lists none."""
+        """Return the names of the server's models.
+
+        Raises EndpointError if the server does not send a list of models.
+        """
         try:
             with httpx.Client(timeout=TIMEOUT, headers=key_header(self.key)) as client:
                 response = client.get(f"{self.url}/models")
@@ -45,9 +52,12 @@ class Endpoint:
 
     @asynccontextmanager
     async def events(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """Request a streamed chat, and close its connection at the end of the block, so that the server stops.
+        """Request a streamed answer and yield its events.
 
-        Yields the events. Raises EndpointError, also from the events, for any error.
+        Closes the connection at the end of the block, so that the server stops generating. Raises EndpointError if
+        the request fails, even if it fails only while the block reads the events.
+
+        body: body of a chat request, without the fields in STREAMED.
         """
         try:
             async with (

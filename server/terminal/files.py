@@ -10,7 +10,7 @@ from server.errors import LfmServeError
 
 
 class FileError(LfmServeError):
-    """A file cannot be read or written, or does not contain what it should."""
+    """A file cannot be read or written, or has invalid content."""
 
 
 def read_tools(path: Path) -> list[dict[str, Any]]:

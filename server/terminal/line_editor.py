@@ -14,9 +14,11 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 
 class LineEditor:
-    """An editor with history. Enter sends the input; Alt-Enter and Ctrl-J start a new line.
+    """An editor with history.
 
-    commands: what the Tab key completes after a `/`.
+    Enter sends the input. Alt-Enter and Ctrl-J start a new line. The Tab key completes commands and file names.
+
+    commands: the commands to complete, such as "/help".
     """
 
     def __init__(self, commands: Sequence[str]) -> None:
@@ -31,7 +33,10 @@ class LineEditor:
         self._plain: PromptSession[str] = PromptSession(multiline=True, key_bindings=_key_bindings())
 
     def read(self, prompt: str = "> ") -> str:
-        """Return the next input. Raises KeyboardInterrupt for Ctrl-C and EOFError for Ctrl-D."""
+        """Return the next input.
+
+        Raises KeyboardInterrupt for Ctrl-C and EOFError for Ctrl-D.
+        """
         return _valid(self._session.prompt(prompt))
 
     def read_value(self, prompt: str) -> str:
@@ -58,7 +63,10 @@ class CommandCompleter(Completer):
 
 
 def _valid(text: str) -> str:
-    """Return `text` with question marks in place of lone surrogates, which stand for bytes that are not UTF-8."""
+    """Return `text` with question marks in place of lone surrogates.
+
+    Python reads input bytes that are not UTF-8 as lone surrogates.
+    """
     return text.encode(errors="replace").decode()
 
 
@@ -78,7 +86,10 @@ def _key_bindings() -> KeyBindings:
 
 
 def _history() -> History:
-    """Return the history that all chats of the user share, or one in memory if its file cannot be written."""
+    """Return the history file, which all chats of the user share.
+
+    If the file cannot be written, returns a history in memory for this chat only.
+    """
     state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     file = Path(state) / "lfm-serve" / "chat-history"
     try:

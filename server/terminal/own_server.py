@@ -28,12 +28,13 @@ STOP_SECONDS = 10.0
 
 @contextmanager
 def own_server(variables: Mapping[str, str], say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """Serve during the block, and yield the server's facts: `address`, `name`, `built_in` and others.
+    """Run a server until the end of the block, and yield facts about it.
 
-    Raises StartupError if the server does not start.
+    The facts are those that the server logs when it is ready, such as `address`, `name` and `built_in`. Raises
+    StartupError if the server does not start.
 
-    variables: the server's options as environment variables. Others (LFM_*) are ignored.
-    say: shows a line about the progress of the start.
+    variables: the server's options as environment variables. The LFM_* variables of this process are ignored.
+    say: called with each line of progress while the server starts.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LFM_")}
     process = subprocess.Popen(
@@ -60,7 +61,11 @@ def own_server(variables: Mapping[str, str], say: Callable[[str], None]) -> Iter
 
 
 def _facts(log: Iterable[str], say: Callable[[str], None]) -> dict[str, Any]:
-    """Return the facts that the server logs when it is ready, then discard its log on a thread."""
+    """Return the facts that the server logs when it is ready.
+
+    The messages before the facts are passed to `say`. A thread reads and discards the rest of the log, so that the
+    server does not block on a full pipe. Raises StartupError if the log ends without facts.
+    """
     last: deque[str] = deque(maxlen=1)
     for line in log:
         try:

@@ -17,7 +17,7 @@ from server.terminal.answer import Answer, Call, Piece
 from server.terminal.statistics import Statistics, cached, count, thoughts, tokens_per_second
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Characters with which a model's text could control the terminal, or which it cannot show."""
+"""Characters that could control the terminal or that the terminal cannot show."""
 
 NOTES = {
     "length": "The answer was cut: it reached the maximum number of tokens.",
@@ -61,7 +61,10 @@ class Screen:
         self._console.print(Text(safe(text), style=style), end="", soft_wrap=True)
 
     def end_of_answer(self, answer: Answer) -> None:
-        """End the line of the pieces, then show the calls and what is unusual about the end."""
+        """Start a new line after the answer's pieces, then show the answer's calls.
+
+        Also shows a note if the answer is empty, was cut or was filtered.
+        """
         if self._kind:
             self._console.print()
         elif answer.finish_reason == "stop":
@@ -104,7 +107,7 @@ def _card(call: Call) -> Panel:
 
 
 def _json(text: str) -> JSON | Text:
-    """Return JSON with indentation and colours, and any other text as it is."""
+    """Return JSON with indentation and colours, and any other text without changes."""
     try:
         return JSON(safe(text), ensure_ascii=False)
     except (ValueError, RecursionError):

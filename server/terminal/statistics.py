@@ -11,8 +11,8 @@ from server.terminal.answer import Answer
 class Statistics:
     """The last answer's figures and the sums of all answers.
 
-    Tokens are the server's, times are the client's. A stopped answer has no tokens, since servers report them at the
-    end.
+    The server counts the tokens, and the client measures the times. A stopped answer counts as 0 tokens, since servers
+    report the numbers of tokens at the end of an answer.
     """
 
     last: Answer | None = None
@@ -30,7 +30,10 @@ class Statistics:
 
 
 def count(answer: Answer, name: str) -> int:
-    """Return a count of the answer's usage; 0 if the server has not reported it."""
+    """Return a number from the answer's usage, such as "prompt_tokens".
+
+    Returns 0 if the server has not reported the number.
+    """
     return int(answer.usage.get(name) or 0)
 
 
@@ -45,7 +48,10 @@ def thoughts(answer: Answer) -> int:
 
 
 def tokens_per_second(answer: Answer) -> float | None:
-    """Return the decode throughput, which excludes the first token; None without a second token."""
+    """Return the tokens per second after the first token.
+
+    Returns None if there is no second token, or if all tokens arrived at once.
+    """
     tokens = count(answer, "completion_tokens") - 1
     if answer.first is None or tokens < 1 or answer.last <= answer.first:
         return None

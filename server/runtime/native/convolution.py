@@ -2,7 +2,7 @@
 
 Exporters write a gated short convolution in different ways. This module therefore looks for no fixed pattern. A
 candidate consists of the nodes between the input projection [batch, length, 3 * hidden] and the output projection. An
-lfm.Convolution replaces them if it computes the same values from random inputs.
+lfm.Convolution replaces a candidate if both compute the same values from random inputs.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ TOLERANCE = 1e-5
 class _Candidate:
     """The nodes of a convolution.
 
-    projected, past: names of the input projection's result and of the past state.
+    projected: name of the input projection's result.
+    past: name of the past state.
     state: hidden size and number of columns of the past state.
-    sizes: names of other values of the graph from whose shapes the nodes take the length.
-    constants: names of the initializers.
-    parameters: those constants that are the weight [hidden, 1, taps] and, if there is one, the bias [hidden].
+    sizes: names of further inputs, of which the nodes read only the shape.
+    constants: names of the initializers that the nodes read, including `parameters`.
+    parameters: name of the weight [hidden, 1, taps] and, if there is one, name of the bias [hidden].
     outputs: names of the gated result, the trace and the present state.
     """
 
@@ -96,7 +97,11 @@ def _candidates(graph: onnx.GraphProto, weights: Weights) -> Iterator[_Candidate
 
 
 def _projected(trace: str, past: str, producers: dict[str, onnx.NodeProto]) -> str:
-    """Return the name of the value that, with the past state, determines the trace; "" if there are several."""
+    """Return the name of the input projection's result.
+
+    This is the only value, other than the past state, from which the trace is made. Returns "" if there are several
+    such values or none.
+    """
     sources, waiting = set(), [trace]
     while waiting:
         name = waiting.pop()
@@ -110,7 +115,7 @@ def _projected(trace: str, past: str, producers: dict[str, onnx.NodeProto]) -> s
 
 
 def _dependents(graph: onnx.GraphProto, values: set[str]) -> list[onnx.NodeProto]:
-    """Return the nodes that depend on the values, up to the first operators that are not INSIDE."""
+    """Return the nodes that depend on `values` through operators in INSIDE only."""
     reached, nodes = set(values), []
     for node in graph.node:
         if node.domain == "" and node.op_type in INSIDE and reached.intersection(node.input):
@@ -182,7 +187,10 @@ def _session(
     model: onnx.ModelProto,
     library: Library,
 ) -> ort.InferenceSession:
-    """Open a session of some of the model's nodes, with float32 inputs and outputs of three dimensions."""
+    """Open a session that runs `nodes`.
+
+    All inputs and outputs are float32 and have three dimensions.
+    """
 
     def info(name: str) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, None, None])

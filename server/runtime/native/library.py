@@ -71,7 +71,9 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class MatrixFormat:
-    """The format of a packed matrix [columns, depth].
+    """The format of a packed matrix.
+
+    The matrix turns x [rows, depth] into a product [rows, columns].
 
     columns: number of rows of the original matrix. If the matrix contains gate rows and up rows, this number is rounded
         up to a multiple of 64.

@@ -56,7 +56,7 @@ def pack_in_memory(graph: Graph, library: Library) -> Graph:
 def pack_into(
     graph: Graph, target: Path, weights_name: str, library: Library, threads: int, progress: Progress
 ) -> bytes:
-    """Write all weights of `graph` into one file, and pack those of the native kernels.
+    """Write the weights of `graph` into one file, packed if native kernels use them.
 
     Returns the serialised graph that refers to this file.
 
@@ -173,9 +173,10 @@ def _check(matrix: Matrix, weights: Weights, packed: Array, library: Library) ->
 
 
 def _rows_of(matrix: Matrix, panel: int) -> Iterator[int | None]:
-    """Yield, for each column of a panel, the index of the original row in it.
+    """Yield the index of the original row for each column of a panel.
 
-    A panel consists of SAMPLED_COLUMNS adjacent columns of a packed matrix. Yields None for a column of padding.
+    A panel consists of SAMPLED_COLUMNS adjacent columns of a packed matrix. A column contains one row of the original
+    matrix or, at the end, padding. Yields None for a column of padding.
 
     panel: index of the panel.
     """

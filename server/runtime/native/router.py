@@ -1,11 +1,16 @@
 """Replaces the routers of expert blocks by lfm.Router nodes.
 
 A router computes the logits by which an expert block chooses its experts. It begins with a float32 product of the
-hidden state and a weight matrix. In the graphs of `server.export.lfm2_graph`, a fixed pattern of nodes follows: the
-sigmoid of the product, the addition of a bias, the choice of the experts with the largest sums, and a scatter of the
-logarithms of their sigmoids. In these graphs, an lfm.Router replaces the product and the pattern. In other graphs, the
-lfm.Router replaces only the product. The sums that an lfm.Router computes for a row do not depend on the other rows of
-the batch.
+hidden state and a weight matrix.
+
+In the graphs of `server.export.lfm2_graph`, a fixed pattern of nodes follows the product:
+- The sigmoid of the product gives each expert a score.
+- A bias is added to the scores.
+- The experts with the largest sums are chosen.
+- The logits are the logarithms of the chosen experts' scores, and minus infinity for the other experts.
+
+In these graphs, an lfm.Router replaces the product and the pattern. In other graphs, it replaces only the product. The
+product that an lfm.Router computes for a row does not depend on the other rows of the batch.
 """
 
 from __future__ import annotations
@@ -100,10 +105,11 @@ class Routers:
     def _node(
         self, of: onnx.NodeProto | str | None, op: str, index: int = 0, **attributes: Any
     ) -> onnx.NodeProto | None:
-        """Return the node that computes a value if the node matches, otherwise None.
+        """Return the node that computes a value, or None if this node does not match.
 
-        of: name of the value. If `of` is a node, the value is the node's input number `index`.
-        op, attributes: operator and attributes that the returned node must have.
+        of: name of the value, or a node that reads the value as its input number `index`.
+        op: operator that the returned node must have.
+        attributes: attributes that the returned node must have.
         """
         if of is None:
             return None

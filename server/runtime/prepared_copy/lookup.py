@@ -125,7 +125,7 @@ def key(graph: Graph) -> str:
 def weight_digests(graph: Graph, original: Graph) -> list[str]:
     """Return the SHA-256 of each weight file of a model.
 
-    A prepared copy knows them. Otherwise, this function reads the files completely.
+    Takes them from the manifest if `graph` is a prepared copy. Otherwise, reads the files completely.
 
     graph: the graph that is served, which is `original` or made from it.
     """
@@ -160,9 +160,9 @@ def _sound(folder: Path, name: str) -> Copy | None:
 
 
 def _was_made_of(folder: Path, graph: Graph, precision: str) -> bool:
-    """Return whether the copy in `folder` was made from the same file as `graph`.
+    """Return whether the copy in `folder` was made from the file of `graph`.
 
-    Also compares the precision and the kernels. The file might have changed since the copy was made.
+    Compares the file's path, the precision and the kernels, but not the file's content, which may have changed since.
     """
     try:
         manifest = _manifest(folder)

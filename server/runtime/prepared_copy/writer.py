@@ -93,8 +93,8 @@ def make(graph: Graph, precision: str, root: Path, tell: Tell, check: Check) -> 
 def prune(root: Path, current: Callable[[Manifest], Graph], tell: Tell) -> int:
     """Remove unfinished and outdated prepared copies, and return the bytes freed.
 
-    A copy is outdated if the graph that its source file contains now has a different key (see `lookup.key`).
-    current: loads the source file that a manifest names. Raises OSError if there is no longer a graph.
+    A copy is outdated if a copy made now from its source file would have a different key (see `lookup.key`).
+    current: loads the graph from the source file that a manifest names. Must raise OSError if this is not possible.
     """
     freed = 0
     for folder in sorted(path for path in root.glob("*") if path.is_dir() and OURS.fullmatch(path.name)):
