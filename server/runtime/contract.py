@@ -58,10 +58,10 @@ class StateTensor:
     past, present: names of the input and the output.
     shape: the shape for one sequence without the KV cache's length axis: (kv_heads, head_dim) for KV, (hidden, L) for a
         convolution. The length axis of a KV cache lies between kv_heads and head_dim.
-    trace: name of an additional output, which contains the convolution window after each token of a run; None if the
-        graph has no such output. It is [batch, L + S, hidden]: the L rows of the past window, then one row for each of
-        the S tokens. For example, rows 1 to L are the transposed window after the first token. The output costs time
-        only if it is bound.
+    trace: name of an additional output from which the convolution window after each token of a run can be read; None if
+        the graph has no such output. Its shape is [batch, L + S, hidden]: first the L rows of the past window, then one
+        row for each of the S tokens. The window after token n, counted from 1, is rows n to n + L - 1, counted from 0,
+        transposed to (hidden, L). The output costs time only if it is bound.
     """
 
     past: str

@@ -171,9 +171,9 @@ def choose_dtype(available: Iterable[str], wanted: str, where: str) -> str:
 
 
 def read_graph(path: Path) -> onnx.ModelProto:
-    """Read a graph without its external data.
+    """Read a graph without loading its external data.
 
-    Raises ModelFolderError if the graph or its external data is missing or damaged.
+    Raises ModelFolderError if the file is not an ONNX graph, or if a file of its external data is missing or too short.
     """
     try:
         model = onnx.load(path, load_external_data=False)

@@ -98,7 +98,7 @@ class DisjointnessProver:
         )
 
     def _excludes(self, facts: Facts, value: Any) -> bool:
-        """Return whether no value with these facts equals `value`.
+        """Return whether `value` is proven to contradict `facts`.
 
         False means "not proven".
         """

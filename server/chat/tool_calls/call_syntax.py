@@ -109,7 +109,7 @@ def _pythonic_call(reader: LiteralReader) -> CallExpression:
         elif keyword := reader.match(_KEYWORD):
             _add(keywords, {keyword[1]: reader.value()})
         elif keywords:
-            raise reader.error("expected a keyword")
+            raise reader.error("expected a keyword argument")
         else:
             positional.append(reader.value())
         if not reader.accept(","):

@@ -205,7 +205,10 @@ class _Block:
         return self._item is not None
 
     def feed(self, text: str) -> list[FreePiece]:
-        """Return the calls that end in `text`, up to the first item that is not a call."""
+        """Parse the next part of the block and return the calls that it completes.
+
+        Returns nothing after the first item that is not a call: `end` returns that item and all later ones.
+        """
         calls: list[FreePiece] = []
         at = 0
         while at < len(text):

@@ -54,7 +54,9 @@ class DiskTier:
         self._awaiting: list[sequence.Sequence] = []
 
     def look_up(self, seq: sequence.Sequence, compute_seconds: float) -> None:
-        """Start reading the blocks that follow the tokens in memory.
+        """Start reading blocks of `seq` from disk, from the first one not in memory.
+
+        Does nothing if the disk cannot help, for example if memory already holds all whole blocks.
 
         `compute_seconds`: expected time for computing the tokens that are not in memory.
         """

@@ -99,8 +99,8 @@ class _Nondeterministic:
     def _node(self, *before: int, anchor: str = "") -> int:
         """Add a node and return its number.
 
-        before: the nodes from which the new node is reached without a character.
-        anchor: the anchor of these moves.
+        before: the nodes that get a move without a character to the new node.
+        anchor: the anchor of these moves, as in `free`; "" if they are possible everywhere.
         """
         if len(self.moves) >= MAX_NODES:
             raise UnreadablePatternError("a pattern is too long")
@@ -136,7 +136,7 @@ class Deterministic:
         automata = [_Nondeterministic.of(pattern) for pattern in patterns]
         alphabet = Alphabet(ranges for one in automata for moves in one.moves for ranges, _ in moves)
         if not alphabet.is_exact:
-            raise UnreadablePatternError("a pattern has both classes and characters outside ASCII")
+            raise UnreadablePatternError(r"\d, \w and \s cannot be combined with characters outside ASCII")
         states = [tuple(one.closure([0], "^") for one in automata)]
         known: dict[tuple[_Nodes, ...], int] = {}  # without the first state, in which "^" matches
         result = cls(alphabet, [], [])
