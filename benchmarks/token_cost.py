@@ -1,6 +1,6 @@
 """How much CPU does the server use per streamed token, without the model?
 
-    python -m benchmarks.token_cost [chat] [responses] [--clients 64] [--tokens 300] [--rounds 3] [--profile FILE]
+    python -m benchmarks.token_cost [PROTOCOL ...] [--clients 64] [--tokens 300] [--rounds 3] [--profile FILE]
 
 The whole server runs in this process on the built-in model with one compute thread, and the clients in another, over
 real sockets. The figure is a round's CPU seconds, from parsing requests to the last byte of the answers, divided by its
@@ -100,9 +100,18 @@ def _response_usage(event: Any) -> int | None:
     return usage["output_tokens"] if usage else None
 
 
+def _message(question: str, tokens: int) -> dict[str, Any]:
+    return {"model": "lfm2-demo", "messages": [{"role": "user", "content": question}], "max_tokens": tokens}
+
+
+def _message_usage(event: Any) -> int | None:
+    return event["usage"]["output_tokens"] if event["type"] == "message_delta" else None
+
+
 PROTOCOLS = {
     "chat": Protocol("/v1/chat/completions", _chat, b"data: [DONE]", _chat_usage),
     "responses": Protocol("/v1/responses", _response, b'data: {"type":"response.incomplete"', _response_usage),
+    "messages": Protocol("/v1/messages", _message, b'data: {"type":"message_stop"', _message_usage),
 }
 
 

@@ -69,11 +69,12 @@ def test_the_cost_of_telemetry_is_told_as_ratios() -> None:
 
 @pytest.mark.slow
 def test_the_cost_of_a_token_is_compared_between_protocols() -> None:
-    command = [sys.executable, "-m", "benchmarks.token_cost", "chat", "responses", "--rounds", "1"]
+    command = [sys.executable, "-m", "benchmarks.token_cost", "chat", "responses", "messages", "--rounds", "1"]
     command += ["--clients", "2", "--tokens", "20"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stderr
     assert "responses: " in result.stdout
+    assert "messages: " in result.stdout
 
 
 @pytest.mark.slow
