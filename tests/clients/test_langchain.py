@@ -55,6 +55,13 @@ def test_a_chat_is_answered(chat: Any) -> None:
     assert answer.usage_metadata["output_tokens"] > 0
 
 
+def test_a_thinking_model_is_answered_in_turns(thinking_server: Server, use_responses_api: bool) -> None:
+    chat = chat_model(thinking_server, use_responses_api=use_responses_api)
+    answer = chat.invoke(HELLO)
+    assert (answer.text, answer.usage_metadata["output_token_details"]["reasoning"] > 0) == (GREETING, True)
+    assert chat.invoke([("human", HELLO), answer, ("human", HELLO)]).text == GREETING
+
+
 async def test_a_stream_gives_the_answer_and_its_usage(chat: Any) -> None:
     chunks = [chunk async for chunk in chat.astream(HELLO)]
     assert "".join(chunk.text for chunk in chunks) == GREETING

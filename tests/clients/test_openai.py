@@ -24,6 +24,7 @@ from tests.clients.story import (
     user,
     weather,
 )
+from tests.scripted import THOUGHTS
 from tests.serving import Server
 
 openai = pytest.importorskip("openai", reason="openai is not installed (requirements/clients.txt)")
@@ -55,6 +56,15 @@ async def async_chat(server: Server) -> Any:
 def random_chat(random_server: Server) -> Any:
     with random_server.client as client:
         yield client.chat.completions
+
+
+def test_thoughts_are_apart_from_the_answer_and_have_a_budget(thinking_server: Server) -> None:
+    with openai.OpenAI(base_url=f"{thinking_server.url}/v1", api_key=KEY, max_retries=0) as client:
+        create = client.chat.completions.create
+        message = create(model=MODEL, messages=user(HELLO)).choices[0].message
+        assert (message.reasoning_content, message.content) == (THOUGHTS, GREETING)
+        limited = create(model=MODEL, messages=user(HELLO), extra_body={"thinking_token_budget": 3})
+        assert limited.usage.completion_tokens_details.reasoning_tokens <= 4
 
 
 def test_a_chat_is_answered(chat: Any) -> None:

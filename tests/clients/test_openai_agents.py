@@ -55,6 +55,13 @@ async def test_a_stream_gives_the_answer(agent: Any, server: Server) -> None:
     assert "".join(pieces) == run.final_output == GREETING
 
 
+async def test_a_thinking_model_is_answered_in_turns(agent: Any, thinking_server: Server) -> None:
+    answer = await agents.Runner.run(agent(thinking_server), HELLO)
+    assert answer.final_output == GREETING
+    again = [*answer.to_input_list(), {"role": "user", "content": HELLO}]
+    assert (await agents.Runner.run(agent(thinking_server), again)).final_output == GREETING
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("question", "report"), TOOL_CASES)
 async def test_tools_are_called_and_their_results_reported(

@@ -22,6 +22,7 @@ from tests.clients.story import (
     Person,
     weather,
 )
+from tests.scripted import THOUGHTS
 from tests.serving import Server
 
 openai = pytest.importorskip("openai", reason="openai is not installed (requirements/clients.txt)")
@@ -112,6 +113,19 @@ def test_a_response_in_the_background_is_cancelled(responses: Any) -> None:
     responses.delete(answer.id)
     with pytest.raises(openai.NotFoundError):
         responses.retrieve(answer.id)
+
+
+def test_thoughts_are_an_item_of_their_own_and_have_a_budget(thinking_server: Server) -> None:
+    with openai.OpenAI(base_url=f"{thinking_server.url}/v1", api_key=KEY, max_retries=0) as client:
+        with client.responses.stream(model=MODEL, input=HELLO) as stream:
+            thought = "".join(event.delta for event in stream if event.type == "response.reasoning_text.delta")
+            answer = stream.get_final_response()
+        reasoning, _ = answer.output
+        assert (reasoning.content[0].text, thought, answer.output_text) == (THOUGHTS, THOUGHTS, GREETING)
+        again = client.responses.create(model=MODEL, input=HELLO, previous_response_id=answer.id)
+        assert again.output_text == GREETING
+        limited = client.responses.create(model=MODEL, input=HELLO, extra_body={"thinking_token_budget": 3})
+        assert limited.usage.output_tokens_details.reasoning_tokens <= 4
 
 
 @pytest.mark.parametrize("stream", [False, True])

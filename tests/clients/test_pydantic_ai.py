@@ -53,6 +53,13 @@ async def test_a_stream_gives_the_answer(agent: Any, server: Server) -> None:
     assert "".join(pieces) == GREETING
 
 
+async def test_thoughts_are_parts_of_the_answer(agent: Any, thinking_server: Server) -> None:
+    answer = await agent(thinking_server).run(HELLO)
+    thoughts, text = answer.all_messages()[-1].parts
+    assert (thoughts.part_kind, text.part_kind, answer.output) == ("thinking", "text", GREETING)
+    assert (await agent(thinking_server).run(HELLO, message_history=answer.all_messages())).output == GREETING
+
+
 @pytest.mark.parametrize(("question", "report"), TOOL_CASES)
 async def test_tools_are_called_and_their_results_reported(
     agent: Any, server: Server, question: str, report: str
