@@ -24,6 +24,7 @@ from tests.clients.story import (
     user,
     weather,
 )
+from tests.scraping import Scrape
 from tests.scripted import THOUGHTS
 from tests.serving import Server
 
@@ -56,6 +57,15 @@ async def async_chat(server: Server) -> Any:
 def random_chat(random_server: Server) -> Any:
     with random_server.client as client:
         yield client.chat.completions
+
+
+def test_a_stream_that_the_client_closes_ends_on_the_server(random_server: Server, random_chat: Any) -> None:
+    options = {"model": "random", "messages": user(HELLO), "extra_body": {"ignore_eos": True}}
+    stream = random_chat.create(stream=True, max_tokens=3000, **options)
+    assert next(iter(stream)).choices
+    stream.close()
+    ended = {"route": "/v1/chat/completions", "finish_reason": "cancelled"}
+    random_server.wait_until(lambda: Scrape(random_server.url)("lfm_requests_total", **ended) == 1)
 
 
 def test_thoughts_are_apart_from_the_answer_and_have_a_budget(thinking_server: Server) -> None:
