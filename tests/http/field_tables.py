@@ -51,6 +51,57 @@ def always(token: int) -> dict[str, Any]:
     return {"logit_bias": {str(token): 100}, "temperature": 0}
 
 
+SAMPLED: dict[str, Any] = {"seed": 1, "temperature": 1, "repetition_penalty": 1, "min_p": 0, "logit_bias": {"7": -100}}
+"""Fields of a valid body whose answers are repeatable and do not end early."""
+
+GENERATION_FIELDS = {
+    "model": Field(lambda r: r.ask(model="tiny-model")["model"] == "tiny-model", 3, STRING),
+    "temperature": Field(changes(temperature=0), 2.1, "less than or equal to 2"),
+    "top_p": Field(greedy(top_p=0), -0.1, "greater than or equal to 0"),
+    "top_k": Field(greedy(top_k=1), -2, "greater than or equal to -1"),
+    "min_p": Field(greedy(min_p=1), 1.1, "less than or equal to 1"),
+    "typical_p": Field(None, 0.9, "typical_p is not supported."),
+    "repetition_penalty": Field(changes(repetition_penalty=5), 0, "greater than or equal to 0.01"),
+    "frequency_penalty": Field(changes(frequency_penalty=2), -2.1, "greater than or equal to -2"),
+    "presence_penalty": Field(changes(presence_penalty=2), 2.1, "less than or equal to 2"),
+    "logit_bias": Field(lambda r: len(set(r.said(**always(LETTER)))) == 1, {"x": 1}, "'x' is not a token ID"),
+    "seed": Field(lambda r: r.said(seed=2) == r.said(seed=2) != r.said(seed=1), 2**63, "less than"),
+    "stop": Field(lambda r: r.said(stop=r.said()[5]) == r.said().split(r.said()[5])[0], [""], "at least 1 character"),
+    "min_tokens": Field(lambda r: r.used(**always(END), min_tokens=3)[1] == 4, -1, "greater than or equal to 0"),
+    "skip_special_tokens": Field(
+        lambda r: (r.said(**always(FIM)), r.said(**always(FIM), skip_special_tokens=False)[:11]) == ("", "<|fim_pre|>"),
+        "no",
+        BOOLEAN,
+    ),
+    "priority": Field(lambda r: (r.context().priority, r.context(priority=-7).priority) == (0, -7), 2**31, "less"),
+    "cache_salt": Field(
+        lambda r: r.context(cache_salt="a").cache_salt != r.context().cache_salt, "", "at least 1 character"
+    ),
+}
+"""The fields of generation that every protocol has."""
+
+TEMPLATE_FIELDS = {
+    "chat_template_kwargs": Field(
+        lambda r: r.used(chat_template_kwargs={"bare": True})[0] == r.used()[0] - 1, [], OBJECT
+    ),
+    "add_generation_prompt": Field(lambda r: r.used(add_generation_prompt=False)[0] < r.used()[0], 0, BOOLEAN),
+    "add_special_tokens": Field(
+        lambda r: r.used(add_special_tokens=True, chat_template_kwargs={"bare": True}) == r.used(), 1, BOOLEAN
+    ),
+    "include_reasoning": Field(changes_nothing("include_reasoning", False), "no", BOOLEAN),
+}
+"""The fields for the chat template and its thoughts."""
+
+GUIDED_FIELDS = {
+    "structured_outputs": Field(held("ab", structured_outputs={"choice": ["ab"]}), {}, "exactly one of"),
+    "guided_json": Field(held('"ab"', guided_json='{"enum": ["ab"]}'), "{", "must be an object or valid JSON text"),
+    "guided_regex": Field(held("ab", guided_regex="ab"), "(", "cannot be enforced"),
+    "guided_choice": Field(held("ab", guided_choice=["ab"]), [], "at least 1 item"),
+    "guided_grammar": Field(held("ab", guided_grammar='start: "a" "b"'), "start: (", "cannot be enforced"),
+}
+"""The fields that constrain an answer's text, as in vLLM."""
+
+
 @contextlib.contextmanager
 def serving_random_weights(model: Path, folder: Path) -> Iterator[Server]:
     """Serve random weights; the template, in `folder`, leaves out the BOS if its variable `bare` is true."""

@@ -12,6 +12,7 @@ from anthropic.types.shared import ErrorResponse
 from pydantic import TypeAdapter
 
 from server.engine.types import RequestContext
+from tests.http.field_tables import SAMPLED
 from tests.serving import Server, recorded_requests
 
 EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
@@ -19,14 +20,6 @@ PING = {"name": "ping", "input_schema": {"type": "object", "properties": {}}}
 PONG = {**PING, "name": "pong"}
 CACHED = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
 SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 3}
-SAMPLED: dict[str, Any] = {
-    "max_tokens": 20,
-    "seed": 1,
-    "temperature": 1,
-    "repetition_penalty": 1,
-    "min_p": 0,
-    "logit_bias": {"7": -100},
-}
 
 
 def user(content: Any) -> dict[str, Any]:
@@ -48,7 +41,7 @@ class Route:
     server: Server
 
     def post(self, path: str = "", **fields: Any) -> httpx.Response:
-        body = {"messages": [user("hello")], **SAMPLED, **fields}
+        body = {"messages": [user("hello")], "max_tokens": 20, **SAMPLED, **fields}
         return httpx.post(f"{self.server.url}/v1/messages{path}", json=body, timeout=60)
 
     def ask(self, **fields: Any) -> Any:

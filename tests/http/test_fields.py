@@ -22,15 +22,17 @@ from tests.errors import error_of
 from tests.http.field_tables import (
     BOOLEAN,
     END,
-    FIM,
+    GENERATION_FIELDS,
+    GUIDED_FIELDS,
     LETTER,
     OBJECT,
+    SAMPLED,
     STRING,
+    TEMPLATE_FIELDS,
     Field,
     always,
     changes,
     changes_nothing,
-    greedy,
     held,
     serving_random_weights,
 )
@@ -110,37 +112,15 @@ def ends(**fields: Any) -> Callable[[Route], tuple[str, int]]:
     return end
 
 
-GENERATION = {
-    "model": Field(lambda r: r.ask(model="tiny-model")["model"] == "tiny-model", 3, STRING),
-    "temperature": Field(changes(temperature=0), 2.1, "less than or equal to 2"),
-    "top_p": Field(greedy(top_p=0), -0.1, "greater than or equal to 0"),
-    "top_k": Field(greedy(top_k=1), -2, "greater than or equal to -1"),
-    "min_p": Field(greedy(min_p=1), 1.1, "less than or equal to 1"),
-    "typical_p": Field(None, 0.9, "typical_p is not supported."),
-    "repetition_penalty": Field(changes(repetition_penalty=5), 0, "greater than or equal to 0.01"),
-    "frequency_penalty": Field(changes(frequency_penalty=2), -2.1, "greater than or equal to -2"),
-    "presence_penalty": Field(changes(presence_penalty=2), 2.1, "less than or equal to 2"),
-    "logit_bias": Field(lambda r: len(set(r.said(**always(LETTER)))) == 1, {"x": 1}, "'x' is not a token ID"),
-    "seed": Field(lambda r: r.said(seed=2) == r.said(seed=2) != r.said(seed=1), 2**63, "less than"),
+GENERATION = GENERATION_FIELDS | {
     "n": Field(lambda r: len(r.ask(n=2)["choices"]) == 2, 9, "n must be at most 8"),
-    "stop": Field(lambda r: r.said(stop=r.said()[5]) == r.said().split(r.said()[5])[0], [""], "at least 1 character"),
     "stop_token_ids": Field(
         lambda r: r.choice(stop_token_ids=[LETTER], **always(LETTER))["finish_reason"] == "stop",
         [5000],
         "5000 is not a token id of this model",
     ),
-    "min_tokens": Field(lambda r: r.used(**always(END), min_tokens=3)[1] == 4, -1, "greater than or equal to 0"),
     "ignore_eos": Field(lambda r: r.choice(**always(END), ignore_eos=True)["finish_reason"] == "length", "no", BOOLEAN),
-    "skip_special_tokens": Field(
-        lambda r: (r.said(**always(FIM)), r.said(**always(FIM), skip_special_tokens=False)[:11]) == ("", "<|fim_pre|>"),
-        "no",
-        BOOLEAN,
-    ),
     "return_token_ids": Field(lambda r: tells_token_ids(r), 1, BOOLEAN),
-    "priority": Field(lambda r: (r.context().priority, r.context(priority=-7).priority) == (0, -7), 2**31, "less"),
-    "cache_salt": Field(
-        lambda r: r.context(cache_salt="a").cache_salt != r.context().cache_salt, "", "at least 1 character"
-    ),
     "stream": Field(lambda r: len(r.chunks()) > 2, "yes", BOOLEAN),
     "stream_options": Field(
         lambda r: r.chunks(stream_options={"include_usage": True})[-1]["usage"]["completion_tokens"] > 0,
@@ -174,17 +154,13 @@ def called(**fields: Any) -> Callable[[Route], object]:
 
 REQUIRED: dict[str, Any] = {"tools": [PING], "tool_choice": "required", "max_tokens": 200}
 AB = {"type": "json_schema", "json_schema": {"name": "ab", "schema": {"enum": ["ab"]}}}
-FORMS = {
+FORMS = GUIDED_FIELDS | {
     "response_format": Field(held('"ab"', response_format=AB), {"type": "x"}, "Input should"),
-    "structured_outputs": Field(held("ab", structured_outputs={"choice": ["ab"]}), {}, "exactly one of"),
-    "guided_json": Field(held('"ab"', guided_json='{"enum": ["ab"]}'), "{", "must be an object or valid JSON text"),
-    "guided_regex": Field(held("ab", guided_regex="ab"), "(", "cannot be enforced"),
-    "guided_choice": Field(held("ab", guided_choice=["ab"]), [], "at least 1 item"),
-    "guided_grammar": Field(held("ab", guided_grammar='start: "a" "b"'), "start: (", "cannot be enforced"),
 }
 CHAT = (
     GENERATION
     | FORMS
+    | TEMPLATE_FIELDS
     | {
         "messages": Field(changes(messages=[{"role": "user", "content": "bye"}]), [], "at least 1 item"),
         "max_completion_tokens": Field(lambda r: r.used(max_completion_tokens=3)[1] == 3, 0, "equal to 1"),
@@ -208,14 +184,7 @@ CHAT = (
             "auto",
             "function_call requires functions.",
         ),
-        "chat_template_kwargs": Field(
-            lambda r: r.used(chat_template_kwargs={"bare": True})[0] == r.used()[0] - 1, [], OBJECT
-        ),
-        "add_generation_prompt": Field(lambda r: r.used(add_generation_prompt=False)[0] < r.used()[0], 0, BOOLEAN),
         "continue_final_message": Field(lambda r: r.used(continue_final_message=True)[0] < r.used()[0], 1, BOOLEAN),
-        "add_special_tokens": Field(
-            lambda r: r.used(add_special_tokens=True, chat_template_kwargs={"bare": True}) == r.used(), 1, BOOLEAN
-        ),
         "return_progress": Field(lambda r: tells_progress(r), 1, BOOLEAN),
         "modalities": Field(changes_nothing("modalities", ["text"]), ["audio"], "This model generates text only"),
         "audio": refused("supports neither audio nor web search"),
@@ -232,7 +201,6 @@ CHAT = (
             changes_nothing("reasoning_effort", "low"), "some", "Input should be 'none', 'minimal'"
         ),
         "thinking_token_budget": Field(changes_nothing("thinking_token_budget", 0), -1, "greater than or equal to 0"),
-        "include_reasoning": Field(changes_nothing("include_reasoning", False), "no", BOOLEAN),
         "verbosity": Field(changes_nothing("verbosity", "low"), 3, STRING),
     }
 )
@@ -296,23 +264,21 @@ DETOKENIZE = {
     "tokens": Field(lambda r: r.ask(tokens=[END])["prompt"] == "<|im_end|>", [1024], "1024 is not a token id"),
 }
 
-SAMPLED = {
-    "max_tokens": 20,
-    "seed": 1,
-    "temperature": 1,
-    "repetition_penalty": 1,
-    "min_p": 0,
-    "logit_bias": {"7": -100},
-}
 ROUTES: dict[str, tuple[str, dict[str, Any], tuple[Any, Any], type[Any], dict[str, Field]]] = {
     "chat": (
         "/v1/chat/completions",
-        {"messages": HELLO, **SAMPLED},
+        {"messages": HELLO, "max_tokens": 20, **SAMPLED},
         (ChatCompletion, ChatCompletionChunk),
         ChatCompletionRequest,
         CHAT,
     ),
-    "text": ("/v1/completions", {"prompt": "hello", **SAMPLED}, (Completion, dict), CompletionRequest, TEXT),
+    "text": (
+        "/v1/completions",
+        {"prompt": "hello", "max_tokens": 20, **SAMPLED},
+        (Completion, dict),
+        CompletionRequest,
+        TEXT,
+    ),
     "tokenize a text": ("/tokenize", {"prompt": "hello"}, (dict, dict), TokenizeText, TOKENIZE_TEXT),
     "tokenize a chat": ("/tokenize", {"messages": HELLO}, (dict, dict), TokenizeChat, TOKENIZE_CHAT),
     "detokenize": ("/detokenize", {"tokens": [LETTER]}, (dict, dict), DetokenizeRequest, DETOKENIZE),

@@ -14,16 +14,15 @@ from server.api.messages.fields import CountTokensRequest, MessagesRequest
 from tests.http.field_tables import (
     BOOLEAN,
     END,
-    FIM,
+    GENERATION_FIELDS,
     INTEGER,
     LETTER,
     OBJECT,
     STRING,
+    TEMPLATE_FIELDS,
     Field,
     always,
-    changes,
     changes_nothing,
-    greedy,
     held,
     serving_random_weights,
 )
@@ -79,7 +78,8 @@ def chooses(route: Route) -> bool:
 
 AB = {"format": {"type": "json_schema", "schema": {"enum": ["ab"]}}}
 TABLE = {
-    "model": Field(lambda r: r.ask(model="tiny-model")["model"] == "tiny-model", 3, STRING),
+    **GENERATION_FIELDS,
+    **TEMPLATE_FIELDS,
     "messages": Field(continues_a_last_answer, [], "at least 1 item"),
     "system": Field(
         lambda r: r.prompt(system="a\nb") == r.prompt(system=[{**text("a"), **CACHED}, text("b")]) != r.prompt(),
@@ -87,12 +87,11 @@ TABLE = {
         "must have type text",
     ),
     "max_tokens": Field(
-        lambda r: (r.used(max_tokens=3)[1], r.ask(max_tokens=3)["stop_reason"]) == (3, "max_tokens"), 0, "equal to 1"
+        lambda r: (r.used(max_tokens=3)[1], r.ask(max_tokens=3)["stop_reason"]) == (3, "max_tokens"),
+        0,
+        "equal to 1",
     ),
     "stop_sequences": Field(stops, [""], "at least 1 character"),
-    "temperature": Field(changes(temperature=0), 2.1, "less than or equal to 2"),
-    "top_p": Field(greedy(top_p=0), -0.1, "greater than or equal to 0"),
-    "top_k": Field(greedy(top_k=1), -2, "greater than or equal to -1"),
     "tools": Field(
         lambda r: r.prompt(tools=[{**PING, **CACHED}, SEARCH]) == r.prompt(tools=[PING]) != r.prompt(),
         [{"name": "ping"}],
@@ -112,42 +111,16 @@ TABLE = {
     "stream_options": Field(
         lambda r: len(r.events(stream_options={})) == len(r.events()), {}, "stream_options requires stream: true."
     ),
-    "min_p": Field(greedy(min_p=1), 1.1, "less than or equal to 1"),
-    "typical_p": Field(None, 0.9, "typical_p is not supported."),
-    "repetition_penalty": Field(changes(repetition_penalty=5), 0, "greater than or equal to 0.01"),
-    "frequency_penalty": Field(changes(frequency_penalty=2), -2.1, "greater than or equal to -2"),
-    "presence_penalty": Field(changes(presence_penalty=2), 2.1, "less than or equal to 2"),
-    "logit_bias": Field(lambda r: len(set(r.said(**always(LETTER)))) == 1, {"x": 1}, "'x' is not a token ID"),
-    "seed": Field(lambda r: r.said(seed=2) == r.said(seed=2) != r.said(seed=1), 2**63, "less than"),
     "n": Field(changes_nothing("n", 1), 2, "Input should be 1"),
-    "stop": Field(lambda r: r.said(stop=r.said()[5]) == r.said().split(r.said()[5])[0], [""], "at least 1 character"),
     "stop_token_ids": Field(
         ends("end_turn", stop_token_ids=[LETTER], **always(LETTER)), [5000], "5000 is not a token id of this model"
     ),
-    "min_tokens": Field(lambda r: r.used(**always(END), min_tokens=3)[1] == 4, -1, "greater than or equal to 0"),
     "ignore_eos": Field(ends("max_tokens", **always(END), ignore_eos=True), "no", BOOLEAN),
-    "skip_special_tokens": Field(
-        lambda r: (r.said(**always(FIM)), r.said(**always(FIM), skip_special_tokens=False)[:11]) == ("", "<|fim_pre|>"),
-        "no",
-        BOOLEAN,
-    ),
     "return_token_ids": Field(returns_token_ids, 1, BOOLEAN),
-    "priority": Field(lambda r: (r.context().priority, r.context(priority=-7).priority) == (0, -7), 2**31, "less"),
-    "cache_salt": Field(
-        lambda r: r.context(cache_salt="a").cache_salt != r.context().cache_salt, "", "at least 1 character"
-    ),
-    "chat_template_kwargs": Field(
-        lambda r: r.used(chat_template_kwargs={"bare": True})[0] == r.used()[0] - 1, [], OBJECT
-    ),
-    "add_generation_prompt": Field(lambda r: r.used(add_generation_prompt=False)[0] < r.used()[0], 0, BOOLEAN),
     "continue_final_message": Field(
         lambda r: r.used(continue_final_message=True, add_generation_prompt=False)[0] < r.used()[0], 1, BOOLEAN
     ),
-    "add_special_tokens": Field(
-        lambda r: r.used(add_special_tokens=True, chat_template_kwargs={"bare": True}) == r.used(), 1, BOOLEAN
-    ),
     "thinking_token_budget": Field(changes_nothing("thinking_token_budget", 3), "3", INTEGER),
-    "include_reasoning": Field(changes_nothing("include_reasoning", False), "no", BOOLEAN),
 }
 
 

@@ -19,15 +19,16 @@ from tests.errors import error_of
 from tests.http.field_tables import (
     BOOLEAN,
     END,
-    FIM,
+    GENERATION_FIELDS,
+    GUIDED_FIELDS,
     LETTER,
-    OBJECT,
+    SAMPLED,
     STRING,
+    TEMPLATE_FIELDS,
     Field,
     always,
     changes,
     changes_nothing,
-    greedy,
     held,
     serving_random_weights,
 )
@@ -36,14 +37,6 @@ from tests.serving import Server, recorded_requests
 PING = {"type": "function", "name": "ping"}
 SHELL = {"type": "custom", "name": "shell"}
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
-SAMPLED: dict[str, Any] = {
-    "max_output_tokens": 20,
-    "seed": 1,
-    "temperature": 1,
-    "repetition_penalty": 1,
-    "min_p": 0,
-    "logit_bias": {"7": -100},
-}
 
 
 @dataclass(frozen=True)
@@ -53,7 +46,7 @@ class Route:
     server: Server
 
     def post(self, **fields: Any) -> httpx.Response:
-        body = {"input": "hello", **SAMPLED, **fields}
+        body = {"input": "hello", "max_output_tokens": 20, **SAMPLED, **fields}
         return httpx.post(f"{self.server.url}/v1/responses", json=body, timeout=60)
 
     def ask(self, **fields: Any) -> Any:
@@ -187,56 +180,25 @@ def chooses_allowed(route: Route) -> bool:
 REQUIRED: dict[str, Any] = {"tools": [PING], "tool_choice": "required", "max_output_tokens": 200}
 AB = {"format": {"type": "json_schema", "name": "ab", "schema": {"enum": ["ab"]}}}
 TABLE = {
-    "model": Field(lambda r: r.ask(model="tiny-model")["model"] == "tiny-model", 3, STRING),
-    "temperature": Field(changes(temperature=0), 2.1, "less than or equal to 2"),
-    "top_p": Field(greedy(top_p=0), -0.1, "greater than or equal to 0"),
-    "top_k": Field(greedy(top_k=1), -2, "greater than or equal to -1"),
-    "min_p": Field(greedy(min_p=1), 1.1, "less than or equal to 1"),
-    "typical_p": Field(None, 0.9, "typical_p is not supported."),
-    "repetition_penalty": Field(changes(repetition_penalty=5), 0, "greater than or equal to 0.01"),
-    "frequency_penalty": Field(changes(frequency_penalty=2), -2.1, "greater than or equal to -2"),
-    "presence_penalty": Field(changes(presence_penalty=2), 2.1, "less than or equal to 2"),
-    "logit_bias": Field(lambda r: len(set(r.said(**always(LETTER)))) == 1, {"x": 1}, "'x' is not a token ID"),
-    "seed": Field(lambda r: r.said(seed=2) == r.said(seed=2) != r.said(seed=1), 2**63, "less than"),
+    **GENERATION_FIELDS,
+    **TEMPLATE_FIELDS,
+    **GUIDED_FIELDS,
     "n": Field(changes_nothing("n", 1), 2, "Input should be 1"),
-    "stop": Field(lambda r: r.said(stop=r.said()[5]) == r.said().split(r.said()[5])[0], [""], "at least 1 character"),
     "stop_token_ids": Field(
         lambda r: r.ask(stop_token_ids=[LETTER], **always(LETTER))["status"] == "completed",
         [5000],
         "5000 is not a token id of this model",
     ),
-    "min_tokens": Field(lambda r: r.used(**always(END), min_tokens=3)[1] == 4, -1, "greater than or equal to 0"),
     "ignore_eos": Field(lambda r: r.ask(**always(END), ignore_eos=True)["status"] == "incomplete", "no", BOOLEAN),
-    "skip_special_tokens": Field(
-        lambda r: (r.said(**always(FIM)), r.said(**always(FIM), skip_special_tokens=False)[:11]) == ("", "<|fim_pre|>"),
-        "no",
-        BOOLEAN,
-    ),
     "return_token_ids": Field(returns_token_ids, 1, BOOLEAN),
-    "priority": Field(lambda r: (r.context().priority, r.context(priority=-7).priority) == (0, -7), 2**31, "less"),
-    "cache_salt": Field(
-        lambda r: r.context(cache_salt="a").cache_salt != r.context().cache_salt, "", "at least 1 character"
-    ),
     "stream": Field(lambda r: r.events()[-1]["response"]["output"][0]["content"][0]["text"] == r.said(), "y", BOOLEAN),
     "stream_options": Field(
         lambda r: len(r.events(stream_options={"include_obfuscation": False})) == len(r.events()),
         {"include_obfuscation": True},
         "stream_options requires stream: true.",
     ),
-    "structured_outputs": Field(held("ab", structured_outputs={"choice": ["ab"]}), {}, "exactly one of"),
-    "guided_json": Field(held('"ab"', guided_json='{"enum": ["ab"]}'), "{", "must be an object or valid JSON text"),
-    "guided_regex": Field(held("ab", guided_regex="ab"), "(", "cannot be enforced"),
-    "guided_choice": Field(held("ab", guided_choice=["ab"]), [], "at least 1 item"),
-    "guided_grammar": Field(held("ab", guided_grammar='start: "a" "b"'), "start: (", "cannot be enforced"),
     "response_format": Field(None, {"type": "text"}, "Send response_format as text.format."),
-    "chat_template_kwargs": Field(
-        lambda r: r.used(chat_template_kwargs={"bare": True})[0] == r.used()[0] - 1, [], OBJECT
-    ),
-    "add_generation_prompt": Field(lambda r: r.used(add_generation_prompt=False)[0] < r.used()[0], 0, BOOLEAN),
     "continue_final_message": Field(lambda r: r.used(continue_final_message=True)[0] < r.used()[0], 1, BOOLEAN),
-    "add_special_tokens": Field(
-        lambda r: r.used(add_special_tokens=True, chat_template_kwargs={"bare": True}) == r.used(), 1, BOOLEAN
-    ),
     "input": Field(changes(input="bye"), 3, "valid list"),
     "instructions": Field(lambda r: r.used(instructions="Be brief.")[0] > r.used()[0], 3, STRING),
     "previous_response_id": Field(continues, 3, STRING),
@@ -259,7 +221,6 @@ TABLE = {
         "Input should be",
     ),
     "thinking_token_budget": Field(changes_nothing("thinking_token_budget", 3), -1, "greater than or equal to 0"),
-    "include_reasoning": Field(changes_nothing("include_reasoning", False), "no", BOOLEAN),
     "tools": Field(lambda r: r.used(tools=[PING])[0] > r.used()[0], [{"type": "function"}], "requires a name"),
     "tool_choice": Field(chooses_allowed, "required", "tool_choice requires tools"),
     "parallel_tool_calls": Field(lambda r: r.called(**REQUIRED, parallel_tool_calls=False) == ["ping"], "no", BOOLEAN),
