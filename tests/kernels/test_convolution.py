@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +11,13 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 
-from server.runtime.graph import Graph, Precision, load
-from server.runtime.model_folder import open_model_folder
+from server.runtime.graph import Graph
 from server.runtime.native.convolution import replace_convolutions
 from server.runtime.native.library import Library
 from server.runtime.native.nodes import DOMAIN
 from server.runtime.native.packing import pack_in_memory
 from server.runtime.native.tensors import Weights
-from tests import models
+from tests.kernels.graphs import build, operators
 from tests.kernels.test_operators import session
 
 Array = NDArray[np.float32]
@@ -123,12 +121,7 @@ def test_operands_that_do_not_fit_are_refused(
 
 @pytest.fixture(scope="module", params=["q4", "genai"])
 def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Graph:
-    folder = models.build(request.param, tmp_path_factory.mktemp("models") / request.param)
-    return load(open_model_folder(folder).graph, Precision.FAST, native=True)
-
-
-def operators(graph: Graph) -> Counter[tuple[str, str]]:
-    return Counter((node.domain, node.op_type) for node in onnx.load_from_string(graph.model).graph.node)
+    return build(request.param, tmp_path_factory.mktemp("models") / request.param)
 
 
 def test_every_convolution_becomes_one_operator(graph: Graph, library: Library) -> None:
@@ -151,6 +144,5 @@ def test_nodes_that_compute_other_values_stay(graph: Graph, library: Library) ->
 
 def test_unquantized_graphs_keep_their_nodes(tmp_path: Path, library: Library) -> None:
     """Their state may be float16."""
-    folder = models.build("q4f16", tmp_path / "q4f16")
-    packed = pack_in_memory(load(open_model_folder(folder).graph, Precision.FAST, native=True), library)
+    packed = pack_in_memory(build("q4f16", tmp_path / "q4f16"), library)
     assert not operators(packed)[DOMAIN, "Convolution"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from server.errors import PreparationError
-from server.runtime.graph import Graph, Precision, load
-from server.runtime.model_folder import open_model_folder
+from server.runtime.graph import Graph
 from server.runtime.native import packing
 from server.runtime.native.library import Library
 from server.runtime.native.packing import pack_in_memory, pack_into
@@ -21,19 +19,14 @@ from server.runtime.native.tensors import Weights
 from server.runtime.prepared_copy.lookup import copy_graph
 from server.runtime.session import ModelSession, SessionOptions
 from server.runtime.slots import SlotPool
-from tests import models
+from tests.kernels.graphs import build, operators
 
 TOKENS = np.random.default_rng(0).integers(8, 1000, (6, 24))
 
 
 @pytest.fixture(scope="module", params=["q4", "q4f16"])
 def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Graph:
-    folder = models.build(request.param, tmp_path_factory.mktemp("models") / request.param)
-    return load(open_model_folder(folder).graph, Precision.FAST, native=True)
-
-
-def operators(graph: Graph) -> Counter[tuple[str, str]]:
-    return Counter((node.domain, node.op_type) for node in onnx.load_from_string(graph.model).graph.node)
+    return build(request.param, tmp_path_factory.mktemp("models") / request.param)
 
 
 def logits(graph: Graph, threads: int = 1, rows: slice = slice(0, 1), length: int = 24) -> np.ndarray:
