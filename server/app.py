@@ -275,7 +275,7 @@ def _facts(settings: Settings, loaded: LoadedModel, address: str, *, needs_key: 
     return Facts(
         address=address,
         name=loaded.served.names[0],
-        built_in=settings.model is None,
+        built_in=loaded.served.built_in,
         dtype=loaded.folder.dtype,
         dtypes=loaded.folder.dtypes,
         slow=loaded.folder.dtype in SLOW_ON_CPU,

@@ -182,8 +182,7 @@ class _Block:
 
     Items are separated by commas or line breaks and may be enclosed in a list. An item is a call or other text. A call
     ends with its ")" (Python style) or "}" (JSON style). Other text ends at a comma, at the end of the list or, outside
-    lists, at the end of the line. The method `feed` returns each call once the call is complete, up to the first item
-    that is not a call. The method `end` returns that item and all later ones.
+    lists, at the end of the line.
     """
 
     _PLAIN = re.compile(r"[^()\[\]{}\"',\n]+")
