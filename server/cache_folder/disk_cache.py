@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from server.cache_folder.block import Block
 from server.cache_folder.block_names import BlockNames
 from server.cache_folder.changes import Changed
 from server.cache_folder.entry import EntryFormat
 from server.cache_folder.folder import EntryFolder
 from server.cache_folder.reader import Lookup, Reader
+from server.cache_folder.state_block import StateBlock
 from server.cache_folder.statistics import DiskStats, Statistics
 from server.cache_folder.writer import Writer
 
@@ -29,7 +29,7 @@ class DiskCache:
         `path`: the folder, which is created if necessary.
         `budget`: maximum size of all entries in the folder, in bytes.
         `form`: format of the served model's entries.
-        `changed`: called with a Stored or a Removed after this server has changed the folder.
+        `changed`: called with a Written or a Deleted after this server has changed the folder.
         """
         self._identity = form.identity
         self._statistics = Statistics(budget)
@@ -42,7 +42,7 @@ class DiskCache:
         self._writer.start()
         self._reader.start()
 
-    def finish(self, blocks: Iterable[Block], deadline: float) -> None:
+    def finish(self, blocks: Iterable[StateBlock], deadline: float) -> None:
         """Write the queued blocks, then write `blocks`, and end the threads.
 
         Returns at `deadline` (monotonic clock, in seconds) even if some blocks are not written.
@@ -61,7 +61,7 @@ class DiskCache:
         """
         return self._reader.look_up(lookup)
 
-    def write(self, block: Block) -> None:
+    def write(self, block: StateBlock) -> None:
         """Store a block unless it is stored already."""
         self._writer.write(block)
 

@@ -16,7 +16,7 @@ from io import BufferedReader
 
 import numpy as np
 
-from server.cache_folder.block import Block, BlockKey
+from server.cache_folder.state_block import BlockKey, StateBlock
 from server.kv_events.blocks import BLOCK_TOKENS
 from server.runtime.contract import StateKind, StateTensor
 from server.runtime.snapshots import Array, Snapshot
@@ -95,7 +95,7 @@ class EntryFormat:
         self._half = half
         self.entry_bytes = sum(tensor.nbytes for tensor in self._tensors)
 
-    def encode(self, block: Block) -> list[memoryview | bytes]:
+    def encode(self, block: StateBlock) -> list[memoryview | bytes]:
         """Return the bytes of a block's entry, in parts.
 
         Raises UnstorableBlockError if a KV value is too large for the stored dtype.

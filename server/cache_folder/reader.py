@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from server.cache_folder.block import BlockKey
 from server.cache_folder.block_names import BlockNames
-from server.cache_folder.changes import Changed, Removed
+from server.cache_folder.changes import Changed, Deleted
 from server.cache_folder.entry import DamagedEntryError, DecodedBlock, EntryFormat
 from server.cache_folder.folder import EntryFolder
 from server.cache_folder.health import Health
 from server.cache_folder.speed import ReadSpeed, measure
+from server.cache_folder.state_block import BlockKey
 from server.cache_folder.statistics import Statistics
 from server.kv_events.blocks import BLOCK_TOKENS
 from server.runtime.snapshots import Snapshot
@@ -82,7 +82,7 @@ class Reader:
     ) -> None:
         """Create the reader without starting its thread.
 
-        `changed`: called with a Removed for each damaged entry that the reader has removed.
+        `changed`: called with a Deleted for each damaged entry that the reader has removed.
         `used`: called with the names of the blocks that were read.
         """
         self._folder = folder
@@ -213,7 +213,7 @@ class Reader:
         self._statistics.add(damaged_files=1)
         with suppress(OSError):
             self._folder.remove(name)
-            self._changed(Removed((name,)))
+            self._changed(Deleted((name,)))
 
 
 def _joined(snapshots: Sequence[Snapshot], form: EntryFormat) -> Snapshot:

@@ -36,7 +36,7 @@ class BlockKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class StateBlock:
     """A block and its state.
 
     `pieces`: consecutive pieces that together hold the KV of the block's tokens.

@@ -9,11 +9,11 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from server.cache_folder.block import Block
-from server.cache_folder.changes import Changed, Removed, Stored
+from server.cache_folder.changes import Changed, Deleted, Written
 from server.cache_folder.entry import EntryFormat, UnstorableBlockError
 from server.cache_folder.folder import EntryFolder
 from server.cache_folder.health import Health
+from server.cache_folder.state_block import StateBlock
 from server.cache_folder.statistics import Statistics
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Writer:
         """Create the writer without starting its thread.
 
         `budget`: maximum size of all entries in the folder, in bytes.
-        `changed`: called with a Stored for each block written, and with a Removed after blocks were evicted.
+        `changed`: called with a Written for each block written, and with a Deleted after blocks were evicted.
         """
         self._folder = folder
         self._budget = budget
@@ -60,7 +60,7 @@ class Writer:
         self._changed = changed
         self._health = Health(folder.path, "written", statistics)
         self._wake = threading.Condition()
-        self._waiting: deque[Block | Used] = deque()
+        self._waiting: deque[StateBlock | Used] = deque()
         self._waiting_bytes = 0
         self._fresh: OrderedDict[str, float] = OrderedDict()
         self._counted_at = float("-inf")
@@ -71,7 +71,7 @@ class Writer:
         """Start the thread."""
         self._thread.start()
 
-    def finish(self, blocks: Iterable[Block], deadline: float) -> None:
+    def finish(self, blocks: Iterable[StateBlock], deadline: float) -> None:
         """Write the queued blocks, then write `blocks`, and end the thread.
 
         Returns at `deadline` (monotonic clock, in seconds) even if blocks are left.
@@ -85,7 +85,7 @@ class Writer:
                 return
             self._handle(block)
 
-    def write(self, block: Block) -> None:
+    def write(self, block: StateBlock) -> None:
         """Queue a block to be written, unless its file exists.
 
         Drops the block if the folder cannot be written, or if too many blocks are queued.
@@ -132,7 +132,7 @@ class Writer:
         while (item := self._next()) is not None:
             self._handle(item)
 
-    def _next(self) -> Block | Used | None:
+    def _next(self) -> StateBlock | Used | None:
         """Wait for the next item and return it; None when the thread must end."""
         with self._wake:
             while not self._waiting and self._stop_at is None:
@@ -140,14 +140,14 @@ class Writer:
             if not self._waiting or (self._stop_at is not None and time.monotonic() >= self._stop_at):
                 return None
             item = self._waiting.popleft()
-            if isinstance(item, Block):
+            if isinstance(item, StateBlock):
                 self._waiting_bytes -= self._form.entry_bytes
             return item
 
-    def _handle(self, item: Block | Used) -> None:
+    def _handle(self, item: StateBlock | Used) -> None:
         """Carry out an item. Errors are recorded and logged."""
         try:
-            if isinstance(item, Block):
+            if isinstance(item, StateBlock):
                 self._store(item)
             else:
                 self._touch(item.names)
@@ -169,7 +169,7 @@ class Writer:
             if self._folder.touch(name):
                 self._refresh(name)
 
-    def _store(self, block: Block) -> None:
+    def _store(self, block: StateBlock) -> None:
         name = block.key.name
         if self._folder.touch(name):
             self._refresh(name)
@@ -188,7 +188,7 @@ class Writer:
         self._health.succeeded()
         self._statistics.set(writable=True)
         self._refresh(name)
-        self._changed(Stored(block.key))
+        self._changed(Written(block.key))
 
     def _make_room(self, size: int) -> None:
         """Evict entries so that an entry of `size` bytes fits into the budget."""
@@ -206,4 +206,4 @@ class Writer:
         self._statistics.set(bytes=remaining)
         if evicted:
             self._statistics.add(evicted_blocks=len(evicted))
-            self._changed(Removed(tuple(evicted)))
+            self._changed(Deleted(tuple(evicted)))

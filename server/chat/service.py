@@ -13,7 +13,7 @@ from server.chat.markers import CALL_START
 from server.chat.output.call_parser import call_parser
 from server.chat.output.chat_choice import VISIBLE, ChatChoice
 from server.chat.output.detokenizer import whole_text
-from server.chat.output.text_choice import TextChoice, TextDelta, TextPrompt
+from server.chat.output.text_choice import TextChoice, TextChoiceDelta, TextPrompt
 from server.chat.prompt import ChatPrompt
 from server.chat.thinking import ThinkingBudgets
 from server.chat.tokenizer import Tokenizer
@@ -110,7 +110,7 @@ class ChatService:
         choices = [self._chat_choice(request, chat) for _ in streams]
         return Completion([chat.prompt], streams, choices, grammar.unenforced if grammar else ())
 
-    async def complete(self, request: TextRequest, context: RequestContext) -> Completion[TextDelta]:
+    async def complete(self, request: TextRequest, context: RequestContext) -> Completion[TextChoiceDelta]:
         """Tokenize and queue texts to continue, without using the chat template.
 
         Raises InvalidRequestError if the request is invalid, ContextLengthError if a prompt leaves no room for an

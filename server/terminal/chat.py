@@ -9,22 +9,22 @@ from server.errors import LfmServeError
 from server.terminal.answer import Answer, Call
 from server.terminal.commands import Commands
 from server.terminal.conversation import Conversation, Message
-from server.terminal.endpoint import Endpoint, EndpointError
+from server.terminal.endpoint import ChatEndpoint, EndpointError
 from server.terminal.line_editor import LineEditor
 from server.terminal.screen import Screen
-from server.terminal.statistics import Statistics
+from server.terminal.statistics import ChatStatistics
 
 TAKEN_BACK = "Your message is not part of the conversation; the Up key recalls it."
 
 
-class Chat:
+class TerminalChat:
     """A chat with one model of an endpoint."""
 
-    def __init__(self, endpoint: Endpoint, model: str, screen: Screen) -> None:
+    def __init__(self, endpoint: ChatEndpoint, model: str, screen: Screen) -> None:
         self._endpoint = endpoint
         self._screen = screen
         self._conversation = Conversation(model)
-        self._statistics = Statistics()
+        self._statistics = ChatStatistics()
         self._commands = Commands(self._conversation, self._statistics, screen)
         self._editor = LineEditor(self._commands.names())
 

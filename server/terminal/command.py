@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 
 from server.errors import LfmServeError
-from server.terminal.chat import Chat
-from server.terminal.endpoint import Endpoint
+from server.terminal.chat import TerminalChat
+from server.terminal.endpoint import ChatEndpoint
 from server.terminal.own_server import own_server
 from server.terminal.screen import Screen
 
@@ -33,7 +33,7 @@ def chat_with_server(url: str, key: str | None, model: str | None) -> None:
     model: name of the model; None for the first model that the server lists.
     """
     screen = _open_screen()
-    endpoint = Endpoint(url, key)
+    endpoint = ChatEndpoint(url, key)
     if model is None:
         model = next(iter(endpoint.models()), None)
     if model is None:
@@ -52,12 +52,12 @@ def chat_with_new_server(variables: Mapping[str, str], key: str | None, model: s
             facts = stack.enter_context(own_server(variables, say))
         if facts["built_in"]:
             screen.note(BUILT_IN)
-        _chat(Endpoint(f"{facts['address']}/v1", key), model or facts["name"], screen)
+        _chat(ChatEndpoint(f"{facts['address']}/v1", key), model or facts["name"], screen)
 
 
-def _chat(endpoint: Endpoint, model: str, screen: Screen) -> None:
+def _chat(endpoint: ChatEndpoint, model: str, screen: Screen) -> None:
     screen.note(f"{model} on {endpoint.url}. {KEYS}")
-    Chat(endpoint, model, screen).run()
+    TerminalChat(endpoint, model, screen).run()
 
 
 def _open_screen() -> Screen:

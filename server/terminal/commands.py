@@ -11,7 +11,7 @@ from server.errors import LfmServeError
 from server.terminal.conversation import Conversation
 from server.terminal.files import FileError, read_schema, read_tools, write_json
 from server.terminal.screen import Screen
-from server.terminal.statistics import Statistics
+from server.terminal.statistics import ChatStatistics
 
 OFF = "off"
 HELP = [
@@ -43,7 +43,7 @@ class Commands:
     """Carries out commands on a conversation."""
 
     conversation: Conversation
-    statistics: Statistics
+    statistics: ChatStatistics
     screen: Screen
     _saved: set[Path] = field(default_factory=set)
 

@@ -24,7 +24,7 @@ class EndpointError(LfmServeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class ChatEndpoint:
     """A server with OpenAI's API.
 
     url: base URL of the API, such as http://127.0.0.1:8000/v1.

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from server.terminal.answer import Answer, Call, Piece
-from server.terminal.statistics import Statistics, cached, count, thoughts, tokens_per_second
+from server.terminal.statistics import ChatStatistics, cached, count, thoughts, tokens_per_second
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Characters that could control the terminal or that the terminal cannot show."""
@@ -75,7 +75,7 @@ class Screen:
         if answer.finish_reason in NOTES:
             self.note(NOTES[answer.finish_reason])
 
-    def statistics(self, statistics: Statistics) -> None:
+    def statistics(self, statistics: ChatStatistics) -> None:
         last = statistics.last
         if last is None:
             self.note("There is no answer yet.")

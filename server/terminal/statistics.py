@@ -8,7 +8,7 @@ from server.terminal.answer import Answer
 
 
 @dataclass(slots=True)
-class Statistics:
+class ChatStatistics:
     """The last answer's figures and the sums of all answers.
 
     The server counts the tokens, and the client measures the times. A stopped answer counts as 0 tokens, since servers

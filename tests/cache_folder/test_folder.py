@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from server.cache_folder.block import Block, BlockKey, Piece
 from server.cache_folder.block_names import BlockNames, block_names
-from server.cache_folder.changes import Removed, Stored
+from server.cache_folder.changes import Deleted, Written
 from server.cache_folder.disk_cache import DiskCache
 from server.cache_folder.entry import EntryFormat, UnstorableBlockError
 from server.cache_folder.folder import EntryFolder
 from server.cache_folder.reader import Lookup
+from server.cache_folder.state_block import BlockKey, Piece, StateBlock
 from server.cli import main
 from server.kv_events.blocks import BLOCK_TOKENS
 from server.runtime.contract import StateKind, StateTensor
@@ -30,14 +30,14 @@ TOKENS = np.arange(1000)
 MANY = 5_000
 
 
-def block(form: EntryFormat, index: int = 0) -> Block:
+def block(form: EntryFormat, index: int = 0) -> StateBlock:
     names = BlockNames(form.identity, "")
     names.extend(TOKENS)
     snapshot = Snapshot(form.states, BLOCK_TOKENS)
     snapshot.kv[KV.past][:] = np.random.default_rng(index).normal(size=(2, BLOCK_TOKENS, 4))
     end = (index + 1) * BLOCK_TOKENS
     key = BlockKey(names.names[index], names.parent(index), end, TOKENS[end - BLOCK_TOKENS : end])
-    return Block(key, (Piece(snapshot, 0, 40), Piece(snapshot, 40, BLOCK_TOKENS)), snapshot.windows)
+    return StateBlock(key, (Piece(snapshot, 0, 40), Piece(snapshot, 40, BLOCK_TOKENS)), snapshot.windows)
 
 
 @pytest.fixture
@@ -132,12 +132,12 @@ def test_nothing_but_entries_is_ever_removed(tmp_path: Path) -> None:
 
 
 def test_changes_are_reported(tmp_path: Path, form: EntryFormat) -> None:
-    changes: list[Stored | Removed] = []
+    changes: list[Written | Deleted] = []
     cache = DiskCache(tmp_path / "cache", 1 << 20, form, changes.append)
     cache.start()
     blocks = [block(form, index) for index in range(3)]
     cache.finish(blocks, time.monotonic() + 60)
-    assert changes == [Stored(each.key) for each in blocks]
+    assert changes == [Written(each.key) for each in blocks]
 
 
 def test_blocks_without_windows_are_joined_with_the_next_block_that_has_some(tmp_path: Path, form: EntryFormat) -> None:
@@ -147,7 +147,7 @@ def test_blocks_without_windows_are_joined_with_the_next_block_that_has_some(tmp
     cache = DiskCache(tmp_path / "cache", 1 << 20, form)
     cache.start()
     for each, windows in zip(blocks, ({}, blocks[1].windows, {}), strict=True):
-        cache.write(Block(each.key, each.pieces, windows))
+        cache.write(StateBlock(each.key, each.pieces, windows))
     wait_until(lambda: cache.stats().written_blocks == 3)
     delivered: list[Snapshot] = []
     done = threading.Event()

@@ -9,7 +9,7 @@ from server.api.completions.fields import CompletionRequest
 from server.api.completions.wire import CompletionChoice, CompletionFinishReason, CompletionLogprobs, TextCompletion
 from server.api.generation.envelope import LOWEST_LOGPROB, Envelope, usage
 from server.chat.completion import Completion
-from server.chat.output.text_choice import PlacedToken, TextDelta
+from server.chat.output.text_choice import PlacedToken, TextChoiceDelta
 from server.chat.types import ChoiceEnd, TokenText
 
 FINISH_REASONS: dict[ChoiceEnd, CompletionFinishReason] = {ChoiceEnd.STOP: "stop", ChoiceEnd.LENGTH: "length"}
@@ -18,7 +18,7 @@ FINISH_REASONS: dict[ChoiceEnd, CompletionFinishReason] = {ChoiceEnd.STOP: "stop
 class TextChunks:
     """Builds the chunks of one stream."""
 
-    def __init__(self, envelope: Envelope, completion: Completion[TextDelta], body: CompletionRequest) -> None:
+    def __init__(self, envelope: Envelope, completion: Completion[TextChoiceDelta], body: CompletionRequest) -> None:
         options = body.stream_options
         self._envelope = envelope
         self._completion = completion
@@ -27,7 +27,7 @@ class TextChunks:
         self._token_ids = bool(body.return_token_ids)
         self._opened: set[int] = set()
 
-    def delta(self, choice: int, delta: TextDelta) -> TextCompletion:
+    def delta(self, choice: int, delta: TextChoiceDelta) -> TextCompletion:
         """Return the chunk for `delta`."""
         entry = _choice(choice, delta.text, delta.tokens, delta.end)
         if self._token_ids:
@@ -58,7 +58,7 @@ class TextBody:
     token_ids: list[int] = field(default_factory=list)
     end: ChoiceEnd | None = None
 
-    def add(self, delta: TextDelta) -> None:
+    def add(self, delta: TextChoiceDelta) -> None:
         """Append `delta`."""
         self.text.append(delta.text)
         self.tokens += delta.tokens
@@ -67,7 +67,7 @@ class TextBody:
 
 
 def text_body(
-    envelope: Envelope, completion: Completion[TextDelta], choices: Sequence[TextBody], *, token_ids: bool
+    envelope: Envelope, completion: Completion[TextChoiceDelta], choices: Sequence[TextBody], *, token_ids: bool
 ) -> TextCompletion:
     """Return the body of an answer that is not streamed."""
     entries = [_choice(i, "".join(choice.text), choice.tokens, choice.end) for i, choice in enumerate(choices)]

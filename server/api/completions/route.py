@@ -22,7 +22,7 @@ from server.api.http.openapi import GENERATING, answers, request_body, streamed
 from server.api.http.sse import DONE, Events, data_event
 from server.api.server_state import Model
 from server.chat.completion import Completion
-from server.chat.output.text_choice import TextDelta
+from server.chat.output.text_choice import TextChoiceDelta
 
 router = APIRouter(tags=["completions"])
 
@@ -43,7 +43,7 @@ async def create_completion(model: Model, exchange: OpenExchange) -> Response:
     return await exchange.respond(_whole(envelope, completion, body))
 
 
-async def _whole(envelope: Envelope, completion: Completion[TextDelta], body: CompletionRequest) -> Response:
+async def _whole(envelope: Envelope, completion: Completion[TextChoiceDelta], body: CompletionRequest) -> Response:
     choices = [TextBody() for _ in range(completion.n * len(completion.prompts))]
     async with aclosing(completion.deltas()) as deltas:
         async for choice, delta in deltas:
@@ -51,7 +51,7 @@ async def _whole(envelope: Envelope, completion: Completion[TextDelta], body: Co
     return await json_response(lambda: text_body(envelope, completion, choices, token_ids=bool(body.return_token_ids)))
 
 
-async def _events(envelope: Envelope, completion: Completion[TextDelta], body: CompletionRequest) -> Events:
+async def _events(envelope: Envelope, completion: Completion[TextChoiceDelta], body: CompletionRequest) -> Events:
     chunks = TextChunks(envelope, completion, body)
     async with aclosing(completion.deltas()) as deltas:
         async for choice, delta in deltas:

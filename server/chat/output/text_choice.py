@@ -47,7 +47,7 @@ class PlacedToken:
 
 
 @dataclass(frozen=True, slots=True)
-class TextDelta:
+class TextChoiceDelta:
     """New text and tokens of a choice.
 
     tokens: tokens with log-probabilities; empty if the client did not request log-probabilities.
@@ -94,7 +94,7 @@ class TextChoice:
         self._pending_ids: list[int] = []  # tokens since the last delta that was not empty
         self.ended = False
 
-    def feed(self, event: StreamEvent) -> Iterator[TextDelta]:
+    def feed(self, event: StreamEvent) -> Iterator[TextChoiceDelta]:
         """Yield the delta that `event` completes, if any."""
         assert not isinstance(event, PromptProgress)
         if isinstance(event, TokenEvent):
@@ -103,17 +103,17 @@ class TextChoice:
             ids, self._pending_ids = tuple(self._pending_ids), []
             yield replace(delta, token_ids=ids)
 
-    def _delta(self, event: TokenEvent | PromptLogprobs) -> TextDelta:
+    def _delta(self, event: TokenEvent | PromptLogprobs) -> TextChoiceDelta:
         echo, self._echo = self._echo, None
         if isinstance(event, PromptLogprobs):
             assert echo is not None
             self.ended = event.finish is not None
             tokens = tuple(self._prompt_tokens(echo, event)) if self._scored else ()
-            return TextDelta(echo.text, tokens, end=ChoiceEnd.LENGTH if self.ended else None)
+            return TextChoiceDelta(echo.text, tokens, end=ChoiceEnd.LENGTH if self.ended else None)
         certain = self._certain(event)
         self._sent += len(certain)
         end = self._reason(event.finish) if self.ended else None
-        return TextDelta(echo.text + certain if echo else certain, tuple(self._released()), end=end)
+        return TextChoiceDelta(echo.text + certain if echo else certain, tuple(self._released()), end=end)
 
     def _certain(self, event: TokenEvent) -> str:
         """Add the token of `event` and return the text that can now be sent.

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from server.cache_folder.block import Block, BlockKey, Piece
 from server.cache_folder.block_names import BlockNames
 from server.cache_folder.disk_cache import DiskCache
 from server.cache_folder.reader import Lookup
+from server.cache_folder.state_block import BlockKey, Piece, StateBlock
 from server.engine.disk_tier.sequence_blocks import SequenceBlocks
 from server.engine.prefix_cache import Node, PrefixCache, Root
 from server.kv_events.blocks import BLOCK_TOKENS
@@ -124,7 +124,7 @@ class DiskTier:
         for index in range(seq.saved // BLOCK_TOKENS, end // BLOCK_TOKENS):
             key = _key(seq.blocks.names, index, seq.tokens)
             windows = node.snapshot.windows if key.end == end and offset == len(node.tokens) else {}
-            self.disk.write(Block(key, _pieces(node, offset, end - key.end), windows))
+            self.disk.write(StateBlock(key, _pieces(node, offset, end - key.end), windows))
 
     def finish(self, deadline: float) -> None:
         """Write what is in memory but not on disk, and end the disk cache's threads.
@@ -156,7 +156,7 @@ class DiskTier:
             self._wake.notify_all()
         return not last and blocks.deadline is not None and not seq.cancelled
 
-    def _blocks_in_memory(self) -> Iterator[Block]:
+    def _blocks_in_memory(self) -> Iterator[StateBlock]:
         """Yield all complete blocks in the prefix cache, path by path.
 
         A path leads from the root to a leaf, and its blocks are yielded in this order. The path with the most recently
@@ -172,7 +172,7 @@ class DiskTier:
                 at = bisect_left(ends, key.end)
                 windows = nodes[at].snapshot.windows if ends[at] == key.end else {}
                 offset = len(nodes[at].tokens) - (ends[at] - key.end)
-                yield Block(key, _pieces(nodes[at], offset, 0), windows)
+                yield StateBlock(key, _pieces(nodes[at], offset, 0), windows)
 
 
 def _key(names: BlockNames, index: int, tokens: npt.NDArray[np.int64]) -> BlockKey:
