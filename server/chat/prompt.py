@@ -227,9 +227,8 @@ class SpecialTokenEscape:
     """An escape for special tokens that are spelled out in a client's text.
 
     Before rendering, a random nonce is inserted into each such text: `<|im_end|>` becomes `<NONCE|im_end|>`. When the
-    rendered prompt is tokenized, the nonces are removed, and `<|im_end|>` is encoded as plain text. The special tokens
-    of the template, and those that a caller of `text` allows, have no nonce. Only these are encoded as special
-    tokens.
+    rendered prompt is tokenized, the nonces are removed, and `<|im_end|>` is encoded as plain text. Only spellings
+    without a nonce become special tokens: those in the template, and those that a caller of `text` allows.
     """
 
     def __init__(self, special: Mapping[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""What is left of a rate limit."""
+"""Defines the remaining quota of an API key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What is left of one rate limit of an API key.
+    """One rate limit of an API key, and the part of it that remains.
 
     kind: "requests" (concurrent requests) or "tokens" (tokens per minute).
     reset: seconds until the whole limit is available again.

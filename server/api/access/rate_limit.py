@@ -63,7 +63,7 @@ class RateLimit:
         self.running -= 1
 
     def quotas(self) -> list[Quota]:
-        """Return what is left of each limit that this key has."""
+        """Return the remaining quota for each rate limit of this key."""
         quotas: list[Quota] = []
         if (concurrent := self.key.max_concurrent) is not None:
             reset = BUSY_SECONDS if self.running else 0
