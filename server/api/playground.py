@@ -43,7 +43,9 @@ class PageFile:
 def playground_router() -> APIRouter:
     """Read the page's files into memory, and return a router that serves them."""
     router = APIRouter(include_in_schema=False)
-    files = {path.relative_to(FOLDER).as_posix(): _read(path) for path in FOLDER.rglob("*") if path.is_file()}
+    files = {
+        path.relative_to(FOLDER).as_posix(): _read(path) for path in FOLDER.rglob("*") if path.suffix in MEDIA_TYPES
+    }
 
     @router.get("/")
     async def page(request: Request) -> Response:
