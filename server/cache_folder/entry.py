@@ -2,7 +2,8 @@
 
 An entry is a safetensors file that holds a block's tokens, KV and convolution windows. A reader knows every byte of the
 entry's header in advance, except the checksum, so it compares the header instead of parsing it. The checksum covers the
-header, with zeros in the checksum's place, and all tensors.
+header, with zeros in the checksum's place, and all tensors. The safetensors package would copy all tensors into one
+buffer and parse the header.
 """
 
 from __future__ import annotations

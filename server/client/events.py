@@ -1,4 +1,7 @@
-"""Reads server-sent events."""
+"""Reads server-sent events.
+
+httpx-sse reads from httpx only; `server.bench` reads from a bare transport, so that its own cost is small.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Reports to systemd that the server is ready or stopping.
 
-The protocol is described in sd_notify(3).
+The protocol is described in sd_notify(3). The package sdnotify is unmaintained, and systemd-python needs libsystemd.
 """
 
 from __future__ import annotations
