@@ -144,6 +144,24 @@ export function button(label, click, attributes = {}) {
 }
 
 /**
+ * Return a function that runs `work` once later, however often the function is called before.
+ *
+ * @param {(run: () => void) => void} schedule runs its argument later
+ * @param {() => void} work
+ */
+function coalesced(schedule, work) {
+  let planned = false;
+  return () => {
+    if (planned) return;
+    planned = true;
+    schedule(() => {
+      planned = false;
+      work();
+    });
+  };
+}
+
+/**
  * Run `work` once in the next frame, however often the returned function is called before.
  *
  * A page in the background has no frames; the work then waits until it is shown.
@@ -151,15 +169,7 @@ export function button(label, click, attributes = {}) {
  * @param {() => void} work
  */
 export function perFrame(work) {
-  let planned = false;
-  return () => {
-    if (planned) return;
-    planned = true;
-    requestAnimationFrame(() => {
-      planned = false;
-      work();
-    });
-  };
+  return coalesced((run) => requestAnimationFrame(run), work);
 }
 
 /**
@@ -169,15 +179,7 @@ export function perFrame(work) {
  * @param {number} ms
  */
 export function throttled(work, ms) {
-  let planned = false;
-  return () => {
-    if (planned) return;
-    planned = true;
-    setTimeout(() => {
-      planned = false;
-      work();
-    }, ms);
-  };
+  return coalesced((run) => setTimeout(run, ms), work);
 }
 
 /**
