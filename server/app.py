@@ -1,7 +1,6 @@
 """Creates the application and runs the server until a signal stops it.
 
-The server accepts requests at once and loads the model in the background. While the model is loading, requests that
-need it get a 503.
+The model loads in the background. Until then, requests that need it get a 503.
 """
 
 from __future__ import annotations
@@ -57,9 +56,11 @@ logger = logging.getLogger(__name__)
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM. Raises StartupError if the server cannot start.
+    """Serve until SIGINT or SIGTERM.
 
-    Some threads may still be running afterwards, so end the process with `server.process.end_process`.
+    Threads may still run afterwards: end the process with `server.process.end_process`.
+
+    Raises StartupError if the server cannot start.
     """
     _resume_collection()
     configure_logging(resolved(settings.log_format), settings.log_level)
@@ -90,7 +91,7 @@ def _within_descriptors(settings: Settings) -> Settings:
 def create_server(app: FastAPI, settings: Settings) -> FrontServer:
     """Return a server that runs `app`.
 
-    Raises StartupError if the certificate or its key is missing or cannot be loaded.
+    Raises StartupError if the certificate or its key cannot be loaded.
     """
     if settings.ssl_keyfile and not settings.ssl_certfile:
         raise StartupError("--ssl-keyfile requires --ssl-certfile.")
@@ -109,12 +110,10 @@ def create_server(app: FastAPI, settings: Settings) -> FrontServer:
 
 
 def create_app(settings: Settings, address: str, loaded: Callable[[], None] = lambda: None) -> FastAPI:
-    """Return the application.
-
-    When the application starts, it loads its model in the background, then prints the banner.
+    """Return the application, which loads its model when it starts.
 
     address: URL of the server, shown in the banner.
-    loaded: called once, between the loading of the model and its first request.
+    loaded: called once, after the model is loaded and before its first request.
     """
 
     @asynccontextmanager
@@ -167,16 +166,16 @@ def create_app(settings: Settings, address: str, loaded: Callable[[], None] = la
 def exempt_from_collection() -> None:
     """Exempt all existing objects from garbage collection.
 
-    The collector would stop all threads for tens of milliseconds each time it scans these objects.
+    Each scan of these objects would stop all threads for tens of milliseconds.
     """
     gc.collect()
     gc.freeze()
 
 
 def _resume_collection() -> None:
-    """Turn garbage collection on, but exempt all objects that exist now.
+    """Turn garbage collection on, but never collect the imported modules.
 
-    These belong to the imported modules. The collector was off during the imports, to speed them up.
+    The collector was off during the imports, to speed them up.
     """
     gc.freeze()  # these objects contain hardly any garbage
     gc.enable()
@@ -185,7 +184,7 @@ def _resume_collection() -> None:
 async def _load(app: FastAPI, settings: Settings, address: str, done: Callable[[], None]) -> None:
     """Load the model and start to serve it.
 
-    If the model cannot be loaded, store the error in `app.state.failure` and stop the server.
+    On failure, store the error in `app.state.failure` and stop the server.
     """
     server: ServerState = app.state.server
 
@@ -214,7 +213,7 @@ async def _load(app: FastAPI, settings: Settings, address: str, done: Callable[[
 
 
 def _join_narrow(engine: Engine, open_narrow: Callable[[], list[ModelSession]]) -> None:
-    """Open sessions that each use half of the threads, and give them to the engine."""
+    """Open the narrow sessions and give them to the engine."""
     try:
         engine.join(open_narrow())
     except Exception:
@@ -226,9 +225,9 @@ def _no_memory(error: MemoryError) -> StartupError:
 
 
 def _announce(settings: Settings, facts: Facts) -> None:
-    """Print the banner, or log its facts as one line.
+    """Print the banner.
 
-    Logs the line if the log format is not text or if writing to standard output fails.
+    If logs are JSON or printing fails, log the facts as one line instead.
     """
     if resolved(settings.log_format) == "text":
         with suppress(OSError):

@@ -1,7 +1,6 @@
 """Parses the arguments of `lfm-serve`.
 
-Each command has a pydantic model in `server.settings` or `server.client_settings`. Each option is generated from a
-field of this model, and the model validates the option's value.
+Each command has a pydantic model, such as `server.settings.Settings`. Each field of the model becomes an option.
 """
 
 from __future__ import annotations
@@ -38,12 +37,12 @@ REASONS = {
     "string_type": "must be text",
     "value_error": "{error}",
 }
-"""The message for each of pydantic's error types; its placeholders are filled from the error's context."""
+"""Message for each pydantic error type, with placeholders for the error's context."""
 EXAMPLES = {"default_sampling": '{"temperature": 0.7}', "thinking_budgets": '{"low": 256}'}
 
 
 class UsageError(Exception):
-    """An error for an invalid command line or environment variable.
+    """The command line or an environment variable is invalid.
 
     lines: one message per fault.
     """
@@ -55,7 +54,7 @@ class UsageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What the help says about a command."""
+    """Help text of a command."""
 
     summary: str
     description: str
@@ -93,9 +92,9 @@ ABOUT = {
         "Optimise a model, check it against the original and store it for `lfm-serve serve`.",
     ),
 }
-"""The commands without positional arguments."""
+"""Help of the commands that have no positional arguments."""
 WITH_URL = {"url", "api_key", "served_model_name"}
-"""The options of `chat` that do not concern the server it starts."""
+"""Options of `chat` that may be combined with `--url`."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -113,7 +112,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Version(argparse.Action):
-    """The option `--version`: prints versions, CPU features and kernels, and exits."""
+    """Prints versions, CPU features and kernels for `--version`, and exits."""
 
     def __call__(self, *_: object) -> NoReturn:
         from server.runtime.machine.cpu import kernel_features
@@ -132,8 +131,9 @@ class Version(argparse.Action):
 def parse(argv: Sequence[str]) -> Command:
     """Return the command that the arguments describe.
 
-    Options of `serve`, `chat`, `prepare` and `cache` may also come from the environment. Raises UsageError if an
-    argument or a variable is invalid, and SystemExit after `--help` and `--version`.
+    Environment variables also set options of `serve`, `chat`, `prepare` and `cache`.
+
+    Raises UsageError if an argument or a variable is invalid.
     """
     if not {*argv[:1]} & {*COMMANDS, "-h", "--help", "--version"}:
         found = f", not {argv[0]}" if argv else ""
@@ -195,11 +195,7 @@ def _parser() -> Parser:
 
 
 def _options(model: type[BaseModel]) -> list[str]:
-    """Return the names of the fields of `model` that become options of its command.
-
-    For `chat`, these are `url` and the options of the server that it starts. For the other commands, these are the
-    fields that have a description.
-    """
+    """Return the fields of `model` that become options of its command."""
     if model is Chat:
         return ["url", *Chat.server_options()]
     return [name for name, field in model.model_fields.items() if field.description]
@@ -208,7 +204,7 @@ def _options(model: type[BaseModel]) -> list[str]:
 def _add_option(parser: Parser, name: str, field: FieldInfo, variable: str = "") -> None:
     """Add the option of a field to `parser`.
 
-    The parser leaves the value as text. Pydantic converts it later, as it converts environment variables.
+    The parser leaves the value as text. Pydantic converts it later.
     """
     flag, description = _flag(name), field.description
     if field.annotation is bool:
@@ -232,10 +228,10 @@ def _variable(name: str) -> str:
 
 
 def _unknown(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
-    """Return the error messages for arguments that the parser does not know.
+    """Return one error message per unknown option.
 
-    Each unknown option gets its own message. An argument after an unknown option is not reported, because it may be
-    the option's value. If none of the unknown arguments is an option, a single message lists all of them.
+    An argument after an unknown option may be its value, so it gets no message. Without unknown options, one message
+    lists all arguments.
     """
     options = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
     if not options:
@@ -248,10 +244,7 @@ def _unknown(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
 
 
 def _refusal(fault: Mapping[str, Any], given: Mapping[str, object]) -> str:
-    """Return the message for an option or variable that pydantic rejected.
-
-    The message names the option, its value and the reason, and the environment variable if the value came from one.
-    """
+    """Return the error message for a value that pydantic rejected."""
     name, *inner = (str(part) for part in fault["loc"])
     flag, value = _flag(name), str(fault["input"])
     if fault["type"] == "missing":

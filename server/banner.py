@@ -1,7 +1,4 @@
-"""Composes the text that a server prints when it is ready.
-
-The text names the model and the main settings, and shows a first request to try.
-"""
+"""Composes the text that a server prints when it is ready."""
 
 from __future__ import annotations
 
@@ -18,13 +15,13 @@ SLOW = "Note: {dtype} is slow on a CPU; this model also comes in {others}.\n"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The values that the banner shows.
+    """Values that the banner shows.
 
-    address: http://host:port.
+    address: `http://host:port`.
     slow: whether the dtype is slow on CPUs.
-    kernels_reason: why the native kernels are not in use; "" if there is nothing to explain.
-    family: name of the recognised LFM2 model; None if the model is not a known LFM2 model.
-    chats: whether the model accepts chats. A base model without a chat template accepts only text prompts.
+    kernels_reason: why the native kernels are not in use, or "".
+    family: name of the model if it is a known LFM2 model.
+    chats: whether the model has a chat template.
     """
 
     address: str

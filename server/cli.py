@@ -1,4 +1,4 @@
-"""The command line of `lfm-serve`: runs the command that the arguments describe."""
+"""Runs the command that the arguments of `lfm-serve` describe."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from server.settings import Cache, Export, Prepare, Settings
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    The code is 0 for success, 1 for failure, 2 for invalid usage and 130 for Ctrl-C. The command `serve` does not
-    return: it ends the process with its code.
+    Codes: 0 success, 1 failure, 2 invalid usage, 130 Ctrl-C.
+    `serve` never returns: it ends the process with its code.
     """
     open_standard_streams()
     try:
@@ -93,7 +93,7 @@ def _bench(command: Bench) -> None:
 
 
 def _api_key(option: SecretStr | None, variable: str = "") -> str | None:
-    """Return the API key in `option`, or else in environment variable `variable`."""
+    """Return the API key in `option`, or else in the environment variable."""
     return option.get_secret_value() if option else os.environ.get(variable) or None
 
 

@@ -1,7 +1,4 @@
-"""Defines the options of `lfm-serve chat` and `lfm-serve bench`.
-
-Each field defines an option, as in `server.settings`.
-"""
+"""Defines the options of `lfm-serve chat` and `lfm-serve bench`."""
 
 from __future__ import annotations
 
@@ -22,14 +19,13 @@ NOT_FOR_CHAT = {
     *("log_format", "log_level", "log_prompts", "metrics_compat", "no_playground"),
     *("kv_events_endpoint", "kv_events_replay_endpoint", "kv_events_topic"),
 }
-"""Options of `serve` that `chat` does not have: its server listens on a free local port and writes no log."""
+"""Options of `serve` that `chat` lacks: its server uses a free local port and writes no log."""
 
 
 class Chat(Settings):
-    """The options of `lfm-serve chat`.
+    """Options of `lfm-serve chat`.
 
-    Without `url`, the command starts a server. The options of Settings, except those in NOT_FOR_CHAT, apply to that
-    server.
+    Without `url`, the command starts a server, which most options configure.
     """
 
     url: Annotated[str, AfterValidator(base_url)] | None = Field(
@@ -44,7 +40,7 @@ class Chat(Settings):
 
     @classmethod
     def server_options(cls) -> list[str]:
-        """Return the names of the options for the server that `lfm-serve chat` starts."""
+        """Return the names of the options for the server that `chat` starts."""
         return [name for name in Settings.model_fields if name not in NOT_FOR_CHAT]
 
     def server_variables(self) -> dict[str, str]:
@@ -54,21 +50,24 @@ class Chat(Settings):
 
 
 def _as_variable(value: object) -> str:
-    """Return an option's value in the form of its environment variable."""
+    """Return an option's value as an environment variable spells it."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     return str(value) if isinstance(value, str | Path) else json.dumps(value)
 
 
 def _distinct(urls: tuple[NamedUrl, ...]) -> tuple[NamedUrl, ...]:
-    """Return the URLs. Raises ValueError if two of them have the same name."""
+    """Return the URLs.
+
+    Raises ValueError if two of them have the same name.
+    """
     if len({url.name for url in urls}) < len(urls):
         raise ValueError("two servers have the same name; name them with NAME=URL")
     return urls
 
 
 class Bench(BaseModel):
-    """The options of `lfm-serve bench`, which environment variables cannot set."""
+    """Options of `lfm-serve bench`. Environment variables cannot set them."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,32 +1,26 @@
-"""All exceptions that the package raises on purpose.
+"""Exceptions that the package raises on purpose.
 
-This module is independent of HTTP: `server.api.http.api_error` maps the exceptions to statuses.
+`server.api.http.api_error` maps them to HTTP statuses.
 """
 
 from __future__ import annotations
 
 
 class LfmServeError(Exception):
-    """The base class of all errors in this module.
-
-    The message of an error is written for users.
-    """
+    """Base class of this module's errors, whose messages are written for users."""
 
 
 def shown(text: str, limit: int = 60) -> str:
-    """Return a client's text in a form that is safe to show in a message.
+    """Return a client's text, safe to show in a message.
 
-    The text is cut after `limit` characters. Characters that are not printable are escaped.
+    The text is cut after `limit` characters. Unprintable characters are escaped.
     """
     whole = text if len(text) <= limit else text[: limit - 3] + "..."
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in whole)
 
 
 class StartupError(LfmServeError):
-    """The server cannot start with the given model and options or with the available memory.
-
-    The message says what to change.
-    """
+    """The server cannot start with this model, these options or this memory."""
 
 
 class HubError(StartupError):
@@ -38,10 +32,7 @@ class ModelFolderError(StartupError):
 
 
 class UnsupportedModelError(StartupError):
-    """The ONNX graph of a model cannot be served.
-
-    The message names what the graph contains and what the server expects.
-    """
+    """The ONNX graph of a model cannot be served."""
 
 
 class PreparationError(LfmServeError):
@@ -53,10 +44,7 @@ class CacheFolderError(LfmServeError):
 
 
 class KernelsError(LfmServeError):
-    """The native kernels cannot be used.
-
-    The message says why, and what to do.
-    """
+    """The native kernels cannot be used."""
 
 
 class MissingExtraError(LfmServeError):
@@ -73,7 +61,7 @@ class ExportError(LfmServeError):
 class InvalidRequestError(LfmServeError):
     """A field of a request has an invalid value.
 
-    param: path of the field in the request, such as `messages[2].content`.
+    param: path of the field, such as `messages[2].content`.
     code: OpenAI's error code.
     """
 
@@ -84,7 +72,7 @@ class InvalidRequestError(LfmServeError):
 
 
 class ContextLengthError(InvalidRequestError):
-    """A prompt fills the whole context, so that no token can be generated."""
+    """A prompt leaves no room in the context for an answer."""
 
     def __init__(self, prompt_tokens: int, max_model_len: int, param: str = "messages") -> None:
         super().__init__(
@@ -105,7 +93,7 @@ class RequestTooLargeError(LfmServeError):
 
 
 class ContentEncodingError(LfmServeError):
-    """A request body is compressed, which the server does not support."""
+    """A request body is compressed."""
 
     def __init__(self, encoding: str) -> None:
         super().__init__(
@@ -123,10 +111,10 @@ class ModelNotFoundError(LfmServeError):
 
 
 class NotStoredError(LfmServeError):
-    """A request names a response or an item that is not stored for its API key.
+    """A response or item is not stored for the request's API key.
 
-    param: path of the field in the request; None if the URL names the response.
-    code: machine-readable code of the error.
+    param: field that names it, or None if the URL does.
+    code: OpenAI's error code.
     """
 
     def __init__(self, message: str, param: str | None, code: str) -> None:
@@ -142,7 +130,7 @@ class InvalidApiKeyError(LfmServeError):
 class QueueFullError(LfmServeError):
     """The queue is full.
 
-    limit: capacity of the queue as text, such as "64 requests".
+    limit: capacity of the queue, such as "64 requests".
     retry_after: seconds to wait before a retry.
     """
 
@@ -163,17 +151,14 @@ class RateLimitError(LfmServeError):
 
 
 class RequestTimeoutError(LfmServeError):
-    """A request has reached the time limit set by the server or the client.
-
-    seconds: the time limit.
-    """
+    """A request did not finish within `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The request did not finish within its time limit of {seconds:g} seconds.")
 
 
 class SlowClientError(LfmServeError):
-    """A client takes longer than `seconds` to send the body of its request."""
+    """A request body did not arrive within `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The request body did not arrive within {seconds:g} seconds.")
@@ -182,8 +167,7 @@ class SlowClientError(LfmServeError):
 class ModelNotReadyError(LfmServeError):
     """The server cannot answer requests at the moment.
 
-    code: "model_loading"; "stalled" if an engine step hangs; "failed" if the engine has failed; "draining" if the
-        server is stopping; "overloaded" if there are too many connections or the queue is too slow.
+    code: "model_loading", "stalled", "failed", "draining" or "overloaded".
     retry_after: seconds to wait before a retry.
     """
 
@@ -199,14 +183,14 @@ def engine_failed() -> ModelNotReadyError:
 
 
 class GrammarAnalysisError(LfmServeError):
-    """The analysis of a client's grammar failed because of a fault in the server.
+    """A fault in the server stopped the analysis of a client's grammar.
 
     The log has the cause.
     """
 
 
 class StepFailedError(LfmServeError):
-    """The engine step that computed this sequence failed.
+    """The engine step of this sequence failed.
 
     The log has the cause. Other sequences continue.
     """

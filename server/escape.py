@@ -6,19 +6,13 @@ import json
 
 
 def printable(text: str) -> str:
-    """Return `text` with JSON escapes in place of characters that are not printable.
-
-    Such characters are line breaks, control characters and lone surrogates.
-    """
+    r"""Return `text` with unprintable characters as JSON escapes: a line break -> `\n`."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def escaped(text: str, limit: int) -> str:
-    """Return `printable(text)`, cut after `limit` characters.
-
-    "..." is appended if the text is cut.
-    """
+    """Return `printable(text)`, cut after `limit` characters with "..."."""
     shown = printable(text[:limit])
     return shown if len(text) <= limit and len(shown) <= limit else f"{shown[:limit]}..."

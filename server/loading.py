@@ -1,7 +1,4 @@
-"""Loads the model chosen in the settings.
-
-Finds, downloads and opens the model, and creates an engine that is ready to start.
-"""
+"""Finds, downloads and opens the chosen model, and creates its engine."""
 
 from __future__ import annotations
 
@@ -67,17 +64,14 @@ LEAST_TOKENS = 64  # hardly any chat fits into fewer tokens
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that is ready to be served.
+    """A model and its engine, ready to be started.
 
-    The engine has not been started yet.
-
-    `open_narrow`: opens the narrow sessions. The caller passes them to `Engine.join`. None if the engine already has
-    all of its sessions.
-    `start_workers`: starts the fork server, the process from which the workers that analyse grammars are forked.
-    `threads`: number of threads of the wide session, which has the most threads.
-    `chats`: whether the model accepts chats. A base model without a chat template accepts only text prompts.
-    `cache_blocks`: number of blocks of tokens, each with a checkpoint, for which the prefix cache has room.
-    `kv_events`: publishes the changes of the prefix cache; None if they are not published.
+    `open_narrow`: opens the narrow sessions; None if the engine has all its sessions.
+    `start_workers`: starts the process from which grammar workers are forked.
+    `threads`: threads of the wide session.
+    `chats`: whether the model has a chat template.
+    `cache_blocks`: capacity of the prefix cache in blocks.
+    `kv_events`: publishes changes of the prefix cache, or None.
     """
 
     served: ServedModel
@@ -97,7 +91,7 @@ def load_model(
 ) -> LoadedModel:
     """Find, download and open the model chosen in `settings`.
 
-    `observe`: called after each engine step, on the thread that executed the step.
+    `observe`: called after each engine step, on the thread of the step.
     `say`: called with each line of progress.
 
     Raises StartupError if the model cannot be loaded.
@@ -165,14 +159,14 @@ def load_model(
 
 
 def model_names(settings: Settings) -> tuple[str, ...]:
-    """Return the names of the served model; the first one is its main name."""
+    """Return the names of the served model, its main name first."""
     return settings.served_model_name or (_name(settings),)
 
 
 def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFolder:
-    """Return the folder of the model chosen in `settings`.
+    """Return the folder of the chosen model, downloading it if needed.
 
-    The model is downloaded if needed. Raises StartupError if there is no such model or the model's folder is invalid.
+    Raises StartupError if there is no such model or its folder is invalid.
     """
     if settings.model is None:
         return open_model_folder(BUILT_IN, settings.dtype)
@@ -254,7 +248,10 @@ def _budget(settings: Settings, contract: Contract, left: int, max_model_len: in
 def _disk_cache(
     settings: Settings, folder: ModelFolder, contract: Contract, kernels: str, digests: Future[list[str]]
 ) -> DiskCache:
-    """Return the prefix cache on disk. `digests`: hashes of the model's weight files."""
+    """Return the prefix cache on disk.
+
+    `digests`: hashes of the model's weight files.
+    """
     assert settings.cache_folder is not None
     graph = hashlib.sha256(folder.graph.read_bytes()).hexdigest()
     facts = (__version__, version("onnxruntime"), graph, digests.result(), settings.precision, kernels)
@@ -263,21 +260,14 @@ def _disk_cache(
 
 
 def _name(settings: Settings) -> str:
-    """Return the default name of the served model.
-
-    This is the name of the built-in model, the name of the model's folder, or the id of the hub repository.
-    """
+    """Return the default model name: the folder's name or the repository's id."""
     if settings.model is None:
         return BUILT_IN_NAME
     return Path(settings.model).resolve().name if Path(settings.model).exists() else settings.model
 
 
 def _fingerprint(folder: ModelFolder, max_model_len: int, precision: Precision, kernels: str) -> str:
-    """Return a hash of everything that determines the model's logits.
-
-    The hash covers the graph, the sizes of the weight files, the server's version, the precision, the kernels, and the
-    maximum lengths of sequences and chunks.
-    """
+    """Return a hash of everything that determines the model's logits."""
     files = sorted((file.name, file.stat().st_size) for file in folder.graph.parent.glob(f"{folder.graph.name}*"))
     facts = (__version__, files, str(precision), max_model_len, PREFILL_CHUNK, kernels)
     return "fp_" + hashlib.sha256(folder.graph.read_bytes() + repr(facts).encode()).hexdigest()[:12]
@@ -286,7 +276,7 @@ def _fingerprint(folder: ModelFolder, max_model_len: int, precision: Precision, 
 def _publish(settings: Settings, held: HeldBlocks) -> KvEventPublisher:
     """Start to publish the changes of the prefix cache.
 
-    Raises StartupError if an endpoint cannot be used or the packages of the extra `events` are missing.
+    Raises StartupError if an endpoint cannot be used or the extra `events` is missing.
     """
     try:
         from server.kv_events.publisher import KvEventPublisher  # imported here because its packages are optional

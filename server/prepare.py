@@ -18,7 +18,7 @@ from server.runtime.session_pool import HEADROOM, SMALL
 
 TEXT = Path(__file__).parent / "demo" / "text.txt"
 TEXT_TOKENS = 384
-"""The number of tokens of `TEXT` for which a copy is compared with the original."""
+"""Number of tokens on which a copy is compared with the original."""
 OUTDATED = "The prepared copy of this model is damaged or out of date and is made again"
 FIRST = "Preparing this model for the native kernels; later starts reuse the prepared copy"
 
@@ -28,11 +28,12 @@ Tell = Callable[[str], None]
 def prepare(
     folder: ModelFolder, precision: Precision, threads: int, root: Path, tell: Tell, native: bool = False
 ) -> None:
-    """Make sure that there is a valid prepared copy of the model under `root`.
+    """Write a prepared copy of the model under `root` unless a valid one exists.
 
     native: whether the copy is for the native kernels.
-    Raises PreparationError if the copy cannot be made or differs too much from the original, and StartupError if the
-    model cannot be loaded.
+
+    Raises PreparationError if the copy fails or differs too much from the original, StartupError if the model fails to
+    load.
     """
     graph = load(folder.graph, precision, native)
     _require_memory(graph)
@@ -52,11 +53,10 @@ def prepare(
 def renew(
     folder: ModelFolder, graph: Graph, precision: Precision, threads: int, root: Path, tell: Tell, create: bool = True
 ) -> None:
-    """Write the prepared copy of `graph` again if the copy is damaged or out of date.
+    """Rewrite the prepared copy of `graph` if it is damaged or out of date.
 
-    create: whether to write a missing copy, too, if `graph` is large and for the native kernels. This takes less time
-        than loading the graph with onnxruntime.
-    tell: called with each line of progress, and with the reason if the copy cannot be written.
+    create: also write a missing copy of a large graph for the native kernels.
+    tell: called with lines of progress, and with the reason if writing fails.
     """
     outdated = lookup.is_outdated(graph, precision, root)
     is_first = create and graph.native and graph.weight_bytes >= SMALL and not lookup.exists(graph, root)
@@ -84,7 +84,7 @@ def _require_memory(graph: Graph) -> None:
 def prune(root: Path, tell: Tell) -> None:
     """Remove prepared copies that are unfinished or out of date.
 
-    A copy is out of date if its model, onnxruntime or the CPU has changed since the copy was written.
+    A copy is out of date if its model, onnxruntime or the CPU has changed.
     """
 
     def current(manifest: Manifest) -> Graph:

@@ -11,15 +11,14 @@ from contextlib import suppress
 from typing import NoReturn
 
 EXIT_SECONDS = 5.0
-"""Maximum time for the exit functions (`atexit`), which may wait for child processes."""
+"""Maximum time for `atexit` functions, which may wait for child processes."""
 
 
 def open_standard_streams() -> None:
-    """Replace standard streams that were already closed when the process started.
+    """Replace standard streams that were closed when the process started.
 
-    Otherwise, the next file or socket would get the descriptor of a closed stream, and native libraries would write
-    their errors to that file or socket. Output to a closed standard output goes to standard error instead. Output to a
-    closed standard error is discarded.
+    Otherwise the next file would get a closed stream's descriptor. Native libraries would then write errors into that
+    file.
     """
     for descriptor in range(3):
         try:
@@ -33,7 +32,7 @@ def open_standard_streams() -> None:
 def stop_at_end_of_input() -> None:
     """Send this process a SIGTERM when its standard input ends.
 
-    If the input is a pipe from the parent process, the input ends when the parent does, even if the parent is killed.
+    A pipe from the parent ends even if the parent is killed.
     """
 
     def wait_for_end() -> None:
@@ -47,8 +46,8 @@ def stop_at_end_of_input() -> None:
 def end_process(code: int) -> NoReturn:
     """End the process without waiting for its threads.
 
-    A normal exit would destroy onnxruntime's globals, which aborts the process if a thread is still loading a model.
-    It would also wait for the threads of executors, which may be stuck.
+    A normal exit waits for executor threads, which may be stuck. It also destroys onnxruntime's globals, which aborts
+    the process while a model is loading.
     """
     last_resort = threading.Timer(EXIT_SECONDS, os._exit, (code,))
     last_resort.daemon = True

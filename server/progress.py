@@ -1,7 +1,4 @@
-"""Shows the progress of a long task.
-
-Shows a bar in a terminal, and lines of text elsewhere.
-"""
+"""Shows the progress of a long task: a bar in a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 LINE_SECONDS = 5.0
-"""The minimum number of seconds between two lines."""
+"""Minimum time between two lines."""
 
 Advance = Callable[[int], None]
 
@@ -28,16 +25,14 @@ def show_progress(
     interval: float = LINE_SECONDS,
     bar: bool = True,
 ) -> Iterator[Advance]:
-    """Yield a function that shows the progress of a long task.
+    """Yield a function to call with the amount of work done so far.
 
-    Call the function with the amount of work done so far. If standard error is a terminal and `bar` is true, the
-    terminal shows a bar called `title` until the task ends. Otherwise, `say` is called with a line of text at most once
-    every `interval` seconds.
+    It updates a bar if standard error is a terminal. Otherwise it calls `say` every `interval` seconds.
 
-    `line`: returns the line of text for an amount of work done.
-    `total`: the total amount of work.
-    `start`: the amount of work that was done before the task began, such as the bytes of an interrupted download.
-    `unit`: unit of all amounts, which the bar shows; "B" for bytes.
+    `line`: returns the text for an amount of work done.
+    `start`: work done before the task began, such as by an interrupted download.
+    `unit`: unit of all amounts; "B" for bytes.
+    `bar`: false to never show a bar.
     """
     with _bar(title, total, start, unit) if bar and sys.stderr.isatty() else _lines(say, line, interval) as advance:
         yield advance

@@ -1,8 +1,6 @@
 """Defines the options of `lfm-serve serve`, `prepare`, `export` and `cache`.
 
-Each field states the type, range, default and help text of an option. For example, the field `max_seqs` defines the
-flag `--max-seqs` (see `server.arguments`) and the environment variable `LFM_MAX_SEQS`. This module is independent of
-the command line.
+Example: the field `max_seqs` defines `--max-seqs` and the environment variable `LFM_MAX_SEQS`.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class SamplingOverrides(BaseModel):
     """Sampling parameters that an operator may set with `default_sampling`.
 
-    Parameters that the operator has not set are ignored, so the default values of the fields are never used.
+    Only parameters that are set have an effect.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -54,8 +52,7 @@ class SamplingOverrides(BaseModel):
 def names(value: object) -> object:
     """Split the text of an environment variable into names.
 
-    The text is one name, several names separated by commas, or a JSON list. A value that is not text is returned
-    unchanged.
+    Examples: "a,b" -> ["a", "b"], '["a"]' -> ["a"]. Other types are returned unchanged.
     """
     if not isinstance(value, str):
         return value
@@ -80,10 +77,10 @@ def _budgets(value: object) -> dict[Effort, int | None]:
 
 
 class ModelSettings(BaseSettings):
-    """The options that select a model and how the model runs.
+    """Options that select a model and how it runs.
 
-    Each option comes from an argument or from an environment variable. The argument overrides the variable, and an
-    empty variable counts as unset. If the default depends on the model or the machine, the description states it.
+    An argument overrides an environment variable. An empty variable counts as unset.
+
     Raises pydantic's ValidationError if a value is invalid.
     """
 
@@ -229,16 +226,13 @@ class Settings(ModelSettings):
 
 
 class Prepare(ModelSettings):
-    """The options of `lfm-serve prepare`."""
+    """Options of `lfm-serve prepare`."""
 
     prune: bool = Field(False, description="remove unfinished and outdated copies; prepare no model")
 
 
 class Cache(BaseSettings):
-    """The options of `lfm-serve cache`.
-
-    action: what to do with the folder.
-    """
+    """Options of `lfm-serve cache`."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True)
 
@@ -247,9 +241,9 @@ class Cache(BaseSettings):
 
 
 class Export(BaseModel):
-    """The options of `lfm-serve export`.
+    """Options of `lfm-serve export`.
 
-    source: a checkpoint folder or, with `random`, the name of a shape.
+    source: a checkpoint folder, or the name of a shape if `random` is set.
     """
 
     model_config = ConfigDict(frozen=True)
