@@ -1,8 +1,4 @@
-"""One request and its response.
-
-An exchange handles admission, log entry, deadline, disconnects, rate limits and cancellation. A route uses its exchange
-to read the body, to start a completion and to respond.
-"""
+"""One request and its response: what all routes that generate have in common."""
 
 from __future__ import annotations
 
@@ -35,7 +31,7 @@ C = TypeVar("C", bound=AnyCompletion)
 
 
 class Exchange:
-    """One request from its admission to the end of its response.
+    """One request, from its admission to the end of its response.
 
     Routes open it with the dependency `OpenExchange`.
     """
@@ -43,8 +39,8 @@ class Exchange:
     def __init__(self, request: Request, server: ServerState) -> None:
         """Admit the request.
 
-        Raises RateLimitError if the key has reached a limit, and InvalidRequestError if the header X-Request-Timeout is
-        not a positive number.
+        Raises RateLimitError if the key has reached a limit.
+        Raises InvalidRequestError if the header X-Request-Timeout is not a positive number.
         """
         self._request = request
         self._server = server
@@ -59,31 +55,27 @@ class Exchange:
             self._rate_limit.begin()
 
     def context(self, body: GenerationFields) -> RequestContext:
-        """Return the data about this request that the chat service and the engine need.
-
-        The cache salt contains the API key's name, so that different keys do not share cached prefixes.
-        """
+        """Return what the chat service and the engine need to know about this request."""
         state, salt = self._request.state, body.cache_salt or ""
         return RequestContext(
             id=self._log_entry.request_id,
             tenant=state.tenant,
             priority=body.priority or 0,
-            cache_salt=salt if state.key_name is None else f"{state.tenant}\0{salt}",
+            cache_salt=salt if state.key_name is None else f"{state.tenant}\0{salt}",  # keys share no cached prefixes
             deadline=self._opened + self._timeout,
         )
 
     async def read(self, parse: Callable[[Any], T]) -> T:
-        """Read the JSON body, decode it and return the result of `parse(decoded)`.
+        """Return `parse(body)` for the decoded JSON body.
 
         Raises the errors of `read_json`.
         """
         return await read_json(self._request, self._server, parse)
 
     async def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for `work` and return its result.
+        """Return the result of `work`, which is cancelled if the request ends first.
 
-        Raises RequestTimeoutError if the request reaches its deadline, and ClientDisconnect if the client disconnects.
-        In both cases, `work` is cancelled.
+        Raises RequestTimeoutError at the deadline, and ClientDisconnect if the client disconnects.
         """
         try:
             async with asyncio.timeout_at(self._opened + self._timeout):
@@ -94,13 +86,12 @@ class Exchange:
     async def start(self, completion: Coroutine[Any, Any, C], model: str, prompt: Any) -> C:
         """Start a completion and return it.
 
-        The completion ends early if the request reaches a time limit or the server stops.
+        A time limit or the end of the server also ends the completion.
 
-        completion: coroutine that starts the completion and returns it.
         model: name of the served model, for the request log.
-        prompt: the prompt or messages as the client sent them, for the request log.
+        prompt: the prompt or messages as sent, for the request log.
 
-        Raises any error of `completion`, and the errors of `wait_for`.
+        Raises the errors of `completion` and of `wait_for`.
         """
         started = await self.wait_for(completion)
         self._log_entry.model, self._log_entry.prompt, self._log_entry.completion = model, prompt, started
@@ -112,9 +103,9 @@ class Exchange:
         return started
 
     async def respond(self, response: Coroutine[Any, Any, Response]) -> Response:
-        """Wait for a response that is not streamed, and return it.
+        """Return a response that is not streamed.
 
-        Raises the errors of `response`, and ClientDisconnect if the client disconnects.
+        Raises ClientDisconnect if the client disconnects.
         """
         answer = await unless_disconnected(self._request, response)
         self._charge()  # before RateLimitHeaders reports the tokens left
@@ -123,28 +114,30 @@ class Exchange:
     async def stream(self, events: Events) -> Response:
         """Return a response that streams `events`.
 
-        Returns after the first event or after one ping interval, whichever comes first. Until then, raises any error
-        of `events`, and ClientDisconnect if the client disconnects. A later error becomes the stream's last event.
+        Waits for the first event, at most one ping interval. An error until then is raised. A later error becomes the
+        last event.
+
+        Raises ClientDisconnect if the client disconnects while waiting.
         """
         seconds, ping = self._server.limits.sse_ping, dialect_of(self._request.scope).ping
         response = event_stream(events, ping_seconds=seconds, ping=ping, last_event=self._last_event)
         return await unless_disconnected(self._request, response)
 
     def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Start `work` and return at once.
+        """Start `work`, which may outlive the response.
 
-        The exchange stays open until `work` ends, even if the response ends earlier.
+        The exchange stays open until `work` ends.
         """
         self._log_entry.background = asyncio.create_task(work)
 
     def describe(self, error: Exception) -> ApiError:
-        """Return the description of `error` for the client, and note its code in the request log."""
+        """Return the error response to `error`, and log its code."""
         return noted(error, self._request)
 
     def close(self) -> None:
-        """Stop all timers, cancel the completion and charge the tokens not charged yet.
+        """Cancel timers and completion, and charge the remaining tokens.
 
-        If there is work in the background, this happens when the work ends.
+        With work in the background, this happens when the work ends.
         """
         self._log_entry.when_done(self._close)
 
@@ -158,9 +151,9 @@ class Exchange:
             self._charge(unread=True)
 
     def _charge(self, unread: bool = False) -> None:
-        """Charge the key's rate limit for the tokens generated since the last charge.
+        """Charge the key for tokens generated since the last charge.
 
-        unread: whether to also charge tokens that the engine has generated but the response does not contain.
+        unread: whether to include generated tokens that the response does not contain.
         """
         completion = self._log_entry.completion
         if self._rate_limit is not None and completion is not None:
@@ -172,10 +165,7 @@ class Exchange:
         return last_event(error, self._request)
 
     def _call_after(self, seconds: float, action: Callable[..., None], *arguments: Any) -> None:
-        """Call `action` when the exchange has been open for `seconds`.
-
-        Closing the exchange cancels the call.
-        """
+        """Call `action` `seconds` after the exchange opened, unless it closes first."""
         self._timers.append(self._loop.call_at(self._opened + seconds, action, *arguments))
 
     def _end_waiting(self, completion: AnyCompletion) -> None:
@@ -189,9 +179,9 @@ class Exchange:
 
 
 def _timeout(request: Request, server_limit: float) -> float:
-    """Return the maximum duration of the request, in seconds.
+    """Return the request's time limit in seconds.
 
-    This is the server's limit or, if lower, the number in the header X-Request-Timeout.
+    The header X-Request-Timeout may lower the server's limit.
     """
     sent = request.headers.get(TIMEOUT_HEADER)
     if sent is None:
@@ -215,4 +205,4 @@ async def _open(request: Request, server: Server) -> AsyncIterator[Exchange]:
 
 
 OpenExchange = Annotated[Exchange, Depends(_open)]
-"""The exchange of a route's request, open until the response has been sent."""
+"""Dependency of a route: its exchange, open until the response is sent."""

@@ -32,13 +32,13 @@ class ServerVersion(TypedDict):
 
 @router.get("/health", responses=answers(HealthStatus, 503), response_model=None)
 async def health(request: Request, server: Server) -> Response:
-    """Check liveness. A 503 means that the engine has failed and the server must be restarted."""
+    """Check liveness. A 503 means that the engine has failed: restart the server."""
     return _refusal(request, engine_failed()) if server.has_failed else _status("ok")
 
 
 @router.get("/ready", responses=answers(HealthStatus, 503), response_model=None)
 async def ready(request: Request, server: Server) -> Response:
-    """Check readiness. A 503 gives the reason, such as a model that is loading or a server that is stopping."""
+    """Check readiness. A 503 says why, such as a model that is still loading."""
     try:
         server.check_ready()
     except ModelNotReadyError as error:

@@ -1,6 +1,6 @@
 """GET /v1/models: the served model under each of its names.
 
-Requests with the header `anthropic-version` get Anthropic's form, other requests OpenAI's.
+The header `anthropic-version` selects Anthropic's form.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ModelDetails(ModelEntry):
 
 
 class ModelList(TypedDict):
-    """A list with one entry for each name of the served model."""
+    """A list with one entry per name of the served model."""
 
     object: Literal["list"]
     data: list[ModelEntry]
@@ -68,7 +68,7 @@ class AnthropicModel(TypedDict):
 
 
 class AnthropicModelList(TypedDict):
-    """A list with one entry for each name of the served model, always on one page."""
+    """A list with one entry per name of the served model."""
 
     data: list[AnthropicModel]
     has_more: Literal[False]
@@ -86,7 +86,7 @@ class AnthropicModelList(TypedDict):
 async def list_models(request: Request, model: Model) -> ModelList | AnthropicModelList:
     """List the names of the served model.
 
-    With the header `anthropic-version`, the answer has Anthropic's form.
+    The header `anthropic-version` selects Anthropic's form.
     """
     if VERSION not in request.headers:
         return {"object": "list", "data": [_entry(model, name) for name in model.names]}
@@ -106,9 +106,9 @@ async def get_model(
     request: Request,
     model: Model,
 ) -> ModelDetails | AnthropicModel:
-    """Return one model, in OpenAI's form with its sampling defaults.
+    """Return one model and its sampling defaults.
 
-    With the header `anthropic-version`, the answer has Anthropic's form.
+    The header `anthropic-version` selects Anthropic's form, without the defaults.
     """
     name = model.name_for(name)
     if VERSION in request.headers:

@@ -1,6 +1,6 @@
-"""GET /: the playground, a page to try the model, and its files under /playground/.
+"""GET /: the playground, a page to try the model.
 
-The page itself needs no key. If the server has keys, the requests that the page sends to the API need one.
+The page itself needs no key. Its requests to the API do if the server has keys.
 """
 
 from __future__ import annotations

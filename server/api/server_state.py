@@ -1,4 +1,4 @@
-"""The state that all routes share: the model, the limits, and the shutdown."""
+"""State that all routes share: the model, the limits, the shutdown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from server.errors import ModelNotReadyError, engine_failed
 
 RETRY_SECONDS = 5.0
 LEAST_CLOSING_SECONDS = 2.0
-"""The minimum time for closing the model, even if its answers took the whole drain."""
+"""Minimum time for closing the model, even after a full drain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,11 @@ class ServerState:
     """The state of the server, from loading the model to stopping.
 
     model: the served model; None while it is loading.
-    loading: progress of loading the model, for error messages.
-    draining: whether the server is about to stop. While it drains, it is not ready but still accepts requests.
-    stopping: whether the server refuses new requests because it is stopping.
-    stopped_at: time at which `stop` was called (monotonic clock, in seconds); 0 before that.
-    parsing: thread pool that parses one large body at a time. Parsing several at once would block the event loop.
+    loading: progress of loading, for error messages.
+    draining: whether the server is not ready but still admits requests.
+    stopping: whether it refuses new requests.
+    stopped_at: time of `stop`, in monotonic seconds; 0 before.
+    parsing: parses large bodies one at a time, to keep the event loop free.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -59,7 +59,7 @@ class ServerState:
     def ready_model(self) -> ServedModel:
         """Return the served model.
 
-        Raises ModelNotReadyError if the server is stopping, the model is loading, or the engine hangs or has failed.
+        Raises ModelNotReadyError if the server cannot answer requests.
         """
         if self.stopping:
             raise _stopping()
@@ -73,21 +73,18 @@ class ServerState:
         return self.model
 
     def check_ready(self) -> None:
-        """Raise ModelNotReadyError if the server is draining or cannot answer requests."""
+        """Raise ModelNotReadyError if the server drains or cannot answer requests."""
         self.ready_model()
         if self.draining:
             raise _stopping()
 
     @property
     def has_failed(self) -> bool:
-        """Whether the engine has failed, so that the process must be restarted."""
+        """Whether the engine has failed and needs a restart of the process."""
         return self.model is not None and self.model.service.engine.failed
 
     def hanging_seconds(self) -> float | None:
-        """Return how many seconds a hanging step has been running; None if no step hangs.
-
-        A step hangs if it has been running for more than `step_timeout`.
-        """
+        """Return how long the oldest step has run, or None if within `step_timeout`."""
         since = self.model.service.engine.stats().oldest_step_since if self.model is not None else None
         seconds = 0 if since is None else time.monotonic() - since
         return seconds if seconds > self.limits.step_timeout else None
@@ -105,21 +102,17 @@ class ServerState:
         return RETRY_SECONDS if self.model is None else self.model.service.engine.retry_after()
 
     def rate_limit(self, key: Key) -> RateLimit:
-        """Return the rate limit of a key.
-
-        The limits of `key` replace those of earlier calls, because the file of keys may have been read again. The
-        counts of running requests and tokens are kept.
-        """
+        """Return the rate limit of a key, with the current limits and the counts so far."""
         rate_limit = self._rate_limits.setdefault(key.name, RateLimit(key))
         rate_limit.key = key
         return rate_limit
 
     def drain(self) -> None:
-        """Make /ready return 503, because the server is about to stop."""
+        """Make /ready return 503 before the server stops."""
         self.draining = True
 
     def stop(self) -> None:
-        """Refuse new requests, and end the requests that still wait for a slot."""
+        """Refuse new requests, and end those that wait for a slot."""
         self.draining = self.stopping = True
         self.stopped_at = time.monotonic()
         for completion in self.request_log.completions():
@@ -127,9 +120,7 @@ class ServerState:
                 completion.fail(_stopping())
 
     def drained_at(self, timeout: float) -> float:
-        """Return the deadline for closing the model (monotonic clock, in seconds).
-
-        This is the end of the drain, but at least LEAST_CLOSING_SECONDS from now.
+        """Return the deadline for closing the model, in monotonic seconds.
 
         `timeout`: maximum duration of the drain.
         """

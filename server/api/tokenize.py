@@ -80,10 +80,7 @@ class DetokenizeResponse(TypedDict):
     openapi_extra=request_body(TokenizeText, TokenizeChat, examples=TOKENIZE_EXAMPLES),
 )
 async def tokenize(request: Request, model: Model, exchange: OpenExchange) -> Response:
-    """Tokenize a `prompt`, or a chat: `messages` and `tools`.
-
-    Renders a chat with the model's chat template first.
-    """
+    """Tokenize a text or a chat, which the chat template renders first."""
     body = await exchange.read(_parse)
     model.name_for(body.model)
     return await exchange.wait_for(_tokenized(body, model, request.state.tenant))

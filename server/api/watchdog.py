@@ -1,7 +1,4 @@
-"""Logs when an engine step hangs and when a hanging step ends.
-
-While a step hangs, /ready returns 503.
-"""
+"""Logs when an engine step hangs and when it ends after all."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 async def watch(server: ServerState) -> None:
-    """Check every few seconds whether a step hangs. Runs until it is cancelled."""
+    """Check every few seconds whether a step hangs, until cancelled."""
     hangs = False
     while True:
         await asyncio.sleep(min(CHECK_SECONDS, server.limits.step_timeout))

@@ -1,7 +1,4 @@
-"""The server's API keys, read from a file and kept as hashes.
-
-This module is independent of HTTP.
-"""
+"""The server's API keys, read from a file and kept as hashes."""
 
 from __future__ import annotations
 
@@ -21,11 +18,11 @@ HASHED = "sha256:"
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A named API key and its limits.
+    """A named API key and its limits, where None means unlimited.
 
-    digest: SHA-256 of the secret that clients send. The secret itself is not kept.
-    max_concurrent: maximum number of concurrent requests; None if unlimited.
-    tokens_per_minute: maximum number of tokens per minute; None if unlimited.
+    digest: SHA-256 of the secret that clients send.
+    max_concurrent: requests at once.
+    tokens_per_minute: tokens of prompts and answers.
     """
 
     name: str
@@ -44,9 +41,9 @@ class Keyring:
         return bool(self._keys)
 
     def find(self, secret: bytes) -> Key | None:
-        """Return the key that belongs to a secret sent by a client; None if unknown.
+        """Return the key with this secret, or None.
 
-        The comparison takes constant time, so that its duration does not help an attacker to guess a key.
+        Takes constant time, so that timing does not help to guess a key.
         """
         digest = hashlib.sha256(secret).digest()
         found = None
@@ -75,15 +72,14 @@ _ENTRIES = TypeAdapter(dict[str, _Entry])
 def read_keys(path: Path) -> Sequence[Key]:
     """Read the API keys from a TOML file with one table per key.
 
-    Example of a key with the name "ann":
+    Example of a key named "ann":
 
         [ann]
-        key = "sk-1234"  # or "sha256:" followed by the hexadecimal SHA-256 of sk-1234
-        max_concurrent = 4  # requests; optional
+        key = "sk-1234"  # or "sha256:" and the hash in hexadecimal
+        max_concurrent = 4  # optional
         tokens_per_minute = 10000  # optional
 
-    Raises StartupError, without quoting any key, if the file is unreadable, invalid or empty. An empty file is an error
-    because a server without keys accepts every client.
+    Raises StartupError if the file is unreadable, invalid or empty. Its message quotes no key.
     """
     try:
         entries = _ENTRIES.validate_python(tomllib.loads(path.read_text(encoding="utf-8")))

@@ -18,9 +18,10 @@ async def require_key(
 ) -> None:
     """Authenticate a request and set its tenant and rate limit.
 
-    Sets `tenant`, `key_name` and `rate_limit` in `request.state`. If the server has no keys, the tenant is the client's
-    address, and the key name and the rate limit are None. Raises InvalidApiKeyError if the server has keys but the
-    request contains no known key, neither in `Authorization: Bearer KEY` nor in `x-api-key: KEY`.
+    Sets `tenant`, `key_name` and `rate_limit` in `request.state`. Without keys on the server, the tenant is the
+    client's address.
+
+    Raises InvalidApiKeyError if the server has keys and the request sends none of them.
     """
     state = request.state
     state.key_name, state.rate_limit = None, None

@@ -1,4 +1,4 @@
-"""Defines the remaining quota of an API key."""
+"""The remaining quota of an API key."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """One rate limit of an API key, and the part of it that remains.
+    """One rate limit of an API key, and what remains of it.
 
-    kind: "requests" (concurrent requests) or "tokens" (tokens per minute).
+    kind: "requests" (at once) or "tokens" (per minute).
     reset: seconds until the whole limit is available again.
     """
 

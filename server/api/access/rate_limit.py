@@ -22,12 +22,11 @@ BUSY_SECONDS = 1.0  # a guess at the time until one of the running requests ends
 class RateLimit:
     """The current use of one key's limits.
 
-    The tokens of prompts and answers are taken from a bucket. The bucket holds `tokens_per_minute` tokens, and an empty
-    bucket is full again after a minute.
+    Tokens come from a bucket of `tokens_per_minute` tokens, which refills in a minute.
 
-    running: number of requests running now.
-    tokens: number of tokens in the bucket at the time `filled_at`; negative if an answer took more than were left.
-    filled_at: time of the last refill on the monotonic clock, in seconds.
+    running: requests running now.
+    tokens: tokens left in the bucket; negative if requests used more.
+    filled_at: time of the last refill, in monotonic seconds.
     """
 
     key: Key
@@ -36,10 +35,11 @@ class RateLimit:
     filled_at: float = field(default_factory=time.monotonic)
 
     def begin(self) -> None:
-        """Add one to the number of running requests.
+        """Count one more running request.
 
-        The tokens of the request are charged later with `spend`, when their number is known. Raises RateLimitError if
-        the key has reached a limit.
+        Its tokens are charged later, with `spend`.
+
+        Raises RateLimitError if the key has reached a limit.
         """
         name, concurrent, rate = self.key.name, self.key.max_concurrent, self.key.tokens_per_minute
         if concurrent is not None and self.running >= concurrent:
@@ -53,17 +53,17 @@ class RateLimit:
     def spend(self, tokens: int) -> None:
         """Take tokens out of the bucket.
 
-        New requests are refused while the bucket contains less than one token.
+        New requests are refused while it holds less than one token.
         """
         self._fill()
         self.tokens -= tokens
 
     def end(self) -> None:
-        """Subtract one from the number of running requests."""
+        """Count one running request less."""
         self.running -= 1
 
     def quotas(self) -> list[Quota]:
-        """Return the remaining quota for each rate limit of this key."""
+        """Return what remains of each limit of this key."""
         quotas: list[Quota] = []
         if (concurrent := self.key.max_concurrent) is not None:
             reset = BUSY_SECONDS if self.running else 0

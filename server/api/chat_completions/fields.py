@@ -109,13 +109,12 @@ class ChatCompletionRequest(GenerationFields, TextFormFields, TemplateFields, Th
     def _check_choice(
         self, field: str, requires: str, choice: ToolChoice | FunctionChoice | None, tools: Sequence[Any] | None
     ) -> None:
-        """Check that the request sends the `tools` that `choice` requires.
+        """Check that the request has the tools that `choice` requires.
 
-        With `none`, `tools` may be absent. With `auto`, `tools` may be empty. All other choices require at least one
-        tool.
+        `none` requires nothing and `auto` a list, which may be empty. Other choices require at least one tool.
 
-        field: name of the request field for `choice`, such as "function_call".
-        requires: name of the request field for `tools`, such as "functions".
+        field: request field of `choice`, such as "function_call".
+        requires: request field of `tools`, such as "functions".
         """
         if choice is None or tools or choice.type == "none" or (tools is not None and choice.type == "auto"):
             return

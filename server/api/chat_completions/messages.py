@@ -18,7 +18,10 @@ PART = {
 
 
 def _text(content: Any) -> Any:
-    """Join a list of content parts with line breaks; return other content unchanged."""
+    """Join a list of content parts with line breaks.
+
+    Other content is returned unchanged.
+    """
     if not isinstance(content, list):
         return content
     return "\n".join(_part_text(i, part) for i, part in enumerate(content))
@@ -61,10 +64,7 @@ class CustomCall(ApiModel):
 
 
 class HistoryToolCall(Tagged):
-    """A tool call in an earlier answer.
-
-    The call is in the field `function` or `custom`, according to `type`.
-    """
+    """A tool call in an earlier answer, in the field named by `type`."""
 
     id: str = Field(
         "", description="ID of the call, repeated in the `tool_call_id` of its result.", examples=["call_5f2c"]

@@ -48,7 +48,7 @@ class Chunks:
         return chunk
 
     def delta(self, choice: int, delta: Delta) -> ChatCompletionChunk | None:
-        """Return the chunk for `delta`; None if there is nothing to send yet."""
+        """Return the chunk for `delta`, or None if there is nothing to send yet."""
         gained: ChoiceDelta = {"content": delta.content} if delta.content else {}
         if delta.reasoning:
             gained["reasoning_content"] = delta.reasoning
@@ -67,7 +67,7 @@ class Chunks:
         return chunk
 
     def usage(self) -> ChatCompletionChunk:
-        """Return the final chunk, which has the usage and no choices."""
+        """Return the final chunk, with the usage and no choices."""
         chunk = self._wrap([])
         chunk["usage"] = usage(self._completion)
         return chunk
@@ -104,7 +104,7 @@ class Chunks:
 
 @dataclass(slots=True)
 class ChoiceBody:
-    """One choice of an answer that is not streamed, collected from its deltas."""
+    """One choice of a non-streamed answer, collected from deltas."""
 
     calls: CallAssembler
     content: list[str] = field(default_factory=list)
@@ -151,7 +151,7 @@ class ChoiceBody:
 def chat_body(
     envelope: Envelope, completion: Completion[Delta], choices: Sequence[ChoiceBody], *, token_ids: bool
 ) -> ChatCompletion:
-    """Return the body of an answer that is not streamed."""
+    """Return the body of a non-streamed answer."""
     entries = [choice.to_json(i) for i, choice in enumerate(choices)]
     answer: ChatCompletion = {
         "id": envelope.id,

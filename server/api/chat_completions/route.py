@@ -33,11 +33,12 @@ router = APIRouter(tags=["chat"])
     openapi_extra=request_body(ChatCompletionRequest, examples=CHAT_REQUESTS),
 )
 async def create_chat_completion(model: Model, exchange: OpenExchange) -> Response:
-    """Answer a chat completion request.
+    """Answer a chat.
 
-    The answer is one JSON body. If `stream` is set, it is a stream of events instead, sent while the model generates.
-    Tool calls and structured output match their schemas. If `tool_choice` is `auto`, some parts of tool schemas may not
-    be enforced; the response header `x-lfm-unenforced` lists them.
+    The answer is one JSON body, or with `stream` a stream of events.
+
+    Tool calls and structured output match their schemas. With `tool_choice: auto`, the header `x-lfm-unenforced` lists
+    parts of tool schemas that are not enforced.
     """
     body, chat = await exchange.read(lambda value: _parse(value, model.service.defaults))
     envelope = Envelope(model.name_for(body.model), model.fingerprint)

@@ -1,7 +1,4 @@
-"""Converts the body of a chat completion request to a `ChatRequest`.
-
-Deprecated fields are converted like their replacements.
-"""
+"""Converts the body of a chat completion request to a `ChatRequest`."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ ROLES: dict[str, Role] = {"developer": "system", "function": "tool"}
 def to_chat_request(body: ChatCompletionRequest, defaults: SamplingParams) -> ChatRequest:
     """Return the chat request in `body`.
 
-    defaults: the model's sampling parameters, used for parameters that `body` does not set.
+    defaults: the model's sampling parameters.
     """
     tools, calling = _tools(body)
     return ChatRequest(

@@ -1,6 +1,6 @@
 """Converts tool calls to OpenAI's JSON.
 
-OpenAI has three forms: function calls, custom tool calls and the deprecated function_call.
+The forms are functions, custom tools and the deprecated `function_call`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ FINISH_REASONS: dict[ChoiceEnd, ChatFinishReason] = {
 class AssembledCall:
     """A tool call as received so far.
 
-    arguments: JSON text of the arguments received so far.
-    input: decoder of a custom tool's input, such as `ls` in the arguments `{"input": "ls"}`; unused for functions.
+    arguments: JSON text of the arguments.
+    input: decodes a custom tool's input: `{"input": "ls"}` -> `ls`.
     """
 
     id: str
@@ -56,9 +56,9 @@ class CallAssembler:
         return cls(frozenset(t.name for t in body.tools or () if t.type == "custom"), bool(body.functions))
 
     def add(self, delta: ToolCallDelta) -> ChoiceDelta:
-        """Append a new part of a call, and return this part in OpenAI's JSON.
+        """Append a part of a call and return it in OpenAI's JSON.
 
-        Returns an empty object if there is nothing to send yet.
+        The result is empty if there is nothing to send yet.
         """
         if delta.id is not None and delta.name is not None:
             self.calls.append(AssembledCall(delta.id, delta.name))
@@ -73,17 +73,14 @@ class CallAssembler:
         return {"tool_calls": [{"index": delta.index, "function": {"arguments": delta.arguments}}]}
 
     def put_into(self, message: ChatCompletionMessage) -> None:
-        """Add the calls, if there are any, to a complete message.
-
-        The calls become the field `function_call` if `legacy` is true, otherwise the field `tool_calls`.
-        """
+        """Add all calls to a complete message."""
         if self.calls and self.legacy:
             message["function_call"] = {"name": self.calls[0].name, "arguments": self.calls[0].arguments}
         elif self.calls:
             message["tool_calls"] = [self._whole(call) for call in self.calls]
 
     def finish_reason(self, end: ChoiceEnd) -> ChatFinishReason:
-        """Return the finish_reason of a choice that ended with `end`."""
+        """Return OpenAI's finish_reason for `end`."""
         return "function_call" if self.legacy and end is ChoiceEnd.TOOL_CALLS else FINISH_REASONS[end]
 
     def _opened(self, index: int, id: str, name: str) -> ChoiceDelta:

@@ -45,7 +45,7 @@ class CustomDefinition(ApiModel):
     format: CustomFormat | None = Field(None, description="Format of the input; any text by default.")
 
     def text_form(self, field: str) -> TextForm | None:
-        """Return the constraint on the tool's input; None if any text is allowed.
+        """Return the constraint on the tool's input, or None.
 
         field: path of the tool in the request, for error messages.
         """
@@ -54,10 +54,7 @@ class CustomDefinition(ApiModel):
 
 
 class ToolDefinition(Tagged):
-    """A tool.
-
-    Its definition is in the field `function` or `custom`, according to `type`.
-    """
+    """A tool, defined in the field named by `type`."""
 
     type: Literal["function", "custom"] = Field(description="Kind of the tool.")
     function: FunctionDefinition | None = Field(None, description="A function with arguments.")
@@ -77,10 +74,7 @@ class Named(ApiModel):
 
 
 class ToolReference(Tagged):
-    """A reference to a tool by its name.
-
-    Example: {"type": "function", "function": {"name": "get_weather"}}.
-    """
+    """A tool's name, such as {"type": "function", "function": {"name": "get_weather"}}."""
 
     type: Literal["function", "custom"] = Field("function", description="Kind of the tool; `function` by default.")
     function: Named | None = Field(None, description="The function.")
@@ -105,8 +99,9 @@ class AllowedTools(ApiModel):
 class ToolChoice(Tagged):
     """Which tools the model may or must call.
 
-    Examples: "auto", {"type": "function", "function": {"name": "get_weather"}}. The string "auto" is short for
-    {"type": "auto"}. The strings "none" and "required" are short for {"type": "none"} and {"type": "required"}.
+    Examples: "none", "auto", "required", {"type": "function", "function": {"name": "get_weather"}}.
+
+    "auto" is short for {"type": "auto"}, and so on.
     """
 
     type: Literal["none", "auto", "required", "function", "custom", "allowed_tools"] = Field(
@@ -118,7 +113,7 @@ class ToolChoice(Tagged):
 
     @property
     def names(self) -> list[str] | None:
-        """Names of the tools that may be called; None if all tools may be called."""
+        """Names of the tools that may be called; None for all."""
         if self.type == "allowed_tools":
             assert self.allowed_tools is not None
             return [tool.name for tool in self.allowed_tools.tools]

@@ -18,7 +18,7 @@ Prompts = tuple[str | tuple[int, ...], ...]
 
 
 def _prompts(prompt: Any) -> Prompts:
-    """Validate one prompt or a list of prompts, and return the prompts as a tuple.
+    """Return one prompt, or a list of prompts, as a tuple.
 
     A prompt is a text or a list of token IDs.
     """

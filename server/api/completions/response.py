@@ -43,7 +43,7 @@ class TextChunks:
         return chunk
 
     def usage(self) -> TextCompletion:
-        """Return the final chunk, which has the usage and no choices."""
+        """Return the final chunk, with the usage and no choices."""
         chunk = _wrap(self._envelope, [])
         chunk["usage"] = usage(self._completion)
         return chunk
@@ -51,7 +51,7 @@ class TextChunks:
 
 @dataclass(slots=True)
 class TextBody:
-    """One choice of an answer that is not streamed, collected from its deltas."""
+    """One choice of a non-streamed answer, collected from deltas."""
 
     text: list[str] = field(default_factory=list)
     tokens: list[PlacedToken] = field(default_factory=list)
@@ -69,7 +69,7 @@ class TextBody:
 def text_body(
     envelope: Envelope, completion: Completion[TextChoiceDelta], choices: Sequence[TextBody], *, token_ids: bool
 ) -> TextCompletion:
-    """Return the body of an answer that is not streamed."""
+    """Return the body of a non-streamed answer."""
     entries = [_choice(i, "".join(choice.text), choice.tokens, choice.end) for i, choice in enumerate(choices)]
     if token_ids:
         for i, (entry, choice) in enumerate(zip(entries, choices, strict=True)):
@@ -110,9 +110,9 @@ def _logprobs(tokens: Sequence[PlacedToken]) -> CompletionLogprobs:
 
 
 def _by_text(tokens: Sequence[TokenText]) -> dict[str, float]:
-    """Return a dict from each token's text to its log-probability.
+    """Map each token's text to its log-probability.
 
-    If several tokens have the same text, the log-probability of the first one is used.
+    The first of several tokens with the same text counts.
     """
     logprobs: dict[str, float] = {}
     for token in tokens:
@@ -123,7 +123,7 @@ def _by_text(tokens: Sequence[TokenText]) -> dict[str, float]:
 def _text(data: bytes) -> str:
     r"""Return a token's text.
 
-    If the token is not valid UTF-8, returns its bytes in OpenAI's notation, such as `bytes:\xe2\x82`.
+    Invalid UTF-8 becomes OpenAI's notation for bytes, such as `bytes:\xe2\x82`.
     """
     try:
         return data.decode()

@@ -1,7 +1,4 @@
-"""POST /v1/completions: continues a text and returns one JSON body or a stream.
-
-If `echo` and `logprobs` are set, the answer also contains the prompt and the log-probabilities of its tokens.
-"""
+"""POST /v1/completions: continues a text."""
 
 from __future__ import annotations
 

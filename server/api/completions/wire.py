@@ -23,7 +23,7 @@ CompletionFinishReason = Literal["stop", "length"]
 
 
 class CompletionLogprobs(TypedDict):
-    """Log-probabilities of a text's tokens: parallel lists with one entry per token."""
+    """Log-probabilities of a text: lists with one entry per token."""
 
     tokens: Annotated[list[str], Field(description="Texts of the tokens.", examples=[["Once", " upon"]])]
     token_logprobs: Annotated[
@@ -53,7 +53,7 @@ class CompletionChoice(TypedDict):
 
 
 class TextCompletion(TypedDict):
-    """The answer to a text completion request, or a chunk of it in a stream."""
+    """The answer to a text completion request, or a chunk of its stream."""
 
     id: CompletionId
     object: Literal["text_completion"]

@@ -1,7 +1,7 @@
-"""Converts tools and calls from all protocols to types of the chat layer.
+"""Converts the tools and calls of all protocols to types of the chat layer.
 
-A custom tool takes a text instead of JSON arguments. The model sees it as a function whose only argument is this text:
-the input "ls" becomes the arguments `{"input": "ls"}`.
+A custom tool takes text instead of JSON. The model sees it as a function with one argument. Example of a call: "ls" ->
+`{"input": "ls"}`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from server.api.http.base_model import ApiModel, also
 from server.chat.types import Calling, TextForm, Tool, ToolCall
 
 CUSTOM_ARGUMENT = "input"
-"""Name of the argument of the function that the model sees instead of a custom tool."""
+"""Argument of the function that stands for a custom tool."""
 
 ToolName = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\w.:/-]+$")]
 
@@ -30,7 +30,7 @@ TOOL_CHOICE = Field(
     examples=["auto"],
     json_schema_extra=also({"type": "string", "enum": ["none", "auto", "required"]}),
 )
-"""The description of `tool_choice`; its type depends on the protocol."""
+"""Description of the field `tool_choice` in each protocol."""
 
 
 def _mode_as_object(choice: Any) -> Any:
@@ -38,7 +38,7 @@ def _mode_as_object(choice: Any) -> Any:
 
 
 MODE_AS_OBJECT = BeforeValidator(_mode_as_object)
-"""Converts a tool choice that is only a mode, such as "auto", to {"type": "auto"}."""
+"""Converts a mode such as "auto" to {"type": "auto"}."""
 
 _START = re.compile(r'\s*\{\s*"' + CUSTOM_ARGUMENT + r'"\s*:\s*"')
 _CERTAIN = re.compile(r'(?:[^"\\]|\\(?:u[0-9a-fA-F]{4}|[^u]))*')
@@ -62,10 +62,10 @@ class CustomGrammar(ApiModel):
 
 
 def custom_tool(name: str, description: str | None, field: str, form: TextForm | None) -> Tool:
-    """Return the function that the model sees instead of a custom tool.
+    """Return the function that stands for a custom tool.
 
     field: path of the tool in the request, for error messages.
-    form: constraint on the input; None if any text is allowed.
+    form: constraint on the input, or None.
     """
     text = {"type": "string"}
     if form is not None:
@@ -75,10 +75,7 @@ def custom_tool(name: str, description: str | None, field: str, form: TextForm |
 
 
 def custom_call(id: str, name: str, text: str) -> ToolCall:
-    """Convert a call of a custom tool to a call of the function that the model sees.
-
-    text: the input of the custom tool. The input "ls" becomes the arguments `{"input": "ls"}`.
-    """
+    """Convert a call of a custom tool to a function call: "ls" -> `{"input": "ls"}`."""
     return ToolCall(id, name, json.dumps({CUSTOM_ARGUMENT: text}, ensure_ascii=False))
 
 
@@ -93,11 +90,11 @@ def calling(
 ) -> Calling:
     """Return the rules for calling `tools`.
 
-    names: names of the tools that may be called; None if all tools may be called.
+    names: tools that may be called; None for all.
     required: whether the model must call a tool.
-    forbidden: whether the model must not call any tool. If true, the other rules have no effect.
+    forbidden: whether calls are forbidden, whatever the other rules say.
     parallel: whether an answer may contain several calls.
-    max_calls: maximum number of calls in an answer; None if unlimited.
+    max_calls: most calls in an answer; None if unlimited.
     """
     if forbidden:
         return Calling(forbidden=bool(tools))
@@ -106,10 +103,9 @@ def calling(
 
 
 class CustomInput:
-    """A decoder of a custom tool's input.
+    """Decodes a custom tool's input while its JSON text arrives.
 
-    The model writes the input as a function's argument, such as `{"input": "ls"}`. The decoder returns `ls`, piece by
-    piece as the JSON text arrives.
+    Example: `{"input": "l` yields "l", then `s"}` yields "s".
     """
 
     def __init__(self) -> None:
@@ -118,9 +114,9 @@ class CustomInput:
         self._ended = False
 
     def feed(self, arguments: str) -> str:
-        """Decode the next piece of the JSON text, and return the new part of the input.
+        r"""Return the text that the next piece of JSON adds to the input.
 
-        If the piece ends within an escape sequence, such as `\\u00`, the sequence is decoded with the next piece.
+        An incomplete escape sequence, such as `\u00`, waits for the next piece.
         """
         self._text += arguments
         if not self._in_string:
@@ -142,8 +138,8 @@ class CustomInput:
 
 
 def custom_input(arguments: str) -> str:
-    """Return the input of a custom tool from the JSON text of a call's arguments.
+    """Return the custom tool's input in `arguments`: `{"input": "ls"}` -> "ls".
 
-    If the JSON text was cut off, returns the part of the input before the cut.
+    `arguments` may be cut off: `{"input": "l` -> "l".
     """
     return CustomInput().feed(arguments)

@@ -1,4 +1,4 @@
-"""The fields that all answers and chunks have: ID, model, creation time and usage."""
+"""Fields of all answers and chunks: ID, model, creation time and usage."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Request fields for structured output.
 
-These are OpenAI's response_format and vLLM's structured_outputs and guided_* fields.
+`response_format` is OpenAI's. `structured_outputs` and `guided_*` are vLLM's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ Pattern = Annotated[str, StringConstraints(min_length=1)]
 
 
 def _schema(value: Any) -> Any:
-    """Parse a schema that was sent as JSON text; return other values unchanged."""
+    """Parse a schema that was sent as text.
+
+    Other values are returned unchanged.
+    """
     if not isinstance(value, str):
         return value
     try:
@@ -63,7 +66,7 @@ class ResponseFormat(Tagged):
 
     @property
     def forms(self) -> list[TextForm]:
-        """A list with the constraint on the answer; empty if any text is allowed."""
+        """Constraints on the answer: one, or none if any text is allowed."""
         if self.type == "text":
             return []
         if self.schema_ is not None:
@@ -107,7 +110,7 @@ class StructuredOutputs(ApiModel):
         return self
 
     def forms(self, field: str) -> list[TextForm]:
-        """Return one constraint for each field that is set.
+        """Return one constraint per field that is set.
 
         field: path of this object in the request, for error messages.
         """

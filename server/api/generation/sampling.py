@@ -15,8 +15,8 @@ FIELDS = (
 def sampling_params(body: GenerationFields, defaults: SamplingParams, top_logprobs: int | None) -> SamplingParams:
     """Return the sampling parameters of a request.
 
-    defaults: values of the parameters that `body` does not set.
-    top_logprobs: number of most likely tokens to report per position; None for no log-probabilities.
+    defaults: values of parameters that `body` does not set.
+    top_logprobs: most likely tokens to report per position; None for no log-probabilities.
     """
     given = {name: value for name in FIELDS if (value := getattr(body, name)) is not None}
     return replace(

@@ -38,6 +38,6 @@ class ThinkingFields(ApiModel):
     def requested_thinking(self, effort: Effort | None) -> Thinking:
         """Return the settings for the chat layer.
 
-        effort: the requested effort. Each protocol has its own field for it, such as `reasoning_effort`.
+        effort: the value of the protocol's own field, such as `reasoning_effort`.
         """
         return Thinking(self.thinking_token_budget, effort, self.include_reasoning is not False)

@@ -1,4 +1,4 @@
-"""Response headers that say which parts of a request have no effect."""
+"""Response headers that list ignored parts of a request."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from server.api.http.request_id import current_request_id
 from server.escape import escaped
 
 UNENFORCED = "x-lfm-unenforced"
-"""Lists the parts of tool schemas that are not enforced."""
+"""Lists parts of tool schemas that are not enforced."""
 
 DROPPED = "x-lfm-dropped-tools"
-"""Lists the types of the built-in tools that were left out."""
+"""Lists types of built-in tools that were left out."""
 
 MAX_HEADER = 1000  # characters
 
@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 
 
 def warn_of_unenforced(response: Response, parts: Iterable[str]) -> None:
-    """Add a header and a log line that list the unenforced parts of tool schemas."""
+    """List unenforced parts of tool schemas in a header and in the log."""
     _warn(response, UNENFORCED, "; ", parts, "parts of tool schemas are not enforced")
 
 
 def warn_of_dropped_tools(response: Response, kinds: Iterable[str]) -> None:
-    """Add a header and a log line that list the built-in tools that were left out."""
+    """List built-in tools that were left out in a header and in the log."""
     _warn(response, DROPPED, ", ", dict.fromkeys(kinds), "tools that this server does not have")
 
 

@@ -1,7 +1,6 @@
-"""JSON types that the answers of chat and text completions share.
+"""JSON types that answers of chat and text completions share.
 
-The OpenAPI document is generated from these types. Mypy checks the code against the types; at run time, answers are not
-checked.
+The OpenAPI document is generated from these types.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""HTTP code that all routes share: bodies, errors, SSE, request IDs, request log."""
+"""HTTP code of all routes: bodies, errors, SSE, request IDs, request log."""

@@ -49,7 +49,7 @@ class ErrorObject(TypedDict):
 
 
 class ErrorBody(TypedDict):
-    """The body of every error response, and the last event of every failed stream."""
+    """The body of an error response, or the last event of a failed stream."""
 
     error: ErrorObject
 
@@ -67,7 +67,7 @@ class ApiError:
 
     @property
     def label(self) -> str:
-        """The error code, or the HTTP status if the error has no code."""
+        """Error code, or the HTTP status if there is no code."""
         return self.code or str(self.status)
 
     @property
@@ -77,7 +77,7 @@ class ApiError:
 
 
 def describe(error: Exception, request_id: str) -> ApiError:
-    """Return the response to `error`. Logs internal errors."""
+    """Return the response to `error`, and log internal errors."""
     message = str(error)
     match error:
         case InvalidRequestError():
@@ -122,7 +122,7 @@ def _retry(seconds: float) -> dict[str, str]:
 
 
 def _invalid_field(error: ValidationError) -> InvalidRequestError:
-    """Convert the first error in a ValidationError to an InvalidRequestError."""
+    """Convert the first error of a ValidationError."""
     first = error.errors(include_url=False)[0]
     details = first.get("ctx", {})
     param = _path(first["loc"]) + details.get("field", "")
@@ -139,9 +139,9 @@ def _invalid_field(error: ValidationError) -> InvalidRequestError:
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """Return `location` as a path, without the tags of unions.
+    """Return a location as a path, without tags of unions.
 
-    Example: ("messages", 2, "content", 0, "<text>", "text") becomes `messages[2].content[0].text`.
+    Example: ("messages", 2, "content", 0, "<text>", "text") -> `messages[2].content[0].text`.
     """
     steps = [step for step in location if isinstance(step, int) or not UNION_TAG.fullmatch(step)]
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{shown(step)}" for step in steps)

@@ -1,7 +1,4 @@
-"""Base classes of the request models.
-
-Validators raise the error that `invalid` returns. `server.api.http.api_error` turns it into a 400.
-"""
+"""Base classes of the request models."""
 
 from __future__ import annotations
 
@@ -22,26 +19,25 @@ class ApiModel(BaseModel):
 
 
 def invalid(message: str, code: str = "invalid_value", field: str = "") -> PydanticCustomError:
-    """Return a validation error.
+    """Return a validation error, which becomes a 400.
 
-    field: path of the invalid field within the validated value, such as `.content`.
+    field: path within the validated value, such as `.content`.
     """
     return PydanticCustomError(code, "{message}", {"message": message, "field": field})
 
 
 def union_tag(kind: str) -> str:
-    """Return the tag of one type in a union of types, such as `<text>` for "text".
+    """Return the tag of a type in a union: "text" -> `<text>`.
 
-    Pydantic includes the tag in the location of an error. The angle brackets show that it is not a field of the
-    request, so `api_error` leaves it out of the path.
+    The brackets tell `api_error` that the tag is not a request field.
     """
     return f"<{kind}>"
 
 
 class Tagged(ApiModel):
-    """An object whose `type` is the name of the field with its content.
+    """An object with its content in the field named by `type`.
 
-    Example: {"type": "function", "function": {...}}. A type without a field of the same name has no content.
+    Example: {"type": "function", "function": {...}}. A type without such a field has no content.
     """
 
     type: str
@@ -57,8 +53,8 @@ class Tagged(ApiModel):
 def also(form: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
     """Return a `json_schema_extra` that documents a second form of a field.
 
-    form: JSON schema of the second form. Example: {"type": "string"}, for an object that can also be sent as text.
+    The field must be nullable, because `form` is added to its `anyOf`.
 
-    The field must be nullable, so that its JSON schema has an `anyOf`, the list to which the form is added.
+    form: JSON schema of the second form, such as {"type": "string"}.
     """
     return lambda schema: schema["anyOf"].insert(0, form)

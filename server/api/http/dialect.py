@@ -1,6 +1,6 @@
 """How a protocol writes errors, keep-alive events and headers.
 
-The default is OpenAI's dialect. The middleware `ChooseAnthropic` sets Anthropic's dialect for Anthropic's clients.
+The default is OpenAI's dialect. `ChooseAnthropic` sets Anthropic's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from server.api.http.sse import PING_COMMENT, data_event
 
 
 class Dialect(Protocol):
-    """How a protocol writes errors, keep-alive events and headers on all routes."""
+    """How a protocol writes errors, keep-alive events and headers."""
 
     @property
     def ping(self) -> ServerSentEvent:
@@ -26,7 +26,7 @@ class Dialect(Protocol):
 
     @property
     def id_headers(self) -> tuple[str, ...]:
-        """Names of the response headers that contain the request's ID."""
+        """Response headers with the request's ID."""
 
     def adapted(self, error: ApiError, request: Request) -> ApiError:
         """Return `error` with the protocol's status and headers."""
@@ -38,7 +38,7 @@ class Dialect(Protocol):
         """Return the last event of a stream that fails."""
 
     def quota_headers(self, quota: Quota) -> Mapping[str, str]:
-        """Return the response headers that report `quota`."""
+        """Return the rate limit headers for `quota`."""
 
 
 class OpenAIDialect:
@@ -48,11 +48,11 @@ class OpenAIDialect:
     id_headers = ("x-request-id",)
 
     def adapted(self, error: ApiError, request: Request) -> ApiError:
-        """Return `error` unchanged: ApiError has OpenAI's statuses."""
+        """Return `error`, which already has OpenAI's status."""
         return error
 
     def error_body(self, error: ApiError, request_id: str) -> Mapping[str, Any]:
-        """Return the body of an error response. OpenAI's contains no request ID."""
+        """Return the body of an error response, without the request's ID."""
         return error.body
 
     def error_event(self, error: ApiError, request_id: str) -> bytes:
@@ -72,6 +72,6 @@ OPENAI: Dialect = OpenAIDialect()
 
 
 def dialect_of(scope: Scope) -> Dialect:
-    """Return the dialect of a request; OpenAI's unless a middleware has set another one."""
+    """Return the dialect of a request."""
     dialect: Dialect = scope["state"].get("dialect", OPENAI)
     return dialect

@@ -1,6 +1,6 @@
 """Cancels work for clients that have disconnected.
 
-Starlette itself cancels only streams: a handler that has not yet returned its response would keep running.
+Starlette cancels only streams, not handlers that are still running.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ T = TypeVar("T")
 
 
 async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Return the result of `work`, unless the client disconnects first.
+    """Return the result of `work`, which is cancelled if the client disconnects.
 
-    If the client disconnects, `work` is cancelled and ClientDisconnect is raised. Call this after the body has been
-    read. No other code may call `receive` at the same time.
+    The body must have been read. Nothing else may call `receive` meanwhile.
+
+    Raises ClientDisconnect if the client disconnects.
     """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))

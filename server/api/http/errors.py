@@ -1,4 +1,4 @@
-"""Answers exceptions with error responses in the dialect of their request."""
+"""Exception handlers that respond in the dialect of the request."""
 
 from __future__ import annotations
 
@@ -16,27 +16,24 @@ from server.errors import InvalidRequestError, LfmServeError, shown
 
 
 def noted(error: Exception, request: Request) -> ApiError:
-    """Return the response to `error`, and note its code in the request log."""
+    """Return the description of `error`, and log its code."""
     api_error = describe(error, request.state.request_id)
     log_entry(request).error_code = api_error.label
     return api_error
 
 
 def respond(error: Exception, request: Request) -> JSONResponse:
-    """Return the HTTP response for `error`, and note the error's code in the request log."""
+    """Return the HTTP response to `error`, and log its code."""
     return _response(noted(error, request), request)
 
 
 def last_event(error: Exception, request: Request) -> bytes:
-    """Return the last event of a stream that failed with `error`, and note its code in the request log."""
+    """Return the last event of a stream that failed, and log the error's code."""
     return dialect_of(request.scope).error_event(noted(error, request), request.state.request_id)
 
 
 def install(app: FastAPI) -> None:
-    """Add exception handlers to `app` that answer every error in the dialect of its request.
-
-    They also handle unknown paths, methods that are not allowed and unexpected exceptions.
-    """
+    """Add handlers for all exceptions, unknown paths and methods to `app`."""
     app.add_exception_handler(LfmServeError, _answer)
     app.add_exception_handler(ValidationError, _answer)
     app.add_exception_handler(RequestValidationError, _answer_parameter)

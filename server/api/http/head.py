@@ -8,8 +8,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 class HeadAsGet:
     """Middleware that handles HEAD requests like GET requests.
 
-    `server.front.connection` omits the body of the response. This middleware must be inside the middleware of the
-    request log, so that the log shows HEAD instead of GET.
+    It must be inside the request log's middleware, so that the log says HEAD. `server.front.connection` omits the
+    response body.
     """
 
     def __init__(self, app: ASGIApp) -> None:

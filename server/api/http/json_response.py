@@ -1,6 +1,6 @@
-"""JSON encoding of large answers in small pieces.
+"""Encodes large JSON answers in small pieces.
 
-A single call of `json.dumps` would hold the GIL for seconds while it encodes the largest answers.
+A single `json.dumps` would hold the GIL for seconds.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ from typing import Any
 from fastapi.responses import Response
 
 PIECE = 64
-"""Number of list elements encoded per call. A call takes a few milliseconds at most."""
+"""List elements encoded per call, which takes a few milliseconds at most."""
 
 
 async def json_response(build: Callable[[], Any]) -> Response:
-    """Build and encode an answer on a thread, so that the event loop keeps running."""
+    """Build and encode an answer on a thread."""
     return Response(await asyncio.to_thread(lambda: encode(build())), media_type="application/json")
 
 
 def encode(value: Any) -> bytes:
-    """Return `value` as compact UTF-8 JSON. Raises ValueError for NaN and infinities."""
+    """Return `value` as compact UTF-8 JSON.
+
+    Raises ValueError for NaN and infinities.
+    """
     return "".join(_pieces(value)).encode()
 
 

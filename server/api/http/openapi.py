@@ -1,6 +1,6 @@
 """Builds the OpenAPI document of /docs.
 
-FastAPI's own document lacks the request bodies, because the routes parse the bodies themselves. This module adds them.
+It adds the request bodies, which FastAPI does not see: routes parse them.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ _referenced: dict[str, type[Any]] = {}  # types by name; their schemas are slow 
 
 
 def answers(model: type[Any], *errors: int, error: type[Any] = ErrorBody) -> Responses:
-    """Return the value for `responses=` in FastAPI's route decorators.
+    """Return a value for `responses=` in route decorators.
 
-    model: TypedDict of the body of a successful response.
-    errors: HTTP statuses of the errors that the route can return.
-    error: TypedDict of the body of an error response.
+    model: TypedDict of a successful body.
+    errors: HTTP statuses of the route's errors.
+    error: TypedDict of an error body.
     """
     responses: Responses = {200: {"description": "Success.", "content": _json(model)}}
     return responses | {status: {"content": _json(error), **_ERRORS[status]} for status in errors}
@@ -78,8 +78,7 @@ def answers(model: type[Any], *errors: int, error: type[Any] = ErrorBody) -> Res
 def either(first: Responses, second: Responses) -> Responses:
     """Return responses whose bodies have the form of either `first` or `second`.
 
-    Example: the body of /v1/models, which depends on the header `anthropic-version`. `first` and `second` must have the
-    same statuses.
+    Both must have the same statuses.
     """
     return {
         status: {
@@ -95,12 +94,12 @@ def either(first: Responses, second: Responses) -> Responses:
 def streamed(
     responses: Responses, *chunks: type[Any], example: str, named: bool = False, error: type[Any] = ErrorBody
 ) -> Responses:
-    """Add a stream to `responses` as an alternative to the JSON body.
+    """Add a stream to `responses`, as an alternative to the JSON body.
 
-    chunks: TypedDicts of the chunks in the stream.
+    chunks: TypedDicts of the stream's chunks.
     example: text of an example stream.
-    named: whether the events have names. A stream of named events does not end with `[DONE]`.
-    error: TypedDict of the last event of a stream that fails.
+    named: whether events have names, and the stream has no `[DONE]`.
+    error: TypedDict of the event that ends a failed stream.
     """
     data: dict[str, Any] = {
         "type": "string",
@@ -119,9 +118,9 @@ def streamed(
 
 
 def request_body(*models: type[BaseModel], examples: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the value for `openapi_extra=` in FastAPI's route decorators.
+    """Return a value for `openapi_extra=` in route decorators.
 
-    models: the accepted types of the request body.
+    models: accepted types of the body.
     examples: example bodies by title.
     """
     references = [_reference(model) for model in models]
@@ -131,7 +130,7 @@ def request_body(*models: type[BaseModel], examples: Mapping[str, Any]) -> dict[
 
 
 def install(app: FastAPI) -> None:
-    """Make `app` serve the document that this module builds."""
+    """Make `app` serve this module's document."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -171,7 +170,7 @@ def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _schemas() -> dict[str, Any]:
-    """Return the schemas of all referenced types and of the types in their fields."""
+    """Return the schemas of all referenced types."""
     inputs: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
         (name, "validation", TypeAdapter(model)) for name, model in sorted(_referenced.items())
     ]

@@ -1,6 +1,6 @@
 """Reads JSON request bodies of limited size within a limited time.
 
-The header `Content-Type` is ignored.
+The header Content-Type is ignored.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ T = TypeVar("T")
 
 LARGE = 64 * 2**10  # bytes; larger bodies take over a millisecond to parse and are parsed on a thread
 MAX_ITEMS = {"messages": 5_000, "input": 5_000, "tools": 1_000, "functions": 1_000, "stop_token_ids": 10_000}
-"""Maximum lengths of lists, checked before their items are validated."""
+"""Maximum list lengths, checked before the items are validated."""
 
 
 async def read_json(request: Request, server: ServerState, parse: Callable[[Any], T]) -> T:
-    """Read a JSON body, decode it and return the result of `parse(decoded)`.
+    """Return `parse(body)` for the decoded JSON body of a request.
 
-    Raises ContentEncodingError if the body is compressed, RequestTooLargeError if it is too large, SlowClientError if
-    it takes too long to arrive, and InvalidRequestError if it is not valid JSON. Also raises the errors of `parse`.
+    Raises ContentEncodingError if the body is compressed.
+    Raises RequestTooLargeError if it is too large.
+    Raises SlowClientError if it arrives too slowly.
+    Raises InvalidRequestError if it is not JSON.
     """
     encoding = ",".join(request.headers.getlist("content-encoding"))
     if encoding.strip().lower() not in ("", "identity"):

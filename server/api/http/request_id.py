@@ -1,7 +1,4 @@
-"""Gives each request an ID, which its response repeats.
-
-The ID is the client's `x-request-id` if that is valid, else a new one.
-"""
+"""Gives each request an ID: the client's `x-request-id` if valid, else a new one."""
 
 from __future__ import annotations
 
@@ -16,13 +13,13 @@ from server.api.http.dialect import dialect_of
 
 HEADER = "x-request-id"
 current_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""ID of the request being served in this context; None outside requests."""
+"""ID of the request that the current task serves, or None."""
 
 VALID_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 
 
 class RequestId:
-    """Middleware that sets `request.state.request_id` and the response headers with this ID."""
+    """Middleware that sets `request.state.request_id` and the response's ID headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,7 +1,6 @@
-"""The request log, which reports each finished request to its listeners.
+"""The request log, which reports each finished request to listeners.
 
-The log has an entry for each request from its arrival to the end of its response. It is independent of metrics, log
-lines and traces: listeners get the `RequestRecord` of each finished request.
+Metrics, log lines and traces are listeners.
 """
 
 from __future__ import annotations
@@ -23,26 +22,25 @@ PROBES = frozenset(("/health", "/ready", "/metrics"))
 """Paths that machines poll every few seconds."""
 
 PAGE_FILES = "/playground/"
-"""Start of the paths of the playground's files. A browser loads dozens of them at a time."""
+"""Prefix of the playground's files, which browsers load by the dozen."""
 
 
 def is_unlogged(path: str) -> bool:
-    """Return whether to leave requests for `path` out of logs, metrics and traces."""
+    """Return whether logs, metrics and traces leave out requests for `path`."""
     return path in PROBES or path.startswith(PAGE_FILES)
 
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """The record of a finished request.
+    """A finished request.
 
-    route: one of the application's paths, or "unknown".
-    status: HTTP status of the response; 499 if the client left before the response was complete.
-    finish: how the request ended. `error` if there is an `error_code`; `cancelled` if the client disconnected; `none`
-        if the request started no completion; otherwise the end of the first choice: `stop`, `length` or `tool_calls`.
-    error_code: code of the error sent to the client. A stream that fails after its start has a code and the status 200.
-    received, ended: times on the monotonic clock, in seconds.
-    key: name of the API key; None if the request has no valid key.
-    prompt: the prompt or messages as the client sent them; None if the request started no completion.
+    route: path as in the application's routes, or "unknown".
+    status: HTTP status; 499 if the client left before the response was complete.
+    finish: "stop", "length", "tool_calls", "error", "cancelled", or "none" without a completion.
+    error_code: code of the error sent; a failed stream has a code and status 200.
+    received, ended: monotonic times in seconds.
+    key: name of the API key, or None.
+    prompt: the prompt or messages as sent, or None.
     """
 
     request_id: str
@@ -61,11 +59,11 @@ class RequestRecord:
 
 @dataclass(slots=True, eq=False)
 class RequestLogEntry:
-    """The log's entry for a request that is being answered.
+    """The log's entry for a request being answered.
 
-    error_code: code of the error sent to the client; the HTTP status if the error has no code.
-    complete: whether the whole response has been sent.
-    background: the work of this request that goes on after its response; None if there is none.
+    error_code: code of the error sent, or its HTTP status.
+    complete: whether the whole response was sent.
+    background: work that may outlive the response, or None.
     """
 
     request_id: str
@@ -80,17 +78,14 @@ class RequestLogEntry:
     background: asyncio.Task[None] | None = None
 
     def when_done(self, action: Callable[[], None]) -> None:
-        """Call `action` when the background work ends, or at once if there is none."""
+        """Call `action` after the background work, or at once without any."""
         if self.background is None or self.background.done():
             action()
         else:
             self.background.add_done_callback(lambda _: action())
 
     async def observe(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run `app` for this request.
-
-        Sets `status` and `complete` when the response is sent, and `error_code` after an unexpected exception.
-        """
+        """Run `app` for this request, and note how its response ends."""
 
         async def send_observed(message: Message) -> None:
             await send(message)
@@ -105,7 +100,7 @@ class RequestLogEntry:
             raise
 
     def record(self, route: str, key: str | None) -> RequestRecord:
-        """Return the record of this request, with the current time as its end."""
+        """Return the record of this request, which ends now."""
         finish = self._finish()
         return RequestRecord(
             request_id=self.request_id,
@@ -131,11 +126,10 @@ class RequestLogEntry:
 
 
 class RequestLog:
-    """The requests being answered, and the listeners for finished ones.
+    """Requests being answered, and the listeners for finished ones.
 
     open: entries of the requests being answered.
-    listeners: called with the record of each finished request. Listeners run on the event loop, in the request's
-        context, and must neither wait nor raise.
+    listeners: called on the event loop for each finished request; must not wait or raise.
     """
 
     def __init__(self) -> None:
@@ -143,15 +137,15 @@ class RequestLog:
         self.listeners: list[Callable[[RequestRecord], None]] = []
 
     def completions(self) -> list[AnyCompletion]:
-        """Return the completions of all open entries."""
+        """Return the completions being generated."""
         return [entry.completion for entry in self.open if entry.completion is not None]
 
 
 class RequestLogMiddleware:
     """Middleware that adds requests to the request log.
 
-    Probes (`PROBES`) and requests for the playground's files are not added, but `request.state.log_entry` is set for
-    them too. The middleware must be directly inside RequestId, so that it sees every response.
+    Unlogged paths get an entry, too, but no listener sees it. The middleware must be directly inside RequestId, to see
+    every response.
     """
 
     def __init__(self, app: ASGIApp, log: RequestLog) -> None:

@@ -1,7 +1,4 @@
-"""Server-sent events: encodes them and streams them with sse-starlette.
-
-This module is independent of the events' contents.
-"""
+"""Encodes and streams server-sent events."""
 
 from __future__ import annotations
 
@@ -25,12 +22,15 @@ Events = AsyncGenerator[bytes]
 
 
 def data_event(data: Mapping[str, Any]) -> bytes:
-    """Return `data` as one event of compact JSON. NaN and infinities become null."""
+    """Return `data` as an event of compact JSON.
+
+    NaN and infinities become null.
+    """
     return b"data: " + to_json(data, inf_nan_mode="null") + b"\n\n"
 
 
 def named_event(data: Mapping[str, Any]) -> bytes:
-    """Return `data` as one event of compact JSON, named by its `type`."""
+    """Return `data` as an event of compact JSON, named by its `type`."""
     name: str = data["type"]
     return b"event: " + name.encode() + b"\n" + data_event(data)
 
@@ -40,9 +40,9 @@ async def event_stream(
 ) -> EventSourceResponse:
     """Return a response that streams `events`, with `ping` every `ping_seconds`.
 
-    Waits up to `ping_seconds` for the first event. If `events` fails during this time, its error is raised, so that the
-    error can set the HTTP status. A later error ends the stream with the event `last_event(error)`. `events` is closed
-    when the stream ends or the client disconnects.
+    Waits up to `ping_seconds` for the first event. An error in this time is raised, so that it can set the HTTP status.
+
+    last_event: returns the event that ends the stream after a later error.
     """
     first = asyncio.ensure_future(anext(events, b""))  # a resumed stream may have no events left
     try:
@@ -62,10 +62,9 @@ async def event_stream(
 
 
 class EventStream(EventSourceResponse):
-    """An EventSourceResponse that does not limit the time for sending an event.
+    """An EventSourceResponse without a time limit for sending an event.
 
-    Even without a limit, sse-starlette would open a cancel scope for each event, which costs CPU time for each token.
-    The limit is not needed: connections already close if a client stops reading (`--client-idle-timeout`).
+    The limit would cost CPU time for each token. Connections of clients that stop reading close anyway.
     """
 
     async def _send_with_timeout(self, send: Send, message: Message) -> None:

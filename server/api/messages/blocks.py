@@ -1,4 +1,4 @@
-"""The messages of a request and their content blocks, named as in Anthropic's Python client."""
+"""Messages and content blocks of a request, named as in Anthropic's client."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ class ToolUseBlockParam(ApiModel):
 
 
 def _text(content: Any) -> Any:
-    """Join a list of text blocks with line breaks; return other content unchanged."""
+    """Join a list of text blocks with line breaks.
+
+    Other content is returned unchanged.
+    """
     if not isinstance(content, list):
         return content
     return "\n".join(_block_text(i, block) for i, block in enumerate(content))

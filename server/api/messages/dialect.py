@@ -1,4 +1,4 @@
-"""Errors, keep-alive events and headers as Anthropic's API writes them."""
+"""Errors, keep-alive events and headers of Anthropic's API."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VERSION = "anthropic-version"
 OVERLOADED = 529  # Anthropic's status for a full queue
 
 PROXY = "x-lfm-proxy"
-"""Request header of a proxy that retries. Its only known value is "nginx"."""
+"""Request header of a proxy that retries; its only known value is "nginx"."""
 
 TYPES = {
     401: "authentication_error",
@@ -42,7 +42,7 @@ class AnthropicErrorObject(TypedDict):
 
 
 class AnthropicErrorBody(TypedDict):
-    """The body of every error response, and the event `error`, which ends a stream that fails."""
+    """The body of an error response, or the event `error` that ends a stream."""
 
     type: Literal["error"]
     error: AnthropicErrorObject
@@ -56,11 +56,10 @@ class AnthropicDialect:
     id_headers = ("x-request-id", "request-id")
 
     def adapted(self, error: ApiError, request: Request) -> ApiError:
-        """Return `error`, with the status 529 or 403 if the queue is full.
+        """Return `error`, with Anthropic's status 529 if the queue is full.
 
-        The status is 403 if the request came through nginx, which cannot retry after a 529. After a 403, nginx tries
-        another replica but still sends later requests to this one. If all replicas are full, X-Accel-Redirect makes
-        nginx itself answer with a 529.
+        nginx cannot retry after a 529, so it gets a 403 and tries another replica. If all are full, X-Accel-Redirect
+        makes nginx answer 529.
         """
         if (error.status, error.code) != (429, "overloaded"):
             return error
@@ -86,9 +85,9 @@ class AnthropicDialect:
 
 
 class ChooseAnthropic:
-    """Middleware that sets Anthropic's dialect for the requests of Anthropic's clients.
+    """Middleware that sets Anthropic's dialect for Anthropic's clients.
 
-    These are the requests to /v1/messages and below, and those to /v1/models with the header `anthropic-version`.
+    These use /v1/messages, or /v1/models with the header `anthropic-version`.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -104,10 +103,7 @@ DIALECT = AnthropicDialect()
 
 
 def rfc3339(time: datetime) -> str:
-    """Return a UTC time in the format of RFC 3339, without fractions of a second.
-
-    Example: 2026-01-01T00:00:00Z.
-    """
+    """Return a UTC time like 2026-01-01T00:00:00Z (RFC 3339)."""
     return time.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 

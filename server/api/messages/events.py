@@ -1,6 +1,6 @@
 """Converts the deltas of an answer to Anthropic's stream events.
 
-The body of an answer that is not streamed is built from the same events.
+Non-streamed answers are built from the same events.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ class MessageEvents:
         yield {"type": "message_stop"}
 
     def _opened(self, block: ContentBlock) -> Iterator[Event]:
-        """Yield the events that end the open block, if any, and begin `block`.
+        """Yield the events that begin `block` and end the block before it.
 
-        If the open block has the same type, it continues instead, and there are no events.
+        An open block of the same type continues, without events.
         """
         if self._open != block["type"]:
             yield from self._closed()
@@ -105,7 +105,7 @@ class MessageEvents:
             yield {"type": "content_block_start", "index": self._index, "content_block": block}
 
     def _closed(self) -> Iterator[Event]:
-        """Yield the events that end the open block, if any."""
+        """Yield the events that end the open block."""
         if self._open == "thinking":
             signature = base64.b64encode(self._thoughts.digest()).decode()
             yield self._block_delta({"type": "signature_delta", "signature": signature})
@@ -130,7 +130,7 @@ class MessageEvents:
 def encoded(event: Event) -> bytes:
     """Encode `event` as a server-sent event.
 
-    A stream has about one `content_block_delta` per token. The constant parts of this event are therefore cached.
+    The constant parts of the per-token event `content_block_delta` are cached.
     """
     if event["type"] == "content_block_delta":
         match event["delta"]:
@@ -143,12 +143,9 @@ def encoded(event: Event) -> bytes:
 
 @lru_cache(maxsize=64)
 def _delta_start(index: int, kind: str, field: str) -> bytes:
-    """Return the start of an encoded `content_block_delta`, up to the new text.
+    """Return the start of an encoded `content_block_delta`, up to its text.
 
-    Example:
-
-        event: content_block_delta
-        data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":
+    Example of the last line: `data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":`.
     """
     start = f'{{"type":"content_block_delta","index":{index},"delta":{{"type":"{kind}","{field}":'
     return b"event: content_block_delta\ndata: " + start.encode()

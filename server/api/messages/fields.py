@@ -39,7 +39,7 @@ class ThinkingConfig(ApiModel):
 
     @property
     def budget(self) -> int | None:
-        """Maximum tokens of thoughts; None if this object does not limit them."""
+        """Maximum tokens of thoughts, or None."""
         return 0 if self.type == "disabled" else self.budget_tokens if self.type == "enabled" else None
 
 
@@ -66,7 +66,7 @@ class Metadata(ApiModel):
 
 
 class PromptFields(ApiModel):
-    """The fields that determine the prompt."""
+    """Fields that determine the prompt."""
 
     messages: list[MessageParam] = Field(
         min_length=1, description="Messages of the chat, oldest first. The model continues a last assistant message."
@@ -89,7 +89,7 @@ class PromptFields(ApiModel):
 
     @property
     def own_tools(self) -> list[AnthropicTool]:
-        """The tools that the client defines."""
+        """Tools that the client defines."""
         return [tool for tool in self.tools or () if not tool.built_in]
 
     @model_validator(mode="after")

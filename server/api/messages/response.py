@@ -1,4 +1,4 @@
-"""Builds the body of an answer that is not streamed."""
+"""Builds the body of a non-streamed answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from server.api.messages.wire import AnthropicMessage, BlockDelta, Event
 
 
 class MessageBody:
-    """The body of one answer, built from its events."""
+    """The body of an answer, built from its events."""
 
     def __init__(self) -> None:
         self._message: AnthropicMessage | None = None
@@ -36,8 +36,9 @@ class MessageBody:
     def to_json(self) -> AnthropicMessage:
         """Return the message.
 
-        If the arguments of a call were cut off, the incomplete value at their end is dropped, as in Anthropic's client
-        after a stream. Example: `{"city": "Bern", "day": "Mo` becomes {"city": "Bern"}.
+        Arguments that were cut off lose their last, incomplete value: `{"city": "Bern", "day": "Mo` -> {"city":
+            "Bern"}. So.
+        does Anthropic's client.
         """
         assert self._message is not None
         for block, pieces in zip(self._message["content"], self._pieces, strict=True):

@@ -48,8 +48,9 @@ def _answers(model: type[Any], *errors: int) -> Responses:
 async def create_message(model: Model, exchange: OpenExchange) -> Response:
     """Answer a chat.
 
-    The answer is one JSON body. If `stream` is set, it is a stream of named events instead. Tools that Anthropic
-    defines are left out and listed in the response header `x-lfm-dropped-tools`.
+    The answer is one JSON body, or with `stream` a stream of named events.
+
+    Tools that Anthropic defines are left out. The header `x-lfm-dropped-tools` lists them.
     """
     body, chat = await exchange.read(lambda value: _parse(value, model.service.defaults))
     name = model.name_for(body.model)
@@ -70,10 +71,7 @@ async def create_message(model: Model, exchange: OpenExchange) -> Response:
     openapi_extra=request_body(CountTokensRequest, examples=MESSAGES_REQUESTS),
 )
 async def count_message_tokens(request: Request, model: Model, exchange: OpenExchange) -> Response:
-    """Count the tokens of a prompt without answering it.
-
-    The request body is the same as for /v1/messages.
-    """
+    """Count the tokens of a prompt without answering it."""
     body = await exchange.read(CountTokensRequest.model_validate)
     model.name_for(body.model)
     tokens = await exchange.wait_for(model.service.tokenize(to_prompt(body), request.state.tenant))

@@ -24,7 +24,7 @@ from server.engine.types import SamplingParams
 def to_chat_request(body: MessagesRequest, defaults: SamplingParams) -> ChatRequest:
     """Return the chat request in `body`.
 
-    defaults: the model's sampling parameters, used for parameters that `body` does not set.
+    defaults: the model's sampling parameters.
     """
     thinking = _thinking(body, body.thinking_token_budget, included=body.include_reasoning is not False)
     form = body.output_config.format if body.output_config else None
@@ -42,12 +42,12 @@ def to_chat_request(body: MessagesRequest, defaults: SamplingParams) -> ChatRequ
 
 
 def to_prompt(body: CountTokensRequest) -> ChatRequest:
-    """Return a chat request with which to count the tokens of the prompt in `body`."""
+    """Return a chat request for counting the tokens of its prompt."""
     return _prompt(body, body.template_options, _thinking(body, None, included=True))
 
 
 def _prompt(body: PromptFields, template: TemplateOptions, thinking: Thinking) -> ChatRequest:
-    """Return a chat request that sets only the fields that determine the prompt."""
+    """Return a chat request with only the fields that determine the prompt."""
     tools, how = _tools(body)
     messages = [Message("system", body.system)] if body.system else []
     for message in body.messages:
@@ -67,8 +67,8 @@ def _prompt(body: PromptFields, template: TemplateOptions, thinking: Thinking) -
 def _thinking(body: PromptFields, budget: int | None, *, included: bool) -> Thinking:
     """Return the request's settings for thoughts.
 
-    budget: the value of `thinking_token_budget`, which takes precedence over `thinking`.
-    included: the value of `include_reasoning`. The display `omitted` in `thinking` takes precedence.
+    budget: value of `thinking_token_budget`, which overrides `thinking`.
+    included: value of `include_reasoning`, which the display "omitted" overrides.
     """
     config = body.thinking
     if config is not None:
@@ -94,7 +94,7 @@ def _tools(body: PromptFields) -> tuple[tuple[Tool, ...], Calling]:
 
 
 def _messages(message: MessageParam) -> Iterator[Message]:
-    """Yield the messages of the chat layer for one of Anthropic's messages.
+    """Yield the chat layer's messages for one of Anthropic's.
 
     Each tool result becomes a message of its own.
     """

@@ -1,7 +1,4 @@
-"""Tool definitions and tool choice of a Messages request.
-
-Tools that Anthropic defines are left out, because this server has none of them.
-"""
+"""Tool definitions and tool choice of a Messages request."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ OWN_KINDS = (None, "custom")
 class AnthropicTool(ApiModel):
     """A tool that the client or Anthropic defines.
 
-    Tools that Anthropic defines, such as web search, are left out of the prompt.
+    The server has none of Anthropic's tools, such as web search, and leaves them out.
     """
 
     type: str | None = Field(

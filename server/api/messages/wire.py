@@ -1,4 +1,4 @@
-"""JSON types of Anthropic's answers and stream events, named as in Anthropic's Python client."""
+"""JSON types of answers and stream events, named as in Anthropic's client."""
 
 from __future__ import annotations
 

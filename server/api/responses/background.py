@@ -11,8 +11,8 @@ from server.api.responses.run import ResponseRun
 class BackgroundRun:
     """A response that is generated in the background.
 
-    owner: name of the key that created the response; empty if the server has no keys.
-    ended: set once the response is complete and stored.
+    owner: name of the key that created it; empty without keys.
+    ended: set when the response is complete and stored.
     """
 
     def __init__(self, run: ResponseRun, owner: str) -> None:
@@ -22,10 +22,7 @@ class BackgroundRun:
         self._changed = asyncio.Event()
 
     async def generate(self) -> None:
-        """Generate the whole response.
-
-        Each new event wakes the streams that wait for it in `follow`.
-        """
+        """Generate the whole response, and wake `follow` at each event."""
         try:
             async for _ in self.run.events():
                 self._wake()
@@ -36,9 +33,7 @@ class BackgroundRun:
     async def follow(self, first: int = 0) -> AsyncGenerator[bytes]:
         """Yield the encoded events until the response ends.
 
-        Yields the past events at once and each later event when it is generated.
-
-        first: number of the first event to yield; events are counted from 0.
+        first: number of the first event to yield, from 0.
         """
         while True:
             changed = self._changed
@@ -50,7 +45,7 @@ class BackgroundRun:
             await changed.wait()
 
     async def cancel(self) -> None:
-        """Stop generating, and wait until the response has been stored."""
+        """Stop generating, and wait until the response is stored."""
         self.run.cancel()
         await self.ended.wait()
 

@@ -1,4 +1,4 @@
-"""Looks up the items of earlier responses that a request refers to."""
+"""Finds the items of earlier responses that a request refers to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from server.errors import InvalidRequestError, NotStoredError, shown
 async def history(body: ResponseRequest, responses: Responses, owner: str) -> list[InputItem]:
     """Return the items of the responses that `body` continues, oldest first.
 
-    Raises NotStoredError if a response is not stored, and InvalidRequestError if it is still being generated.
+    Raises NotStoredError if a response is not stored, InvalidRequestError if it is still running.
     """
     chain: list[StoredResponse] = []
     previous = body.previous_response_id
@@ -36,7 +36,7 @@ async def history(body: ResponseRequest, responses: Responses, owner: str) -> li
 
 
 async def resolved(body: ResponseRequest, responses: Responses, owner: str) -> ResponseRequest:
-    """Return `body` with each `item_reference` replaced by the stored item.
+    """Return `body` with the stored item in place of each `item_reference`.
 
     Raises NotStoredError if an item is not stored.
     """
@@ -50,9 +50,9 @@ async def resolved(body: ResponseRequest, responses: Responses, owner: str) -> R
 
 
 async def _referenced(item_id: str, path: str, responses: Responses, owner: str) -> InputItem:
-    """Return the stored item with the ID `item_id`.
+    """Return the stored item `item_id`.
 
-    The ID says in which response to look: item `msg_5f2c_0` belongs to response `resp_5f2c`.
+    The ID names the response: item `msg_5f2c_0` belongs to `resp_5f2c`.
 
     path: path of the ID in the request, for errors.
     """

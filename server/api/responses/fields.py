@@ -59,7 +59,7 @@ class TextFormat(ApiModel):
 
     @property
     def text_form(self) -> TextForm | None:
-        """The constraint on the answer; None if any text is allowed."""
+        """Constraint on the answer, or None."""
         if self.type == "text":
             return None
         schema = self.schema_ if self.type == "json_schema" else {"type": "object"}
@@ -164,7 +164,11 @@ class ResponseRequest(GenerationFields, TextFormFields, TemplateFields, Thinking
         if choice.required and not known:
             raise invalid("tool_choice requires tools of type function or custom.", field="tool_choice")
         if choice.names == []:
-            raise invalid("allowed_tools names only built-in tools.", "unsupported_value", "tool_choice.tools")
+            raise invalid(
+                "allowed_tools names only built-in tools; name a function or custom tool.",
+                "unsupported_value",
+                "tool_choice.tools",
+            )
         for name in choice.names or ():
             if name not in known:
                 message = f"tool_choice names the unknown tool '{shown(name)}'; known: {shown(', '.join(known), 1000)}."
@@ -172,7 +176,7 @@ class ResponseRequest(GenerationFields, TextFormFields, TemplateFields, Thinking
 
     @property
     def own_tools(self) -> list[ResponseTool]:
-        """The function tools and custom tools. OpenAI's built-in tools are left out."""
+        """Tools of the client, without OpenAI's built-in ones."""
         return [tool for tool in self.tools or () if not tool.built_in]
 
     def includes(self, part: str) -> bool:

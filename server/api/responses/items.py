@@ -58,7 +58,7 @@ class Part(ApiModel):
 
     @property
     def content(self) -> str:
-        """The text, from the field `refusal` or `text` according to `type`."""
+        """Text of the part."""
         return (self.refusal if self.type == "refusal" else self.text) or ""
 
 
@@ -66,7 +66,7 @@ Parts = Annotated[list[Part] | None, BeforeValidator(_parts)]
 
 
 class InputItem(ApiModel):
-    """One item of the input. The fields that it requires depend on its type."""
+    """One item of the input. Its type determines the required fields."""
 
     type: ItemType = Field("message", description="Kind of the item.")
     id: str | None = Field(None, description="ID of the item; required for a reference.", examples=["msg_5f2c"])
@@ -116,7 +116,7 @@ class InputItem(ApiModel):
 
     @property
     def thoughts(self) -> str:
-        """The text of a reasoning item."""
+        """Text of a reasoning item."""
         if self.content:
             return "".join(part.content for part in self.content)
         if self.encrypted_content is not None:

@@ -18,7 +18,7 @@ PREFIXES = {
 
 
 def described(items: Sequence[InputItem], response_id: str) -> list[dict[str, Any]]:
-    """Return the JSON of input items for `GET /v1/responses/{id}/input_items`.
+    """Return input items as JSON for `GET /v1/responses/{id}/input_items`.
 
     Items without an ID get one.
     """

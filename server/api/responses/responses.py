@@ -1,7 +1,4 @@
-"""The responses that clients can retrieve.
-
-These are the stored responses and the responses being generated in the background.
-"""
+"""The responses that clients can retrieve: stored ones and running ones."""
 
 from __future__ import annotations
 
@@ -31,17 +28,16 @@ class Responses:
     running: dict[str, BackgroundRun] = field(default_factory=dict)
 
     async def get(self, response_id: str, owner: str) -> StoredResponse | None:
-        """Return a stored response; None if `owner` has no response with this ID.
+        """Return a stored response, or None if `owner` has none with this ID.
 
-        A response may have been stored as running although nothing generates it any more: the server was killed, or
-        could not store the complete response. Such a response is returned as failed.
+        A response counts as failed if the server was killed while it ran.
         """
         running = response_id in self.running  # before the wait, because the response may end during the wait
         stored = await self.store.get(response_id, owner)
         return stored.failed(_LOST) if stored is not None and stored.running and not running else stored
 
     async def close(self) -> None:
-        """Wait until all background responses have ended, then close the store."""
+        """Wait for background responses to end, then close the store."""
         if tasks := [run.ended.wait() for run in self.running.values()]:
             await asyncio.gather(*tasks)
         await self.store.close()
@@ -50,9 +46,10 @@ class Responses:
 def open_responses(file: Path | None, memory: int, ttl: float) -> Responses:
     """Open the store of responses, in memory or in a file.
 
-    file: SQLite file to use; None to keep responses in memory.
-    memory: limit of the responses in memory, in MiB; unused if `file` is set.
+    file: SQLite file, or None for memory.
+    memory: limit of the memory store, in MiB.
     ttl: seconds for which a response is kept.
+
     Raises StartupError if the file cannot be used.
     """
     return Responses(MemoryStore(memory * 2**20, ttl) if file is None else SqliteStore(file, ttl))
@@ -69,4 +66,4 @@ def _owner(request: Request) -> str:
 
 KeptResponses = Annotated[Responses, Depends(_responses)]
 Owner = Annotated[str, Depends(_owner)]
-"""Name of the request's key, to which its responses belong; empty if the server has no keys."""
+"""Name of the request's key, which owns its responses; empty without keys."""

@@ -43,8 +43,9 @@ T = TypeVar("T")
 async def create_response(model: Model, exchange: OpenExchange, responses: KeptResponses, owner: Owner) -> Response:
     """Answer an input, or continue a stored response.
 
-    The answer is one JSON body. If `stream` is set, it is a stream of named events instead. Built-in tools are left out
-    and listed in the response header `x-lfm-dropped-tools`.
+    The answer is one JSON body, or with `stream` a stream of named events.
+
+    OpenAI's built-in tools are left out. The header `x-lfm-dropped-tools` lists them.
     """
     body, chat = await _read(exchange, responses, owner, model.service.defaults)
     name = model.name_for(body.model)
@@ -70,10 +71,7 @@ async def create_response(model: Model, exchange: OpenExchange, responses: KeptR
     openapi_extra=request_body(ResponseRequest, examples={"Question": RESPONSE_REQUESTS["Question"]}),
 )
 async def count_input_tokens(model: Model, exchange: OpenExchange, responses: KeptResponses, owner: Owner) -> Response:
-    """Count the tokens of a prompt without answering it.
-
-    The request body is the same as for /v1/responses.
-    """
+    """Count the tokens of a prompt without answering it."""
     body, chat = await _read(exchange, responses, owner, model.service.defaults)
     model.name_for(body.model)
     tokens = await exchange.wait_for(_about_input(model.service.tokenize(chat, exchange.context(body).tenant)))
@@ -83,7 +81,7 @@ async def count_input_tokens(model: Model, exchange: OpenExchange, responses: Ke
 
 @router.post("/v1/responses/compact", responses=answers(ResponseBody, 400, 401, 500))
 async def compact_response() -> Response:
-    """Reject the request, because this server cannot compact conversations."""
+    """Reject the request: this server cannot compact conversations."""
     message = "This server cannot compact conversations: send truncation: auto, or a shorter input."
     raise InvalidRequestError(message, code="unsupported_operation")
 
@@ -91,19 +89,16 @@ async def compact_response() -> Response:
 async def _read(
     exchange: Exchange, responses: Responses, owner: str, defaults: SamplingParams
 ) -> tuple[ResponseRequest, ChatRequest]:
-    """Read a request, and return its body and the chat request made from the body.
-
-    In the returned body, each reference to a stored item is replaced by the item.
-    """
+    """Return the request's body, with stored items in place of references, and its chat request."""
     body = await exchange.read(ResponseRequest.model_validate)
     body = await exchange.wait_for(resolved(body, responses, owner))
     return body, to_chat_request(body, await exchange.wait_for(history(body, responses, owner)), defaults)
 
 
 async def _about_input(work: Coroutine[Any, Any, T]) -> T:
-    """Return the result of `work`; let its errors name `input`, not `messages`.
+    """Return the result of `work`.
 
-    The chat layer calls the field `messages`, but in this API it is called `input`.
+    Its errors name the field `input`, which the chat layer calls `messages`.
     """
     try:
         return await work
@@ -120,9 +115,9 @@ async def _whole(run: ResponseRun) -> Response:
 async def _in_background(
     run: ResponseRun, exchange: Exchange, responses: Responses, owner: str, *, stream: bool
 ) -> Response:
-    """Start generating in the background, and return before the answer is complete.
+    """Start to generate in the background, and return at once.
 
-    stream: whether to return a stream of the events instead of the body with the status `queued`.
+    stream: whether to return the events instead of the body with status `queued`.
     """
     run.response["status"] = "queued"
     await run.store()

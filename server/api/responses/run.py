@@ -1,4 +1,4 @@
-"""Generates one response as a stream of events or as one body, and stores it."""
+"""Generates and stores one response."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ Keep = Callable[[StoredResponse], Awaitable[None]]
 class ResponseRun:
     """A response that is being generated.
 
-    response: the body of the response. Its output stays empty until the response has ended.
-    recorded: the encoded events so far; empty if the response is not to be stored.
+    response: its body, with an empty output until it ends.
+    recorded: encoded events so far; empty if the response is not stored.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class ResponseRun:
     ) -> None:
         """Create the run of `response`.
 
-        owner: name of the key that created the response; empty if the server has no keys.
-        keep: stores the response; None if the response is not to be stored.
-        describe: notes an error in the request log and returns its description for the client.
+        owner: name of the key that created it; empty without keys.
+        keep: stores the response; None with `store: false`.
+        describe: logs an error and returns its description for the client.
         """
         self.response = response
         self.recorded: list[bytes] = []
@@ -62,8 +62,8 @@ class ResponseRun:
     async def events(self) -> Events:
         """Generate the response and yield its encoded events.
 
-        The response is stored before its last event. An error before the first event is raised. A later error ends the
-        stream with the events `error` and `response.failed`.
+        Stores the response before its last event. An error before the first event is raised. A later error becomes the
+        events `error` and `response.failed`.
         """
         begun = bool(self._body.background)
         if begun:
@@ -99,7 +99,7 @@ class ResponseRun:
         return self.response
 
     def snapshot(self) -> ResponseBody:
-        """Return the body of the response with the output so far."""
+        """Return the body with the output so far."""
         if self.response["status"] not in RUNNING:
             return self.response
         return {**self.response, "output": self._output.items()}
@@ -109,7 +109,7 @@ class ResponseRun:
         self._completion.cancel()
 
     async def store(self) -> None:
-        """Store the response in its current state, unless the request has `store: false`."""
+        """Store the current state, unless the request has `store: false`."""
         if self._keep is not None:
             await self._keep(await asyncio.to_thread(self._stored))
 

@@ -1,4 +1,4 @@
-"""The routes of stored responses: GET, DELETE, cancel and input_items."""
+"""Routes of stored responses: GET, DELETE, cancel and input_items."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def get_response(
         int | None, Query(ge=0, description="Number of the last event that the client already has.")
     ] = None,
 ) -> Response:
-    """Return a stored response, or stream its events if `stream` is set."""
+    """Return a stored response, or with `stream` its events."""
     if not stream:
         return await _answer(response_id, responses, owner)
     first = 0 if starting_after is None else starting_after + 1
@@ -57,7 +57,7 @@ async def get_response(
 
 @router.delete("/v1/responses/{response_id}", responses=answers(DeletedResponse, 401, 404, 500), response_model=None)
 async def delete_response(response_id: str, responses: KeptResponses, owner: Owner) -> Response:
-    """Delete a stored response. If it is still being generated, cancel it first."""
+    """Delete a stored response, and stop generating it."""
     if (running := _running(response_id, responses, owner)) is not None:
         await running.cancel()
     if not await responses.store.delete(response_id, owner):
@@ -70,9 +70,9 @@ async def delete_response(response_id: str, responses: KeptResponses, owner: Own
     "/v1/responses/{response_id}/cancel", responses=answers(ResponseBody, 400, 401, 404, 500), response_model=None
 )
 async def cancel_response(response_id: str, responses: KeptResponses, owner: Owner) -> Response:
-    """Cancel a response that is being generated in the background, and return it.
+    """Cancel a response that is generated in the background, and return it.
 
-    A response that has already ended is returned unchanged.
+    A response that has ended is returned unchanged.
     """
     if (running := _running(response_id, responses, owner)) is not None:
         await running.cancel()
@@ -94,10 +94,7 @@ async def list_input_items(
     order: Annotated[Literal["asc", "desc"], Query(description="`desc`: the newest item first.")] = "desc",
     after: Annotated[str | None, Query(description="ID of the last item of the page before.")] = None,
 ) -> Response:
-    """List the input items of a response.
-
-    The list does not contain the items of earlier responses in the same conversation.
-    """
+    """List the input items of a response, without those of earlier responses."""
     items = (await _stored(response_id, responses, owner)).items
     ordered = items if order == "asc" else items[::-1]
     begin = 0
@@ -134,7 +131,7 @@ def _running(response_id: str, responses: Responses, owner: str) -> BackgroundRu
 async def _stored(response_id: str, responses: Responses, owner: str) -> StoredResponse:
     """Return a stored response.
 
-    Raises NotStoredError if `owner` has no response with this ID.
+    Raises NotStoredError if `owner` has none with this ID.
     """
     stored = await responses.get(response_id, owner)
     if stored is None:
@@ -145,7 +142,8 @@ async def _stored(response_id: str, responses: Responses, owner: str) -> StoredR
 async def _recorded(stored: StoredResponse, first: int) -> Events:
     """Yield the stored events of a response that has ended.
 
-    first: number of the first event to yield; events are counted from 0.
+    first: number of the first event to yield, from 0.
+
     Raises InvalidRequestError if the response has no events.
     """
     if stored.events is None:

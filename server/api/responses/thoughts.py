@@ -1,6 +1,6 @@
 """Converts thoughts to `encrypted_content` and back.
 
-The text is not encrypted, because it is not secret: the same response also contains it as plain text.
+Nothing is encrypted: the response also contains the thoughts as plain text.
 """
 
 from __future__ import annotations
@@ -17,10 +17,7 @@ def sealed(thoughts: str) -> str:
 
 
 def unsealed(content: str) -> str | None:
-    """Return the thoughts in a value of `encrypted_content`.
-
-    Returns None if the value was not created by `sealed`.
-    """
+    """Return the thoughts in `encrypted_content`, or None if `sealed` did not create it."""
     try:
         data = base64.b64decode(content.encode("ascii"), validate=True)
         return data.removeprefix(_PREFIX).decode() if data.startswith(_PREFIX) else None

@@ -1,4 +1,4 @@
-"""Converts a response request and the conversation before it to a `ChatRequest`."""
+"""Converts a response request and its conversation to a `ChatRequest`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ ROLES: dict[str, Role] = {"developer": "system", "system": "system", "user": "us
 def to_chat_request(body: ResponseRequest, history: Sequence[InputItem], defaults: SamplingParams) -> ChatRequest:
     """Return the chat request in `body`.
 
-    history: the items of the conversation before the input.
-    defaults: the model's sampling parameters, used for parameters that `body` does not set.
+    history: items of the conversation before the input.
+    defaults: the model's sampling parameters.
     """
     tools, calls = _tools(body)
     instructions = [Message("system", body.instructions)] if body.instructions else []
@@ -47,8 +47,7 @@ def to_chat_request(body: ResponseRequest, history: Sequence[InputItem], default
 def messages(located: Iterable[tuple[InputItem, str]]) -> list[Message]:
     """Convert items to messages.
 
-    Consecutive items of the assistant become one message if the model can have written them as one message. Example:
-    a response lists thoughts, a text and a call as three items, but the model wrote them as one message.
+    Consecutive assistant items become one message if the model wrote them as one. Example: thoughts, text and call.
 
     located: pairs of an item and its path in the request.
     """
@@ -71,7 +70,7 @@ def messages(located: Iterable[tuple[InputItem, str]]) -> list[Message]:
 
 @dataclass(slots=True)
 class _Turn:
-    """A message of the assistant, built from consecutive items."""
+    """An assistant message, built from consecutive items."""
 
     reasoning: str | None = None
     content: str | None = None
@@ -79,18 +78,18 @@ class _Turn:
     ends_with_text: bool = False
 
     def takes(self, item: InputItem) -> bool:
-        """Return whether `item` belongs to the same message as the previous items.
+        """Return whether `item` belongs to the message of the items so far.
 
-        Thoughts after a text or a call begin a new message, and so does a text directly after a text.
+        Thoughts after a text or call begin a new message. So does a text right after a text.
         """
         if item.type == "reasoning":
             return self.content is None and not self.calls
         return item.type != "message" or not self.ends_with_text
 
     def add(self, item: InputItem, path: str) -> None:
-        """Add an item of the assistant.
+        """Add an assistant item.
 
-        path: path of the item in the request, for errors about the arguments of a call.
+        path: path of the item in the request, for errors.
         """
         self.ends_with_text = item.type == "message"
         if item.type == "reasoning":
@@ -104,10 +103,7 @@ class _Turn:
             self.calls.append(custom_call(item.call_id or "", item.name or "", item.input or ""))
 
     def take(self) -> list[Message]:
-        """Return the message and begin a new one.
-
-        Returns a list of one message, or an empty list if no items were added.
-        """
+        """Return the message, or nothing if it is empty, and begin a new one."""
         empty = self.content is None and not self.calls and not self.reasoning
         message = Message("assistant", self.content or "", tuple(self.calls), reasoning=self.reasoning or None)
         self.reasoning, self.content, self.calls, self.ends_with_text = None, None, [], False

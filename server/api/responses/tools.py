@@ -1,6 +1,6 @@
 """Tool definitions and tool choice of a response.
 
-Built-in tools, such as web search, are run by OpenAI itself. This server does not have them and drops them.
+The server has none of OpenAI's built-in tools, such as web search, and drops them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ResponseToolFormat(ApiModel):
         return self
 
     def text_form(self, field: str) -> TextForm | None:
-        """Return the constraint on the tool's input; None if any text is allowed.
+        """Return the constraint on the tool's input, or None.
 
         field: path of the format in the request, for error messages.
         """
@@ -47,10 +47,7 @@ class ResponseToolFormat(ApiModel):
 
 
 class ResponseTool(ApiModel):
-    """A function, a custom tool or one of OpenAI's built-in tools.
-
-    Built-in tools are dropped.
-    """
+    """A function, a custom tool, or a built-in tool, which is dropped."""
 
     type: str = Field(description="`function`, `custom`, or the type of a built-in tool.", examples=["function"])
     name: ToolName | None = Field(
@@ -99,7 +96,7 @@ class ResponseToolReference(ApiModel):
 class ResponseToolChoice(ApiModel):
     """Which tools the model may or must call.
 
-    The strings "none", "auto" and "required" are short for {"type": "none"} and so on.
+    The string "auto" is short for {"type": "auto"}. So are "none" and "required".
     """
 
     type: str = Field(
@@ -127,10 +124,7 @@ class ResponseToolChoice(ApiModel):
 
     @property
     def names(self) -> list[str] | None:
-        """Names of the tools that may be called; None if all tools may be called.
-
-        Built-in tools are left out.
-        """
+        """Names of the tools that may be called, without built-in ones; None for all."""
         if self.type == "allowed_tools":
             return [tool.name or "" for tool in self.tools or () if tool.type in OWN_KINDS]
         return [self.name or ""] if self.is_named else None

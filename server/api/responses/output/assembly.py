@@ -1,4 +1,4 @@
-"""Assembles the output items of a response from deltas, and encodes their events."""
+"""Assembles the output items of a response, and encodes their events."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from server.chat.types import ChoiceEnd, Delta, ToolCallDelta
 class Output:
     """The output items of one response.
 
-    end: the reason why the answer ended; None while it is generated.
+    end: why the answer ended; None until then.
     """
 
     def __init__(self, response_id: str, number: Callable[[], int], custom: frozenset[str], *, with_sealed: bool):
         """Create an output without items.
 
-        number: function that returns the number of the next event.
+        number: returns the number of the next event.
         custom: names of the custom tools.
-        with_sealed: whether reasoning items have the field `encrypted_content`.
+        with_sealed: whether reasoning items have `encrypted_content`.
         """
         self.end: ChoiceEnd | None = None
         self._suffix = response_id.removeprefix("resp_")
@@ -44,7 +44,7 @@ class Output:
         return [*self._items, *([self._open.item("in_progress")] if self._open else ())]
 
     def add(self, delta: Delta) -> list[bytes]:
-        """Add `delta` to the items, and return the encoded events that report the change."""
+        """Add `delta` to the items, and return the encoded events."""
         events: list[bytes] = []
         if delta.reasoning:
             if not isinstance(self._open, OpenReasoning):
@@ -62,7 +62,7 @@ class Output:
         return events
 
     def stop(self) -> None:
-        """Mark the item being generated, if any, as incomplete. Sends no events."""
+        """Mark the item being generated as incomplete. Sends no events."""
         if self._open is not None:
             self._items.append(self._open.item("incomplete"))
             self._open = None
@@ -74,9 +74,9 @@ class Output:
         self._close("incomplete" if cut else "completed", events)
 
     def _message(self, events: list[bytes]) -> OpenMessage:
-        """Return the message being generated, or begin one.
+        """Return the message being generated.
 
-        If a message begins, its first events are appended to `events`.
+        If there is none, begin one and append its first events to `events`.
         """
         if not isinstance(self._open, OpenMessage):
             self._begin(OpenMessage(*self._place("msg")), events)
@@ -93,10 +93,7 @@ class Output:
                 events.append(event)
 
     def _begin(self, item: OpenItem, events: list[bytes]) -> None:
-        """End the item being generated, if any, and begin `item`.
-
-        The events of both changes are appended to `events`.
-        """
+        """End the item being generated and begin `item`, appending their events."""
         self._close("completed", events)
         self._open = item
         events += _encoded(item.opened())
@@ -108,9 +105,9 @@ class Output:
             self._items.append(item.item(status))
 
     def _place(self, prefix: str) -> tuple[str, int, Callable[[], int]]:
-        """Return the arguments `id`, `index` and `number` for the next OpenItem.
+        """Return `id`, `index` and `number` of the next OpenItem.
 
-        Example of an ID: `msg_5f2c_0`, if a message is the first item of the response `resp_5f2c`.
+        Example of an ID: `msg_5f2c_0` is the first item of response `resp_5f2c`.
         """
         index = len(self._items) + (self._open is not None)
         return f"{prefix}_{self._suffix}_{index}", index, self._number

@@ -1,7 +1,6 @@
 """Encodes the events that append text to an output item.
 
-A stream has about one such event per token. Therefore only the number and the text of an event are encoded anew. All
-other parts are encoded once for each item.
+A stream has one per token, so their constant parts are encoded once per item.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ DeltaKind = Literal[
 
 
 class DeltaEvent:
-    """The encoder of the events that append text to one item.
+    """Encoder of the events that append text to one item.
 
-    The JSON types of these events are in the module `events`.
+    Module `events` has their JSON types.
     """
 
     def __init__(self, kind: DeltaKind, item_id: str, output_index: int, *, in_part: bool) -> None:
         """Create the encoder.
 
-        in_part: whether the item has content parts. Messages and thoughts have them, calls do not.
+        in_part: whether the item has content parts, as messages and thoughts do.
         """
         part = ',"content_index":0' if in_part else ""
         self._head = f'event: {kind}\ndata: {{"type":"{kind}","sequence_number":'
@@ -42,7 +41,7 @@ class DeltaEvent:
     def encode_with_logprobs(self, number: int, text: str, logprobs: list[OutputTokenLogprob]) -> bytes:
         """Return the event that appends `text` to a message.
 
-        logprobs: the log-probabilities of the text's tokens, if requested.
+        logprobs: log-probabilities of the text's tokens; empty unless requested.
         """
         listed = to_json(logprobs) if logprobs else b"[]"
         return b'%b%b%b,"logprobs":%b}\n\n' % (f"{self._head}{number}".encode(), self._middle, to_json(text), listed)

@@ -1,4 +1,4 @@
-"""JSON types of the events of a streamed response, named as in OpenAI's Python client."""
+"""JSON types of a streamed response's events, named as in OpenAI's Python client."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class ResponseReasoningTextDoneEvent(_PartEvent):
 
 
 class ResponseCallDeltaEvent(_ItemEvent):
-    """Text to append to the arguments of a function call or to the input of a custom tool call."""
+    """Text to append to a call's arguments or custom input."""
 
     type: Literal["response.function_call_arguments.delta", "response.custom_tool_call_input.delta"]
     delta: Annotated[str, Field(description="Text to append.")]
@@ -111,7 +111,7 @@ class ResponseCustomToolCallInputDoneEvent(_ItemEvent):
 
 
 class ResponseErrorEvent(_Event):
-    """The response has failed; `response.failed` follows."""
+    """The response has failed. `response.failed` follows."""
 
     type: Literal["error"]
     code: Annotated[str | None, Field(description="Machine-readable error code.", examples=["internal_error"])]

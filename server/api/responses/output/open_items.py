@@ -1,7 +1,4 @@
-"""Builds the events and the JSON of the output item that is being generated.
-
-Events that append text are encoded at once, because a stream has about one per token: see `delta_event`.
-"""
+"""Builds the events and the JSON of the output item being generated."""
 
 from __future__ import annotations
 
@@ -28,11 +25,10 @@ Status = Literal["in_progress", "completed", "incomplete"]
 
 @dataclass(slots=True)
 class OpenItem:
-    """Base class of output items that are being generated.
+    """Base class of output items being generated.
 
-    id: ID of the item.
     index: index of the item in the output.
-    number: function that returns the number of the next event.
+    number: returns the number of the next event.
     """
 
     id: str
@@ -128,7 +124,7 @@ class OpenMessage(OpenItem):
 class OpenReasoning(OpenItem):
     """Thoughts.
 
-    with_sealed: whether the item has the field `encrypted_content`.
+    with_sealed: whether the item has `encrypted_content`.
     """
 
     with_sealed: bool = False
@@ -180,9 +176,9 @@ class OpenReasoning(OpenItem):
 
 @dataclass(slots=True)
 class OpenCall(OpenItem):
-    """A call of a function.
+    """A function call.
 
-    text: the arguments so far.
+    text: pieces of the arguments so far.
     """
 
     call_id: str
@@ -205,7 +201,7 @@ class OpenCall(OpenItem):
         }
 
     def add(self, arguments: str) -> bytes | None:
-        """Append a piece of the arguments and return the encoded event that sends it."""
+        """Append a piece of the arguments and return its encoded event."""
         self.text.append(arguments)
         return self.delta.encode(self.number(), arguments)
 
@@ -224,9 +220,9 @@ class OpenCall(OpenItem):
 
 @dataclass(slots=True)
 class OpenCustomCall(OpenCall):
-    """A call of a custom tool.
+    """A custom tool call.
 
-    text: the input so far.
+    text: pieces of the input so far.
     """
 
     decoder: CustomInput = field(default_factory=CustomInput)
@@ -246,9 +242,9 @@ class OpenCustomCall(OpenCall):
         }
 
     def add(self, arguments: str) -> bytes | None:
-        """Decode a piece of the arguments and return the encoded event that sends the input.
+        """Decode a piece of the arguments and return the event with the new input.
 
-        Returns None if the piece does not complete any character of the input.
+        Returns None if the piece adds no character to the input.
         """
         text = self.decoder.feed(arguments)
         if not text:

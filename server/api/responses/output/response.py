@@ -81,13 +81,13 @@ def usage(completion: AnyCompletion) -> ResponseUsage:
 
 
 def response_error(error: ApiError) -> ResponseError:
-    """Convert `error` to the field `error` of a response that failed."""
+    """Return `error` as the field `error` of a failed response."""
     code = "rate_limit_exceeded" if error.status == 429 else "invalid_prompt" if error.status == 400 else "server_error"
     return {"code": code, "message": error.message}
 
 
 def _sent(model: Any) -> dict[str, Any]:
-    """Return a part of the request as JSON without null fields."""
+    """Return a part of the request as JSON, without null fields."""
     fields: dict[str, Any] = model.model_dump(by_alias=True, exclude_none=True)
     return fields
 

@@ -1,4 +1,1 @@
-"""Stores responses in memory or in a file.
-
-Only the key that created a response can use the response.
-"""
+"""Stores responses in memory or in a file. Each belongs to the key that created it."""

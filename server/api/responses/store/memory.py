@@ -8,13 +8,13 @@ from collections import OrderedDict
 from server.api.responses.store.stored import StoredResponse
 
 OVERHEAD = 1024
-"""Estimated bytes that a stored response takes in addition to its contents."""
+"""Estimated bytes of a stored response besides its contents."""
 
 
 class MemoryStore:
     """A store that drops the least recently used responses when it is full.
 
-    size: total size of the stored responses in bytes.
+    size: bytes of all stored responses.
     """
 
     def __init__(self, max_size: int, ttl: float) -> None:
@@ -29,9 +29,9 @@ class MemoryStore:
         self._responses: OrderedDict[str, StoredResponse] = OrderedDict()
 
     async def put(self, stored: StoredResponse) -> None:
-        """Store a response, replacing any response with the same ID.
+        """Store a response, replacing one with the same ID.
 
-        Drops the least recently used responses if the store is full. A response larger than the store is not kept.
+        A response larger than the store is not kept.
         """
         self._drop(stored.id)
         if _size(stored) > self._max_size:
@@ -42,9 +42,9 @@ class MemoryStore:
             self._drop(next(iter(self._responses)))
 
     async def get(self, response_id: str, owner: str) -> StoredResponse | None:
-        """Return a response; None if `owner` has no response with this ID.
+        """Return a response, or None if `owner` has none with this ID.
 
-        Marks the response as the most recently used one.
+        It becomes the most recently used one.
         """
         stored = self._responses.get(response_id)
         if stored is None or stored.owner != owner:
@@ -56,7 +56,7 @@ class MemoryStore:
         return stored
 
     async def delete(self, response_id: str, owner: str) -> bool:
-        """Delete a response. Returns False if `owner` has no response with this ID."""
+        """Delete a response. Return False if `owner` has none with this ID."""
         known = await self.get(response_id, owner) is not None
         if known:
             self._drop(response_id)

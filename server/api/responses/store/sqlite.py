@@ -29,15 +29,16 @@ COLUMNS = [field.name for field in fields(StoredResponse)]
 
 
 class SqliteStore:
-    """A store in one file. No other process can open the file at the same time.
+    """A store in one file, which no other process can open meanwhile.
 
-    One thread does all the work, so that the event loop never waits for the disk.
+    One thread does all work, so that the event loop never waits for the disk.
     """
 
     def __init__(self, path: Path, ttl: float) -> None:
         """Open the file, or create it.
 
         ttl: seconds for which a response is kept.
+
         Raises StartupError if the file cannot be used.
         """
         self._ttl = ttl
@@ -49,7 +50,7 @@ class SqliteStore:
             raise StartupError(f"--responses-file: {path}: {error}.") from None
 
     async def put(self, stored: StoredResponse) -> None:
-        """Write a response to the file, replacing any response with the same ID.
+        """Write a response to the file, replacing one with the same ID.
 
         Logs an error if the file cannot be written.
         """
@@ -67,14 +68,14 @@ class SqliteStore:
             logger.error("The response %s could not be stored: %s.", stored.id, error)
 
     async def get(self, response_id: str, owner: str) -> StoredResponse | None:
-        """Return a response; None if `owner` has no response with this ID."""
+        """Return a response, or None if `owner` has none with this ID."""
         query = "SELECT * FROM responses WHERE id = ? AND owner = ? AND created >= ?"
         arguments = (response_id, owner, time.time() - self._ttl)
         row = await self._run(lambda: self._database.execute(query, arguments).fetchone())
         return None if row is None else StoredResponse(*row)
 
     async def delete(self, response_id: str, owner: str) -> bool:
-        """Delete a response. Returns False if `owner` has no response with this ID."""
+        """Delete a response. Return False if `owner` has none with this ID."""
 
         def delete() -> int:
             with self._database:

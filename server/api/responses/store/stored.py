@@ -11,14 +11,14 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """A response and the data about it that later requests need.
+    """A response and the data that later requests need.
 
-    owner: name of the key that created the response; empty if the server has no keys.
+    owner: name of the key that created it; empty without keys.
     created: seconds since 1970.
-    running: whether the response is still being generated.
+    running: whether it is still being generated.
     response: JSON of the response.
-    input_items: JSON of the list of input items, without the items of earlier responses.
-    events: the compressed events; None if the response was neither streamed nor generated in the background.
+    input_items: JSON of its own input items, without those of earlier responses.
+    events: compressed events, or None if nothing was streamed.
     """
 
     id: str
@@ -31,18 +31,18 @@ class StoredResponse:
 
     @property
     def body(self) -> dict[str, Any]:
-        """The response, decoded from JSON."""
+        """The response, decoded."""
         body: dict[str, Any] = json.loads(self.response)
         return body
 
     @property
     def items(self) -> list[dict[str, Any]]:
-        """The input items, decoded from JSON."""
+        """The input items, decoded."""
         items: list[dict[str, Any]] = json.loads(self.input_items)
         return items
 
     def failed(self, message: str) -> StoredResponse:
-        """Return a copy whose response has failed.
+        """Return a copy of the response that has failed.
 
         message: the reason, for the client.
         """
@@ -55,13 +55,13 @@ class ResponseStore(Protocol):
     """Keeps responses for a limited time."""
 
     async def put(self, stored: StoredResponse) -> None:
-        """Store a response, replacing any response with the same ID."""
+        """Store a response, replacing one with the same ID."""
 
     async def get(self, response_id: str, owner: str) -> StoredResponse | None:
-        """Return a response; None if `owner` has no response with this ID."""
+        """Return a response, or None if `owner` has none with this ID."""
 
     async def delete(self, response_id: str, owner: str) -> bool:
-        """Delete a response. Returns False if `owner` has no response with this ID."""
+        """Delete a response. Return False if `owner` has none with this ID."""
 
     async def close(self) -> None:
         """Release the store's resources."""
@@ -73,5 +73,5 @@ def packed(events: Sequence[bytes]) -> bytes:
 
 
 def unpacked(events: bytes) -> list[bytes]:
-    """Decompress the result of `packed`, and return the encoded events."""
+    """Return the encoded events that `packed` has compressed."""
     return [event + b"\n\n" for event in zlib.decompress(events).split(b"\n\n")[:-1]]
