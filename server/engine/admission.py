@@ -1,7 +1,4 @@
-"""Decides whether the queue has room for more sequences.
-
-All functions are pure and take plain numbers.
-"""
+"""Decides whether the queue has room for more sequences."""
 
 from __future__ import annotations
 
@@ -10,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class QueueLoad:
-    """The load of the queue from the point of view of one tenant.
+    """The load of the queue, as one tenant sees it.
 
-    While prompts are tokenized, places in the queue are reserved for them.
+    "Waiting" includes places reserved for prompts that are being tokenized.
 
-    `waiting`: number of waiting sequences and reserved places of all tenants.
-    `own`: number of waiting sequences and reserved places of this tenant.
-    `tenants`: number of tenants with waiting sequences or reserved places. This tenant always counts.
-    `tokens`: number of prompt tokens of the waiting sequences.
-    `free_slots`: number of slots without a sequence. Sequences that already wait take these slots first.
+    `waiting`: waiting sequences of all tenants.
+    `own`: waiting sequences of this tenant.
+    `tenants`: tenants with waiting sequences, plus this one.
+    `tokens`: prompt tokens of the waiting sequences.
+    `free_slots`: slots without a sequence.
     """
 
     waiting: int
@@ -29,19 +26,15 @@ class QueueLoad:
 
     @property
     def spare_slots(self) -> int:
-        """Number of slots left if every waiting sequence gets one.
-
-        The number is negative if there are too few slots.
-        """
+        """Slots left if every waiting sequence gets one. Negative if there are too few."""
         return self.free_slots - self.waiting
 
 
 def is_below_fair_share(load: QueueLoad, count: int, max_waiting: int) -> bool:
     """Return whether `count` more sequences keep the tenant within its fair share.
 
-    If several tenants use the queue, the fair share of each is an equal part of `max_waiting`. A tenant within its fair
-    share is admitted even if others have filled the queue, until the queue is twice as long as `max_waiting`. Returns
-    False if no other tenant uses the queue.
+    The fair share is `max_waiting` divided by the number of tenants. It exists only if several tenants use the queue.
+    The queue never grows beyond twice `max_waiting`.
     """
     fair = load.tenants > 1 and load.own + count <= max_waiting // load.tenants
     return fair and count <= 2 * max_waiting + load.spare_slots
@@ -55,11 +48,11 @@ def has_places(load: QueueLoad, count: int, max_waiting: int) -> bool:
 def has_tokens(load: QueueLoad, count: int, tokens: int, max_waiting: int, max_waiting_tokens: int | None) -> bool:
     """Return whether the prompts of `count` more sequences fit into the queue.
 
-    `tokens`: total number of tokens in these prompts.
-    `max_waiting_tokens`: maximum number of prompt tokens in the queue; None for no limit.
+    An empty queue or free slots lift the limit, so that a long prompt can be queued. So does a fair share that is not
+    used up.
 
-    The limit does not apply if the queue is empty, if there is a free slot for each sequence, or if the tenant stays
-    within its fair share. A single prompt longer than the limit can therefore be queued.
+    `tokens`: tokens of these prompts.
+    `max_waiting_tokens`: most prompt tokens in the queue; None for no limit.
     """
     if max_waiting_tokens is None or not load.waiting or count <= load.spare_slots:
         return True

@@ -1,4 +1,4 @@
-"""Estimates when the queue will have room, based on recent completions."""
+"""Estimates when the queue will have room."""
 
 from __future__ import annotations
 
@@ -8,22 +8,17 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class CompletionRate:
-    """A moving average of the time between completions.
+    """A moving average of the time between ends of running sequences.
 
-    A completion is the end of a sequence that has a slot.
-
-    `interval`: average number of seconds between two completions.
-    `last`: time of the last completion or of the last restart, whichever is later (monotonic clock, in seconds).
+    `interval`: average seconds between two ends.
+    `last`: time of the last end or restart, in monotonic seconds.
     """
 
     interval: float = 1.0
     last: float = 0.0
 
     def restart(self) -> None:
-        """Start measuring from now.
-
-        The engine calls this when work arrives after an idle time. The idle time would otherwise distort the average.
-        """
+        """Start measuring from now, so that idle time does not count."""
         self.last = time.monotonic()
 
     def record(self, completions: int) -> None:
@@ -35,8 +30,5 @@ class CompletionRate:
         self.last = now
 
     def seconds_for(self, completions: int) -> float:
-        """Return the expected seconds until `completions` more sequences end.
-
-        The result is limited to 1 .. 120 seconds.
-        """
+        """Return the expected seconds until `completions` more sequences end: 1 to 120."""
         return min(max(1.0, completions * self.interval), 120.0)

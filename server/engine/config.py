@@ -14,16 +14,16 @@ from server.kv_events.held_blocks import HeldBlocks
 class EngineConfig:
     """The configuration of an engine.
 
-    `max_seqs`: number of slots. One sequence runs in each slot.
-    `max_waiting`: maximum number of sequences in the queue.
-    `max_model_len`: maximum number of tokens of a prompt and its answer together.
-    `prefill_chunk`: maximum number of prompt tokens in one step.
-    `slot_tokens`: maximum number of tokens of all running sequences together.
+    `max_seqs`: slots, each for one running sequence.
+    `max_waiting`: most sequences in the queue.
+    `max_model_len`: most tokens of a prompt and its answer.
+    `prefill_chunk`: most prompt tokens in one step.
+    `slot_tokens`: most tokens of all running sequences together.
     `cache_bytes`: size of the prefix cache.
-    `itl_target`: maximum number of seconds that a stream should wait between two tokens.
-    `unknown_ids`: token ids that are not in the vocabulary and must not be drawn, int64.
-    `max_waiting_tokens`: maximum number of prompt tokens in the queue; None for no limit.
-    `held_blocks`: records which blocks are in the prefix cache, for KV events; None if there are no KV events.
+    `itl_target`: most seconds between two tokens of a stream.
+    `unknown_ids`: token ids outside the vocabulary, which are never drawn; int64.
+    `max_waiting_tokens`: most prompt tokens in the queue; None for no limit.
+    `held_blocks`: tracks the blocks in the prefix cache for KV events, or None.
     """
 
     max_seqs: int

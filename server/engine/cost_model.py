@@ -1,7 +1,4 @@
-"""Predicts the duration of steps from the measured durations of earlier steps.
-
-All functions take and return plain numbers.
-"""
+"""Predicts the duration of steps from earlier steps."""
 
 from __future__ import annotations
 
@@ -10,9 +7,9 @@ from dataclasses import dataclass, field
 from server.engine.observations import StepKind
 
 DECAY = 0.95
-"""The factor by which each new step reduces the weight of earlier steps.
+"""Factor by which each new step reduces the weight of earlier ones.
 
-The estimate therefore depends mostly on the last twenty steps of the same kind.
+The last twenty steps of a kind have most of the weight.
 """
 
 
@@ -20,9 +17,8 @@ The estimate therefore depends mostly on the last twenty steps of the same kind.
 class LinearFit:
     """A least-squares fit of recent step durations: seconds = fixed + per_item * n.
 
-    n is the number of rows or tokens of a step. The fit minimises the relative error. With x = 1 / n and
-    y = seconds / n, the model is y = per_item + fixed * x. The fields are the weighted sums of 1, x, x², y and xy over
-    the steps.
+    n is the number of rows or tokens. To minimise the relative error, it fits y = per_item + fixed * x with x = 1 / n
+    and y = seconds / n. The fields are weighted sums of 1, x, x², y and xy.
     """
 
     one: float = 0.0
@@ -32,7 +28,7 @@ class LinearFit:
     xy: float = 0.0
 
     def add(self, n: int, seconds: float) -> None:
-        """Add a step of `n` rows or tokens, and decay the weight of earlier steps."""
+        """Add a step of `n` rows or tokens."""
         x, y = 1 / n, seconds / n
         new = (1.0, x, x * x, y, x * y)
         old = (self.one, self.x, self.xx, self.y, self.xy)
@@ -50,22 +46,21 @@ class LinearFit:
 
 @dataclass(slots=True)
 class CostModel:
-    """Predicted durations of steps, with one fit per step kind and thread count.
+    """Predicted durations of steps, for each step kind and thread count.
 
-    The duration of a decode step depends on its number of rows. The duration of a prefill step depends on its number of
-    tokens.
+    A decode step of n rows and a prefill step of n tokens have size n.
     """
 
     fits: dict[tuple[StepKind, int], LinearFit] = field(default_factory=dict)
 
     def observe(self, kind: StepKind, threads: int, n: int, seconds: float) -> None:
-        """Add the duration of a step of `n` rows or tokens."""
+        """Add the duration of a step of size `n`."""
         self.fits.setdefault((kind, threads), LinearFit()).add(n, seconds)
 
     def seconds(self, kind: StepKind, threads: int, n: int) -> float:
-        """Return the predicted duration, in seconds, of a step of `n` rows or tokens.
+        """Return the predicted duration of a step of size `n`, in seconds.
 
-        Returns 0 if no step of this kind has been timed with this number of threads.
+        Returns 0 if no such step has been timed.
         """
         fit = self.fits.get((kind, threads))
         if fit is None or n == 0:
@@ -74,9 +69,9 @@ class CostModel:
         return fixed + per_item * n
 
     def max_count(self, kind: StepKind, threads: int, seconds: float) -> int | None:
-        """Return the largest number of rows or tokens that a step completes in `seconds`.
+        """Return the largest size of a step that takes at most `seconds`.
 
-        Returns None if no step of this kind has been timed with this number of threads.
+        Returns None if no such step has been timed.
         """
         fit = self.fits.get((kind, threads))
         if fit is None:
@@ -85,16 +80,13 @@ class CostModel:
         return int(max(0.0, seconds - fixed) / max(per_item, 1e-9))
 
     def min_forced_tokens(self, threads: int, rows: int) -> float:
-        """Return how many forced tokens one prefill chunk must compute to pay off.
+        """Return how many forced tokens make a prefill chunk worthwhile, or inf.
 
-        A constraint can force the next tokens of a sequence. They are computed together in one prefill chunk, or one by
-        one in decode steps. With the returned number of tokens, both cost the same. Returns inf if a chunk never pays
-        off.
+        A constraint can force the next tokens of a sequence. One chunk computes them together, decode steps one by one.
+        The chunk delays the rest of the batch by its duration. A decode step delays it by the duration of one row. The
+        result makes both delays equal.
 
-        The cost is the delay of the other sequences in the batch. A prefill chunk delays them by its whole duration. A
-        decode step delays them by the time that the row of this sequence adds to it.
-
-        `rows`: number of sequences in the batch, including this one.
+        `rows`: sequences in the batch.
         """
         prefill = self.fits.get((StepKind.PREFILL, threads))
         if prefill is None or (StepKind.DECODE, threads) not in self.fits:

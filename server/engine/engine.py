@@ -1,7 +1,7 @@
 """Connects the event loop and the worker threads.
 
-The engine queues requests, owns the workers, and delivers their events. A worker thread hands its events to the event
-loop once per step. The engine works on tokens only and knows neither text nor HTTP.
+The engine queues requests, owns the workers and delivers their events. It works on tokens and knows neither text nor
+HTTP.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from server.runtime.session import ModelSession
 from server.runtime.slots import SlotPool
 
 WARM_UP_CHUNKS = (2, 8)
-"""The lengths of the warm-up chunks in tokens.
+"""Lengths of the warm-up chunks, in tokens.
 
-Two different lengths let the cost model separate the fixed cost from the cost per token.
+Two lengths let the cost model tell the fixed cost from the cost per token.
 """
 
 
 class Engine:
-    """Continuous batching over one or more sessions, with one thread per session.
+    """Continuous batching over one or more sessions, with one thread each.
 
-    All methods must be called from the event loop's thread, except `stats` and `join`. Any thread may call these two.
+    Call methods on the event loop's thread only, except `stats` and `join`.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class Engine:
         """Create the engine without starting it.
 
         `sessions`: the wide session, optionally followed by two narrow sessions.
-        `observe`: called after each step, on the thread that executed the step.
-        `disk`: the prefix cache on disk, which the engine starts and stops; None for none.
+        `observe`: called after each step, on the thread of the step.
+        `disk`: prefix cache on disk, which the engine starts and stops, or None.
         """
         self.config = config
         self.vocab_size = sessions[0].contract.vocab_size
@@ -84,30 +84,27 @@ class Engine:
 
     @property
     def max_model_len(self) -> int:
-        """Maximum number of tokens of a prompt and its answer together.
-
-        The limit does not exceed `slot_tokens`, since a single sequence must fit into the slots.
-        """
+        """Most tokens of a prompt and its answer, which must fit into the slots."""
         return min(self.config.max_model_len, self.config.slot_tokens)
 
     @property
     def max_sequences_per_request(self) -> int:
-        """Maximum number of sequences per request: all slots and the whole queue."""
+        """Most sequences of one request: all slots and the whole queue."""
         return self.config.max_seqs + self.config.max_waiting
 
     @property
     def failed(self) -> bool:
-        """Whether a worker has failed. The process must then be restarted."""
+        """Whether a worker has failed and the process must be restarted."""
         return self._shared.failed.is_set()
 
     @property
     def running(self) -> int:
-        """Number of sequences that have a slot."""
+        """Sequences that have a slot."""
         return self.state.running
 
     @property
     def waiting(self) -> int:
-        """Number of sequences without a slot, whether queued or suspended."""
+        """Sequences without a slot, queued or suspended."""
         return len(self.state.waiting) + len(self.state.suspended)
 
     def stats(self) -> EngineStats:
@@ -116,9 +113,9 @@ class Engine:
             return collect(self.state, self.config)
 
     def warm_up(self) -> None:
-        """Warm up each session, and measure its speed for the scheduler.
+        """Warm up each session, and measure its speed.
 
-        Must be called before `start`. Raises any error that the model raises.
+        Call this before `start`. Raises any error of the model.
         """
         chunks = [n for n in WARM_UP_CHUNKS if n <= min(self.config.prefill_chunk, self.max_model_len - 1)]
         measured: set[int] = set()
@@ -132,10 +129,7 @@ class Engine:
         self.state.slots.release(0)
 
     def start(self) -> None:
-        """Start the worker threads.
-
-        Must be called on the event loop. Events are delivered on that loop.
-        """
+        """Start the worker threads, which deliver events on the current event loop."""
         self._loop = asyncio.get_running_loop()
         if self.state.disk is not None:
             self.state.disk.disk.start()
@@ -143,7 +137,7 @@ class Engine:
             thread.start()
 
     def join(self, narrow: Requests[ModelSession]) -> None:
-        """Add two narrow sessions to a started engine that has only a wide session.
+        """Add two narrow sessions to an engine that runs with a wide session only.
 
         Does nothing if the engine is stopping.
         """
@@ -157,11 +151,11 @@ class Engine:
                 thread.start()
 
     async def stop(self, deadline: float = 0.0) -> None:
-        """Stop the workers after their running steps, and end all sequences.
+        """Stop the workers after their steps, and end all sequences.
 
-        The streams of the sequences raise ModelNotReadyError.
+        The streams raise ModelNotReadyError.
 
-        `deadline`: time by which the prefix cache must have been written to disk (monotonic clock, in seconds).
+        `deadline`: when writing the prefix cache to disk must end, in monotonic seconds.
         """
         with self._wake:
             self._closing.set()
@@ -175,20 +169,21 @@ class Engine:
             await asyncio.to_thread(self.state.disk.finish, deadline)
 
     def submit(self, requests: Requests[GenerationRequest]) -> list[TokenStream]:
-        """Queue all of `requests`, or none of them.
+        """Queue all of `requests`, which share one context, or none of them.
 
-        The requests must share one context. Raises QueueFullError if the queue has no room, and ModelNotReadyError if
-        the engine is stopping or has failed.
+        Raises QueueFullError if the queue has no room.
+        Raises ModelNotReadyError if the engine is stopping or has failed.
         """
         with self.reserve(requests[0].context.tenant, len(requests)) as places:
             return places.submit(requests)
 
     @contextmanager
     def reserve(self, tenant: str, count: int) -> Iterator[QueuePlaces]:
-        """Reserve `count` places in the queue while their prompts are tokenized.
+        """Reserve `count` places in the queue, for the duration of a `with` block.
 
-        Places that are unused at the end of the block are released. Raises QueueFullError if the queue has no room for
-        `count` more sequences of the tenant.
+        The block tokenizes the prompts and submits them. Unused places are released.
+
+        Raises QueueFullError if the queue has no room.
         """
         config = self.config
         if not has_places(self._queue_load(tenant), count, config.max_waiting):
@@ -201,7 +196,7 @@ class Engine:
             self._reserved.discard(places)
 
     def _submit(self, places: QueuePlaces, requests: Requests[GenerationRequest]) -> list[TokenStream]:
-        """Queue `requests` in reserved places; see QueuePlaces.submit."""
+        """Queue `requests` in reserved places (see QueuePlaces.submit)."""
         assert len(requests) <= places.count
         self._reserved.discard(places)
         streams = [TokenStream(request, self.cancel, self._notify) for request in requests]
@@ -221,7 +216,7 @@ class Engine:
         return streams
 
     def _queue_load(self, tenant: str) -> QueueLoad:
-        """Return the load of the queue, including reserved places, for `tenant`."""
+        """Return the load of the queue as `tenant` sees it."""
         with self._wake:
             waiting, reserved = self.state.waiting, self._reserved
             return QueueLoad(
@@ -239,8 +234,7 @@ class Engine:
     def cancel(self, sequence: Sequence) -> None:
         """Cancel a sequence.
 
-        A waiting sequence leaves the queue at once. A running sequence loses its slot after the running step that
-        includes it, if there is one.
+        A waiting sequence leaves the queue at once. A running one loses its slot after its step.
         """
         with self._wake:
             if sequence.slot is not None and not sequence.cancelled:
@@ -250,7 +244,7 @@ class Engine:
             self._wake.notify_all()
 
     def _notify(self) -> None:
-        """Wake the workers so that they look for work."""
+        """Wake the workers to look for work."""
         with self._wake:
             self._wake.notify_all()
 
@@ -259,7 +253,7 @@ class Engine:
         return threading.Thread(target=run, name=f"engine-{width.value}", daemon=True)
 
     def _hand_over(self, events: list[SequenceEvent]) -> None:
-        """Schedule the delivery of a worker's events on the event loop."""
+        """Deliver a worker's events on the event loop."""
         assert self._loop is not None
         self._rate.record(sum(is_last(event) for _, event in events))
         # If the loop is closed, nothing consumes the streams any more.
@@ -269,20 +263,17 @@ class Engine:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QueuePlaces:
-    """`count` places in an engine's queue that are reserved for one tenant.
-
-    The places stay reserved until they are used or released.
-    """
+    """Places in an engine's queue that are reserved for one tenant."""
 
     engine: Engine
     tenant: str
     count: int
 
     def submit(self, requests: Requests[GenerationRequest]) -> list[TokenStream]:
-        """Queue all of `requests` in the reserved places, or none of them.
+        """Queue all of `requests`, at most `count`, in the places, or none of them.
 
-        There must be at most `count` requests. Raises QueueFullError if the prompts have too many tokens, and
-        ModelNotReadyError if the engine is stopping or has failed.
+        Raises QueueFullError if the prompts have too many tokens.
+        Raises ModelNotReadyError if the engine is stopping or has failed.
         """
         return self.engine._submit(self, requests)
 

@@ -1,9 +1,7 @@
 """Keeps the engine's sequences and assigns them to slots.
 
-The state is changed only under the engine's lock. The n decoding sequences have slots 0 .. n-1 in order, so a decode
-batch is a view of the first n slots. Prefilling sequences have higher slots. If a decoding sequence leaves, the last
-sequence of the batch takes its slot. A sequence whose prefill is done moves to the end of the batch. A sequence in a
-running step keeps its slot.
+The n decoding sequences have the first n slots, so that a decode batch is a view of them. Prefilling sequences have
+higher slots. Sequences change slots to keep this order, but never during a step. All access needs the engine's lock.
 """
 
 from __future__ import annotations
@@ -27,17 +25,17 @@ from server.runtime.snapshots import Snapshot
 log = logging.getLogger(__name__)
 
 HEADROOM = 16
-"""The number of tokens that admission keeps free for each running sequence.
+"""Tokens that admission keeps free per running sequence.
 
-Without this reserve, the admission of one sequence could cause the preemption of another one right away.
+Otherwise admitting one sequence could preempt another right away.
 """
 
 CACHE_OUT_OF_MEMORY = "There is no memory to keep a request's state in the prefix cache."
 
 MAX_UNSTARTED_PROMPTS = 4
-"""The maximum number of prompts with a slot whose prefill has not started.
+"""Most prompts with a slot whose prefill has not started.
 
-At this limit, a new prompt is admitted only if it is more urgent than one of these prompts.
+At this limit, only a more urgent prompt is admitted.
 """
 
 
@@ -45,16 +43,15 @@ At this limit, a new prompt is admitted only if it is more urgent than one of th
 class EngineState:
     """All sequences, their slots, and the scheduler's data about steps.
 
-    `slots`: the state of running sequences.
-    `cache`: the prefix cache in memory.
-    `slot_tokens`: maximum number of tokens in all slots together. A sequence that runs alone may exceed it.
-    `waiting`, `prefilling`, `decoding`, `suspended`: the sequences. Each sequence is in exactly one of these four.
-    `decoding[i]` has slot i. A sequence is suspended, and has no slot, while its consumer does not keep up.
+    Each sequence is waiting, prefilling, decoding or suspended. `decoding[i]` has slot i.
+
+    `slots`: state of the running sequences.
+    `slot_tokens`: most tokens in all slots; one sequence alone may exceed it.
+    `suspended`: sequences without a slot, whose clients do not keep up.
     `costs`: predicted durations of steps.
-    `running_steps`: steps that sessions are executing.
-    `last_kind`: kind of the step that started most recently.
-    `preemptions`: number of preemptions so far.
-    `disk`: the prefix cache on disk; None if there is none.
+    `last_kind`: kind of the step that started last.
+    `preemptions`: preemptions so far.
+    `disk`: prefix cache on disk, or None.
     """
 
     slots: SlotPool
@@ -73,17 +70,17 @@ class EngineState:
 
     @property
     def running(self) -> int:
-        """Number of sequences that have a slot."""
+        """Sequences that have a slot."""
         return len(self.prefilling) + len(self.decoding)
 
     @property
     def free_slots(self) -> int:
-        """Number of slots without a sequence."""
+        """Slots without a sequence."""
         return self.slots.n_slots - self.running
 
     @property
     def held_tokens(self) -> int:
-        """Number of tokens of all running sequences, including tokens not computed yet."""
+        """Tokens of all running sequences, computed or not."""
         return sum(s.length for s in (*self.prefilling, *self.decoding))
 
     @property
@@ -96,12 +93,7 @@ class EngineState:
         self.waiting.add(sequence, self._estimated_finish(sequence))
 
     def settle(self) -> None:
-        """Update all sequences that are not in a running step.
-
-        The order is: end overdue waits for the disk, remove cancelled sequences, suspend and resume sequences, move
-        sequences that are ready to decode into the decode batch, preempt sequences if memory is short, admit sequences,
-        and preempt sequences of one tenant if another tenant has waited too long.
-        """
+        """Bring all sequences up to date, except those in a running step."""
         if self.disk is not None:
             self.disk.end_overdue_waits()
         self._remove_cancelled()
@@ -113,7 +105,7 @@ class EngineState:
         preempt_for_fairness(self, time.monotonic())
 
     def unfinished(self) -> list[Sequence]:
-        """Return all sequences, whether waiting, running or suspended."""
+        """Return all sequences."""
         return [*self.waiting, *self.prefilling, *self.decoding, *self.suspended]
 
     def load(self) -> Load:
@@ -131,10 +123,9 @@ class EngineState:
         )
 
     def pending_prompts(self) -> list[Sequence]:
-        """Return the sequences to prefill, the most urgent first.
+        """Return the sequences to prefill that are not in a step, most urgent first.
 
-        Sequences in a running step are left out. The most urgent sequence is the one with the earliest estimated
-        finish. A short prompt therefore overtakes a long one, yet a stream of short prompts cannot delay a long one
+        The earliest estimated finish is the most urgent. Short prompts overtake long ones, but cannot delay them
         forever.
         """
         pending = [s for s in self.prefilling if not (s.in_step or s.is_ready_to_decode or s.awaits_disk)]
@@ -143,8 +134,7 @@ class EngineState:
     def save(self, sequence: Sequence) -> None:
         """Copy the state of a sequence from its slot into the prefix cache.
 
-        The sequence must not be in a running step, unless the caller is committing that step. If memory runs out, logs
-        a warning and saves nothing.
+        No running step may include the sequence. If memory runs out, nothing is saved.
         """
         if self.cache.budget and sequence.prefill_started and sequence.computed > sequence.saved:
             assert sequence.slot is not None
@@ -156,7 +146,7 @@ class EngineState:
                 self.add_to_cache(sequence, sequence.computed, snapshot)
 
     def add_to_cache(self, sequence: Sequence, end: int, snapshot: Snapshot) -> None:
-        """Add a snapshot of tokens `sequence.saved` .. `end` - 1 to the prefix cache, in memory and on disk.
+        """Add a snapshot of tokens `sequence.saved` to `end` - 1 to the prefix cache.
 
         Logs a warning if memory runs out.
         """
@@ -169,7 +159,7 @@ class EngineState:
         sequence.saved = end
 
     def remove(self, sequence: Sequence) -> None:
-        """Remove a sequence that has a slot and is not in a running step; free the slot."""
+        """Remove a sequence, which must be in no running step, and free its slot."""
         assert sequence.slot is not None
         if sequence in self.prefilling:
             self.prefilling.remove(sequence)
@@ -179,7 +169,7 @@ class EngineState:
         sequence.slot = None
 
     def return_to_prefill(self, sequence: Sequence) -> None:
-        """Move a sequence out of the decode batch to prefill its forced tokens.
+        """Move a sequence from the decode batch to prefill, for its forced tokens.
 
         No decode step may be running.
         """
@@ -193,10 +183,7 @@ class EngineState:
         self.prefilling.append(sequence)
 
     def _close_gap(self, leaver: Sequence, slot: int) -> None:
-        """Remove `leaver` from the decode batch.
-
-        The last sequence of the batch takes `slot`, the slot of `leaver`.
-        """
+        """Remove `leaver` from the decode batch. The last sequence takes its slot."""
         last = self.decoding.pop()
         if last is leaver:
             self.slots.release(slot)
@@ -206,9 +193,9 @@ class EngineState:
         last.slot = slot
 
     def _estimated_finish(self, sequence: Sequence) -> float:
-        """Estimate when the prefill would end if it had started at `queued_at`.
+        """Return when prefill would end if it had started at `queued_at`.
 
-        Returns seconds of the monotonic clock.
+        The result is in monotonic seconds.
         """
         return sequence.queued_at + self.costs.seconds(StepKind.PREFILL, self.policy.wide, sequence.remaining)
 
@@ -219,7 +206,7 @@ class EngineState:
         self.suspended = [s for s in self.suspended if not s.cancelled]
 
     def _suspend(self) -> None:
-        """Suspend sequences whose consumer does not keep up, and free their slots."""
+        """Suspend sequences whose consumer does not keep up."""
         for sequence in [s for s in (*self.prefilling, *self.decoding) if s.backlog >= MAX_BACKLOG and not s.in_step]:
             self.vacate(sequence)
             self.suspended.append(sequence)
@@ -249,7 +236,7 @@ class EngineState:
             self.prefilling.append(sequence)
 
     def has_room(self, sequence: Sequence, without: Collection[Sequence] = ()) -> bool:
-        """Return whether a sequence may take a slot once those in `without` are removed."""
+        """Return whether a sequence may take a slot if those in `without` leave."""
         finish = self._estimated_finish(sequence)
         unstarted = [s for s in self.prefilling if not s.prefill_started and s not in without]
         if sum(self._estimated_finish(s) <= finish for s in unstarted) >= MAX_UNSTARTED_PROMPTS:
@@ -259,9 +246,9 @@ class EngineState:
         return held + sequence.length + HEADROOM * running <= self.slot_tokens or not running
 
     def _count_cached(self, sequence: Sequence) -> int:
-        """Return how many leading tokens of a sequence are in the prefix cache.
+        """Return how many leading tokens of a sequence come from the prefix cache.
 
-        Returns 0 if the request wants log-probabilities of its prompt, since every prompt token must then be computed.
+        None do if the request wants log-probabilities of its prompt, which need every token computed.
         """
         if sequence.request.prompt_logprobs is not None:
             return 0
@@ -270,8 +257,8 @@ class EngineState:
     def _join_decode_batch(self) -> None:
         """Move sequences that are ready to decode to the end of the decode batch.
 
-        Each sequence gets the first slot after the batch. If another sequence has that slot, the two swap their slots.
-        Stops if that other sequence is in a running step.
+        Each gets the first slot after the batch, swapping with its occupant. An occupant in a running step stops the
+        moves.
         """
         if self.decode_is_running:
             return

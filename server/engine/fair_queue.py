@@ -1,7 +1,4 @@
-"""Queues sequences that wait for a slot.
-
-Tenants take turns, so a tenant with many requests does not delay a tenant with few.
-"""
+"""Queues sequences that wait for a slot. Tenants take turns."""
 
 from __future__ import annotations
 
@@ -14,18 +11,13 @@ from itertools import count
 from server.engine.sequence import Sequence
 
 Entry = tuple[int, float, int, Sequence]
-"""An entry of the queue.
-
-The elements are the priority, the estimated finish time, the order of arrival, and the sequence. Sorting a tenant's
-entries gives the order in which its sequences leave the queue.
-"""
+"""Sort key and sequence: (priority, estimated finish, order of arrival, sequence)."""
 
 
 class FairQueue:
-    """A queue of sequences that wait for a slot.
+    """Sequences that wait for a slot.
 
-    Tenants take turns. Each tenant's sequences are ordered by `priority`, then by estimated finish time, both
-    ascending.
+    Tenants take turns. A tenant's sequences leave by priority, then by estimated finish, lowest first.
     """
 
     def __init__(self) -> None:
@@ -40,51 +32,46 @@ class FairQueue:
         return (entry[-1] for entries in self._tenants.values() for entry in entries)
 
     def count_of(self, tenant: str) -> int:
-        """Return how many sequences of `tenant` are waiting."""
+        """Return how many sequences of `tenant` wait."""
         return len(self._tenants.get(tenant, ()))
 
     @property
     def tenants(self) -> Collection[str]:
-        """The tenants with sequences in the queue."""
+        """Tenants with waiting sequences."""
         return self._tenants.keys()
 
     def add(self, sequence: Sequence, estimated_finish: float) -> None:
         """Queue a new sequence.
 
-        `estimated_finish`: time at which the prefill would end if it had started when the request was submitted
-        (monotonic clock, in seconds).
+        `estimated_finish`: end of prefill if it had started at once, in monotonic seconds.
         """
         self._push(sequence, estimated_finish, next(self._arrivals))
 
     def requeue(self, sequence: Sequence) -> None:
         """Return a preempted or suspended sequence to the queue.
 
-        A sequence is suspended if its client does not keep up. The tenant of the sequence gets the next turn. The
-        sequence goes first among its tenant's sequences of equal priority.
+        Its tenant gets the next turn. The sequence goes first among those of equal priority.
         """
         self._push(sequence, -math.inf, -next(self._arrivals))
         self._tenants.move_to_end(sequence.request.context.tenant, last=False)
 
     def waits(self, now: float) -> dict[str, float]:
-        """Return the age of each tenant's next sequence, in seconds since submission.
+        """Return the age of each tenant's next sequence, in seconds.
 
         now: the current monotonic time.
         """
         return {tenant: now - entries[0][-1].queued_at for tenant, entries in self._tenants.items()}
 
     def give_turn(self, tenant: str) -> None:
-        """Give the next turn to `tenant`, which must have a sequence in the queue."""
+        """Give the next turn to a tenant with waiting sequences."""
         self._tenants.move_to_end(tenant, last=False)
 
     def peek(self) -> Sequence | None:
-        """Return the sequence whose turn is next, or None if the queue is empty."""
+        """Return the next sequence, or None."""
         return next(iter(self._tenants.values()))[0][-1] if self._tenants else None
 
     def pop(self) -> Sequence:
-        """Remove and return the sequence whose turn is next.
-
-        After that, the sequence's tenant is the last in the order of turns.
-        """
+        """Remove and return the next sequence. Its tenant then comes last."""
         tenant, entries = next(iter(self._tenants.items()))
         sequence = heapq.heappop(entries)[-1]
         self._tenants.move_to_end(tenant)

@@ -1,7 +1,4 @@
-"""Decides which tenant gives up slots for another tenant that has waited too long.
-
-All functions are pure and take plain numbers.
-"""
+"""Decides which tenant gives slots to a tenant that has waited too long."""
 
 from __future__ import annotations
 
@@ -9,16 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 PATIENCE = 1.0
-"""Seconds that a tenant below its fair share of the slots waits before another tenant gives up slots."""
+"""Seconds that a tenant below its fair share waits before another gives up slots."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handover:
     """A transfer of slots from one tenant to another.
 
-    giver: the tenant that gives up slots.
-    taker: the tenant that gets them.
-    most: how many slots the giver can give up without falling below its fair share.
+    most: slots that `giver` has above its fair share.
     """
 
     giver: str
@@ -29,12 +24,12 @@ class Handover:
 def next_handover(held: Mapping[str, int], waits: Mapping[str, float], slots: int) -> Handover | None:
     """Return the handover that is due, or None.
 
-    A handover is due if a tenant below its fair share has waited longer than PATIENCE and another tenant is above its
-    fair share. Each tenant with running or waiting sequences has the same fair share of the slots.
+    A tenant below its fair share that waited longer than PATIENCE takes slots from one above. All tenants have the same
+    fair share.
 
-    held: number of slots of each tenant with running sequences.
-    waits: seconds that each tenant with waiting sequences has waited for its next slot.
-    slots: total number of slots.
+    held: slots of each running tenant.
+    waits: seconds that each waiting tenant has waited.
+    slots: all slots.
     """
     fair = max(1, slots // max(1, len(held.keys() | waits.keys())))
     starved = [tenant for tenant, wait in waits.items() if wait > PATIENCE and held.get(tenant, 0) < fair]

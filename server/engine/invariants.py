@@ -1,7 +1,4 @@
-"""Checks the consistency of the engine's state between steps.
-
-Tests run these checks after every step.
-"""
+"""Checks the engine's state for consistency. Tests run it after every step."""
 
 from __future__ import annotations
 
@@ -10,10 +7,7 @@ from server.engine.prefix_cache import PrefixCache
 
 
 def check(state: EngineState) -> None:
-    """Raise AssertionError if the engine's state is inconsistent.
-
-    The error's message contains the values involved.
-    """
+    """Raise AssertionError if the engine's state is inconsistent."""
     sequences = [*state.prefilling, *state.decoding]
     owned = [s.slot for s in sequences]
     assert len(set(owned)) == len(owned), f"a slot has two owners: {owned}"

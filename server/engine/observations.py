@@ -1,4 +1,4 @@
-"""Defines the observation of a step and the statistics of the engine."""
+"""The observation of a step and the statistics of the engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class StepKind(StrEnum):
     """The kind of a step.
 
-    DECODE: one token of every decoding sequence. PREFILL: one chunk of a prompt.
+    DECODE: one token of every decoding sequence.
+    PREFILL: one chunk of a prompt.
     """
 
     DECODE = "decode"
@@ -27,13 +28,13 @@ class StepKind(StrEnum):
 class StepObservation:
     """Facts about one executed step.
 
-    `threads`: number of threads of the session that executed the step.
-    `sequences`: number of sequences in the batch.
-    `tokens`: number of tokens computed, summed over the batch.
+    `threads`: threads of the session.
+    `sequences`: sequences in the batch.
+    `tokens`: tokens computed, summed over the batch.
     `seconds`: duration of the whole step.
-    `run_seconds`: duration of the model's run within the step; 0 if the step failed.
-    `intervals`: for each sequence of a decode step, seconds since its previous token. Empty for a prefill step.
-    `failed`: whether the step raised an error. The sequences of a failed step end.
+    `run_seconds`: duration of the model's run; 0 if the step failed.
+    `intervals`: seconds since the previous token of each decoded sequence.
+    `failed`: whether the step raised an error, which ends its sequences.
     """
 
     kind: StepKind
@@ -48,30 +49,24 @@ class StepObservation:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """Statistics of the engine at one moment.
+    """Statistics of the engine: current values, and totals since its start.
 
-    `cache_queried_tokens`, `cache_hit_tokens`, `cache_evicted_tokens`, `disk_hit_tokens` and `preemptions` are totals
-    since the start of the engine. The other fields are current values.
-
-    `running`: number of sequences with a slot.
-    `waiting`: number of sequences in the queue.
-    `suspended`: number of sequences whose client does not keep up. They have no slot and are not in the queue.
-    `waiting_tokens`: number of tokens of the sequences in the queue.
-    `slots`: maximum number of sequences that can run at once.
-    `slot_tokens`: number of tokens that running sequences hold in their slots.
-    `slot_tokens_budget`: limit on `slot_tokens`.
-    `cache_tokens`: number of tokens in the prefix cache.
-    `cache_bytes`: size of the prefix cache.
-    `cache_bytes_budget`: limit on `cache_bytes`.
-    `cache_window_bytes`: the part of `cache_bytes` that the convolution windows of checkpoints take.
-    `cache_queried_tokens`: number of prompt tokens looked up in the prefix cache.
-    `cache_hit_tokens`: number of prompt tokens found in the prefix cache.
-    `cache_evicted_tokens`: number of tokens evicted from the prefix cache.
-    `preemptions`: number of times that a sequence lost its slot because the slots held too many tokens.
-    `disk_hit_tokens`: the part of `cache_hit_tokens` whose state was read from disk.
-    `disk`: statistics of the prefix cache on disk; all zero if there is none.
-    `oldest_step_since`: start of the step that has been running longest (monotonic clock, in seconds); None if no step
-    is running.
+    `running`: sequences with a slot.
+    `waiting`: sequences in the queue.
+    `waiting_tokens`: tokens of the sequences in the queue.
+    `suspended`: sequences without a slot, whose clients do not keep up.
+    `slots`: most sequences that can run at once.
+    `slot_tokens`: tokens in the slots, limited by `slot_tokens_budget`.
+    `cache_tokens`: tokens in the prefix cache.
+    `cache_bytes`: size of the prefix cache, limited by `cache_bytes_budget`.
+    `cache_window_bytes`: part of `cache_bytes` for convolution windows.
+    `cache_queried_tokens`: total prompt tokens looked up in the prefix cache.
+    `cache_hit_tokens`: total prompt tokens found in it.
+    `cache_evicted_tokens`: total tokens evicted from it.
+    `preemptions`: total preemptions for lack of memory or for fairness.
+    `disk_hit_tokens`: part of `cache_hit_tokens` that was read from disk.
+    `disk`: statistics of the prefix cache on disk.
+    `oldest_step_since`: start of the longest-running step, in monotonic seconds, or None.
     """
 
     running: int
@@ -95,12 +90,12 @@ class EngineStats:
 
     @property
     def slot_usage(self) -> float:
-        """Share of `slot_tokens_budget` in use, from 0 to 1. A sequence that runs alone may exceed the budget."""
+        """Share of `slot_tokens_budget` in use, from 0 to 1."""
         return min(1.0, self.slot_tokens / self.slot_tokens_budget)
 
 
 def collect(state: EngineState, config: EngineConfig) -> EngineStats:
-    """Return the statistics of an engine. Must be called under the engine's lock."""
+    """Return the statistics of an engine, whose lock must be held."""
     cache, disk = state.cache, state.disk
     return EngineStats(
         running=state.running,

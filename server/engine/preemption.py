@@ -1,6 +1,6 @@
-"""Preempts running sequences for lack of memory or for fairness among tenants.
+"""Preempts running sequences if memory is short or for fairness.
 
-A preempted sequence loses its slot. It resumes later from its state in the prefix cache.
+A preempted sequence loses its slot. It resumes later from the prefix cache.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def preempt_for_memory(state: EngineState) -> None:
 
 
 def preempt_for_fairness(state: EngineState, now: float) -> None:
-    """Preempt sequences of one tenant for a sequence of another tenant that has waited too long.
+    """Preempt sequences of one tenant if another has waited too long.
 
-    Preempts the youngest sequences first, and no more than needed.
+    Takes the youngest sequences, and no more than needed.
 
     now: the current monotonic time.
     """
@@ -49,10 +49,9 @@ def preempt_for_fairness(state: EngineState, now: float) -> None:
 
 
 def _fewest_that_make_room(state: EngineState, candidates: list[Sequence]) -> list[Sequence]:
-    """Return the candidates to preempt to make room for the queue's next sequence.
+    """Return the first candidates that make room for the queue's next sequence.
 
-    Takes candidates from the start of the list until there is room. Returns [] if even all of them do not make enough
-    room.
+    Returns [] if even all of them are too few.
     """
     taker = state.waiting.peek()
     assert taker is not None
@@ -68,7 +67,7 @@ def _preempt(state: EngineState, sequence: Sequence) -> None:
 
 
 def _youngest_first(state: EngineState) -> list[Sequence]:
-    """Return the running sequences that are not in a step, latest request first."""
+    """Return the running sequences in no step, latest request first."""
     free = [s for s in (*state.prefilling, *state.decoding) if not s.in_step]
     return sorted(free, key=lambda s: s.queued_at, reverse=True)
 

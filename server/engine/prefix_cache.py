@@ -1,10 +1,8 @@
-"""Caches the state of earlier prompts and answers for reuse.
+"""Caches the state of earlier prompts and answers.
 
-The prefix cache is a radix tree over tokens. Each node holds the KV of its tokens and the convolution windows after
-its last token. The KV can be cut after any token, but the windows after an earlier token cannot be derived from the KV.
-A prompt can therefore continue only from the end of a node, which is called a checkpoint. If a model has no
-convolutions, a prompt can continue from any token. The cache stores and returns snapshots; it knows neither requests
-nor slots.
+The cache is a radix tree over tokens. Each node holds the KV of its tokens, and the convolution windows after its last
+token. KV can be cut after any token, but windows cannot. A prompt therefore continues from the end of a node, called a
+checkpoint. Without convolutions, it can continue from any token.
 """
 
 from __future__ import annotations
@@ -29,10 +27,10 @@ Tokens = npt.NDArray[np.int64]
 class Root:
     """The root of the tree for one cache salt.
 
-    `children`: lists of child nodes, by the first token of the nodes. Nodes in the same list may have further tokens in
-    common, because a node can be split only at a checkpoint. For example, a list may contain nodes with the tokens
-    [1, 2, 3] and [1, 2, 4]. It must not contain [1, 2] and [1, 2, 3]: the second node would be a child of the first.
-    `blocks`: the blocks that end within this node, if the cache tracks its blocks.
+    Siblings may share tokens, such as [1, 2, 3] and [1, 2, 4], because only checkpoints can split a node.
+
+    `children`: child nodes by their first token.
+    `blocks`: blocks that end within this node, if tracked.
     """
 
     children: dict[int, list[Node]] = field(default_factory=dict)
@@ -43,9 +41,8 @@ class Root:
 class Node(Root):
     """A run of tokens in the tree that ends at a checkpoint.
 
-    `tokens`: int64 [n], the tokens that follow the tokens of `parent`.
+    `tokens`: int64 [n], the tokens after those of `parent`.
     `snapshot`: state of these n tokens.
-    `parent`: the preceding node, or the root.
     """
 
     tokens: Tokens = field(kw_only=True)
@@ -57,10 +54,9 @@ class Node(Root):
 class Match:
     """The result of a lookup.
 
-    `snapshots`: consecutive snapshots, which together hold the state of the first `length` tokens.
-    `length`: number of tokens whose state was found.
-    `branch`: number of leading tokens that are in the tree. It is larger than `length` if there is no checkpoint at the
-    position where the tokens diverge from the tree.
+    `snapshots`: consecutive snapshots of the first `length` tokens.
+    `length`: tokens whose state was found.
+    `branch`: leading tokens in the tree; more than `length` if they end between checkpoints.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -69,15 +65,13 @@ class Match:
 
 
 class PrefixCache:
-    """A cache of snapshots that evicts the least recently used ones.
+    """A cache of snapshots that evicts the least recently used ones. Not thread-safe.
 
-    The cache is not thread-safe.
-
-    `budget`: maximum number of bytes in the cache.
-    `held`: tracks which blocks of tokens are in the cache; None to track nothing.
-    `tokens`, `nbytes`: number of tokens and bytes in the cache now.
-    `window_bytes`: the part of `nbytes` that convolution windows take.
-    `queried_tokens`, `hit_tokens`, `evicted_tokens`: total numbers of tokens looked up, found, and evicted.
+    `budget`: maximum bytes in the cache.
+    `held`: tracks the blocks in the cache, or None.
+    `tokens`, `nbytes`: tokens and bytes in the cache now.
+    `window_bytes`: part of `nbytes` for convolution windows.
+    `queried_tokens`, `hit_tokens`, `evicted_tokens`: total tokens looked up, found and evicted.
     """
 
     def __init__(self, budget: int, held: HeldBlocks | None = None) -> None:
@@ -99,10 +93,7 @@ class PrefixCache:
         return iter(self._by_use)
 
     def match(self, tokens: Tokens, salt: str) -> Match:
-        """Return the state of the longest cached prefix of `tokens`.
-
-        Updates the counters and the order of use.
-        """
+        """Return the state of the longest cached prefix of `tokens`, and count its use."""
         nodes, partial, branch = self._walk(tokens, salt)
         snapshots = [node.snapshot for node in nodes]
         length = _held(nodes, partial, branch)
@@ -117,16 +108,13 @@ class PrefixCache:
         return Match(tuple(snapshots), length, branch)
 
     def count_cached(self, tokens: Tokens, salt: str) -> int:
-        """Return approximately how many tokens `match` would find.
-
-        Does not update the counters or the order of use.
-        """
+        """Return about how many tokens `match` would find, without side effects."""
         return _held(*self._walk(tokens, salt))
 
     def paths(self) -> Iterator[tuple[str, list[Node]]]:
-        """Yield (salt, nodes) for each leaf of each tree.
+        """Yield the salt and the nodes from root to leaf, for each leaf.
 
-        The nodes lead from a child of the root to the leaf. The most recently used leaf comes first.
+        The most recently used leaf comes first.
         """
         salts = {id(root): salt for salt, root in self._roots.items()}
         for leaf in [node for node in reversed(self._by_use) if not node.children]:
@@ -138,15 +126,12 @@ class PrefixCache:
             yield salts[id(current)], nodes[::-1]
 
     def insert(self, tokens: Tokens, salt: str, snapshot: Snapshot) -> tuple[Node, int] | None:
-        """Add a snapshot to the tree.
+        """Add the snapshot of the last `snapshot.length` of `tokens` to the tree.
+
+        Returns (node, n) if `tokens` end after n tokens of the node. Returns None, and drops the snapshot, if the
+        tokens before it are not in the tree.
 
         `tokens`: all tokens of the sequence up to the end of the snapshot.
-        `snapshot`: state of the last `snapshot.length` of these tokens.
-
-        The earlier tokens must be in the tree. If they are not, for example because they were evicted in the meantime,
-        the snapshot is dropped.
-
-        Returns (node, n) if `tokens` end after the first n tokens of the node, or None if the snapshot was dropped.
         """
         nodes, partial, branch = self._walk(tokens, salt)
         end = sum(len(node.tokens) for node in nodes)
@@ -174,8 +159,7 @@ class PrefixCache:
     def _walk(self, tokens: Tokens, salt: str) -> tuple[list[Node], Node | None, int]:
         """Follow `tokens` down the tree of `salt`.
 
-        Returns the nodes that match completely, the node that matches only in part (None if there is none), and the
-        number of tokens that match.
+        Returns (nodes that match completely, node that matches in part or None, matching tokens).
         """
         current: Root | None = self._roots.get(salt)
         nodes: list[Node] = []
@@ -193,7 +177,7 @@ class PrefixCache:
         return nodes, None, length
 
     def _root(self, salt: str) -> Root:
-        """Return the root for a salt; create it if there is none."""
+        """Return the root for a salt, which may be new."""
         if salt not in self._roots:
             self._roots[salt] = Root(blocks=self.held.first_run(salt) if self.held else NO_BLOCKS)
         return self._roots[salt]
@@ -222,12 +206,11 @@ class PrefixCache:
         self.window_bytes -= node.snapshot.window_bytes
 
     def _split(self, node: Node, at: int, windows: Windows) -> Node:
-        """Split a node in two and return the first part.
+        """Split a node after `at` tokens and return the first part.
 
-        Siblings that share the tokens of the first part become its children too.
+        Siblings that begin with the same tokens become its children, too.
 
-        `at`: number of tokens in the first part.
-        `windows`: convolution windows after these tokens.
+        `windows`: convolution windows after `at` tokens.
         """
         siblings = node.parent.children[int(node.tokens[0])]
         beginning = node.tokens[:at]
@@ -239,9 +222,9 @@ class PrefixCache:
         return head
 
     def _move_below(self, head: Node, node: Node) -> None:
-        """Make `node` a child of `head` and remove the tokens of `head` from `node`.
+        """Make `node` a child of `head`, and cut the tokens of `head` off `node`.
 
-        The tokens of `node` must begin with those of `head`. The place of `node` in the order of use does not change.
+        The tokens of `node` must begin with those of `head`.
         """
         at, whole = len(head.tokens), node.snapshot
         node.tokens, node.parent = node.tokens[at:].copy(), head
@@ -253,7 +236,7 @@ class PrefixCache:
         self.nbytes += node.snapshot.nbytes - whole.nbytes
 
     def _touch(self, node: Node) -> None:
-        """Mark a node, and then each of its ancestors, as just used."""
+        """Mark a node, and then its ancestors, as just used."""
         current: Root = node
         while isinstance(current, Node):
             self._by_use.move_to_end(current)
@@ -273,14 +256,11 @@ class PrefixCache:
 
 
 def _held(nodes: list[Node], partial: Node | None, branch: int) -> int:
-    """Return the length of the longest start of the prompt whose state can be reused.
+    """Return how many leading tokens of a prompt have usable state.
 
-    `nodes`: the nodes whose tokens all match the prompt.
-    `partial`: the last node, if only some of its tokens match; otherwise None.
-    `branch`: number of tokens, from the start of the prompt, that match the tree.
+    With convolutions, the state ends at a checkpoint.
 
-    In a model without convolutions, the state of all matching tokens can be reused. In a model with convolutions, only
-    the state up to the last checkpoint can be reused.
+    `nodes`, `partial`, `branch`: result of `_walk`.
     """
     if partial is not None and not partial.snapshot.windows:
         return branch

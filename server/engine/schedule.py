@@ -1,12 +1,8 @@
 """Chooses the next step of a free session.
 
-All functions are pure and take plain numbers, so tests of this module need no model.
-
-The wide session uses all cores and alternates between decode batches and prefill chunks. Chunks are short, so that no
-stream waits longer than the permitted time between two tokens. If a prompt needs many such chunks, two narrow sessions
-with half of the cores each replace the wide session: one prefills the prompt while the other one decodes. Streams then
-slow down for a while but never stop. Two busy narrow sessions together do at least as much work as the wide session,
-but a single busy one does only half as much. The narrow sessions therefore run only if there is work for both.
+The wide session uses all cores. It alternates decode batches with prefill chunks short enough for the ITL target. For a
+long prompt, two narrow sessions with half the cores each take over. One prefills while the other decodes, so streams
+slow down but never stop. A lone narrow session would waste half of the cores.
 """
 
 from __future__ import annotations
@@ -18,23 +14,20 @@ from server.engine.cost_model import CostModel
 from server.engine.observations import StepKind
 
 MIN_CHUNK = 16
-"""The minimum length of a chunk in tokens.
-
-A shorter chunk takes hardly less time.
-"""
+"""Minimum tokens in a chunk. Shorter chunks take hardly less time."""
 
 LONG_PROMPT_CHUNKS = 8
-"""The number of chunks above which a prompt is prefilled on a narrow session."""
+"""Most chunks of a prompt that is prefilled on the wide session."""
 
 UNMEASURED_CHUNK = 64
-"""The length of a chunk, in tokens, while no prefill step has been timed."""
+"""Tokens in a chunk while no prefill step has been timed."""
 
 
 class Width(Enum):
-    """The width of a session: how many threads it has.
+    """The width of a session.
 
-    A WIDE session has all threads and runs alone. Each NARROW session has half of the threads, and two of them run in
-    parallel.
+    WIDE: all threads; runs alone.
+    NARROW: half of the threads; two such sessions run in parallel.
     """
 
     WIDE = "wide"
@@ -43,10 +36,10 @@ class Width(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RunningStep:
-    """A step that a session is executing now.
+    """A step that a session is executing.
 
-    `rows`: number of sequences in the step.
-    `started_at`: start of the step (monotonic clock, in seconds).
+    `rows`: sequences in the step.
+    `started_at`: monotonic seconds.
     """
 
     kind: StepKind
@@ -57,12 +50,10 @@ class RunningStep:
 
 @dataclass(frozen=True, slots=True)
 class PendingPrompt:
-    """The amount of prefill work for a prompt that is not fully prefilled.
+    """The prefill work left for a prompt. It is an estimate until prefill starts.
 
-    Both numbers are estimates until the prefill starts, because they depend on the content of the prefix cache.
-
-    `remaining`: number of tokens that are still to be prefilled.
-    `total`: number of tokens that remained when the prefill started.
+    `remaining`: tokens left to prefill.
+    `total`: tokens to prefill at the start.
     """
 
     remaining: int
@@ -71,12 +62,11 @@ class PendingPrompt:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The work to choose from and the steps that are already running.
+    """The work to choose from, and the running steps.
 
-    `decoding`: number of sequences in the decode batch; 0 while a decode step is running.
-    `prompts`: prompts that are not fully prefilled and not part of a running step, the most urgent first.
-    `running_steps`: steps that sessions are executing now.
-    `last_kind`: kind of the step that started most recently.
+    `decoding`: sequences in the decode batch; 0 during a decode step.
+    `prompts`: prompts to prefill that are in no step, most urgent first.
+    `last_kind`: kind of the step that started last.
     """
 
     decoding: int = 0
@@ -86,7 +76,7 @@ class Load:
 
     @property
     def streams(self) -> int:
-        """Number of decoding sequences, including those in a running step."""
+        """Decoding sequences, including those in a running step."""
         return self.decoding + sum(step.rows for step in self.running_steps if step.kind is StepKind.DECODE)
 
 
@@ -94,10 +84,10 @@ class Load:
 class Policy:
     """Fixed parameters of the scheduler.
 
-    `wide`: number of threads of the wide session.
-    `narrow`: number of threads of each narrow session; None if there are no narrow sessions.
-    `max_chunk`: maximum number of tokens in a prefill chunk.
-    `itl_target`: maximum number of seconds that a stream should wait between two tokens.
+    `wide`: threads of the wide session.
+    `narrow`: threads of each narrow session, or None.
+    `max_chunk`: most tokens in a prefill chunk.
+    `itl_target`: most seconds between two tokens of a stream.
     """
 
     wide: int
@@ -110,8 +100,8 @@ class Policy:
 class StepPlan:
     """The scheduler's decision: decode the whole batch, or prefill one chunk.
 
-    `prompt_index`: for a prefill, position in `Load.prompts` of the prompt.
-    `tokens`: for a prefill, length of the chunk.
+    `prompt_index`: index in `Load.prompts` of the prompt to prefill.
+    `tokens`: length of the chunk.
     """
 
     kind: StepKind
@@ -120,12 +110,7 @@ class StepPlan:
 
 
 def next_step(load: Load, width: Width, policy: Policy, costs: CostModel) -> StepPlan | None:
-    """Return the next step for a free session.
-
-    `width`: width of the session.
-
-    Returns None if there is no step for the session.
-    """
+    """Return the next step for a free session of the given width, or None."""
     use_narrow = uses_narrow_sessions(load, policy, costs)
     if width is Width.WIDE:
         return None if load.running_steps or use_narrow else _plan_wide(load, policy, costs)
@@ -165,19 +150,19 @@ def _plan_narrow(load: Load, policy: Policy, costs: CostModel) -> StepPlan | Non
 
 
 def _itl_chunk(streams: int, policy: Policy, costs: CostModel) -> int:
-    """Return the length in tokens of the longest chunk within the ITL target.
+    """Return the length of the longest chunk within the ITL target, in tokens.
 
-    Streams wait for the chunk and for the decode step after it. Both together should take at most the target.
+    Streams wait for the chunk and for the decode step after it.
 
-    `streams`: number of decoding sequences.
+    `streams`: decoding sequences.
     """
     seconds = policy.itl_target - costs.seconds(StepKind.DECODE, policy.wide, streams)
     return _clamp_chunk(costs.max_count(StepKind.PREFILL, policy.wide, seconds), policy)
 
 
 def _clamp_chunk(tokens: int | None, policy: Policy) -> int:
-    """Limit the length of a chunk to MIN_CHUNK .. `policy.max_chunk` tokens.
+    """Limit a chunk to MIN_CHUNK .. `policy.max_chunk` tokens.
 
-    `tokens`: length of the chunk; None if no prefill step has been timed yet.
+    `tokens`: wanted length; None if no prefill step has been timed.
     """
     return min(max(UNMEASURED_CHUNK if tokens is None else tokens, MIN_CHUNK), policy.max_chunk)

@@ -1,4 +1,4 @@
-"""Defines a sequence inside the engine: its tokens, progress and sampling state."""
+"""A sequence inside the engine: its tokens, progress and sampling state."""
 
 from __future__ import annotations
 
@@ -23,58 +23,54 @@ Event = TokenEvent | PromptProgress | PromptLogprobs | LfmServeError
 Deliver = Callable[[Event], None]
 
 CHECKPOINT_INTERVAL = 64
-"""The number of tokens between regular checkpoints in the prefix cache.
+"""Tokens between regular checkpoints in the prefix cache.
 
-If a prompt diverges from a cached prompt, at most this many of their shared tokens are computed again.
+A prompt that diverges from a cached one recomputes at most this many shared tokens.
 """
 
 MAX_BACKLOG = 256
-"""The backlog, in tokens, at which a sequence is suspended.
+"""Backlog at which a sequence is suspended.
 
-The backlog of a sequence is the number of generated tokens that its stream's consumer has not received yet.
+The backlog is the number of tokens that the consumer has not received.
 """
 
 RESUME_BACKLOG = 128
-"""The backlog, in tokens, at or below which a suspended sequence resumes."""
+"""Backlog at which a suspended sequence resumes."""
 
 MIN_HINT_SPACING = 16
-"""The minimum number of tokens between two checkpoints that a request suggests.
+"""Minimum tokens between two checkpoints that a request suggests.
 
-`GenerationRequest.checkpoints` contains these suggestions, called hints. A checkpoint takes as much memory as the KV of
-several tokens.
+A checkpoint takes as much memory as the KV of several tokens.
 """
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """The state of one sequence.
+    """The state of one sequence. Times are monotonic seconds.
 
-    A sequence may be accessed only under the engine's lock, or by the running step that includes the sequence. Times
-    are in seconds of the monotonic clock.
+    Access needs the engine's lock or the running step that includes the sequence.
 
     `deliver`: called on the event loop with each event.
-    `queued_at`: time when the request was submitted.
-    `tokens`: int64 [prompt length + max_tokens]; `tokens[:length]` contains the prompt and the answer so far.
-    `computed`: number of leading tokens whose state is in the slot; 0 before prefill starts.
-    `expected_cached`: number of tokens found in the prefix cache when the sequence got its slot; 0 after prefill has
-    started.
-    `prefill_total`: number of tokens that were left to compute when prefill last started.
-    `saved`: number of leading tokens whose state is in the prefix cache.
-    `cached`: number of prompt tokens found in the prefix cache when prefill first started.
-    `slot`: index of the slot; None if the sequence has no slot.
-    `prefill_started`: whether the slot holds state of this sequence; False again after a preemption.
-    `in_step`: whether the sequence is part of a running step.
-    `cancelled`: whether the sequence must be removed as soon as no running step includes it.
-    `started_at`: time when prefill first started; 0 before that.
-    `last_token_at`: time when the last token was drawn; 0 before the first.
-    `rng`: generator of the random numbers for sampling. The numbers depend on the request's seed only.
-    `bias_ids`, `biases`: the request's logit_bias, int64 and float32 [entries].
-    `consumed`: number of tokens that the stream's consumer has received; written on the event loop only.
-    `counts`: number of occurrences of each token in the answer.
-    `prompt_logprobs`: log-probabilities of `tokens[1 : computed + 1]`; empty unless the request wants them.
-    `blocks`: the sequence's blocks in the prefix cache on disk; None if there is no such cache.
-    `branch_points`: positions at which other prompts are likely to diverge, so that checkpoints are useful. A position
-    is a number of leading tokens.
+    `queued_at`: time of the request.
+    `tokens`: int64 [prompt length + max_tokens]; `tokens[:length]` are prompt and answer so far.
+    `computed`: leading tokens whose state is in the slot.
+    `expected_cached`: tokens that prefill is expected to find in the prefix cache; 0 once it starts.
+    `prefill_total`: tokens to compute when prefill last started.
+    `saved`: leading tokens whose state is in the prefix cache.
+    `cached`: prompt tokens found in the prefix cache at the first prefill.
+    `slot`: index of the slot, or None.
+    `prefill_started`: whether the slot holds state of this sequence.
+    `in_step`: whether a running step includes the sequence.
+    `cancelled`: whether to remove the sequence once no step includes it.
+    `started_at`: time of the first prefill; 0 before.
+    `last_token_at`: time of the last draw; 0 before.
+    `rng`: random numbers for draws, which depend on the seed only.
+    `bias_ids`, `biases`: logit_bias, int64 and float32 [entries].
+    `consumed`: tokens that the consumer has received; written on the event loop only.
+    `counts`: occurrences of each token in the answer.
+    `prompt_logprobs`: scores of `tokens[1 : computed + 1]`, if the request wants them.
+    `blocks`: blocks in the prefix cache on disk, or None.
+    `branch_points`: numbers of leading tokens after which other prompts may diverge.
     """
 
     request: GenerationRequest
@@ -123,66 +119,56 @@ class Sequence:
 
     @property
     def prompt_length(self) -> int:
-        """Number of tokens in the prompt."""
+        """Tokens in the prompt."""
         return len(self.request.prompt)
 
     @property
     def seen(self) -> npt.NDArray[np.int64]:
-        """The distinct tokens of the prompt and the answer, int64 [distinct tokens]."""
+        """Distinct tokens of prompt and answer, int64 [distinct tokens]."""
         return self._seen[: len(self._seen_set)]
 
     @property
     def generated(self) -> int:
-        """Number of tokens in the answer so far."""
+        """Tokens in the answer so far."""
         return self.length - self.prompt_length
 
     @property
     def backlog(self) -> int:
-        """Number of tokens that the stream's consumer has not received yet."""
+        """Tokens that the consumer has not received yet."""
         return self.generated - self.consumed
 
     @property
     def remaining(self) -> int:
-        """Number of known tokens that are not computed yet.
-
-        During prefill, this is the number of prompt tokens left. Afterwards, it is the number of tokens drawn in the
-        last step. Tokens that the prefix cache is expected to supply do not count.
-        """
+        """Known tokens to compute: what is left of the prompt, or the last draws."""
         return self.length - max(self.computed, self.expected_cached)
 
     @property
     def awaits_disk(self) -> bool:
-        """Whether prefill must not start yet because cached state is being read from disk."""
+        """Whether prefill waits for cached state from disk."""
         return self.blocks is not None and self.blocks.deadline is not None
 
     @property
     def is_ready_to_decode(self) -> bool:
-        """Whether the last drawn token is the only token not computed yet."""
+        """Whether only the last drawn token is not computed yet."""
         return self.prefill_started and self.generated > 0 and self.remaining == 1
 
     def checkpoints(self, begin: int, end: int) -> list[int]:
-        """Return the positions from `begin` + 1 to `end` at which to cache the state.
+        """Return where to cache the state within a range of tokens.
 
-        A position is a number of leading tokens. The positions are in ascending order.
+        The positions are ascending numbers of leading tokens, from `begin` + 1 to `end`.
         """
         first = begin // CHECKPOINT_INTERVAL + 1
         regular = range(first * CHECKPOINT_INTERVAL, end + 1, CHECKPOINT_INTERVAL)
         return sorted({*regular, *(at for at in self.branch_points if begin < at <= end)})
 
     def reset_after_preemption(self) -> None:
-        """Reset the fields that describe the state in the lost slot.
-
-        That state is later restored from the prefix cache or computed again.
-        """
+        """Reset the fields that describe the lost slot's state."""
         self.prefill_started, self.computed, self.saved = False, 0, 0
         if not self.generated:
             self.prompt_logprobs.clear()
 
     def append(self, token: int) -> FinishReason | None:
-        """Append a drawn token.
-
-        Returns the finish reason if the token ends the sequence, otherwise None.
-        """
+        """Append a drawn token, and return the finish reason if it is the last."""
         self.tokens[self.length] = token
         self.length += 1
         if token not in self._seen_set:
@@ -202,12 +188,9 @@ def is_last(event: Event) -> bool:
 
 
 def _space_out(hints: tuple[int, ...]) -> list[int]:
-    """Drop suggested checkpoints that are too close to others.
+    """Drop suggested checkpoints that are closer than MIN_HINT_SPACING.
 
-    `hints`: positions of the checkpoints that a request suggests.
-
-    Returns positions at least MIN_HINT_SPACING tokens apart, in descending order. Of two positions that are too close,
-    the later one is kept.
+    Returns the rest in descending order. The later of two close ones is kept.
     """
     kept: list[int] = []
     for hint in sorted(hints, reverse=True):

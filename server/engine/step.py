@@ -1,6 +1,6 @@
 """Starts steps and turns their results into events.
 
-Functions that take an EngineState must be called under the engine's lock. The model runs without the lock.
+Functions that take an EngineState need the engine's lock.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from server.runtime.snapshots import Snapshot
 
 
 class SequenceEvent(NamedTuple):
-    """An event and the sequence that it belongs to."""
+    """An event and its sequence."""
 
     sequence: Sequence
     event: Event
@@ -33,20 +33,15 @@ class SequenceEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The inputs of a step.
+    """The inputs of a step: B sequences with S tokens each.
 
-    A decode step computes one token of each of B sequences, so S is 1. A prefill step computes S tokens of one
-    sequence, so B is 1.
+    A decode step has S = 1, a prefill step B = 1.
 
-    `running`: this step's entry in `EngineState.running_steps`.
-    `sequences`: the B sequences.
-    `first_slot`: slot of the first sequence. The other sequences have the slots after it, in the same order.
+    `first_slot`: slot of the first sequence; the others follow in order.
     `tokens`: int64 [B, S], the tokens to compute.
-    `past`: int64 [B], the number of tokens already computed for each sequence.
-    `reaches_end`: whether the step computes the last known token of each sequence. Only then can the next token be
-    drawn.
-    `restore`: cached state to load into the slot before the model runs. Set only for the first step after the sequence
-    got its slot, otherwise None.
+    `past`: int64 [B], tokens computed before.
+    `reaches_end`: whether the last known tokens are included, so that next tokens can be drawn.
+    `restore`: cached state to load into a new slot first, or None.
     """
 
     running: RunningStep
@@ -59,29 +54,23 @@ class Step:
 
     @property
     def kind(self) -> StepKind:
-        """The kind of the step: decode or prefill."""
+        """Decode or prefill."""
         return self.running.kind
 
     @property
     def draws_tokens(self) -> bool:
-        """Whether the step ends by drawing a token for each sequence."""
+        """Whether the step draws a token for each sequence."""
         return self.reaches_end and self.sequences[0].request.max_tokens > 0
 
     @property
     def scores_prompt(self) -> bool:
-        """Whether the step computes log-probabilities of prompt tokens.
-
-        If it does, the model must return logits at every position.
-        """
+        """Whether the step needs logits at every position, to score the prompt."""
         first = self.sequences[0]
         return first.request.prompt_logprobs is not None and not first.generated
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the first step of its sequence.
-
-        False for the first step after a preemption.
-        """
+        """Whether this is the first step of its sequence, preemptions aside."""
         return self.restore is not None and self.running.started_at == self.sequences[0].started_at
 
 
@@ -89,9 +78,8 @@ class Step:
 class StepResult:
     """The results of a step that succeeded.
 
-    `draws`: for each sequence, the tokens drawn or the error that ends the sequence. Empty if the step draws no tokens.
-    `snapshots`: (sequence, n, snapshot) triples to add to the prefix cache. The snapshot holds the state of the tokens
-    m .. n - 1 of the sequence, where m is the number of tokens that earlier snapshots cover.
+    `draws`: each sequence's tokens, or the error that ends it; empty if nothing is drawn.
+    `snapshots`: (sequence, n, snapshot) triples. A snapshot continues earlier ones up to the first n tokens.
     `run_seconds`: duration of the model's run.
     """
 
@@ -101,7 +89,7 @@ class StepResult:
 
 
 def start_decode(state: EngineState, width: Width) -> Step:
-    """Start a step that computes one token of every sequence in the decode batch."""
+    """Start a step that computes one token of every decoding sequence."""
     sequences = list(state.decoding)
     tokens = np.array([[s.tokens[s.computed]] for s in sequences], np.int64)
     past = np.array([s.computed for s in sequences], np.int64)
@@ -109,10 +97,7 @@ def start_decode(state: EngineState, width: Width) -> Step:
 
 
 def start_prefill(state: EngineState, width: Width, sequence: Sequence, max_tokens: int) -> Step:
-    """Start a step for the next chunk of a prompt.
-
-    `max_tokens`: maximum length of the chunk.
-    """
+    """Start a step for the next chunk of a prompt, up to `max_tokens`."""
     running = _register(state, StepKind.PREFILL, width, [sequence])
     restore = None if sequence.prefill_started else _start_prompt(state, sequence, running.started_at)
     count = min(max_tokens, sequence.remaining)
@@ -123,10 +108,9 @@ def start_prefill(state: EngineState, width: Width, sequence: Sequence, max_toke
 
 
 def decode_checkpoints(step: Step) -> Iterator[tuple[Sequence, int]]:
-    """Yield the sequences whose state is to be cached after a decode step.
+    """Yield (sequence, n) for each sequence to cache after n computed tokens.
 
-    Yields (sequence, n) pairs, where n is the number of computed tokens. A sequence is cached if n is a multiple of
-    CHECKPOINT_INTERVAL.
+    n is a multiple of CHECKPOINT_INTERVAL.
     """
     for sequence, past in zip(step.sequences, step.past.tolist(), strict=True):
         if (past + 1) % CHECKPOINT_INTERVAL == 0:
@@ -134,7 +118,7 @@ def decode_checkpoints(step: Step) -> Iterator[tuple[Sequence, int]]:
 
 
 def sequence_events(step: Step, result: StepResult) -> Iterator[SequenceEvent]:
-    """Append the drawn tokens to their sequences and yield the step's events.
+    """Append the drawn tokens to their sequences, and yield the events.
 
     Cancelled sequences are skipped.
     """
@@ -160,13 +144,13 @@ def sequence_events(step: Step, result: StepResult) -> Iterator[SequenceEvent]:
 
 
 def prompt_progress(sequence: Sequence, now: float) -> PromptProgress:
-    """Return the progress of the prompt at time `now` (monotonic clock, in seconds)."""
+    """Return the progress of the prompt at the monotonic time `now`."""
     processed = min(sequence.computed, sequence.prompt_length)
     return PromptProgress(sequence.prompt_length, sequence.cached, processed, now - sequence.started_at)
 
 
 def _register(state: EngineState, kind: StepKind, width: Width, sequences: list[Sequence]) -> RunningStep:
-    """Add a running step to the state, and set `in_step` of its sequences."""
+    """Add a running step to the state and to its sequences."""
     for sequence in sequences:
         sequence.in_step = True
     running = RunningStep(kind, width, len(sequences), time.monotonic())
@@ -176,9 +160,9 @@ def _register(state: EngineState, kind: StepKind, width: Width, sequences: list[
 
 
 def _start_prompt(state: EngineState, sequence: Sequence, now: float) -> Match:
-    """Look up a sequence in the prefix cache and mark its prefill as started.
+    """Look up a sequence in the prefix cache, and mark its prefill as started.
 
-    The lookup excludes the last token of the sequence. That token is always computed, since its logits are needed.
+    The last token is always computed, because its logits are needed.
     """
     match = Match((), 0, 0)
     if sequence.request.prompt_logprobs is None:

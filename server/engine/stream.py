@@ -1,7 +1,4 @@
-"""Delivers the events of one sequence to a consumer on the event loop.
-
-A stream is used on the event loop's thread only, so it needs no locks.
-"""
+"""Delivers the events of one sequence on the event loop."""
 
 from __future__ import annotations
 
@@ -20,14 +17,12 @@ StreamEvent = TokenEvent | PromptProgress | PromptLogprobs
 class TokenStream:
     """An asynchronous iterator over the events of one sequence.
 
-    The iterator ends after an event with `finish` set. If an error ends the sequence, the iterator raises that error.
-    PromptProgress and PromptLogprobs events, if requested, come before the first token. Times are in seconds of the
-    monotonic clock.
+    It ends after an event with `finish`, or raises the error that ends the sequence. PromptProgress and PromptLogprobs
+    come before the first token.
 
-    `queued_at`: time when the request was submitted.
-    `started_at`: time when prefill started; None before that.
-    `cached_tokens`: number of prompt tokens found in the prefix cache.
-    `sequence`: the sequence inside the engine.
+    `queued_at`: time of the request, in monotonic seconds.
+    `started_at`: start of prefill, in monotonic seconds, or None.
+    `cached_tokens`: prompt tokens found in the prefix cache.
     """
 
     def __init__(
@@ -66,19 +61,13 @@ class TokenStream:
         return event
 
     def cancel(self) -> None:
-        """End the stream, and free the slot within one step.
-
-        This method may be called at any time, and more than once.
-        """
+        """End the stream, and free the slot within one step."""
         self._ended = True
         self._arrived.set()
         self._cancel(self.sequence)
 
     def fail(self, error: LfmServeError) -> None:
-        """Cancel the sequence and end the stream with `error`.
-
-        The consumer still receives the tokens generated so far.
-        """
+        """Cancel the sequence, and end the stream with `error` after its current tokens."""
         self._cancel(self.sequence)
         self._deliver(error)
 

@@ -1,4 +1,4 @@
-"""Defines the engine's inputs and outputs: generation requests and events."""
+"""The engine's inputs and outputs: generation requests and events."""
 
 from __future__ import annotations
 
@@ -13,23 +13,18 @@ from server.engine.sampling.constraint import Constraint
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """Parameters for drawing the next token.
+    """Parameters for drawing the next token. The defaults change no probabilities.
 
-    With the defaults, tokens are drawn from the model's unmodified distribution.
-
-    `temperature`: divides the logits; 0 always draws the likeliest token.
-    `top_k`: keep only the k likeliest tokens; 0 keeps all.
-    `top_p`: keep only as many of the likeliest tokens as are needed for their probabilities to add up to `top_p`. 1
-    keeps all tokens, and 0 only the likeliest.
-    `min_p`: keep only tokens whose probability is at least this fraction of the likeliest token's; 0 keeps all.
-    `repetition_penalty`: divides positive logits, and multiplies negative logits, of tokens that occur in the prompt or
-    the answer; 1 is off.
-    `frequency_penalty`: subtracted from a token's logit for each time it occurs in the answer; 0 is off.
-    `presence_penalty`: subtracted once from the logit of each token that occurs in the answer; 0 is off.
-    `logit_bias`: numbers to add to logits, by token id.
-    `seed`: seed of the draws; None uses a random seed.
-    `top_logprobs`: number of the likeliest tokens to return at each position of the answer, with their
-    log-probabilities. The log-probability of the drawn token is returned as well. None returns no log-probabilities.
+    `temperature`: divides the logits; 0 draws the likeliest token.
+    `top_k`: keeps the k likeliest tokens; 0 keeps all.
+    `top_p`: keeps the likeliest tokens up to this total probability; 1 keeps all.
+    `min_p`: keeps tokens with at least this fraction of the highest probability; 0 keeps all.
+    `repetition_penalty`: divides positive and multiplies negative logits of tokens in prompt and answer; 1 is off.
+    `frequency_penalty`: subtracted from a logit per occurrence in the answer; 0 is off.
+    `presence_penalty`: subtracted once from logits of tokens in the answer; 0 is off.
+    `logit_bias`: added to logits, by token id.
+    `seed`: seed of the draws; None for a random one.
+    `top_logprobs`: likeliest tokens to score per position, besides the drawn one; None scores nothing.
     """
 
     temperature: float = 1.0
@@ -48,13 +43,11 @@ class SamplingParams:
 class RequestContext:
     """The identity of a request, and how the engine schedules it.
 
-    The context is created when the request is admitted, and does not change on its way to the engine.
-
-    `id`: identifies the request in the log.
-    `tenant`: owner of the request. Tenants take turns for slots, regardless of how many requests each tenant has.
-    `priority`: within a tenant, requests with lower values go first.
-    `cache_salt`: only requests with the same salt share cached prefixes.
-    `deadline`: time by which the request must have finished (monotonic clock, in seconds).
+    `id`: id in the log.
+    `tenant`: owner of the request; tenants take turns for slots.
+    `priority`: order within a tenant, lowest first.
+    `cache_salt`: requests with the same salt share cached prefixes.
+    `deadline`: when the request must have finished, in monotonic seconds.
     """
 
     id: str = ""
@@ -66,23 +59,16 @@ class RequestContext:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One sequence to generate.
-
-    `len(prompt) + max_tokens` must not exceed the engine's `max_model_len`.
+    """One sequence to generate, of at most `max_model_len` tokens.
 
     `prompt`: token ids, at least one.
-    `max_tokens`: maximum number of tokens to generate; at least 1, or 0 if `prompt_logprobs` is set.
+    `max_tokens`: most tokens to generate; 0 only with `prompt_logprobs`.
     `stop_token_ids`: tokens that end the answer.
-    `min_tokens`: no stop token is drawn before the answer has this many tokens. Ignored whenever `constraint` sets a
-    mask.
-    `constraint`: decides which tokens may come next; must not be shared with other sequences.
-    `prompt_logprobs`: number of the likeliest tokens to return at each position of the prompt, with their
-    log-probabilities. The log-probability of the prompt's own token is returned as well. None returns no
-    log-probabilities for the prompt.
-    `checkpoints`: numbers of prompt tokens after which other prompts are likely to diverge from this one. They suggest
-    where the prefix cache should save checkpoints.
+    `min_tokens`: tokens before a stop token may be drawn, unless a mask decides.
+    `constraint`: decides which tokens may come next; never shared.
+    `prompt_logprobs`: likeliest tokens to score per prompt position, besides its own; None scores nothing.
+    `checkpoints`: numbers of prompt tokens after which other prompts may diverge.
     `report_progress`: whether to send PromptProgress events.
-    `context`: identity and scheduling of the request.
     """
 
     prompt: tuple[int, ...]
@@ -98,9 +84,10 @@ class GenerationRequest:
 
 
 class FinishReason(StrEnum):
-    """The reason why a sequence ended without an error.
+    """Why a sequence ended without an error.
 
-    STOP: the sequence drew a stop token. LENGTH: the sequence reached `max_tokens` tokens.
+    STOP: it drew a stop token.
+    LENGTH: it reached `max_tokens`.
     """
 
     STOP = "stop"
@@ -109,12 +96,10 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprobs:
-    """Natural log-probabilities at one position.
+    """Natural log-probabilities at one position, from the unmodified logits.
 
-    They are computed from the unmodified logits.
-
-    `logprob`: log-probability of the token itself.
-    `top`: (token id, log-probability) pairs of the likeliest tokens, the likeliest first.
+    `logprob`: that of the token itself.
+    `top`: (token id, log-probability) of the likeliest tokens, likeliest first.
     """
 
     logprob: float
@@ -125,8 +110,8 @@ class TokenLogprobs:
 class PromptLogprobs:
     """Log-probabilities of a prompt's own tokens.
 
-    `tokens`: one entry for each prompt token after the first. No logits predict the first token.
-    `finish`: LENGTH if `max_tokens` is 0, so that the sequence ends with this event; otherwise None.
+    `tokens`: one entry per token after the first, which nothing predicts.
+    `finish`: LENGTH if `max_tokens` is 0, else None.
     """
 
     tokens: tuple[TokenLogprobs, ...]
@@ -137,9 +122,9 @@ class PromptLogprobs:
 class PromptProgress:
     """Progress of a prefill.
 
-    `total`: number of tokens in the prompt.
-    `cached`: number of prompt tokens found in the prefix cache.
-    `processed`: number of prompt tokens whose state is available, including the cached ones.
+    `total`: tokens in the prompt.
+    `cached`: tokens found in the prefix cache.
+    `processed`: tokens whose state is available, cached ones included.
     `seconds`: time since prefill started.
     """
 
@@ -153,9 +138,8 @@ class PromptProgress:
 class TokenEvent:
     """One generated token.
 
-    `logprobs`: None unless the request wants log-probabilities.
-    `finish`: reason why the sequence ended; None unless this is its last event. With STOP, `token` is the stop token.
-    The stop token is not part of the text.
+    `logprobs`: None unless the request wants them.
+    `finish`: why the sequence ended, in its last event. With STOP, `token` is the stop token.
     """
 
     token: int

@@ -1,9 +1,7 @@
 """Executes steps on one worker thread per session.
 
-All workers share one EngineState. A worker plans, executes and commits one step at a time. To execute a step means to
-restore cached state, run the model, and draw tokens. The worker holds the engine's lock while it plans or commits; both
-take only microseconds. It does not hold the lock while it executes the step. A step changes only its own sequences and
-their slots. If a step fails, none of its results are committed.
+A worker plans, executes and commits one step at a time. It holds the engine's lock only to plan and to commit, which
+takes microseconds. A failed step commits nothing.
 """
 
 from __future__ import annotations
@@ -47,13 +45,12 @@ Observe = Callable[[StepObservation], None]
 class Shared:
     """The objects that all workers of an engine share.
 
-    `state`: the engine's state; changed only under `wake`.
-    `wake`: the engine's lock. Workers wait for work on this condition.
+    `wake`: the engine's lock, on which workers wait for work. `state` changes only under it.
     `closing`: set when the workers must end.
-    `unknown_ids`: token ids that are not in the vocabulary and must not be drawn, int64.
+    `unknown_ids`: int64, ids that are never drawn.
     `hand_over`: called with the events of each step, on the worker's thread.
     `observe`: called with an observation of each step, on the worker's thread.
-    `failed`: set, together with `closing`, when a worker fails outside a step's execution.
+    `failed`: set with `closing` when a worker fails.
     """
 
     state: EngineState
@@ -66,7 +63,7 @@ class Shared:
 
 
 class Worker:
-    """A worker that runs steps on one session until the engine closes."""
+    """Runs steps on one session until the engine closes."""
 
     def __init__(self, session: ModelSession, width: Width, shared: Shared) -> None:
         self._session = session
@@ -75,10 +72,9 @@ class Worker:
         self._state = shared.state
 
     def run(self) -> None:
-        """Run steps until the engine closes.
+        """Run steps on the current thread until the engine closes.
 
-        The worker's thread runs this method. An error outside a step's execution closes the engine, since the error may
-        have left the state inconsistent.
+        An error outside a step closes the engine, whose state may be inconsistent.
         """
         step: Step | None = None
         try:
@@ -102,7 +98,7 @@ class Worker:
     def _fail_engine(self, in_step: Iterable[Sequence]) -> None:
         """Close the engine and end all sequences with an error.
 
-        `in_step`: sequences of the step in which this worker failed.
+        `in_step`: sequences of the worker's current step.
         """
         with self._shared.wake:
             self._shared.failed.set()
@@ -112,7 +108,7 @@ class Worker:
         self._shared.hand_over([SequenceEvent(sequence, engine_failed()) for sequence in (*in_step, *others)])
 
     def _wait_for_step(self) -> Step | None:
-        """Wait until there is a step for this session, and start that step.
+        """Wait for a step for this session and start it.
 
         Returns None if the engine closes.
         """
@@ -129,10 +125,7 @@ class Worker:
             return step
 
     def _start_step(self) -> Step | None:
-        """Drop finished sequences, admit waiting ones, and start the scheduler's next step.
-
-        Returns None if the scheduler chooses no step or the engine is closing.
-        """
+        """Settle the state, and start the scheduler's next step, if any."""
         if self._shared.closing.is_set():
             return None
         state = self._state
@@ -154,10 +147,7 @@ class Worker:
             self._shared.wake.notify_all()
 
     def _execute_or_log(self, step: Step) -> StepResult | None:
-        """Execute a step.
-
-        If the step raises an error, logs the error and returns None.
-        """
+        """Execute a step, or log its error and return None."""
         try:
             return self._execute(step)
         except Exception:
@@ -166,7 +156,7 @@ class Worker:
             return None
 
     def _execute(self, step: Step) -> StepResult:
-        """Restore cached state, run the model, take snapshots, and draw tokens.
+        """Restore cached state, run the model, take snapshots and draw tokens.
 
         Runs without the engine's lock.
         """
@@ -192,10 +182,9 @@ class Worker:
         return StepResult(draws, snapshots, run_seconds)
 
     def _prefill_checkpoints(self, step: Step) -> list[int]:
-        """Return the positions in a prefill chunk after which to take snapshots.
+        """Return where to take snapshots within a prefill chunk.
 
-        Positions are numbers of tokens, counted from the start of the sequence. Returns an empty list for a decode
-        step, or if there is no prefix cache.
+        The positions are numbers of leading tokens of the sequence.
         """
         if step.kind is StepKind.DECODE or not self._state.cache.budget:
             return []
@@ -204,11 +193,9 @@ class Worker:
         return step.sequences[0].checkpoints(begin, end) if self._session.traceable else [end]
 
     def _snapshots(self, step: Step, checkpoints: list[int]) -> list[tuple[Sequence, int, Snapshot]]:
-        """Take snapshots at the step's checkpoints.
+        """Return (sequence, n, snapshot) for each checkpoint, after the first n tokens.
 
-        `checkpoints`: positions that `_prefill_checkpoints` returned.
-
-        Returns (sequence, n, snapshot) triples. The snapshot ends after the first n tokens of the sequence.
+        `checkpoints`: result of `_prefill_checkpoints`.
         """
         slots = self._state.slots
         if step.kind is StepKind.DECODE:
@@ -223,10 +210,7 @@ class Worker:
         return snapshots
 
     def _commit(self, step: Step, result: StepResult) -> list[SequenceEvent]:
-        """Apply the results of a step to the state, and return the step's events.
-
-        Sequences that have ended are removed.
-        """
+        """Apply a step's results to the state, and return its events."""
         with self._shared.wake:
             self._unregister(step)
             n = len(step.sequences) if step.kind is StepKind.DECODE else step.tokens.size
@@ -245,19 +229,13 @@ class Worker:
         return events
 
     def _remove(self, sequence: Sequence, last_event: Event) -> None:
-        """Remove a sequence that has ended.
-
-        The sequence's state is saved in the prefix cache unless `last_event` is an error.
-        """
+        """Remove a sequence that has ended, and cache its state unless it failed."""
         if not isinstance(last_event, LfmServeError):
             self._state.save(sequence)
         self._state.remove(sequence)
 
     def _drop_failed(self, step: Step) -> list[SequenceEvent]:
-        """Remove the sequences of a failed step, and return their error events.
-
-        Other sequences are unaffected.
-        """
+        """Remove the sequences of a failed step, and return their error events."""
         error = StepFailedError("The model failed on this request; the server's log has the cause.")
         with self._shared.wake:
             self._unregister(step)

@@ -1,1 +1,1 @@
-"""Connects the engine's sequences and prefix cache to the prefix cache on disk."""
+"""Connects the engine to the prefix cache on disk."""

@@ -1,4 +1,4 @@
-"""Defines the record of a sequence's blocks in the prefix cache on disk."""
+"""A sequence's blocks in the prefix cache on disk."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from server.cache_folder.block_names import BlockNames
 class SequenceBlocks:
     """The blocks of a sequence, and the progress of reading them from disk.
 
-    `names`: names of the blocks.
-    `deadline`: time until which the sequence waits for the disk (monotonic clock, in seconds); None if it is not
-    waiting.
-    `read_from`, `read_to`: the state of tokens `read_from` .. `read_to` - 1 came from the disk.
+    `deadline`: when to stop waiting for the disk, in monotonic seconds, or None.
+    `read_from`, `read_to`: the range of tokens whose state came from the disk.
     """
 
     names: BlockNames

@@ -1,8 +1,7 @@
 """Extends the prefix cache from memory to disk.
 
-A sequence looks up its blocks when it gets a slot, and its prefill waits until they have been read into the prefix
-cache in memory. It waits only if reading is expected to be faster than computing. Each block that is complete in memory
-is also written to disk. The disk cache's own threads access the files.
+A sequence that gets a slot waits for its blocks if reading them beats computing them. Blocks that are complete in
+memory are written to disk. The disk cache's own threads access the files.
 """
 
 from __future__ import annotations
@@ -30,22 +29,21 @@ if TYPE_CHECKING:
     from server.engine import sequence
 
 PATIENCE_SECONDS = 2.0
-"""The minimum time before a sequence gives up waiting for a read that was expected to be fast."""
+"""Minimum time that a sequence waits for a read expected to be fast."""
 
 
 class DiskTier:
     """The prefix cache on disk, for the sequences of one engine.
 
-    All methods except `finish` must be called under the engine's lock, and return at once.
+    All methods except `finish` return at once and need the engine's lock.
 
-    `disk`: the cache that stores the blocks.
-    `hit_tokens`: total number of prompt tokens whose state came from the disk.
+    `hit_tokens`: prompt tokens whose state came from the disk.
     """
 
     def __init__(self, disk: DiskCache, cache: PrefixCache, wake: threading.Condition) -> None:
         """Connect a disk cache to the prefix cache in memory.
 
-        `wake`: the engine's lock; notified when a sequence stops waiting for the disk.
+        `wake`: the engine's lock, notified when a sequence stops waiting.
         """
         self.disk = disk
         self.hit_tokens = 0
@@ -54,11 +52,9 @@ class DiskTier:
         self._awaiting: list[sequence.Sequence] = []
 
     def look_up(self, seq: sequence.Sequence, compute_seconds: float) -> None:
-        """Start reading blocks of `seq` from disk, from the first one not in memory.
+        """Start reading the blocks of `seq` that are not in memory.
 
-        Does nothing if the disk cannot help, for example if memory already holds all whole blocks.
-
-        `compute_seconds`: expected time for computing the tokens that are not in memory.
+        `compute_seconds`: expected time to compute the missing tokens instead.
         """
         salt = seq.request.context.cache_salt
         names = self.disk.names(salt) if seq.blocks is None else seq.blocks.names
@@ -87,10 +83,7 @@ class DiskTier:
             self._awaiting.append(seq)
 
     def end_overdue_waits(self) -> None:
-        """Stop the waiting of sequences whose deadline has passed.
-
-        Their prefill then starts without the blocks that have not been read.
-        """
+        """Let sequences start prefill whose deadline has passed."""
         now = time.monotonic()
         for seq in self._awaiting:
             if seq.blocks is not None and seq.blocks.deadline is not None and seq.blocks.deadline <= now:
@@ -98,12 +91,12 @@ class DiskTier:
         self._awaiting = [seq for seq in self._awaiting if seq.awaits_disk and seq.slot is not None]
 
     def seconds_to_wait(self) -> float | None:
-        """Return the seconds until the next deadline; None if no sequence waits."""
+        """Return the seconds until the next deadline, or None."""
         deadlines = [seq.blocks.deadline for seq in self._awaiting if seq.blocks and seq.blocks.deadline is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     def count_hit(self, seq: sequence.Sequence, cached: int) -> None:
-        """Record that prefill starts after the first `cached` tokens, whose state was cached."""
+        """Record that the first `cached` tokens of a sequence were cached."""
         if seq.blocks is None:
             return
         self.hit_tokens += max(0, min(cached, seq.blocks.read_to) - seq.blocks.read_from)
@@ -111,11 +104,9 @@ class DiskTier:
         self.disk.use(seq.blocks.names.names[: cached // BLOCK_TOKENS])
 
     def write(self, seq: sequence.Sequence, end: int, place: tuple[Node, int]) -> None:
-        """Write the blocks that are complete in the first `end` tokens of a sequence.
+        """Write the blocks that end within tokens `seq.saved` + 1 to `end`.
 
-        Blocks that are complete in the first `seq.saved` tokens are left out.
-
-        `place`: the result of PrefixCache.insert for the first `end` tokens.
+        `place`: result of PrefixCache.insert for the first `end` tokens.
         """
         if seq.blocks is None or seq.saved // BLOCK_TOKENS == end // BLOCK_TOKENS:
             return
@@ -127,10 +118,11 @@ class DiskTier:
             self.disk.write(StateBlock(key, _pieces(node, offset, end - key.end), windows))
 
     def finish(self, deadline: float) -> None:
-        """Write what is in memory but not on disk, and end the disk cache's threads.
+        """Write what is only in memory, and end the disk cache's threads.
 
-        Must be called when the engine has stopped. Blocks the caller, at most until `deadline` (monotonic clock, in
-        seconds).
+        Call this after the engine has stopped. Blocks until `deadline` at most.
+
+        `deadline`: in monotonic seconds.
         """
         self.disk.finish(self._blocks_in_memory(), deadline)
 
@@ -139,8 +131,9 @@ class DiskTier:
     ) -> bool:
         """Add snapshots from the disk to the prefix cache in memory.
 
-        `last`: whether no more snapshots of this sequence follow.
-        Returns whether the sequence still waits for further blocks.
+        Returns whether the sequence still waits for more.
+
+        `last`: whether these are its last snapshots.
         """
         salt = seq.request.context.cache_salt
         for snapshot in snapshots:
@@ -157,10 +150,9 @@ class DiskTier:
         return not last and blocks.deadline is not None and not seq.cancelled
 
     def _blocks_in_memory(self) -> Iterator[StateBlock]:
-        """Yield all complete blocks in the prefix cache, path by path.
+        """Yield the complete blocks in memory, the most recently used path first.
 
-        A path leads from the root to a leaf, and its blocks are yielded in this order. The path with the most recently
-        used leaf comes first. Blocks that several paths share are yielded for each of these paths.
+        A path leads from the root to a leaf. Blocks of several paths come once per path.
         """
         for salt, nodes in self._cache.paths():
             tokens = np.concatenate([node.tokens for node in nodes])
@@ -183,9 +175,7 @@ def _key(names: BlockNames, index: int, tokens: npt.NDArray[np.int64]) -> BlockK
 def _pieces(node: Node, offset: int, skipped: int) -> tuple[Piece, ...]:
     """Return the parts of snapshots that make up a block, in order.
 
-    `node`: the node in which the block ends, or a descendant of that node.
-    `offset`: a number of leading tokens of `node`.
-    `skipped`: number of tokens between the end of the block and the end of these tokens.
+    The block ends `skipped` tokens before the position `offset` in `node`. It may begin and end in ancestors of `node`.
     """
     pieces: list[Piece] = []
     missing, end = BLOCK_TOKENS, offset

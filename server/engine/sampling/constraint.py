@@ -1,4 +1,4 @@
-"""Defines the interface of constraints and the bitmask of allowed tokens."""
+"""The interface of constraints, and bitmasks of allowed tokens."""
 
 from __future__ import annotations
 
@@ -8,36 +8,26 @@ import numpy as np
 import numpy.typing as npt
 
 Bitmask = npt.NDArray[np.int32]
-"""The type of a bitmask over tokens: int32 [mask_words(vocab)].
-
-Bit i % 32 of word i // 32 is set if token i may come next.
-"""
+"""Set of tokens, int32 [mask_words(vocab)]: bit i % 32 of word i // 32 is token i."""
 
 
 class Constraint(Protocol):
-    """The interface of a constraint on the next tokens of one sequence.
+    """A constraint on the next tokens of one sequence. Not thread-safe.
 
-    A constraint is not thread-safe. If one of its methods raises LfmServeError, only its sequence ends.
+    A method that raises LfmServeError ends the sequence.
     """
 
     def mask(self, out: Bitmask) -> bool:
-        """Write the set of allowed tokens to `out`.
+        """Write the non-empty set of allowed tokens to `out`.
 
-        The set has at least one token. Returns False and leaves `out` unchanged if all tokens are allowed, otherwise
-        True.
+        Returns False, and leaves `out` unchanged, if all tokens are allowed.
         """
 
     def commit(self, token: int) -> None:
-        """Advance the constraint by one token.
-
-        `token`: the next token of the sequence; must be allowed.
-        """
+        """Advance the constraint by an allowed token."""
 
     def forced_tokens(self) -> list[int]:
-        """Return the tokens that must come next, in order.
-
-        Does not advance the constraint.
-        """
+        """Return the tokens that must come next, without advancing."""
 
 
 def mask_words(vocab_size: int) -> int:
@@ -46,7 +36,7 @@ def mask_words(vocab_size: int) -> int:
 
 
 def forbid(logits: npt.NDArray[np.float32], mask: Bitmask) -> None:
-    """Set the logits of all tokens that are not in `mask` to -inf, in place.
+    """Set the logits of tokens outside `mask` to -inf, in place.
 
     `logits`: float32 [vocab].
     """

@@ -1,4 +1,4 @@
-"""Computes natural log-probabilities from the model's unmodified logits."""
+"""Natural log-probabilities, from the model's unmodified logits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def score(logits: Logits, tokens: npt.NDArray[np.int64], alternatives: int) -> l
 
     `logits`: float32 [N, vocab]; row i predicts `tokens[i]`.
     `tokens`: int64 [N].
-    `alternatives`: number of likeliest tokens to return for each position, in addition to the token itself.
+    `alternatives`: likeliest tokens to add per position.
 
     Raises StepFailedError if the logits of a row are not finite.
     """
@@ -31,7 +31,7 @@ def score(logits: Logits, tokens: npt.NDArray[np.int64], alternatives: int) -> l
 def token_logprobs(row: Logits, normalizer: float, token: int, top: npt.NDArray[np.int64]) -> TokenLogprobs:
     """Return the log-probabilities of `token` and of the ids in `top`.
 
-    `row`: float32 [vocab], the unmodified logits.
+    `row`: float32 [vocab].
     `normalizer`: `log_sum_exp(row)`.
     """
     return TokenLogprobs(float(row[token] - normalizer), tuple((int(t), float(row[t] - normalizer)) for t in top))
@@ -43,7 +43,7 @@ def log_sum_exp(row: Logits) -> float:
 
 
 def likeliest(row: Logits, count: int) -> npt.NDArray[np.int64]:
-    """Return the ids of the `count` largest logits of a row, the largest first."""
+    """Return the ids of the `count` largest logits, largest first."""
     if count == 0:
         return np.empty(0, np.int64)
     ids = np.argpartition(row, -count)[-count:]

@@ -17,22 +17,21 @@ from server.errors import InvalidRequestError, LfmServeError, StepFailedError
 log = logging.getLogger(__name__)
 
 Draw = tuple[int, TokenLogprobs | None]
-"""A token and, if the request wants them, its log-probabilities."""
+"""A token, and its log-probabilities if the request wants them."""
 
 
 def draw(
     logits: Logits, sequences: list[Sequence], unknown_ids: npt.NDArray[np.int64], min_forced: float
 ) -> list[list[Draw] | LfmServeError]:
-    """Draw the next token of each sequence, and add the forced tokens after it.
+    """Draw each sequence's next token, followed by the tokens its constraint forces.
 
-    Forced tokens are the tokens that a constraint requires after the drawn token.
+    Returns the tokens of each sequence, or the error that ends it: logits that are not finite, a failing constraint,
+        or.
+    no allowed token.
 
-    `logits`: float32 [B, vocab], one row per sequence; modified in place.
-    `unknown_ids`: token ids that are not in the vocabulary and must not be drawn, int64.
-    `min_forced`: if the drawn token and its forced tokens are fewer than this number, only the drawn token is returned.
-
-    Returns, for each sequence, its tokens or the error that ends it. A sequence ends with an error if its logits are
-    not finite, if its constraint fails, or if no token is allowed. An error in one row does not affect other rows.
+    `logits`: float32 [B, vocab], modified in place.
+    `unknown_ids`: int64, ids that are never drawn.
+    `min_forced`: fewest tokens, drawn and forced, for which forced ones are added.
     """
     finite = np.isfinite(logits.max(axis=1))
     logits[:, unknown_ids] = -np.inf
@@ -58,8 +57,7 @@ def draw(
 def _row_error(sequence: Sequence, error: BaseException) -> LfmServeError:
     """Return the error that ends one sequence.
 
-    `error`: exception that the constraint raised. The compiled code of a constraint reports its internal faults as
-    BaseException, which must not end the worker's thread.
+    `error`: exception of the constraint. Compiled constraints raise BaseException for internal faults.
     """
     if isinstance(error, LfmServeError):
         return error
@@ -76,7 +74,7 @@ def _no_token_allowed() -> InvalidRequestError:
 
 
 def _mask(sequence: Sequence, vocab_size: int) -> Bitmask | None:
-    """Return the mask of a sequence's constraint, or None if all tokens are allowed."""
+    """Return the mask of a sequence's constraint, or None if all is allowed."""
     constraint = sequence.request.constraint
     if constraint is None:
         return None
@@ -85,11 +83,10 @@ def _mask(sequence: Sequence, vocab_size: int) -> Bitmask | None:
 
 
 def _with_forced(sequence: Sequence, first: Draw, min_forced: float) -> list[Draw]:
-    """Commit the drawn token and the tokens forced after it to the constraint.
+    """Commit the drawn token and the tokens forced after it, and return them.
 
-    Returns the drawn token, followed by the forced tokens. Omits the forced tokens if there would be fewer than
-    `min_forced` tokens in total. Also omits them if the request wants log-probabilities, since these require the logits
-    of each token.
+    Without `min_forced` tokens in total, nothing is forced. Nor is it if the request wants log-probabilities, which
+    need each token's logits.
     """
     request, token = sequence.request, first[0]
     if request.constraint is None:

@@ -1,8 +1,7 @@
-"""Draws the next token of every row of a batch from its logits.
+"""Draws the next token of every row of a batch.
 
-Applies, in this order: logit_bias, penalties, masks, temperature, top_k, top_p, min_p, and one draw. Operations on the
-whole vocabulary run on all rows at once. The few candidates that the filters leave are processed row by row. The token
-drawn for a row never depends on the other rows.
+The order is logit_bias, penalties, masks, temperature, top_k, top_p, min_p, draw. A row's token never depends on other
+rows.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from server.engine.sequence import Sequence
 from server.engine.types import SamplingParams, TokenLogprobs
 
 GREEDY_TEMPERATURE = 1e-5
-"""The highest temperature at which the likeliest token is always drawn.
+"""Highest temperature at which the likeliest token is always drawn.
 
-At this temperature, a logit that is only 0.001 below the largest has a relative weight of just e^-100.
+Here, a logit that is 0.001 lower has a relative weight of only e^-100.
 """
 
 Ids = npt.NDArray[np.int64]
@@ -33,12 +32,10 @@ def sample(
 ) -> list[tuple[int, TokenLogprobs | None] | None]:
     """Draw one token for each row of `logits`.
 
-    `logits`: float32 [B, vocab]; modified in place.
-    `masks`: for each row, the mask of allowed tokens or None; empty if no row has a mask.
+    Returns the token and the log-probabilities the request wants, or None if no token is allowed.
 
-    A token is not drawn if its logit is -inf or the row's mask does not allow it. Returns None for a row in which no
-    token may be drawn. Otherwise returns the token and, if the request wants them, its log-probabilities. The
-    log-probabilities are computed from the original logits.
+    `logits`: float32 [B, vocab], modified in place; -inf excludes a token.
+    `masks`: one mask or None per row; empty without any.
     """
     scored = [i for i, s in enumerate(sequences) if s.request.sampling.top_logprobs is not None]
     raw_rows = {i: logits[i].copy() for i in scored}
@@ -62,7 +59,7 @@ def _logprobs(row: Logits, token: int, alternatives: int) -> TokenLogprobs:
 
 
 def _apply_bias_and_penalties(logits: Logits, sequences: Rows[Sequence]) -> None:
-    """Apply logit_bias and the three penalties in place."""
+    """Apply logit_bias and the three penalties, in place."""
     repeating: list[tuple[int, Sequence]] = []
     for i, sequence in enumerate(sequences):
         params = sequence.request.sampling
@@ -83,7 +80,7 @@ def _apply_bias_and_penalties(logits: Logits, sequences: Rows[Sequence]) -> None
 def _penalize_repetition(logits: Logits, repeating: list[tuple[int, Sequence]]) -> None:
     """Apply the repetition penalty to prompt and answer tokens, in place.
 
-    The penalty is from Keskar et al. 2019 (CTRL). It is computed as in transformers.
+    Keskar et al. 2019 (CTRL), computed as in transformers.
     """
     ids = [sequence.seen for _, sequence in repeating]
     lengths = [len(seen) for seen in ids]
@@ -95,10 +92,9 @@ def _penalize_repetition(logits: Logits, repeating: list[tuple[int, Sequence]]) 
 
 
 def _forbid_tokens(logits: Logits, sequences: Rows[Sequence], masks: Rows[Bitmask | None]) -> None:
-    """Set to -inf, in place, the logits of the tokens that must not be sampled.
+    """Set the logits of forbidden tokens to -inf, in place.
 
-    In a row with a mask, these are the tokens that the mask does not allow. In other rows, these are the stop tokens as
-    long as the answer has fewer than `min_tokens` tokens.
+    With a mask, these are the tokens outside it. Without, they are the stop tokens before `min_tokens`.
     """
     for i, sequence in enumerate(sequences):
         mask = masks[i] if masks else None
@@ -111,13 +107,12 @@ def _forbid_tokens(logits: Logits, sequences: Rows[Sequence], masks: Rows[Bitmas
 def _candidates(
     logits: Logits, params: Rows[SamplingParams], peaks: npt.NDArray[np.float64], drawable: Rows[int]
 ) -> Iterator[tuple[int, Ids, LogWeights]]:
-    """Yield (row, ids, log weights) for each row that is not greedy.
+    """Yield (row, ids, log weights) for each row above GREEDY_TEMPERATURE.
+
+    The ids are the tokens to draw from, ascending. Log weight: (logit - peak) / temperature.
 
     `peaks`: float64 [B], the largest logit of each row.
-    `drawable`: the rows in which at least one token may be drawn.
-
-    A row is greedy if its temperature is at most GREEDY_TEMPERATURE. The ids are the tokens to draw from, in ascending
-    order. The log weight of a token is (logit - peak) / temperature.
+    `drawable`: rows with an allowed token.
     """
     drawing = [i for i in drawable if params[i].temperature > GREEDY_TEMPERATURE]
     # min_p leaves only a few ids, so apply it first. This order gives the same result unless top_k is set.
@@ -135,10 +130,7 @@ def _candidates(
 def _min_p_candidates(
     logits: Logits, params: Rows[SamplingParams], peaks: npt.NDArray[np.float64], rows: list[int]
 ) -> Iterator[tuple[int, Ids, LogWeights]]:
-    """Apply min_p to all of `rows` in one pass, and yield the remaining candidates.
-
-    Yields (row, ids, log weights) for each of `rows`, as `_candidates` does.
-    """
+    """Apply min_p to all of `rows` at once, and yield what `_candidates` does."""
     if not rows:
         return
     temperatures = np.array([params[i].temperature for i in rows])
@@ -154,10 +146,9 @@ def _min_p_candidates(
 
 
 def _filter_row(row: Logits, params: SamplingParams, peak: float) -> tuple[Ids, LogWeights]:
-    """Apply top_k, top_p and min_p to a row [vocab].
+    """Apply top_k, top_p and min_p to a row, and return ids and log weights.
 
-    Returns the remaining ids and their log weights. If all three filters are off, returns every id, including ids whose
-    logit is -inf.
+    Without any filter, this includes ids with logit -inf.
     """
     if params.top_k == 0 and params.top_p == 1 and params.min_p == 0:
         return np.arange(len(row)), (row - np.float32(peak)) * np.float32(1 / params.temperature)
@@ -172,20 +163,18 @@ def _filter_row(row: Logits, params: SamplingParams, peak: float) -> tuple[Ids, 
 
 
 def _top_k(row: Logits, k: int) -> Ids:
-    """Return the ids of the `k` largest logits, in ascending order.
+    """Return the ids of the `k` largest logits, ascending, without those at -inf.
 
-    If `k` is 0, the number of ids is not limited. Ids whose logit is -inf are always left out.
+    0 keeps all.
     """
     ids = np.arange(len(row)) if k == 0 or k >= len(row) else np.sort(np.argpartition(row, -k)[-k:])
     return ids[row[ids] > -np.inf]
 
 
 def _total_weight(row: Logits, peak: float, temperature: float) -> float:
-    """Return the sum of the weights of a row [vocab].
+    """Return the sum of exp((logit - peak) / temperature) over a row.
 
-    The weight of a token is exp((logit - peak) / temperature).
-
-    Each weight is computed in float32, with a relative error of 1e-7.
+    Each term is float32, with a relative error of 1e-7.
     """
     return float(np.exp((row - np.float32(peak)) * np.float32(1 / temperature)).sum(dtype=np.float64))
 
@@ -193,8 +182,7 @@ def _total_weight(row: Logits, peak: float, temperature: float) -> float:
 def _nucleus(ids: Ids, log_weights: LogWeights, needed: float) -> tuple[Ids, LogWeights]:
     """Return the fewest of the likeliest ids whose total weight reaches `needed`.
 
-    This is nucleus sampling (Holtzman et al. 2020). If the total weight of all ids is less than `needed`, all ids are
-    returned.
+    This is nucleus sampling (Holtzman et al. 2020).
     """
     weights = np.exp(log_weights)
     # The nucleus nearly always lies within the few hundred likeliest ids, so try to sort only those.
