@@ -1,6 +1,6 @@
 """Accepts connections, and closes idle ones if too many are open.
 
-This module replaces asyncio's own servers, which log a traceback for every connection that they fail to accept.
+asyncio's own servers would log a traceback for every failure to accept.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from server.front.connection import Connection
 
 BATCH = 64
-"""Maximum number of connections accepted before the event loop turns to other work."""
+"""Most connections accepted before the event loop turns to other work."""
 
 PAUSE_SECONDS = 0.1
-"""Pause before accepting again if no connection can be closed to make room."""
+"""Pause before accepting again if no connection can be closed."""
 
 WARNING_SECONDS = 60.0
 """Minimum time between two warnings about too many connections."""
@@ -29,17 +29,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Acceptor:
-    """An acceptor of client connections.
+    """Accepts client connections.
 
-    The acceptor works between the calls of `start` and `close`. If `max_open` connections are open, the acceptor closes
-    the connection that has been idle for the longest time. This way, clients with unused connections cannot keep new
-    clients out. If no connection is idle, new connections wait in the listener's backlog.
+    At `max_open` connections, a new one replaces the one idle the longest. If none is idle, it waits in the listener's
+    backlog.
 
-    `listener`: the listening socket.
-    `protocol`: creates the object that handles a new connection.
+    `protocol`: creates the handler of a connection.
     `connections`: all open connections.
-    `idle`: the idle connections, in the order in which they became idle.
-    `handshake_timeout`: maximum number of seconds for a TLS handshake.
+    `idle`: idle connections, in the order in which they became idle.
+    `handshake_timeout`: most seconds for a TLS handshake.
     """
 
     listener: socket.socket
@@ -60,7 +58,7 @@ class Acceptor:
         self._resume()
 
     def close(self) -> None:
-        """Stop accepting, and give up unfinished TLS handshakes."""
+        """Stop accepting, and end unfinished TLS handshakes."""
         self._loop.remove_reader(self.listener)
         if self._pause is not None:
             self._pause.cancel()
@@ -100,9 +98,8 @@ class Acceptor:
     def _make_room(self) -> None:
         """Close one connection to make room for a new one.
 
-        Closes the connection that has been idle for the longest time. If there are more TLS handshakes than idle
-        connections, ends the oldest handshake instead. If there are no handshakes and no idle connections, stops
-        accepting for PAUSE_SECONDS.
+        Ends the oldest TLS handshake if there are more handshakes than idle connections. Otherwise closes the
+        connection idle the longest. Without either, pauses.
         """
         now = time.monotonic()
         if self._warned_at is None or now > self._warned_at + WARNING_SECONDS:

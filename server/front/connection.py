@@ -1,6 +1,6 @@
 """Client connections: uvicorn's HTTP protocol with timeouts and limits.
 
-A connection answers invalid HTTP and oversized headers itself. These errors are in OpenAI's format, too.
+Invalid HTTP gets an error in OpenAI's format.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ from server.front.unchunked import end_with_connection
 MAX_HEAD = 64 * 2**10
 """Maximum size of a request's head in bytes.
 
-The chunk headers between two parts of a body and the trailers after the body have the same limit.
+Also limits trailers, and the chunk headers between two parts of a body.
 """
 
 READ_BUFFER = 16 * 2**10
-"""Maximum number of bytes parsed before the event loop turns to other clients.
+"""Most bytes parsed before the event loop turns to other clients.
 
-These bytes can contain thousands of chunks or dozens of requests.
+They may hold thousands of chunks or dozens of requests.
 """
 
 MAX_PIPELINED = 64
-"""Maximum number of requests on one connection that wait for earlier responses."""
+"""Most requests on one connection that wait for earlier responses."""
 
 TOO_MANY_PIPELINED = f"Too many pipelined requests: the limit is {MAX_PIPELINED}."
 
 SEND_BUFFER = 256 * 2**10
 """Bytes of the socket's send buffer.
 
-With a larger buffer, a client that reads slowly would be noticed only after megabytes of output.
+A larger buffer would hide a slow reader for megabytes of output.
 """
 
 CROWDED_SECONDS = 1.0
-"""Time within which a connection above the limit must send its first request."""
+"""Time in which a connection above the limit must send its first request."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Limits of client connections; times are in seconds.
+    """Limits of client connections. Times are in seconds.
 
-    `max_connections`: maximum number of connections that are served. Requests on further connections are refused.
-    `read_timeout`: how long a client may take to send the head of a request.
-    `client_idle_timeout`: how long a client may stop reading its response.
+    `max_connections`: most connections that are served; others get errors.
+    `read_timeout`: time to send the head of a request.
+    `client_idle_timeout`: time that a client may stop reading its response.
     """
 
     max_connections: int = 4096
@@ -61,18 +61,14 @@ class ConnectionLimits:
 
 
 class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
-    """An HTTP connection that limits how long a client may take and how much it may send.
+    """An HTTP connection that limits the time and the data of its client.
 
-    The connection is aborted if the client takes too long to do one of the following:
-    - send the head of a request
-    - read the response
-    - send the rest of the request's body after the response is complete
+    It is aborted if the client is too slow to send a head, to read the response, or to send the rest of a body.
+    Trailers and upgrades are ignored.
 
-    Trailers and offers to upgrade the protocol are ignored.
-
-    `scope["state"]["crowded"]`: tells the application whether more than `max_connections` connections are open.
-    `config.idle`: the connections without a request, in the order in which they became idle.
-    `config.read_buffer`: the buffer into which all connections read.
+    `scope["state"]["crowded"]`: tells the application that too many connections are open. `config.idle`: connections
+    without a request, in the order in which they became idle. `config.read_buffer`: buffer into which all connections
+    read.
     """
 
     def __init__(self, config: Any, *arguments: Any, **options: Any) -> None:
@@ -111,10 +107,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         return self._read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Parse the bytes that have been read.
-
-        This method replaces uvicorn's `data_received`.
-        """
+        """Parse the bytes that were read. Replaces uvicorn's `data_received`."""
         self._unset_keepalive_if_required()
         if self._in_head and self._running is None:
             self._start_read_timer(self._limits.read_timeout)
@@ -137,9 +130,9 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
             self._parse(data[offer.args[0] :])
 
     def _ignore_upgrade(self) -> None:
-        """Parse the head of a request again, without its offer to upgrade the protocol.
+        """Parse a head again without its offer to upgrade the protocol.
 
-        After such an offer, the parser would skip the request's body.
+        Otherwise the parser would skip the request's body.
         """
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         if method == b"CONNECT":
@@ -220,7 +213,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
             self._read_timer = None
 
     def _watch_unread(self) -> None:
-        """Start a timer that aborts the connection if the client has stopped reading."""
+        """Start a timer that aborts the connection if the client stops reading."""
         unread = self.transport.get_write_buffer_size()
         if unread and self._unread_timer is None:
             self._unread_timer = self.loop.call_later(self._limits.client_idle_timeout, self._check_unread, unread)
@@ -228,7 +221,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     def _check_unread(self, unread: int) -> None:
         """Abort the connection if the client has read nothing since the timer started.
 
-        `unread`: number of bytes that were waiting for the client when the timer started.
+        `unread`: bytes that waited for the client then.
         """
         self._unread_timer = None
         if self.transport.get_write_buffer_size() < unread:
@@ -242,10 +235,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
             self._unread_timer = None
 
     def _refuse(self, status: int, message: str) -> None:
-        """Send an error and close the connection.
-
-        If a response has already started, no error is sent.
-        """
+        """Send an error, unless a response has started, and close the connection."""
         logger.info("Refused a request from %s with status %d: %s", self.client and self.client[0], status, message)
         if self._running is None or not self._running.response_started:
             error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
@@ -257,9 +247,9 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         self._watch_unread()
 
     def _disconnect(self) -> None:
-        """Tell all unfinished requests that the client has disconnected.
+        """Mark the client as disconnected in all unfinished requests.
 
-        Uvicorn tells only the last request of a connection.
+        Uvicorn marks only the last one.
         """
         for cycle in (self._running, *(cycle for cycle, _ in self.pipeline)):
             if cycle is not None and not cycle.response_complete:

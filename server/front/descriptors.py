@@ -1,4 +1,4 @@
-"""Raises the limit of file descriptors and computes how many connections fit."""
+"""Raises the limit of file descriptors, and computes how many connections fit."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ import resource
 from contextlib import suppress
 
 RESERVED = 128
-"""Number of descriptors kept free for files, worker processes and the event loop."""
+"""Descriptors kept free for files, worker processes and the event loop."""
 
 CROWDED = 256
-"""Number of connections that may be open in addition to `max_connections`.
-
-Requests on these connections are refused with an error.
-"""
+"""Connections above `max_connections` that get an error instead of no answer."""
 
 
 def raise_limit(max_connections: int) -> int:
-    """Raise the soft limit of file descriptors so that it allows `max_connections`.
+    """Raise the soft limit of file descriptors to fit `max_connections`.
 
-    Returns how many connections the raised limit allows. This is `max_connections`, or a lower number if the hard limit
-    is too low.
+    Returns how many connections fit. They are fewer if the hard limit is too low.
     """
     wanted = max_connections + CROWDED + RESERVED
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -32,14 +28,11 @@ def raise_limit(max_connections: int) -> int:
 
 
 def max_open(max_connections: int) -> int:
-    """Return how many connections may be open at once.
-
-    This includes up to CROWDED connections above `max_connections`, whose requests are refused.
-    """
+    """Return how many connections may be open, including up to CROWDED refused ones."""
     return min(max_connections + CROWDED, _room())
 
 
 def _room() -> int:
-    """Return how many file descriptors are available for connections."""
+    """Return how many descriptors are available for connections."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 2**31 if soft == resource.RLIM_INFINITY else soft - min(RESERVED, soft // 2)

@@ -1,4 +1,4 @@
-"""Opens the socket that clients connect to, and names its URL."""
+"""Opens the socket that clients connect to."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address_of(listener: socket.socket, *, https: bool) -> str:
-    """Return the URL at which clients on this machine reach `listener`."""
+    """Return the URL of `listener` for clients on this machine."""
     host, port = listener.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"{'https' if https else 'http'}://{shown}:{port}"

@@ -1,12 +1,12 @@
-"""Runs the application on its sockets and shuts it down in stages.
+"""Runs the application on its sockets, and shuts it down in stages.
 
-The first signal starts the shutdown; the second signal kills the process. The shutdown has three stages:
-- The server calls `drain` and still accepts requests for `drain_delay` seconds.
-- The server calls `stop`, which makes the application refuse new requests. The server also closes the listeners.
-  Running requests have `drain_timeout` seconds to finish.
-- The server calls `abandon`, which ends the remaining requests.
+The first signal starts these stages, and the second kills the process:
 
-The application implements these three functions as the methods of a Drainable.
+- `drain`: requests are accepted for another `drain_delay` seconds.
+- `stop`: new requests are refused, and running ones have `drain_timeout` seconds to finish.
+- `abandon`: the remaining requests end.
+
+A Drainable implements them.
 """
 
 from __future__ import annotations
@@ -37,19 +37,18 @@ from server.front.systemd import STOPPING, notify
 logger = logging.getLogger(__name__)
 
 ABANDON_SECONDS = 5.0
-"""Maximum time to send errors to abandoned requests, and to stop the engine."""
+"""Maximum time to send errors to abandoned requests and to stop the engine."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrontConfig:
-    """Settings of the server; times are in seconds.
+    """Settings of the server. Times are in seconds.
 
-    `limits`: limits of client connections.
     `keep_alive`: how long an idle connection stays open.
-    `drain_delay`: how long the server still accepts requests after the first signal.
-    `drain_timeout`: how long running requests may continue after `drain_delay`.
-    `forwarded_allow_ips`: proxies whose X-Forwarded-For header is trusted, separated by commas.
-    `ssl_certfile`, `ssl_keyfile`: certificate and key for HTTPS; the server speaks HTTP without a certificate.
+    `drain_delay`: how long requests are accepted after the first signal.
+    `drain_timeout`: how long running requests may continue after that.
+    `forwarded_allow_ips`: proxies whose X-Forwarded-For is trusted, such as "10.0.0.1,10.0.0.2".
+    `ssl_certfile`, `ssl_keyfile`: certificate and key for HTTPS; None for HTTP.
     """
 
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
@@ -62,10 +61,7 @@ class FrontConfig:
 
 
 class Drainable(Protocol):
-    """The application's side of the shutdown.
-
-    Each method starts one stage of the shutdown. The server calls `drain` first, then `stop`, then `abandon`.
-    """
+    """The application's side of the shutdown: one method per stage, called in order."""
 
     def drain(self) -> None: ...
     def stop(self) -> None: ...
@@ -73,7 +69,7 @@ class Drainable(Protocol):
 
 
 class UvicornConfig(uvicorn.Config):
-    """Uvicorn's configuration, with the limits and objects that all connections share."""
+    """Uvicorn's configuration, with the limits and objects that connections share."""
 
     def __init__(self, app: FastAPI, config: FrontConfig) -> None:
         super().__init__(
@@ -99,7 +95,7 @@ class FrontServer(uvicorn.Server):
     def __init__(self, app: FastAPI, state: Drainable, config: FrontConfig) -> None:
         """Create a server for `app`.
 
-        `state`: the object whose `drain`, `stop` and `abandon` the server calls when it shuts down.
+        `state`: object to call in each stage of the shutdown.
 
         Raises StartupError if the certificate or its key cannot be loaded.
         """
@@ -119,17 +115,14 @@ class FrontServer(uvicorn.Server):
         self._signal: signal.Signals | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Start the shutdown on the first signal, and let the next one kill the process."""
+        """Start the shutdown on the first signal; the next one kills the process."""
         for handled in HANDLED_SIGNALS:
             signal.signal(handled, signal.SIG_DFL)
         self._signal = signal.Signals(sig)
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application and accept connections on `sockets`.
-
-        This method overrides uvicorn's `startup`.
-        """
+        """Start the application and accept connections. Overrides uvicorn's method."""
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             sys.exit(1)
@@ -151,9 +144,9 @@ class FrontServer(uvicorn.Server):
         )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Run the three stages of the shutdown (see the module's docstring).
+        """Run the stages of the shutdown. Overrides uvicorn's method.
 
-        Exits the process if the shutdown takes much too long. This method overrides uvicorn's `shutdown`.
+        Kills the process if that takes much too long.
         """
         timeout, loop = self._front.drain_timeout, asyncio.get_running_loop()
         if self._signal is not None:  # without a signal, the start has failed, and only the reason is printed

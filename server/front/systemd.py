@@ -1,6 +1,6 @@
-"""Reports to systemd that the server is ready or stopping.
+"""Reports to systemd that the server is ready or stopping, as in sd_notify(3).
 
-The protocol is described in sd_notify(3). The package sdnotify is unmaintained, and systemd-python needs libsystemd.
+The package sdnotify is unmaintained, and systemd-python needs libsystemd.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ logger = logging.getLogger(__name__)
 
 
 def notify(state: str) -> None:
-    """Send `state`, such as "READY=1", to systemd.
+    """Send `state`, such as "READY=1", to the socket in NOTIFY_SOCKET, if set.
 
-    The environment variable NOTIFY_SOCKET contains the path of systemd's socket. If the variable is not set, nothing
-    is sent. If the path starts with @, the socket is in Linux's abstract namespace.
+    A path that starts with @ is in Linux's abstract namespace.
     """
     path = os.environ.get("NOTIFY_SOCKET")
     if not path:

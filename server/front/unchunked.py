@@ -1,7 +1,4 @@
-"""Sends responses to HTTP/1.0 clients, which cannot decode chunks.
-
-If the length of a body is unknown, the end of the connection marks the end of the body.
-"""
+"""Sends responses to HTTP/1.0 clients, which cannot decode chunks."""
 
 from __future__ import annotations
 
@@ -10,9 +7,11 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 
 def end_with_connection(cycle: RequestResponseCycle) -> None:
-    """Make `cycle` send its response without chunks and then close the connection.
+    """Make `cycle` send its response without chunks, then close the connection.
 
-    `cycle`: uvicorn's object for one request and its response.
+    If the length of the body is unknown, the closed connection marks its end.
+
+    `cycle`: uvicorn's object for a request and its response.
     """
     send, unknown_length = cycle.send, False
 
