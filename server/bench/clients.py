@@ -1,8 +1,6 @@
 """Measures throughput and TTFT with 1, 4 and 16 clients at once.
 
-Each client sends its own prompt and reads the answer. Each round measures the endpoints one after the other, then the
-baseline if there is one: the same prompts and answers without a server. The report contains medians over all
-measurements.
+The optional baseline computes the same prompts and answers without a server.
 """
 
 from __future__ import annotations
@@ -32,23 +30,23 @@ COLUMNS = (
 
 
 class Baseline(Protocol):
-    """A loop that runs the benchmarked model without a server."""
+    """A loop that runs the model without a server."""
 
     name: str
 
     def prefill(self, slot: int, length: int) -> float:
-        """Prefill a prompt into an empty slot, and return the seconds taken."""
+        """Prefill a prompt of `length` tokens into an empty slot, and return the seconds."""
 
     def decode(self, batch: int, past: int, steps: int) -> float:
-        """Run `steps` decode steps of `batch` slots, and return the seconds taken.
+        """Run `steps` decode steps of `batch` slots, and return the seconds.
 
-        `past`: number of tokens in each slot before the first step.
+        `past`: tokens in each slot before the first step.
         """
 
 
 @dataclass(slots=True)
 class Figures:
-    """The throughput, TTFTs and ITLs of one server with one number of clients."""
+    """Throughputs, TTFTs and ITLs of one server with one number of clients."""
 
     rates: list[float] = field(default_factory=list)
     ttfts: list[float] = field(default_factory=list)
@@ -60,10 +58,10 @@ class Figures:
         self.intervals += [(stream.end - stream.start) / max(1, stream.tokens - 1) for stream in streams]
 
     def ratios(self, rate: float, ttft: float) -> tuple[float, float]:
-        """Return this server's median throughput and TTFT, divided by those of another.
+        """Return the median throughput and TTFT, relative to another server.
 
-        rate: the median throughput of the other server.
-        ttft: the median TTFT of the other server.
+        rate: median throughput of the other server.
+        ttft: median TTFT of the other server.
         """
         return median(self.rates) / rate, median(self.ttfts) / ttft
 
@@ -78,8 +76,8 @@ class Figures:
 async def measure(endpoints: Sequence[Endpoint], rounds: int, baseline: Baseline | None = None) -> Report:
     """Measure all endpoints and the baseline in turn.
 
-    The report's ratios compare the first endpoint with each of the others. `baseline` needs a slot of PROMPT + OUTPUT
-    tokens for each client.
+    The report compares the first endpoint with the others. `baseline` needs a slot of PROMPT + OUTPUT tokens per
+    client.
     """
     figures: dict[tuple[int, str], Figures] = defaultdict(Figures)
     for turn in range(rounds):

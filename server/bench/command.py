@@ -23,12 +23,12 @@ def run(
     out: Path,
     say: Callable[[str], None],
 ) -> None:
-    """Run the benchmarks `parts`, and publish each report as soon as it is ready.
+    """Run the benchmarks `parts`, and publish each report when it is ready.
+
+    model: model to request; None for the first that each server lists.
+    say: called with each line of progress.
 
     Raises RefusedError if a server cannot be reached or rejects the requests.
-
-    model: the model to request from each server; None for the first that the server lists.
-    say: called with each line of progress.
     """
     for part in parts:
         say(f"Measuring {part} ...")

@@ -1,4 +1,4 @@
-"""Runs streamed chats on an OpenAI-compatible endpoint and times their tokens."""
+"""Runs streamed chats on an OpenAI-compatible endpoint, and times their tokens."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ model more most much name need number order parameters person please plus positi
 second sent sentence server short small some speak stage state status text that there they this times token tool train
 true very want weather what when with work your
 """.split()
-"""Words that are one token each in most tokenizers, including the built-in model's."""
+"""Words that are one token each in most tokenizers."""
 
 TEMPLATE_TOKENS = 10
-"""Approximate number of tokens that a chat template adds to a message."""
+"""Tokens that a chat template adds to a message, approximately."""
 
 SAMPLING = {"temperature": 0.8, "top_k": 40, "top_p": 1, "min_p": 0, "repetition_penalty": 1}
-"""Sampling parameters sent to every server, so that the server's defaults do not matter.
+"""Sampling parameters for every server, whatever its defaults.
 
-Sampling is not greedy, because greedy streams end up repeating one phrase.
+Greedy streams would end up repeating one phrase.
 """
 
 
 EXTENSIONS = ("ignore_eos", "top_k", "min_p", "repetition_penalty")
-"""Fields beyond OpenAI's, left out for an endpoint that rejects them."""
+"""Fields beyond OpenAI's, left out if an endpoint rejects them."""
 
 
 class RefusedError(LfmServeError):
@@ -57,7 +57,7 @@ class Stream:
     options: dict[str, Any] = field(default_factory=SAMPLING.copy)
     sent: float = 0
     arrivals: list[tuple[float, int]] = field(default_factory=list)
-    """(arrival time, total tokens so far) of each event with tokens."""
+    """Arrival time and total tokens so far, for each event with tokens."""
     text: str = ""
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -80,16 +80,13 @@ class Stream:
         return self.arrivals[-1][1] if self.arrivals else 0
 
     def tokens_by(self, when: float) -> int:
-        """Return the number of tokens received up to the time `when`.
-
-        `when`: must not be before the arrival of the first token.
-        """
+        """Return the tokens received up to `when`, which follows the first token."""
         return max(count for arrived, count in self.arrivals if arrived <= when)
 
     def intervals(self, begin: float = 0, end: float = float("inf")) -> list[float]:
         """Return the ITLs between `begin` and `end`.
 
-        If an event has n tokens, the time since the previous event counts as n equal intervals.
+        The time before an event of n tokens counts as n equal intervals.
         """
         gaps = []
         for (before, had), (after, has) in zip(self.arrivals, self.arrivals[1:], strict=False):
@@ -98,9 +95,9 @@ class Stream:
         return gaps
 
     def take(self, event: dict[str, Any]) -> None:
-        """Record an event. Raises RefusedError if the event is an error.
+        """Record an event. Raises RefusedError if it is an error.
 
-        The number of tokens is taken from the event's usage, which includes tokens without text.
+        The usage counts tokens without text, too.
         """
         if "error" in event:
             raise RefusedError(str(event["error"]))
@@ -122,8 +119,7 @@ class Stream:
 class Endpoint:
     """A server's base URL (.../v1), its model, and its name in tables and plots.
 
-    extended: whether the server accepts the fields EXTENSIONS. If not, requests omit these fields, so an answer may end
-    before its `max_tokens`.
+    extended: whether the server accepts EXTENSIONS; without, answers may end early.
     """
 
     name: str
@@ -134,11 +130,9 @@ class Endpoint:
 
     @classmethod
     async def connect(cls, server: NamedUrl, key: str | None = None, model: str | None = None) -> Self:
-        """Return the endpoint of a server, and warm the server up.
+        """Return the endpoint of a server, after a first answer to warm it up.
 
-        The first answer of a server is slower than later ones, so this method requests one answer.
-
-        model: the model to request; None for the first that the server lists.
+        model: model to request; None for the first that the server lists.
         """
         endpoint = cls(server.name, server.url, model or await _first_model(server, key), key)
         try:
@@ -151,7 +145,7 @@ class Endpoint:
     async def run(self, stream: Stream) -> Stream:
         """Send the stream's request and read its answer to the end.
 
-        Raises RefusedError if the server cannot be reached, rejects the request or breaks off its answer.
+        Raises RefusedError if the server cannot be reached, rejects the request or breaks off.
         """
         body = {"model": self.model, "messages": stream.messages, "max_tokens": stream.max_tokens, "ignore_eos": True}
         usage = {"include_usage": True} | ({"continuous_usage_stats": True} if self.extended else {})
@@ -173,9 +167,9 @@ class Endpoint:
 
     @contextlib.asynccontextmanager
     async def running(self, streams: Sequence[Stream]) -> AsyncIterator[None]:
-        """Run `streams` during the caller's `with` block, then cancel the streams.
+        """Run `streams` during a `with` block, which starts at their first tokens.
 
-        The block starts when every stream has its first token. Raises RefusedError if one of the streams failed.
+        Raises RefusedError if a stream fails.
         """
         tasks = [asyncio.create_task(self.run(stream)) for stream in streams]
         try:
@@ -199,7 +193,7 @@ class Endpoint:
 async def _first_model(server: NamedUrl, key: str | None) -> str:
     """Return the first model that the server lists.
 
-    Raises RefusedError if the server cannot be reached, rejects the request or lists no models.
+    Raises RefusedError if there is none or the request fails.
     """
     try:
         async with httpx.AsyncClient(headers=key_header(key)) as client:
@@ -216,7 +210,7 @@ async def _first_model(server: NamedUrl, key: str | None) -> str:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until `condition` is true.
 
-    Checks the condition rarely, to leave the cores to the server.
+    Checks it rarely, to leave the cores to the server.
     """
     while not condition():
         await asyncio.sleep(0.25)
@@ -241,18 +235,12 @@ def words(count: int, seed: object) -> str:
 
 
 def tokens_per_second(streams: Sequence[Stream]) -> float:
-    """Return the joint throughput of all streams.
-
-    The time is measured from the first request to the last token.
-    """
+    """Return the joint throughput, from the first request to the last token."""
     seconds = max(stream.end for stream in streams) - min(stream.sent for stream in streams)
     return sum(stream.tokens for stream in streams) / seconds
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return a percentile of `values` without interpolation.
-
-    Example: percentile 50 of 1, 2, 3, 4 is 3.
-    """
+    """Return a percentile without interpolation: percentile 50 of 1, 2, 3, 4 is 3."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]

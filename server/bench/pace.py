@@ -1,8 +1,6 @@
 """Measures how steady streams are during the prefill of a long prompt.
 
-A long prompt arrives while some streams decode. The report compares the ITL of the streams before the prompt and during
-its prefill. It also compares the TTFT of the prompt with and without concurrent streams. One round is enough because it
-measures hundreds of ITLs.
+The report compares ITLs before and during the prefill. It also compares the prompt's TTFT with and without streams.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ class Sizes:
     """The sizes of a measurement.
 
     long_prompt: tokens of the long prompt.
-    idle_seconds: how long the streams decode before the prompt is sent.
+    idle_seconds: how long streams decode before the prompt is sent.
     """
 
     long_prompt: int
@@ -48,11 +46,11 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Measurements of a run in which a long prompt arrives while streams decode.
+    """Times of one run in which a long prompt arrives while streams decode, in seconds.
 
     streams: number of streams.
-    idle, during_prefill: seconds between two tokens of the streams, before and during the prefill of the long prompt.
-    prompt_alone, prompt_beside: TTFT of the long prompt in seconds, on an idle server and beside the streams.
+    idle, during_prefill: ITLs before and during the prefill.
+    prompt_alone, prompt_beside: TTFT of the prompt without and with streams.
     """
 
     streams: int
@@ -88,11 +86,9 @@ async def measure(endpoints: Sequence[Endpoint], sizes: Sizes) -> Report:
 
 
 async def paces_of(endpoint: Endpoint, counts: Sequence[int], sizes: Sizes) -> list[Pace]:
-    """Measure ITLs and TTFTs with different numbers of concurrent streams.
+    """Measure ITLs and TTFTs once for each number of streams in `counts`.
 
-    counts: the numbers of streams; one measurement for each.
-
-    All prompts differ from their first token on, so the prefix cache makes none of them faster.
+    Prompts differ from the first token on, so the prefix cache speeds up none.
     """
     alone = (await endpoint.run(_long(sizes, "alone"))).ttft
     return [await _pace(endpoint, count, sizes, alone) for count in counts]
@@ -114,12 +110,9 @@ def _long(sizes: Sizes, seed: object) -> Stream:
 
 
 def charts(names: Sequence[str], paces: Sequence[Pace]) -> list[Chart]:
-    """Return one bar chart of ITLs and one of TTFTs.
+    """Return a bar chart of ITLs and one of TTFTs.
 
-    The ITLs are those of the concurrent streams, before and during the prefill of a long prompt. The TTFTs are those of
-    this long prompt, on an idle server and beside the streams.
-
-    names: the labels of the groups of bars; one for each element of `paces`.
+    names: labels of the groups of bars, one for each of `paces`.
     """
     phases = {
         "idle": [pace.idle for pace in paces],

@@ -27,9 +27,9 @@ class Work:
 
 
 async def measure(part: str, endpoints: Sequence[Endpoint], work: Work, baseline: Baseline | None = None) -> Report:
-    """Run the benchmark `part`, which must be one of PARTS.
+    """Run one of the benchmarks PARTS.
 
-    baseline: used only by the benchmark `clients`.
+    baseline: used by the benchmark `clients` only.
     """
     if part == clients.PART:
         return await clients.measure(endpoints, work.rounds, baseline)
@@ -39,12 +39,10 @@ async def measure(part: str, endpoints: Sequence[Endpoint], work: Work, baseline
 
 
 def publish(report: Report, out: Path, parts: Sequence[str], say: Callable[[str], None]) -> None:
-    """Print the report, save it in `out`, and update the summary of all reports there.
+    """Print the report, and save it in `out` as JSON, as SVG and in the summary.
 
-    Saves the report as JSON and its charts as SVG. Without matplotlib, there is no SVG.
-
-    parts: the names of all benchmarks, in the order in which the summary shows their reports.
-    say: called without matplotlib, with a line that says how to install it.
+    parts: all benchmarks, in the order of the summary.
+    say: called if matplotlib, which draws the SVG, is missing.
     """
     report.save(out)
     print(report.markdown(), flush=True)

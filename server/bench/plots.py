@@ -15,12 +15,12 @@ from matplotlib.ticker import ScalarFormatter
 from server.bench.report import Chart, Report
 
 INK = "#010203"
-"""A placeholder for the page's text colour."""
+"""Placeholder for the page's text colour."""
 
 STYLE = """<style>svg { color: #1f2328; font-family: system-ui, sans-serif }
 @media (prefers-color-scheme: dark) { svg { color: #e6edf3 } }</style>"""
 COLOURS = ("#2f81f7", "#d9730d", "#8250df", "#1a9e5c")
-"""Colours for white and black pages that colour-blind readers can tell apart."""
+"""Colours that colour-blind readers can tell apart, on white and on black."""
 
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",  # keep text as text

@@ -1,9 +1,6 @@
 """Measures how much a cached prefix shortens the TTFT.
 
-There are four scenarios: (1) prompts that share a prefix with an earlier prompt, for several lengths of the prefix; (2)
-the second turn of a conversation; (3) several clients whose prompts share a prefix; (4) many requests with one system
-prompt. Each scenario is compared with prompts of the same length that share no prefix. The table also shows how many
-cached tokens the server reports.
+Each scenario compares prompts that share a prefix with prompts of the same length that share none.
 """
 
 from __future__ import annotations
@@ -28,7 +25,7 @@ COLUMNS = ("", "server", "cold TTFT s", "warm TTFT s", "warm to cold", "tokens f
 class Pair:
     """Streams with prompts of equal length.
 
-    cold: prompts that share no prefix with earlier ones.
+    cold: prompts without a cached prefix.
     warm: prompts with a cached prefix.
     """
 
@@ -37,7 +34,7 @@ class Pair:
 
 
 async def measure(endpoints: Sequence[Endpoint], rounds: int) -> Report:
-    """Measure all endpoints in turn. The report holds medians over all rounds."""
+    """Measure all endpoints in turn, and report medians over all rounds."""
     pairs: dict[tuple[str, str], list[Pair]] = defaultdict(list)
     refusals: dict[tuple[str, str], RefusedError] = {}
     curves: dict[tuple[str, int], list[float]] = defaultdict(list)
@@ -62,7 +59,7 @@ async def measure(endpoints: Sequence[Endpoint], rounds: int) -> Report:
 async def second_turn(endpoint: Endpoint, seed: str) -> Pair:
     """Run two turns of a conversation of about 1,000 tokens.
 
-    The stream of the first turn is cold, and the stream of the second turn is warm.
+    The first turn is cold, the second is warm.
     """
     first = await endpoint.run(Stream(user(prompt(1000, f"{seed} first")), ANSWER))
     history = [*first.messages, {"role": "assistant", "content": first.text}]
@@ -70,10 +67,7 @@ async def second_turn(endpoint: Endpoint, seed: str) -> Pair:
 
 
 async def shared_start(endpoint: Endpoint, seed: str) -> Pair:
-    """Run 4 clients at once whose prompts have a cached prefix.
-
-    Each prompt has 300 tokens, and shares the first 256 of them with earlier prompts.
-    """
+    """Run 4 clients at once, with 300 tokens each and the first 256 cached."""
     shared = prompt(256, f"{seed} shared")
     cold = await endpoint.run_all(Stream(user(prompt(300, f"{seed} cold {i}")), ANSWER) for i in range(4))
     prompts = [user(f"{shared} {words(44, f'{seed} {i}')}") for i in range(6)]

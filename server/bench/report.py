@@ -15,9 +15,9 @@ Cell = str | float | None
 class Chart:
     """A line chart or a bar chart.
 
-    series: the (x, y) points of each line, or of all bars of one colour. The keys are the entries of the legend, in
-    order. The x values are numbers in a line chart and labels of bars in a bar chart.
-    log: whether both axes of a line chart are logarithmic.
+    series: (x, y) points of each line or colour of bars, by its name in the legend. x is a number, or the label of a
+        bar.
+    log: whether both axes are logarithmic.
     """
 
     title: str
@@ -30,7 +30,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The results of one benchmark, with the machine and the model measured."""
+    """The results of one benchmark, with the machine and the model."""
 
     part: str
     question: str
@@ -50,7 +50,7 @@ class Report:
         return cls(**stored | {"charts": [Chart(**chart) for chart in stored["charts"]]})
 
     def markdown(self) -> str:
-        """Return the report as Markdown: a heading, the table, the model and the machine."""
+        """Return the report as Markdown: heading, table, model and machine."""
         lines = [self.columns, ["---"] + ["---:"] * (len(self.columns) - 1)]
         lines += [[_shown(cell) for cell in row] for row in self.rows]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -65,7 +65,7 @@ def refused_row(columns: Sequence[str], what: str, server: str, refusal: Excepti
 def summarize(folder: Path, parts: Sequence[str]) -> None:
     """Write the saved reports to summary.md.
 
-    parts: the names of the benchmarks, in the order of the summary. A benchmark without a saved report is left out.
+    parts: benchmarks in the order of the summary. Those without a report are left out.
     """
     files = [folder / f"{part}.json" for part in parts]
     pages = [Report.load(file).markdown() for file in files if file.exists()]

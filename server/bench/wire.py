@@ -1,6 +1,6 @@
-"""A small HTTP client for streams that needs little CPU time.
+"""A small HTTP client for streams.
 
-The client may run on the same machine as the server, and would otherwise slow the server down.
+It needs little CPU time, because it may share the machine with the server.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from server.client.events import EventParser
 class EventReader(asyncio.Protocol):
     """Reads one response and yields its server-sent events as parsed JSON.
 
-    `status` is set before the first event. `body` contains the whole body if the status is not 200.
+    `status` is set before the first event. `body` is the whole body unless the status is 200.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class EventReader(asyncio.Protocol):
 
 @asynccontextmanager
 async def post(url: str, body: dict[str, Any], headers: Mapping[str, str]) -> AsyncIterator[EventReader]:
-    """Send `body` as JSON on a new connection, and close the connection at the end."""
+    """Send `body` as JSON on a new connection, which the `with` block closes."""
     parts, content = urlsplit(url), pydantic_core.to_json(body)
     context = ssl.create_default_context() if parts.scheme == "https" else None
     address = (parts.hostname or "", parts.port or (443 if context else 80))

@@ -1,6 +1,6 @@
 """Reads server-sent events.
 
-httpx-sse reads from httpx only; `server.bench` reads from a bare transport, so that its own cost is small.
+httpx-sse would require httpx, but `server.bench` reads from a bare transport.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ import pydantic_core
 class EventParser:
     """Splits the bytes of a stream into the JSON objects of its events.
 
-    Comments, event names and the final `[DONE]` are skipped.
+    Comments, event names and `[DONE]` are skipped.
     """
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[dict[str, Any]]:
-        """Return the objects that `data` completes. Raises ValueError if one of them is not JSON."""
+        """Return the objects that `data` completes.
+
+        Raises ValueError if one is not JSON.
+        """
         *lines, self._rest = (self._rest + data).split(b"\n")
         values = (line[5:].strip() for line in lines if line.startswith(b"data:"))
         return [pydantic_core.from_json(value) for value in values if value.startswith(b"{")]

@@ -15,9 +15,9 @@ class NamedUrl:
 
 
 def base_url(text: str) -> str:
-    """Return an endpoint's base URL without a slash at its end.
+    """Return an endpoint's base URL: `http://host:8000/` -> `http://host:8000/v1`.
 
-    A URL without a path gets `/v1`. Raises ValueError if `text` is not an HTTP URL.
+    Raises ValueError if `text` is not an HTTP URL.
     """
     try:
         parts = urlsplit(text)
@@ -32,7 +32,9 @@ def base_url(text: str) -> str:
 def named_url(text: str) -> NamedUrl:
     """Return the endpoint that "NAME=URL" or "URL" describes.
 
-    If there is no name, the URL's host and port become the name. Raises ValueError if the URL is not an HTTP URL.
+    The default name is the URL's host and port.
+
+    Raises ValueError if the URL is not an HTTP URL.
     """
     name, separator, url = text.partition("=")
     if separator and name and "/" not in name:
@@ -41,5 +43,5 @@ def named_url(text: str) -> NamedUrl:
 
 
 def key_header(key: str | None) -> dict[str, str]:
-    """Return the header that carries an API key; nothing if there is no key."""
+    """Return the header with an API key, or no header without a key."""
     return {"Authorization": f"Bearer {key}"} if key else {}

@@ -12,7 +12,7 @@ Piece = tuple[Literal["thoughts", "text"], str]
 
 @dataclass(slots=True)
 class Call:
-    """A call of a tool, whose arguments are JSON text."""
+    """A tool call, with its arguments as JSON text."""
 
     id: str = ""
     name: str = ""
@@ -21,13 +21,11 @@ class Call:
 
 @dataclass(slots=True)
 class Answer:
-    """The part of an answer that has arrived.
-
-    All times are in seconds of `time.perf_counter`.
+    """What has arrived of an answer. Times are seconds of `time.perf_counter`.
 
     `sent`: when the request was sent.
-    `first`: when the first piece or call arrived; None if none has arrived.
-    `last`: when the latest piece or call arrived.
+    `first`: when the first text or call arrived, or None.
+    `last`: when the latest one arrived.
     """
 
     sent: float = field(default_factory=time.perf_counter)
@@ -39,7 +37,7 @@ class Answer:
     usage: dict[str, Any] = field(default_factory=dict)
 
     def take(self, event: dict[str, Any]) -> Iterator[Piece]:
-        """Record an event, and yield its pieces of thoughts and of text."""
+        """Record an event, and yield its pieces of thoughts and text."""
         self.usage = event.get("usage") or self.usage
         for choice in event.get("choices") or ():
             self.finish_reason = choice.get("finish_reason") or self.finish_reason

@@ -1,4 +1,4 @@
-"""The chat's loop: reads a line, runs a command or requests an answer, and shows it."""
+"""The chat's loop: reads a line, then runs a command or shows an answer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TerminalChat:
     def _handle(self, line: str) -> None:
         """Run a command or send a message.
 
-        Raises CommandError or FileError for an invalid command.
+        Raises CommandError or FileError if a command is invalid.
         """
         if line.startswith("/"):
             self._commands.run(line)
@@ -53,8 +53,7 @@ class TerminalChat:
     def _take_turn(self, text: str) -> None:
         """Send the user's message and show the answer.
 
-        If the model answers, the whole turn is added to the conversation: the message, the answers and the results of
-        calls. Otherwise, nothing is added.
+        If the model answers, the turn is added to the conversation.
         """
         turn: list[Message] = [{"role": "user", "content": text}]
         try:
@@ -68,12 +67,11 @@ class TerminalChat:
             self._screen.note(TAKEN_BACK)
 
     def _complete(self, turn: list[Message]) -> bool:
-        """Request answers until an answer has no calls; return whether this succeeds.
+        """Append answers and results of calls to `turn`, up to an answer without calls.
 
-        The user enters the result of each call. All answers and results are appended to `turn`. If Ctrl-C stops an
-        answer, its text so far, if any, counts as an answer without calls.
+        The user enters the results. Text before a Ctrl-C counts as an answer.
 
-        Returns False if Ctrl-C stops an answer without text, or if the user does not enter a result.
+        Returns False if the user gives up before there is one.
         """
         while True:
             answer = Answer()
@@ -92,9 +90,9 @@ class TerminalChat:
                 turn.append({"role": "tool", "tool_call_id": call.id, "content": result})
 
     def _show(self, answer: Answer, turn: list[Message]) -> bool:
-        """Request an answer and show it while it arrives.
+        """Show an answer while it arrives, and return whether Ctrl-C stopped it.
 
-        Returns whether Ctrl-C stopped the answer. Raises EndpointError if the server does not send the whole answer.
+        Raises EndpointError if the server does not send the whole answer.
         """
         stopped = False
         try:
@@ -115,7 +113,7 @@ class TerminalChat:
             raise EndpointError("The server broke off its answer.")
 
     def _result(self, call: Call) -> str | None:
-        """Return the result that the user enters for a call; None if the user gives up."""
+        """Return the result that the user enters for a call, or None."""
         try:
             return self._editor.read_value(f"result of {call.name}: ")
         except (KeyboardInterrupt, EOFError):

@@ -29,8 +29,8 @@ class NoTerminalError(LfmServeError):
 def chat_with_server(url: str, key: str | None, model: str | None) -> None:
     """Chat with a running server.
 
-    url: base URL of the server's API, such as http://127.0.0.1:8000/v1.
-    model: name of the model; None for the first model that the server lists.
+    url: base URL of the API, such as http://127.0.0.1:8000/v1.
+    model: None for the first model that the server lists.
     """
     screen = _open_screen()
     endpoint = ChatEndpoint(url, key)

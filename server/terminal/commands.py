@@ -1,4 +1,4 @@
-"""The commands of the chat: lines that begin with `/`."""
+"""The chat's commands: lines that begin with `/`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Commands:
     def run(self, line: str) -> None:
         """Carry out the command in `line`.
 
-        Raises CommandError if the command is invalid, and FileError if its file cannot be used.
+        Raises CommandError if it is invalid, FileError if its file cannot be used.
         """
         name, _, argument = line.strip().partition(" ")
         actions = self._actions()

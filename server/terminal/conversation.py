@@ -1,4 +1,4 @@
-"""Builds the requests of a chat from its messages and options."""
+"""Builds the requests of a chat."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Conversation:
     """The messages so far, and the user's options for all requests.
 
     tools: definitions in OpenAI's form.
-    schema: the JSON schema of answers.
+    schema: JSON schema of the answers.
     """
 
     model: str
@@ -26,7 +26,7 @@ class Conversation:
     def request(self, turn: Sequence[Message] = ()) -> dict[str, Any]:
         """Return the body of a request.
 
-        turn: messages that follow those of the conversation.
+        turn: messages after those of the conversation.
         """
         system = [{"role": "system", "content": self.system}] if self.system else []
         body: dict[str, Any] = {"model": self.model, "messages": [*system, *self.messages, *turn]}

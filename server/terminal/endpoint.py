@@ -16,7 +16,7 @@ from server.errors import LfmServeError
 
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 TIMEOUT = httpx.Timeout(10, read=None)
-"""Seconds; reading has no limit, because a long prompt takes its time and Ctrl-C stops it."""
+"""Seconds. Reading has no limit: prompts may be long, and Ctrl-C stops it."""
 
 
 class EndpointError(LfmServeError):
@@ -28,7 +28,6 @@ class ChatEndpoint:
     """A server with OpenAI's API.
 
     url: base URL of the API, such as http://127.0.0.1:8000/v1.
-    key: API key to send; None to send no key.
     """
 
     url: str
@@ -37,7 +36,7 @@ class ChatEndpoint:
     def models(self) -> list[str]:
         """Return the names of the server's models.
 
-        Raises EndpointError if the server does not send a list of models.
+        Raises EndpointError if the server sends no list of models.
         """
         try:
             with httpx.Client(timeout=TIMEOUT, headers=key_header(self.key)) as client:
@@ -52,12 +51,13 @@ class ChatEndpoint:
 
     @asynccontextmanager
     async def events(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """Request a streamed answer and yield its events.
+        """Request a streamed answer, and yield its events to a `with` block.
 
-        Closes the connection at the end of the block, so that the server stops generating. Raises EndpointError if
-        the request fails, even if it fails only while the block reads the events.
+        The end of the block closes the connection, so that the server stops generating.
 
-        body: body of a chat request, without the fields in STREAMED.
+        body: a chat request without the fields STREAMED.
+
+        Raises EndpointError if the request fails, even within the block.
         """
         try:
             async with (
@@ -86,7 +86,7 @@ async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
 
 
 def _refusal(response: httpx.Response) -> EndpointError:
-    """Return the error with the status, the server's message and the request's ID."""
+    """Return an error with the status, the server's message and the request's ID."""
     try:
         message = _message(json.loads(response.text)["error"])
     except (ValueError, LookupError, TypeError):

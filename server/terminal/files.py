@@ -16,7 +16,7 @@ class FileError(LfmServeError):
 def read_tools(path: Path) -> list[dict[str, Any]]:
     """Return the tool definitions of a file.
 
-    The file has a list of tools in OpenAI's form, or an object with such a list as `tools`.
+    The file has a list of tools in OpenAI's form, or {"tools": [...]}.
     """
     value = _read_json(path)
     tools = value.get("tools") if isinstance(value, dict) else value

@@ -16,9 +16,9 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 class LineEditor:
     """An editor with history.
 
-    Enter sends the input. Alt-Enter and Ctrl-J start a new line. The Tab key completes commands and file names.
+    Enter sends the input. Alt-Enter and Ctrl-J start a new line. Tab completes commands and file names.
 
-    commands: the commands to complete, such as "/help".
+    commands: commands to complete, such as "/help".
     """
 
     def __init__(self, commands: Sequence[str]) -> None:
@@ -35,12 +35,12 @@ class LineEditor:
     def read(self, prompt: str = "> ") -> str:
         """Return the next input.
 
-        Raises KeyboardInterrupt for Ctrl-C and EOFError for Ctrl-D.
+        Raises KeyboardInterrupt for Ctrl-C, EOFError for Ctrl-D.
         """
         return _valid(self._session.prompt(prompt))
 
     def read_value(self, prompt: str) -> str:
-        """Read an input that the history does not keep."""
+        """Return an input that the history does not keep."""
         return _valid(self._plain.prompt(prompt))
 
 
@@ -65,7 +65,7 @@ class CommandCompleter(Completer):
 def _valid(text: str) -> str:
     """Return `text` with question marks in place of lone surrogates.
 
-    Python reads input bytes that are not UTF-8 as lone surrogates.
+    These are what Python reads for bytes that are not UTF-8.
     """
     return text.encode(errors="replace").decode()
 
@@ -86,9 +86,9 @@ def _key_bindings() -> KeyBindings:
 
 
 def _history() -> History:
-    """Return the history file, which all chats of the user share.
+    """Return the history file of all the user's chats.
 
-    If the file cannot be written, returns a history in memory for this chat only.
+    If it cannot be written, returns a history in memory.
     """
     state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     file = Path(state) / "lfm-serve" / "chat-history"

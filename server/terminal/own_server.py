@@ -21,20 +21,21 @@ from server.process import stop_at_end_of_input
 stop_at_end_of_input()
 sys.exit(main(["serve"]))
 """
-"""Serves until its standard input ends, so that the server never outlives the chat."""
+"""Serves until its standard input ends, so that it never outlives the chat."""
 LOCAL = {"LFM_HOST": "127.0.0.1", "LFM_PORT": "0", "LFM_LOG_FORMAT": "json", "LFM_LOG_LEVEL": "info"}
 STOP_SECONDS = 10.0
 
 
 @contextmanager
 def own_server(variables: Mapping[str, str], say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """Run a server until the end of the block, and yield facts about it.
+    """Run a server during a `with` block, and yield what it logs when ready.
 
-    The facts are those that the server logs when it is ready, such as `address`, `name` and `built_in`. Raises
-    StartupError if the server does not start.
+    Examples of these facts are `address`, `name` and `built_in`.
 
-    variables: the server's options as environment variables. The LFM_* variables of this process are ignored.
+    variables: the server's options as environment variables; this process's are ignored.
     say: called with each line of progress while the server starts.
+
+    Raises StartupError if the server does not start.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LFM_")}
     process = subprocess.Popen(
@@ -61,10 +62,11 @@ def own_server(variables: Mapping[str, str], say: Callable[[str], None]) -> Iter
 
 
 def _facts(log: Iterable[str], say: Callable[[str], None]) -> dict[str, Any]:
-    """Return the facts that the server logs when it is ready.
+    """Return the facts that the server logs when ready.
 
-    The messages before the facts are passed to `say`. A thread reads and discards the rest of the log, so that the
-    server does not block on a full pipe. Raises StartupError if the log ends without facts.
+    `say` gets the messages before them. A thread discards the rest of the log, so that the pipe never fills up.
+
+    Raises StartupError if the log ends without facts.
     """
     last: deque[str] = deque(maxlen=1)
     for line in log:

@@ -17,17 +17,17 @@ from server.terminal.answer import Answer, Call, Piece
 from server.terminal.statistics import ChatStatistics, cached, count, thoughts, tokens_per_second
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Characters that could control the terminal or that the terminal cannot show."""
+"""Characters that could control the terminal or that it cannot show."""
 
 NOTES = {
     "length": "The answer was cut: it reached the maximum number of tokens.",
     "content_filter": "The server's content filter ended the answer.",
 }
-"""What the user should know about a finish reason."""
+"""What to tell the user about a finish reason."""
 
 
 def safe(text: str) -> str:
-    """Return `text` with escapes in place of control characters other than tabs and line breaks."""
+    """Escape control characters, except tabs and line breaks."""
     return CONTROL.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
@@ -47,12 +47,12 @@ class Screen:
 
     @contextmanager
     def progress(self, text: str) -> Iterator[Callable[[str], None]]:
-        """Show a line during the block, and yield a function that replaces it."""
+        """Show a line during a `with` block, and yield a function that replaces it."""
         with self._console.status(Text(text)) as status:
             yield lambda line: status.update(Text(safe(line)))
 
     def piece(self, piece: Piece) -> None:
-        """Append a piece of the answer; thoughts are dimmed and set apart from the text."""
+        """Append a piece of the answer; thoughts are dimmed and set apart."""
         kind, text = piece
         if self._kind == "thoughts" and kind == "text":
             self._console.print("\n")
@@ -61,9 +61,9 @@ class Screen:
         self._console.print(Text(safe(text), style=style), end="", soft_wrap=True)
 
     def end_of_answer(self, answer: Answer) -> None:
-        """Start a new line after the answer's pieces, then show the answer's calls.
+        """End the answer's line, and show its calls.
 
-        Also shows a note if the answer is empty, was cut or was filtered.
+        Also says if the answer is empty, was cut or was filtered.
         """
         if self._kind:
             self._console.print()
@@ -107,7 +107,7 @@ def _card(call: Call) -> Panel:
 
 
 def _json(text: str) -> JSON | Text:
-    """Return JSON with indentation and colours, and any other text without changes."""
+    """Return JSON with indentation and colours, and other text unchanged."""
     try:
         return JSON(safe(text), ensure_ascii=False)
     except (ValueError, RecursionError):

@@ -9,10 +9,9 @@ from server.terminal.answer import Answer
 
 @dataclass(slots=True)
 class ChatStatistics:
-    """The last answer's figures and the sums of all answers.
+    """The last answer, and sums over all answers.
 
-    The server counts the tokens, and the client measures the times. A stopped answer counts as 0 tokens, since servers
-    report the numbers of tokens at the end of an answer.
+    A stopped answer counts as 0 tokens, because servers report them at its end.
     """
 
     last: Answer | None = None
@@ -30,28 +29,22 @@ class ChatStatistics:
 
 
 def count(answer: Answer, name: str) -> int:
-    """Return a number from the answer's usage, such as "prompt_tokens".
-
-    Returns 0 if the server has not reported the number.
-    """
+    """Return a number from the answer's usage, such as "prompt_tokens"; 0 if unknown."""
     return int(answer.usage.get(name) or 0)
 
 
 def cached(answer: Answer) -> int:
-    """Return the number of prompt tokens that the server had cached."""
+    """Return how many prompt tokens the server had cached."""
     return int((answer.usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
 
 
 def thoughts(answer: Answer) -> int:
-    """Return the number of tokens of thoughts."""
+    """Return how many tokens are thoughts."""
     return int((answer.usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0)
 
 
 def tokens_per_second(answer: Answer) -> float | None:
-    """Return the tokens per second after the first token.
-
-    Returns None if there is no second token, or if all tokens arrived at once.
-    """
+    """Return the tokens per second after the first token, or None if unknown."""
     tokens = count(answer, "completion_tokens") - 1
     if answer.first is None or tokens < 1 or answer.last <= answer.first:
         return None
