@@ -1,4 +1,4 @@
 """Metrics, logs and traces for operators.
 
-This package imports the layers that it observes. Those layers do not import this package.
+The layers that this package observes do not import it.
 """

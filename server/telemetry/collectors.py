@@ -1,7 +1,4 @@
-"""Metrics that are computed on each scrape.
-
-These are engine statistics, inter-token latencies, and the tokens of open requests.
-"""
+"""Metrics that each scrape computes."""
 
 from __future__ import annotations
 
@@ -40,14 +37,14 @@ GAUGES = {
     ),
     "cache_bytes_budget": ("lfm_prefix_cache_bytes_budget", "Maximum size of the prefix cache in bytes."),
 }
-"""Name and help text of each gauge, by its field in EngineStats."""
+"""Name and help text of each gauge, by field of EngineStats."""
 
 DISK_GAUGES = {
     "bytes": ("lfm_disk_cache_bytes", "Size of all entries in the cache folder in bytes, as last counted."),
     "bytes_budget": ("lfm_disk_cache_bytes_budget", "Maximum size of all entries in the cache folder in bytes."),
     "writable": ("lfm_disk_cache_writable", "1 if the last write to the cache folder succeeded; otherwise 0."),
 }
-"""Name and help text of each gauge of the cache folder, by its field in DiskStats."""
+"""Name and help text of each gauge of the cache folder, by field of DiskStats."""
 
 COUNTERS = {
     "cache_queried_tokens": ("lfm_prefix_cache_queried_tokens", "Prompt tokens looked up in the prefix cache."),
@@ -56,7 +53,7 @@ COUNTERS = {
     "disk_hit_tokens": ("lfm_disk_cache_hit_tokens", "Prompt tokens whose state was read from disk and not computed."),
     "preemptions": ("lfm_preemptions", "Running sequences preempted because memory ran out, to be resumed later."),
 }
-"""Name and help text of each counter, by its field in EngineStats."""
+"""Name and help text of each counter, by field of EngineStats."""
 
 DISK_COUNTERS = {
     "read_blocks": ("lfm_disk_cache_read_blocks", "Blocks read from the cache folder."),
@@ -71,14 +68,13 @@ DISK_COUNTERS = {
     "errors": ("lfm_disk_cache_errors", "Failed reads and writes of the cache folder."),
     "slow_reads": ("lfm_disk_cache_slow_reads", "Prompts computed because reading their blocks would take longer."),
 }
-"""Name and help text of each counter of the cache folder, by its field in DiskStats."""
+"""Name and help text of each counter of the cache folder, by field of DiskStats."""
 
 
 class EngineCollector(Collector):
-    """The gauge `lfm_ready` and the metrics of the engine's statistics.
+    """The gauge `lfm_ready` and the engine's statistics.
 
-    `stats`: returns the current statistics; None while the model is loading. While it is None, only `lfm_ready` is
-        reported.
+    `stats`: returns the statistics; None while the model is loading.
     """
 
     def __init__(self, ready: Callable[[], bool]) -> None:
@@ -102,9 +98,7 @@ class EngineCollector(Collector):
 
 
 class IntervalCollector(Collector):
-    """Histogram of inter-token latencies.
-
-    Adding the latencies of a whole batch in one call is cheap if most of them are equal.
+    """Histogram of inter-token latencies, which takes those of a whole batch at once.
 
     `bounds`: upper bounds of the buckets, in seconds.
     """
@@ -137,8 +131,7 @@ class IntervalCollector(Collector):
 class TokenCollector(Collector):
     """Counters of prompt and generated tokens.
 
-    Each scrape adds up the tokens of all finished and all running requests. No counter needs to be updated while tokens
-    are generated.
+    Each scrape sums over all requests, so that generating a token updates nothing.
 
     `open`: the running requests.
     """
@@ -149,10 +142,7 @@ class TokenCollector(Collector):
         self._generated = 0
 
     def finish(self, completion: AnyCompletion) -> None:
-        """Count the tokens of a finished request.
-
-        The caller must have removed the request from `open`, or its tokens would be counted twice.
-        """
+        """Count the tokens of a finished request, which must have left `open`."""
         self._prompt += _prompt_tokens(completion)
         self._generated += completion.completion_tokens
 

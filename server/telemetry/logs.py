@@ -1,9 +1,7 @@
-"""Log formats for terminals and for machines, and the request log's lines.
+"""Log formats for terminals and machines, and the lines of the request log.
 
-Characters that are not printable are escaped, so that a client's text can neither start a new line nor control a
-terminal. The length of each message, field and traceback is limited.
-
-Loggers pass structured values as `extra={"fields": {...}}`. Every line logged during a request has the request's ID.
+Unprintable characters are escaped: a client's text cannot start a line or control a terminal. Loggers pass structured
+values as `extra={"fields": {...}}`.
 """
 
 from __future__ import annotations
@@ -25,29 +23,29 @@ from server.chat.completion import AnyCompletion
 from server.escape import escaped, printable
 
 trace_context: ContextVar[Mapping[str, str]] = ContextVar("trace_context", default=MappingProxyType({}))
-"""The `trace_id` and `span_id` of the current request; empty if it is not traced."""
+"""`trace_id` and `span_id` of the current request, if traced."""
 
 MAX_TEXT = 64 * 2**10
-"""Maximum number of characters in a message, a field or a traceback."""
+"""Maximum characters in a message, a field or a traceback."""
 
 QUIET = ("httpx", "httpx2", "uvicorn.error")
-"""Loggers of which only warnings and errors are logged.
+"""Loggers that log warnings and errors only.
 
-Their other messages report each request to the hub and each phase of uvicorn's start and stop.
+The rest is about requests to the hub and uvicorn's start and stop.
 """
 
 request_log = logging.getLogger("server.requests")
 
 
 def resolved(log_format: Literal["auto", "text", "json"]) -> Literal["text", "json"]:
-    """Resolve `auto` to text if standard error is a terminal, otherwise to JSON."""
+    """Resolve `auto`: text if standard error is a terminal, else JSON."""
     if log_format == "auto":
         return "text" if sys.stderr.isatty() else "json"
     return log_format
 
 
 def configure_logging(log_format: Literal["text", "json"], level: str) -> None:
-    """Write all log lines of `level` and above to standard error."""
+    """Write log lines of `level` and above to standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     handler.addFilter(note_request)
@@ -57,20 +55,14 @@ def configure_logging(log_format: Literal["text", "json"], level: str) -> None:
 
 
 def note_request(line: logging.LogRecord) -> bool:
-    """Attach the ID and the trace of the current request to `line`.
-
-    This function is a logging filter that lets every line pass.
-    """
+    """Attach the current request's ID and trace to `line`, as a logging filter."""
     request_id = current_request_id.get()
     line.context = {"request_id": request_id, **trace_context.get()} if request_id else {}
     return True
 
 
 class TextFormatter(logging.Formatter):
-    """Formats lines as `12:00:00 INFO     message name=value ...`.
-
-    If the line has a traceback, the traceback follows.
-    """
+    """Formats lines as `12:00:00 INFO     message name=value ...`."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s", datefmt="%H:%M:%S")
@@ -81,10 +73,7 @@ class TextFormatter(logging.Formatter):
         return " ".join((record.asctime, f"{record.levelname:<8}", escaped(record.message, MAX_TEXT), *pairs))
 
     def formatException(self, ei: Any) -> str:
-        """Return the traceback with all lines indented.
-
-        Otherwise, a line of an exception's message could look like a log line.
-        """
+        """Return the traceback, indented so that it never looks like a log line."""
         return "\n".join(f"  {printable(line)}" for line in _cut(super().formatException(ei)).split("\n"))
 
 
@@ -111,13 +100,13 @@ def _short(value: object) -> str:
 
 
 def _cut(text: str) -> str:
-    """Return `text`, without its middle if it is longer than `MAX_TEXT`."""
+    """Return `text` without its middle if it exceeds `MAX_TEXT`."""
     half = MAX_TEXT // 2
     return text if len(text) <= MAX_TEXT else f"{text[:half]}\n...\n{text[-half:]}"
 
 
 class RequestLogWriter:
-    """Logs one line per finished request: its outcome, tokens and times.
+    """Logs one line per finished request: outcome, tokens and times.
 
     `prompts`: whether to include the prompt.
     """

@@ -1,7 +1,6 @@
-"""All metrics of one server, in their own registry.
+"""All metrics of one server, listed in docs/metrics.md.
 
-docs/metrics.md lists the names and units of the metrics for dashboards. The number of label values is bounded: labels
-contain only the server's own routes, finish reasons and error codes, and never text that a client sent.
+Labels never hold client text, so that the number of their values is bounded.
 """
 
 from __future__ import annotations
@@ -32,17 +31,13 @@ prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
-    """All metrics of one server.
-
-    The engine calls `step` after each step, and the request log calls `request` after each request. The tokens of
-    unfinished requests are counted, too.
-    """
+    """All metrics of one server, in a registry of their own."""
 
     def __init__(self, request_log: RequestLog, ready: Callable[[], bool], vllm_name: str | None) -> None:
         """Create the metrics.
 
         `ready`: returns whether the server accepts requests.
-        `vllm_name`: model name of the metrics that have vLLM's names; None to leave these metrics out.
+        `vllm_name`: model name of the metrics under vLLM's names; None for no such metrics.
         """
         self.registry = CollectorRegistry()
         self._engine = EngineCollector(ready)
@@ -62,11 +57,11 @@ class Metrics:
         prometheus_client.GCCollector(registry=self.registry)
 
     def serve(self, model: Mapping[str, str], stats: Callable[[], EngineStats], cache_blocks: int) -> None:
-        """Start reporting a loaded model.
+        """Start to report a loaded model.
 
         `model`: labels of lfm_model_info.
-        `stats`: returns the engine's current statistics.
-        `cache_blocks`: number of blocks of tokens for which the prefix cache has room.
+        `stats`: returns the engine's statistics.
+        `cache_blocks`: capacity of the prefix cache in blocks.
         """
         Info("lfm_model", "The served model.", registry=self.registry).info(dict(model))
         self._engine.stats = stats
@@ -74,7 +69,7 @@ class Metrics:
             self._vllm.serve(stats, cache_blocks)
 
     def step(self, observation: StepObservation) -> None:
-        """Count an executed step. Any thread may call this."""
+        """Count an executed step. Thread-safe."""
         self._steps.count(observation)
 
     def request(self, record: RequestRecord) -> None:
@@ -86,14 +81,14 @@ class Metrics:
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return the metrics and their content type.
 
-        `accept`: the Accept header, which selects the text format or OpenMetrics.
+        `accept`: Accept header, which selects the text format or OpenMetrics.
         """
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
 
 
 class RequestMetrics:
-    """Metrics that are updated once per request, when it has finished."""
+    """Metrics that each finished request updates."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def seconds(name: str, text: str) -> Histogram:
@@ -132,7 +127,7 @@ class RequestMetrics:
 
     @property
     def latencies(self) -> tuple[Histogram, Histogram]:
-        """The histograms of the time to the first token and of the whole request."""
+        """Histograms of the time to first token and of the whole request."""
         return self._ttft, self._total
 
     def count(self, record: RequestRecord) -> None:
@@ -144,7 +139,7 @@ class RequestMetrics:
             self._count_completion(record, record.completion)
 
     def _count_completion(self, record: RequestRecord, completion: AnyCompletion) -> None:
-        """Observe a completion's tokens, and the durations of the phases that it reached."""
+        """Count a completion's tokens, and the phases that it reached."""
         times, started = completion.times, completion.started
         self._total.observe(record.ended - record.received)
         self._prompt.observe(completion.prompt_tokens)
@@ -161,7 +156,7 @@ class RequestMetrics:
 
 
 class StepMetrics:
-    """Metrics that are updated once per step, on the thread that executed it."""
+    """Metrics that each step updates, on its own thread."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._seconds = Histogram(

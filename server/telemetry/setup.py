@@ -17,29 +17,25 @@ from server.telemetry.metrics import Metrics
 from server.telemetry.trace_exporters import wanted_traces
 
 CLOSE_SECONDS = 1.5
-"""Maximum time to send the remaining traces when the server stops."""
+"""Maximum time to send the last traces when the server stops."""
 
 logger = logging.getLogger(__name__)
 
 
 class Telemetry:
-    """The telemetry of one server.
+    """The metrics, request log and traces of one server.
 
-    Traces are off unless OpenTelemetry's environment variables switch them on.
-
-    `metrics`: the metrics of the server.
+    OpenTelemetry's environment variables switch traces on.
     """
 
     def __init__(
         self, request_log: RequestLog, ready: Callable[[], bool], log_prompts: bool, vllm_name: str | None
     ) -> None:
-        """Create the metrics, the log writer and the traces.
-
-        All of them listen to `request_log`.
+        """Create the metrics, the log writer and the traces, as listeners of `request_log`.
 
         `ready`: returns whether the server accepts requests.
         `log_prompts`: whether to log prompts.
-        `vllm_name`: model name of the metrics that have vLLM's names; None to leave these metrics out.
+        `vllm_name`: model name of the metrics under vLLM's names; None for no such metrics.
         """
         self._request_log = request_log
         self.metrics = Metrics(request_log, ready, vllm_name)
@@ -51,7 +47,7 @@ class Telemetry:
     def install(self, app: FastAPI) -> None:
         """Add /metrics and middleware to `app`.
 
-        Call this after adding all other middleware except RequestId.
+        Call this after all other middleware except RequestId.
         """
         app.include_router(metrics_route(self.metrics))
         app.add_middleware(RequestLogMiddleware, log=self._request_log)
@@ -59,7 +55,7 @@ class Telemetry:
             app.add_middleware(self._traces.middleware)
 
     async def close(self) -> None:
-        """Send the remaining traces, unless this takes longer than `CLOSE_SECONDS`."""
+        """Send the last traces, within `CLOSE_SECONDS`."""
         if self._traces is None:
             return
         closing = asyncio.wrap_future(in_background(self._traces.close, "traces"))

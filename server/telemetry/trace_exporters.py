@@ -1,7 +1,4 @@
-"""Enables traces if OpenTelemetry's environment variables request them.
-
-Traces require the packages of the extra `otel`.
-"""
+"""Enables traces if OpenTelemetry's environment variables request them."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ if TYPE_CHECKING:
     from server.telemetry.traces import Traces
 
 EXPORTERS = "opentelemetry_traces_exporter"
-"""The entry point group in which OpenTelemetry looks up exporters."""
+"""Entry point group of OpenTelemetry's exporters."""
 
 SWITCHES = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -25,7 +22,7 @@ logger = logging.getLogger(__name__)
 def wanted_traces(environment: Mapping[str, str]) -> Traces | None:
     """Return Traces if `environment` enables them, else None.
 
-    Logs a warning with the missing package if OpenTelemetry or an exporter is not installed.
+    Logs a warning if a package is missing.
     """
     names = _exporters(environment)
     if not names:
@@ -56,7 +53,7 @@ def _exporters(environment: Mapping[str, str]) -> list[str]:
 def _exporter(name: str) -> Any:
     """Return a new exporter called `name`.
 
-    Logs a warning and returns None if no such exporter is installed.
+    If it is not installed, logs a warning and returns None.
     """
     for found in entry_points(group=EXPORTERS, name=name):
         return found.load()()

@@ -1,7 +1,7 @@
 """OpenTelemetry spans for requests, completions and their phases.
 
-This module requires the extra `otel`; `server.telemetry.trace_exporters` imports it only if traces are enabled. The
-spans of a completion are created after the request has finished, so tracing costs nothing during generation.
+The spans of a completion are created after it has finished, to cost nothing meanwhile. This module needs the extra
+`otel`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OPERATIONS = {"/v1/chat/completions": "chat", "/v1/completions": "text_completio
 class Traces:
     """Creates and exports the spans of all requests.
 
-    `request` is a listener of the request log. `middleware` wraps the application, including RequestLogMiddleware.
+    `request` is a listener of the request log.
     """
 
     def __init__(self, exporters: list[SpanExporter]) -> None:
@@ -49,21 +49,15 @@ class Traces:
         self._tracer = self._provider.get_tracer("lfm-serve", __version__)
 
     def middleware(self, app: ASGIApp) -> Traced:
-        """Wrap `app` so that each request gets a span.
-
-        `app` must include RequestLogMiddleware.
-        """
+        """Wrap `app`, including RequestLogMiddleware, so that each request gets a span."""
         return Traced(app, self._tracer)
 
     def close(self) -> None:
-        """Export the remaining spans. This may wait several seconds for the network."""
+        """Export the remaining spans, which may take several seconds."""
         self._provider.shutdown()
 
     def request(self, record: RequestRecord) -> None:
-        """Add the record of a finished request to the current span.
-
-        If the request has a completion, create the spans of the completion, too.
-        """
+        """Add a finished request to the current span, with the spans of its completion."""
         span = get_current_span()
         if not span.is_recording():
             return
@@ -77,7 +71,7 @@ class Traces:
             self._add_generation(record, record.completion)
 
     def _add_generation(self, record: RequestRecord, completion: AnyCompletion) -> None:
-        """Create the span of a finished completion and, inside it, the spans of its phases."""
+        """Create the span of a finished completion, and in it those of its phases."""
         epoch = time.time() - time.monotonic()
 
         def nanoseconds(when: float) -> int:  # since 1970; `when` is in seconds of the monotonic clock
@@ -95,9 +89,9 @@ class Traces:
 
 
 class Traced:
-    """Middleware that opens a span for each request except probes and the playground's files.
+    """Middleware that opens a span for each request, unless its path is unlogged.
 
-    If the client sends a `traceparent` header, the span is a child of the client's span.
+    The client's `traceparent` header, if any, names the parent span.
     """
 
     def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
@@ -149,10 +143,9 @@ def _attributes(record: RequestRecord, completion: AnyCompletion) -> Mapping[str
 
 
 def _set_error(span: Span, record: RequestRecord) -> None:
-    """Mark the span of a failed request with the error type.
+    """Mark the span of a failed request with its error.
 
-    The span gets the status "error" unless the response is a 4xx. OpenTelemetry's semantic conventions do not count a
-    4xx as a failure of the server.
+    By OpenTelemetry's conventions, a 4xx does not count as the server's failure.
     """
     if record.error_code is None:
         return
@@ -162,9 +155,9 @@ def _set_error(span: Span, record: RequestRecord) -> None:
 
 
 def _resource() -> Resource:
-    """Return the attributes that describe this service to OpenTelemetry.
+    """Return the attributes of this service.
 
-    OpenTelemetry's environment variables override the defaults.
+    OpenTelemetry's environment variables override them.
     """
     named = OTELResourceDetector().detect().attributes
     return Resource.create({"service.name": "lfm-serve", "service.version": __version__, **named})

@@ -1,4 +1,4 @@
-"""Exposes metrics under vLLM's names, which inference gateways, autoscalers and dashboards read."""
+"""Exposes metrics under vLLM's names, for gateways, autoscalers and dashboards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GAUGES = {
         "Share of the slots' token budget in use, from 0 to 1. The prefix cache does not count.",
     ),
 }
-"""Name and help text of each gauge, by its field in EngineStats."""
+"""Name and help text of each gauge, by field of EngineStats."""
 
 VLLM_NAMES = {
     "lfm_prompt_tokens": "vllm:prompt_tokens",
@@ -31,10 +31,7 @@ VLLM_NAMES = {
 
 
 class VllmCollector(Collector):
-    """Metrics under vLLM's names, with the label `model_name`.
-
-    The gauges are 0 while the model is loading.
-    """
+    """Metrics under vLLM's names, with the label `model_name`."""
 
     def __init__(self, model_name: str, originals: Sequence[Collector]) -> None:
         """Create a collector for a model that is loading.
@@ -47,10 +44,10 @@ class VllmCollector(Collector):
         self._cache_blocks = 0
 
     def serve(self, stats: Callable[[], EngineStats], cache_blocks: int) -> None:
-        """Start reporting a loaded model.
+        """Start to report a loaded model.
 
-        `stats`: returns the engine's current statistics.
-        `cache_blocks`: number of blocks of tokens for which the prefix cache has room.
+        `stats`: returns the engine's statistics.
+        `cache_blocks`: capacity of the prefix cache in blocks.
         """
         self._cache_blocks, self._stats = cache_blocks, stats
 
@@ -71,10 +68,7 @@ class VllmCollector(Collector):
                 yield self._renamed(metric)
 
     def _renamed(self, metric: Metric) -> Metric:
-        """Return a copy of `metric` under vLLM's name and with the model's label.
-
-        `metric`: must be one of the metrics in VLLM_NAMES.
-        """
+        """Return a copy of `metric`, one of VLLM_NAMES, under its new name."""
         name = VLLM_NAMES[metric.name]
         renamed = Metric(name, metric.documentation, metric.type)
         for sample in metric.samples:

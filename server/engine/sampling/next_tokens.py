@@ -25,9 +25,8 @@ def draw(
 ) -> list[list[Draw] | LfmServeError]:
     """Draw each sequence's next token, followed by the tokens its constraint forces.
 
-    Returns the tokens of each sequence, or the error that ends it: logits that are not finite, a failing constraint,
-        or.
-    no allowed token.
+    Returns the tokens of each sequence, or the error that ends it. Causes are logits that are not finite, a failing
+    constraint, or no allowed token.
 
     `logits`: float32 [B, vocab], modified in place.
     `unknown_ids`: int64, ids that are never drawn.
