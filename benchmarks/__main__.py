@@ -2,9 +2,8 @@
 
     python -m benchmarks [--model FOLDER] [--only clients,decode] [--against [NAME=]URL ...]
 
-All do the same work within one run. Each part answers one question: it prints a table, which it also saves as JSON, as
-an SVG plot and in summary.md. The default is the built-in model, which takes a minute or two and is too small for
-figures to quote.
+Each part answers one question with a table, which is saved as JSON, as an SVG plot and in summary.md. The built-in
+model, the default, is too small for figures to quote.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ PARTS: dict[str, Callable[[Bench], Coroutine[Any, Any, Report]]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure the chosen parts, or only draw them again with --redraw."""
+    """Measure the chosen parts, or draw them again with --redraw."""
     options = _parser().parse_args(argv)
     bench = Bench(options.model, tuple(options.against), options.rounds, not options.no_raw)
     out = options.out or RESULTS / (options.model.name if options.model else "built-in")

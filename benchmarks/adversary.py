@@ -2,9 +2,8 @@
 
     python -m benchmarks.adversary [--tools 500] [--seed 0] [--streams 16] [--verbose]
 
-The model has random weights and temperature 1.5. Hundreds of tools are each requested in every way: required (with
-another tool beside it), named, as a json_schema, under auto with a forced call marker, and cut after a few tokens. The
-tools come from tools.jsonl, which imitates those of real servers and OpenAI's examples; the rest is random.
+A model with random weights calls hundreds of tools in every way (see `Way`). The tools are those of tools.jsonl, which
+imitate real ones, and random ones.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ FORMATS = jsonschema.FormatChecker(["date", "ipv4", "ipv6", "uuid", "email"])
 
 
 class Way(StrEnum):
-    """How the request makes the server enforce a schema."""
+    """How a request makes the server enforce a schema."""
 
     REQUIRED = "required"
     NAMED = "named"
@@ -51,7 +50,7 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A request for `tool` with `others` beside it, limited to `limit` tokens."""
+    """A request for `tool`, with `others` beside it, for at most `limit` tokens."""
 
     way: Way
     tool: Schema
@@ -78,7 +77,7 @@ class Case:
         return body | {"tool_choice": "required"}
 
     def faults(self, choice: dict[str, Any]) -> Iterator[str]:
-        """Yield what is wrong with an answer."""
+        """Yield the faults of an answer."""
         message, end = choice["message"], choice["finish_reason"]
         if end == "length":
             yield from self._faults_of_beginning(message)
@@ -102,9 +101,9 @@ class Case:
                 )
 
     def _faults_of_beginning(self, message: dict[str, Any]) -> Iterator[str]:
-        """Yield what is wrong with a cut answer.
+        """Yield the faults of a cut answer.
 
-        Its last call or its text must be the beginning of JSON; earlier calls must be whole.
+        Its text or last call must be the beginning of JSON. Earlier calls must be whole.
         """
         if self.way is Way.JSON_SCHEMA:
             written = message["content"]
@@ -168,7 +167,7 @@ def make_cases(tools: Sequence[Schema], ways: Sequence[Way], seed: int) -> list[
 
 
 async def run(url: str, cases: Sequence[Case], streams: int) -> dict[Way, Tally]:
-    """Send all `cases`, `streams` at once."""
+    """Send all `cases`, `streams` at a time."""
     tallies = {way: Tally() for way in Way}
     limit = asyncio.Semaphore(streams)
 

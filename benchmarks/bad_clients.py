@@ -1,10 +1,10 @@
-"""How long do others wait for the event loop while clients misbehave?
+"""Measures how long others wait for the event loop while clients misbehave.
 
     python -m benchmarks.bad_clients [--seconds 4]
 
-The server runs on the built-in model in this process, beside two well-behaved streams. Bad clients of one kind after
-the other run in another process. For each kind it prints the event loop's longest delay and the clients' answers: a
-status, "cut" (connection closed without an answer) or "nothing" (no answer in time).
+The server runs in this process, beside two well-behaved streams. Bad clients run in another, one kind after the other.
+Each kind prints the event loop's longest delay and the clients' answers: a status, "cut" (closed without an answer) or
+"nothing" (no answer in time).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ KINDS: dict[str, tuple[int, Client]] = {
 
 
 class Lateness:
-    """The longest delay of the event loop since the last `take`, in seconds."""
+    """The event loop's longest delay since the last `take`, in seconds."""
 
     def __init__(self) -> None:
         self._worst = 0.0
@@ -103,7 +103,7 @@ class Lateness:
 
 
 async def misbehave(url: str, kind: str, seconds: float) -> collections.Counter[str]:
-    """Run all clients of a kind repeatedly for `seconds`, and count their answers."""
+    """Run all clients of a kind again and again, and count their answers."""
     count, client = KINDS[kind]
     until = time.monotonic() + seconds
     answers: collections.Counter[str] = collections.Counter()
@@ -139,7 +139,7 @@ async def once(url: str, client: Client, until: float) -> str:
 
 
 async def stream_for_ever(url: str) -> None:
-    """Behave: read one stream after the other."""
+    """Read one stream after the other, as a well-behaved client."""
     body = json.dumps({"messages": [{"role": "user", "content": "Hello"}], "stream": True, "ignore_eos": True}).encode()
     while True:
         address = urlsplit(url)

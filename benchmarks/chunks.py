@@ -1,8 +1,6 @@
-"""How does prefill in chunks between decode steps compare with the server's way?
+"""Compares narrow sessions with prefill in chunks on a single session.
 
-Repeats `pace` with 4 streams on our server, then on servers with a single session: they find no prepared copy of the
-model, and a chunk may take as long as the ITL target allows. (A small model needs no copy and always has all its
-sessions.)
+Repeats `pace` with 4 streams. A server has a single session if it finds no prepared copy of the model.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ PART = "chunks"
 QUESTION = "ITL of 4 streams during prefill, compared with chunks on one session"
 STREAMS = 4
 TARGETS = (0.25, 0.5, 1.0)
-"""ITL targets in seconds."""
+"""ITL targets, in seconds."""
 
 
 async def measure(bench: Bench) -> Report:

@@ -1,10 +1,9 @@
-"""What do constraints cost, in CPU per token and in TTFT?
+"""Measures what constraints cost, in CPU time per token and in TTFT.
 
     python -m benchmarks.constraint_cost [--model FOLDER] [--streams 16] [--tokens 200] [--rounds 5]
 
-The engine runs in this process. Its threads' CPU seconds, without the model's own runs, are measured while all streams
-write a long call and while they write freely; the difference is compared with a step's duration. The TTFT is measured
-from a request with forty tools, whose grammar is compiled already, to its first delta, with and without the tools.
+The engine runs in this process. The CPU time of its threads, without the model, is measured while streams write a long
+call and while they write freely. The TTFT is that of a request with and without forty tools.
 """
 
 from __future__ import annotations
@@ -49,10 +48,10 @@ WRITE = {
 
 
 class Clock:
-    """Timings of the engine.
+    """Timings of the engine, in seconds.
 
-    `between` is the CPU seconds that its threads spend between runs of the model, `steps` the seconds of decode
-    steps.
+    between: CPU time of its threads between runs of the model.
+    steps: durations of decode steps.
     """
 
     def __init__(self) -> None:
@@ -61,7 +60,7 @@ class Clock:
         self._thread = threading.local()
 
     def watch(self) -> None:
-        """Patch ModelSession so that every run of every session is timed."""
+        """Patch ModelSession to time all runs."""
         run = ModelSession.run
 
         def timed(*args: Any, **options: Any) -> Any:
@@ -80,14 +79,17 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU microseconds per token outside the model, and milliseconds per decode step."""
+    """CPU microseconds per token without the model, and milliseconds per decode step."""
 
     token: float
     step: float
 
 
 class Bench:
-    """A running engine and chat service on a model (None: the built-in one)."""
+    """A running engine and chat service.
+
+    folder: model folder, or None for the built-in model.
+    """
 
     def __init__(self, folder: str | None, streams: int) -> None:
         self._clock = Clock()
@@ -106,7 +108,7 @@ class Bench:
         await self._engine.stop()
 
     async def cost(self, tokens: int, *, constrained: bool) -> Cost:
-        """Measure while all streams write `tokens` tokens each."""
+        """Measure all streams writing `tokens` tokens each."""
         requests = [self._request(self._long if constrained else Calling(), tokens, i) for i in range(self._streams)]
         before = self._clock.between
         self._clock.steps.clear()
@@ -126,7 +128,7 @@ class Bench:
         return ChatRequest((Message("user", "Hello"),), sampling, calling=calling, max_tokens=tokens)
 
     async def _answer(self, request: ChatRequest) -> int:
-        """Read the answer to its end, and return its number of tokens."""
+        """Read an answer to its end, and return its number of tokens."""
         completion = await self._service.chat(request, RequestContext())
         async with aclosing(completion.deltas()) as deltas:
             async for _ in deltas:

@@ -1,8 +1,7 @@
-"""How much of the raw session's decode throughput does a client get?
+"""Compares the decode throughput of a client with that of the raw session.
 
-The raw session decodes a batch of random tokens in a bare loop. The server decodes equally many streams over HTTP, with
-the model's default sampling and with top_p; tokens are counted from usage while all streams decode. Both stay loaded
-and take turns. Quote the ratio of medians: absolute numbers depend on the machine.
+The raw session decodes random tokens in a bare loop. The server decodes as many streams over HTTP. Both take turns.
+Quote the ratio of medians, because absolute numbers depend on the machine.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ QUESTION = "Decode throughput, served and raw"
 BATCHES = (1, 8, 16)
 PROMPT = 64
 MAX_TOKENS = 2000
-"""More than the first stream decodes before the last one has made its steps."""
+"""More than the first stream decodes while the last one makes its steps."""
 
 SAMPLINGS: dict[str, dict[str, Any]] = {"default sampling": {}, "top_p 0.9": {"top_p": 0.9}}
 COLUMNS = (

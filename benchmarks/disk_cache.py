@@ -1,14 +1,12 @@
-"""What does the prefix cache on disk save, and what does it cost?
+"""Measures what the prefix cache on disk saves and costs.
 
     python -m benchmarks.disk_cache --folder FOLDER [--model MODEL] [--part restart,second,intervals] [--pairs 5]
 
-`restart`: TTFT of a prompt of 2,000 tokens, computed and then read from disk, after SIGTERM and after SIGKILL.
+restart: TTFT of a prompt that is computed, then read from disk after SIGTERM and SIGKILL.
+second: the same, read by a second server beside the first.
+intervals: ITL of 8 streams at the 99th percentile, with and without the cache on disk, in alternating pairs.
 
-`second`: the same, read by a second server while the first one runs, which takes the memory of two servers. Both parts
-compare the log-probabilities of the answers.
-
-`intervals`: the time between two tokens of 8 streams at the 99th percentile, with the cache on disk and without it, in
-alternating pairs. Each turn is a new server with an empty folder, so all blocks of prompts and answers are written.
+The first two also compare the log-probabilities of the answers.
 """
 
 from __future__ import annotations
@@ -35,12 +33,12 @@ from server.bench.load import prompt
 PROMPT, ANSWER = 2_000, 8
 STREAMS, STREAM_PROMPT, STREAM_ANSWER = 8, 256, 256
 SETTLE_SECONDS = 3
-"""The time after an answer until its blocks have been written."""
+"""Time after an answer until its blocks are written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An answer: seconds to its first token, its log-probabilities, and the cached tokens of its prompt."""
+    """An answer: TTFT, log-probabilities, cached prompt tokens and ITLs."""
 
     ttft: float
     logprobs: list[float]
@@ -81,7 +79,7 @@ async def server(model: Path | None, folder: Path | None) -> AsyncIterator[OwnSe
 
 
 async def restart(model: Path | None, folder: Path) -> None:
-    """Measure TTFT of one prompt, computed and read from disk."""
+    """Measure the TTFT of a prompt, computed and read from disk."""
     text = prompt(PROMPT, (0,))
     shutil.rmtree(folder, ignore_errors=True)
     async with server(model, folder) as first:
@@ -102,7 +100,7 @@ async def restart(model: Path | None, folder: Path) -> None:
 
 
 async def second(model: Path | None, folder: Path) -> None:
-    """Measure TTFT of a prompt that another running server has computed."""
+    """Measure the TTFT of a prompt that another running server has computed."""
     text = prompt(PROMPT, (1,))
     shutil.rmtree(folder, ignore_errors=True)
     async with server(model, folder) as first, server(model, folder) as other:
@@ -121,7 +119,7 @@ def report(name: str, run: Run, cold: Run) -> None:
 
 
 async def gap(model: Path | None, folder: Path | None, turn: int) -> float:
-    """Return the time between two tokens of 8 streams at the 99th percentile, in seconds."""
+    """Return the ITL of 8 streams at the 99th percentile, in seconds."""
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
     async with server(model, folder) as measured:
@@ -132,7 +130,7 @@ async def gap(model: Path | None, folder: Path | None, turn: int) -> float:
 
 
 async def intervals(model: Path | None, folder: Path, pairs: int) -> None:
-    """Measure the 99th percentile of intervals in alternating pairs."""
+    """Compare ITLs at the 99th percentile, in alternating pairs."""
     ratios = []
     for pair in range(pairs):
         order = [folder, None] if pair % 2 else [None, folder]

@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
-"""How much resident memory and time does exporting a full-size checkpoint take?
+"""Measures the resident memory and time of exporting a full-size checkpoint.
 
     export_memory.py FOLDER [--dtype q4|fp32]
 
-Writes a random LFM2-8B-A1B checkpoint in bfloat16 under FOLDER (17 GB), exports it (5.4 GB in q4, 33 GB in fp32) in its
-own process, prints that process's peak resident memory, and deletes both.
+Writes a random LFM2-8B-A1B checkpoint (17 GB) under FOLDER, exports it (5.4 GB in q4, 33 GB in fp32) and deletes both.
 """
 
 from __future__ import annotations
@@ -49,9 +48,9 @@ def main() -> None:
 
 
 def in_its_own_process(task: Callable[..., None], *arguments: Any) -> None:
-    """Run `task` in a fresh process.
+    """Run `task` in a fresh process, because peak memory never falls.
 
-    A process's peak memory never falls, and a forked child inherits it.
+    A forked child would inherit it.
     """
     process = multiprocessing.get_context("spawn").Process(target=task, args=arguments)
     process.start()
@@ -61,7 +60,7 @@ def in_its_own_process(task: Callable[..., None], *arguments: Any) -> None:
 
 
 def export(checkpoint: Path, out: Path, dtype: Dtype) -> None:
-    """Export the checkpoint, and print the time and peak memory taken."""
+    """Export the checkpoint, and print the time and peak memory."""
     started = time.perf_counter()
     export_checkpoint(checkpoint, out, dtype)
     seconds = time.perf_counter() - started
@@ -70,10 +69,7 @@ def export(checkpoint: Path, out: Path, dtype: Dtype) -> None:
 
 
 def write_checkpoint(folder: Path) -> None:
-    """Write one shard per layer.
-
-    The weights repeat after 16 million numbers, which does not affect the export.
-    """
+    """Write one shard per layer, with weights that repeat."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(SHAPE))
     (folder / "tokenizer.json").write_text("{}")

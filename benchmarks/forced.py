@@ -1,9 +1,9 @@
-"""How much time do forced tokens save?
+"""Measures how much time forced tokens save.
 
-The grammar leaves no choice about a forced token, so several of them share one step. One stream writes calls of a
-strict tool, alone and beside 15 other streams, with forcing and without in turns. About half of a call's tokens are
-forced. Requesting logprobs turns forcing off, since every token then needs its own logits.
-Times are of whole requests whose prompt is cached; tokens beyond the steps that the server counts were forced.
+A grammar leaves no choice about a forced token, so several share one step. One stream writes calls of a strict tool,
+alone and beside 15 streams. Every other call requests logprobs, which turns forcing off.
+
+The prompt is cached. Tokens beyond the server's steps were forced.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ CALL: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Duration and tokens of one call, and the steps that the server made during it."""
+    """Duration and tokens of one call, and the server's steps during it."""
 
     seconds: float
     tokens: int

@@ -1,4 +1,4 @@
-"""Requests at random whose schema, grammar or expression is meant to cost the server as much as possible."""
+"""Random schemas, grammars and expressions that cost a server as much as possible."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEYWORDS = ("minLength", "maxLength", "minItems", "maxItems", "minimum", "maximu
 
 
 def hostile_form(rng: random.Random) -> dict[str, Any]:
-    """Return the fields of a chat that ask for one hostile form, of at most MOST_CHARACTERS."""
+    """Return the fields of a chat with a hostile form of at most MOST_CHARACTERS."""
     while True:
         form = rng.choice((_tool, _tool, _answer, _answer, _regex, _grammar))(rng)
         if len(json.dumps(form)) <= MOST_CHARACTERS:
@@ -53,7 +53,7 @@ def _definitions(rng: random.Random) -> dict[str, Any]:
 
 
 def _schema(rng: random.Random, depth: int = 0) -> Any:
-    """Return a schema that refers to others at random, deep, wide or with huge numbers."""
+    """Return a random schema that is recursive, deep, wide or has huge numbers."""
     makers: tuple[Callable[[random.Random, int], Any], ...] = (_leaf, _leaf, _reference)
     if depth < 3:
         makers += (_combined, _combined, _object, _wide, _negated)

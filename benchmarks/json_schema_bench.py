@@ -1,14 +1,13 @@
-"""How many real JSON schemas are enforced, and how exactly?
+"""Measures how many real JSON schemas are enforced, and how exactly.
 
     python -m benchmarks.json_schema_bench SCHEMAS.jsonl[.xz] [--limit 300] [--offset 0] [--verbose]
 
-Runs JSONSchemaBench (github.com/guidance-ai/jsonschemabench) through the server's grammars. A line of the file is
-{"schema": .., "tests": [{"valid": .., "data": ..}]}.
+Runs JSONSchemaBench (github.com/guidance-ai/jsonschemabench). A line of the file is {"schema": .., "tests": [{"valid":
+.., "data": ..}]}.
 
-Each schema is compiled as a strict response_format and, if its root is an object, as a strict tool's parameters. Its
-instances are then fed to the grammar as tokens of the built-in tokenizer, with their keys in the schema's order. A
-call's arguments omit properties that the schema does not define; an instance whose validity this changes is skipped.
-Valid instances that are rejected only for properties that their schema does not list are counted apart.
+Each schema becomes a strict response_format, and a strict tool's parameters if its root is an object. The grammar then
+gets the test instances as tokens, with their keys in the schema's order. Valid instances that are rejected only for
+unlisted properties are counted apart.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ class Tally:
 
 
 class Bench:
-    """Compiles schemas in both ways and tallies the results."""
+    """Compiles schemas in both ways, and tallies the results."""
 
     def __init__(self, verbose: bool) -> None:
         self._tokenizer = Tokenizer.load(BUILT_IN)
@@ -124,7 +123,10 @@ class Bench:
     def _run(
         self, tally: Tally, name: str, compiled: CompiledGrammar, instances: Sequence[tuple[bool, list[str], list[str]]]
     ) -> None:
-        """Feeds instances: whether it is valid, its spellings, and those without unlisted properties if it has any."""
+        """Feed instances to a grammar.
+
+        instances: (whether it is valid, its spellings, its spellings without unlisted properties) of each.
+        """
         for valid, texts, listed in instances:
             kind = "valid" if valid else "invalid"
             accepted = any(self._accepts(compiled, one) for one in texts)
@@ -160,7 +162,7 @@ def _known(data: dict[str, Any], schema: dict[str, Any], keys: Keys) -> dict[str
 
 
 def _calls(arguments: dict[str, Any], schema: dict[str, Any]) -> list[str]:
-    """Return the call's spellings: named arguments with a `**` rest, or all in `**`."""
+    """Return the spellings of a call: `tool(a=1, **{"b c": 2})`, `tool(**{"a": 1, "b c": 2})`."""
     names = {*schema.get("properties", {}), *as_list(schema.get("required", []))}
     plain = {name: value for name, value in arguments.items() if name in names and "**" not in _rendered({name: value})}
     rest = {name: value for name, value in arguments.items() if name not in plain}

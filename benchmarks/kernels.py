@@ -1,10 +1,9 @@
-"""Measures the native kernels against the hardware, and a model on them against onnxruntime's.
+"""Compares the native kernels with the hardware, and with onnxruntime's kernels.
 
-    python -m benchmarks.kernels [--out FOLDER]     every instruction set of this CPU on one core, with a roofline plot
+    python -m benchmarks.kernels [--out FOLDER]     all instruction sets of this CPU on one core, with a roofline plot
     python -m benchmarks.kernels --model FOLDER     a prepared model on both kernels, in turns in one process
 
-The first compiles benchmarks/peak.c for the limits: products from registers, and a plain read of memory. The second
-loads the model on onnxruntime's kernels too, which takes the weights' memory once more.
+The first compiles benchmarks/peak.c, which measures the limits of the hardware. The second loads the weights twice.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ from server.runtime.native.library import PORTABLE, Library, MatrixFormat, load_
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 MATRICES = {"in memory": MatrixFormat(65536, 2048, 4, False), "in cache": MatrixFormat(2048, 3584, 4, False)}
-"""The head of LFM2-8B-A1B, larger than most caches, and a matrix that fits in the last cache of most CPUs."""
+"""The head of LFM2-8B-A1B, and a matrix that fits in most CPUs' last cache."""
 ROWS = (1, 2, 3, 4, 8, 16, 64, 128, 512)
 BUDGET = 0.4
-"""Seconds for which a measurement is repeated; the shortest run counts."""
+"""Seconds for which a measurement is repeated. The shortest run counts."""
 LEAST_REPEATS = 3
 PREFILLS, BATCHES = (16, 128, 512), (1, 4, 8, 16)
 PAST, STEPS = 64, 4
-"""Tokens that precede a decode step, and decode steps per measurement."""
+"""Tokens before a decode step, and decode steps per measurement."""
 
 
 def fastest(work: Callable[[], object], budget: float = BUDGET) -> float:
-    """Return the shortest CPU time of `work`, in seconds. The thread's turns count, not those of other processes."""
+    """Return the shortest CPU time of `work` on this thread, in seconds."""
     times, end = list[float](), time.thread_time() + budget
     while len(times) < LEAST_REPEATS or time.thread_time() < end:
         start = time.thread_time()
@@ -54,7 +53,7 @@ def fastest(work: Callable[[], object], budget: float = BUDGET) -> float:
 
 
 def limits() -> tuple[float, float]:
-    """Return the most GMAC/s and GB/s of one core."""
+    """Return the maximum GMAC/s and GB/s of one core."""
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder, "peak.so")
         command = ["cc", "-O3", "-march=native", "-shared", "-fPIC", str(Path(__file__).with_name("peak.c"))]
@@ -70,7 +69,7 @@ def limits() -> tuple[float, float]:
 
 
 def measure_isa(library: Library, isa: str, peak: float, read: float) -> tuple[list[list[Cell]], Chart]:
-    """Measure matrix products on one core. Returns rows of the table, and the roofline."""
+    """Measure matrix products on one core, and return table rows and the roofline."""
     rng = np.random.default_rng(0)
     rows: list[list[Cell]] = []
     series: dict[str, list[tuple[float | str, float]]] = {}
@@ -104,7 +103,7 @@ def measure_kernels() -> Report:
 
 
 def compare(folder: Path, rounds: int) -> Report:
-    """Run the same steps on both kernels in turns; the medians count."""
+    """Run the same steps on both kernels in turns, and report medians."""
     kinds = (Kernels.NATIVE, Kernels.ONNXRUNTIME)
     sessions = {kind: RawSession(folder, max(BATCHES), max(*PREFILLS, PAST + STEPS), kind) for kind in kinds}
     rows: list[list[Cell]] = []

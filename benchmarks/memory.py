@@ -1,9 +1,7 @@
-"""How much memory does a token take, and is all of it returned?
+"""Measures how much memory a token takes, and whether all of it is returned.
 
-Streams with one long, cached prompt fill the slots within seconds. Meanwhile the kernel reports the server's anonymous
-memory, and /metrics its tokens and cache bytes. The slots' bytes per token are the slope of anonymous memory, less the
-cache's bytes, while the slots fill. The cache's bytes per token are as reported, without and with its checkpoints.
-Linux only.
+Streams with one long, cached prompt fill the slots. Bytes per token of the slots are the slope of the server's
+anonymous memory, without the cache, over the tokens held. Linux only.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ COLUMNS = ("", "measured", "expected", "measured to expected")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The process's anonymous memory, and the tokens and bytes in /metrics."""
+    """The process's anonymous memory, and tokens and bytes of /metrics."""
 
     anonymous: int
     slot_tokens: int
@@ -49,7 +47,7 @@ class Sample:
 
 
 async def measure(bench: Bench) -> Report:
-    """Measure once, since a slope is less noisy than times."""
+    """Measure once: a slope is less noisy than times."""
     length = bench.sizes.memory // STREAMS
     async with own_server(bench.model, "--max-seqs", str(STREAMS)) as server:
         await _fill(server, length, "warm")  # sessions keep the working memory of every kind of step
@@ -73,7 +71,7 @@ def kv_bytes_per_token(path: Path) -> int:
 
 
 async def _fill(server: OwnServer, length: int, seed: str) -> None:
-    """Run one stream with a new prompt, then fill all slots with the same prompt."""
+    """Run one stream with a new prompt, then fill all slots with it."""
     messages = user(prompt(length, seed))
     await server.endpoint.run(Stream(messages, 1))
     await server.endpoint.run_all([Stream(messages, TOKENS) for _ in range(STREAMS)])
@@ -122,6 +120,6 @@ def _report(samples: list[Sample], before: Sample, after: Sample, expected: int)
 
 
 def _points(samples: list[Sample], before: Sample) -> list[tuple[float, float]]:
-    """Return some samples as (tokens, megabytes more than `before`)."""
+    """Return some samples as (tokens, megabytes above `before`)."""
     some = samples[:: len(samples) // MAX_POINTS + 1]
     return [(float(sample.slot_tokens), (sample.without_cache - before.without_cache) / 1e6) for sample in some]

@@ -1,10 +1,9 @@
-"""Measures whether the playground stays responsive while it shows a conversation of more than 10,000 tokens.
+"""Measures whether the playground stays responsive in a long conversation.
 
     python -m benchmarks.playground [--limit MILLISECONDS]
 
-A scripted model answers in the browser's page while text is typed into it. Prints the browser's long tasks, those above
-50 ms. The exit code is 1 if one of them exceeds the limit. Needs requirements/playground.txt and Debian's chromium, and
-a quiet machine.
+A scripted model answers in the browser while text is typed. Prints the browser's tasks above 50 ms. The exit code is 1
+if one exceeds the limit. Needs requirements/playground.txt, Debian's chromium and a quiet machine.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from tests.serving import serving
 
 
 def main() -> int:
-    """Hold the conversation; return the exit code."""
+    """Hold the conversation, and return the exit code."""
     from playwright.sync_api import sync_playwright  # not part of the development environment
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,10 +1,9 @@
-"""How soon is a prepared model served, and what memory does a second server take?
+"""Measures how soon a prepared model is served, and the memory of a second server.
 
     python -m benchmarks.prepared_start MODEL_FOLDER [--rounds 3] [--prepared-folder FOLDER]
 
-The raw session, for comparison, is a new process that imports onnxruntime and creates one session on the prepared copy.
-The server is `lfm-serve serve` until /ready answers 200. They take turns; quote the ratio of medians. Memory is the
-anonymous memory of the first and of a second idle server on the same copy.
+Compares `lfm-serve serve`, until it is ready, with a process that only creates an onnxruntime session. They take turns.
+Quote the ratio of medians. Memory is the anonymous memory of idle servers.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ print(time.perf_counter() - start)
 
 
 def raw_seconds(copy: Path) -> float:
-    """Measure from the start of the interpreter to the created session."""
+    """Return the seconds from starting the interpreter to the session."""
     start = time.perf_counter()
     command = [sys.executable, "-c", RAW, str(copy / lookup.GRAPH), str(available_threads())]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -45,7 +44,10 @@ def raw_seconds(copy: Path) -> float:
 
 
 class Server:
-    """A ready server; `seconds` is the time it took to start."""
+    """A ready server.
+
+    seconds: the time it took to start.
+    """
 
     def __init__(self, folder: Path, root: Path, port: int) -> None:
         start = time.perf_counter()

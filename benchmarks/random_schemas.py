@@ -1,7 +1,6 @@
 """Tools with random JSON schemas that use every enforced keyword and odd names.
 
-Strings have at most 40 characters, arrays at most 4 items, and recursion may end at any step: random weights rarely
-close anything on their own.
+Strings and arrays are short, because random weights rarely close them.
 """
 
 from __future__ import annotations
@@ -42,13 +41,13 @@ Schema = dict[str, Any]
 
 
 def tools_of_file() -> list[Schema]:
-    """Return the functions of tools.jsonl, whose arguments are bounded in length."""
+    """Return the functions of tools.jsonl, with bounded arguments."""
     lines = TOOLS_FILE.read_text(encoding="utf-8").splitlines()
     return [{**tool, "parameters": _bounded(tool.get("parameters", {}))} for tool in map(json.loads, lines)]
 
 
 def random_tools(count: int, seed: int) -> list[Schema]:
-    """Return `count` functions with a name, a description and parameters."""
+    """Return `count` random functions."""
     rng = random.Random(seed)
     return [{"name": _tool_name(rng, i), "description": "Random.", **_Maker(rng).parameters()} for i in range(count)]
 

@@ -1,4 +1,4 @@
-"""The raw session: the served graph in a loop without scheduler, sampling or HTTP."""
+"""The raw session: the served graph in a loop, without scheduler, sampling or HTTP."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ CHUNK = 512
 
 
 class RawSession:
-    """Up to `batch` sequences of `max_len` tokens.
+    """Up to `batch` sequences of `max_len` tokens, on the server's prepared copy.
 
-    Uses the server's prepared copy if there is one, and the server's kernels unless `kernels` says otherwise.
+    kernels: None for those of the server.
     """
 
     name = "raw session"
@@ -41,7 +41,7 @@ class RawSession:
         self._tokens = np.random.default_rng(0).integers(100, 1000, (batch, max_len))
 
     def prefill(self, slot: int, length: int) -> float:
-        """Prefill a prompt into an empty slot; return the seconds taken."""
+        """Prefill a prompt into an empty slot, and return the seconds."""
         start = time.perf_counter()
         self._slots.clear(slot)
         for first in range(0, length, CHUNK):
@@ -50,7 +50,7 @@ class RawSession:
         return time.perf_counter() - start
 
     def decode(self, batch: int, past: int, steps: int) -> float:
-        """Decode `steps` tokens after `past` in `batch` slots; return the seconds taken."""
+        """Decode `steps` tokens after `past` in `batch` slots, and return the seconds."""
         start = time.perf_counter()
         for length in range(past, past + steps):
             tokens = self._tokens[:batch, length : length + 1]

@@ -1,4 +1,4 @@
-"""Puts the properties of JSON instances into the order of their schemas."""
+"""Orders the properties of JSON instances as in their schemas."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OTHERS = "additionalProperties"
 
 
 class Keys:
-    """The properties that a schema defines, in its order, and their schemas."""
+    """The properties that a schema defines, in its order."""
 
     def __init__(self, document: Any) -> None:
         self._document = document
@@ -35,7 +35,10 @@ class Keys:
         return {name: self.ordered(instance[name], known.get(name, {"allOf": others}), depth + 1) for name in names}
 
     def listed(self, instance: Any, schema: Any, depth: int = 0) -> Any:
-        """`instance` without properties that `schema` does not list, in objects that are closed for that."""
+        """Return `instance` without unlisted properties.
+
+        An object keeps them if its schema lists none or allows others.
+        """
         if depth > MAX_DEPTH:
             return instance
         parts = list(self._parts(schema, instance))
@@ -50,7 +53,7 @@ class Keys:
         return {name: self.listed(instance[name], known.get(name, {}), depth + 1) for name in names}
 
     def known(self, schema: Any, instance: Any) -> dict[str, Any]:
-        """Return the properties of `schema`, then other required ones."""
+        """Return the schemas of the properties of `schema`, then of other required ones."""
         known: dict[str, list[Any]] = {}
         required: list[str] = []
         for part in self._parts(schema, instance):
@@ -64,9 +67,9 @@ class Keys:
         return {name: {"allOf": values} for name, values in known.items()}
 
     def _parts(self, schema: Any, instance: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
-        """Yield the parts of `schema` in order.
+        """Yield the parts of `schema` in order, with alternatives that fit `instance`.
 
-        Alternatives that are invalid for `instance` are left out, unless all are.
+        If none fits, yields all alternatives.
         """
         if not isinstance(schema, dict) or depth > MAX_DEPTH:
             return
@@ -99,12 +102,12 @@ class Keys:
 
 
 def as_list(value: Any) -> list[Any]:
-    """Return `value`, or a list of it if it is not a list."""
+    """Return `value` if it is a list, else `[value]`."""
     return value if isinstance(value, list) else [value]
 
 
 def is_valid(instance: Any, schema: Any) -> bool:
-    """Return whether `instance` satisfies `schema`, according to jsonschema."""
+    """Return whether jsonschema accepts `instance`."""
     try:
         return bool(jsonschema.validators.validator_for(schema)(schema).is_valid(instance))
     except Exception:  # jsonschema cannot read the schema

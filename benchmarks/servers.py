@@ -1,4 +1,4 @@
-"""The servers under comparison: our own, and any other endpoint by its URL."""
+"""The servers under comparison: our own, and other endpoints by URL."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from server.loading import BUILT_IN
 OURS = "lfm-serve"
 START_SECONDS = 300
 IDLE_SHARE = 0.1
-"""Share of one core below which a process counts as idle."""
+"""Share of one core below which a process is idle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much work each part does; tokens."""
+    """How much work each part does, in tokens."""
 
     pace: pace.Sizes
     decode: int
@@ -37,12 +37,15 @@ class Sizes:
 
 FULL = Sizes(pace.Sizes(long_prompt=4_000, idle_seconds=6), decode=48, memory=64_000)
 QUICK = Sizes(pace.Sizes(long_prompt=2_000, idle_seconds=0.5), decode=200, memory=24_000)
-"""For the built-in model: all parts together take about a minute."""
+"""Sizes for the built-in model: all parts together take about a minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Options of a run; `model` None is the built-in model."""
+    """Options of a run.
+
+    model: model folder, or None for the built-in model.
+    """
 
     model: Path | None
     against: tuple[NamedUrl, ...]
@@ -59,7 +62,7 @@ class Bench:
 
     @contextlib.asynccontextmanager
     async def endpoints(self) -> AsyncIterator[list[Endpoint]]:
-        """Start our server for the block and connect to all endpoints, ours first."""
+        """Start our server for a `with` block, and connect to all endpoints, ours first."""
         async with own_server(self.model) as ours:
             others = [await Endpoint.connect(other) for other in self.against]
             yield [ours.endpoint, *others]
@@ -74,7 +77,7 @@ class OwnServer:
     pid: int
 
     async def metrics(self) -> dict[str, float]:
-        """Return the samples of /metrics by name and labels, spelled as in the response."""
+        """Return the samples of /metrics, by name and labels as in the response."""
         async with httpx.AsyncClient() as client:
             text = (await client.get(f"{self.url}/metrics")).raise_for_status().text
         lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
@@ -83,7 +86,7 @@ class OwnServer:
 
 @contextlib.asynccontextmanager
 async def own_server(model: Path | None, *options: str, name: str = OURS) -> AsyncIterator[OwnServer]:
-    """Run `lfm-serve serve` during the block, which starts once the server is idle."""
+    """Run `lfm-serve serve` during a `with` block, which starts once it is idle."""
     port = free_port()
     command = [sys.executable, "-m", "server", "serve", "--port", str(port), *options]
     command += ["--model", str(model)] if model else []
@@ -100,7 +103,7 @@ async def own_server(model: Path | None, *options: str, name: str = OURS) -> Asy
 
 
 async def _is_ready(process: subprocess.Popen[bytes], url: str) -> bool:
-    """Wait until the server is ready; return False if it ended or takes too long."""
+    """Wait until the server is ready, or return False if it ends or takes too long."""
     give_up = time.monotonic() + START_SECONDS
     async with httpx.AsyncClient(base_url=url) as client:
         while time.monotonic() < give_up and process.poll() is None:
@@ -112,7 +115,7 @@ async def _is_ready(process: subprocess.Popen[bytes], url: str) -> bool:
 
 
 async def _until_idle(pid: int) -> None:
-    """Wait until the process is idle: a ready server still opens its narrow sessions."""
+    """Wait until the process is idle: a ready server still opens narrow sessions."""
     spent, before = cpu_seconds(pid), -IDLE_SHARE
     while spent - before >= IDLE_SHARE:
         await asyncio.sleep(1)

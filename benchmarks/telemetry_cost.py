@@ -1,13 +1,10 @@
-"""What do metrics, logs and traces together cost at 64 streams?
+"""Measures what metrics, logs and traces together cost at 64 streams.
 
     python -m benchmarks.telemetry_cost [--pairs 6] [--rounds 6] [--streams 64] [--requests 1] [--tokens 256]
 
-Two servers on the built-in model take turns. The observed one counts metrics and is scraped every second, logs JSON to
-a file, and sends every request's spans to an OTLP collector. The bare one does none of this. Each round yields a ratio
-of throughputs and one of the servers' CPU time per token, which is less noisy on a shared machine; quote the medians.
-Several pairs of servers are started, because two processes of one program differ by a few percent throughout their
-lives. Nearly all of the cost is per request, so shorter answers cost more. The clients share the cores and do very
-little.
+Two servers on the built-in model take turns. The observed one is scraped every second, logs JSON and sends spans to a
+collector. The bare one does nothing of this. Each round yields the ratios of throughput and of CPU time per token.
+Quote the medians. Several pairs of servers run, because two processes of one program differ by a few percent.
 """
 
 from __future__ import annotations
@@ -48,7 +45,7 @@ class Server:
     pid: int
 
     async def request(self, method: str, path: str, body: bytes = b"") -> bytes:
-        """Send a request and return the whole response, not parsed."""
+        """Send a request and return the whole response, unparsed."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         head = (
             f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -61,7 +58,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """`streams` at once, of `requests` requests each, with `tokens` tokens per answer."""
+    """`streams` at once, with `requests` requests each and `tokens` tokens per answer."""
 
     streams: int
     requests: int
@@ -77,7 +74,7 @@ class Figures:
 
 
 class Sink(http.server.BaseHTTPRequestHandler):
-    """A collector that accepts and discards everything."""
+    """A trace collector that discards everything."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -95,7 +92,7 @@ def collect(port: int) -> None:
 
 @contextlib.contextmanager
 def process(code: str, *options: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `code` in a Python process during the block, with its output in a file."""
+    """Run Python `code` during a `with` block, with its output in a file."""
     with (
         tempfile.TemporaryFile() as log,
         subprocess.Popen(
@@ -110,7 +107,7 @@ def process(code: str, *options: str, **variables: str) -> Iterator[subprocess.P
 
 @contextlib.asynccontextmanager
 async def serving(code: str, streams: int, *options: str, **variables: str) -> AsyncIterator[Server]:
-    """Run the server that `code` starts during the block, once it is ready."""
+    """Run the server that `code` starts during a `with` block, once it is ready."""
     port = free_port()
     options = ("serve", "--port", str(port), "--max-seqs", str(streams), *options)
     with process(code, *options, **variables) as started:
@@ -162,9 +159,9 @@ async def measure_scraped(server: Server, load: Load, turn: int) -> Figures:
 
 @contextlib.asynccontextmanager
 async def pair(streams: int, collector: int, *, bare_first: bool) -> AsyncIterator[tuple[Server, Server]]:
-    """Run the observed and the bare server during the block.
+    """Run the observed and the bare server during a `with` block.
 
-    The starting order may matter, so callers alternate `bare_first`.
+    The order may matter, so callers alternate `bare_first`.
     """
     traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector}"}
     async with contextlib.AsyncExitStack() as both:
@@ -179,7 +176,7 @@ async def pair(streams: int, collector: int, *, bare_first: bool) -> AsyncIterat
 
 
 async def compare(load: Load, pairs: int, rounds: int) -> None:
-    """Measure both in turns, alternating which goes first, and print the medians."""
+    """Measure both servers in alternating turns, and print medians."""
     port = free_port()
     throughputs, costs = [], []
     with process(COLLECTOR.format(port=port)):

@@ -1,14 +1,10 @@
-"""How much CPU does the server use per streamed token, without the model?
+"""Measures the server's CPU time per streamed token, without the model.
 
     python -m benchmarks.token_cost [PROTOCOL ...] [--clients 64] [--tokens 300] [--rounds 3] [--profile FILE]
 
-The whole server runs in this process on the built-in model with one compute thread, and the clients in another, over
-real sockets. The figure is a round's CPU seconds, from parsing requests to the last byte of the answers, divided by its
-tokens. It is divided into the event loop's thread, the engine's threads without the model, and the other threads, which
-render prompts and store responses. The clients check that every stream is complete.
-
-With several protocols, each round measures all of them in turn, and the result also compares the others with the first:
-the median over the rounds of the ratio of their costs. `--profile` saves a cProfile of the event loop's thread.
+The server runs in this process with one compute thread, and the clients in another. The result is divided into the
+event loop's thread, the engine's threads without the model, and all others. Several protocols take turns, and are
+compared with the first. `--profile` saves a cProfile of the event loop's thread.
 """
 
 from __future__ import annotations
@@ -37,7 +33,7 @@ START_SECONDS = 60.0
 
 
 class ModelClock:
-    """CPU seconds that threads spend inside onnxruntime."""
+    """CPU seconds that threads spend in onnxruntime."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -53,7 +49,7 @@ class ModelClock:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU time of the event loop, of the engine without the model, and of all other threads.
+    """CPU time of event loop, engine without model, and other threads.
 
     In seconds, or in microseconds per token.
     """
@@ -71,9 +67,9 @@ class Cost:
 class Protocol:
     """A protocol whose streams can be measured.
 
-    body: returns the fields of a request that are specific to the protocol, from a question and a number of tokens.
-    last: the start of the last line of a stream.
-    usage: the number of answer tokens in the decoded data of an event; None if the event has no usage.
+    body: returns the protocol's own request fields, from a question and a number of tokens.
+    last: start of a stream's last line.
+    usage: returns the answer tokens of an event, or None if it has no usage.
     """
 
     path: str
@@ -116,7 +112,7 @@ PROTOCOLS = {
 
 
 class Server:
-    """A server on its own thread, with CPU clocks of the event loop and the engine."""
+    """A server on its own thread, with CPU clocks."""
 
     def __init__(self, clients: int, profile: cProfile.Profile | None) -> None:
         self._model = ModelClock()
@@ -160,7 +156,7 @@ def _cpu(thread: threading.Thread) -> float:
 async def stream(url: str, protocol: Protocol, tokens: int, seed: int) -> int:
     """Read one answer, and return its number of tokens.
 
-    Ends the process unless the stream is complete and nearly every token has an event; a partial character has none.
+    Ends the process if the stream is incomplete or many tokens have no event.
     """
     host, port = urlsplit(url).hostname, urlsplit(url).port
     body = protocol.body(f"Tell me a story about the number {seed}.", tokens)
@@ -184,7 +180,7 @@ async def stream(url: str, protocol: Protocol, tokens: int, seed: int) -> int:
 
 
 async def streams(url: str, protocol: Protocol, clients: int, tokens: int) -> None:
-    """Read one answer per client at once, and print the number of all tokens."""
+    """Read one answer per client at once, and print the number of tokens."""
     print(sum(await asyncio.gather(*(stream(url, protocol, tokens, seed) for seed in range(clients)))))
 
 

@@ -1,11 +1,12 @@
-"""The long tests of a server and of two replicas under load.
+"""Long tests of a server, and of two replicas, under load.
 
     python -m benchmarks.soak [PART ...] [--scale 0.1]
 
-Servers on the built-in model, nginx (Debian's package) and the clients run on one machine. Each part prints its figures
-and checks them; the exit code is 1 if a check fails. All parts together take nearly an hour, less with --scale.
-`overload`, `steady` and `leaving` load one server, and `totals` compares its metrics with their clients' counts.
-`kernels` needs a C compiler: it runs the native kernels on random operands, also in builds with sanitizers.
+Servers on the built-in model, nginx (Debian's package) and clients run on one machine. Each part prints and checks its
+figures. The exit code is 1 if a check fails. All parts together take nearly an hour.
+
+`overload`, `steady` and `leaving` load one server. `totals` compares its metrics with what their clients counted.
+`kernels` needs a C compiler.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tests import fleet
 
 SLOTS, WAITING = 8, 32
 CACHE_MEBIBYTES = 64
-"""Full within a minute, so that later growth is a leak."""
+"""Size of a cache that is full within a minute, so that later growth is a leak."""
 ON_ONE_SERVER = ("overload", "steady", "leaving")
 PARTS = ("replicas", *ON_ONE_SERVER, "totals", "hostile", "one-key", "long-prompt", "kernels")
 

@@ -1,4 +1,4 @@
-"""Everything that one client can send to cost a server much, all at once."""
+"""All that one client can send to cost a server much, at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Attack = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
 
 
 def attack(url: str, key: str, seconds: float) -> list[int]:
-    """Send all attacks with `key` for some time; return the statuses of the answers."""
+    """Send all attacks with `key` for some time, and return the statuses."""
     return asyncio.run(_attack(url, key, time.monotonic() + seconds))
 
 
@@ -37,7 +37,7 @@ async def _attack(url: str, key: str, end: float) -> list[int]:
 
 
 def _attacks() -> Iterator[Attack]:
-    """Yield the attacks, each as often as it runs at the same time."""
+    """Yield each attack as often as it runs at once."""
     rng = random.Random(7)
     forms = [_chat(max_tokens=20, **hostile_form(rng)) for _ in range(100)]
     overlong = _chat(messages=[{"role": "user", "content": "river " * 300_000}])
@@ -79,7 +79,7 @@ async def _repeat(attack: Attack, client: httpx.AsyncClient, end: float) -> list
 
 
 async def _unread(port: int, key: str, end: float) -> None:
-    """Keep four streams of eight choices each open, and read none of them."""
+    """Keep four streams of eight choices open without reading them."""
     body = json.dumps({"messages": HELLO, "n": 8, "stream": True, "ignore_eos": True}).encode()
     head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n\r\n"
     await _hold(port, end, 4, head.encode() + body)
@@ -99,7 +99,7 @@ async def _trailers(port: int, end: float) -> None:
 
 
 async def _idle(port: int, end: float) -> None:
-    """Keep 300 connections open that never send a whole request."""
+    """Keep 300 connections open without sending a whole request."""
     await _hold(port, end, 300, b"GET /health HTTP/1.1\r\n")
 
 

@@ -14,15 +14,15 @@ import httpx
 
 CHAT = "/v1/chat/completions"
 HANGS = 300.0
-"""Seconds without a byte after which a request counts as hanging."""
+"""Seconds without a byte after which a request hangs."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """How one request ended. Seconds count from sending it.
+    """How one request ended.
 
-    `end` is a finish reason, an error code, "left" (the client disconnected), "broken" (the connection ended after the
-    first byte), "unanswered" (it ended before) or "hung".
+    end: finish reason, error code, "left" (by the client), "hung", "unanswered", or "broken" (after the first byte).
+    first_token, seconds: times since the request was sent.
     """
 
     end: str = ""
@@ -39,7 +39,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Tally:
-    """All outcomes of a server's clients, with the token counts of `usage`."""
+    """All outcomes of a server's clients."""
 
     outcomes: list[Outcome] = field(default_factory=list)
 
@@ -47,7 +47,7 @@ class Tally:
         return Counter(outcome.end for outcome in self.outcomes)
 
     def tokens(self) -> tuple[int, int]:
-        """Return the numbers of prompt and generated tokens."""
+        """Return the prompt tokens and the generated tokens."""
         prompts = sum(outcome.prompt_tokens for outcome in self.outcomes)
         return prompts, sum(outcome.completion_tokens for outcome in self.outcomes)
 
@@ -112,7 +112,7 @@ def _count(outcome: Outcome, usage: dict[str, int]) -> None:
 
 
 async def keep_sending(count: int, until: float, one: Callable[[], Awaitable[Outcome]]) -> list[Outcome]:
-    """Run `count` clients that call `one` repeatedly until the monotonic time `until`."""
+    """Run `count` clients that repeat `one` until the monotonic time `until`."""
     outcomes = []
 
     async def client() -> None:

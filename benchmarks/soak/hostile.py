@@ -1,4 +1,4 @@
-"""Hostile schemas, grammars and expressions beside innocent streams, which must not slow down."""
+"""Hostile schemas and grammars beside innocent streams, which must stay fast."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def _attack(server: Service, end: float, rng: random.Random, forms: list[d
 
 
 async def _gaps(server: Service, end: float) -> list[float]:
-    """Keep the innocent streams going; return the seconds between their tokens."""
+    """Keep the innocent streams going, and return the seconds between their tokens."""
     gaps: list[float] = []
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
 

@@ -1,4 +1,4 @@
-"""Random operands for the native kernels: as onnxruntime gives them, and in builds with sanitizers."""
+"""Random operands for the native kernels, in onnxruntime and with sanitizers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.kernels.sanitizers import SANITIZERS, build_fuzz, fuzz
 
 
 async def run(report: Report, folder: Path, seconds: float) -> None:
-    """Spend a third of the time on operators in onnxruntime, and a third under each sanitizer."""
+    """Spend a third of the time in onnxruntime, and a third on each sanitizer."""
     if shutil.which("cc") is None:
         report.say("skipped: there is no C compiler")
         return

@@ -1,4 +1,4 @@
-"""Clients that disconnect while queued, during prefill and between two tokens."""
+"""Clients that disconnect while queued, in prefill and between tokens."""
 
 from __future__ import annotations
 

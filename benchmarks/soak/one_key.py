@@ -1,4 +1,4 @@
-"""One key sends everything that costs a server much, at once; the requests of another key must not wait for it."""
+"""One key sends all costly requests at once, and another key must not wait."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUESTION = [{"role": "user", "content": "What is the weather in Rome?"}]
 
 
 def write_keys(folder: Path) -> Path:
-    """Write the file of the two keys, and return its path."""
+    """Write the file of both keys, and return its path."""
     path = folder / "keys.toml"
     path.write_text(KEYS)
     return path
@@ -53,7 +53,7 @@ async def run(report: Report, server: Service, seconds: float = 120) -> None:
 
 
 def _requests() -> list[tuple[str, Callable[[], dict[str, Any]]]]:
-    """Return the kinds of requests of the other key, each with a function that makes one."""
+    """Return the kinds of the other key's requests, each with a function that makes one."""
     numbers = itertools.count()
 
     def schema() -> dict[str, Any]:

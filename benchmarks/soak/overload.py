@@ -1,4 +1,4 @@
-"""Ten times the requests that the server can answer."""
+"""Ten times the load that the server can answer."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from benchmarks.soak.requests import chat
 from tests.fleet import Service
 
 TOKENS = 384
-"""Long answers, so that these clients can send ten times the server's capacity."""
+"""Tokens per answer, long enough for these clients to send ten times the capacity."""
 
 
 async def run(report: Report, server: Service, tally: Tally, slots: int, waiting: int, seconds: float = 120) -> None:
-    """Flood a server whose --max-seqs and --max-waiting are `slots` and `waiting`."""
+    """Flood a server with `slots` (--max-seqs) and `waiting` (--max-waiting)."""
     rng = random.Random(1)
     async with connect(server.url) as client:
 
@@ -49,9 +49,9 @@ async def run(report: Report, server: Service, tally: Tally, slots: int, waiting
 async def _flood(
     server: Service, one: Callable[[], Coroutine[Any, Any, Outcome]], rate: float, seconds: float
 ) -> tuple[list[Outcome], tuple[float, float]]:
-    """Send requests at random times without waiting for answers.
+    """Send requests at random times, without waiting for answers.
 
-    Returns their outcomes, and the memory after a quarter of the time and at the end.
+    Returns the outcomes, and the memory after a quarter of the time and at the end.
     """
     rng, start, sent = random.Random(2), time.monotonic(), []
     quarter, due = None, start

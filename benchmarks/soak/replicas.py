@@ -1,4 +1,4 @@
-"""Two replicas with nginx: one is killed, one replaced, while 32 clients stream."""
+"""Two replicas with nginx and 32 streaming clients: one is killed, one replaced."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLIENTS = 32
 
 
 async def run(report: Report, folder: Path, seconds: float = 180) -> None:
-    """Kill one replica after a third of the time, terminate the other after two.
+    """Kill one replica after a third of the time, and stop the other after two thirds.
 
     Both are restarted at once.
     """
@@ -64,7 +64,7 @@ def _open_requests(replica: Service) -> float:
 
 
 async def _bring_back(running: Fleet, replica: Service) -> int:
-    """Restart the replica; return its answered requests in ten seconds once ready."""
+    """Restart the replica, and return how many requests it answers in ten seconds."""
     replica.start()
     await asyncio.to_thread(replica.wait_until_ready)
     log = running.nginx.log.with_name("access.log")

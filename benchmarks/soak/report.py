@@ -12,7 +12,7 @@ from tests.scraping import Scrape
 
 @dataclass(slots=True)
 class Report:
-    """Prints each figure immediately, and collects failed checks."""
+    """Prints each figure at once, and collects failed checks."""
 
     part: str
     failures: list[str] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Health:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """Return the interpolated percentile, NaN if there are no values."""
+    """Return the interpolated percentile; NaN without values."""
     if len(values) < 2:
         return values[0] if values else float("nan")
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]

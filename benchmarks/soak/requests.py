@@ -1,4 +1,4 @@
-"""Chats of many kinds and very different lengths."""
+"""Random chats of many kinds and lengths."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def text(words: int, rng: random.Random) -> str:
 
 
 def chat(words: int, max_tokens: int, rng: random.Random, **more: Any) -> dict[str, Any]:
-    """Return a streamed chat that ends only at `max_tokens`."""
+    """Return a streamed chat that ends at `max_tokens` only."""
     messages = [{"role": "user", "content": text(words, rng)}]
     return {"messages": messages, "max_tokens": max_tokens, "stream": True, "ignore_eos": True, **more}
 

@@ -1,4 +1,4 @@
-"""The built-in model, slowed down by many useless multiplications per token."""
+"""The built-in model, slowed down by useless multiplications per token."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZE = 1536
 
 
 def slow_model(folder: Path) -> Path:
-    """Write the model to `folder`, which must not exist, and return `folder`."""
+    """Write the model to a new `folder`, and return it."""
     shutil.copytree(BUILT_IN, folder)
     path = folder / "onnx" / "model.onnx"
     model = onnx.load(path, load_external_data=False)

@@ -1,4 +1,4 @@
-"""A mixed load, long enough to show whether memory or open files grow."""
+"""A mixed load, long enough to show growth of memory or open files."""
 
 from __future__ import annotations
 

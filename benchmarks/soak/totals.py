@@ -14,7 +14,7 @@ from tests.scraping import Scrape
 async def run(report: Report, server: Service, tally: Tally) -> None:
     """Check that totals are equal, except for clients that disconnected.
 
-    Such a client may miss tokens that the server sent, and its answer may have ended at that moment.
+    These may miss tokens that the server sent.
     """
     await asyncio.sleep(1)  # the server counts a request just after its client has read the last byte
     scrape = await asyncio.to_thread(Scrape, server.url)
