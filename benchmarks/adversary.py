@@ -2,8 +2,8 @@
 
     python -m benchmarks.adversary [--tools 500] [--seed 0] [--streams 16] [--verbose]
 
-A model with random weights calls hundreds of tools in every way (see `Way`). The tools are those of tools.jsonl, which
-imitate real ones, and random ones.
+A model with random weights calls hundreds of tools in every way (see `Way`). Some tools come from tools.jsonl, which
+imitates real ones. The others are random.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Measures how much memory a token takes, and whether all of it is returned.
 
-Streams with one long, cached prompt fill the slots. Bytes per token of the slots are the slope of the server's
-anonymous memory, without the cache, over the tokens held. Linux only.
+Streams with one long, cached prompt fill the slots. The bytes per token are the slope of the server's anonymous memory,
+without the cache, as the slots fill. Linux only.
 """
 
 from __future__ import annotations

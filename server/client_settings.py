@@ -25,7 +25,7 @@ NOT_FOR_CHAT = {
 class Chat(Settings):
     """Options of `lfm-serve chat`.
 
-    Without `url`, the command starts a server, which most options configure.
+    Without `url`, the command starts a server. Most options are for that server.
     """
 
     url: Annotated[str, AfterValidator(base_url)] | None = Field(

@@ -32,8 +32,8 @@ def prepare(
 
     native: whether the copy is for the native kernels.
 
-    Raises PreparationError if the copy fails or differs too much from the original, StartupError if the model fails to
-    load.
+    Raises PreparationError if the copy fails or differs too much from the original.
+    Raises StartupError if the model cannot be loaded.
     """
     graph = load(folder.graph, precision, native)
     _require_memory(graph)
@@ -53,7 +53,7 @@ def prepare(
 def renew(
     folder: ModelFolder, graph: Graph, precision: Precision, threads: int, root: Path, tell: Tell, create: bool = True
 ) -> None:
-    """Rewrite the prepared copy of `graph` if it is damaged or out of date.
+    """Rewrite the prepared copy of `graph` if the copy is damaged or out of date.
 
     create: also write a missing copy of a large graph for the native kernels.
     tell: called with lines of progress, and with the reason if writing fails.

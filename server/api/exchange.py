@@ -1,4 +1,4 @@
-"""One request and its response: what all routes that generate have in common."""
+"""One request and its response, for all routes that generate."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class Exchange:
         return last_event(error, self._request)
 
     def _call_after(self, seconds: float, action: Callable[..., None], *arguments: Any) -> None:
-        """Call `action` `seconds` after the exchange opened, unless it closes first."""
+        """Call `action` when the exchange is `seconds` old, unless it closes first."""
         self._timers.append(self._loop.call_at(self._opened + seconds, action, *arguments))
 
     def _end_waiting(self, completion: AnyCompletion) -> None:
@@ -205,4 +205,4 @@ async def _open(request: Request, server: Server) -> AsyncIterator[Exchange]:
 
 
 OpenExchange = Annotated[Exchange, Depends(_open)]
-"""Dependency of a route: its exchange, open until the response is sent."""
+"""Route dependency: the exchange, open until the response is sent."""

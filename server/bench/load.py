@@ -80,7 +80,10 @@ class Stream:
         return self.arrivals[-1][1] if self.arrivals else 0
 
     def tokens_by(self, when: float) -> int:
-        """Return the tokens received up to `when`, which follows the first token."""
+        """Return the tokens received up to the time `when`.
+
+        `when`: not before the first token.
+        """
         return max(count for arrived, count in self.arrivals if arrived <= when)
 
     def intervals(self, begin: float = 0, end: float = float("inf")) -> list[float]:
@@ -97,7 +100,7 @@ class Stream:
     def take(self, event: dict[str, Any]) -> None:
         """Record an event. Raises RefusedError if it is an error.
 
-        The usage counts tokens without text, too.
+        Tokens are counted from the usage, which includes tokens without text.
         """
         if "error" in event:
             raise RefusedError(str(event["error"]))
@@ -119,7 +122,7 @@ class Stream:
 class Endpoint:
     """A server's base URL (.../v1), its model, and its name in tables and plots.
 
-    extended: whether the server accepts EXTENSIONS; without, answers may end early.
+    extended: whether the server accepts EXTENSIONS; if not, answers may end early.
     """
 
     name: str

@@ -48,11 +48,11 @@ def has_places(load: QueueLoad, count: int, max_waiting: int) -> bool:
 def has_tokens(load: QueueLoad, count: int, tokens: int, max_waiting: int, max_waiting_tokens: int | None) -> bool:
     """Return whether the prompts of `count` more sequences fit into the queue.
 
-    An empty queue or free slots lift the limit, so that a long prompt can be queued. So does a fair share that is not
-    used up.
+    The limit does not apply to an empty queue, or if there are free slots. A long prompt can then be queued. It does
+    not apply to a tenant within its fair share either.
 
     `tokens`: tokens of these prompts.
-    `max_waiting_tokens`: most prompt tokens in the queue; None for no limit.
+    `max_waiting_tokens`: maximum prompt tokens in the queue; None for no limit.
     """
     if max_waiting_tokens is None or not load.waiting or count <= load.spare_slots:
         return True

@@ -30,5 +30,8 @@ class CompletionRate:
         self.last = now
 
     def seconds_for(self, completions: int) -> float:
-        """Return the expected seconds until `completions` more sequences end: 1 to 120."""
+        """Return the expected seconds until `completions` more sequences end.
+
+        The result is at least 1 and at most 120.
+        """
         return min(max(1.0, completions * self.interval), 120.0)

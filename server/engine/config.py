@@ -15,14 +15,14 @@ class EngineConfig:
     """The configuration of an engine.
 
     `max_seqs`: slots, each for one running sequence.
-    `max_waiting`: most sequences in the queue.
-    `max_model_len`: most tokens of a prompt and its answer.
-    `prefill_chunk`: most prompt tokens in one step.
-    `slot_tokens`: most tokens of all running sequences together.
+    `max_waiting`: maximum sequences in the queue.
+    `max_model_len`: maximum tokens of a prompt and its answer.
+    `prefill_chunk`: maximum prompt tokens in one step.
+    `slot_tokens`: maximum tokens of all running sequences together.
     `cache_bytes`: size of the prefix cache.
-    `itl_target`: most seconds between two tokens of a stream.
+    `itl_target`: maximum seconds between two tokens of a stream.
     `unknown_ids`: token ids outside the vocabulary, which are never drawn; int64.
-    `max_waiting_tokens`: most prompt tokens in the queue; None for no limit.
+    `max_waiting_tokens`: maximum prompt tokens in the queue; None for no limit.
     `held_blocks`: tracks the blocks in the prefix cache for KV events, or None.
     """
 

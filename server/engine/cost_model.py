@@ -48,7 +48,7 @@ class LinearFit:
 class CostModel:
     """Predicted durations of steps, for each step kind and thread count.
 
-    A decode step of n rows and a prefill step of n tokens have size n.
+    The size of a step is its number of rows (decode) or tokens (prefill).
     """
 
     fits: dict[tuple[StepKind, int], LinearFit] = field(default_factory=dict)

@@ -84,12 +84,12 @@ class Engine:
 
     @property
     def max_model_len(self) -> int:
-        """Most tokens of a prompt and its answer, which must fit into the slots."""
+        """Maximum tokens of a prompt and its answer, which must fit into the slots."""
         return min(self.config.max_model_len, self.config.slot_tokens)
 
     @property
     def max_sequences_per_request(self) -> int:
-        """Most sequences of one request: all slots and the whole queue."""
+        """Maximum sequences of one request: all slots and the whole queue."""
         return self.config.max_seqs + self.config.max_waiting
 
     @property
@@ -270,7 +270,7 @@ class QueuePlaces:
     count: int
 
     def submit(self, requests: Requests[GenerationRequest]) -> list[TokenStream]:
-        """Queue all of `requests`, at most `count`, in the places, or none of them.
+        """Queue all of `requests` in the reserved places, or none of them.
 
         Raises QueueFullError if the prompts have too many tokens.
         Raises ModelNotReadyError if the engine is stopping or has failed.

@@ -33,7 +33,7 @@ Otherwise admitting one sequence could preempt another right away.
 CACHE_OUT_OF_MEMORY = "There is no memory to keep a request's state in the prefix cache."
 
 MAX_UNSTARTED_PROMPTS = 4
-"""Most prompts with a slot whose prefill has not started.
+"""Maximum prompts with a slot whose prefill has not started.
 
 At this limit, only a more urgent prompt is admitted.
 """
@@ -46,7 +46,7 @@ class EngineState:
     Each sequence is waiting, prefilling, decoding or suspended. `decoding[i]` has slot i.
 
     `slots`: state of the running sequences.
-    `slot_tokens`: most tokens in all slots; one sequence alone may exceed it.
+    `slot_tokens`: maximum tokens in all slots; one sequence alone may exceed it.
     `suspended`: sequences without a slot, whose clients do not keep up.
     `costs`: predicted durations of steps.
     `last_kind`: kind of the step that started last.
@@ -125,7 +125,7 @@ class EngineState:
     def pending_prompts(self) -> list[Sequence]:
         """Return the sequences to prefill that are not in a step, most urgent first.
 
-        The earliest estimated finish is the most urgent. Short prompts overtake long ones, but cannot delay them
+        The most urgent one has the earliest estimated finish. Short prompts overtake long ones, but cannot delay them
         forever.
         """
         pending = [s for s in self.prefilling if not (s.in_step or s.is_ready_to_decode or s.awaits_disk)]
@@ -248,7 +248,7 @@ class EngineState:
     def _count_cached(self, sequence: Sequence) -> int:
         """Return how many leading tokens of a sequence come from the prefix cache.
 
-        None do if the request wants log-probabilities of its prompt, which need every token computed.
+        Log-probabilities of the prompt need every token computed, so none come from it then.
         """
         if sequence.request.prompt_logprobs is not None:
             return 0

@@ -18,7 +18,7 @@ CACHE_BYTES = 4 << 30
 class Budget:
     """The sizes of the slots and the prefix cache.
 
-    `slot_tokens`: most tokens of all running sequences together.
+    `slot_tokens`: maximum tokens of all running sequences together.
     `cache_bytes`: size of the prefix cache.
     """
 

@@ -55,7 +55,7 @@ class EngineStats:
     `waiting`: sequences in the queue.
     `waiting_tokens`: tokens of the sequences in the queue.
     `suspended`: sequences without a slot, whose clients do not keep up.
-    `slots`: most sequences that can run at once.
+    `slots`: maximum sequences that can run at once.
     `slot_tokens`: tokens in the slots, limited by `slot_tokens_budget`.
     `cache_tokens`: tokens in the prefix cache.
     `cache_bytes`: size of the prefix cache, limited by `cache_bytes_budget`.

@@ -1,4 +1,4 @@
-"""Preempts running sequences if memory is short or for fairness.
+"""Preempts running sequences to free memory or for fairness.
 
 A preempted sequence loses its slot. It resumes later from the prefix cache.
 """
@@ -67,7 +67,7 @@ def _preempt(state: EngineState, sequence: Sequence) -> None:
 
 
 def _youngest_first(state: EngineState) -> list[Sequence]:
-    """Return the running sequences in no step, latest request first."""
+    """Return the running sequences that are in no step, latest request first."""
     free = [s for s in (*state.prefilling, *state.decoding) if not s.in_step]
     return sorted(free, key=lambda s: s.queued_at, reverse=True)
 

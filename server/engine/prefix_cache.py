@@ -27,7 +27,7 @@ Tokens = npt.NDArray[np.int64]
 class Root:
     """The root of the tree for one cache salt.
 
-    Siblings may share tokens, such as [1, 2, 3] and [1, 2, 4], because only checkpoints can split a node.
+    Siblings may share tokens, such as [1, 2, 3] and [1, 2, 4]. A node can be split only at a checkpoint.
 
     `children`: child nodes by their first token.
     `blocks`: blocks that end within this node, if tracked.
@@ -126,10 +126,10 @@ class PrefixCache:
             yield salts[id(current)], nodes[::-1]
 
     def insert(self, tokens: Tokens, salt: str, snapshot: Snapshot) -> tuple[Node, int] | None:
-        """Add the snapshot of the last `snapshot.length` of `tokens` to the tree.
+        """Add a snapshot to the tree.
 
-        Returns (node, n) if `tokens` end after n tokens of the node. Returns None, and drops the snapshot, if the
-        tokens before it are not in the tree.
+        Returns (node, n) if `tokens` end after n tokens of the node. Returns None if tokens before the snapshot are not
+        in the tree.
 
         `tokens`: all tokens of the sequence up to the end of the snapshot.
         """
@@ -177,7 +177,7 @@ class PrefixCache:
         return nodes, None, length
 
     def _root(self, salt: str) -> Root:
-        """Return the root for a salt, which may be new."""
+        """Return the root for a salt, creating it if needed."""
         if salt not in self._roots:
             self._roots[salt] = Root(blocks=self.held.first_run(salt) if self.held else NO_BLOCKS)
         return self._roots[salt]

@@ -17,7 +17,7 @@ MIN_CHUNK = 16
 """Minimum tokens in a chunk. Shorter chunks take hardly less time."""
 
 LONG_PROMPT_CHUNKS = 8
-"""Most chunks of a prompt that is prefilled on the wide session."""
+"""Prompts of more chunks than this are prefilled on a narrow session."""
 
 UNMEASURED_CHUNK = 64
 """Tokens in a chunk while no prefill step has been timed."""
@@ -86,8 +86,8 @@ class Policy:
 
     `wide`: threads of the wide session.
     `narrow`: threads of each narrow session, or None.
-    `max_chunk`: most tokens in a prefill chunk.
-    `itl_target`: most seconds between two tokens of a stream.
+    `max_chunk`: maximum tokens in a prefill chunk.
+    `itl_target`: maximum seconds between two tokens of a stream.
     """
 
     wide: int

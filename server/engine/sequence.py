@@ -139,7 +139,10 @@ class Sequence:
 
     @property
     def remaining(self) -> int:
-        """Known tokens to compute: what is left of the prompt, or the last draws."""
+        """Known tokens that are not computed yet.
+
+        Tokens that the prefix cache is expected to supply do not count.
+        """
         return self.length - max(self.computed, self.expected_cached)
 
     @property

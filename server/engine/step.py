@@ -70,7 +70,7 @@ class Step:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the first step of its sequence, preemptions aside."""
+        """Whether this is the first step of its sequence. False after a preemption."""
         return self.restore is not None and self.running.started_at == self.sequences[0].started_at
 
 
@@ -79,7 +79,7 @@ class StepResult:
     """The results of a step that succeeded.
 
     `draws`: each sequence's tokens, or the error that ends it; empty if nothing is drawn.
-    `snapshots`: (sequence, n, snapshot) triples. A snapshot continues earlier ones up to the first n tokens.
+    `snapshots`: (sequence, n, snapshot) triples. Each snapshot ends after the first n tokens.
     `run_seconds`: duration of the model's run.
     """
 
@@ -150,7 +150,7 @@ def prompt_progress(sequence: Sequence, now: float) -> PromptProgress:
 
 
 def _register(state: EngineState, kind: StepKind, width: Width, sequences: list[Sequence]) -> RunningStep:
-    """Add a running step to the state and to its sequences."""
+    """Add a running step to the state, and mark its sequences as in a step."""
     for sequence in sequences:
         sequence.in_step = True
     running = RunningStep(kind, width, len(sequences), time.monotonic())

@@ -62,7 +62,7 @@ class GenerationRequest:
     """One sequence to generate, of at most `max_model_len` tokens.
 
     `prompt`: token ids, at least one.
-    `max_tokens`: most tokens to generate; 0 only with `prompt_logprobs`.
+    `max_tokens`: maximum tokens to generate; 0 only with `prompt_logprobs`.
     `stop_token_ids`: tokens that end the answer.
     `min_tokens`: tokens before a stop token may be drawn, unless a mask decides.
     `constraint`: decides which tokens may come next; never shared.

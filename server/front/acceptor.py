@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from server.front.connection import Connection
 
 BATCH = 64
-"""Most connections accepted before the event loop turns to other work."""
+"""Maximum connections accepted before the event loop turns to other work."""
 
 PAUSE_SECONDS = 0.1
 """Pause before accepting again if no connection can be closed."""
@@ -37,7 +37,7 @@ class Acceptor:
     `protocol`: creates the handler of a connection.
     `connections`: all open connections.
     `idle`: idle connections, in the order in which they became idle.
-    `handshake_timeout`: most seconds for a TLS handshake.
+    `handshake_timeout`: maximum seconds for a TLS handshake.
     """
 
     listener: socket.socket

@@ -24,13 +24,13 @@ Also limits trailers, and the chunk headers between two parts of a body.
 """
 
 READ_BUFFER = 16 * 2**10
-"""Most bytes parsed before the event loop turns to other clients.
+"""Maximum bytes parsed before the event loop turns to other clients.
 
 They may hold thousands of chunks or dozens of requests.
 """
 
 MAX_PIPELINED = 64
-"""Most requests on one connection that wait for earlier responses."""
+"""Maximum requests on one connection that wait for earlier responses."""
 
 TOO_MANY_PIPELINED = f"Too many pipelined requests: the limit is {MAX_PIPELINED}."
 
@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 class ConnectionLimits:
     """Limits of client connections. Times are in seconds.
 
-    `max_connections`: most connections that are served; others get errors.
+    `max_connections`: maximum connections that are served; others get errors.
     `read_timeout`: time to send the head of a request.
     `client_idle_timeout`: time that a client may stop reading its response.
     """
@@ -66,9 +66,9 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     It is aborted if the client is too slow to send a head, to read the response, or to send the rest of a body.
     Trailers and upgrades are ignored.
 
-    `scope["state"]["crowded"]`: tells the application that too many connections are open. `config.idle`: connections
-    without a request, in the order in which they became idle. `config.read_buffer`: buffer into which all connections
-    read.
+    `scope["state"]["crowded"]`: tells the application that too many connections are open.
+    `config.idle`: connections without a request, in the order in which they became idle.
+    `config.read_buffer`: buffer into which all connections read.
     """
 
     def __init__(self, config: Any, *arguments: Any, **options: Any) -> None:

@@ -115,7 +115,7 @@ class FrontServer(uvicorn.Server):
         self._signal: signal.Signals | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Start the shutdown on the first signal; the next one kills the process."""
+        """Start the shutdown on the first signal. The next one kills the process."""
         for handled in HANDLED_SIGNALS:
             signal.signal(handled, signal.SIG_DFL)
         self._signal = signal.Signals(sig)

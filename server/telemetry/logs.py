@@ -1,7 +1,7 @@
 """Log formats for terminals and machines, and the lines of the request log.
 
-Unprintable characters are escaped: a client's text cannot start a line or control a terminal. Loggers pass structured
-values as `extra={"fields": {...}}`.
+Unprintable characters are escaped, so that a client's text cannot start a line or control a terminal. Loggers pass
+structured values as `extra={"fields": {...}}`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_TEXT = 64 * 2**10
 QUIET = ("httpx", "httpx2", "uvicorn.error")
 """Loggers that log warnings and errors only.
 
-The rest is about requests to the hub and uvicorn's start and stop.
+Their other messages are about hub requests, and uvicorn's start and stop.
 """
 
 request_log = logging.getLogger("server.requests")

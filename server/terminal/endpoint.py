@@ -16,7 +16,7 @@ from server.errors import LfmServeError
 
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 TIMEOUT = httpx.Timeout(10, read=None)
-"""Seconds. Reading has no limit: prompts may be long, and Ctrl-C stops it."""
+"""Timeouts in seconds. Reading has none: prompts may be long, and Ctrl-C stops it."""
 
 
 class EndpointError(LfmServeError):

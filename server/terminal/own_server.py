@@ -28,9 +28,9 @@ STOP_SECONDS = 10.0
 
 @contextmanager
 def own_server(variables: Mapping[str, str], say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """Run a server during a `with` block, and yield what it logs when ready.
+    """Run a server during a `with` block, and yield the facts that it logs when ready.
 
-    Examples of these facts are `address`, `name` and `built_in`.
+    Examples are `address`, `name` and `built_in`.
 
     variables: the server's options as environment variables; this process's are ignored.
     say: called with each line of progress while the server starts.

@@ -52,7 +52,7 @@ class Screen:
             yield lambda line: status.update(Text(safe(line)))
 
     def piece(self, piece: Piece) -> None:
-        """Append a piece of the answer; thoughts are dimmed and set apart."""
+        """Append a piece of the answer. Thoughts are dimmed and set apart."""
         kind, text = piece
         if self._kind == "thoughts" and kind == "text":
             self._console.print("\n")

@@ -35,9 +35,9 @@ class RateLimit:
     filled_at: float = field(default_factory=time.monotonic)
 
     def begin(self) -> None:
-        """Count one more running request.
+        """Add one to the running requests.
 
-        Its tokens are charged later, with `spend`.
+        The request's tokens are charged later, with `spend`.
 
         Raises RateLimitError if the key has reached a limit.
         """
@@ -59,7 +59,7 @@ class RateLimit:
         self.tokens -= tokens
 
     def end(self) -> None:
-        """Count one running request less."""
+        """Subtract one from the running requests."""
         self.running -= 1
 
     def quotas(self) -> list[Quota]:

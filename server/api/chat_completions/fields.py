@@ -111,7 +111,7 @@ class ChatCompletionRequest(GenerationFields, TextFormFields, TemplateFields, Th
     ) -> None:
         """Check that the request has the tools that `choice` requires.
 
-        `none` requires nothing and `auto` a list, which may be empty. Other choices require at least one tool.
+        `none` requires no tools. `auto` requires a list, which may be empty. Other choices require at least one tool.
 
         field: request field of `choice`, such as "function_call".
         requires: request field of `tools`, such as "functions".

@@ -64,7 +64,7 @@ class CustomCall(ApiModel):
 
 
 class HistoryToolCall(Tagged):
-    """A tool call in an earlier answer, in the field named by `type`."""
+    """A tool call in an earlier answer. `type` names the field that holds it."""
 
     id: str = Field(
         "", description="ID of the call, repeated in the `tool_call_id` of its result.", examples=["call_5f2c"]

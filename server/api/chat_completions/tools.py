@@ -54,7 +54,7 @@ class CustomDefinition(ApiModel):
 
 
 class ToolDefinition(Tagged):
-    """A tool, defined in the field named by `type`."""
+    """A tool. `type` names the field that defines it."""
 
     type: Literal["function", "custom"] = Field(description="Kind of the tool.")
     function: FunctionDefinition | None = Field(None, description="A function with arguments.")
@@ -99,9 +99,8 @@ class AllowedTools(ApiModel):
 class ToolChoice(Tagged):
     """Which tools the model may or must call.
 
-    Examples: "none", "auto", "required", {"type": "function", "function": {"name": "get_weather"}}.
-
-    "auto" is short for {"type": "auto"}, and so on.
+    Examples: "none", "auto", "required", {"type": "function", "function": {"name": "get_weather"}}. A string such as
+    "auto" is short for {"type": "auto"}.
     """
 
     type: Literal["none", "auto", "required", "function", "custom", "allowed_tools"] = Field(

@@ -94,7 +94,7 @@ def calling(
     required: whether the model must call a tool.
     forbidden: whether calls are forbidden, whatever the other rules say.
     parallel: whether an answer may contain several calls.
-    max_calls: most calls in an answer; None if unlimited.
+    max_calls: maximum calls in an answer; None if unlimited.
     """
     if forbidden:
         return Calling(forbidden=bool(tools))

@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 
 
 def warn_of_unenforced(response: Response, parts: Iterable[str]) -> None:
-    """List unenforced parts of tool schemas in a header and in the log."""
+    """Report unenforced parts of tool schemas in a header and in the log."""
     _warn(response, UNENFORCED, "; ", parts, "parts of tool schemas are not enforced")
 
 
 def warn_of_dropped_tools(response: Response, kinds: Iterable[str]) -> None:
-    """List built-in tools that were left out in a header and in the log."""
+    """Report dropped built-in tools in a header and in the log."""
     _warn(response, DROPPED, ", ", dict.fromkeys(kinds), "tools that this server does not have")
 
 

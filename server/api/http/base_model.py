@@ -35,7 +35,7 @@ def union_tag(kind: str) -> str:
 
 
 class Tagged(ApiModel):
-    """An object with its content in the field named by `type`.
+    """An object whose `type` names the field with its content.
 
     Example: {"type": "function", "function": {...}}. A type without such a field has no content.
     """

@@ -1,6 +1,6 @@
 """Builds the OpenAPI document of /docs.
 
-It adds the request bodies, which FastAPI does not see: routes parse them.
+It adds the request bodies. FastAPI does not know them, because routes parse them.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def streamed(
 
     chunks: TypedDicts of the stream's chunks.
     example: text of an example stream.
-    named: whether events have names, and the stream has no `[DONE]`.
+    named: whether events have names; such streams have no `[DONE]`.
     error: TypedDict of the event that ends a failed stream.
     """
     data: dict[str, Any] = {

@@ -78,7 +78,7 @@ class RequestLogEntry:
     background: asyncio.Task[None] | None = None
 
     def when_done(self, action: Callable[[], None]) -> None:
-        """Call `action` after the background work, or at once without any."""
+        """Call `action` after the background work, or at once if there is none."""
         if self.background is None or self.background.done():
             action()
         else:

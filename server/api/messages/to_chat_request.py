@@ -94,7 +94,7 @@ def _tools(body: PromptFields) -> tuple[tuple[Tool, ...], Calling]:
 
 
 def _messages(message: MessageParam) -> Iterator[Message]:
-    """Yield the chat layer's messages for one of Anthropic's.
+    """Convert one of Anthropic's messages to messages of the chat layer.
 
     Each tool result becomes a message of its own.
     """

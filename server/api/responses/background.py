@@ -11,7 +11,7 @@ from server.api.responses.run import ResponseRun
 class BackgroundRun:
     """A response that is generated in the background.
 
-    owner: name of the key that created it; empty without keys.
+    owner: name of the key that created it; empty if there are no keys.
     ended: set when the response is complete and stored.
     """
 

@@ -66,4 +66,4 @@ def _owner(request: Request) -> str:
 
 KeptResponses = Annotated[Responses, Depends(_responses)]
 Owner = Annotated[str, Depends(_owner)]
-"""Name of the request's key, which owns its responses; empty without keys."""
+"""Name of the request's key, which owns its responses; empty if there are no keys."""

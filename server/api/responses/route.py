@@ -89,7 +89,10 @@ async def compact_response() -> Response:
 async def _read(
     exchange: Exchange, responses: Responses, owner: str, defaults: SamplingParams
 ) -> tuple[ResponseRequest, ChatRequest]:
-    """Return the request's body, with stored items in place of references, and its chat request."""
+    """Return the request's body and its chat request.
+
+    Stored items replace references in the body.
+    """
     body = await exchange.read(ResponseRequest.model_validate)
     body = await exchange.wait_for(resolved(body, responses, owner))
     return body, to_chat_request(body, await exchange.wait_for(history(body, responses, owner)), defaults)

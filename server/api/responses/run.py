@@ -43,7 +43,7 @@ class ResponseRun:
     ) -> None:
         """Create the run of `response`.
 
-        owner: name of the key that created it; empty without keys.
+        owner: name of the key that created it; empty if there are no keys.
         keep: stores the response; None with `store: false`.
         describe: logs an error and returns its description for the client.
         """

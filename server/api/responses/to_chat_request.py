@@ -47,7 +47,7 @@ def to_chat_request(body: ResponseRequest, history: Sequence[InputItem], default
 def messages(located: Iterable[tuple[InputItem, str]]) -> list[Message]:
     """Convert items to messages.
 
-    Consecutive assistant items become one message if the model wrote them as one. Example: thoughts, text and call.
+    Consecutive assistant items become one message if the model wrote them as one. Example: thoughts, a text and a call.
 
     located: pairs of an item and its path in the request.
     """

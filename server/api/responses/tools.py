@@ -96,7 +96,7 @@ class ResponseToolReference(ApiModel):
 class ResponseToolChoice(ApiModel):
     """Which tools the model may or must call.
 
-    The string "auto" is short for {"type": "auto"}. So are "none" and "required".
+    A string such as "auto" is short for {"type": "auto"}.
     """
 
     type: str = Field(

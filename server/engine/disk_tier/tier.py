@@ -83,7 +83,7 @@ class DiskTier:
             self._awaiting.append(seq)
 
     def end_overdue_waits(self) -> None:
-        """Let sequences start prefill whose deadline has passed."""
+        """End the waiting of sequences whose deadline has passed."""
         now = time.monotonic()
         for seq in self._awaiting:
             if seq.blocks is not None and seq.blocks.deadline is not None and seq.blocks.deadline <= now:
@@ -152,7 +152,7 @@ class DiskTier:
     def _blocks_in_memory(self) -> Iterator[StateBlock]:
         """Yield the complete blocks in memory, the most recently used path first.
 
-        A path leads from the root to a leaf. Blocks of several paths come once per path.
+        A path leads from the root to a leaf. Blocks that paths share come once per path.
         """
         for salt, nodes in self._cache.paths():
             tokens = np.concatenate([node.tokens for node in nodes])

@@ -30,7 +30,7 @@ def draw(
 
     `logits`: float32 [B, vocab], modified in place.
     `unknown_ids`: int64, ids that are never drawn.
-    `min_forced`: fewest tokens, drawn and forced, for which forced ones are added.
+    `min_forced`: minimum tokens in total; if there are fewer, none are forced.
     """
     finite = np.isfinite(logits.max(axis=1))
     logits[:, unknown_ids] = -np.inf
@@ -84,8 +84,8 @@ def _mask(sequence: Sequence, vocab_size: int) -> Bitmask | None:
 def _with_forced(sequence: Sequence, first: Draw, min_forced: float) -> list[Draw]:
     """Commit the drawn token and the tokens forced after it, and return them.
 
-    Without `min_forced` tokens in total, nothing is forced. Nor is it if the request wants log-probabilities, which
-    need each token's logits.
+    If they are fewer than `min_forced`, nothing is forced. Requests for log-probabilities force nothing either, because
+    these need each token's logits.
     """
     request, token = sequence.request, first[0]
     if request.constraint is None:

@@ -32,10 +32,10 @@ def sample(
 ) -> list[tuple[int, TokenLogprobs | None] | None]:
     """Draw one token for each row of `logits`.
 
-    Returns the token and the log-probabilities the request wants, or None if no token is allowed.
+    Returns the token and the requested log-probabilities, or None if no token is allowed.
 
     `logits`: float32 [B, vocab], modified in place; -inf excludes a token.
-    `masks`: one mask or None per row; empty without any.
+    `masks`: one mask or None per row; empty if no row has one.
     """
     scored = [i for i, s in enumerate(sequences) if s.request.sampling.top_logprobs is not None]
     raw_rows = {i: logits[i].copy() for i in scored}
@@ -130,7 +130,10 @@ def _candidates(
 def _min_p_candidates(
     logits: Logits, params: Rows[SamplingParams], peaks: npt.NDArray[np.float64], rows: list[int]
 ) -> Iterator[tuple[int, Ids, LogWeights]]:
-    """Apply min_p to all of `rows` at once, and yield what `_candidates` does."""
+    """Apply min_p to all of `rows` at once.
+
+    Yields the same tuples as `_candidates`.
+    """
     if not rows:
         return
     temperatures = np.array([params[i].temperature for i in rows])
@@ -165,7 +168,7 @@ def _filter_row(row: Logits, params: SamplingParams, peak: float) -> tuple[Ids, 
 def _top_k(row: Logits, k: int) -> Ids:
     """Return the ids of the `k` largest logits, ascending, without those at -inf.
 
-    0 keeps all.
+    `k`: 0 for all.
     """
     ids = np.arange(len(row)) if k == 0 or k >= len(row) else np.sort(np.argpartition(row, -k)[-k:])
     return ids[row[ids] > -np.inf]

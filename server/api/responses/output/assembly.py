@@ -93,7 +93,7 @@ class Output:
                 events.append(event)
 
     def _begin(self, item: OpenItem, events: list[bytes]) -> None:
-        """End the item being generated and begin `item`, appending their events."""
+        """End the current item, begin `item`, and append the events of both."""
         self._close("completed", events)
         self._open = item
         events += _encoded(item.opened())

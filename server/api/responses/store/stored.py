@@ -13,7 +13,7 @@ from typing import Any, Protocol
 class StoredResponse:
     """A response and the data that later requests need.
 
-    owner: name of the key that created it; empty without keys.
+    owner: name of the key that created it; empty if there are no keys.
     created: seconds since 1970.
     running: whether it is still being generated.
     response: JSON of the response.
