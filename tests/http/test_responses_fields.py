@@ -308,7 +308,7 @@ CALL = {"type": "function_call", "call_id": "c", "name": "ping", "arguments": "{
         ),
         ({"text": {"verbosity": "loud"}}, "text.verbosity", "Input should be"),
         ({"text": AB, "guided_regex": "a"}, "guided_regex", "only one of them"),
-        ({"background": True, "store": False}, "background", "requires that the response is stored"),
+        ({"background": True, "store": False}, "background", "cannot be combined"),
         ({"metadata": {str(i): "" for i in range(17)}}, "metadata", "at most 16 items"),
         ({"input": [{"role": "user", "content": "a"}] * 5001}, "input", "at most 5,000 items"),
     ],

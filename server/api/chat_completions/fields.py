@@ -33,7 +33,10 @@ def _only_text(modalities: Any) -> Any:
 
 def _text_only(value: Any) -> Any:
     if value is not None:
-        raise invalid("This model supports neither audio nor web search.", "unsupported_value")
+        raise invalid(
+            "audio and web_search_options are not supported: this model reads and writes text only.",
+            "unsupported_value",
+        )
     return value
 
 

@@ -28,7 +28,7 @@ async def history(body: ResponseRequest, responses: Responses, owner: str) -> li
                 "previous_response_not_found",
             )
         if stored.running:
-            message = f"The response '{shown(previous)}' is still being generated."
+            message = f"The response '{shown(previous)}' is still being generated: wait until it ends."
             raise InvalidRequestError(message, "previous_response_id")
         chain.append(stored)
         previous = stored.body["previous_response_id"]

@@ -149,9 +149,9 @@ class ResponseRequest(GenerationFields, TextFormFields, TemplateFields, Thinking
         if self.input == [] and self.previous_response_id is None:
             raise invalid("input requires at least one message.", field="input")
         if self.background and self.store is False:
-            raise invalid("background: true requires that the response is stored: leave out store.", field="background")
+            raise invalid("background: true and store: false cannot be combined.", field="background")
         if self.continue_final_message and self.add_generation_prompt:
-            message = "continue_final_message continues the last message, so add_generation_prompt cannot be true."
+            message = "continue_final_message and add_generation_prompt cannot both be true."
             raise invalid(message, field="continue_final_message")
         if self.tool_choice is not None:
             self._check_choice()

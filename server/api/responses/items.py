@@ -45,8 +45,8 @@ class Part(ApiModel):
     def _is_text(cls, part: Any) -> Any:
         kind = part.get("type") if isinstance(part, dict) else None
         if isinstance(kind, str) and kind not in TEXT_PARTS:
-            message = f"The model reads text only: a content part of type {shown(kind)} is not supported."
-            raise invalid(message, "unsupported_value", ".type")
+            message = f"The model reads text only: content parts of type {shown(kind)} are not supported; supported: "
+            raise invalid(f"{message}{', '.join(TEXT_PARTS)}.", "unsupported_value", ".type")
         return part
 
     @model_validator(mode="after")
