@@ -1,6 +1,6 @@
 """Compares narrow sessions with prefill in chunks on a single session.
 
-Repeats `pace` with 4 streams. A server has a single session if it finds no prepared copy of the model.
+Repeats `pace` with 4 streams. Without a prepared copy of a large model, a server has one session.
 """
 
 from __future__ import annotations

@@ -109,16 +109,16 @@ def create_server(app: FastAPI, settings: Settings) -> FrontServer:
     return server
 
 
-def create_app(settings: Settings, address: str, loaded: Callable[[], None] = lambda: None) -> FastAPI:
+def create_app(settings: Settings, address: str, on_loaded: Callable[[], None] = lambda: None) -> FastAPI:
     """Return the application, which loads its model when it starts.
 
     address: URL of the server, shown in the banner.
-    loaded: called once, after the model is loaded and before its first request.
+    on_loaded: called once, before the model's first request.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(one) for one in (_load(app, settings, address, loaded), watch(server))]
+        tasks = [asyncio.create_task(one) for one in (_load(app, settings, address, on_loaded), watch(server))]
         yield
         for task in tasks:
             task.cancel()
@@ -181,7 +181,7 @@ def _resume_collection() -> None:
     gc.enable()
 
 
-async def _load(app: FastAPI, settings: Settings, address: str, done: Callable[[], None]) -> None:
+async def _load(app: FastAPI, settings: Settings, address: str, on_loaded: Callable[[], None]) -> None:
     """Load the model and start to serve it.
 
     On failure, store the error in `app.state.failure` and stop the server.
@@ -200,7 +200,7 @@ async def _load(app: FastAPI, settings: Settings, address: str, done: Callable[[
         app.state.failure = _no_memory(error) if isinstance(error, MemoryError) else error
         app.state.give_up()
         return
-    done()
+    on_loaded()
     app.state.kv_events = loaded.kv_events
     app.state.telemetry.metrics.serve(_model_labels(settings, loaded), loaded.engine.stats, loaded.cache_blocks)
     server.model = loaded.served

@@ -17,7 +17,6 @@ SLOW = "Note: {dtype} is slow on a CPU; this model also comes in {others}.\n"
 class Facts:
     """Values that the banner shows.
 
-    address: `http://host:port`.
     slow: whether the dtype is slow on CPUs.
     kernels_reason: why the native kernels are not in use, or "".
     family: name of the model if it is a known LFM2 model.

@@ -91,10 +91,10 @@ def load_model(
 ) -> LoadedModel:
     """Find, download and open the model chosen in `settings`.
 
-    `observe`: called after each engine step, on the thread of the step.
+    `observe`: called after each engine step, on its thread.
     `say`: called with each line of progress.
 
-    Raises StartupError if the model cannot be loaded.
+    Raises StartupError if this fails.
     """
     folder = find_model(settings, say)
     threads = settings.threads or available_threads()

@@ -46,8 +46,7 @@ def stop_at_end_of_input() -> None:
 def end_process(code: int) -> NoReturn:
     """End the process without waiting for its threads.
 
-    A normal exit waits for executor threads, which may be stuck. It also destroys onnxruntime's globals, which aborts
-    the process while a model is loading.
+    A normal exit waits for threads that may be stuck. While a model is loading, it crashes in onnxruntime.
     """
     last_resort = threading.Timer(EXIT_SECONDS, os._exit, (code,))
     last_resort.daemon = True

@@ -88,10 +88,10 @@ class Exchange:
 
         A time limit or the end of the server also ends the completion.
 
-        model: name of the served model, for the request log.
-        prompt: the prompt or messages as sent, for the request log.
+        model: name of the served model, for the log.
+        prompt: the prompt or messages as sent, for the log.
 
-        Raises the errors of `completion` and of `wait_for`.
+        Raises the errors of `completion` and `wait_for`.
         """
         started = await self.wait_for(completion)
         self._log_entry.model, self._log_entry.prompt, self._log_entry.completion = model, prompt, started

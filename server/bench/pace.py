@@ -1,6 +1,6 @@
 """Measures how steady streams are during the prefill of a long prompt.
 
-The report compares ITLs before and during the prefill. It also compares the prompt's TTFT with and without streams.
+The report compares ITLs before and during the prefill, and the prompt's TTFT with and without streams.
 """
 
 from __future__ import annotations

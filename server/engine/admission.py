@@ -33,8 +33,8 @@ class QueueLoad:
 def is_below_fair_share(load: QueueLoad, count: int, max_waiting: int) -> bool:
     """Return whether `count` more sequences keep the tenant within its fair share.
 
-    The fair share is `max_waiting` divided by the number of tenants. It exists only if several tenants use the queue.
-    The queue never grows beyond twice `max_waiting`.
+    If several tenants wait, the fair share of each is an equal part of `max_waiting`. The queue never exceeds twice
+    `max_waiting`.
     """
     fair = load.tenants > 1 and load.own + count <= max_waiting // load.tenants
     return fair and count <= 2 * max_waiting + load.spare_slots

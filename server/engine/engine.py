@@ -56,9 +56,9 @@ class Engine:
     ) -> None:
         """Create the engine without starting it.
 
-        `sessions`: the wide session, optionally followed by two narrow sessions.
-        `observe`: called after each step, on the thread of the step.
-        `disk`: prefix cache on disk, which the engine starts and stops, or None.
+        `sessions`: the wide session, and perhaps two narrow sessions.
+        `observe`: called after each step, on its thread.
+        `disk`: prefix cache on disk, or None.
         """
         self.config = config
         self.vocab_size = sessions[0].contract.vocab_size
@@ -169,7 +169,7 @@ class Engine:
             await asyncio.to_thread(self.state.disk.finish, deadline)
 
     def submit(self, requests: Requests[GenerationRequest]) -> list[TokenStream]:
-        """Queue all of `requests`, which share one context, or none of them.
+        """Queue all of `requests`, which share one context, or none.
 
         Raises QueueFullError if the queue has no room.
         Raises ModelNotReadyError if the engine is stopping or has failed.
@@ -179,7 +179,7 @@ class Engine:
 
     @contextmanager
     def reserve(self, tenant: str, count: int) -> Iterator[QueuePlaces]:
-        """Reserve `count` places in the queue, for the duration of a `with` block.
+        """Reserve `count` places in the queue during a `with` block.
 
         The block tokenizes the prompts and submits them. Unused places are released.
 

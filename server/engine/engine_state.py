@@ -125,8 +125,7 @@ class EngineState:
     def pending_prompts(self) -> list[Sequence]:
         """Return the sequences to prefill that are not in a step, most urgent first.
 
-        The most urgent one has the earliest estimated finish. Short prompts overtake long ones, but cannot delay them
-        forever.
+        The most urgent one has the earliest estimated finish, so that no long prompt waits forever.
         """
         pending = [s for s in self.prefilling if not (s.in_step or s.is_ready_to_decode or s.awaits_disk)]
         return sorted(pending, key=self._estimated_finish)
@@ -235,14 +234,14 @@ class EngineState:
                 self.disk.look_up(sequence, self.costs.seconds(StepKind.PREFILL, self.policy.wide, sequence.remaining))
             self.prefilling.append(sequence)
 
-    def has_room(self, sequence: Sequence, without: Collection[Sequence] = ()) -> bool:
-        """Return whether a sequence may take a slot if those in `without` leave."""
+    def has_room(self, sequence: Sequence, leavers: Collection[Sequence] = ()) -> bool:
+        """Return whether a sequence may take a slot if `leavers` give up theirs."""
         finish = self._estimated_finish(sequence)
-        unstarted = [s for s in self.prefilling if not s.prefill_started and s not in without]
+        unstarted = [s for s in self.prefilling if not s.prefill_started and s not in leavers]
         if sum(self._estimated_finish(s) <= finish for s in unstarted) >= MAX_UNSTARTED_PROMPTS:
             return False
-        running = self.running - len(without)
-        held = self.held_tokens - sum(s.length for s in without)
+        running = self.running - len(leavers)
+        held = self.held_tokens - sum(s.length for s in leavers)
         return held + sequence.length + HEADROOM * running <= self.slot_tokens or not running
 
     def _count_cached(self, sequence: Sequence) -> int:
@@ -257,8 +256,7 @@ class EngineState:
     def _join_decode_batch(self) -> None:
         """Move sequences that are ready to decode to the end of the decode batch.
 
-        Each gets the first slot after the batch, swapping with its occupant. An occupant in a running step stops the
-        moves.
+        Each takes the first slot after the batch. Stops if its occupant is in a running step.
         """
         if self.decode_is_running:
             return

@@ -29,8 +29,8 @@ class Budget:
 def share_memory(available: int, bytes_per_token: int, max_slot_tokens: int, cache_bytes: int | None) -> Budget:
     """Divide `available` bytes between the slots and the prefix cache.
 
-    The cache gets `cache_bytes`. None means CACHE_BYTES, or half of the usable memory if that is less. The slots get
-    the rest, up to `max_slot_tokens`.
+    The cache gets `cache_bytes`, by default at most half of the usable memory. The slots get the rest, up to
+    `max_slot_tokens`.
     """
     usable = int(available * USABLE)
     cache = min(CACHE_BYTES, usable // 2) if cache_bytes is None else min(cache_bytes, usable)

@@ -55,7 +55,6 @@ class Match:
     """The result of a lookup.
 
     `snapshots`: consecutive snapshots of the first `length` tokens.
-    `length`: tokens whose state was found.
     `branch`: leading tokens in the tree; more than `length` if they end between checkpoints.
     """
 

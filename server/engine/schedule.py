@@ -87,7 +87,7 @@ class Policy:
     `wide`: threads of the wide session.
     `narrow`: threads of each narrow session, or None.
     `max_chunk`: maximum tokens in a prefill chunk.
-    `itl_target`: maximum seconds between two tokens of a stream.
+    `itl_target`: maximum seconds between two tokens.
     """
 
     wide: int

@@ -78,8 +78,8 @@ class Step:
 class StepResult:
     """The results of a step that succeeded.
 
-    `draws`: each sequence's tokens, or the error that ends it; empty if nothing is drawn.
-    `snapshots`: (sequence, n, snapshot) triples. Each snapshot ends after the first n tokens.
+    `draws`: each sequence's tokens, or the error that ends it; may be empty.
+    `snapshots`: (sequence, n, snapshot) triples, each up to the first n tokens.
     `run_seconds`: duration of the model's run.
     """
 

@@ -45,7 +45,7 @@ Observe = Callable[[StepObservation], None]
 class Shared:
     """The objects that all workers of an engine share.
 
-    `wake`: the engine's lock, on which workers wait for work. `state` changes only under it.
+    `wake`: the engine's lock, on which workers wait for work.
     `closing`: set when the workers must end.
     `unknown_ids`: int64, ids that are never drawn.
     `hand_over`: called with the events of each step, on the worker's thread.

@@ -50,9 +50,9 @@ logger = logging.getLogger(__name__)
 class ConnectionLimits:
     """Limits of client connections. Times are in seconds.
 
-    `max_connections`: maximum connections that are served; others get errors.
-    `read_timeout`: time to send the head of a request.
-    `client_idle_timeout`: time that a client may stop reading its response.
+    `max_connections`: connections that are served; others get errors.
+    `read_timeout`: time to send a request's head.
+    `client_idle_timeout`: time without reading the response.
     """
 
     max_connections: int = 4096

@@ -10,8 +10,6 @@ def end_with_connection(cycle: RequestResponseCycle) -> None:
     """Make `cycle` send its response without chunks, then close the connection.
 
     If the length of the body is unknown, the closed connection marks its end.
-
-    `cycle`: uvicorn's object for a request and its response.
     """
     send, unknown_length = cycle.send, False
 

@@ -23,7 +23,6 @@ class Call:
 class Answer:
     """What has arrived of an answer. Times are seconds of `time.perf_counter`.
 
-    `sent`: when the request was sent.
     `first`: when the first text or call arrived, or None.
     `last`: when the latest one arrived.
     """

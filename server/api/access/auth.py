@@ -18,8 +18,7 @@ async def require_key(
 ) -> None:
     """Authenticate a request and set its tenant and rate limit.
 
-    Sets `tenant`, `key_name` and `rate_limit` in `request.state`. Without keys on the server, the tenant is the
-    client's address.
+    Sets `tenant`, `key_name` and `rate_limit` in `request.state`. Without keys, the tenant is the client's address.
 
     Raises InvalidApiKeyError if the server has keys and the request sends none of them.
     """

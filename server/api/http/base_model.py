@@ -51,10 +51,8 @@ class Tagged(ApiModel):
 
 
 def also(form: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
-    """Return a `json_schema_extra` that documents a second form of a field.
-
-    The field must be nullable, because `form` is added to its `anyOf`.
+    """Return a `json_schema_extra` that documents a second form of a nullable field.
 
     form: JSON schema of the second form, such as {"type": "string"}.
     """
-    return lambda schema: schema["anyOf"].insert(0, form)
+    return lambda schema: schema["anyOf"].insert(0, form)  # a nullable field has an anyOf

@@ -27,7 +27,7 @@ async def read_json(request: Request, server: ServerState, parse: Callable[[Any]
 
     Raises ContentEncodingError if the body is compressed.
     Raises RequestTooLargeError if it is too large.
-    Raises SlowClientError if it arrives too slowly.
+    Raises SlowClientError if it is too slow.
     Raises InvalidRequestError if it is not JSON.
     """
     encoding = ",".join(request.headers.getlist("content-encoding"))

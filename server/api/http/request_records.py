@@ -62,7 +62,6 @@ class RequestLogEntry:
     """The log's entry for a request being answered.
 
     error_code: code of the error sent, or its HTTP status.
-    complete: whether the whole response was sent.
     background: work that may outlive the response, or None.
     """
 
@@ -128,7 +127,7 @@ class RequestLogEntry:
 class RequestLog:
     """Requests being answered, and the listeners for finished ones.
 
-    open: entries of the requests being answered.
+    open: entries of these requests.
     listeners: called on the event loop for each finished request; must not wait or raise.
     """
 

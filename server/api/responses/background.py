@@ -12,7 +12,7 @@ class BackgroundRun:
     """A response that is generated in the background.
 
     owner: name of the key that created it; empty if there are no keys.
-    ended: set when the response is complete and stored.
+    ended: set when the response is stored.
     """
 
     def __init__(self, run: ResponseRun, owner: str) -> None:

@@ -45,7 +45,7 @@ async def create_response(model: Model, exchange: OpenExchange, responses: KeptR
 
     The answer is one JSON body, or with `stream` a stream of named events.
 
-    OpenAI's built-in tools are left out. The header `x-lfm-dropped-tools` lists them.
+    The header `x-lfm-dropped-tools` lists OpenAI's built-in tools, which are left out.
     """
     body, chat = await _read(exchange, responses, owner, model.service.defaults)
     name = model.name_for(body.model)

@@ -62,7 +62,7 @@ class ResponseRun:
     async def events(self) -> Events:
         """Generate the response and yield its encoded events.
 
-        Stores the response before its last event. An error before the first event is raised. A later error becomes the
+        Stores the response before the last event. An error before the first event is raised. A later one becomes the
         events `error` and `response.failed`.
         """
         begun = bool(self._body.background)

@@ -33,7 +33,7 @@ PATIENCE_SECONDS = 2.0
 
 
 class DiskTier:
-    """The prefix cache on disk, for the sequences of one engine.
+    """The prefix cache on disk, for one engine.
 
     All methods except `finish` return at once and need the engine's lock.
 
@@ -175,7 +175,7 @@ def _key(names: BlockNames, index: int, tokens: npt.NDArray[np.int64]) -> BlockK
 def _pieces(node: Node, offset: int, skipped: int) -> tuple[Piece, ...]:
     """Return the parts of snapshots that make up a block, in order.
 
-    The block ends `skipped` tokens before the position `offset` in `node`. It may begin and end in ancestors of `node`.
+    The block ends `skipped` tokens before the position `offset` in `node`, or in an ancestor.
     """
     pieces: list[Piece] = []
     missing, end = BLOCK_TOKENS, offset

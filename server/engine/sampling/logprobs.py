@@ -18,7 +18,7 @@ def score(logits: Logits, tokens: npt.NDArray[np.int64], alternatives: int) -> l
     `tokens`: int64 [N].
     `alternatives`: likeliest tokens to add per position.
 
-    Raises StepFailedError if the logits of a row are not finite.
+    Raises StepFailedError if logits are not finite.
     """
     if not np.isfinite(logits.max(axis=1)).all():
         raise StepFailedError("The model computed NaN or infinite logits for this request.")

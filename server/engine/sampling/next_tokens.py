@@ -81,25 +81,25 @@ def _mask(sequence: Sequence, vocab_size: int) -> Bitmask | None:
     return mask if constraint.mask(mask) else None
 
 
-def _with_forced(sequence: Sequence, first: Draw, min_forced: float) -> list[Draw]:
+def _with_forced(sequence: Sequence, drawn: Draw, min_forced: float) -> list[Draw]:
     """Commit the drawn token and the tokens forced after it, and return them.
 
     If they are fewer than `min_forced`, nothing is forced. Requests for log-probabilities force nothing either, because
     these need each token's logits.
     """
-    request, token = sequence.request, first[0]
+    request, token = sequence.request, drawn[0]
     if request.constraint is None:
-        return [first]
+        return [drawn]
     request.constraint.commit(token)
     room = request.max_tokens - sequence.generated - 1
     if token in request.stop_token_ids or request.sampling.top_logprobs is not None or min_forced > 1 + room:
-        return [first]
+        return [drawn]
     forced = request.constraint.forced_tokens()[:room]
     if 1 + len(forced) < min_forced:
-        return [first]
+        return [drawn]
     for follower in forced:
         request.constraint.commit(follower)
     if request.sampling.temperature > 0:
         # Use up one random number per forced token, so that later draws do not depend on `min_forced`.
         sequence.rng.random(len(forced))
-    return [first, *((follower, None) for follower in forced)]
+    return [drawn, *((follower, None) for follower in forced)]
