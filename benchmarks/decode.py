@@ -20,7 +20,7 @@ QUESTION = "Decode throughput, served and raw"
 BATCHES = (1, 8, 16)
 PROMPT = 64
 MAX_TOKENS = 2000
-"""More than the first stream decodes while the last one makes its steps."""
+"""Enough tokens that no stream ends before the last one has made its steps."""
 
 SAMPLINGS: dict[str, dict[str, Any]] = {"default sampling": {}, "top_p 0.9": {"top_p": 0.9}}
 COLUMNS = (

@@ -114,8 +114,8 @@ class Exchange:
     async def stream(self, events: Events) -> Response:
         """Return a response that streams `events`.
 
-        Waits for the first event, at most one ping interval. An error until then is raised. A later error becomes the
-        last event.
+        Waits up to one ping interval for the first event. An error until then is raised. A later error becomes the last
+        event.
 
         Raises ClientDisconnect if the client disconnects while waiting.
         """

@@ -88,7 +88,7 @@ async def measure(endpoints: Sequence[Endpoint], sizes: Sizes) -> Report:
 async def paces_of(endpoint: Endpoint, counts: Sequence[int], sizes: Sizes) -> list[Pace]:
     """Measure ITLs and TTFTs once for each number of streams in `counts`.
 
-    Prompts differ from the first token on, so the prefix cache speeds up none.
+    All prompts differ from the first token on, so that none is cached.
     """
     alone = (await endpoint.run(_long(sizes, "alone"))).ttft
     return [await _pace(endpoint, count, sizes, alone) for count in counts]

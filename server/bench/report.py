@@ -15,8 +15,7 @@ Cell = str | float | None
 class Chart:
     """A line chart or a bar chart.
 
-    series: (x, y) points of each line or colour of bars, by its name in the legend. x is a number, or the label of a
-        bar.
+    series: (x, y) points by legend entry; x is a number, or the label of a bar.
     log: whether both axes are logarithmic.
     """
 

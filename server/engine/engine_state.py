@@ -33,7 +33,7 @@ Otherwise admitting one sequence could preempt another right away.
 CACHE_OUT_OF_MEMORY = "There is no memory to keep a request's state in the prefix cache."
 
 MAX_UNSTARTED_PROMPTS = 4
-"""Maximum prompts with a slot whose prefill has not started.
+"""Maximum number of admitted prompts whose prefill has not started.
 
 At this limit, only a more urgent prompt is admitted.
 """
@@ -247,7 +247,7 @@ class EngineState:
     def _count_cached(self, sequence: Sequence) -> int:
         """Return how many leading tokens of a sequence come from the prefix cache.
 
-        Log-probabilities of the prompt need every token computed, so none come from it then.
+        Returns 0 if the request wants log-probabilities of its prompt, which need every token computed.
         """
         if sequence.request.prompt_logprobs is not None:
             return 0

@@ -64,7 +64,7 @@ class GenerationRequest:
     `prompt`: token ids, at least one.
     `max_tokens`: maximum tokens to generate; 0 only with `prompt_logprobs`.
     `stop_token_ids`: tokens that end the answer.
-    `min_tokens`: tokens before a stop token may be drawn, unless a mask decides.
+    `min_tokens`: minimum tokens before a stop token; ignored if `constraint` sets a mask.
     `constraint`: decides which tokens may come next; never shared.
     `prompt_logprobs`: likeliest tokens to score per prompt position, besides its own; None scores nothing.
     `checkpoints`: numbers of prompt tokens after which other prompts may diverge.

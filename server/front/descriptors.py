@@ -9,7 +9,7 @@ RESERVED = 128
 """Descriptors kept free for files, worker processes and the event loop."""
 
 CROWDED = 256
-"""Connections above `max_connections` that get an error instead of no answer."""
+"""Number of connections above `max_connections` that are accepted to get an error."""
 
 
 def raise_limit(max_connections: int) -> int:

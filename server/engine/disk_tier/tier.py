@@ -175,7 +175,7 @@ def _key(names: BlockNames, index: int, tokens: npt.NDArray[np.int64]) -> BlockK
 def _pieces(node: Node, offset: int, skipped: int) -> tuple[Piece, ...]:
     """Return the parts of snapshots that make up a block, in order.
 
-    The block ends `skipped` tokens before the position `offset` in `node`, or in an ancestor.
+    The block ends `skipped` tokens before position `offset` of `node`. It may end in an ancestor.
     """
     pieces: list[Piece] = []
     missing, end = BLOCK_TOKENS, offset
