@@ -66,7 +66,7 @@ class Lfm2Config:
         model_type = config.get("model_type")
         if model_type not in EXPORTED_TYPES:
             message = (
-                f"model_type is {model_type!r}; only {' and '.join(EXPORTED_TYPES)} can be exported."
+                f"model_type in config.json is {model_type!r}; only {' and '.join(EXPORTED_TYPES)} can be exported."
             )
             raise ExportError(f"{message} Export other models with {OTHER_EXPORTERS}." if model_type else message)
         try:
@@ -135,5 +135,5 @@ def _attention_layers(config: Mapping[str, Any]) -> tuple[bool, ...]:
 def _rope_theta(config: Mapping[str, Any]) -> float:
     parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if (kind := parameters.get("rope_type", "default")) != "default":
-        raise ExportError(f"rope_type is {kind!r}; only 'default' can be exported.")
+        raise ExportError(f"rope_type in config.json is {kind!r}; only 'default' can be exported.")
     return float(parameters.get("rope_theta") or config.get("rope_theta") or 1e6)

@@ -65,7 +65,7 @@ class Rewriter:
         if value is False:
             yield {"additionalProperties": False}
         elif not _admits_strings(value) or keywords not in ({"pattern"}, {"enum"}, {"const"}):
-            raise UnenforceableError(where, "these property names cannot be enforced")
+            raise UnenforceableError(where, "property names can be enforced only as a pattern, an enum or a const")
         elif "pattern" in value:
             yield {"patternProperties": {value["pattern"]: True}, "additionalProperties": False}
         else:
