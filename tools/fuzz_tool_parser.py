@@ -2,8 +2,7 @@
 
     pip install atheris; python -m tools.fuzz_tool_parser [-max_total_time=300] [CORPUS_FOLDER]
 
-For any text, the parsers must raise nothing, give the same result however the text is split, and leave no marker in
-content; each call of the free parser must name a tool and have a JSON object as arguments. Options are libFuzzer's.
+The parsers must raise nothing, ignore how the text is split, and leave no marker in content. Options are libFuzzer's.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ WORDS = (
 
 
 def text_of(data: bytes) -> str:
-    """Map each byte to one of WORDS, or to its character if it is higher."""
+    """Map each byte to the word with this index, or to its character if there is none."""
     return "".join(WORDS[byte] if byte < len(WORDS) else chr(byte) for byte in data)
 
 

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
-"""Records the answers of transformers for tests/golden; needs the `train` extra.
+"""Records the answers of transformers for tests/golden. Needs the `train` extra.
 
     record_goldens.py random             tiny checkpoints of random weights -> tests/golden/random-*.npz
     record_goldens.py demo CHECKPOINT    the built-in model's checkpoint    -> tests/golden/demo.npz
 
-If the two best logits of any token of a greedy answer are less than MARGIN apart, two correct computations may differ;
-such prompts are replaced, and their number is printed.
+Replaces prompts whose best two logits ever differ by less than MARGIN: correct computations may disagree there.
 """
 
 from __future__ import annotations

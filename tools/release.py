@@ -1,4 +1,4 @@
-"""Check a release and print its notes; stdlib only.
+"""Checks a release and prints its notes. Needs only the standard library.
 
 python tools/release.py check TAG    fail unless TAG, the package and CHANGELOG.md agree on the version
 python tools/release.py notes        print the notes of the package's version, from CHANGELOG.md
@@ -15,11 +15,11 @@ HEADING = re.compile(r"^## (?P<version>\S+) (?:- (?P<date>\d{4}-\d{2}-\d{2})|\(u
 
 
 class ReleaseError(Exception):
-    """An error: the tag, the package's version and the change log do not agree."""
+    """The tag, the package's version and the change log do not agree."""
 
 
 def package_version(root: Path) -> str:
-    """Return the version in server/__init__.py, which is the only place that states it."""
+    """Return the version in server/__init__.py."""
     text = (root / "server" / "__init__.py").read_text()
     found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
     if found is None:
@@ -28,7 +28,10 @@ def package_version(root: Path) -> str:
 
 
 def section(root: Path, version: str) -> tuple[str | None, str]:
-    """Return the date of a version and its text in CHANGELOG.md. The date is None if the version is unreleased."""
+    """Return a version's date and text in CHANGELOG.md.
+
+    The date is None if the version is unreleased.
+    """
     text = (root / "CHANGELOG.md").read_text()
     headings = list(HEADING.finditer(text))
     for heading, following in zip(headings, [*headings[1:], None], strict=True):
@@ -38,7 +41,7 @@ def section(root: Path, version: str) -> tuple[str | None, str]:
 
 
 def check(root: Path, tag: str) -> None:
-    """Raise ReleaseError unless the tag is `v` and the package's version, and CHANGELOG.md has it with a date."""
+    """Raise ReleaseError unless `tag` is the package's version, dated in CHANGELOG.md."""
     version = package_version(root)
     if tag != f"v{version}":
         raise ReleaseError(

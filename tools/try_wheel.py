@@ -1,9 +1,8 @@
-"""Install a wheel into an empty environment, start its server and request an answer; stdlib only.
+"""Installs a wheel, starts its server and requests an answer.
 
     python3.12 tools/try_wheel.py dist/lfm_serve-0.1.0-....whl [--uv UV]
 
-The environment gets the Python that runs this script, and pip or the uv program UV installs the wheel. Prints how long
-the installation took and its size. Fails if a step fails.
+The environment gets the Python that runs this script.
 """
 
 from __future__ import annotations
@@ -52,7 +51,10 @@ def size(folder: Path) -> int:
 
 
 def fetch(url: str, body: object = None) -> bytes:
-    """Return the response's body; POST `body` as JSON if there is one. Raises URLError unless the status is 200."""
+    """Return the response's body. A `body` is sent with POST as JSON.
+
+    Raises URLError unless the status is 200.
+    """
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as response:

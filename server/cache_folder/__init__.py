@@ -1,4 +1,4 @@
-"""The prefix cache on disk, which survives restarts.
+"""The prefix cache on disk.
 
-Each block of state is a file. Several servers can share the files.
+It survives restarts. Each block of state is a file. Several servers can share the files.
 """

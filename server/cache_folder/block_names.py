@@ -1,4 +1,4 @@
-"""Computes block names: hashes of `server.kv_events.blocks` in hexadecimal."""
+"""Names blocks by hexadecimal hashes (see `server.kv_events.blocks`)."""
 
 from __future__ import annotations
 
@@ -12,25 +12,22 @@ import numpy.typing as npt
 from server.kv_events.blocks import BLOCK_TOKENS, first_link, next_link
 
 MARK_DIGITS = 12
-"""The number of digits of a model's identity that are shown to people."""
+"""The number of digits of a model's identity that logs and listings show."""
 
 
 def model_identity(facts: Sequence[object]) -> bytes:
     """Return a hash that identifies a model.
 
-    `facts`: everything that the state of given tokens depends on, such as the hash of the weights and the dtype of the
-        state. JSON must be able to represent these values.
+    `facts`: JSON values that determine the model's state, such as the hash of its weights.
     """
     return hashlib.sha256(json.dumps(facts).encode()).digest()
 
 
 def block_names(identity: bytes, salt: str, tokens: Sequence[int] | npt.NDArray[np.int64]) -> list[str]:
-    """Return the names of all whole blocks of `tokens`, in order.
+    """Return the names of all whole blocks of `tokens`, each 32 hexadecimal digits.
 
-    `identity`: result of `model_identity`. With any other bytes, the names do not match those in a cache folder.
-    `salt`: cache salt. Only sequences with the same salt share names.
-
-    A name has 32 hexadecimal digits.
+    `identity`: result of `model_identity`.
+    `salt`: cache salt. Different salts give different names.
     """
     names = BlockNames(identity, salt)
     names.extend(np.asarray(tokens, np.int64))
@@ -60,6 +57,6 @@ class BlockNames:
     def parent(self, index: int) -> str:
         """Return the name of the block before block `index`.
 
-        For block 0, returns a hash of the model's identity and the salt instead.
+        For block 0, returns a hash of the model's identity and the salt.
         """
         return self.names[index - 1] if index else self._root.hex()

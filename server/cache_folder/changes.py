@@ -1,4 +1,4 @@
-"""Reports which blocks the cache folder gained and lost."""
+"""Defines the changes that the cache folder reports."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from server.cache_folder.state_block import BlockKey
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """This server has written a block."""
+    """A block that this server has written."""
 
     key: BlockKey
 
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """This server has evicted blocks, or removed damaged ones.
+    """The names of blocks that this server has deleted.
 
-    The blocks may belong to other models than this server's.
-
-    `names`: names of the blocks.
+    The blocks were evicted or damaged. They may belong to other models.
     """
 
     names: tuple[str, ...]
 
 
 Changed = Callable[[Written | Deleted], None]
-"""A function that is called with each change, on a thread of the cache folder. It must not block."""
+"""A function that receives each change, on a thread of the cache folder. It must not block."""

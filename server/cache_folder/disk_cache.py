@@ -1,4 +1,4 @@
-"""The prefix cache on disk as the engine sees it."""
+"""Offers the prefix cache on disk to the engine."""
 
 from __future__ import annotations
 
@@ -18,18 +18,14 @@ from server.cache_folder.writer import Writer
 class DiskCache:
     """Stores blocks of state in a folder and finds them again.
 
-    Two threads of the cache access the folder. All methods except `finish` return at once and may be called from any
-    thread. If the folder is full or fails, no method raises an error. The cache then stores or finds nothing until the
-    folder works again.
+    Any thread may call the methods. All except `finish` return at once. A failing folder stores and finds nothing.
     """
 
     def __init__(self, path: Path, budget: int, form: EntryFormat, changed: Changed = lambda _: None) -> None:
         """Create the cache without starting its threads.
 
-        `path`: the folder, which is created if necessary.
-        `budget`: maximum size of all entries in the folder, in bytes.
-        `form`: format of the served model's entries.
-        `changed`: called with a Written or a Deleted after this server has changed the folder.
+        `budget`: maximum size of all entries, in bytes.
+        `changed`: receives each change that this server makes to the folder.
         """
         self._identity = form.identity
         self._statistics = Statistics(budget)
@@ -43,30 +39,30 @@ class DiskCache:
         self._reader.start()
 
     def finish(self, blocks: Iterable[StateBlock], deadline: float) -> None:
-        """Write the queued blocks, then write `blocks`, and end the threads.
+        """Write the queued blocks, then `blocks`, and end the threads.
 
-        Returns at `deadline` (monotonic clock, in seconds) even if some blocks are not written.
+        Returns at `deadline` at the latest (monotonic clock, in seconds). The remaining blocks are then lost.
         """
         self._reader.stop()
         self._writer.finish(blocks, deadline)
 
     def names(self, salt: str) -> BlockNames:
-        """Return an empty BlockNames for a new sequence with the cache salt `salt`."""
+        """Return an empty BlockNames for a new sequence."""
         return BlockNames(self._identity, salt)
 
     def look_up(self, lookup: Lookup) -> bool:
-        """Start a lookup, and return whether the prompt should wait for its blocks.
+        """Start a lookup, and return whether the prompt should wait for it.
 
-        If this method returns False, `lookup.deliver` is never called.
+        If the result is False, `lookup.deliver` is never called.
         """
         return self._reader.look_up(lookup)
 
     def write(self, block: StateBlock) -> None:
-        """Store a block unless it is stored already."""
+        """Store a block unless the folder has it already."""
         self._writer.write(block)
 
     def use(self, names: Sequence[str]) -> None:
-        """Mark blocks as just used, so that they are not evicted soon."""
+        """Mark blocks as just used. The least recently used blocks are evicted first."""
         self._writer.use(names)
 
     def stats(self) -> DiskStats:

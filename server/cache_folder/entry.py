@@ -1,9 +1,7 @@
-"""Encodes blocks as files and decodes them again.
+"""Encodes blocks as files and decodes them.
 
-An entry is a safetensors file that holds a block's tokens, KV and convolution windows. A reader knows every byte of the
-entry's header in advance, except the checksum, so it compares the header instead of parsing it. The checksum covers the
-header, with zeros in the checksum's place, and all tensors. The safetensors package would copy all tensors into one
-buffer and parse the header.
+An entry is a safetensors file with a block's tokens, KV and convolution windows. The checksum covers everything except
+itself.
 """
 
 from __future__ import annotations
@@ -26,29 +24,28 @@ FORMAT = "lfm-serve prefix block 1"
 CHECKSUM_BYTES = 16
 NO_CHECKSUM = "0" * (2 * CHECKSUM_BYTES)
 LENGTH_BYTES = 8
-"""The size of the number at the start of a safetensors file. The number is the length of the header."""
+"""The size of the number at the start of a safetensors file: the length of the header."""
 
 ALIGNMENT = 8
 DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(np.int64): "I64"}
 
 
 class DamagedEntryError(Exception):
-    """A file is damaged, or does not hold the block that it is named after.
+    """A file is damaged or holds another block than its name says.
 
     The message says what differs.
     """
 
 
 class UnstorableBlockError(Exception):
-    """A block has values that do not fit into the dtype in which KV is stored."""
+    """A KV value is too large for the stored dtype."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedBlock:
     """The state of a block that was read from an entry.
 
-    `resumable`: whether a prompt can continue after the block. False if the entry lacks the model's convolution
-    windows.
+    `resumable`: whether a prompt can continue after the block. This needs the convolution windows.
     """
 
     snapshot: Snapshot
@@ -73,13 +70,13 @@ class EntryFormat:
 
     `states`: the model's state tensors.
     `identity`: hash of the model (see `block_names.model_identity`).
-    `entry_bytes`: size of all tensors in an entry with convolution windows. The header is not included.
+    `entry_bytes`: size of the tensors in an entry with convolution windows.
     """
 
     def __init__(self, states: Sequence[StateTensor], identity: bytes, half: bool) -> None:
         """Create the format.
 
-        `half`: whether KV is stored as float16 even if the state is float32.
+        `half`: whether to store KV as float16 even if the model's dtype is float32.
         """
         self.states = tuple(states)
         self.identity = identity
@@ -113,8 +110,10 @@ class EntryFormat:
     def decode(self, file: BufferedReader, key: BlockKey) -> DecodedBlock:
         """Read a block's entry.
 
-        Raises DamagedEntryError if the file is not an undamaged entry of this block, and OSError if it cannot be read.
+        Raises DamagedEntryError if the file does not hold this block undamaged.
+        Raises OSError if the file cannot be read.
         """
+        # The header is compared, not parsed. The safetensors package would parse it and copy all tensors.
         size = os.fstat(file.fileno()).st_size
         header = self._header(key, whole := True)
         if size != len(header) + sum(tensor.nbytes for tensor in self._tensors):
@@ -137,7 +136,7 @@ class EntryFormat:
         return DecodedBlock(self._snapshot(arrays[1:]), resumable=whole or not self._convolutions)
 
     def _snapshot(self, arrays: Sequence[Array]) -> Snapshot:
-        """Return a snapshot with the KV and, if there are any, the windows in `arrays`."""
+        """Return a snapshot of `arrays`: the KV, then the windows if there are any."""
         snapshot = Snapshot(self.states, BLOCK_TOKENS)
         for state, array in zip((*self._kv, *self._convolutions), arrays, strict=False):
             place = snapshot.kv if state.kind is StateKind.KV else snapshot.windows
@@ -145,7 +144,7 @@ class EntryFormat:
         return snapshot
 
     def _stored(self, kv: Array) -> Array:
-        """Return KV in the dtype in which it is stored."""
+        """Return KV in the dtype of the file."""
         if not self._half or kv.dtype == np.float16:
             return kv
         with np.errstate(over="ignore"):
@@ -155,9 +154,9 @@ class EntryFormat:
         return half
 
     def _header(self, key: BlockKey, whole: bool, checksum: str = NO_CHECKSUM) -> bytes:
-        """Return the start of an entry, up to the first tensor.
+        """Return the header of an entry, including its length field.
 
-        `whole`: whether the entry has the model's convolution windows.
+        `whole`: whether the entry has the convolution windows.
         """
         fields: dict[str, object] = {
             "__metadata__": {

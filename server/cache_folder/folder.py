@@ -1,8 +1,9 @@
 """Stores entries in a folder that several processes may share.
 
-There is no index: the files are the only record. An entry is written under a temporary name and renamed, so other
-processes see whole files only. The time of last modification is the time of last use. No locks are needed: two writers
-of one entry write the same bytes, and two processes that evict at the same time choose the same files.
+The files are the only record. A file's modification time is the time of its last use.
+
+No locks are needed. Files appear whole, by renaming. Two writers of an entry write equal bytes. Two processes that
+evict choose the same files.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ import numpy as np
 import numpy.typing as npt
 
 ENTRIES = "blocks"
-"""The subfolder that holds the entries. Nothing outside it is ever read or removed."""
+"""The subfolder of the entries. Files outside it are never read or removed."""
 
 SUFFIX = ".safetensors"
 NAME = re.compile(rf"([0-9a-f]{{32}}){re.escape(SUFFIX)}")
 PARTIAL = re.compile(r"\.[0-9a-f]{32}\.[0-9a-f]{16}\.partial")
 SHARD_DIGITS = 2
 ABANDONED_SECONDS = 3600
-"""The age at which a temporary file counts as left behind by a process that was killed."""
+"""The age at which a temporary file counts as left behind by a killed process."""
 
 SWEPT_SHARE = 0.9
-"""The share of the budget that remains used after an eviction, so that evictions are rare."""
+"""The share of the budget that an eviction leaves in use. More free space makes evictions rarer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ class Listing:
     """All entries in a folder.
 
     `names`: names of the entries.
-    `sizes`: int64, sizes in bytes.
-    `used`: float64, times of last use in seconds since the epoch.
+    `sizes`: int64 [n], sizes in bytes.
+    `used`: float64 [n], times of last use in seconds since the epoch.
     """
 
     names: list[str]
@@ -50,14 +51,14 @@ class Listing:
 
     @property
     def bytes(self) -> int:
-        """Size of all entries together."""
+        """The size of all entries together."""
         return int(self.sizes.sum())
 
 
 class EntryFolder:
     """A folder of entries.
 
-    Methods may raise OSError. Any thread may use them.
+    All methods may raise OSError, and any thread may call them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,7 +78,7 @@ class EntryFolder:
         return self._entries / name[:SHARD_DIGITS] / f"{name}{SUFFIX}"
 
     def exists(self, name: str) -> bool:
-        """Return whether there is an entry."""
+        """Return whether the folder has an entry."""
         return self.file(name).exists()
 
     def open(self, name: str) -> BufferedReader:
@@ -87,7 +88,7 @@ class EntryFolder:
         return os.fdopen(descriptor, "rb")
 
     def write(self, name: str, parts: Sequence[memoryview | bytes]) -> None:
-        """Write an entry, replacing one of the same name."""
+        """Write an entry, replacing an existing one."""
         target = self.file(name)
         # Not the process id: in containers that share a volume, every server has the same one.
         partial = target.parent / f".{name}.{secrets.token_hex(8)}.partial"
@@ -107,7 +108,7 @@ class EntryFolder:
             raise
 
     def touch(self, name: str) -> bool:
-        """Mark an entry as just used, and return whether there is one."""
+        """Mark an entry as just used, and return whether it exists."""
         try:
             os.utime(self.file(name))
         except FileNotFoundError:
@@ -115,7 +116,7 @@ class EntryFolder:
         return True
 
     def remove(self, name: str) -> None:
-        """Remove an entry if there is one."""
+        """Remove an entry if it exists."""
         self.file(name).unlink(missing_ok=True)
 
     def listing(self) -> Listing:
@@ -135,9 +136,7 @@ class EntryFolder:
     def sweep(self, budget: int) -> tuple[list[str], int]:
         """Evict the least recently used entries if the folder exceeds `budget` bytes.
 
-        Evicts a few more than necessary: the remaining entries take at most SWEPT_SHARE of the budget. Also removes
-        temporary files that were left behind. Returns the names of the evicted entries, and the total size of the
-        remaining ones.
+        Also removes abandoned files. Returns the names of the evicted entries and the size of the others.
         """
         self._remove_abandoned()
         listing = self.listing()
@@ -178,7 +177,7 @@ class EntryFolder:
 
 
 def _scan(folder: Path) -> Iterable[os.DirEntry[str]]:
-    """Return the content of a folder; nothing if there is no such folder."""
+    """Return the content of a folder, or nothing if it does not exist."""
     try:
         with os.scandir(folder) as found:
             return list(found)

@@ -12,17 +12,17 @@ from server.cache_folder.statistics import Statistics
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 30.0
-"""The time during which nothing is written or read after an error."""
+"""The pause after an error."""
 
 
 class Health:
-    """The state of one kind of access to a folder: reading or writing.
+    """Whether a folder can currently be read, or written.
 
-    After an error, `usable` is False for RETRY_SECONDS. Errors in a row are logged only once.
+    After an error, `usable` is False for RETRY_SECONDS. Only the first of several errors in a row is logged.
     """
 
     def __init__(self, path: Path, access: str, statistics: Statistics) -> None:
-        """Create the state, without any errors so far.
+        """Create the state for one kind of access.
 
         `access`: "read" or "written", for the log.
         """
@@ -51,7 +51,7 @@ class Health:
             )  # fmt: skip
 
     def succeeded(self) -> None:
-        """Record that the folder works."""
+        """Record a success."""
         if self._failing:
             with self._lock:
                 self._failing = False

@@ -1,4 +1,4 @@
-"""Implements `lfm-serve cache`: shows and clears a cache folder."""
+"""Implements `lfm-serve cache`, which shows and clears a cache folder."""
 
 from __future__ import annotations
 
@@ -18,16 +18,13 @@ from server.kv_events.blocks import BLOCK_TOKENS
 
 MAX_HEADER = 1 << 20
 UNKNOWN = "unknown"
-"""The model of a file that is not an entry of this version."""
+"""The model shown for a file that is not an entry of this version."""
 
 Tell = Callable[[str], None]
 
 
 def show_entries(path: Path, tell: Tell) -> None:
-    """Show all entries, the most recently used first.
-
-    Shows the name, the model, the number of tokens up to the block's end, the size and the last use.
-    """
+    """Print a table of all entries, the most recently used first."""
     folder = EntryFolder(path)
     listing = folder.listing()
     tell(f"{'NAME':32}  {'MODEL':{MARK_DIGITS}}  {'TOKENS':>7}  {'BYTES':>11}  LAST USED")
@@ -39,7 +36,7 @@ def show_entries(path: Path, tell: Tell) -> None:
 
 
 def show_statistics(path: Path, tell: Tell) -> None:
-    """Show the number, size and age of the entries, for each model and in total."""
+    """Print the number, size and age of the entries, for each model and in total."""
     folder = EntryFolder(path)
     listing = folder.listing()
     groups: dict[str, list[int]] = defaultdict(list)
@@ -55,10 +52,7 @@ def show_statistics(path: Path, tell: Tell) -> None:
 
 
 def clear(path: Path, tell: Tell) -> None:
-    """Remove the entries of all models.
-
-    Servers that use the folder keep running and fill it again.
-    """
+    """Remove the entries of all models. Running servers may keep using the folder."""
     folder = EntryFolder(path)
     listing = folder.listing()
     folder.clear()

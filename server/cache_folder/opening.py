@@ -17,12 +17,10 @@ log = logging.getLogger(__name__)
 def open_cache(
     path: Path, gibibytes: int, half: bool, states: Sequence[StateTensor], facts: Sequence[object]
 ) -> DiskCache:
-    """Return the disk cache of a model, which is not started yet.
+    """Return the disk cache of a model, without starting it.
 
-    `path`: the cache folder.
-    `gibibytes`: maximum size of the folder.
-    `half`: whether KV is stored as float16.
-    `facts`: everything else that determines the model's state (see `model_identity`).
+    `half`: whether to store KV as float16.
+    `facts`: further values that determine the model's state (see `model_identity`).
     """
     identity = model_identity([*facts, half, [(state.past, state.shape, state.dtype.name) for state in states]])
     mark = identity.hex()[:MARK_DIGITS]

@@ -1,4 +1,4 @@
-"""Reads blocks from the cache folder on a thread of its own."""
+"""Reads blocks from the cache folder on a separate thread."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from server.runtime.snapshots import Snapshot
 log = logging.getLogger(__name__)
 
 BATCH = 8
-"""The number of blocks that are delivered at once."""
+"""The number of blocks delivered at once."""
 
 MEASURE_SECONDS = 30.0
 """The time after which a folder that was too slow is measured again."""
 
 NOT_FILES = (errno.ELOOP, errno.EISDIR, errno.ENXIO)
-"""Errors of opening or reading something that is not a regular file."""
+"""The errors of opening or reading something that is not a regular file."""
 
 Deliver = Callable[[Sequence[Snapshot], bool], bool]
 
@@ -45,13 +45,13 @@ class Lookup:
 
     `names`: names of all blocks of the prompt.
     `tokens`: int64 [n], the prompt's tokens.
-    `first_missing`: called on the reader's thread when the lookup begins. Returns the index of the prompt's first block
-        that is not in memory. The reader looks for this block and the following ones.
+    `first_missing`: returns the index of the first block to look for. Called when the lookup begins.
     `end`: index after the last block to look for.
-    `compute_seconds`: expected seconds for computing the state of one block instead of reading it.
+    `compute_seconds`: expected time to compute one block instead of reading it.
     `deadline`: time at which the prompt stops waiting (monotonic clock, in seconds).
-    `deliver`: called on the reader's thread with each batch of snapshots, and True if the batch is the last. Together,
-        the snapshots hold the state from the first missing block on, without gaps. Returns False to stop the reading.
+    `deliver`: receives consecutive snapshots, and whether they are the last. Returns False to stop the reading.
+
+    The reader's thread calls both functions.
     """
 
     names: BlockNames
@@ -82,8 +82,8 @@ class Reader:
     ) -> None:
         """Create the reader without starting its thread.
 
-        `changed`: called with a Deleted for each damaged entry that the reader has removed.
-        `used`: called with the names of the blocks that were read.
+        `changed`: receives a Deleted for each damaged entry that the reader removes.
+        `used`: receives the names of blocks after they were read.
         """
         self._folder = folder
         self._form = form
@@ -104,18 +104,18 @@ class Reader:
         self._thread.start()
 
     def stop(self) -> None:
-        """Let the thread end after the block that it is reading."""
+        """End the thread after the block that it is reading."""
         with self._wake:
             self._closing = True
             self._wake.notify()
 
     def look_up(self, lookup: Lookup) -> bool:
-        """Start a lookup, and return whether the prompt should wait for its blocks.
+        """Start a lookup, and return whether the prompt should wait for it.
 
-        Returns False if the folder cannot be read, if an earlier lookup is overdue, or if the reader is stopping. In
-        these cases, `lookup.deliver` is never called. May be called from any thread and returns at once.
+        Any thread may call this. If the result is False, `lookup.deliver` is never called.
         """
         with self._wake:
+            # A reader that is late now would be late for this prompt, too.
             late = self._current is not None and time.monotonic() > self._current.deadline
             if late or self._closing or not self._health.usable:
                 return False
@@ -135,7 +135,7 @@ class Reader:
                 lookup.deliver((), True)
 
     def _next(self) -> Lookup | None:
-        """Wait for the next lookup and return it; None when the thread must end."""
+        """Wait for the next lookup and return it, or None when the thread must end."""
         with self._wake:
             self._current = None
             while not self._waiting and not self._closing:
@@ -156,7 +156,7 @@ class Reader:
             self._load(lookup.key(first))  # without this, one slow phase would end the use of the folder
 
     def _count(self, lookup: Lookup, first: int) -> int:
-        """Return the number of consecutive blocks, starting at `first`, that have a file."""
+        """Return the number of consecutive blocks from `first` on that have a file."""
         try:
             for index in range(first, lookup.end):
                 if not self._folder.exists(lookup.names.names[index]):
@@ -184,7 +184,7 @@ class Reader:
         lookup.deliver(batch, True)
 
     def _load(self, key: BlockKey) -> DecodedBlock | None:
-        """Return a block; None if it cannot be read."""
+        """Read a block and return it, or None if it cannot be read."""
         self._measured_at = begin = time.monotonic()
         try:
             with self._folder.open(key.name) as file:
@@ -208,7 +208,7 @@ class Reader:
         return decoded
 
     def _remove(self, name: str, reason: str) -> None:
-        """Remove a file that is damaged or does not hold the block that it is named after."""
+        """Remove a damaged file."""
         log.info("The file %s in the cache folder is damaged and is removed: %s.", name, reason)
         self._statistics.add(damaged_files=1)
         with suppress(OSError):

@@ -10,17 +10,16 @@ from collections.abc import Sequence
 from server.cache_folder.folder import EntryFolder
 
 RECENT_READS = 8
-"""The number of recent reads that the estimate depends on."""
+"""The number of reads on which an estimate is based."""
 
 PROBES = 3
 PROBE_NAME = b"probe".hex().ljust(32, "0")
 
 
 class ReadSpeed:
-    """The measured duration of reading one entry.
+    """The time to read one entry: that of the fastest recent read.
 
-    All entries of a model have the same size. The estimate is the shortest of the recent reads, because a busy machine
-    delays single reads, but a slow disk delays all of them.
+    A busy machine delays some reads, and a slow disk delays all of them.
     """
 
     def __init__(self) -> None:
@@ -31,25 +30,21 @@ class ReadSpeed:
         self._recent.append(seconds)
 
     def seconds(self, entries: int) -> float:
-        """Return the expected seconds for reading `entries` entries.
-
-        Returns 0 if nothing has been measured.
-        """
+        """Return the expected seconds for reading entries, or 0 without measurements."""
         return entries * min(self._recent, default=0.0)
 
 
 def measure(folder: EntryFolder, size: int) -> Sequence[float]:
-    """Measure how long it takes to read a file of `size` bytes from disk.
+    """Return how many seconds each of a few reads of `size` bytes from disk takes.
 
-    Drops the file from the page cache before each trial, if the system can. Returns the seconds of each trial. Raises
-    OSError if the folder cannot be written or read.
+    Raises OSError if the folder cannot be written or read.
     """
     seconds = []
     folder.write(PROBE_NAME, [os.urandom(size)])
     try:
         for _ in range(PROBES):
             with folder.open(PROBE_NAME) as file:
-                os.fsync(file.fileno())
+                os.fsync(file.fileno())  # only written pages can be dropped from the page cache
                 if hasattr(os, "posix_fadvise"):
                     os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
                 begin = time.perf_counter()

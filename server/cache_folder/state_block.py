@@ -1,4 +1,4 @@
-"""Defines a block of state that is to be stored."""
+"""Defines a block of state to store on disk."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Piece:
 class BlockKey:
     """The identity of a block.
 
-    `name`, `parent`: names of the block and of the preceding one (see `block_names`).
-    `end`: number of tokens from the start of the sequence to the block's end.
-    `tokens`: int64 [BLOCK_TOKENS], the block's own tokens.
+    `name`, `parent`: names of the block and the preceding one (see `block_names`).
+    `end`: number of tokens up to the block's end.
+    `tokens`: int64 [BLOCK_TOKENS].
     """
 
     name: str
@@ -39,8 +39,8 @@ class BlockKey:
 class StateBlock:
     """A block and its state.
 
-    `pieces`: consecutive pieces that together hold the KV of the block's tokens.
-    `windows`: convolution windows after the block's last token; empty if the model has none or they were not kept.
+    `pieces`: consecutive pieces with the KV of the block's tokens.
+    `windows`: convolution windows after the last token, or empty if not kept.
     """
 
     key: BlockKey

@@ -1,4 +1,4 @@
-"""Counts what a cache folder does."""
+"""Counts the reads, writes and evictions of a cache folder."""
 
 from __future__ import annotations
 
@@ -8,20 +8,16 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class DiskStats:
-    """Statistics of the prefix cache on disk at one moment.
+    """Statistics of the prefix cache on disk.
 
-    `bytes`, `bytes_budget` and `writable` are current values, the other fields are totals since the start.
+    The first three fields are current values. The others are totals since the start.
 
-    `bytes`: size of all entries in the folder as last counted, including those of other servers.
-    `bytes_budget`: limit on `bytes`.
+    `bytes`: size of all entries in the folder, including those of other servers.
     `writable`: whether the last write succeeded.
-    `read_blocks`, `read_bytes`, `read_seconds`: blocks read, their size, and the time that reading took.
-    `written_blocks`, `written_bytes`, `write_seconds`: the same for blocks written.
     `evicted_blocks`: blocks that this server evicted.
-    `dropped_blocks`: blocks that were not written because the disk did not keep up.
-    `damaged_files`: files that were removed because they were damaged or did not hold the block of their name.
-    `errors`: failed reads and writes.
-    `slow_reads`: prompts whose blocks were on disk but were computed, because reading would have taken longer.
+    `dropped_blocks`: blocks not written because the disk was too slow.
+    `damaged_files`: damaged files that were removed.
+    `slow_reads`: prompts that were computed because reading would have taken longer.
     """
 
     bytes: int = 0
@@ -53,12 +49,12 @@ class Statistics:
         return self._stats
 
     def add(self, **amounts: float) -> None:
-        """Add to the totals; a key of `amounts` is the name of a field."""
+        """Add to totals. The keys of `amounts` are names of fields."""
         with self._lock:
             total = {name: getattr(self._stats, name) + amount for name, amount in amounts.items()}
             self._stats = replace(self._stats, **total)
 
     def set(self, **values: float) -> None:
-        """Set current values; a key of `values` is the name of a field."""
+        """Set current values. The keys of `values` are names of fields."""
         with self._lock:
             self._stats = replace(self._stats, **values)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Writes blocks to the cache folder on a thread of its own."""
+"""Writes blocks to the cache folder on a separate thread."""
 
 from __future__ import annotations
 
@@ -19,17 +19,14 @@ from server.cache_folder.statistics import Statistics
 log = logging.getLogger(__name__)
 
 PENDING_BYTES = 256 << 20
-"""The maximum size of blocks that wait to be written.
-
-Waiting blocks may keep memory in use that the prefix cache has already given back.
-"""
+"""The maximum size of all queued blocks. Queued blocks can keep evicted state in memory."""
 
 FRESH_SECONDS = 300.0
-"""The time for which a block counts as just used, so that its file is not touched again."""
+"""The time for which a used block is not marked as used again."""
 
 FRESH_NAMES = 1 << 16
 RECOUNT_SECONDS = 60.0
-"""The time after which the folder is counted again, since other servers may have filled it."""
+"""The time after which the size of the folder is measured again. Other servers may have filled it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +37,9 @@ class Used:
 
 
 class Writer:
-    """Writes blocks, marks blocks as used, and evicts the least recently used blocks.
+    """Writes blocks, marks blocks as used, and evicts blocks.
 
-    `write` and `use` may be called from any thread and return at once.
+    Any thread may call `write` and `use`. They return at once.
     """
 
     def __init__(
@@ -50,8 +47,8 @@ class Writer:
     ) -> None:
         """Create the writer without starting its thread.
 
-        `budget`: maximum size of all entries in the folder, in bytes.
-        `changed`: called with a Written for each block written, and with a Deleted after blocks were evicted.
+        `budget`: maximum size of all entries, in bytes.
+        `changed`: receives a Written for each written block, and a Deleted for evicted blocks.
         """
         self._folder = folder
         self._budget = budget
@@ -72,9 +69,9 @@ class Writer:
         self._thread.start()
 
     def finish(self, blocks: Iterable[StateBlock], deadline: float) -> None:
-        """Write the queued blocks, then write `blocks`, and end the thread.
+        """Write the queued blocks, then `blocks`, and end the thread.
 
-        Returns at `deadline` (monotonic clock, in seconds) even if blocks are left.
+        Returns at `deadline` at the latest (monotonic clock, in seconds). The remaining blocks are then lost.
         """
         with self._wake:
             self._stop_at = deadline
@@ -88,7 +85,7 @@ class Writer:
     def write(self, block: StateBlock) -> None:
         """Queue a block to be written, unless its file exists.
 
-        Drops the block if the folder cannot be written, or if too many blocks are queued.
+        Drops the block if the folder fails or too many blocks are queued.
         """
         with self._wake:
             if self._is_fresh(block.key.name) or not self._health.usable:
@@ -101,7 +98,7 @@ class Writer:
             self._wake.notify()
 
     def use(self, names: Iterable[str]) -> None:
-        """Queue blocks to be marked as just used, if their files exist."""
+        """Queue blocks to be marked as just used."""
         with self._wake:
             stale = [name for name in names if not self._is_fresh(name)]
             if stale and self._health.usable:
@@ -109,10 +106,7 @@ class Writer:
                 self._wake.notify()
 
     def _is_fresh(self, name: str) -> bool:
-        """Return whether this server has recently written or touched a block's file.
-
-        Recent means within the last FRESH_SECONDS.
-        """
+        """Return whether this server marked the block as used within FRESH_SECONDS."""
         return time.monotonic() - self._fresh.get(name, float("-inf")) < FRESH_SECONDS
 
     def _refresh(self, name: str) -> None:
@@ -133,7 +127,7 @@ class Writer:
             self._handle(item)
 
     def _next(self) -> StateBlock | Used | None:
-        """Wait for the next item and return it; None when the thread must end."""
+        """Wait for the next item and return it, or None when the thread must end."""
         with self._wake:
             while not self._waiting and self._stop_at is None:
                 self._wake.wait()
@@ -145,7 +139,7 @@ class Writer:
             return item
 
     def _handle(self, item: StateBlock | Used) -> None:
-        """Carry out an item. Errors are recorded and logged."""
+        """Carry out an item. Records and logs errors."""
         try:
             if isinstance(item, StateBlock):
                 self._store(item)
@@ -191,16 +185,13 @@ class Writer:
         self._changed(Written(block.key))
 
     def _make_room(self, size: int) -> None:
-        """Evict entries so that an entry of `size` bytes fits into the budget."""
+        """Evict entries if an entry of `size` bytes does not fit into the budget."""
         full = self._statistics.current.bytes + size > self._budget
         if full or time.monotonic() - self._counted_at > RECOUNT_SECONDS:
             self._sweep(size)
 
     def _sweep(self, size: int) -> None:
-        """Count the folder's entries, and evict some if the budget is short.
-
-        `size`: number of bytes that must be left.
-        """
+        """Measure the folder, and evict entries until `size` bytes of the budget are free."""
         evicted, remaining = self._folder.sweep(self._budget - size)
         self._counted_at = time.monotonic()
         self._statistics.set(bytes=remaining)

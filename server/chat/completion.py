@@ -1,7 +1,4 @@
-"""Tracks the answers to one request while the engine generates them.
-
-Counts tokens, records times, and collects the deltas and the end of each choice. This module does not interpret text.
-"""
+"""Tracks the answers to one request while the engine generates them."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ T = TypeVar("T")
 
 
 class EndingDelta(Protocol):
-    """A delta with an attribute `end`, set only in the last delta of a choice."""
+    """A delta that has `end` set if it is the last one of its choice."""
 
     @property
     def end(self) -> ChoiceEnd | None: ...
@@ -34,7 +31,7 @@ D_co = TypeVar("D_co", bound=EndingDelta, covariant=True)
 class ChoiceReader(Protocol[D_co]):
     """A reader that turns the events of one sequence into deltas.
 
-    ended: True after the last event or after a stop string.
+    ended: True after the last event or a stop string.
     reasoning_tokens: number of tokens of the thoughts so far.
     """
 
@@ -47,10 +44,7 @@ class ChoiceReader(Protocol[D_co]):
 
 @dataclass(slots=True)
 class Times:
-    """The times of a request's queueing and of its first and latest tokens.
-
-    All times are in seconds of the monotonic clock.
-    """
+    """When a request was queued and received tokens (monotonic clock, in seconds)."""
 
     queued: float
     first_token: float | None = None
@@ -65,14 +59,13 @@ class Times:
 class Completion(Generic[D]):
     """The answers to one request: `n` choices for each prompt.
 
-    Choices are numbered prompt by prompt: if `n` is 2, choices 0 and 1 answer the first prompt.
+    Choices are numbered prompt by prompt. If `n` is 2, choices 2 and 3 answer the second prompt.
 
-    prompts: the tokens of each prompt.
-    n: number of choices for each prompt.
-    unenforced: messages about keywords of tool schemas that the grammar does not enforce.
-    prompt_tokens: number of tokens of all prompts; each prompt counts once.
+    prompts: tokens of each prompt.
+    unenforced: messages about unenforced keywords of tool schemas.
+    prompt_tokens: number of tokens of all prompts.
     completion_tokens: number of tokens of all choices so far.
-    ends: the end of each choice that has ended, by the number of the choice.
+    ends: how each finished choice ended, by its number.
     """
 
     def __init__(
@@ -94,46 +87,33 @@ class Completion(Generic[D]):
 
     @property
     def cached_tokens(self) -> int:
-        """The number of prompt tokens that came from the prefix cache.
-
-        Only prompts whose prefill has started are counted.
-        """
+        """The number of prompt tokens from the prefix cache, known once prefill starts."""
         return sum(stream.cached_tokens for stream in self._streams[:: self.n])
 
     @property
     def reasoning_tokens(self) -> int:
-        """The number of tokens of all choices so far that belong to their thoughts."""
+        """The number of tokens of all thoughts so far."""
         return sum(choice.reasoning_tokens for choice in self._choices)
 
     @property
     def generated_tokens(self) -> int:
-        """The number of tokens generated so far.
-
-        Includes tokens that the engine has generated but `deltas` has not yet processed.
-        """
+        """The number of tokens that the engine has generated. `deltas` may lag behind it."""
         return sum(stream.sequence.generated for stream in self._streams)
 
     @property
     def started(self) -> float | None:
-        """The start of the first prefill, in seconds of the monotonic clock.
-
-        None if no prefill has started.
-        """
+        """The start of the first prefill (monotonic clock, in seconds), or None."""
         return min((stream.started_at for stream in self._streams if stream.started_at is not None), default=None)
 
     @property
     def answered(self) -> bool:
-        """Whether the engine has returned anything.
-
-        True once a token has arrived or a choice has ended. If a client requests log-probabilities of the
-        prompt but no tokens, the choice ends when these log-probabilities arrive.
-        """
+        """Whether a token has arrived or a choice has ended."""
         return self.completion_tokens > 0 or bool(self.ends)
 
     async def deltas(self) -> AsyncGenerator[tuple[int, D]]:
         """Yield (number of the choice, delta) pairs as they arrive.
 
-        Raises a sequence's error if that sequence fails. Closing the generator cancels all sequences.
+        Raises the error of a sequence that fails. Closing the generator cancels all sequences.
         """
         try:
             async with aclosing(_merged(self._streams)) as events:
@@ -146,7 +126,7 @@ class Completion(Generic[D]):
     def fail(self, error: LfmServeError) -> None:
         """Stop generating because of `error`.
 
-        `deltas` first yields the deltas that have already arrived, then raises `error`.
+        `deltas` first yields what has arrived, then raises `error`.
         """
         for stream in self._streams:
             stream.fail(error)
@@ -169,7 +149,7 @@ class Completion(Generic[D]):
 
 
 AnyCompletion = Completion[Any]
-"""A completion of a chat or of texts, for code that ignores the deltas."""
+"""A completion for code that ignores the deltas."""
 
 
 async def _merged(streams: Sequence[AsyncIterator[T]]) -> AsyncGenerator[tuple[int, T]]:

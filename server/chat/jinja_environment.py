@@ -16,7 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 class GenerationTag(Extension):
     """The Jinja tag `generation`, which is rendered as its content.
 
-    Templates write `{% generation %}...{% endgeneration %}` around the assistant's answers, to mark them for training.
+    Templates mark answers for training with `{% generation %}...{% endgeneration %}`.
     """
 
     tags = {"generation"}  # noqa: RUF012 (jinja2 declares the type)
@@ -27,9 +27,9 @@ class GenerationTag(Extension):
 
 
 def template_environment() -> ImmutableSandboxedEnvironment:
-    """Return a Jinja environment for chat templates.
+    """Return the Jinja environment for chat templates.
 
-    The environment is equivalent to that of transformers.utils.chat_template_utils.
+    It equals that of transformers.utils.chat_template_utils.
     """
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, GenerationTag]
@@ -47,10 +47,7 @@ def to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Return `value` as JSON text.
-
-    This is the filter `tojson` of transformers' environment.
-    """
+    """Return `value` as JSON, like the filter `tojson` of transformers."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

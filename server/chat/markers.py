@@ -9,8 +9,8 @@ THINK_START, THINK_END = "<think>", "</think>"
 
 
 def marker_prefix_length(marker: AnyStr, text: AnyStr) -> int:
-    """Return how many characters or bytes at the end of `text` may be the start of a marker.
+    """Return the length of the longest start of `marker` at the end of `text`.
 
-    For example, the result is 3 for the marker `</think>` and the text `Yes.</t`.
+    Example: 3 for `</think>` and `Yes.</t`.
     """
     return next((n for n in range(min(len(marker) - 1, len(text)), 0, -1) if marker.startswith(text[-n:])), 0)

@@ -1,8 +1,4 @@
-"""Renders a chat with the model's own template and tokenizes it into a prompt.
-
-A special token that is spelled out in a client's text stays text. The only exceptions are the markers that a model
-itself writes, and only in assistant messages. This module depends on neither the engine nor the parsing of answers.
-"""
+"""Renders a chat with the model's template and tokenizes it into a prompt."""
 
 from __future__ import annotations
 
@@ -25,19 +21,19 @@ from server.chat.types import Message, TemplateOptions, Thoughts, Tool, ToolCall
 from server.errors import InvalidRequestError, shown
 
 OWN_MARKERS = (CALL_START, CALL_END, THINK_START, THINK_END)
-"""The markers that a model writes itself; assistant messages may contain them."""
+"""The markers that a model writes itself. Assistant messages may contain them."""
 NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
 
 
 class ChatPrompt:
     """The templates and the tokenizer that turn chats into prompts.
 
-    sources: the templates, or None for a base model. Without templates, every chat raises InvalidRequestError.
+    sources: the templates. None for a base model, for which every chat is an error.
     variables: values of template variables such as `bos_token`.
-    bare_tools: whether the template receives each tool as {"name", "description", "parameters"}, the format of LFM2's
-        model card. If False, it receives OpenAI's format, {"type": "function", "function": {...}}.
+    bare_tools: whether the template receives tools without OpenAI's `{"type": "function", "function": ...}`.
     thinks: whether the model can write thoughts.
-    call_form: the JSON form of calls if the model's vocabulary has no call markers, otherwise None.
+    call_form: JSON form of calls if the vocabulary has no call markers, otherwise None.
+
     Raises ModelFolderError if a template is not valid Jinja.
     """
 
@@ -68,8 +64,7 @@ class ChatPrompt:
     ) -> list[int]:
         """Return the tokens of a chat's prompt.
 
-        By default, the prompt ends where the assistant's next turn begins. Raises InvalidRequestError if a call's
-        arguments are not a JSON object or if the template fails on this chat.
+        Raises InvalidRequestError if the template fails, or a call's arguments are not a JSON object.
         """
         options = options or TemplateOptions()
         template = self._template(bool(tools))
@@ -91,18 +86,13 @@ class ChatPrompt:
     def checkpoints(self, prompt: Sequence[int]) -> tuple[int, ...]:
         """Return the positions in `prompt` at which turns and thoughts begin.
 
-        Cache checkpoints are useful there, because another prompt may share the tokens before such a position and
-        differ after it. The positions include the end of the system message, which lists the tools, and the end of the
-        last message. Thoughts are included because templates drop the thoughts of earlier turns.
+        Another prompt may be equal up to such a position and differ after it.
         """
+        # Templates drop the thoughts of earlier turns, so the next prompt of a chat may differ from there.
         return tuple(i for i, token in enumerate(prompt) if i and token in self._boundaries)
 
     def thoughts(self, prompt: Sequence[int]) -> Thoughts:
-        """Return whether the answer to `prompt` may begin with thoughts.
-
-        Returns OPEN if the prompt ends with `<think>`, NONE if the prompt ends with `</think>` or if the model cannot
-        write thoughts, and otherwise POSSIBLE.
-        """
+        """Return whether the answer to `prompt` may begin with thoughts."""
         # Enough tokens for the marker and the whitespace after it, even if each token is one character.
         end = b"".join(map(self._tokenizer.token_bytes, prompt[-2 * len(THINK_END) :])).rstrip()
         if not self.thinks or end.endswith(THINK_END.encode()):
@@ -110,10 +100,7 @@ class ChatPrompt:
         return Thoughts.OPEN if end.endswith(THINK_START.encode()) else Thoughts.POSSIBLE
 
     def _boundary_tokens(self) -> frozenset[int]:
-        """Return the special tokens that begin turns and thoughts.
-
-        The token that begins a turn is the first one that `add_generation_prompt` adds to a rendered chat.
-        """
+        """Return the special tokens that begin turns and thoughts."""
         chat = [{"role": "user", "content": ""}]
         try:
             whole, ended = (
@@ -121,6 +108,7 @@ class ChatPrompt:
             )
         except InvalidRequestError:
             return frozenset()  # the template rejects this sample chat
+        # A turn begins with the first token that `add_generation_prompt` adds.
         opening = self._tokenizer.encode(whole.removeprefix(ended) if whole.startswith(ended) else "")
         special = self._tokenizer.special
         names = {THINK_START} | {text for text, token in special.items() if token in opening[:1]}
@@ -173,10 +161,9 @@ class ChatPrompt:
     def _up_to_end_of_content(self, chat: list[dict[str, Any]], tools: list[Any], options: TemplateOptions) -> str:
         """Render a chat up to the end of its last message's content.
 
-        The model then continues that message. Whitespace at the end of the content is dropped. To find the end of the
-        content in the rendered text, a random string is appended to the content before rendering.
+        The model then continues this message.
         """
-        mark = secrets.token_hex(16)
+        mark = secrets.token_hex(16)  # marks the end of the content in the rendered text
         last = chat[-1] | {"content": chat[-1]["content"].rstrip() + mark}
         text, found, _ = self._render([*chat[:-1], last], tools, options).rpartition(mark)
         if not found:
@@ -187,7 +174,7 @@ class ChatPrompt:
     def _message(self, message: Message, template: Template) -> dict[str, Any]:
         """Return a message as the template expects it.
 
-        Calls and reasoning that the template does not render are written into the content in the model's syntax.
+        Writes calls and thoughts into the content if the template does not render them.
         """
         escape = self._escape.text
         rendered: dict[str, Any] = {"role": message.role}
@@ -226,9 +213,8 @@ class ChatPrompt:
 class SpecialTokenEscape:
     """An escape for special tokens that are spelled out in a client's text.
 
-    Before rendering, a random nonce is inserted into each such text: `<|im_end|>` becomes `<NONCE|im_end|>`. When the
-    rendered prompt is tokenized, the nonces are removed, and `<|im_end|>` is encoded as plain text. Only spellings
-    without a nonce become special tokens: those in the template, and those that a caller of `text` allows.
+    Before rendering, `<|im_end|>` becomes `<NONCE|im_end|>`. After rendering, the nonces are removed, and these texts
+    become plain tokens.
     """
 
     def __init__(self, special: Mapping[str, int]) -> None:
@@ -251,7 +237,7 @@ class SpecialTokenEscape:
         return [self.value(inner) for inner in value] if isinstance(value, list) else value
 
     def encode(self, text: str, tokenizer: Tokenizer) -> list[int]:
-        """Tokenize a rendered prompt; escaped special tokens become plain text."""
+        """Tokenize a rendered prompt. Escaped special tokens become plain text."""
         if self._nonce not in text:
             return tokenizer.encode(text)
         tokens: list[int] = []

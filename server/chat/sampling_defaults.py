@@ -15,15 +15,13 @@ def sampling_defaults(
 ) -> dict[str, Any]:
     """Return the default sampling parameters of a model.
 
-    generation_config: the content of generation_config.json. Values are not checked, but whole numbers written as
-        floats become integers.
-    card: the values of the model card. They apply only if generation_config sets none of `KEYS`.
-    override: values that replace those of generation_config and card.
-    A parameter that is missing from the result has its neutral value.
+    card: values of the model card, used if generation_config sets none of `KEYS`.
+    override: values that replace the others.
     """
     own = {key: value for key, value in (generation_config or {}).items() if key in KEYS and value is not None}
     return {key: _whole(value) for key, value in (own or dict(card or {})).items()} | dict(override)
 
 
 def _whole(value: Any) -> Any:
+    # Some files have whole numbers as floats.
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,4 +1,4 @@
-"""Describes the loaded model as clients see it."""
+"""Describes the loaded model to clients."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from server.errors import ModelNotFoundError
 class ServedModel:
     """A model that is ready to answer.
 
-    service: starts the model's completions.
-    names: the ids that requests may use; the first is the default.
-    fingerprint: a string that changes with the model's files, the server's version and the server's settings.
-    sampling: the sampling parameters that apply if a request sets none.
-    built_in: whether this is the built-in model.
-    created: when the model was loaded (Unix time, seconds).
+    names: the ids that requests may use. The first is the default.
+    fingerprint: changes with the model's files, the server's version and its settings.
+    sampling: sampling parameters that apply if a request sets none.
+    created: load time in seconds since 1970.
     """
 
     service: ChatService
@@ -30,9 +28,9 @@ class ServedModel:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def name_for(self, requested: str | None) -> str:
-        """Return the name of the requested model.
+        """Return the name of the requested model, or the default for None.
 
-        None requests the default model. Raises ModelNotFoundError if `requested` is not one of `names`.
+        Raises ModelNotFoundError for an unknown name.
         """
         if requested is not None and requested not in self.names:
             raise ModelNotFoundError(requested, self.names)

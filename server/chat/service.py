@@ -32,10 +32,9 @@ PROMPT_THREADS = 2  # threads that render and tokenize prompts; more would slow 
 class ChatModel:
     """The tokenizer, prompt templates, grammars and default settings of a model.
 
-    defaults: the sampling parameters that apply if a request sets none.
-    stop_token_ids: the tokens that end a sequence.
-    constrain_always: whether to enforce tool schemas even if `tool_choice` is auto.
-    thinking: the thinking budgets of requests.
+    defaults: sampling parameters if a request sets none.
+    stop_token_ids: tokens that end a sequence.
+    constrain_always: whether to enforce tool schemas if `tool_choice` is auto.
     """
 
     tokenizer: Tokenizer
@@ -52,7 +51,7 @@ class AnswerLimits:
     """The server's limits on one request.
 
     max_n: maximum number of choices for one prompt (`--max-n`).
-    max_output_tokens: maximum number of tokens in each answer (`--max-output-tokens`); None if there is no limit.
+    max_output_tokens: maximum length of each answer (`--max-output-tokens`), or None.
     """
 
     max_n: int = 8
@@ -70,7 +69,7 @@ class RenderedChat:
 
 
 class ChatService:
-    """The service that starts completions; call it only on the event loop's thread."""
+    """Starts completions. Call it only on the event loop's thread."""
 
     def __init__(self, engine: Engine, model: ChatModel, limits: AnswerLimits = AnswerLimits()) -> None:
         self.engine = engine
@@ -90,14 +89,13 @@ class ChatService:
 
     @property
     def max_model_len(self) -> int:
-        """Maximum number of tokens of a prompt and its answer together."""
+        """The maximum number of tokens of a prompt and its answer together."""
         return self.engine.max_model_len
 
     async def chat(self, request: ChatRequest, context: RequestContext) -> Completion[Delta]:
         """Render, tokenize and queue a chat.
 
-        Raises InvalidRequestError if the request is invalid, ContextLengthError if the prompt leaves no room for an
-        answer, QueueFullError if the queue is full, and ModelNotReadyError if the engine has failed or is stopping.
+        Raises InvalidRequestError, ContextLengthError, QueueFullError or ModelNotReadyError.
         """
         self._check(request)
         most = self.engine.max_sequences_per_request
@@ -113,8 +111,7 @@ class ChatService:
     async def complete(self, request: TextRequest, context: RequestContext) -> Completion[TextChoiceDelta]:
         """Tokenize and queue texts to continue, without using the chat template.
 
-        Raises InvalidRequestError if the request is invalid, ContextLengthError if a prompt leaves no room for an
-        answer, QueueFullError if the queue is full, and ModelNotReadyError if the engine has failed or is stopping.
+        Raises the same errors as `chat`.
         """
         self._check(request)
         self._check_prompts(request)
@@ -137,7 +134,8 @@ class ChatService:
     async def tokenize(self, prompt: str | ChatRequest, tenant: str, *, add_special_tokens: bool = True) -> list[int]:
         """Return the tokens of a text or of a chat's prompt.
 
-        add_special_tokens: whether to put the model's BOS before a text. A chat is not affected.
+        add_special_tokens: whether to put the model's BOS before a text.
+
         Raises InvalidRequestError if the chat cannot be rendered.
         """
         if isinstance(prompt, str):
@@ -296,5 +294,5 @@ class ChatService:
 
 
 def _sampling_of_choice(sampling: SamplingParams, choice: int) -> SamplingParams:
-    """Return the sampling parameters of a choice; choice i adds i to the seed."""
+    """Return the sampling parameters of a choice. Choice i adds i to the seed."""
     return sampling if sampling.seed is None else replace(sampling, seed=(sampling.seed + choice) % SEEDS)

@@ -1,7 +1,4 @@
-"""Reads the chat templates of a model folder and compiles them.
-
-This module depends on neither tokens nor requests.
-"""
+"""Reads the chat templates of a model folder and compiles them."""
 
 from __future__ import annotations
 
@@ -18,15 +15,15 @@ from server.errors import ModelFolderError
 from server.runtime.model_folder import read_object
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
-"""Message fields in which templates expect thoughts, the preferred field first."""
+"""The message fields in which templates expect thoughts, the preferred one first."""
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateSources:
     """The text of a model's chat templates.
 
-    default: the template for chats without tools, and for chats with tools if `tool_use` is None.
-    tool_use: the template for chats with tools; None if the model has no such template.
+    default: the template for chats.
+    tool_use: the template for chats with tools, if there is a separate one.
     """
 
     default: str
@@ -38,8 +35,8 @@ class Template:
     """A compiled chat template.
 
     shows_tools: whether the template lists tools.
-    renders_calls: whether the template renders the calls of an assistant message.
-    reasoning_field: the field of an assistant message that the template renders as thoughts; None if there is none.
+    renders_calls: whether it renders the calls of a message.
+    reasoning_field: message field that it renders as thoughts, or None.
     """
 
     jinja: jinja2.Template
@@ -68,11 +65,7 @@ class Template:
 def read_templates(folder: Path) -> TemplateSources | None:
     """Return a model folder's chat templates, or None if it has none.
 
-    The templates come from chat_template.jinja, tokenizer_config.json or chat_template.json. The first of these files
-    that contains a template is used. Each file in additional_chat_templates/ adds a template named after the file.
-
-    Raises ModelFolderError if a template is empty, if a template in a list has no name, or if there are templates but
-    none is named "default".
+    Raises ModelFolderError if a template is invalid or none is named "default".
     """
     named = (
         _unnamed_file(folder) or _in_json(folder / "tokenizer_config.json") or _in_json(folder / "chat_template.json")
@@ -105,10 +98,7 @@ def _unnamed_file(folder: Path) -> dict[str, str]:
 
 
 def _in_json(path: Path) -> dict[str, str]:
-    """Return the templates in a JSON file, keyed by name.
-
-    A single template without a name is named "default".
-    """
+    """Return the templates in a JSON file by name. A single one is named "default"."""
     value = (read_object(path) or {}).get("chat_template")
     where = f"chat_template in {path}"
     if value is None:

@@ -13,15 +13,15 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 EFFORTS: Mapping[Effort, int | None] = MappingProxyType(
     {"none": 0, "minimal": 128, "low": 512, "medium": 2048, "high": None, "xhigh": None, "max": None}
 )
-"""The thinking budget of each effort, in tokens; None is unlimited."""
+"""The thinking budget of each effort, in tokens. None is unlimited."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """A request's settings for the thoughts at the beginning of an answer.
+    """A request's settings for thoughts.
 
-    budget: maximum number of tokens of the thoughts; None if the request sets no number.
-    effort: OpenAI's name for a budget, which applies if `budget` is None; None if the request names no effort.
+    budget: maximum number of tokens, or None.
+    effort: OpenAI's name for a budget, used if `budget` is None.
     included: whether the answer contains the thoughts.
     """
 
@@ -32,25 +32,22 @@ class Thinking:
 
 @dataclass(frozen=True, slots=True)
 class ThinkingBudgets:
-    """The server's thinking budgets, in tokens; None is unlimited.
+    """The server's thinking budgets, in tokens. None is unlimited.
 
-    default: the budget of a request that sets neither a budget nor an effort.
-    efforts: budgets by effort; they replace those in EFFORTS.
+    default: budget of a request that sets none.
+    efforts: budgets that replace those in EFFORTS.
     """
 
     default: int | None = None
     efforts: Mapping[Effort, int | None] = field(default_factory=dict)
 
     def of(self, thinking: Thinking) -> int | None:
-        """Return the budget of a request with the settings `thinking`."""
+        """Return the budget of a request."""
         if thinking.budget is not None or thinking.effort is None:
             return self.default if thinking.budget is None else thinking.budget
         return {**EFFORTS, **self.efforts}[thinking.effort]
 
     def variables(self, thinking: Thinking) -> Mapping[str, bool]:
-        """Return the template variables that follow from a request's `thinking` settings.
-
-        If the budget is 0, `enable_thinking` is false. A template that uses this variable then ends the prompt with
-        `</think>`, so that the model does not think.
-        """
+        """Return the template variables for a request. A budget of 0 disables thinking."""
+        # A template that uses the variable ends the prompt with `</think>`.
         return {"enable_thinking": False} if self.of(thinking) == 0 else {}

@@ -9,20 +9,17 @@ from server.chat.types import Thoughts
 
 START, END = THINK_START.encode(), THINK_END.encode()
 PARTS = frozenset(START[:i] for i in range(len(START)))
-"""The beginnings of `<think>` that are shorter than the marker."""
+"""The incomplete starts of `<think>`, including ""."""
 
 
 class ThoughtTracker:
     """A tracker of the thoughts of one sequence, advanced token by token.
 
-    is_open: whether the prompt ends with `<think>`. If not, there are thoughts only if the answer begins with
-        `<think>`.
-    parts: the incomplete forms of `<think>`, such as `<th`, after which the state stays POSSIBLE. Only the empty form
-        if `<think>` is a special token.
-    state: OPEN within the thoughts, NONE after them or if there are none, POSSIBLE while `<think>` may still come.
-    begun: the incomplete marker at the end of the text so far, for example `</th`. It is the start of `<think>` in the
-        state POSSIBLE, and the start of `</think>` in the state OPEN.
-    spent: number of tokens after `<think>`, including the tokens of `</think>`.
+    is_open: whether the prompt ends with `<think>`. If not, the answer may begin with it.
+    parts: the incomplete starts of `<think>` that may occur. Only "" if it is a special token.
+    state: OPEN in the thoughts, POSSIBLE while `<think>` may still come, otherwise NONE.
+    begun: incomplete marker at the end of the text, such as `</th`.
+    spent: number of tokens after `<think>`, including those of `</think>`.
     """
 
     def __init__(self, is_open: bool, parts: Container[bytes] = PARTS) -> None:
@@ -34,7 +31,7 @@ class ThoughtTracker:
 
     @property
     def tokens(self) -> int:
-        """Number of tokens of the thoughts so far, without the markers around them."""
+        """The number of tokens of the thoughts so far, without the markers."""
         return self.spent - len(self._marker_tokens)
 
     def commit(self, text: bytes) -> None:

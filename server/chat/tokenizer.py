@@ -1,8 +1,4 @@
-"""Converts text to token ids, and token ids to bytes.
-
-Uses the model's own tokenizer files. This module depends on neither chat templates nor messages. Its only function
-for templates is `template_variables`, which reads the special tokens that a template may use by name.
-"""
+"""Converts text to token ids, and token ids to bytes."""
 
 from __future__ import annotations
 
@@ -22,9 +18,8 @@ BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 class Tokenizer:
     """A model's vocabulary and the rules that split text into tokens.
 
-    bos: the special token that begins a text. It is used only if the tokenizer file has no post-processor, because a
-        post-processor adds such tokens itself.
-    special: the id of each special token, by the text of the token.
+    bos: first token of a text, unless a post-processor adds it.
+    special: id of each special token, by its text.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, bos: str | None = None) -> None:
@@ -45,8 +40,8 @@ class Tokenizer:
     def load(cls, folder: Path) -> Tokenizer:
         """Load the tokenizer of a model folder.
 
-        If there is no tokenizer.json, transformers converts the other tokenizer files. Raises ModelFolderError if no
-        tokenizer can be loaded.
+        Without tokenizer.json, transformers converts the other tokenizer files.
+        Raises ModelFolderError if no tokenizer can be loaded.
         """
         path = folder / "tokenizer.json"
         bos = template_variables(folder).get("bos_token")
@@ -60,28 +55,24 @@ class Tokenizer:
             raise ModelFolderError(f"The tokenizer in {folder} cannot be read: {error}") from None
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of `text`, without a BOS.
-
-        A special token that is spelled out in `text` becomes that special token.
-        """
+        """Return the ids of `text`, without a BOS. `<|im_end|>` becomes a special token."""
         return _ids(self._backend, text)
 
     def encode_literally(self, text: str) -> list[int]:
-        """Return the ids of `text`, treating the text of special tokens as plain text."""
+        """Return the ids of `text`. `<|im_end|>` becomes several ordinary tokens."""
         return _ids(self._literal, text)
 
     def beginning(self, tokens: list[int]) -> list[int]:
         """Return the tokens to put before `tokens`, such as the BOS.
 
-        Returns an empty list if `tokens` already begin with them.
+        Returns [] if `tokens` already begin with them.
         """
         return [] if tokens[: len(self._beginning)] == self._beginning else self._beginning
 
     def token_bytes(self, token: int) -> bytes:
-        """Return the bytes of `token`.
+        """Return the bytes of `token`, which may end in the middle of a character.
 
-        The bytes may end in the middle of a character. The bytes of a special token are its text. An unknown id has no
-        bytes.
+        The bytes of a special token are its text. An unknown id has none.
         """
         return self._bytes.get(token, b"")
 
@@ -92,16 +83,15 @@ class Tokenizer:
     def unknown_ids(self, vocab_size: int) -> npt.NDArray[np.int64]:
         """Return the ids below `vocab_size` that are not in the vocabulary.
 
-        The model may have logits for such ids.
+        The model may still have logits for them.
         """
         return np.array([i for i in range(vocab_size) if i not in self._bytes], np.int64)
 
 
 def template_variables(folder: Path) -> dict[str, str]:
-    """Return the special tokens that a chat template may refer to by name.
+    """Return the special tokens by their names in templates: {"bos_token": "<s>"}.
 
-    The names are `bos_token`, `eos_token` and so on. Entries of tokenizer_config.json override
-    entries of special_tokens_map.json.
+    tokenizer_config.json overrides special_tokens_map.json.
     """
     variables: dict[str, str] = {}
     for file in ("special_tokens_map.json", "tokenizer_config.json"):
@@ -119,10 +109,7 @@ def _ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:
 
 
 def _with_the_same_model(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """Return a copy of `backend` that shares the vocabulary with it.
-
-    Copying the vocabulary would take half a second.
-    """
+    """Return a copy of `backend` that shares its vocabulary, which is slow to copy."""
     copy = tokenizers.Tokenizer(backend.model)
     for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
         if (value := getattr(backend, part)) is not None:
@@ -150,7 +137,7 @@ def _token_bytes(backend: tokenizers.Tokenizer) -> dict[int, bytes]:
 
 
 def _word_piece_bytes(token: str) -> bytes:
-    """Return the bytes of a token that is spelled as in SentencePiece.
+    """Return the bytes of a token of SentencePiece.
 
     U+2581 stands for a space, and `<0x0A>` for the byte 0x0A.
     """
@@ -160,7 +147,7 @@ def _word_piece_bytes(token: str) -> bytes:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Return the byte that each character of a byte-level vocabulary stands for.
+    """Return the byte for each character of a byte-level vocabulary.
 
     The mapping is that of GPT-2's encoder.py.
     """

@@ -1,4 +1,4 @@
-"""Drops the oldest messages of a chat whose prompt does not fit into the context."""
+"""Drops the oldest messages of a chat that does not fit into the context."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from dataclasses import replace
 from server.chat.types import ChatRequest
 
 DEFAULT_ROOM = 4
-"""A truncated prompt leaves one part in this many of the context for the answer, if the request sets no limit."""
+"""The divisor of the context length that gives the room for the answer by default."""
 
 
 def truncated(request: ChatRequest, tokens: Callable[[ChatRequest], list[int]], max_model_len: int) -> list[int] | None:
-    """Return the tokens of the prompt with as many of the newest messages as fit.
+    """Return the prompt with as many of the newest messages as fit.
 
-    The prompt leaves room for the answer. System messages at the beginning stay. The results of calls are dropped
-    together with their calls. Returns None if not even the newest message fits.
-    tokens: function that returns the tokens of a request's prompt.
+    Keeps the first system messages. Returns None if no message fits.
+
+    tokens: returns the tokens of a request's prompt.
     """
     messages = request.messages
     most = max_model_len - min(request.max_tokens or max_model_len // DEFAULT_ROOM, max_model_len // 2)
     kept = next((i for i, message in enumerate(messages) if message.role != "system"), len(messages))
+    # The results of calls are dropped together with the calls.
     starts = [i for i in range(kept, len(messages)) if i == kept or messages[i].role != "tool"]
     prompts: dict[int, list[int]] = {}
 

@@ -1,7 +1,4 @@
-"""Types of the chat layer: requests, and the deltas of their answers.
-
-They are independent of HTTP, wire formats, templates and tokenization.
-"""
+"""Types of the chat layer: requests, and the deltas of their answers."""
 
 from __future__ import annotations
 
@@ -21,8 +18,8 @@ TextKind = Literal["json", "regex", "choice", "grammar"]
 class ToolCall:
     """A call in the history of a chat.
 
-    arguments: JSON text as the client sent it.
-    field: the field of the request that holds the arguments, for error messages.
+    arguments: JSON text from the client.
+    field: request field with the arguments, for errors.
     """
 
     id: str
@@ -35,7 +32,7 @@ class ToolCall:
 class Message:
     """One message of a chat.
 
-    Only an assistant message has `tool_calls` and `reasoning`. Only a tool message has `tool_call_id`.
+    Only assistant messages have `tool_calls` and `reasoning`. Only tool messages have `tool_call_id`.
     """
 
     role: Role
@@ -48,11 +45,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class TextForm:
-    """The form that an answer must match as a whole, unless the answer is a call.
+    """The form of a whole answer, unless the answer is a call.
 
-    value: a JSON schema, a regular expression, a list of texts to choose from, or a grammar in the syntax of Lark or
-        GBNF.
-    field: the field of the request that holds `value`, for error messages.
+    value: JSON schema, regular expression, list of texts, or grammar in Lark or GBNF.
+    field: request field with `value`, for errors.
     """
 
     kind: TextKind
@@ -64,11 +60,10 @@ class TextForm:
 class Tool:
     """A function that the model may call.
 
-    parameters: the JSON schema of the function's parameters, unchanged.
+    parameters: JSON schema of the parameters.
     strict: whether the whole schema must be enforced.
-    field: path of `parameters` in the request, for error messages.
-    input_form: the form that the input of a custom tool must match. The input is the tool's only argument, a string.
-        None if only `parameters` restricts the arguments.
+    field: path of `parameters` in the request, for errors.
+    input_form: form of a custom tool's only argument, or None.
     """
 
     name: str
@@ -89,11 +84,11 @@ class Tool:
 class Calling:
     """The rules for tool calls in an answer.
 
-    tools: the tools that may be called; the prompt may list others as well.
-    required: whether the answer must contain at least one call.
+    tools: the tools that may be called. The prompt may list others.
+    required: whether the answer must contain a call.
     parallel: whether the answer may contain several calls.
-    forbidden: True if the prompt lists tools, but the answer must not contain a call.
-    max_calls: maximum number of calls; None if there is no limit. The answer ends if the model begins a further call.
+    forbidden: whether calls are forbidden although the prompt lists tools.
+    max_calls: maximum number of calls, or None. A further call ends the answer.
     """
 
     tools: tuple[Tool, ...] = ()
@@ -107,10 +102,10 @@ class Calling:
 class TemplateOptions:
     """Options for rendering a chat with the template.
 
-    variables: template variables that the request adds.
-    add_generation_prompt: whether the prompt ends with the start of an assistant turn.
-    continue_final_message: whether the model continues the last message instead of starting a turn.
-    add_special_tokens: whether to put the model's BOS before a prompt that does not begin with it.
+    variables: template variables of the request.
+    add_generation_prompt: whether to end with the start of an assistant turn.
+    continue_final_message: whether the model continues the last message.
+    add_special_tokens: whether to put the BOS before the prompt.
     """
 
     variables: Mapping[str, Any] = field(default_factory=dict)
@@ -123,11 +118,11 @@ class TemplateOptions:
 class ChatRequest:
     """A chat to answer `n` times.
 
-    sampling: parameters of choice 0; choice i adds i to the seed.
+    sampling: parameters of choice 0. Choice i adds i to the seed.
     tools: the tools that the prompt lists.
-    max_tokens: maximum number of tokens in an answer; None if only the context limits it.
-    stop_token_ids: tokens that end an answer, in addition to the model's own.
-    ignore_eos: whether an answer goes on after the model's own stop tokens.
+    max_tokens: maximum number of tokens in an answer, or None.
+    stop_token_ids: further tokens that end an answer.
+    ignore_eos: whether to ignore the model's own stop tokens.
     show_special_tokens: whether special tokens stay in the text.
     report_progress: whether to send deltas with `progress` during prefill.
     truncate: whether to drop the oldest messages if the prompt does not fit.
@@ -156,15 +151,12 @@ class TextRequest:
     """Prompts to continue `n` times each.
 
     prompts: each prompt is a text or token ids.
-    sampling: parameters of choice 0 of each prompt; choice i adds i to the seed.
-    max_tokens: maximum number of tokens in an answer; it may be 0 if `echo` is set.
-    text_form: the form that each answer must match. The prompt is not part of the matched text.
-    stop_token_ids: tokens that end an answer, in addition to the model's own.
-    ignore_eos: whether an answer goes on after the model's own stop tokens.
-    echo: whether to repeat the prompt before the answer. The prompt's tokens then have log-probabilities if `sampling`
-        requests them.
+    max_tokens: maximum number of tokens in an answer. May be 0 with `echo`.
+    text_form: form of each answer, without the prompt.
+    echo: whether to repeat the prompt before the answer.
     add_special_tokens: whether to put the model's BOS before a prompt that is text.
-    show_special_tokens: whether special tokens stay in the answer.
+
+    The other fields are those of ChatRequest.
     """
 
     prompts: tuple[str | tuple[int, ...], ...]
@@ -184,7 +176,7 @@ class TextRequest:
 class Thoughts(StrEnum):
     """Whether an answer may begin with thoughts.
 
-    NONE: the answer has no thoughts.
+    NONE: no.
     OPEN: the prompt has already opened the thoughts.
     POSSIBLE: the model may open thoughts.
     """
@@ -195,7 +187,7 @@ class Thoughts(StrEnum):
 
 
 class ChoiceEnd(StrEnum):
-    """The reason why a choice ended, called finish_reason by OpenAI."""
+    """The reason why a choice ended: OpenAI's finish_reason."""
 
     STOP = "stop"
     LENGTH = "length"
@@ -204,10 +196,7 @@ class ChoiceEnd(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TokenText:
-    """The bytes of a token and its log-probability.
-
-    data: the bytes, which may be an incomplete character.
-    """
+    """The bytes of a token, perhaps an incomplete character, and its log-probability."""
 
     data: bytes
     logprob: float
@@ -229,10 +218,9 @@ class TokenLogprob:
 class ToolCallDelta:
     """The next piece of a call.
 
-    index: the number of the call within its choice, from 0.
-    id, name: set only in the first piece of a call.
-    arguments: a piece of JSON text. All pieces joined are a JSON object, or the beginning of one if the answer was cut
-        off.
+    index: number of the call in its choice, from 0.
+    id, name: set only in the first piece.
+    arguments: a piece of the JSON text.
     """
 
     index: int
@@ -245,10 +233,10 @@ class ToolCallDelta:
 class Delta:
     """The next piece of a choice.
 
-    token_ids: the tokens generated since the previous delta.
-    progress: the progress of the prefill; sent only before the first token.
+    token_ids: tokens since the previous delta.
+    progress: progress of the prefill, before the first token.
     end: set only in the last delta of a choice.
-    stop: the stop string that ended the choice, set only in its last delta.
+    stop: stop string that ended the choice, set only in the last delta.
     """
 
     content: str = ""

@@ -1,1 +1,1 @@
-"""Provides background threads, and pools of threads that serve tenants in turn."""
+"""Background threads, and limits that serve tenants in turn."""

@@ -1,7 +1,4 @@
-"""Runs work on threads that do not delay the end of the process.
-
-Such work is, for example, a download or loading a model in onnxruntime.
-"""
+"""Runs work on threads that do not delay the end of the process."""
 
 from __future__ import annotations
 
@@ -14,10 +11,9 @@ T = TypeVar("T")
 
 
 def in_background(work: Callable[[], T], name: str) -> Future[T]:
-    """Start `work` on a daemon thread.
+    """Start `work`, such as a download, on a daemon thread.
 
-    The returned future gets the result or the exception of `work`.
-
+    The future gets the result or the exception of `work`.
     `name`: name of the thread.
     """
     future: Future[T] = Future()

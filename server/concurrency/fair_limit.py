@@ -1,7 +1,4 @@
-"""Limits how many tasks run at once, and lets tenants take turns.
-
-A tenant therefore does not wait until all tasks of another tenant are done.
-"""
+"""Limits how many tasks run at once, and lets tenants take turns."""
 
 from __future__ import annotations
 
@@ -14,12 +11,11 @@ from contextlib import asynccontextmanager
 class FairLimit:
     """A fair limit on the number of tasks that run at once.
 
-    There is a fixed number of places, and each task holds one place while it runs. Tenants get places in turn. The
-    tasks of one tenant get places in the order of their arrival. Use each limit on a single event loop only.
+    Each running task holds a place. Tenants get places in turn. Use it on one event loop only.
     """
 
     def __init__(self, places: int, per_tenant: int) -> None:
-        """`per_tenant`: maximum number of places that one tenant holds at a time."""
+        """`per_tenant`: maximum number of places for one tenant."""
         self._free = places
         self._per_tenant = per_tenant
         self._held: Counter[str] = Counter()
@@ -47,7 +43,7 @@ class FairLimit:
 
     @asynccontextmanager
     async def place(self, tenant: str) -> AsyncIterator[None]:
-        """Wait for a place, and hold it until the end of the block."""
+        """Hold a place during a `with` block."""
         await self.acquire(tenant)
         try:
             yield

@@ -1,7 +1,4 @@
-"""Provides a thread pool whose tenants take turns.
-
-A tenant that submits much work therefore hardly delays the work of other tenants.
-"""
+"""Provides a thread pool whose tenants take turns."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ T = TypeVar("T")
 class FairThreadPool:
     """A fixed number of threads that run the work of tenants in turn.
 
-    Use each pool on a single event loop only.
+    Use a pool on a single event loop only.
     """
 
     def __init__(self, threads: int, name: str) -> None:
@@ -28,10 +25,9 @@ class FairThreadPool:
         self._turns = FairLimit(threads, per_tenant=threads)
 
     async def run(self, tenant: str, work: Callable[[], T]) -> T:
-        """Run `work` on a thread, in the caller's context, once it is the tenant's turn.
+        """Run `work` on a thread, in the caller's context, when it is the tenant's turn.
 
-        Returns the result of `work` or raises its exception. If the caller is cancelled, work that has not started is
-        dropped. Work that has started runs to its end and keeps its thread until then.
+        If the caller is cancelled, work that has started still runs to its end.
         """
         await self._turns.acquire(tenant)
         context = contextvars.copy_context()

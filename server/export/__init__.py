@@ -1,7 +1,4 @@
-"""Exports a checkpoint, or random weights, to an ONNX model folder.
-
-Used by the command line only.
-"""
+"""Exports a checkpoint, or random weights, to an ONNX model folder."""
 
 from __future__ import annotations
 

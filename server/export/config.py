@@ -1,7 +1,4 @@
-"""Parses the architecture from an LFM2 `config.json`.
-
-Supports the field names of older and newer configs.
-"""
+"""Parses the architecture from an LFM2 `config.json`, old or new."""
 
 from __future__ import annotations
 
@@ -17,10 +14,9 @@ from server.runtime.checkpoints import EXPORTED_TYPES, OTHER_EXPORTERS
 class MoeConfig:
     """The configuration of a model's experts.
 
-    The layers from index `num_dense_layers` on have experts.
-
-    `normalize`: whether the weights of the chosen experts are scaled to a sum of 1.
-    `scaling_factor`: factor applied to the weighted sum of the experts' outputs.
+    `num_dense_layers`: number of first layers without experts.
+    `normalize`: whether the chosen experts' weights are scaled to a sum of 1.
+    `scaling_factor`: factor of their output.
     """
 
     num_dense_layers: int
@@ -39,7 +35,7 @@ class Lfm2Config:
     `attention_layers`: for each layer, True for attention and False for a gated short convolution.
     `conv_length`: length L of the convolution's window in tokens.
     `tied_head`: whether the output matrix is the embedding matrix.
-    `moe`: configuration of the experts; None for a dense model.
+    `moe`: configuration of the experts, or None for a dense model.
     """
 
     vocab_size: int
@@ -69,7 +65,9 @@ class Lfm2Config:
         """
         model_type = config.get("model_type")
         if model_type not in EXPORTED_TYPES:
-            message = f"model_type is {model_type!r}; only {' and '.join(EXPORTED_TYPES)} can be exported."
+            message = (
+                f"model_type in config.json is {model_type!r}; only {' and '.join(EXPORTED_TYPES)} can be exported."
+            )
             raise ExportError(f"{message} Export other models with {OTHER_EXPORTERS}." if model_type else message)
         try:
             return cls._parse(config, sparse=model_type == "lfm2_moe")
@@ -113,8 +111,7 @@ def _moe(config: Mapping[str, Any]) -> MoeConfig:
 def _dense_width(config: Mapping[str, Any]) -> int:
     """Return the width of a dense feed-forward network.
 
-    As in Llama 1, the width is two thirds of the nominal width, multiplied by `block_ffn_dim_multiplier` and rounded up
-    to a multiple of `block_multiple_of`. If `block_auto_adjust_ff_dim` is false, the width is the nominal width.
+    As in Llama 1, two thirds of the nominal width, rounded up to a multiple.
     """
     nominal: int = config["block_ff_dim"] if "block_ff_dim" in config else config["intermediate_size"]
     if not config.get("block_auto_adjust_ff_dim", True):
@@ -138,5 +135,5 @@ def _attention_layers(config: Mapping[str, Any]) -> tuple[bool, ...]:
 def _rope_theta(config: Mapping[str, Any]) -> float:
     parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if (kind := parameters.get("rope_type", "default")) != "default":
-        raise ExportError(f"rope_type is {kind!r}; only 'default' can be exported.")
+        raise ExportError(f"rope_type in config.json is {kind!r}; only 'default' can be exported.")
     return float(parameters.get("rope_theta") or config.get("rope_theta") or 1e6)

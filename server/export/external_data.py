@@ -11,17 +11,13 @@ from onnx import TensorProto
 
 SHARD_BYTES = 2_000_000_000
 ALIGNMENT = 4096
-"""The alignment of weights within a file, in bytes.
-
-Weights start on a page boundary so that a runtime can map them into memory.
-"""
+"""The alignment of weights in a file, in bytes: a page, so that runtimes can map them."""
 
 
 class ExternalData:
     """A writer that appends arrays to external data files.
 
-    The files are named `<graph>_data`, `<graph>_data_1`, and so on. A new file starts if the current one would exceed
-    `shard_bytes`.
+    The files are `<graph>_data`, `<graph>_data_1`, and so on, each of at most `shard_bytes`.
     """
 
     def __init__(self, graph: Path, shard_bytes: int = SHARD_BYTES) -> None:

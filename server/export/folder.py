@@ -1,7 +1,4 @@
-"""Writes model folders in the onnx-community layout.
-
-The graph is in the subfolder `onnx/`. The config and the tokenizer files are in the model folder itself.
-"""
+"""Writes model folders in the onnx-community layout, with the graph in `onnx/`."""
 
 from __future__ import annotations
 
@@ -46,16 +43,11 @@ def export_checkpoint(
 ) -> None:
     """Export a Hugging Face checkpoint of an LFM2 to an ONNX model folder.
 
-    The export needs memory for the experts of one layer, not for the whole model.
+    `out`: folder to write. Must be empty or not exist.
+    `store_fp16`: whether an fp32 export stores matrices as float16.
+    `progress`: receives a short text before each part of the model.
 
-    `checkpoint`: folder with a config.json, safetensors files and a tokenizer.
-    `out`: folder to write. The folder must be empty or not exist. If the export fails, the folder is left unchanged.
-    `store_fp16`: store the matrices of an fp32 export as float16; the graph still computes in float32.
-    `progress`: called with a short text before each part of the model.
-
-    Raises ExportError if `checkpoint` is not a checkpoint, has an unsupported architecture, or lacks tensors or files.
-    Also raises ExportError if `dtype` is q4 and a size of the model is not a multiple of BLOCK, or if `out` is not
-    empty.
+    Raises ExportError if the checkpoint is incomplete or unsupported, or `out` is not empty.
     """
     raw = _read_config(checkpoint)
     if not (checkpoint / "tokenizer.json").is_file():
@@ -75,17 +67,12 @@ def export_random(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> None:
-    """Export a model with random weights.
-
-    The model generates noise, but has the shapes, operators and costs of a real model.
+    """Export a model with random weights, but the shapes and costs of a real model.
 
     `shape`: a name in SHAPES, or the content of a `config.json`.
-    `out`, `progress`: as in `export_checkpoint`.
-    `tokenizer`: folder with the tokenizer files to copy. By default, the files of the built-in model are copied and
-    their vocabulary is padded to the model's size.
+    `tokenizer`: folder with the tokenizer, by default the built-in model's.
 
-    Raises ExportError if `shape` is unknown or has an unsupported architecture, if `dtype` is q4 and a size in `shape`
-    is not a multiple of BLOCK, if `tokenizer` lacks tokenizer.json, or if `out` is not empty.
+    Raises ExportError if an argument is invalid or `out` is not empty.
     """
     if isinstance(shape, str) and shape not in SHAPES:
         raise ExportError(f"Unknown shape {shape!r}. Known shapes: {', '.join(SHAPES)}.")
@@ -97,6 +84,7 @@ def export_random(
         _write_graph(config, RandomWeights(tensor_shapes(config), seed), folder, dtype, False, progress)
         copy_companions(tokenizer or BUILT_IN_TOKENIZER, folder, raw)
         if tokenizer is None:
+            # The built-in vocabulary is smaller than the model's.
             pad_vocabulary(folder / "tokenizer.json", config.vocab_size)
 
 
@@ -140,10 +128,7 @@ def _check_blocks(config: Lfm2Config) -> None:
 
 
 def copy_companions(source: Path, folder: Path, config: Mapping[str, Any]) -> None:
-    """Write config.json and copy the tokenizer's files.
-
-    Also copies the chat templates and the generation settings if `source` contains them.
-    """
+    """Write config.json, and copy the tokenizer and other small files from `source`."""
     for name in COMPANION_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
@@ -169,10 +154,9 @@ def _read_config(checkpoint: Path) -> dict[str, Any]:
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `out`.
+    """Yield a temporary folder that becomes `out` if the block succeeds.
 
-    The temporary folder is renamed to `out` if the block succeeds, and deleted if the block raises an error. Raises
-    ExportError if `out` exists and is not an empty folder.
+    Raises ExportError if `out` exists and is not an empty folder.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out} exists and is not an empty folder. Choose a new folder.")

@@ -17,9 +17,9 @@ from server.export.external_data import ExternalData
 MICROSOFT = "com.microsoft"
 OPSET, IR_VERSION = 21, 10
 INLINE_BYTES = 1024
-"""The largest size of weights that are stored in the .onnx file, in bytes.
+"""The largest size of weights in the .onnx file, in bytes.
 
-Larger weights are stored in separate files. Tools that infer shapes look for constants in the .onnx file.
+Larger weights go to separate files. Shape inference needs small constants in the .onnx file.
 """
 
 Shape = Sequence[int | str]
@@ -28,8 +28,7 @@ Shape = Sequence[int | str]
 class GraphBuilder:
     """A graph under construction.
 
-    Values get names such as `layer.0/Mul_12:0`, made of scope, operator and numbers, unless the caller names them with
-    `out` or `outs`.
+    Values without a given name are called `layer.0/Mul_12:0`: scope, operator and numbers.
     """
 
     def __init__(self, data: ExternalData) -> None:
@@ -79,7 +78,7 @@ class GraphBuilder:
     ) -> tuple[str, ...]:
         """Add a node with several outputs and return their names.
 
-        `outs`: names of the outputs. A name is generated for each None.
+        `outs`: names of the outputs. None generates a name.
         """
         name = f"{self._scope}{op}_{len(self._nodes)}"
         names = tuple(out or f"{name}:{i}" for i, out in enumerate(outs))
@@ -89,15 +88,12 @@ class GraphBuilder:
     def tail(self, x: str, first: str, axis: int, out: str | None = None) -> str:
         """Add a slice of `x` that extends to the end of `axis`.
 
-        `first`: name of the value with the slice's first index, int64 [1].
+        `first`: name of the slice's first index, int64 [1].
         """
         return self.node("Slice", x, first, self.constant([2**63 - 1]), self.constant([axis]), out=out)
 
     def constant(self, value: Any, dtype: DTypeLike = np.int64) -> str:
-        """Add a small constant and return its name.
-
-        Equal constants share one initializer.
-        """
+        """Add a small constant, unless there is an equal one, and return its name."""
         array = np.array(value, dtype)
         name = f"constant_{array.dtype}_{'x'.join(map(str, array.shape))}_{array.ravel().tolist()}"
         return name if name in self._initializers else self.weight(name, array)
@@ -116,9 +112,8 @@ class GraphBuilder:
         return name
 
     def view(self, name: str, of: str, shape: Sequence[int]) -> str:
-        """Add an initializer that shares the bytes of another initializer.
+        """Add an initializer that shares the bytes of the initializer `of`.
 
-        `of`: name of the other initializer.
         `shape`: shape of the new initializer.
         """
         tensor = TensorProto()
@@ -132,7 +127,7 @@ class GraphBuilder:
     def save(self, path: Path, name: str) -> None:
         """Write the .onnx file.
 
-        `name`: name of the graph inside the file.
+        `name`: name of the graph in the file.
         """
         graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, list(self._initializers.values()))
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]

@@ -1,6 +1,6 @@
 """Quantizes matrices to 4 bits by rounding to nearest.
 
-The packed layout is the one that MatMulNBits, QMoE and GatherBlockQuantized require.
+The layout is that of MatMulNBits, QMoE and GatherBlockQuantized.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ BLOCK = 32
 class Int4:
     """A quantized matrix [rows, columns] with values `(nibble - zero_point) * scale`.
 
-    Each row is divided into columns / BLOCK blocks. A block has one scale and one zero point. Two nibbles or zero
-    points share a byte, the first one in the low bits. A stack of matrices has an additional first axis in each array.
-
     `packed`: uint8 [rows, columns / 2].
     `scales`: float32 [rows, blocks].
     `zero_points`: uint8 [rows, ceil(blocks / 2)].
+
+    Two nibbles or zero points share a byte, the first one in the low bits. A stack of matrices has a further first
+    axis.
     """
 
     packed: ByteArray
@@ -37,15 +37,13 @@ class Int4:
 def quantize(matrix: FloatArray) -> Int4:
     """Quantize a float32 matrix [rows, columns].
 
-    The number of columns must be a multiple of BLOCK. Each block has 16 evenly spaced levels, which cover the range
-    from the block's smallest to its largest value, extended to include zero. Zero is represented exactly, and no weight
-    changes by more than half of its block's scale.
+    `columns` must be a multiple of BLOCK. Zero is represented exactly.
     """
     rows, columns = matrix.shape
     blocks = matrix.reshape(rows, columns // BLOCK, BLOCK)
     low = np.minimum(blocks.min(axis=2), 0)
     high = np.maximum(blocks.max(axis=2), 0)
-    scales = (high - low) / np.float32(15)
+    scales = (high - low) / np.float32(15)  # 16 evenly spaced levels
     scales[scales == 0] = 1
     zero_points = np.round(-low / scales)
     steps = np.round(blocks / scales[..., None])
@@ -55,10 +53,7 @@ def quantize(matrix: FloatArray) -> Int4:
 
 
 def _pack(nibbles: ByteArray) -> ByteArray:
-    """Pack pairs of adjacent nibbles into bytes.
-
-    If the number of columns is odd, the last column is paired with 0.
-    """
+    """Pack pairs of adjacent nibbles into bytes. An odd last column is paired with 0."""
     if nibbles.shape[1] % 2:
         nibbles = np.pad(nibbles, ((0, 0), (0, 1)))
     return nibbles[:, ::2] | nibbles[:, 1::2] << np.uint8(4)

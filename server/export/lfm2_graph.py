@@ -1,7 +1,4 @@
-"""Builds the ONNX graph of the LFM2 architecture, dense or with experts.
-
-The code does not depend on the precision of the weights.
-"""
+"""Builds the ONNX graph of the LFM2 architecture, dense or with experts."""
 
 from __future__ import annotations
 
@@ -21,12 +18,12 @@ from server.export.weighted_operators import Layers
 class Lfm2Graph:
     """A model's graph, with the inputs and outputs of onnx-community graphs.
 
-    Layer N takes its past state as inputs and returns its present state as outputs:
-    - A convolution has the input `past_conv.N` and the output `present_conv.N`, both [batch, hidden, L].
-    - Attention has the inputs `past_key_values.N.key` and `.value` and the outputs `present.N.key` and `.value`,
-      all of them [batch, kv_heads, length, head_dim].
+    State of layer N:
 
-    Logits are computed for the last positions only. The scalar input `num_logits_to_keep` is their number.
+    - convolution: `past_conv.N` -> `present_conv.N`, [batch, hidden, L]
+    - attention: `past_key_values.N.key`, `.value` -> `present.N.key`, `.value`, [batch, kv_heads, length, head_dim]
+
+    `num_logits_to_keep` is the number of last positions that get logits.
     """
 
     def __init__(self, graph: GraphBuilder, layers: Layers, config: Lfm2Config) -> None:
@@ -42,7 +39,7 @@ class Lfm2Graph:
     def build(self, advance: Callable[[int], None]) -> None:
         """Add all layers and the head.
 
-        `advance`: called with the number of finished layers before each layer and before the head.
+        `advance`: called with the number of finished layers.
         """
         g, config = self._g, self._config
         hidden = self._layers.embed(self._ids, EMBEDDING)
@@ -103,7 +100,7 @@ class Lfm2Graph:
     def _head_norm(self, x: str, name: str) -> str:
         """Add a projection of `x` and normalize each head of the result separately.
 
-        `name`: prefix of the weights' names. It ends with `q` for queries and with `k` for keys.
+        `name`: prefix of the weights' names, ending with `q` or `k`.
         """
         g, config = self._g, self._config
         projected = self._layers.linear(x, f"{name}_proj.weight")
@@ -119,10 +116,9 @@ class Lfm2Graph:
     def _experts(self, x: str, name: str) -> str:
         """Add the experts of a layer.
 
-        LFM2 chooses experts by sigmoid score plus bias, and weights them by the score alone. The operators MoE and QMoE
-        choose experts by their routing values, and weight them by the softmax over the chosen values. The graph
-        therefore passes log(score) as the routing value of the experts that LFM2 chooses, and practically minus
-        infinity for the others. This gives the same choice and the same weights, since softmax(log w) = w / sum(w).
+        LFM2 chooses experts by score plus bias, and weights them by score. MoE and QMoE do both by one routing value.
+        They weight by its softmax. For chosen experts, this value is therefore log(score), because softmax(log w) = w /
+        sum(w). For others it is minus infinity.
         """
         g, moe = self._g, self._config.moe
         assert moe is not None
@@ -140,14 +136,11 @@ class Lfm2Graph:
     def _scale(self, mixed: str, weights: str, moe: MoeConfig) -> str:
         """Multiply the experts' output by the factors that MoE and QMoE do not apply.
 
-        - The sum of the chosen scores, if the model does not normalize them. The operators always normalize.
-        - The model's scaling factor.
-
         `mixed`: name of the experts' output.
         `weights`: name of the chosen experts' scores.
         """
         g = self._g
-        if not moe.normalize:
+        if not moe.normalize:  # the operators always normalize
             mixed = g.node("Mul", mixed, g.node("ReduceSum", weights, g.constant([-1]), keepdims=1))
         if moe.scaling_factor != 1:
             mixed = g.node("Mul", mixed, g.constant(moe.scaling_factor, np.float32))
@@ -163,10 +156,9 @@ class Lfm2Graph:
         return self._g.node("SimplifiedLayerNormalization", x, self._layers.exact(name), **attributes)
 
     def _sequence_lengths(self) -> tuple[str, str]:
-        """Add the two lengths that GroupQueryAttention requires, and return their names.
+        """Add the lengths for GroupQueryAttention, both int32, and return their names.
 
-        Both are int32: `seqlens_k`, the length of each row minus 1, and `total_sequence_length`, the length of the
-        longest row.
+        The first is each row's length minus 1. The second is the longest row's length.
         """
         g = self._g
         lengths = g.node("ReduceSum", "attention_mask", g.constant([1]), keepdims=0)
@@ -176,10 +168,8 @@ class Lfm2Graph:
 
 
 def rotary_tables(config: Lfm2Config) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return cosines and sines, float32 [positions, head_dim / 2].
-
-    All intermediate values are float32, as in transformers, so that rounding errors are the same.
-    """
+    """Return cosines and sines, float32 [positions, head_dim / 2]."""
+    # In float32 throughout, for the same rounding errors as in transformers.
     even = np.arange(0, config.head_dim, 2, dtype=np.float32)
     frequencies = np.float32(1) / np.float32(config.rope_theta) ** (even / np.float32(config.head_dim))
     angles = np.outer(np.arange(config.max_positions, dtype=np.float32), frequencies)

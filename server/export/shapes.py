@@ -1,7 +1,4 @@
-"""Defines the architectures that can be exported with random weights, by name.
-
-Each architecture has the fields of a `config.json`.
-"""
+"""Lists the architectures that can be exported with random weights."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Reads the weights for an export from a checkpoint, or generates random ones.
 
-A source reads or generates one tensor at a time, so the whole model does not have to fit into memory. The names of
-tensors are defined in `server.export.tensors`.
+Sources yield one tensor at a time. The model need not fit into memory.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from server.errors import ExportError
 from server.export.int4 import BLOCK, FloatArray, Int4, quantize
 
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-"""Dtypes that weights may have, by their names in safetensors files."""
+"""The dtypes that weights may have, by their names in safetensors files."""
 INTEGERS = {"I8": "int8", "U8": "uint8", "I32": "int32"}
 INDEX_FILE, SINGLE_FILE = "model.safetensors.index.json", "model.safetensors"
 
 
 class TensorSource(Protocol):
-    """The interface of a source of tensors."""
+    """The interface of a source of tensors (see `server.export.tensors`)."""
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor."""
@@ -44,12 +43,11 @@ class TensorSource(Protocol):
 class _Place:
     """The location of a tensor in a checkpoint.
 
-    A checkpoint may store the tensors of all experts together, in fused tensors [experts, rows, columns].
+    A fused tensor [experts, rows, columns] holds the tensors of all experts.
 
-    `stored`: name of the stored tensor, which may be a fused tensor.
-    `expert`: index of the expert in the fused tensor; None if the stored tensor is not fused.
-    `half`: 0 for the first half of the expert's rows, 1 for the second half, None for all rows. For example, w3 is the
-    second half of `experts.gate_up_proj`.
+    `stored`: name of the stored tensor.
+    `expert`: index in a fused tensor, or None.
+    `half`: 0 or 1 for half of the expert's rows, None for all. Example: w3 is half 1 of `experts.gate_up_proj`.
     """
 
     stored: str
@@ -60,8 +58,7 @@ class _Place:
 class Checkpoint:
     """The tensors of a checkpoint folder, in one or more safetensors files.
 
-    Each read of a tensor opens the tensor's file and closes it again. A file that stays open would keep all its pages
-    in memory. Reading a tensor raises ExportError if the tensor is unreadable or has an unexpected shape or dtype.
+    Reading a tensor raises ExportError if it is unreadable or has another shape or dtype.
     """
 
     def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -69,7 +66,7 @@ class Checkpoint:
 
         `shapes`: expected shapes of the tensors, by name.
 
-        Raises ExportError if `folder` is not a checkpoint or if tensors are missing.
+        Raises ExportError if `folder` is not a checkpoint or tensors are missing.
         """
         self._files, self._shapes = _files_by_tensor(folder, shapes), shapes
         self._places = {name: _place(name, self._files) for name in shapes}
@@ -87,6 +84,7 @@ class Checkpoint:
         place = self._places[name]
         path = self._files[place.stored]
         try:
+            # Opened for each tensor: a file that stays open would keep all its pages in memory.
             with safe_open(path, framework="np") as file:
                 dtype = file.get_slice(place.stored).get_dtype()
                 stored = _read(file, place) if dtype in FLOATS else None
@@ -110,8 +108,7 @@ class Checkpoint:
 class RandomWeights:
     """Random weights that keep activations near unit scale.
 
-    A tensor depends only on its name, its shape and the seed. Int4 matrices are drawn directly as nibbles, so that
-    drawing 8 billion weights takes seconds.
+    A tensor depends only on its name, its shape and the seed.
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], seed: int) -> None:
@@ -130,6 +127,7 @@ class RandomWeights:
 
     def int4(self, name: str) -> Int4:
         rows, columns = self._shapes[name]
+        # Nibbles are drawn directly, so that 8 billion weights take seconds.
         packed = np.frombuffer(self._rng(name).bytes(rows * columns // 2), np.uint8).reshape(rows, -1)
         uniform_std = np.sqrt((16**2 - 1) / 12)
         scales = np.full((rows, columns // BLOCK), 1 / np.sqrt(columns) / uniform_std, np.float32)
@@ -143,9 +141,7 @@ class RandomWeights:
 def _files_by_tensor(folder: Path, wanted: Iterable[str]) -> dict[str, Path]:
     """Return the file of each stored tensor, by the tensor's name.
 
-    A checkpoint is either a single file, or several files and an index that lists their tensors. If `folder` contains
-    both a single file and an index, and the single file has all tensors in `wanted`, the index is ignored. It is
-    probably left over from an earlier checkpoint.
+    A checkpoint is a single file, or several files with an index.
     """
     single, index = folder / SINGLE_FILE, folder / INDEX_FILE
     if not index.is_file():
@@ -157,7 +153,7 @@ def _files_by_tensor(folder: Path, wanted: Iterable[str]) -> dict[str, Path]:
             files = _tensors_of(single)
         except ExportError:
             files = {}
-        if not _missing(wanted, files):
+        if not _missing(wanted, files):  # complete, so the index is probably of an earlier checkpoint
             return files
     return _shards(folder, index)
 
@@ -187,11 +183,9 @@ def _missing(wanted: Iterable[str], files: Mapping[str, Path]) -> list[str]:
 
 
 def _place(name: str, stored: Mapping[str, Path]) -> _Place:
-    """Locate a tensor in the checkpoint.
+    """Locate a tensor, under its own name or in a fused tensor of transformers.
 
-    A tensor is stored under its own name. As an alternative, the tensors of experts may be stored in the fused format
-    of transformers. In that format, w1 and w3 are the halves of `experts.gate_up_proj` [experts, 2 * width, hidden],
-    and w2 is `experts.down_proj`.
+    Fused, w1 and w3 are the halves of `experts.gate_up_proj`, and w2 is `experts.down_proj`.
     """
     head, marker, tail = name.partition(".experts.")
     if name in stored or not marker:

@@ -1,6 +1,6 @@
 """Defines the names and shapes of the tensors in an LFM2 checkpoint.
 
-transformers uses the same names and shapes when it saves a model.
+They are those of transformers.
 """
 
 from __future__ import annotations

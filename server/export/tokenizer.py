@@ -10,10 +10,7 @@ BUILT_IN_TOKENIZER = Path(__file__).resolve().parent.parent / "demo"
 
 
 def pad_vocabulary(path: Path, size: int) -> None:
-    """Add a token to a tokenizer.json for each unused id below `size`.
-
-    The text of each new token is its id in angle brackets, such as "<512>".
-    """
+    """Add tokens such as "<512>" to a tokenizer.json for unused ids below `size`."""
     tokenizer = json.loads(path.read_text(encoding="utf-8"))
     vocabulary: dict[str, int] = tokenizer["model"]["vocab"]
     known = set(vocabulary.values()) | {token["id"] for token in tokenizer["added_tokens"]}

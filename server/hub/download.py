@@ -1,7 +1,6 @@
-"""Downloads large files to the hub's cache and resumes interrupted downloads.
+"""Downloads large files to huggingface_hub's cache.
 
-The cache is the one that huggingface_hub uses. This module replaces huggingface_hub's downloads, which cannot resume if
-another process has started the download. This module does not interpret the files.
+Unlike huggingface_hub, this module resumes downloads that another process started.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from server.errors import HubError
 from server.progress import show_progress
 
 RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""The delays, in seconds, after consecutive attempts that receive nothing.
+"""The seconds to wait after consecutive attempts that receive nothing.
 
-An attempt that receives bytes restarts the series.
+After an attempt that receives bytes, the delays start over.
 """
 RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
 REFUSALS: dict[str | None, type[HfHubHTTPError]] = {
@@ -45,7 +44,7 @@ class HubFile:
 
     size: size in bytes.
     git_id: hash of the file in git.
-    sha256: checksum of a large file; None for a small file, which is stored in git itself.
+    sha256: checksum of a large file, or None.
     """
 
     path: str
@@ -58,8 +57,7 @@ class HubFile:
 class HubCache:
     """The cache of one repository.
 
-    folder: contains the subfolders `blobs` and `snapshots`. `blobs` contains files that are named by their hash.
-        `snapshots` contains one folder for each commit, with links to the blobs.
+    folder: has a subfolder `blobs` with files named by their hash, and `snapshots` with links to them.
     """
 
     folder: Path
@@ -71,14 +69,14 @@ class HubCache:
     def bytes_to_fetch(self, missing: Iterable[HubFile]) -> int:
         """Return the number of bytes to download.
 
-        Excludes the bytes that earlier, interrupted attempts have left in the cache.
+        Bytes left by interrupted downloads are not counted.
         """
         return sum(file.size - _size(_partial(self._blob(file))) for file in missing)
 
     def fetch(self, file: HubFile, url: str, say: Callable[[str], None]) -> None:
-        """Download a large file from `url`, resuming where an earlier attempt stopped.
+        """Download a large file, resuming an interrupted download.
 
-        Raises HubError if the connection keeps breaking or the content does not match its checksum.
+        Raises HubError if the connection keeps breaking or the checksum is wrong.
         """
         blob = self._blob(file)
         lock = self.folder.parent / ".locks" / self.folder.name / f"{blob.name}.lock"
@@ -145,10 +143,9 @@ def _receive(url: str, out: BinaryIO, file: HubFile, say: Callable[[str], None])
 
 
 def _append_body(client: httpx.Client, url: str, out: BinaryIO) -> Iterator[None]:
-    """Download the part of a file that `out` lacks, and append it in pieces.
+    """Append the missing part of a file to `out`, in pieces.
 
-    If the server ignores the requested range and sends the whole file, overwrites `out`. Yields None after each piece,
-    so that the caller can show the progress.
+    Yields after each piece, so that the caller can show the progress.
     """
     headers = build_hf_headers() | {"Range": f"bytes={out.tell()}-", "Accept-Encoding": "identity"}
     with client.stream("GET", url, headers=headers) as response:
@@ -170,10 +167,7 @@ def _refusal(response: httpx.Response) -> HfHubHTTPError:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message.
-
-    If the message is empty, returns the name of the error's type.
-    """
+    """Return the first line of an error's message, or else its type's name."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -182,5 +176,5 @@ def _size(path: Path) -> int:
 
 
 def size_text(size: int) -> str:
-    """Return `size` in bytes as text: "1.2 GB" or "3.4 MB"."""
+    """Return a size in bytes as text: "1.2 GB" or "3.4 MB"."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

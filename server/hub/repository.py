@@ -1,6 +1,6 @@
-"""Downloads models from the Hugging Face hub into the cache.
+"""Downloads models from the Hugging Face hub into huggingface_hub's cache.
 
-huggingface_hub lists the files and lays out the cache, so its environment variables apply.
+The environment variables of huggingface_hub apply.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ COMPANIONS = (
 
 
 def locate(model: str, revision: str | None, dtype: str, progress: Progress | None = None) -> Path:
-    """Download `model` if it is a repository name, and return its folder.
+    """Download the model named `model` and return its folder.
 
-    Raises HubError if `model` does not have the form of a repository name or cannot be downloaded.
+    Raises HubError if `model` is not `organization/name` or cannot be downloaded.
     """
     if not is_repo_id(model):
         raise HubError(f"{model} is neither a folder nor the name of a model on the hub (organization/name).")
@@ -62,20 +62,19 @@ def locate(model: str, revision: str | None, dtype: str, progress: Progress | No
 
 
 def is_repo_id(text: str) -> bool:
-    """Return whether `text` has the form of a repository name, `organization/name`."""
+    """Return whether `text` has the form `organization/name`."""
     return REPO_ID.fullmatch(text) is not None
 
 
 def download(repo_id: str, revision: str | None, dtype: str, progress: Progress | None = None) -> Path:
     """Download a model and return its folder.
 
-    Downloads the graph of `dtype` with its weights, the configs and the tokenizer. Files in the cache are not
-    downloaded again. If the hub does not answer, the cached model is used.
+    If the hub does not answer, uses the model in the cache.
 
-    revision: branch, tag or commit; None means "main".
-    progress: called with a line about each download.
+    revision: branch, tag or commit. None means "main".
+    progress: receives a line about each download.
 
-    Raises HubError, with a message that says what to do, if the model cannot be found or downloaded.
+    Raises HubError if the model cannot be found or downloaded.
     """
     say = progress or (lambda _: None)
     try:
@@ -120,7 +119,7 @@ def _check_space(repo_id: str, needed: int, folder: Path) -> None:
 class _NoBar(tqdm):
     """A progress bar that is never shown.
 
-    huggingface_hub only downloads small files and creates links. Both are done too quickly for a bar.
+    huggingface_hub downloads only the small files, which need no bar.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -169,8 +168,9 @@ def _no_graph(repo_id: str, paths: list[str]) -> str:
 def _cached(repo_id: str, revision: str | None, dtype: str, error: HubError) -> Path:
     """Return the folder of a cached model.
 
-    error: the reason why the hub cannot be used. Raised if the cache contains no complete graph.
-    Raises another HubError if the cache contains complete graphs, but none of `dtype`.
+    error: why the hub cannot be used.
+
+    Raises `error` if the cache has no complete graph, and HubError if it lacks `dtype`.
     """
     try:
         folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True, allow_patterns=[]))
@@ -197,7 +197,7 @@ def _is_complete(graph: Path) -> bool:
 
 @contextmanager
 def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
-    """Convert errors of the block's hub requests to HubErrors that say what to do."""
+    """Convert errors of the hub to HubErrors that say what to do."""
     hub, cache = constants.ENDPOINT, constants.HF_HUB_CACHE
     try:
         yield

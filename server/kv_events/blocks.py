@@ -1,9 +1,7 @@
-"""Divides sequences into blocks of tokens, and names each block by a hash.
+"""Divides sequences into blocks of tokens and names the blocks.
 
-A block is 64 consecutive tokens of a sequence, counted from its start. A block's name is a hash of its link and its
-tokens. The link is the name of the preceding block. The link of a sequence's first block is a hash of the model and the
-salt. Two sequences therefore share a block's name exactly if they have the same model, the same salt, and the same
-tokens up to the end of the block.
+A block is 64 consecutive tokens of a sequence, counted from its start. Its name is a hash of its link and its tokens.
+The link is the name of the preceding block, or a hash of the model and the salt.
 """
 
 from __future__ import annotations
@@ -27,8 +25,8 @@ class Block:
     """A block of tokens.
 
     `name`: hash of the block's link and tokens, 16 bytes.
-    `parent`: name of the preceding block; None if the block is the first of its sequence.
-    `tokens`: int64 [BLOCK_TOKENS], the block's own tokens.
+    `parent`: name of the preceding block, or None for the first block.
+    `tokens`: int64 [BLOCK_TOKENS].
     """
 
     name: bytes
@@ -38,15 +36,14 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class BlockRun:
-    """A run of consecutive tokens, and the blocks that end within the run.
+    """Consecutive tokens of a sequence, and the blocks that end among them.
 
-    A run may start and end inside a block. For example, a sequence may consist of a run of 100 tokens and a run of 50.
-    Then one block ends within each run, and 22 tokens are left.
+    Example: a run of 100 tokens, then a run of 50. One block ends in each run, and 22 tokens are left.
 
-    `blocks`: the blocks that end within the run, in order. The first of them may begin before the run.
-    `link`: link of the next block, which is the first one that ends after the run.
-    `parent`: name of the block before the next block; None if the next block is the first of its sequence.
-    `rest`: int64 [n < BLOCK_TOKENS], the tokens of the next block up to the end of the run.
+    `blocks`: the blocks that end in the run, in order. The first one may begin before the run.
+    `link`: link of the next block.
+    `parent`: name of the block before the next one, or None at the start.
+    `rest`: int64 [n < BLOCK_TOKENS], tokens of the next block so far.
     """
 
     blocks: tuple[Block, ...]
@@ -58,7 +55,7 @@ class BlockRun:
 def first_link(identity: bytes, salt: str) -> bytes:
     """Return the link of a sequence's first block.
 
-    `identity`: bytes that identify the model. They must differ for models that compute different state.
+    `identity`: bytes that identify the model, such as a hash of its weights.
     """
     return hashlib.sha256(identity + salt.encode("utf-8", "surrogatepass")).digest()[:NAME_BYTES]
 
@@ -67,7 +64,7 @@ def next_link(link: bytes, tokens: Tokens) -> bytes:
     """Return a block's name, which is also the link of the next block.
 
     `link`: the block's link.
-    `tokens`: int64 [BLOCK_TOKENS], the block's tokens.
+    `tokens`: int64 [BLOCK_TOKENS].
     """
     return hashlib.sha256(link + tokens.astype("<i8", copy=False).tobytes()).digest()[:NAME_BYTES]
 
@@ -79,13 +76,13 @@ NO_BLOCKS = BlockRun((), b"", None, NO_TOKENS)
 def first_run(identity: bytes, salt: str) -> BlockRun:
     """Return the empty run at the start of a sequence.
 
-    `identity`: as in `first_link`.
+    `identity`: see `first_link`.
     """
     return BlockRun((), first_link(identity, salt), None, NO_TOKENS)
 
 
 def next_run(before: BlockRun, tokens: Tokens) -> BlockRun:
-    """Return the run that consists of `tokens` and follows the run `before`."""
+    """Return the run of `tokens` that follows the run `before`."""
     link, parent, blocks = before.link, before.parent, []
     pending = np.concatenate([before.rest, tokens])
     whole = len(pending) // BLOCK_TOKENS * BLOCK_TOKENS

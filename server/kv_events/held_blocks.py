@@ -1,4 +1,4 @@
-"""Tracks which blocks a cache holds, and collects the changes until they are published."""
+"""Tracks which blocks a cache holds, and collects the changes to publish."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from dataclasses import dataclass
 from server.kv_events.blocks import Block, BlockRun, Tokens, first_run, next_run
 
 IN_MEMORY = "GPU"
-"""The medium of blocks that a request can use at once. vLLM calls it GPU on every device, and routers expect it."""
+"""The medium of blocks in memory. vLLM calls it GPU on every device, and routers expect it."""
 
 MAX_CHANGES = 10_000
 """The maximum number of changes that wait to be published.
 
-If there are more, they are dropped, and the publisher starts over with all blocks.
+If there are more, they are dropped. The publisher then starts over with all blocks.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A block that the cache now holds."""
+    """A block that was added to the cache."""
 
     block: Block
 
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """The name of a block that the cache no longer holds."""
+    """The name of a block that was removed from the cache."""
 
     name: bytes
 
@@ -38,21 +38,18 @@ Change = Stored | Removed
 class HeldBlocks:
     """The blocks that one cache holds.
 
-    The cache keeps runs of tokens in a tree that starts at the first token, and reports each run that it adds, cuts or
-    removes. A block is held while the tree has a run within which the block ends. All earlier blocks of the sequence
-    are then held, too.
+    The cache keeps runs of tokens in a tree and reports each change. It holds a block while a run contains the block's
+    end. Any thread may call the methods.
 
-    Thread-safe. Methods hold the lock for microseconds; `take_all` holds it while it copies a list.
-
-    `medium`: the name that events use for the cache's storage, such as IN_MEMORY.
-    `changed`: called when a change arrives and no other changes are waiting to be taken. It must not block.
+    `medium`: name of the cache's storage in events, such as IN_MEMORY.
+    `changed`: called when the first change arrives after a `take`. It must not block.
     """
 
     def __init__(self, identity: bytes, medium: str, max_changes: int = MAX_CHANGES) -> None:
         """Create a tracker without blocks.
 
-        `identity`: bytes that identify the model. They must differ for models that compute different state.
-        `max_changes`: maximum number of changes that wait to be taken. If there are more, all of them are dropped.
+        `identity`: bytes that identify the model (see `first_link`).
+        `max_changes`: maximum number of waiting changes. If there are more, all are dropped.
         """
         self.medium = medium
         self.changed: Callable[[], None] = lambda: None
@@ -69,7 +66,7 @@ class HeldBlocks:
         return first_run(self._identity, salt)
 
     def add(self, before: BlockRun, tokens: Tokens) -> BlockRun:
-        """Add and return the run that consists of `tokens` and follows the run `before`."""
+        """Add and return the run of `tokens` that follows the run `before`."""
         run = next_run(before, tokens)
         with self._lock:
             new = []
@@ -82,9 +79,9 @@ class HeldBlocks:
         return run
 
     def cut(self, run: BlockRun, head: BlockRun) -> BlockRun:
-        """Remove the beginning of a run, and return the rest of the run.
+        """Remove the beginning of a run, and return the rest.
 
-        `head`: the run that consists of the removed tokens. It must be added first, so that its blocks stay held.
+        `head`: the run of the removed tokens. Add it before the cut, so that its blocks stay held.
         """
         self._release(run.blocks[: len(head.blocks)])
         return BlockRun(run.blocks[len(head.blocks) :], run.link, run.parent, run.rest)
@@ -96,7 +93,7 @@ class HeldBlocks:
     def take(self) -> list[Change] | None:
         """Return the changes since the last call, in order.
 
-        Returns None if changes were dropped. The publisher must then start over with `take_all`.
+        Returns None if changes were dropped. Call `take_all` then.
         """
         with self._lock:
             if self._dropped:
@@ -105,7 +102,7 @@ class HeldBlocks:
             return changes
 
     def take_all(self) -> list[Block]:
-        """Return all held blocks, each after its parent, and discard the changes so far."""
+        """Return all held blocks, parents first, and discard the waiting changes."""
         with self._lock:
             self._changes, self._dropped = [], False
             return list(self._blocks.values())
@@ -121,10 +118,7 @@ class HeldBlocks:
             self._collect(gone)
 
     def _collect(self, changes: list[Stored] | list[Removed]) -> None:
-        """Add `changes` to the changes that wait to be taken.
-
-        If there are then too many, drops all of them.
-        """
+        """Add to the waiting changes, or drop all of them if there are too many."""
         if not changes or self._dropped:
             return
         was_empty = not self._changes

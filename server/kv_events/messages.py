@@ -16,9 +16,9 @@ MAX_BLOCKS = 512
 class BlockStored(msgspec.Struct, array_like=True, omit_defaults=True, tag=True, gc=False):
     """Consecutive blocks that a cache now holds.
 
-    `parent_block_hash`: hash of the block before the first one; None at the start of a sequence.
+    `parent_block_hash`: hash of the block before the first one, or None.
     `token_ids`: tokens of all blocks.
-    `medium`: where the cache keeps the blocks.
+    `medium`: storage, such as "GPU".
     """
 
     block_hashes: list[int]
@@ -37,7 +37,7 @@ class BlockRemoved(msgspec.Struct, array_like=True, omit_defaults=True, tag=True
 
 
 class AllBlocksCleared(msgspec.Struct, array_like=True, omit_defaults=True, tag=True, gc=False):
-    """No cache of the server holds any blocks, on any medium."""
+    """The removal of all blocks from all caches of the server."""
 
 
 Event = BlockStored | BlockRemoved | AllBlocksCleared
@@ -47,7 +47,7 @@ class EventBatch(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
     """The events of one message.
 
     `ts`: time in seconds since 1970.
-    `data_parallel_rank`: always 0, since a server has one engine.
+    `data_parallel_rank`: always 0, because a server has one engine.
     """
 
     ts: float
@@ -56,15 +56,15 @@ class EventBatch(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
 
 
 def block_hash(name: bytes) -> int:
-    """Return a block's hash in events: the last 64 bits of its name."""
+    """Return the number of a block in events: the last 64 bits of its name."""
     return int.from_bytes(name[-8:], "big")
 
 
 def events_of(changes: Iterable[Change], medium: str) -> Iterator[Event]:
-    """Yield the events for changes of one cache, in order.
+    """Yield the events for the changes of one cache, in order.
 
-    Consecutive changes of the same type share an event of up to MAX_BLOCKS blocks. In a BlockStored event, each block
-    is the parent of the next one.
+    Consecutive changes of one type share an event.
+    A BlockStored lists each block after its parent.
     """
     event: BlockStored | BlockRemoved | None = None
     last: bytes | None = None
@@ -88,7 +88,7 @@ def events_of(changes: Iterable[Change], medium: str) -> Iterator[Event]:
 
 
 def _stored(block: Block, medium: str) -> BlockStored:
-    """Return an empty event whose first block will be `block`."""
+    """Return an event without blocks. Its first block will be `block`."""
     parent = None if block.parent is None else block_hash(block.parent)
     return BlockStored([], parent, [], BLOCK_TOKENS, None, medium)
 

@@ -1,10 +1,8 @@
 """Publishes KV events over ZeroMQ, in the frames that vLLM sends.
 
-A message has three frames: the topic, the sequence number (8 bytes, big-endian, from 0), and a batch of events.
-
-A subscriber that has missed messages can send the first missing number to the replay socket. The server answers with
-the number and the batch of each message from that number on, if it still keeps the message. The end of the replay is
-the number -1 with an empty batch.
+A message has three frames: the topic, a number (8 bytes, big-endian, from 0), and a batch of events.
+A subscriber may send a number to the replay socket. It then gets the messages from this number on.
+The number -1 ends the replay.
 """
 
 from __future__ import annotations
@@ -32,10 +30,10 @@ REPLAY_MESSAGES, REPLAY_BYTES = 10_000, 32 << 20
 """The limits on the number and total size of the messages kept for replay."""
 
 SEND_QUEUE = 10_000
-"""The maximum number of messages that wait for one slow subscriber. Further ones are dropped for this subscriber."""
+"""The maximum number of messages that wait for a slow subscriber. It misses further ones."""
 
 LINGER_MILLISECONDS = 500
-"""Maximum time to send the remaining messages when the server stops."""
+"""The maximum time to send the remaining messages when the server stops."""
 
 END_OF_REPLAY = (-1).to_bytes(8, "big", signed=True)
 
@@ -45,20 +43,18 @@ logger = logging.getLogger(__name__)
 class KvEventPublisher:
     """A thread that publishes which blocks the caches add and remove.
 
-    The first event is AllBlocksCleared, so that subscribers forget the blocks of an earlier process.
+    The first event is AllBlocksCleared. Subscribers then forget the blocks of an earlier process.
     """
 
     def __init__(self, endpoint: str, replay_endpoint: str | None, topic: str, caches: Sequence[HeldBlocks]) -> None:
         """Open the sockets and start the thread.
 
-        `endpoint`: ZeroMQ endpoint, such as tcp://*:5557. As in vLLM, the socket listens if the endpoint contains `*`
-            or `::` or is an ipc or inproc endpoint; otherwise it connects to a subscriber that listens.
-        `replay_endpoint`: endpoint of the replay socket, where the server listens; None for no replay.
-        `topic`: first frame of each message.
+        `endpoint`: as in vLLM, `tcp://*:5557` listens and `tcp://router:5557` connects.
+        `replay_endpoint`: endpoint for replay requests, or None.
 
         Raises StartupError if an endpoint cannot be used.
         """
-        self._topic = topic.encode()
+        self._topic = topic.encode()  # the first frame of each message
         self._encoder = msgspec.msgpack.Encoder()
         self._caches = caches
         self._context = zmq.Context()
@@ -153,7 +149,7 @@ class KvEventPublisher:
             self._sent_bytes -= len(self._sent.popleft()[1])
 
     def _answer_replay(self, replay: zmq.Socket[bytes]) -> None:
-        """Send the requested messages that are kept, and the end of the replay."""
+        """Send the requested messages that are still kept, then the end of the replay."""
         frames = replay.recv_multipart()
         if len(frames) != 3 or len(frames[2]) != 8:
             logger.warning("A replay request is invalid: it must be a sequence number of 8 bytes.")

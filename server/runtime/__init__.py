@@ -1,4 +1,1 @@
-"""Runs the model, which turns tokens into logits.
-
-Contains model folders, graphs, sessions, and the state of sequences.
-"""
+"""Runs the model, which turns tokens into logits."""

@@ -12,7 +12,7 @@ OTHER_EXPORTERS = (
     "onnxruntime-genai's builder (`python -m onnxruntime_genai.models.builder -i CHECKPOINT -o FOLDER -p int4 -e cpu`) "
     "or optimum"
 )
-"""Exporters for architectures that `lfm-serve export` does not support."""
+"""The exporters for architectures that `lfm-serve export` does not support."""
 
 ADAPTER_CONFIG = "adapter_config.json"
 
@@ -54,10 +54,7 @@ def _holds_weights(name: str) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file.
-
-    Returns an empty object if the file is missing or damaged.
-    """
+    """Return the JSON object in a file, or {} if it is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

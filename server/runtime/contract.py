@@ -1,8 +1,6 @@
-"""Derives the roles of a decoder graph's inputs and outputs.
+"""Derives the roles of a decoder graph's inputs and outputs from names and shapes.
 
-Names and shapes of the inputs distinguish tokens from state, so no model names or lists of layers are needed. A `past*`
-input belongs to the `present*` output of the same layer. State with four axes is a KV cache, and state with three axes
-is a convolution window.
+`past_conv.3` and `present_conv.3` belong together. State with four axes is a KV cache, with three axes a window.
 """
 
 from __future__ import annotations
@@ -25,9 +23,9 @@ NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {  # by onnxruntime's name of th
 }
 TRACE_PREFIX = "trace."
 PADDING = 1.5
-"""The limit on padding in one run on joined caches (see `server.runtime.joined_cache`).
+"""The limit on padding in a run (see `server.runtime.joined_cache`).
 
-The number of past positions, including padding, is at most this multiple of the number of past tokens.
+It is the largest ratio of past positions, including padding, to past tokens.
 """
 TOKEN_INPUTS = ("input_ids", "attention_mask", "position_ids", "num_logits_to_keep")
 
@@ -44,7 +42,7 @@ class StateKind(StrEnum):
     """The kind of a state tensor.
 
     KV: grows by one position per token.
-    CONV: a convolution window, which has a fixed size.
+    CONV: a convolution window, with a fixed size.
     """
 
     KV = "kv"
@@ -56,12 +54,10 @@ class StateTensor:
     """One state tensor of one layer.
 
     past, present: names of the input and the output.
-    shape: the shape for one sequence without the KV cache's length axis: (kv_heads, head_dim) for KV, (hidden, L) for a
-        convolution. The length axis of a KV cache lies between kv_heads and head_dim.
-    trace: name of an additional output from which the convolution window after each token of a run can be read; None if
-        the graph has no such output. Its shape is [batch, L + S, hidden]: first the L rows of the past window, then one
-        row for each of the S tokens. The window after token n, counted from 1, is rows n to n + L - 1, counted from 0,
-        transposed to (hidden, L). The output costs time only if it is bound.
+    shape: (kv_heads, head_dim) for KV, (hidden, L) for a convolution.
+    trace: name of an output with the past window and the new tokens' values, or None.
+
+    The trace of S tokens is [batch, L + S, hidden]. Its rows n to n + L - 1, transposed, are the window after n tokens.
     """
 
     past: str
@@ -69,11 +65,11 @@ class StateTensor:
     kind: StateKind
     shape: tuple[int, int]
     dtype: np.dtype[np.generic]
-    trace: str | None = None
+    trace: str | None = None  # costs time only if it is bound
 
     @property
     def bytes_per_token(self) -> int:
-        """The bytes that each token adds to the state of a sequence; 0 for a convolution."""
+        """The bytes that each token adds to a sequence's state, 0 for a convolution."""
         return int(np.prod(self.shape)) * self.dtype.itemsize if self.kind is StateKind.KV else 0
 
 
@@ -82,11 +78,9 @@ class Contract:
     """The roles of a graph's inputs and outputs.
 
     states: the state tensors, in the order of the graph's inputs.
-    token_dtypes: the dtype of each input that is not state, by name. The names are a subset of TOKEN_INPUTS.
-    vocab_size: number of tokens in the vocabulary, the last axis of the logits.
+    token_dtypes: dtype of each other input, by name (see TOKEN_INPUTS).
     logits_dtype: float32 or float16.
-    joins: whether the graph returns new KV caches, each with the past values followed by the new values. If false, the
-        graph updates the KV caches in place.
+    joins: whether the graph returns new KV caches instead of updating them in place.
     """
 
     states: tuple[StateTensor, ...]
@@ -97,12 +91,9 @@ class Contract:
 
     @property
     def bytes_per_token(self) -> int:
-        """The bytes that each token of a running sequence needs.
-
-        If `joins` is true, the result includes memory for the caches that a run reads and returns.
-        """
+        """The bytes that each token of a running sequence needs."""
         state = sum(state.bytes_per_token for state in self.states)
-        return int(state * (1 + 2 * PADDING)) if self.joins else state
+        return int(state * (1 + 2 * PADDING)) if self.joins else state  # the slot, and a run's two caches
 
     @property
     def is_traceable(self) -> bool:
@@ -118,8 +109,9 @@ class Contract:
 def discover(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], head_dim: int | None = None) -> Contract:
     """Derive the contract from a session's inputs and outputs.
 
-    head_dim: last axis of the KV cache, for graphs in which this axis is symbolic.
-    Raises UnsupportedModelError if the graph does not fit. The error lists what was found and what was expected.
+    head_dim: last axis of the KV cache, if symbolic.
+
+    Raises UnsupportedModelError if the graph does not fit.
     """
     past = [i for i in inputs if i.name.startswith("past")]
     tokens = [i for i in inputs if not i.name.startswith("past")]
@@ -167,9 +159,9 @@ def _state(
 
 
 def _layer_key(name: str) -> tuple[str, ...]:
-    """Return a key that a layer's past input and present output have in common.
+    """Return what a layer's past input and present output have in common.
 
-    For example, the key of `past_conv.3` and of `present_conv.3` is ("3", "conv").
+    Example: ("3", "conv") for `past_conv.3` and `present_conv.3`.
     """
     return tuple(sorted(re.findall(r"[^._]+", re.sub(r"^(past_key_values|past|present)", "", name))))
 

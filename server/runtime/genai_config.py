@@ -1,7 +1,4 @@
-"""Reads `genai_config.json`, which describes a graph for onnxruntime-genai.
-
-onnxruntime-genai's builder and mobius write this file beside the graph.
-"""
+"""Reads `genai_config.json`, which describes a graph for onnxruntime-genai."""
 
 from __future__ import annotations
 
@@ -22,10 +19,7 @@ def decoder_file(genai: Mapping[str, Any]) -> str | None:
 
 
 def hugging_face_names(genai: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a genai_config.json under their names in config.json.
-
-    Fields without an equivalent are left out.
-    """
+    """Return the fields of a genai_config.json under their names in config.json."""
     model = _object(genai, "model")
     decoder = _object(model, "decoder")
     renamed = {
@@ -40,16 +34,13 @@ def hugging_face_names(genai: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def dtype_of_content(path: Path) -> str:
-    """Return a graph's dtype, such as q4 or fp16, derived from its content.
+    """Return a graph's dtype, such as q4 or fp16, from its content.
 
-    This is for graphs whose file name does not contain the dtype.
-
-    If the weights have several dtypes, returns the smallest one. Returns fp32 for a graph that cannot be read; the
-    error is raised later, when the graph is opened.
+    Of several dtypes, returns the smallest one. Returns fp32 for an unreadable graph.
     """
     try:
         model = onnx.load(path, load_external_data=False)
-    except Exception:  # protobuf raises various exceptions for invalid bytes
+    except Exception:  # protobuf raises various exceptions for invalid bytes; opening the graph reports them
         return "fp32"
     half = any(_is_half(value) for value in model.graph.input if value.name.startswith("past"))
     bits = {_bits(node) for node in model.graph.node if node.op_type in QUANTIZED}

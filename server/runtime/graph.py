@@ -1,12 +1,10 @@
 """Rewrites a decoder graph before onnxruntime loads it.
 
-A short convolution works on a window [batch, hidden, L + S]: the past state, followed by the new values. The rewritten
-graph transposes this window to [batch, L + S, hidden], which has two advantages. First, the depthwise Conv becomes a
-sum of L contiguous slices of the transposed window, each multiplied by one column of the weight. In a decode step, the
-sum takes a tenth of the time of the Conv, and the results of both are bit-identical. Second, the transposed window can
-be an output of the graph. This output contains the state after each of the run's tokens.
+A short convolution works on a window of past and new values, [batch, hidden, L + S]. The rewritten graph transposes it
+to [batch, L + S, hidden]:
 
-This module opens no session and reads no weights.
+- The depthwise Conv becomes a sum of L slices. In a decode step, this is ten times faster. Results are bit-identical.
+- The window becomes an output, the trace (see `StateTensor`).
 """
 
 from __future__ import annotations
@@ -47,11 +45,10 @@ class Precision(StrEnum):
 class Graph:
     """A serialised model and the location of its external weights.
 
-    name: the name that messages use.
-    weights: the folder that contains the files with external weights, directly or in subfolders.
-    prepared: whether the graph is a prepared copy. A prepared copy was checked when it was made, and its weights are
-        memory-mapped.
-    native: whether the project's own kernels compute the 4- and 8-bit layers.
+    name: name in messages.
+    weights: folder with the external weights, directly or in subfolders.
+    prepared: whether the graph is a prepared copy, which is already checked.
+    native: whether the native kernels compute the 4- and 8-bit layers.
     files: the files with external weights.
     source: the file from which the graph was loaded.
     """
@@ -66,15 +63,15 @@ class Graph:
 
     @property
     def weight_bytes(self) -> int:
-        """The size of the weights in bytes, including those inside the model file."""
+        """The size of all weights in bytes, including those in the model file."""
         return len(self.model) + sum(file.stat().st_size for file in self.files)
 
 
 def load(path: Path, precision: Precision, native: bool = False) -> Graph:
     """Read and rewrite the graph at `path`.
 
-    native: whether the native kernels should compute the layers that they support. The result is not native if it has
-        no 4- or 8-bit layers.
+    native: whether the native kernels should compute the layers that they support.
+
     Raises ModelFolderError if the graph cannot be read.
     """
     model = read_graph(path)
@@ -105,9 +102,9 @@ def rewrite(model: onnx.ModelProto, precision: Precision) -> None:
 def _follow_links(model: onnx.ModelProto, folder: Path) -> tuple[Path, tuple[Path, ...]]:
     """Replace links to weight files by the paths of the linked files.
 
-    The hub's cache contains such links, and onnxruntime rejects a link to a file outside the graph's folder. Returns
-    the common folder of the files, and the paths of the files.
+    Returns the common folder of the files, and their paths.
     """
+    # The hub's cache contains links, and onnxruntime rejects links that leave the graph's folder.
     entries = [e for tensor in model.graph.initializer for e in tensor.external_data if e.key == "location"]
     files = {entry.value: (folder / entry.value).resolve() for entry in entries}
     if not files:
@@ -132,13 +129,11 @@ def _use_int8(graph: onnx.GraphProto) -> None:
 
 
 class _Convolutions:
-    """A rewriter that transposes the convolution windows of a graph.
+    """Transposes the convolution windows of a graph.
 
-    Values that are computed from windows stay transposed, too: [batch, length, hidden] instead of the original
-    [batch, hidden, length]. If a node needs an original value, a Transpose node restores it. onnxruntime removes pairs
-    of transposes that cancel out.
+    Values computed from windows stay transposed, too. A Transpose restores them where needed.
 
-    `_turned`: names of the transposed values, by the name of the original value.
+    `_turned`: name of the transposed value, by that of the original.
     """
 
     def __init__(self, graph: onnx.GraphProto) -> None:
@@ -180,9 +175,9 @@ class _Convolutions:
             self._nodes.append(node)
 
     def _window(self, past: str, new: str) -> str:
-        """Add a transposed window, made of past and new values, and return its name.
+        """Add a transposed window of past and new values, and return its name.
 
-        The window is also added to the outputs of the graph.
+        The window becomes an output of the graph.
         """
         trace = f"{TRACE_PREFIX}{past}"
         parts = [self._emit("Transpose", [part], f"{trace}/{part}", perm=[0, 2, 1]) for part in (past, new)]
@@ -194,12 +189,10 @@ class _Convolutions:
         return trace
 
     def _unfuse(self, node: onnx.NodeProto) -> None:
-        """Replace a CausalConvWithState node by separate operators.
-
-        The node's state has one column less than its weight: 2 columns if the weight has 3.
-        """
+        """Replace a CausalConvWithState node by separate operators."""
         new, weight, bias, past = node.input
         output, present = node.output
+        # This node's state has one column less than its weight.
         columns = self._pasts[past].type.tensor_type.shape.dim[LENGTH_AXIS].dim_value
         window = self._window(past, new)
         summed = self._sum(past, output, columns + 1, weight, *filter(None, [bias]))
@@ -211,13 +204,11 @@ class _Convolutions:
         self._emit("Transpose", [last], present, perm=[0, 2, 1])
 
     def _sum(self, past: str, name: str, taps: int, weight: str, *bias: str) -> str:
-        """Add nodes that compute a depthwise convolution as a sum of slices.
+        """Add a depthwise convolution as a sum of slices of the window of `past`.
+
+        taps: number of columns of the weight.
 
         Returns the name of the result, [batch, length - taps + 1, hidden].
-
-        past: name of the past state. The slices are taken from its transposed window, [batch, length, hidden].
-        name: prefix of the new values' names.
-        taps: number of columns of the weight.
         """
         columns = self._emit("Transpose", [weight], f"{name}/weight", perm=[1, 2, 0])
         addends = []
@@ -256,7 +247,7 @@ class _Convolutions:
     def _turn_back(self, values: Sequence[str]) -> None:
         for value in values:
             if value in self._turned and value not in self._turned_back:
-                self._turned_back.add(value)
+                self._turned_back.add(value)  # onnxruntime removes pairs of transposes that cancel out
                 self._emit("Transpose", [self._turned[value]], value, perm=[0, 2, 1])
 
     def _slice(self, turned: str, name: str, start: str, end: str, *step: str) -> str:
@@ -275,7 +266,7 @@ class _Convolutions:
 
     @staticmethod
     def _attribute(node: onnx.NodeProto, name: str) -> Any:
-        """Return the value of an attribute, or None if the node has no such attribute."""
+        """Return the value of an attribute, or None if the node lacks it."""
         return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), None)
 
 

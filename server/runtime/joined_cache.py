@@ -1,8 +1,7 @@
-"""Manages the KV caches of graphs that do not update their caches in place.
+"""Manages the KV caches of graphs that return new caches.
 
-Such a graph returns a new, joined cache, in which the new values follow the past values. Most public exports of
-attention-only models are of this kind. For each run, the past values are copied from the slots and padded to the
-longest row. The attention mask hides the padding. After the run, the new values are copied into the slots.
+A new cache joins past and new values. Most exports of attention-only models return such caches. Before a run, past
+values are copied from the slots and padded. After it, new values are copied into the slots.
 """
 
 from __future__ import annotations
@@ -23,9 +22,7 @@ Array = npt.NDArray[np.generic]
 class JoinedCache:
     """Memory for the caches that a run reads (past) and returns (joined).
 
-    All runs use the same memory. The memory grows if a run needs more than all earlier runs.
-
-    pads: whether the graph computes the same results if past values are padded.
+    pads: whether results stay the same if past values are padded.
     """
 
     def __init__(self, states: Sequence[StateTensor], pads: bool = False) -> None:
@@ -34,9 +31,7 @@ class JoinedCache:
         self._memory: dict[str, Array] = {}
 
     def takes(self, past: Past) -> bool:
-        """Return whether rows can share a run.
-
-        Rows with the same number of past tokens can. Other rows can if they need little padding and `pads` is true.
+        """Return whether rows can share a run: they need little or no padding.
 
         past: number of past tokens of each row.
         """
@@ -48,7 +43,7 @@ class JoinedCache:
 
         first: row i uses slot `first` + i.
         past: number of past tokens of each row.
-        length: number of new tokens per row.
+        length: new tokens per row.
         """
         longest = int(past.max())
         for state in self._states:
@@ -77,9 +72,9 @@ class JoinedCache:
 
 
 def token_mask(past: Past, length: int) -> npt.NDArray[np.bool_]:
-    """Return the attention mask of a run on joined caches.
+    """Return the attention mask of a run on joined caches, which hides the padding.
 
-    The mask has the shape [rows, longest past + `length`].
+    Its shape is [rows, longest past + `length`].
     """
     positions = np.arange(past.max() + length)
     mask: npt.NDArray[np.bool_] = (positions < past[:, None]) | (positions >= past.max())

@@ -1,7 +1,7 @@
-"""Recognises the models of the LFM2 family by name and lists their properties.
+"""Recognises the models of the LFM2 family by name, with facts of their cards.
 
-The properties come from the model cards. The models' configs do not suffice: LFM2.5 has the same `model_type` as LFM2,
-and the config of LFM2-8B-A1B allows 128,000 positions although its card says 32,768.
+Configs do not suffice. LFM2.5 has the `model_type` of LFM2. LFM2-8B-A1B has 128,000 positions in its config, and 32,768
+on its card.
 """
 
 from __future__ import annotations
@@ -15,18 +15,15 @@ from typing import Any
 GENERATION = re.compile(r"lfm[-_]?2(?P<half>[._p]?5(?![\d.a-z]))?", re.IGNORECASE)
 SIZE = re.compile(r"(?<![\d.a-z])\d+(\.\d+)?[bm](-?a\d+(\.\d+)?b)?(?![a-z\d])", re.IGNORECASE)
 CACHED_REPOSITORY = "models--"
-"""Prefix of a repository's folder in the hub's cache.
-
-The folder contains the model in `snapshots/<commit>`.
-"""
+"""The prefix of a repository's folder in the hub's cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
     """A model of the family, as described by its model card.
 
-    context: maximum number of tokens of a prompt and its answer together.
-    sampling: sampling parameters that apply if generation_config.json sets none.
+    context: maximum number of tokens of a prompt and its answer.
+    sampling: sampling parameters if generation_config.json sets none.
     """
 
     name: str
@@ -39,7 +36,7 @@ SMALL_SAMPLING = {"temperature": 0.1, "top_k": 50, "repetition_penalty": 1.05}
 LARGE_SAMPLING = {"temperature": 0.2, "top_k": 80, "repetition_penalty": 1.05}
 
 LFM2 = Member("LFM2", 32_768, LFM2_SAMPLING)
-"""LFM2 itself. Members of the family that are not listed count as LFM2."""
+"""LFM2 itself, and members of the family that are not listed."""
 
 LFM2_5 = {
     "230m": Member("LFM2.5-230M", 32_768, SMALL_SAMPLING),
@@ -53,20 +50,16 @@ LFM2_5 = {
 
 
 def member_of(folder: Path, config: Mapping[str, Any]) -> Member | None:
-    """Return the member of the LFM2 family that a folder contains.
-
-    The names from `names_of` identify the member. Returns None if the config belongs to a model of another family.
-    """
+    """Return the member of the LFM2 family in a folder, or None for another family."""
     if not str(config.get("model_type")).startswith("lfm2"):
         return None
     return recognise(names_of(folder, config.get("_name_or_path")))
 
 
 def recognise(names: Iterable[str]) -> Member:
-    """Return the family member that the names identify.
+    """Return the family member with these names: "LFM2.5-350M-ONNX" -> LFM2.5-350M.
 
-    Only the first name that contains "LFM2" counts. For example, "LFM2.5-350M-ONNX" identifies LFM2.5-350M. Returns
-    LFM2 if no name contains "LFM2", or if that first name does not clearly identify an LFM2.5 model.
+    Only the first name with "LFM2" counts. Anything unclear is LFM2.
     """
     for name in names:
         if generation := GENERATION.search(name):
@@ -79,8 +72,7 @@ def recognise(names: Iterable[str]) -> Member:
 def names_of(folder: Path, name_or_path: object) -> Iterable[str]:
     """Yield names that may identify the model in a folder, the most reliable first.
 
-    First comes the folder's own name or, in the hub's cache, the name of the repository. The parts of the config's
-    `_name_or_path` follow, from the last to the first.
+    These are the folder, its repository in the hub's cache, and the config's `_name_or_path`.
     """
     for path in (folder.absolute(), folder.resolve()):
         yield path.name

@@ -1,7 +1,6 @@
-"""Reads a model folder.
+"""Reads a model folder: chooses the graph and collects facts about the model.
 
-Chooses the graph to serve, and collects the facts about the model from its config files. Supports the layouts of
-onnx-community, Liquid's exporter and onnxruntime-genai. Does not open a session.
+Supports the layouts of onnx-community, Liquid's exporter and onnxruntime-genai.
 """
 
 from __future__ import annotations
@@ -27,27 +26,21 @@ SLOW_ON_CPU = frozenset({"q4f16"})
 GRAPH_FILE = re.compile(r"(onnx/)?model(_(?P<suffix>\w+))?\.onnx")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 ROTARY_INPUTS = {"GroupQueryAttention": 7, "RotaryEmbedding": 2}
-"""The index of the cosine table among the inputs of com.microsoft operators.
-
-The table is [positions, head_dim / 2].
-"""
+"""The input index of the cosine table [positions, head_dim / 2], by operator."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
     """A checked model folder.
 
-    `path`: the folder.
     `graph`: the ONNX file to serve.
     `dtype`: dtype of `graph`.
     `dtypes`: all dtypes in the folder, in order of preference.
-    `config`: fields of config.json. Fields that it lacks are taken from genai_config.json, under their names in
-    config.json.
-    `generation_config`: content of generation_config.json; None if there is no such file.
-    `eos_token_ids`: tokens that end an answer; empty if no config file names any.
-    `member`: the model's entry in the LFM2 family; None if the model is from another family.
-    `positions`: number of positions that the model supports. A prompt and its answer cannot have more tokens together.
-    `vocab_size`: number of tokens in the model's vocabulary.
+    `config`: fields of config.json, completed from genai_config.json.
+    `generation_config`: content of generation_config.json, if any.
+    `eos_token_ids`: tokens that end an answer.
+    `member`: the model's entry in the LFM2 family, or None.
+    `positions`: number of positions for a prompt and its answer together.
     """
 
     path: Path
@@ -63,20 +56,17 @@ class ModelFolder:
 
     @property
     def is_lfm2(self) -> bool:
-        """Whether the model belongs to the LFM2 family: LFM2 or LFM2.5, dense or MoE."""
+        """Whether the model belongs to the LFM2 family."""
         return self.member is not None
 
     @property
     def max_model_len(self) -> int:
-        """Default maximum number of tokens of a prompt and its answer together."""
+        """The default maximum number of tokens of a prompt and its answer together."""
         return min(self.positions, self.member.context) if self.member else self.positions
 
     @property
     def head_dim(self) -> int | None:
-        """Width of an attention head, for graphs in which this axis is symbolic.
-
-        None if the config does not specify the width.
-        """
+        """The width of an attention head from the config, or None."""
         hidden, heads = self.config.get("hidden_size"), self.config.get("num_attention_heads")
         return self.config.get("head_dim") or (hidden // heads if hidden and heads else None)
 
@@ -84,10 +74,9 @@ class ModelFolder:
 def open_model_folder(folder: Path, dtype: str = "auto") -> ModelFolder:
     """Check a model folder and choose the graph to serve.
 
-    `dtype`: dtype of the graph. "auto" chooses the most preferred dtype in the folder.
+    `dtype`: "auto" chooses the most preferred dtype.
 
-    Raises ModelFolderError if `folder` is not a model folder or lacks the dtype, or if files are missing, truncated or
-    unreadable.
+    Raises ModelFolderError if the folder is invalid or lacks `dtype`.
     """
     if not folder.is_dir():
         problem = "is a file, not a model folder" if folder.exists() else "does not exist"
@@ -120,10 +109,9 @@ def open_model_folder(folder: Path, dtype: str = "auto") -> ModelFolder:
 
 
 def graph_dtype(file: str) -> str | None:
-    """Return the dtype of a graph from its path in the model folder.
+    """Return the dtype of a graph from its path, or None.
 
-    For example, the dtype of "onnx/model_q4.onnx" is q4, and the dtype of "model.onnx" is fp32. Returns None if `file`
-    is not the path of a graph.
+    Examples: "onnx/model_q4.onnx" -> "q4", "model.onnx" -> "fp32".
     """
     match = GRAPH_FILE.fullmatch(file)
     if match is None:
@@ -135,7 +123,7 @@ def graph_dtype(file: str) -> str | None:
 def graphs_by_dtype(files: Iterable[str]) -> dict[str, str]:
     """Return the paths of the graphs among `files`, by dtype.
 
-    All paths are relative to the model folder. Graphs under `onnx/` take precedence.
+    Graphs under `onnx/` take precedence.
     """
     graphs: dict[str, str] = {}
     for file in sorted(files):
@@ -146,10 +134,7 @@ def graphs_by_dtype(files: Iterable[str]) -> dict[str, str]:
 
 
 def by_preference(dtypes: Iterable[str]) -> tuple[str, ...]:
-    """Return dtypes in order of preference.
-
-    The dtypes in PREFERRED_DTYPES come first, in their order there. The others follow, sorted by name.
-    """
+    """Return dtypes in order of preference: PREFERRED_DTYPES, then the others by name."""
     there = set(dtypes)
     preferred = [dtype for dtype in PREFERRED_DTYPES if dtype in there]
     return (*preferred, *sorted(there.difference(preferred)))
@@ -158,7 +143,7 @@ def by_preference(dtypes: Iterable[str]) -> tuple[str, ...]:
 def choose_dtype(available: Iterable[str], wanted: str, where: str) -> str:
     """Return `wanted` or, if it is "auto", the most preferred available dtype.
 
-    `where`: name of the folder or repository for the error message.
+    `where`: folder or repository to name in the error.
 
     Raises ModelFolderError if `wanted` is not available.
     """
@@ -173,7 +158,7 @@ def choose_dtype(available: Iterable[str], wanted: str, where: str) -> str:
 def read_graph(path: Path) -> onnx.ModelProto:
     """Read a graph without loading its external data.
 
-    Raises ModelFolderError if the file is not an ONNX graph, or if a file of its external data is missing or too short.
+    Raises ModelFolderError if the graph is invalid, or external data is missing or too short.
     """
     try:
         model = onnx.load(path, load_external_data=False)
@@ -193,9 +178,9 @@ def read_graph(path: Path) -> onnx.ModelProto:
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
-    """Read the JSON object in a file.
+    """Read the JSON object in a file. Returns None if there is no file.
 
-    Returns None if the file does not exist. Raises ModelFolderError if the file does not contain a JSON object.
+    Raises ModelFolderError if the file holds anything else.
     """
     if not path.is_file():
         return None
@@ -211,12 +196,12 @@ def read_object(path: Path) -> dict[str, Any] | None:
 def _graphs(folder: Path, genai: Mapping[str, Any]) -> dict[str, str]:
     """Return the paths of the graphs in the folder, by dtype.
 
-    The graph that genai_config.json names may have any file name. Raises ModelFolderError if there is no graph.
+    Raises ModelFolderError if there is none.
     """
     files = [path.relative_to(folder).as_posix() for path in (*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx"))]
     graphs = graphs_by_dtype(files)
     named = decoder_file(genai)
-    if named in files:
+    if named in files:  # this graph may have any file name
         if graphs.get("fp32") == named:
             del graphs["fp32"]
         stated = graph_dtype(named)
@@ -234,7 +219,7 @@ def _eos_token_ids(
 ) -> frozenset[int]:
     """Return the end-of-answer tokens from the first config file that has any.
 
-    Raises ModelFolderError if one of them is not a token id of the model.
+    Raises ModelFolderError for an invalid token id.
     """
     for file, source in (("generation_config.json", generation_config or {}), ("config.json", config)):
         named = source.get("eos_token_id")
@@ -262,10 +247,7 @@ def _positions(folder: Path, config: Mapping[str, Any], rotary_positions: int | 
 
 
 def _rotary_positions(model: onnx.ModelProto) -> int | None:
-    """Return the number of positions in the graph's rotary tables.
-
-    Returns None if the graph has no constant rotary tables.
-    """
+    """Return the number of positions in the graph's constant rotary tables, or None."""
     tables = set()
     for node in model.graph.node:
         index = ROTARY_INPUTS.get(node.op_type) if node.domain == "com.microsoft" else None
@@ -275,10 +257,9 @@ def _rotary_positions(model: onnx.ModelProto) -> int | None:
 
 
 def _vocab_size(folder: Path, config: Mapping[str, Any], model: onnx.ModelProto) -> int:
-    """Return the number of tokens in the model's vocabulary.
+    """Return the vocabulary size from the graph's logits or, if symbolic, the config.
 
-    This is the last axis of the logits or, if that axis is symbolic, the config's vocab_size. Raises ModelFolderError
-    if neither is known.
+    Raises ModelFolderError if neither has it.
     """
     axes = [output.type.tensor_type.shape.dim for output in model.graph.output if output.name == "logits"]
     size: int | None = next((axis[-1].dim_value for axis in axes if axis), 0) or config.get("vocab_size")
@@ -288,10 +269,7 @@ def _vocab_size(folder: Path, config: Mapping[str, Any], model: onnx.ModelProto)
 
 
 def _external_data(model: onnx.ModelProto) -> dict[str, int]:
-    """Return the minimum size in bytes of each external data file of a graph.
-
-    The keys are the paths of the files relative to the graph's folder.
-    """
+    """Return the minimum size in bytes of each external data file, by relative path."""
     sizes: dict[str, int] = {}
     for tensor in model.graph.initializer:
         if uses_external_data(tensor):

@@ -1,7 +1,6 @@
 """Runs steps of one ONNX Runtime session on the state in the slots.
 
-A step takes tokens and returns logits. Several sessions may use the same SlotPool at once if they use different slots.
-This module knows neither requests nor sampling.
+A step takes tokens and returns logits. Sessions may share a SlotPool if they use different slots.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class SessionOptions:
     """Options of one session.
 
     threads: number of compute threads.
-    max_tokens: maximum number of tokens in one run, counted as rows times length.
+    max_tokens: maximum number of tokens in one run, rows times length.
     """
 
     threads: int
@@ -35,10 +34,7 @@ class SessionOptions:
 
 
 class ModelSession:
-    """A loaded graph, which runs one step at a time.
-
-    A session is not thread-safe: only one thread at a time may use it.
-    """
+    """A loaded graph, which runs one step at a time. It is not thread-safe."""
 
     def __init__(
         self,
@@ -49,9 +45,10 @@ class ModelSession:
     ) -> None:
         """Load `graph`.
 
-        head_dim: last axis of the KV cache, for graphs in which this axis is symbolic.
-        proven: another session of `graph`. Its trial steps have shown how the graph works, so no new ones are run.
-        Raises UnsupportedModelError if onnxruntime cannot load the graph or if the graph does not fit the contract.
+        head_dim: last axis of the KV cache, if symbolic.
+        proven: a session of the same graph, whose trial steps are not repeated.
+
+        Raises UnsupportedModelError if the graph does not fit.
         """
         self._session = _open(graph, options.threads)
         self.contract = discover(self._session.get_inputs(), self._session.get_outputs(), head_dim)
@@ -84,16 +81,15 @@ class ModelSession:
         every_position: bool = False,
         traced: bool = False,
     ) -> npt.NDArray[np.float32]:
-        """Run one step and return its logits.
+        """Run one step and return its logits, float32, valid until the next run.
 
-        slots: the pool with the state of the rows. Row i uses slot `first` + i.
+        first: row i uses slot `first` + i.
         tokens: the new tokens, [B, S]. B must be 1 if S > 1.
-        past: number of tokens before the new ones in each sequence, [B].
-        every_position: if true, return logits for all tokens, [B * S, vocab]. If false, return logits only for the last
-            token of each row, [B, vocab].
-        traced: whether `windows_after` can return the convolution windows of this run. If true, B must be 1.
-        The logits are float32 and valid until the next run. If the run fails, the state of the sequences is unchanged:
-        new KV values lie beyond `past`, and convolution windows are copied into the slots only after the run.
+        past: number of earlier tokens of each row, [B].
+        every_position: if True, the logits are [B * S, vocab], otherwise [B, vocab] for the last tokens.
+        traced: whether to allow `windows_after`. B must then be 1.
+
+        A failed run does not change the state.
         """
         if slots is not self._slots:
             self._adopt(slots)
@@ -119,6 +115,7 @@ class ModelSession:
         self._session.run_with_iobinding(binding)
         if self._joined is not None:
             self._joined.store(slots, first, past, length)
+        # Only now, because a failed run must not change the state. New KV values lie beyond `past`.
         for state in self.contract.states:
             if state.kind is StateKind.CONV:
                 slots.arrays[state.past][first : first + batch] = self._windows[state.past][:batch]
@@ -127,10 +124,9 @@ class ModelSession:
         return wanted.astype(np.float32, copy=False)
 
     def windows_after(self, count: int) -> dict[str, npt.NDArray[np.generic]]:
-        """Return the convolution windows after the first `count` tokens of the last run.
+        """Return the convolution windows after `count` tokens of the last run, if traced.
 
-        That run must have been traced. Returns a view [hidden, L] of each window, by the name of the past input. The
-        views are valid until the next run.
+        Returns views [hidden, L] by name of the past input, valid until the next run.
         """
         return {
             state.past: self._trace(state, self._traced_length)[0, count : count + state.shape[1]].T
@@ -139,10 +135,7 @@ class ModelSession:
         }
 
     def _adopt(self, slots: SlotPool) -> None:
-        """Use `slots` from now on.
-
-        Allocates `_windows`, temporary memory for the new convolution windows of all slots.
-        """
+        """Use `slots` from now on, and allocate temporary convolution windows for them."""
         self._slots, self._bindings = slots, {}
         self._windows = {
             state.past: np.empty((slots.n_slots, *state.shape), state.dtype)
@@ -151,9 +144,9 @@ class ModelSession:
         }
 
     def _bound_states(self, slots: SlotPool, first: int, batch: int) -> ort.IOBinding:
-        """Return a binding of the state in slots `first` to `first` + `batch` - 1.
+        """Return a cached binding of the state in `batch` slots from `first` on.
 
-        Bindings are cached: each one consists of hundreds of small objects, so creating one per step takes too long.
+        A binding has hundreds of small objects, so making one per step takes too long.
         """
         if (first, batch) not in self._bindings:
             self._bindings[first, batch] = self._bind_states(slots, first, batch)
@@ -206,8 +199,7 @@ class ModelSession:
     def _try_steps(self) -> None:
         """Run trial steps, so that an unsuitable graph fails before any request.
 
-        The steps also show how the graph treats its KV caches: it either writes new values into them in place, or
-        returns new caches that contain the past and the new values.
+        They also show whether the graph updates its KV caches in place.
         """
         slots = SlotPool(self.contract.states, 2, PROBE_LENGTH)
         try:

@@ -1,8 +1,4 @@
-"""Opens the sessions of a model.
-
-Uses the prepared copy of the graph if there is one that fits into memory. Opens narrow sessions if the machine has more
-than one core, and if the sessions can share the weights or the weights are small.
-"""
+"""Opens the sessions of a model."""
 
 from __future__ import annotations
 
@@ -19,26 +15,21 @@ from server.runtime.prepared_copy.lookup import WEIGHTS, gigabytes
 from server.runtime.session import ModelSession, SessionOptions
 
 SMALL = 256_000_000
-"""The size of weights, in bytes, below which a prepared copy saves little.
-
-Smaller weights are packed at each start instead.
-"""
+"""The size of weights, in bytes, below which packing at each start is fast enough."""
 HEADROOM = 1_000_000_000
 """The memory, in bytes, that must stay free in addition to a mapped copy.
 
-With less free memory, the system would read the weights from disk again and again.
+With less, the system would read the weights from disk again and again.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class SessionPool:
-    """The sessions of a model: a wide one with all threads and up to two narrow ones.
-
-    A narrow session has half of the threads.
+    """The sessions of a model: a wide one with all threads, and narrow ones with half.
 
     sessions: the sessions that are already open.
-    mapped_bytes: size of the mapped weights. The system counts their memory as free, but nothing else may use it.
-    open_narrow: opens the narrow sessions later; None if they are already open or there should be none.
+    mapped_bytes: size of the mapped weights. The system counts it as free memory.
+    open_narrow: opens the narrow sessions later, or None.
     """
 
     sessions: list[ModelSession]
@@ -49,9 +40,7 @@ class SessionPool:
 def choose_graph(graph: Graph, prepared_folder: Path, say: Callable[[str], None]) -> Graph:
     """Return the graph to load: a prepared copy, a packed graph, or `graph` itself.
 
-    A prepared copy of `graph` is used if it exists and fits into memory. Without a copy, a small graph for the native
-    kernels is packed in memory, and a large graph runs on onnxruntime's kernels instead.
-    say: called with a message about the choice if the model is large.
+    say: receives a message about the choice if the model is large.
     """
     if (copy := _copy(graph, prepared_folder, say)) is not None:
         return copy
@@ -59,16 +48,15 @@ def choose_graph(graph: Graph, prepared_folder: Path, say: Callable[[str], None]
         return graph
     if graph.weight_bytes < SMALL:
         return pack_in_memory(graph, load_library())
+    # A large graph without a copy runs on onnxruntime's kernels.
     say("Large models need a prepared copy for the native kernels: onnxruntime's are used.")
     return choose_graph(replace(graph, native=False), prepared_folder, say)
 
 
 def open_sessions(graph: Graph, threads: int, max_tokens: int, head_dim: int | None = None) -> SessionPool:
-    """Open the wide session, and narrow sessions if these need little memory.
+    """Open the wide session, and narrow ones if they need little memory.
 
-    Narrow sessions need little memory if they share the weights or the weights are small. If onnxruntime runs a
-    prepared copy, opening a session takes long. In this case, only the wide session is opened, and the caller can open
-    the narrow ones later, with `open_narrow` of the result.
+    Otherwise, `open_narrow` of the result may open them later.
     Raises UnsupportedModelError if the graph cannot be served.
     """
 
@@ -76,6 +64,7 @@ def open_sessions(graph: Graph, threads: int, max_tokens: int, head_dim: int | N
         options = SessionOptions(threads // 2, max_tokens)
         return [ModelSession(graph, options, head_dim, proven=wide) for _ in range(2)]
 
+    # Narrow sessions need little memory if the weights are small or shared. onnxruntime opens prepared copies slowly.
     wide = ModelSession(graph, SessionOptions(threads, max_tokens), head_dim)
     mapped_bytes = _droppable_bytes(graph) if graph.prepared else 0
     if threads > 1 and (graph.weight_bytes < SMALL or (graph.prepared and graph.native)):
@@ -104,8 +93,6 @@ def _copy(graph: Graph, prepared_folder: Path, say: Callable[[str], None]) -> Gr
 
 
 def _droppable_bytes(copy: Graph) -> int:
-    """Return how many bytes of a copy's weights the system counts as free memory.
-
-    The system can drop the pages of a mapped file, unless the file itself is stored in memory.
-    """
+    """Return how many bytes of a copy's weights the system counts as free memory."""
+    # The pages of a mapped file, unless the file itself is stored in memory.
     return 0 if lies_in_memory(copy.weights / WEIGHTS) else (copy.weights / WEIGHTS).stat().st_size

@@ -1,8 +1,6 @@
 """Manages the memory of running sequences, divided into slots.
 
-There is one memory mapping per state tensor. Each mapping is divided into slots, one per running sequence. A slot has
-address space for a sequence of maximum length, but only touched pages take memory. Releasing a slot returns these pages
-to the system. The engine decides which sequence has which slot.
+A slot has address space for a sequence of maximum length. Only touched pages take memory. Releasing a slot frees them.
 """
 
 from __future__ import annotations
@@ -16,10 +14,7 @@ from server.runtime.contract import StateKind, StateTensor
 from server.runtime.snapshots import Array, Snapshot, anonymous_mapping
 
 Windows = Mapping[str, Array]
-"""The convolution windows of one sequence, by name of the past input.
-
-Each window is [hidden, L].
-"""
+"""The convolution windows [hidden, L] of one sequence, by name of the past input."""
 
 
 class SlotPool:
@@ -27,10 +22,8 @@ class SlotPool:
 
     Different threads may use different slots at the same time.
 
-    `states`: the model's state tensors.
-    `arrays`: an array for each state tensor. Its key is the name of the graph input that takes the past state. The
-    shape is [n_slots, kv_heads, max_len, head_dim] for KV and [n_slots, hidden, L] for a convolution. The sequences of
-    a decode batch use the first slots, so their state is a view of these arrays.
+    `arrays`: state of all slots, by name of the past input. KV is [n_slots, kv_heads, max_len, head_dim]. Convolution
+        windows are [n_slots, hidden, L].
     """
 
     def __init__(self, states: Sequence[StateTensor], n_slots: int, max_len: int) -> None:
@@ -43,19 +36,13 @@ class SlotPool:
             self._map(state)
 
     def clear(self, slot: int) -> None:
-        """Reset a slot for a new sequence.
-
-        Sets the convolution windows to zero. Old KV may stay in the slot, since the attention mask hides it.
-        """
+        """Reset a slot for a new sequence."""
         for state in self.states:
             if state.kind is StateKind.CONV:
-                self.arrays[state.past][slot] = 0
+                self.arrays[state.past][slot] = 0  # old KV may stay: the attention mask hides it
 
     def move(self, source: int, target: int, length: int) -> None:
-        """Move state from one slot to another, and release the old slot.
-
-        `length`: number of tokens whose state is moved.
-        """
+        """Move the state of `length` tokens to another slot, and release the old slot."""
         for state in self.states:
             array = self.arrays[state.past]
             if state.kind is StateKind.KV:
@@ -66,11 +53,7 @@ class SlotPool:
         self.release(source)
 
     def swap(self, long: int, short: int, long_length: int, short_length: int) -> None:
-        """Exchange the state of two slots.
-
-        `long_length`: number of tokens in slot `long`; at least `short_length`.
-        `short_length`: number of tokens in slot `short`.
-        """
+        """Exchange the state of two slots with the given numbers of tokens."""
         for state in self.states:
             array = self.arrays[state.past]
             if state.kind is StateKind.KV:
@@ -80,10 +63,7 @@ class SlotPool:
         self._trim(long, short_length)
 
     def release(self, slot: int) -> None:
-        """Return a slot's memory to the system.
-
-        Does nothing on systems other than Linux.
-        """
+        """Return a slot's memory to the system, on Linux."""
         for state in self.states:
             stride = self.arrays[state.past].strides[0]
             self._drop_pages(state, slot * stride, (slot + 1) * stride)
@@ -91,8 +71,7 @@ class SlotPool:
     def save(self, slot: int, begin: int, end: int, windows: Windows | None = None) -> Snapshot:
         """Return a copy of the state of tokens `begin` .. `end` - 1.
 
-        `windows`: convolution windows after token `end` - 1. By default, the slot's windows are copied; `end` must then
-        be the number of tokens in the slot.
+        `windows`: convolution windows after these tokens, by default the slot's.
         """
         snapshot = Snapshot(self.states, end - begin)
         for name, array in snapshot.kv.items():
@@ -102,10 +81,7 @@ class SlotPool:
         return snapshot
 
     def load(self, slot: int, snapshots: Sequence[Snapshot]) -> None:
-        """Restore consecutive snapshots into a slot.
-
-        The first snapshot must start at token 0.
-        """
+        """Restore consecutive snapshots into a slot, from token 0 on."""
         begin = 0
         for snapshot in snapshots:
             for name, array in snapshot.kv.items():
@@ -125,10 +101,7 @@ class SlotPool:
                 self._drop_pages(state, begin + length * array.strides[2], begin + array.strides[1])
 
     def _drop_pages(self, state: StateTensor, begin: int, end: int) -> None:
-        """Drop the pages that lie entirely within a byte range of a mapping.
-
-        `begin`, `end`: the range is `begin` .. `end` - 1.
-        """
+        """Drop the pages entirely within bytes `begin` .. `end` - 1 of a mapping."""
         begin, end = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
         if end > begin and hasattr(mmap, "MADV_DONTNEED"):
             self._mappings[state.past].madvise(mmap.MADV_DONTNEED, begin, end - begin)

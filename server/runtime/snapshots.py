@@ -1,7 +1,4 @@
-"""Stores copies of state that outlive their slot.
-
-A copy contains the KV of some tokens and the convolution windows after the last of these tokens.
-"""
+"""Stores copies of state that outlive their slot."""
 
 from __future__ import annotations
 
@@ -17,14 +14,11 @@ Array = npt.NDArray[np.generic]
 
 
 class Snapshot:
-    """The state of `length` consecutive tokens.
+    """The state of `length` consecutive tokens, in one memory mapping.
 
-    The state is stored in one memory mapping. The mapping is freed when the snapshot and its arrays are no longer
-    referenced.
-
-    `kv`: KV by name of the past input, [kv_heads, length, head_dim].
-    `windows`: convolution windows after the last token, by name of the past input, [hidden, L].
-    `nbytes`: size of the mapping, a whole number of pages.
+    `kv`: [kv_heads, length, head_dim], by name of the past input.
+    `windows`: convolution windows after the last token, [hidden, L], by name of the past input.
+    `nbytes`: size of the mapping.
     `window_bytes`: size of the windows.
     """
 
@@ -61,9 +55,9 @@ class Snapshot:
 
 
 def anonymous_mapping(size: int) -> mmap.mmap:
-    """Map `size` bytes of zeroed private memory.
+    """Map `size` bytes of zeroed private memory. Untouched pages take no memory.
 
-    A page takes no memory until it is touched. Raises MemoryError if the system refuses the mapping.
+    Raises MemoryError if the system refuses the mapping.
     """
     # Private, because dropped pages of a shared mapping would stay in the file that backs the mapping.
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)

@@ -50,7 +50,9 @@ def test_a_config_that_is_not_json(tmp_path: Path, tensors: Tensors) -> None:
 def test_another_architecture(tmp_path: Path, tensors: Tensors, found: str | None) -> None:
     checkpoint = write_checkpoint(tmp_path / "a", MOE, tensors)
     (checkpoint / "config.json").write_text(json.dumps(MOE | {"model_type": found}))
-    assert refuse(checkpoint).startswith(f"model_type is {found!r}; only lfm2 and lfm2_moe can be exported.")
+    assert refuse(checkpoint).startswith(
+        f"model_type in config.json is {found!r}; only lfm2 and lfm2_moe can be exported."
+    )
 
 
 def test_a_config_that_lacks_a_field(tmp_path: Path, tensors: Tensors) -> None:
@@ -63,7 +65,7 @@ def test_rotary_positions_of_another_kind(tmp_path: Path, tensors: Tensors) -> N
     config = MOE | {"rope_parameters": {"rope_type": "yarn", "factor": 4}}
     checkpoint = write_checkpoint(tmp_path / "a", MOE, tensors)
     (checkpoint / "config.json").write_text(json.dumps(config))
-    assert refuse(checkpoint) == "rope_type is 'yarn'; only 'default' can be exported."
+    assert refuse(checkpoint) == "rope_type in config.json is 'yarn'; only 'default' can be exported."
 
 
 def test_no_weights(tmp_path: Path, tensors: Tensors) -> None:

@@ -1,8 +1,6 @@
 """The demo model's training and evaluation chats, made by a seeded generator.
 
-`chat(rng)` returns a whole conversation as (messages, tools); `render` writes it in the model's chat format. The model
-learns only what is here: talk about itself and this server, names mentioned earlier in a chat, tool calls in the form
-of LFM2's model card, and an honest "I don't know" to everything else. Needs only the standard library.
+`chat(rng)` returns a conversation as (messages, tools). `render` writes it in the model's chat format.
 """
 
 from __future__ import annotations
@@ -89,7 +87,7 @@ class Tool:
     comment: str = ""  # text after the call
 
     def spec(self, rng: random.Random, canonical: bool = False) -> dict[str, Any]:
-        """Return the tool as the model sees it; its first wording if `canonical`."""
+        """Return the tool as the model sees it, in its first wording if `canonical`."""
         described = canonical or rng.random() < 0.6
         properties: dict[str, Any] = {}
         for name, (kind, description) in self.properties.items():
@@ -346,7 +344,7 @@ class ToolTurn:
 
 
 def tool_turn(rng: random.Random, tool: Tool, others: list[Tool]) -> ToolTurn:
-    """Ask for `tool`, sometimes with a second call of it or of one of `others`."""
+    """Ask for `tool`, sometimes with a second call of it or of another tool."""
     first = tool.arguments(rng)
     if tool.pairs and rng.random() < 0.25:
         partners = [t for t in others if t.pairs == tool.pairs and t is not tool]
@@ -424,7 +422,7 @@ FACTS: tuple[tuple[tuple[str, ...], str, tuple[str, ...], str, Callable[[random.
 
 
 def memory_chat(rng: random.Random) -> list[Message]:
-    """Mention a fact about the user, chat on perhaps, then ask for the fact."""
+    """Mention a fact about the user, perhaps chat on, then ask for the fact."""
     told, noted, asked, remembered, make = rng.choice(FACTS)
     x = make(rng)
     messages = [("user", rng.choice(told).format(x=x)), ("assistant", noted.format(x=x))]

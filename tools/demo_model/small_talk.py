@@ -248,12 +248,9 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def question(rng: random.Random) -> str:
-    """Return a question the model cannot answer.
-
-    Some are random words, so that the model learns to reject anything unknown.
-    """
+    """Return a question the model cannot answer."""
     kind = rng.random()
-    if kind < 0.15:
+    if kind < 0.15:  # the last kind is random words, so that the model rejects anything unknown
         text = rng.choice(FIXED)
     elif kind < 0.65:
         text = rng.choice(TEMPLATES).format(t=_topic(rng), u=_topic(rng))

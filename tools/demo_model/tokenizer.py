@@ -1,7 +1,4 @@
-"""The demo model's tokenizer.
-
-A byte-level BPE trained on the generated chats, with single digits and LFM2's special tokens first.
-"""
+"""The demo model's tokenizer: a byte-level BPE trained on the generated chats."""
 
 from __future__ import annotations
 

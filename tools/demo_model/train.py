@@ -1,8 +1,7 @@
 """Trains the demo model.
 
-`python train.py OUT --minutes 100` writes a Hugging Face checkpoint to OUT. Needs the `train` extra. The
-weights are rounded to float16, as they are shipped, and saved as float32. The tokenizer is taken from
-`--tokenizer FOLDER`, or trained first.
+`python train.py OUT --minutes 100` writes a Hugging Face checkpoint to OUT. Needs the `train` extra. Weights are
+rounded to float16 and saved as float32. The tokenizer comes from `--tokenizer FOLDER`, or is trained first.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ Sample = tuple[list[int], list[int]]  # token ids; labels, IGNORED outside the a
 
 
 class Encoder:
-    """Makes samples of chats; labels are the assistant's words and `<|im_end|>`."""
+    """Makes samples of chats. Labels are the assistant's words and `<|im_end|>`."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -85,10 +84,7 @@ class Encoder:
         return ids, labels
 
     def batches(self, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield (ids, labels) [batch, length] of similarly long chats, without end.
-
-        Each batch has about BATCH_TOKENS tokens.
-        """
+        """Yield (ids, labels) [batch, length] of similarly long chats, without end."""
         rng = random.Random(seed)
         while True:
             samples = [s for s in (self.sample(rng) for _ in range(400)) if len(s[0]) <= SAMPLE_TOKENS]

@@ -1,7 +1,4 @@
-"""Delays a constraint until the thoughts have ended, and limits their length.
-
-The thoughts themselves are unconstrained. This module depends on neither calls nor schemas.
-"""
+"""Delays a constraint until the thoughts have ended, and limits their length."""
 
 from __future__ import annotations
 
@@ -19,12 +16,12 @@ from server.engine.sampling.constraint import Bitmask, Constraint
 
 @dataclass(frozen=True, slots=True)
 class ThoughtMarkers:
-    """The tokens that spell the markers of thoughts.
+    """The tokens that spell `<think>` and `</think>`.
 
-    starts: the tokens that continue `<think>`, by the part already generated. For the part `<th`, for example, these
-        are tokens such as `in` and `ink>`. If `<think>` is a special token, only this token opens thoughts. The empty
-        part is then the only key, and `<think>` its only token.
+    starts: the tokens that continue `<think>`, by the text so far. Example: `in` and `ink>` after `<th`.
     end: the tokens of `</think>`, in order.
+
+    If `<think>` is a special token, `starts` is {"": (`<think>`,)}.
     """
 
     tokenizer: Tokenizer
@@ -40,15 +37,10 @@ class ThoughtMarkers:
 class AfterThinking:
     """A constraint that applies another constraint only after the thoughts.
 
-    start_answer: a function that returns the constraint to apply, in its initial state; None if the answer is free.
-    end_tokens: the tokens that are forbidden until the answer has begun; empty if the answer may be empty.
-    is_open: whether the prompt has opened the thoughts. If not, the first tokens decide whether there are thoughts:
-        they either spell `<think>` or belong to the answer.
-    budget: the maximum number of tokens in the thoughts; None if unlimited. Once the budget is spent, the tokens of
-        `</think>` are forced.
-
-    While the first tokens may still belong to the answer, `_answer` advances with them. As soon as they can only be the
-    beginning of `<think>`, `_answer` becomes None.
+    start_answer: returns the constraint of the answer. None if the answer is free.
+    end_tokens: the end-of-answer tokens, if the answer may not be empty.
+    is_open: whether the prompt ends inside the thoughts. If not, the answer may start with `<think>`.
+    budget: number of tokens in the thoughts after which `</think>` is forced. None: unlimited.
     """
 
     def __init__(
@@ -61,7 +53,7 @@ class AfterThinking:
         budget: int | None,
     ) -> None:
         self._start_answer = start_answer
-        self._answer = start_answer() if start_answer else None
+        self._answer = start_answer() if start_answer else None  # None also while only `<think>` can follow
         self._markers = markers
         self._end_tokens = end_tokens
         self._tracker = ThoughtTracker(is_open, markers.starts)
@@ -88,16 +80,13 @@ class AfterThinking:
         return True
 
     def commit(self, token: int) -> None:
-        """Advance by `token`, as Constraint.commit does.
-
-        While thoughts may still begin, the answer advances as well, because the tokens so far may belong to it.
-        """
+        """Advance by `token`, as Constraint.commit does."""
         before = self._tracker.state
         self._tracker.commit(self._markers.tokenizer.token_bytes(token))
         after = self._tracker.state
         if after is Thoughts.OPEN and before is Thoughts.POSSIBLE:
             self._answer = self._start_answer() if self._start_answer else None
-        elif self._answer is not None and Thoughts.OPEN not in (before, after):
+        elif self._answer is not None and Thoughts.OPEN not in (before, after):  # the answer may have begun
             if self._answer_mask is None or _allows(self._answer_mask, token):
                 self._answer.commit(token)
             else:
@@ -107,17 +96,14 @@ class AfterThinking:
     def forced_tokens(self) -> list[int]:
         """Return the tokens that must come next, in order.
 
-        In thoughts whose budget is spent, these are the remaining tokens of `</think>`.
+        Once the budget is spent, these are the remaining tokens of `</think>`.
         """
         if self._tracker.state is Thoughts.OPEN:
             return [*self._forced_end()]
         return self._answer.forced_tokens() if self._answer and self._tracker.state is Thoughts.NONE else []
 
     def _forced_end(self) -> Sequence[int]:
-        """Return the remaining tokens of `</think>` once the budget is spent.
-
-        Returns no tokens before the budget is spent.
-        """
+        """Return the remaining tokens of `</think>`, or none before the budget is spent."""
         if self._budget is None or self._tracker.spent < self._budget:
             return ()
         return self._markers.end[self._tracker.spent - self._budget :]
@@ -136,7 +122,7 @@ def _starts(tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...
 
 
 def _allow(out: Bitmask, tokens: Iterable[int]) -> None:
-    """Also allow `tokens` in the mask `out`."""
+    """Allow `tokens` in the mask `out`, in addition to others."""
     for token in tokens:
         out.view(np.uint32)[token // 32] |= np.uint32(1 << token % 32)
 
@@ -146,9 +132,9 @@ def _allows(mask: Bitmask, token: int) -> bool:
 
 
 def forbid_tokens(out: Bitmask, tokens: Iterable[int]) -> bool:
-    """Set the mask `out` to allow all tokens except `tokens`.
+    """Make `out` a mask that allows all tokens except `tokens`.
 
-    Returns True. If `tokens` is empty, leaves `out` unchanged and returns False.
+    Returns False and leaves `out` unchanged if `tokens` is empty.
     """
     forbidden = list(tokens)
     if forbidden:

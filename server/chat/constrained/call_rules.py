@@ -1,8 +1,6 @@
 """Builds the grammar rules of calls of one tool.
 
-An example of a call is `name(first=1, second="x", **{"odd name": 2})`. A call lists its arguments in the order of the
-schema. Arguments with names that do not match ARGUMENT_NAME follow in an object after `**`. This module depends neither
-on the markers around calls nor on the other contents of an answer.
+Example: `name(first=1, second="x", **{"odd name": 2})`. Names that do not match ARGUMENT_NAME go after `**`.
 """
 
 from __future__ import annotations
@@ -29,20 +27,17 @@ from server.chat.tool_calls.call_syntax import ARGUMENT_NAME
 from server.chat.types import Tool
 
 COMMA = "COMMA"
-"""The name of the rule that separates two arguments or two calls.
-
-Every grammar with calls must define this rule.
-"""
+"""The rule that separates arguments or calls. Every grammar with calls must define it."""
 
 
 def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, unenforced: Unenforced) -> Iterator[str]:
     """Yield the grammar rules for calls of `tool`.
 
-    prefix: the name of the rule that matches a whole call. The names of all other rules start with it.
+    prefix: name of the rule for a whole call, and start of the other names.
+    strict: whether an unenforceable schema is an error, instead of a message in `unenforced`.
+    values: receives the rules of the argument values.
 
-    Adds the rules of the argument values to `values`. If a part of the schema cannot be enforced, adds a message to
-    `unenforced` or, if `strict` is true, raises InvalidRequestError. Also raises InvalidRequestError if the schema is
-    too large, or if the rules of all values together are too large.
+    Raises InvalidRequestError if the schema or `values` becomes too large.
     """
     param = tool.field
     schema = normalized(tool.parameters, param, strict=strict)
@@ -89,27 +84,16 @@ def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, une
 def _argument_rules(prefix: str, parts: Sequence[tuple[str, bool]]) -> Iterator[str]:
     """Yield rules for a comma-separated list of arguments in fixed order.
 
-    prefix: the start of all rule names. The rule `{prefix}_args` matches the whole list.
-    parts: for each argument, its grammar and whether the argument is required.
+    prefix: start of all rule names. The rule `{prefix}_args` matches the whole list.
+    parts: for each argument, its grammar and whether it is required.
 
-    An argument needs a leading comma only if another argument precedes it. Each range of arguments therefore has two
-    rules. Rule `a` matches the range if no argument precedes the range: at least one argument is present, and the first
-    one has no leading comma. Rule `b` matches the range if an argument precedes it: every argument that is present has
-    a leading comma, and all optional arguments may be absent.
-
-    The rule `{prefix}_a2_5` is rule `a` of the arguments 2, 3 and 4, counted from 0.
-
-    Example: the rules for a required argument X and an optional argument Y, without the unused rules:
+    Each range of arguments has two rules: `a` begins without a comma, and `b` with a comma.
+    Example for a required argument X and an optional argument Y:
 
         p_args: p_a0_2
         p_a0_2: p_a0_1 p_b1_2
         p_a0_1: X
         p_b1_2: (COMMA Y)?
-
-    Both rules of a range are composed of the rules of its two halves. Rule `a` is rule `a` of the first half, then rule
-    `b` of the second half. If no argument of the first half is required, rule `a` of the second half is an alternative.
-    Rule `b` is rule `b` of the first half, then rule `b` of the second half. Halving keeps the rules log(n) levels
-    deep. llguidance recurses through the rules, so a chain of n rules could overflow its stack.
     """
 
     def name(kind: str, low: int, high: int) -> str:
@@ -121,6 +105,7 @@ def _argument_rules(prefix: str, parts: Sequence[tuple[str, bool]]) -> Iterator[
             yield f"{name('a', low, high)}: {part}"
             yield f"{name('b', low, high)}: ({COMMA} {part}){'' if required else '?'}"
             return
+        # Halving makes the rules log(n) levels deep. llguidance recurses: a chain of n rules could overflow its stack.
         middle = (low + high) // 2
         skipped = "" if any(required for _, required in parts[low:middle]) else f" | {name('a', middle, high)}"
         yield f"{name('a', low, high)}: {name('a', low, middle)} {name('b', middle, high)}{skipped}"
@@ -140,10 +125,9 @@ def _argument_rules(prefix: str, parts: Sequence[tuple[str, bool]]) -> Iterator[
 class _Parameters:
     """The parameters of a tool, grouped by how their arguments are written.
 
-    named: the arguments that are written as `name=value`, in the order of the tool's schema. Each element contains the
-    name, the schema, and whether the argument is required.
-    rest: the schema of the object after `**`; None if a call has no such object.
-    rest_required: whether a call must have the object after `**`.
+    named: name, schema and whether it is required, for each argument written as `name=value`.
+    rest: schema of the object after `**`, or None.
+    rest_required: whether a call needs the object after `**`.
     """
 
     named: tuple[tuple[str, Schema, bool], ...]
@@ -154,8 +138,8 @@ class _Parameters:
     def of(cls, schema: NormalizedSchema) -> _Parameters:
         """Return the parameters that `schema` describes.
 
-        If the root of `schema` has keywords such as `anyOf`, all arguments go into the object after `**`. Raises
-        UnenforceableError if the root does not admit objects.
+        A root with keywords such as `anyOf` becomes the object after `**`.
+        Raises UnenforceableError if the root does not admit objects.
         """
         root = schema.resolve(schema.root)
         if root is True:
@@ -187,7 +171,7 @@ def _rest(
 ) -> Node:
     """Return the schema of the object after `**`.
 
-    The object may contain the properties in `odd` and additional properties, but no property in `named`.
+    It admits the properties in `odd` and additional properties, but none in `named`.
     """
     return {
         "type": "object",

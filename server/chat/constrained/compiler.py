@@ -1,7 +1,6 @@
 """Compiles grammars for a tokenizer and finds the allowed next tokens.
 
-Compiling takes between one and several hundred milliseconds. During this time, llguidance releases the GIL. This module
-depends on neither tools nor schemas.
+Compiling takes up to several hundred milliseconds. llguidance releases the GIL meanwhile.
 """
 
 from __future__ import annotations
@@ -41,23 +40,24 @@ TRIMMED_BYTES = 4 << 20  # the heap is trimmed if more than this is evicted at o
 
 
 _LIMIT = re.compile("too many|max is", re.IGNORECASE)
-"""The pattern of llguidance's messages about an exceeded parser limit."""
+"""The pattern of llguidance's messages about an exceeded limit."""
 
 
 class ConstraintError(LfmServeError):
-    """The error for a generated token that the grammar does not allow."""
+    """The model generated a token that the grammar does not allow."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledGrammar:
-    """A grammar compiled for one tokenizer; any number of sequences can use it.
+    """A grammar compiled for one tokenizer. Any number of sequences can use it.
 
-    param, unenforced, size, repeats: copies of the fields of Accepted.
-    matcher: the state before the first token; each sequence starts from a copy.
-    known: the tokens that have a text.
+    matcher: the state before the first token. Each sequence copies it.
+    known: mask of the tokens that have a text.
     end_tokens: the tokens that end an answer.
-    opening_token: the id of the grammar's `opens_with`; None if the grammar applies to the whole answer.
-    marker_endings: the ordinary tokens that complete the opening marker of calls, by the part already generated.
+    opening_token: id of the grammar's `opens_with`, or None.
+    marker_endings: the ordinary tokens that complete the opening marker of calls, by the text so far.
+
+    The fields `param`, `unenforced`, `size` and `repeats` are those of Accepted.
     """
 
     param: str
@@ -75,8 +75,8 @@ class CompiledGrammar:
     def start(self, thoughts: Thoughts = Thoughts.NONE, thinking_budget: int | None = None) -> Constraint:
         """Return the constraint of a new sequence.
 
-        thoughts: whether thoughts may precede the answer. The constraint does not apply to thoughts.
-        thinking_budget: the thoughts end after this number of tokens; None is unlimited.
+        thoughts: whether thoughts, which are not constrained, may precede the answer.
+        thinking_budget: most tokens of the thoughts, or None.
         """
         end_tokens = self.end_tokens if self.opening_token is None else ()
         if thoughts is Thoughts.NONE and (end_tokens or thinking_budget is None):
@@ -90,21 +90,21 @@ class CompiledGrammar:
 class GrammarConstraint:
     """The state of one sequence in its grammar.
 
-    Call `mask` before each token and `commit` after each token. If the grammar has an `opening_token`, the matcher
-    exists only from this token to the end of the match. While there is no matcher, the text is free.
+    Call `mask` before each token and `commit` after it. If the grammar has an opening token, the text before it is
+    free.
     """
 
     def __init__(self, grammar: CompiledGrammar) -> None:
         self._grammar = grammar
         self._watch = MarkerWatch(grammar.tokenizer, grammar.marker_endings)
-        self._matcher = grammar.matcher.deep_copy() if grammar.opening_token is None else None
+        self._matcher = grammar.matcher.deep_copy() if grammar.opening_token is None else None  # None in free text
         self._may_open = True
 
     def mask(self, out: Bitmask) -> bool:
         """Store in `out`, [mask_words(vocab_size)], which tokens may come next.
 
-        Returns True. If every token may come next, leaves `out` unchanged and returns False. Raises InvalidRequestError
-        if no token may come next, or if computing the mask takes too much work.
+        Returns False, without using `out`, if all may.
+        Raises InvalidRequestError if none may, or if this takes too long.
         """
         if self._matcher is not None:
             start = time.thread_time()
@@ -119,7 +119,8 @@ class GrammarConstraint:
     def commit(self, token: int) -> None:
         """Advance by one token.
 
-        Raises ConstraintError if the token is not allowed, and InvalidRequestError if advancing takes too much work.
+        Raises ConstraintError if the token is not allowed.
+        Raises InvalidRequestError if advancing takes too much work.
         """
         if self._matcher is not None:
             if not self._matcher.consume_token(token):
@@ -134,17 +135,13 @@ class GrammarConstraint:
             self._watch.commit(token)
 
     def forced_tokens(self) -> list[int]:
-        """Return the tokens that must come next, in order.
-
-        Does not commit the tokens. Returns an empty list if the grammar allows more than one next token.
-        """
+        """Return the tokens that must come next, in order, without committing them."""
         return [] if self._matcher is None else self._matcher.compute_ff_tokens()
 
     def _forbidden(self) -> tuple[int, ...]:
         """Return the tokens that must not come next in free text.
 
-        These are the ordinary tokens that would complete the opening marker of calls. If the answer must not contain
-        another block of calls, the marker's special token is forbidden, too.
+        They would complete the opening marker of calls.
         """
         assert self._grammar.opening_token is not None
         endings = self._watch.forbidden()
@@ -161,9 +158,7 @@ class GrammarConstraint:
 class GrammarCompiler:
     """A compiler of grammars for one tokenizer, with a least-recently-used cache.
 
-    A worker process analyses each grammar first. A costly grammar therefore cannot block the server for long, take much
-    of its memory or crash it. Tenants take turns at using the workers. All methods except `load` must be called on the
-    event loop's thread.
+    A worker tries each grammar first. Call all methods except `load` on the event loop's thread.
     """
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, end_tokens: Sequence[int]) -> None:
@@ -180,7 +175,7 @@ class GrammarCompiler:
         self._cached_bytes = 0
 
     def no_calls(self) -> Constraint:
-        """Return a new constraint for a sequence that must not contain calls."""
+        """Return a new constraint that forbids calls."""
         return NoCalls(MarkerWatch(self._tokenizer, self._marker_endings))
 
     def constraint(
@@ -193,10 +188,8 @@ class GrammarCompiler:
     ) -> Constraint | None:
         """Return the constraint of a new sequence, or None if every token may come next.
 
-        grammar: the grammar of the answer, which begins after the thoughts; None if the answer is free.
-        thoughts: whether thoughts may precede the answer.
-        thinking_budget: the maximum number of tokens in the thoughts; None if unlimited or the model does not think.
-        forbids_calls: whether the answer must not contain calls. Has no effect if there is a grammar.
+        thinking_budget: most tokens of the thoughts, or None.
+        forbids_calls: whether to forbid calls if there is no grammar.
         """
         if grammar is not None:
             return grammar.start(thoughts, thinking_budget)
@@ -214,24 +207,25 @@ class GrammarCompiler:
     async def get(self, source: GrammarSource, tenant: str) -> CompiledGrammar:
         """Return the grammar of `source`, from the cache or newly compiled.
 
-        Cancelling this coroutine ends the worker. Raises InvalidRequestError if the grammar is invalid or exceeds a
-        limit, ModelNotReadyError if no worker can be started or another process ends the worker, and
-        GrammarAnalysisError if the analysis fails because of a fault in the server.
+        Raises InvalidRequestError if the grammar is invalid or exceeds a limit.
+        Raises ModelNotReadyError if the worker does not start or is killed.
+        Raises GrammarAnalysisError if the server is at fault.
         """
         if (cached := self.find_cached(source)) is not None:
             return cached
         async with self._turns.place(tenant):
             if (cached := self.find_cached(source)) is not None:
                 return cached
+            # In another process, because a costly grammar could block or crash the server.
             accepted = await self.workers.analyse(source)
             compiled = await asyncio.wrap_future(in_background(lambda: self.load(accepted), "grammar"))
         self._add(source.key, compiled)
         return compiled
 
     def load(self, accepted: Accepted) -> CompiledGrammar:
-        """Compile a grammar that a worker has accepted. May run on any thread.
+        """Compile a grammar that a worker has accepted. Any thread may call this.
 
-        Raises InvalidRequestError if the tokenizer has no token for the grammar's `opens_with`.
+        Raises InvalidRequestError if the tokenizer lacks the token `opens_with`.
         """
         opening_token = None
         if accepted.opens_with is not None:
@@ -257,10 +251,7 @@ class GrammarCompiler:
         )
 
     def _add(self, key: str, compiled: CompiledGrammar) -> None:
-        """Cache a grammar. If the cache is full, evict the least recently used ones.
-
-        If many bytes were evicted, gives the freed memory back to the operating system.
-        """
+        """Cache a grammar, evicting the least recently used ones if necessary."""
         if key in self._cache:
             return
         self._cache[key] = compiled
@@ -271,14 +262,14 @@ class GrammarCompiler:
             evicted += oldest.size
             self._cached_bytes -= oldest.size
             del oldest
-        if evicted > TRIMMED_BYTES:
+        if evicted > TRIMMED_BYTES:  # give the memory back to the operating system
             in_background(trim_heap, "trim")
 
 
 def _marker_endings(marker: bytes, tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...]]:
-    """Return the ordinary tokens that complete `marker`, by the part generated so far.
+    """Return the ordinary tokens that complete `marker`, by the text so far.
 
-    Example: if `<|tool_call_` has been generated, these are the tokens whose text begins with `start|>`.
+    Example: after `<|tool_call_`, all ordinary tokens that begin with `start|>`.
     """
     ends = tuple(marker[i:] for i in range(1, len(marker)))
     texts = enumerate(tokenizer.all_token_bytes(vocab_size))

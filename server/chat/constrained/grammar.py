@@ -1,8 +1,4 @@
-"""Builds grammars for llguidance.
-
-A grammar matches calls of tools, text that a client describes, or both. In this module, a grammar is only text. The
-module depends on neither tokens nor the compilation of grammars.
-"""
+"""Writes grammars of calls and texts for llguidance."""
 
 from __future__ import annotations
 
@@ -33,10 +29,7 @@ _HEADER = "%llguidance {}\n"
 
 
 class CallMode(StrEnum):
-    """Whether the model may call tools or must call tools.
-
-    AUTO: the model may call tools. REQUIRED: the whole answer consists of calls.
-    """
+    """Whether the model may call tools (AUTO) or must answer with calls (REQUIRED)."""
 
     AUTO = "auto"
     REQUIRED = "required"
@@ -46,13 +39,14 @@ class CallMode(StrEnum):
 class Grammar:
     """A grammar and the part of the answer to which it applies.
 
-    structure: the text of all rules except the rules in `values`.
-    values: the rules of values that the client describes.
-    opens_with: the special token after which the grammar applies. Text before the token is free. The text after the
-    token must match the grammar, and text after the match is free again. None: the whole answer must match.
-    repeats: whether the token `opens_with` may occur again after a match.
-    arguments: the largest number of arguments that any of the tools has.
-    unenforced: messages about schema keywords that are not enforced.
+    structure: text of all rules except `values`.
+    values: rules of the values that the client describes.
+    opens_with: the special token after which the grammar applies. None: the whole answer must match.
+    repeats: whether `opens_with` may occur again after a match.
+    arguments: largest number of arguments of any tool.
+    unenforced: messages about unenforced schema keywords.
+
+    With `opens_with`, the text before this token and after the match is free.
     """
 
     structure: str
@@ -69,18 +63,18 @@ class Grammar:
 
     @property
     def param(self) -> str:
-        """The request field to name in errors about the grammar as a whole."""
+        """The request field to name in errors about the whole grammar."""
         fields = {value.param for value in self.values}
         return fields.pop() if len(fields) == 1 else "tools"
 
     def without_uncompilable(self, compile_error: Callable[[str], str | None]) -> Grammar:
-        """Return a copy of the grammar in which every value rule can be compiled.
+        """Return a copy in which every value rule can be compiled.
 
-        compile_error: a function that returns the reason why a grammar cannot be compiled, or None if it can be
-        compiled. It is called once for each value rule, with the text of a grammar that contains only this rule.
+        Other rules become `impossible` or get their `fallback` (see ValueRule).
 
-        A rule that cannot be compiled becomes `impossible` or gets its `fallback`: see the fields of ValueRule. Raises
-        InvalidRequestError if a strict rule cannot be compiled and does not become `impossible`.
+        compile_error: returns why a grammar cannot be compiled, or None.
+
+        Raises InvalidRequestError if a strict rule neither compiles nor becomes `impossible`.
         """
         values, unenforced = [], Unenforced()
         unenforced.extend(self.unenforced, "")
@@ -102,13 +96,9 @@ def call_grammar(
 ) -> Grammar:
     """Return a grammar of calls of `tools` in LFM2's syntax.
 
-    tools: at least one tool.
-    parallel: whether the answer may contain more than one call.
-    text_form: used only in mode AUTO. The answer consists either of calls or of text in this form. None: the answer may
-        contain calls and any other text.
+    text_form: form of an answer without calls in mode AUTO. None for any text.
 
-    Raises InvalidRequestError if `text_form` cannot be enforced. Also raises InvalidRequestError if the schema of a
-    tool cannot be enforced and either the tool is strict or the mode is REQUIRED.
+    Raises InvalidRequestError if this form or a strict schema cannot be enforced.
     """
     values = ValueRules()
     unenforced = Unenforced()
@@ -144,13 +134,11 @@ def call_grammar(
 def json_call_grammar(
     tools: Sequence[Tool], mode: CallMode, form: CallForm, *, parallel: bool, text_form: TextForm | None = None
 ) -> Grammar:
-    """Return a grammar of calls of `tools` as JSON, for models without call markers.
+    """Return a grammar of JSON calls of `tools`, for models without call markers.
 
-    form: how the model writes calls, such as the text before and after the JSON object of a call.
-    mode: in mode AUTO, the answer consists either of calls or of text.
-    text_form: the form of the text in mode AUTO. None: the text may be any text that does not begin like a call.
+    text_form: form of an answer without calls in mode AUTO. None for any text.
 
-    Raises InvalidRequestError under the same conditions as `call_grammar`.
+    Raises the errors of `call_grammar`.
     """
     values = ValueRules()
     unenforced = Unenforced()
@@ -171,7 +159,7 @@ def json_call_grammar(
     if mode is CallMode.AUTO and text_form is not None:
         values.add(text_rule(text_form))
     elif mode is CallMode.AUTO:
-        rules.append(r"text: /([^\s{\[<](.|\n)*)?/")
+        rules.append(r"text: /([^\s{\[<](.|\n)*)?/")  # text that does not begin like a call
     rules.append(f"start: call{more}" + (" | text" if mode is CallMode.AUTO else ""))
     structure = "".join(f"{rule}\n" for rule in rules)
     return Grammar(structure, tuple(values.all), unenforced=unenforced)
@@ -180,10 +168,7 @@ def json_call_grammar(
 def _arguments_body(tool: Tool, param: str, *, strict: bool, unenforced: Unenforced) -> str:
     """Return the body of a rule for the JSON object of a tool's arguments.
 
-    param: the request field that holds the tool's schema.
-
-    If a part of the schema cannot be enforced, adds a message to `unenforced` or, if `strict` is true, raises
-    InvalidRequestError.
+    strict: whether an unenforceable schema is an error, instead of a message in `unenforced`.
     """
     schema = normalized(_arguments_schema(tool), param, strict=strict)
     unenforced.extend(schema.unenforced, f"{param}.")
@@ -199,14 +184,14 @@ def _arguments_body(tool: Tool, param: str, *, strict: bool, unenforced: Unenfor
 def _arguments_schema(tool: Tool) -> Mapping[str, Any]:
     """Return the schema of a tool's arguments.
 
-    The schema forbids additional properties if the tool's parameters use only the most common keywords.
+    It forbids additional properties if the parameters use only common keywords.
     """
     plain = tool.parameters.keys() <= {"type", "properties", "required", "$defs", "definitions", "title", "description"}
     return {**tool.parameters, "type": "object"} | ({"additionalProperties": False} if plain else {})
 
 
 def text_grammar(form: TextForm) -> Grammar:
-    """Return a grammar of text that matches `form`.
+    """Return a grammar of text in `form`.
 
     Raises InvalidRequestError if `form` cannot be enforced.
     """

@@ -17,8 +17,8 @@ from server.chat.types import Calling, TextForm, Tool
 class GrammarSource:
     """The parts of a request from which its grammar is built.
 
-    text: these parts as JSON text. Equal texts give equal grammars.
-    field: the request field to name in errors about the whole grammar.
+    text: these parts as JSON.
+    field: request field to name in errors about the whole grammar.
     """
 
     text: str
@@ -26,11 +26,11 @@ class GrammarSource:
 
     @cached_property
     def key(self) -> str:
-        """The cache key of the grammar: a hash of `text`."""
+        """A hash of `text`, for the cache of grammars."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def build(self) -> Grammar:
-        """Build the grammar. Call this in a worker, because it may take long.
+        """Build the grammar. This may take long, so call it in a worker.
 
         Raises InvalidRequestError if a schema or the text form cannot be enforced.
         """
@@ -54,11 +54,8 @@ def grammar_source(
 ) -> GrammarSource | None:
     """Return the source of the answer's grammar, or None if any answer is allowed.
 
-    The grammar enforces `calling` and `text_form`.
-
-    call_form: how a model without call markers writes calls; None if the model has call markers.
-    constrain_always: whether to enforce the schemas of all tools, even if the model may choose not to call a tool and
-    no tool is strict. Applies only to models with call markers.
+    call_form: form of calls without call markers, or None.
+    constrain_always: whether to enforce schemas that are not strict.
     """
     enforced = calling.required or text_form is not None or any(tool.strict for tool in calling.tools)
     tools = calling.tools if enforced or (constrain_always and call_form is None) else ()

@@ -18,9 +18,9 @@ _OPTION_LINE = re.compile(r"^\s*%llguidance\b.*$", re.MULTILINE)
 
 
 def lark_of(form: TextForm) -> str:
-    """Convert a `form` of kind regex, choice or grammar to Lark.
+    """Convert a regex, choice or grammar to Lark.
 
-    Raises InvalidRequestError if a client's grammar is too long or invalid.
+    Raises InvalidRequestError if a grammar is too long or invalid.
     """
     if form.kind == "regex":
         return f"start: /{between_slashes(without_anchors(form.value))}/"
@@ -37,9 +37,9 @@ def lark_of(form: TextForm) -> str:
 
 
 def without_anchors(regex: str) -> str:
-    """Return `regex` without the anchors at both ends.
+    """Return `regex` without `^` at its start and `$` at its end.
 
-    They are not necessary, because the whole text must match.
+    The whole text must match anyway.
     """
     return _ANCHORS.sub(lambda anchor: anchor[1] or "", regex)
 

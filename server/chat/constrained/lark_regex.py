@@ -1,7 +1,6 @@
 """Converts non-recursive grammars in Lark to regular expressions.
 
-llguidance splits a text into the terminals of its grammar. To find the end of a terminal, it looks only one byte ahead,
-which is too little for some grammars. A regular expression avoids this problem, because it is a single terminal.
+llguidance finds the ends of some terminals too early. A regular expression is a single terminal.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ COMMON = {
     "CNAME": "/[a-zA-Z_][a-zA-Z0-9_]*/",
     "ESCAPED_STRING": r'/"([^"\\\n]|\\.)*"/',
 }
-"""Lark's terminals that a grammar may import from `common`."""
+"""The terminals that a grammar may import from Lark's library `common`."""
 
 _TOKEN = re.compile(
     r"""(?P<skip>[^\S\n]+|//[^\n]*|\#[^\n]*|->\s*\w+)|(?P<newline>\n)
@@ -50,9 +49,8 @@ _TOKEN = re.compile(
 class LarkRegex:
     """A converter from the rules of one grammar to regular expressions.
 
-    quoted: function that converts a regular expression of the grammar. Its arguments are the expression and the
-        flags, such as "s".
-    literal: function that converts a string of the grammar. Its arguments are the text and the flags.
+    quoted: converts an expression in the grammar, such as `[a-z]`, with flags such as "i".
+    literal: converts a string in the grammar with its flags.
     """
 
     def __init__(self, grammar: str, quoted: Callable[[str, str], str], literal: Callable[[str, str], str]) -> None:
@@ -64,10 +62,9 @@ class LarkRegex:
         self._read(grammar)
 
     def regex(self, name: str = "start", inside: tuple[str, ...] = ()) -> str:
-        """Return the regular expression of a rule.
+        """Return the regular expression of the rule `name`.
 
-        name: name of the rule.
-        inside: names of the rules that are being converted, to detect recursion.
+        inside: the rules being converted, to detect recursion.
 
         Raises ValueError if the rule is recursive, too large, unknown or invalid.
         """
@@ -105,7 +102,7 @@ class LarkRegex:
                 self._rules.setdefault(rule, []).append(found)
 
     def _alternatives(self, tokens: Sequence[re.Match[str]], at: int, inside: tuple[str, ...]) -> tuple[str, int]:
-        """Return the regular expression of `A | B | ...` and the index of the next token.
+        """Return the regular expression of `A | B | ...`, and the index after it.
 
         at: index of the first token of `A`.
         """
@@ -142,7 +139,7 @@ class LarkRegex:
 
 
 def text_of(literal: str) -> str:
-    """Return the text of a quoted string, without quotes and escapes."""
+    r"""Return the text of a quoted string: `"a\n"` -> `a` and a line break."""
     escapes = {"n": "\n", "r": "\r", "t": "\t", "f": "\f", "b": "\b"}
     return re.sub(r"\\(.)", lambda found: escapes.get(found[1], found[1]), literal[1:-1])
 

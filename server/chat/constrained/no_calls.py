@@ -1,4 +1,4 @@
-"""Forbids calls in an answer. All other text is free."""
+"""Forbids calls in an answer."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from server.engine.sampling.constraint import Bitmask
 
 
 class MarkerWatch:
-    """A detector of ordinary tokens that would complete the opening marker of calls.
+    """Finds the ordinary tokens that would complete the opening marker of calls.
 
-    endings: the ordinary tokens that complete the marker, by the part already generated. If `<|tool_call_` has been
-    generated, for example, these are the ordinary tokens whose text begins with `start|>`.
+    endings: these tokens, by the text so far. Example: after `<|tool_call_`, all tokens that begin with `start|>`.
     """
 
     def __init__(self, tokenizer: Tokenizer, endings: Mapping[bytes, tuple[int, ...]]) -> None:
@@ -23,7 +22,7 @@ class MarkerWatch:
         self._tail = b""  # the end of the text, as long as the marker
 
     def forbidden(self) -> tuple[int, ...]:
-        """Return the ordinary tokens that would complete the marker if they came next."""
+        """Return the ordinary tokens that would complete the marker now."""
         return self._endings.get(self._tail[max(0, self._tail.rfind(b"<")) :], ())
 
     def commit(self, token: int) -> None:
@@ -32,11 +31,10 @@ class MarkerWatch:
 
 
 class NoCalls:
-    """The constraint of an answer that must not contain tool calls.
+    """The constraint of an answer without calls.
 
-    A model can write the opening marker of calls in two ways: as a special token, or as several ordinary tokens. This
-    constraint forbids each ordinary token that would complete the marker. The service forbids the special token by
-    means of a logit bias.
+    It forbids ordinary tokens that would complete the opening marker of calls. A logit bias of the service forbids the
+    marker's special token.
     """
 
     def __init__(self, watch: MarkerWatch) -> None:
@@ -51,5 +49,5 @@ class NoCalls:
         self._watch.commit(token)
 
     def forced_tokens(self) -> list[int]:
-        """Return an empty list, because free text forces no tokens."""
+        """Return no tokens: free text forces none."""
         return []

@@ -1,7 +1,6 @@
-"""Builds rules for JSON strings whose value must match a grammar or regex.
+r"""Builds rules for JSON strings whose value must match a grammar or regex.
 
-In a JSON string, some characters are escaped: a line break is written as `\\n`. This module therefore replaces each
-character class in the client's regular expression by an expression that matches its members in escaped form.
+JSON escapes a line break as `\n`. Character classes are replaced by classes of such escaped characters.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from server.chat.types import TextForm
 from server.errors import InvalidRequestError
 
 ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
-"""The JSON escape of each character that has a short one. Other control characters are not supported."""
+"""The short JSON escapes. Other control characters are not supported."""
 
 _ORDINARY = r"""[^"\\\x00-\x1F]"""
 _ATOM = re.compile(
@@ -27,7 +26,7 @@ _ATOM = re.compile(
 
 
 def quoted_text(form: TextForm) -> str:
-    """Return the body of a rule that matches JSON strings whose value matches `form`.
+    """Return the body of a rule for JSON strings whose value matches `form`.
 
     form: a regular expression or a grammar in Lark.
 
@@ -63,15 +62,15 @@ def _quoted(pattern: str, flags: str) -> str:
 
 
 def _quoted_literal(text: str, flags: str) -> str:
-    """Return an expression that matches the JSON-escaped form of `text`."""
+    """Return an expression for the JSON-escaped form of `text`."""
     expression = "".join(f"(?-i:{re.escape(ESCAPES[c])})" if c in ESCAPES else re.escape(c) for c in text)
     return f"(?i:{expression})" if "i" in flags else f"(?:{expression})"
 
 
 def _quoted_set(members: str) -> str:
-    """Return an expression that matches one JSON-escaped character of a class.
+    """Return an expression for one JSON-escaped character of a class.
 
-    members: the class in brackets, such as `[a-z]`.
+    members: the class, such as `[a-z]`.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # nested sets, whose meaning is to change

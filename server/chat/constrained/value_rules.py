@@ -1,7 +1,6 @@
 """Builds the grammar rules of values that a client describes.
 
-These values are arguments, JSON answers, and texts that match a regular expression, a list of choices or a grammar.
-This module depends on neither the syntax of calls nor the compilation of grammars.
+Examples are arguments, JSON answers, and texts that match a regex.
 """
 
 from __future__ import annotations
@@ -24,10 +23,7 @@ MAX_CHARACTERS = 1 << 20  # in all rule bodies of a grammar; each body contains 
 WHITESPACE = r" |\n {0,32}|\n\t{0,8}"
 
 CONSTANTS = {"True": True, "False": False, "None": None}
-"""The value of each Python constant.
-
-A model may write a Python constant only as the whole value of an argument.
-"""
+"""The Python constants that may be the whole value of an argument."""
 
 # The escape \uXXXX is not allowed: with this escape, llguidance would let an additional property have the name of a
 # declared property. Models do not need the escape, because they write all characters in UTF-8.
@@ -40,18 +36,15 @@ _NO_TEXT = r"/[^\s\S]/"
 class ValueRule:
     """The grammar rule of a value that a client describes.
 
-    name: the name of the rule.
-    body: the description of the value in llguidance's dialect of Lark, usually `%json` with a schema.
-    param: the request field that describes the value.
-    path: the path of the description within this request field.
+    body: the value in llguidance's dialect of Lark, usually `%json` with a schema.
+    param: request field that describes the value.
+    path: path of the description within this field.
     strict: whether a body that cannot be compiled is an error.
-    optional: whether the value may be absent. If no text matches the body of an optional value, the rule becomes
-    `impossible`, even if it is strict.
-    constants: the Python constants that the value may be, in addition to the texts that match `body`.
-    fallback: the schema that replaces a body that cannot be compiled, if the rule is not strict.
-    impossible: whether the value must be absent. The rule and the rules of its arguments then match no text.
-    arguments: the arguments that have this value, as pairs (name of the argument's rule, name of the argument). The
-    rule of an argument `city` matches `city=` and the value.
+    optional: whether the value may be absent. If no text matches its body, the rule becomes `impossible`.
+    constants: Python constants that the value may also be.
+    fallback: schema for a body that cannot be compiled, if the rule is not strict.
+    impossible: whether the value must be absent. The rule then matches no text.
+    arguments: the arguments with this value, as pairs (rule name, argument name).
     """
 
     name: str
@@ -76,7 +69,7 @@ class ValueRule:
         return rules
 
     def with_fallback(self) -> ValueRule:
-        """Return a copy of the rule whose body and constants come from `fallback`."""
+        """Return a copy whose body and constants come from `fallback`."""
         body = json_body(bounded_document(self.fallback, {}))
         return replace(self, body=body, constants=tuple(CONSTANTS) if self.fallback is True else ())
 
@@ -84,8 +77,7 @@ class ValueRule:
 class ValueRules:
     """The value rules of a grammar under construction, limited in total size.
 
-    all: the rules added so far.
-    arguments: the largest number of arguments of a tool so far.
+    arguments: largest number of arguments of a tool so far.
     """
 
     def __init__(self) -> None:
@@ -95,11 +87,9 @@ class ValueRules:
         self._known: dict[tuple[object, ...], int] = {}
 
     def add(self, rule: ValueRule) -> None:
-        """Add a rule.
+        """Add a rule, or only its arguments if an equal rule exists.
 
-        If a rule for an equal value exists, only adds the arguments of `rule` to the existing rule.
-
-        Raises InvalidRequestError if the bodies of all rules together exceed MAX_CHARACTERS.
+        Raises InvalidRequestError if all bodies together exceed MAX_CHARACTERS.
         """
         key = (rule.body, rule.constants, rule.param, rule.strict, rule.optional)
         if rule.arguments and (known := self._known.setdefault(key, len(self.all))) < len(self.all):
@@ -114,7 +104,7 @@ class ValueRules:
 
 
 def text_rule(form: TextForm) -> ValueRule:
-    """Return a rule for an answer that matches `form`. The rule's name is `text`.
+    """Return the rule `text` for an answer that matches `form`.
 
     Raises InvalidRequestError if `form` cannot be enforced.
     """
@@ -130,12 +120,9 @@ def text_rule(form: TextForm) -> ValueRule:
 
 
 def value_body(schema: NormalizedSchema, value: Schema) -> str:
-    """Return the body of a rule for JSON that satisfies the schema `value`.
+    """Return the body of a rule for JSON that satisfies `value`, a part of `schema`.
 
-    schema: the whole schema, whose definitions `value` may reference.
-    value: the root of the whole schema or one of its subschemas.
-
-    Raises UnenforceableError if the numbers in `value` cannot be enforced exactly.
+    Raises UnenforceableError if its numbers cannot be enforced exactly.
     """
     document = schema.document(value)
     if is_exact(document):
@@ -152,9 +139,9 @@ def json_body(schema: Node) -> str:
 def normalized(schema: object, param: str, *, strict: bool) -> NormalizedSchema:
     """Normalize the schema in the request field `param`.
 
-    strict: whether a keyword that cannot be enforced is an error.
+    strict: whether an unenforceable keyword is an error.
 
-    Raises InvalidRequestError if the schema is too large, invalid or cannot be enforced. The error names `param`.
+    Raises InvalidRequestError, naming `param`, if the schema is invalid, too large or unenforceable.
     """
     try:
         return normalize(schema, strict=strict)
@@ -168,6 +155,6 @@ def normalized(schema: object, param: str, *, strict: bool) -> NormalizedSchema:
 def cannot_enforce(param: str, reason: str) -> InvalidRequestError:
     """Return the error for a request field that cannot be enforced.
 
-    reason: the end of the error message, without a full stop.
+    reason: end of the error message, without a full stop.
     """
     return InvalidRequestError(f"`{param}` cannot be enforced: {reason}.", param, "invalid_json_schema")

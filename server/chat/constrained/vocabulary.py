@@ -14,11 +14,11 @@ from server.chat.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The tokens of a model, as required to compile grammars.
+    """The tokens of a model, for compiling grammars.
 
-    tokens: the text of each token id; empty for ids without text.
-    special: the ids of special tokens. Encoding a text never produces these ids.
-    end_tokens: the ids of tokens that end an answer.
+    tokens: the text of each token id, or b"".
+    special: ids of special tokens.
+    end_tokens: ids of tokens that end an answer.
     """
 
     tokens: tuple[bytes, ...]
@@ -29,26 +29,25 @@ class Vocabulary:
     def of(cls, tokenizer: Tokenizer, vocab_size: int, end_tokens: Sequence[int]) -> Vocabulary:
         """Return the vocabulary of a tokenizer.
 
-        vocab_size: the number of token ids for which the model computes logits.
+        vocab_size: number of token ids for which the model computes logits.
         """
         tokens = tuple(tokenizer.all_token_bytes(vocab_size))
         return cls(tokens, tuple(sorted(tokenizer.special.values())), tuple(end_tokens))
 
     def to_json(self) -> str:
-        """Return the vocabulary as JSON text for `from_json`."""
+        """Return the vocabulary as JSON for `from_json`."""
         return json.dumps([[token.decode("latin-1") for token in self.tokens], self.special, self.end_tokens])
 
     @classmethod
     def from_json(cls, text: bytes) -> Vocabulary:
-        """Return the vocabulary in `text`, the output of `to_json`."""
+        """Return the vocabulary from the output of `to_json`."""
         tokens, special, end_tokens = json.loads(text)
         return cls(tuple(token.encode("latin-1") for token in tokens), tuple(special), tuple(end_tokens))
 
     def ll_tokenizer(self, encode: Callable[[str], list[int]] | None = None) -> LLTokenizer:
         """Return llguidance's tokenizer for this vocabulary.
 
-        encode: a function that converts a text to token ids. The default repeatedly takes the longest token that the
-        rest of the text begins with.
+        encode: converts a text to token ids. The default always takes the longest token that matches.
         """
         wrapper = _Wrapper(self, encode or self._longest_tokens)
         return LLTokenizer(wrapper, n_vocab=len(self.tokens), eos_token=list(self.end_tokens))

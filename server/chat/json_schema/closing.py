@@ -1,8 +1,6 @@
 """Decides which properties an object may have if its schema does not say.
 
-If the schema of an object does not mention `additionalProperties`, the object is closed: it may have only the
-properties that its schema lists or requires. These include the properties in `allOf`, in references, in the branches of
-`anyOf` and `oneOf`, and in conditions. If any of these subschemas permits additional properties, the object is open.
+Without `additionalProperties`, it may have only the listed or required ones, unless a subschema permits others.
 """
 
 from __future__ import annotations
@@ -26,16 +24,15 @@ _MAX_STEPS = 100_000
 
 @dataclass
 class Names:
-    """The property names in a schema and in its applicable subschemas.
+    """The property names in the schemas that apply to one object.
 
-    An applicable subschema, such as a part of `allOf`, applies to the same value as the schema. In the following lines,
-    "the schemas" are the schema and its applicable subschemas.
+    Example: a schema and the parts of its `allOf`.
 
-    all: the names of all properties that the schemas list or require, in order.
-    listed: for each property, the number of schemas that list the property in `properties`.
-    closed: whether at least one of the schemas forbids additional properties.
-    is_open: whether at least one of the schemas permits additional properties. Another schema may still forbid them.
-    is_whole: whether all of the schemas were visited. If not, names may be missing.
+    all: all properties that these schemas list or require, in order.
+    listed: for each property, how many schemas list it in `properties`.
+    closed: whether any schema forbids additional properties.
+    is_open: whether any schema permits additional properties.
+    is_whole: whether all schemas were visited.
     """
 
     all: dict[str, None] = field(default_factory=dict)
@@ -46,23 +43,19 @@ class Names:
 
     @property
     def closable(self) -> bool:
-        """Whether to close the objects, because the schemas leave the question open.
-
-        True if the schemas list properties, if none of them permits or forbids additional properties, and if all of
-        them were visited.
-        """
+        """Whether to forbid additional properties, because no schema mentions them."""
         return bool(self.listed) and self.is_whole and not self.is_open and not self.closed
 
 
 class Closer:
-    """A collector of the property names in schemas of one document."""
+    """Collects the property names in the schemas of one document."""
 
     def __init__(self, references: References) -> None:
         self._references = references
         self._steps = 0
 
     def names(self, schema: Any) -> Names:
-        """Return the property names in `schema` and in its applicable subschemas."""
+        """Return the property names in `schema` and its subschemas for the same value."""
         names = Names()
         self._collect(schema, names, frozenset(), 0)
         return names
@@ -114,19 +107,16 @@ def _needs_others(schema: Node) -> bool:
 
 
 def closed(names: Iterable[str]) -> Node:
-    """Return a schema of objects without properties other than `names`."""
+    """Return a schema of objects without other properties than `names`."""
     return {"properties": dict.fromkeys(names, True), "additionalProperties": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Whether a schema is the only one that applies to a value.
+    """Whether a schema is the only one for its value.
 
-    For example, all parts of an `allOf` apply to the same value, so none of them is alone.
-
-    alone: whether no other schema applies to the value.
-    listed: for each property of the value, how many of the schemas that apply to the value list the property in
-        `properties`. None if unknown.
+    alone: True if it is. False for the parts of an `allOf`.
+    listed: for each property, how many schemas list it in `properties`. None if unknown.
     """
 
     alone: bool = False
@@ -135,16 +125,12 @@ class Place:
     def of_property(self, name: str) -> Place:
         """Return the place of the schema of the property `name`.
 
-        This schema is alone if `listed` is 1 for `name`. In `{"properties": {"a": S}, "allOf": [{"properties": {"a":
-        T}}]}`, for example, `listed` is 2 for `a`, so neither S nor T is alone.
+        It is alone if only one schema lists `name`.
         """
         return ALONE if self.listed is not None and self.listed.get(name) == 1 else Place()
 
     def inside(self, node: Node) -> Place:
-        """Return the place of the schemas in `node`'s `items` or `additionalProperties`.
-
-        They are alone if no other schema applies to the same value as `node`.
-        """
+        """Return the place of the schemas in `items` or `additionalProperties` of `node`."""
         return ALONE if self.listed is not None and not node.keys() & APPLICATORS else Place()
 
 
@@ -153,10 +139,9 @@ APPLICATORS = frozenset({"$ref", "allOf", "anyOf", "oneOf", "not", "if", "depend
 
 
 def is_only_alternatives(node: Node) -> bool:
-    """Return whether `node` only refers to other schemas, through a single keyword.
+    """Return whether `node` only refers to other schemas through one keyword.
 
-    This keyword must be `$ref`, `anyOf`, `oneOf`, or an `allOf` of one schema. Beside it, `node` may have only `type`,
-    annotations and the schemas of array items.
+    Example: `{"$ref": "#/$defs/a", "title": "A"}`.
     """
     own = node.keys() & (READERS.keys() | APPLICATORS | {"properties", "patternProperties", "additionalProperties"})
     own -= {"type"}

@@ -1,12 +1,6 @@
 """Proves that two JSON schemas are disjoint: no value satisfies both.
 
-If the branches of a `oneOf` are pairwise disjoint, at most one of them can match. `oneOf` can then be enforced as
-`anyOf`.
-
-The proof is sound but incomplete. It collects facts that are true of every value of a schema, such as the type, bounds,
-required properties and possible constants. It ignores all other keywords. Ignoring a keyword can only enlarge the set
-of values, so if the enlarged sets are disjoint, the original sets are disjoint, too. If the facts or the step limit do
-not suffice, the result is False, which means "not proven".
+A `oneOf` with disjoint branches can be enforced as `anyOf`. In this module, False means "not proven".
 """
 
 from __future__ import annotations
@@ -46,7 +40,7 @@ class DisjointnessProver:
         return self._known[id(schema)][1]
 
     def property_schemas(self, facts: Facts, name: str) -> list[Any]:
-        """Return the schemas that the property `name` must satisfy if it is present."""
+        """Return the schemas that the property `name` must satisfy if present."""
         others = [
             schema
             for names, patterns, schema in facts.others
@@ -55,10 +49,7 @@ class DisjointnessProver:
         return [*facts.properties.get(name, []), *others]
 
     def _visit(self, node: Node) -> tuple[Node, Any]:
-        """Return `node` without ignored keywords, and the target of its `$ref`.
-
-        The target is None if `node` has no `$ref`, if the `$ref` is invalid, or if the step limit is exceeded.
-        """
+        """Return `node` without ignored keywords, and the target of its `$ref` or None."""
         self._steps += 1 + len(node)
         node = self._references.effective(node)
         if "$ref" not in node or self._steps > _MAX_STEPS:
@@ -69,10 +60,7 @@ class DisjointnessProver:
             return node, None  # the normalization of the reference reports the error
 
     def _disjoint(self, a: Facts, b: Facts, depth: int) -> bool:
-        """Return whether the schemas with the facts `a` and `b` are proven disjoint.
-
-        Compares the possible constants, then each common type, then the branches of `anyOf` and `oneOf`.
-        """
+        """Return whether the schemas with these facts are proven disjoint."""
         self._steps += 1
         if a.never or b.never:
             return True
@@ -85,10 +73,7 @@ class DisjointnessProver:
         return self._no_alternative(a, b, depth) or self._no_alternative(b, a, depth)
 
     def _no_value(self, a: Facts, b: Facts) -> bool:
-        """Return whether `b` excludes each of the possible values of `a`.
-
-        False means "not proven".
-        """
+        """Return whether `b` excludes each of the possible values of `a`."""
         if a.values is None:
             return False
         self._steps += len(a.values)
@@ -98,10 +83,7 @@ class DisjointnessProver:
         )
 
     def _excludes(self, facts: Facts, value: Any) -> bool:
-        """Return whether `value` is proven to contradict `facts`.
-
-        False means "not proven".
-        """
+        """Return whether `value` contradicts `facts`."""
         kind = kind_of(value)
         if kind not in facts.types:
             return True
@@ -116,10 +98,7 @@ class DisjointnessProver:
         return False
 
     def _disjoint_as(self, kind: str, a: Facts, b: Facts, depth: int) -> bool:
-        """Return whether no value of type `kind` can have the facts `a` and `b`.
-
-        False means "not proven".
-        """
+        """Return whether no value of type `kind` can have the facts `a` and `b`."""
         match kind:
             case "integer" | "number":
                 return _apart(a.range, b.range)
@@ -133,8 +112,7 @@ class DisjointnessProver:
                     self._no_common(a.item_schemas(i), b.item_schemas(i), depth) for i in range(length)
                 )
             case "object":
-                # If either schema requires a property, every object that satisfies both schemas has the property. Its
-                # value must satisfy the conditions of both schemas. If no value can, no such object exists.
+                # An object that satisfies both schemas has the property. Its value must satisfy both, too.
                 return any(
                     self._no_common(self.property_schemas(a, name), self.property_schemas(b, name), depth)
                     for name in sorted(a.required | b.required)
@@ -142,10 +120,7 @@ class DisjointnessProver:
         return False
 
     def _no_common(self, some: list[Any], others: list[Any], depth: int) -> bool:
-        """Return whether no value satisfies all schemas in both lists.
-
-        False means "not proven".
-        """
+        """Return whether no value satisfies all schemas in both lists."""
         return any(
             self._disjoint(self.facts(one), self.facts(other), depth + 1)
             for one in (*some, True)
@@ -153,10 +128,7 @@ class DisjointnessProver:
         )
 
     def _no_alternative(self, a: Facts, b: Facts, depth: int) -> bool:
-        """Return whether `b` excludes every branch of an `anyOf` or `oneOf` in `a`.
-
-        `b` excludes a branch if the two are disjoint. False means "not proven".
-        """
+        """Return whether `b` excludes every branch of an `anyOf` or `oneOf` in `a`."""
         return any(
             all(self._disjoint(self.facts(branch), b, depth + 1) for branch in branches) for branches in a.alternatives
         )

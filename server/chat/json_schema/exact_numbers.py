@@ -1,7 +1,6 @@
-"""Enforces numbers that llguidance would round.
+"""Enforces numbers that llguidance would round, because it reads them as floats.
 
-llguidance reads every number in a schema as a 64-bit float. This module builds exact rules for two kinds of schemas:
-constants, and integers between bounds. Any other schema with numbers that llguidance would round is an error.
+Supports constants, and integers between bounds. Other such schemas are errors.
 """
 
 from __future__ import annotations
@@ -22,10 +21,7 @@ _TYPES = {"integer": int, "number": int | float, "string": str, "boolean": bool,
 
 
 def is_exact(value: Any) -> bool:
-    """Return whether llguidance can enforce all numbers in `value` exactly.
-
-    llguidance cannot enforce a number that it would round, or that is too large for it.
-    """
+    """Return whether llguidance can enforce all numbers in `value` without rounding."""
     stack = [value]
     while stack:
         one = stack.pop()
@@ -42,10 +38,9 @@ def is_exact(value: Any) -> bool:
 
 
 def exact_rule(schema: Node) -> str:
-    """Return the body of a rule for the values that satisfy `schema`.
+    """Return the body of a Lark rule for the values that satisfy `schema`.
 
-    The body is written in llguidance's dialect of Lark. Raises UnenforceableError if the numbers in `schema` cannot be
-    enforced exactly.
+    Raises UnenforceableError if its numbers cannot be enforced exactly.
     """
     if schema.keys() & {"enum", "const"} and schema.keys() <= _CONSTANTS:
         return " | ".join(_literal(value) for value in _constants(schema))
@@ -90,9 +85,9 @@ def _literal(value: Any) -> str:
 def _bounds(schema: Node) -> tuple[int, int]:
     """Return the least and the greatest integer within the bounds of `schema`.
 
-    If there is no upper bound, the greatest integer is LARGEST_NUMBER, or ten times the least integer if that is more.
-    If there is no lower bound, the least integer is -LARGEST_NUMBER, or ten times the greatest integer if that is less.
+    A missing bound becomes LARGEST_NUMBER or -LARGEST_NUMBER.
     """
+    # If the other bound lies beyond LARGEST_NUMBER, a missing bound becomes ten times the other bound.
     low, high = _low(schema), _high(schema)
     low = low if low is not None else min(-LARGEST_NUMBER, 10 * high if high is not None else 0)
     high = high if high is not None else max(LARGEST_NUMBER, 10 * low)
@@ -112,11 +107,8 @@ def _low(schema: Node) -> int | None:
 
 
 def _high(schema: Node) -> int | None:
-    """Return the greatest integer within the upper bounds of `schema`.
-
-    Returns None if there is no upper bound. Calls `_low` with all signs reversed: `maximum: 5` becomes `minimum: -5`.
-    """
-    turned: Node = {}
+    """Return the greatest integer within the upper bounds of `schema`, or None."""
+    turned: Node = {}  # with reversed signs: `maximum: 5` becomes `minimum: -5`
     for name, other in (("minimum", "maximum"), ("exclusiveMinimum", "exclusiveMaximum")):
         bound = _number(schema.get(other))
         turned[name] = schema.get(other) if bound is None else -bound
@@ -141,10 +133,7 @@ def integer_pattern(low: int, high: int) -> str:
 
 
 def _naturals(low: int, high: int) -> Iterator[str]:
-    """Yield patterns that together match the numbers from `low` to `high`.
-
-    All numbers that one pattern matches have the same number of digits.
-    """
+    """Yield patterns that together match the numbers from `low` to `high`."""
     for digits in range(len(str(low)), len(str(high)) + 1):
         first, last = max(low, 10 ** (digits - 1) if digits > 1 else 0), min(high, 10**digits - 1)
         yield from _same_length(str(first), str(last))
@@ -153,7 +142,7 @@ def _naturals(low: int, high: int) -> Iterator[str]:
 def _same_length(low: str, high: str) -> Iterator[str]:
     """Yield patterns that together match the digit strings from `low` to `high`.
 
-    Requires that `low` and `high` have the same length.
+    Both must have the same length.
     """
     if low == high:
         yield low

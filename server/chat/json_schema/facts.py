@@ -19,18 +19,15 @@ class Facts:
     """Conditions that every value of a schema satisfies.
 
     never: whether the schema admits no value.
-    types: the possible types. In this set, "number" means only numbers that are not integers.
-    values: the only possible values, by their JSON text; None if the values are not restricted.
-    required: the names of required properties.
-    properties: for each property, the schemas that it must satisfy if it is present.
-    others: a tuple (names, patterns, schema) for each `additionalProperties`. All properties except `names` and those
-        that match `patterns` must satisfy `schema`.
-    range: the bounds of a number.
-    length: the bounds of the length of a string.
-    patterns: the patterns that a string matches.
-    size: the bounds of the length of an array.
-    items: pairs (schemas of the first items of an array, schema of all further items). An array must satisfy each pair.
-    alternatives: the branches of each `anyOf` or `oneOf`.
+    types: the possible types. Here, "number" excludes integers.
+    values: the only possible values, by their JSON text. None for any values.
+    properties: for each property, the schemas that it must satisfy if present.
+    others: (names, patterns, schema) for each `additionalProperties`. The schema applies to other names.
+    range: bounds of a number.
+    length: bounds of the length of a string.
+    size: bounds of the length of an array.
+    items: pairs (schemas of the first items, schema of further items). An array satisfies each pair.
+    alternatives: branches of each `anyOf` or `oneOf`.
     """
 
     never: bool = False
@@ -47,10 +44,10 @@ class Facts:
     alternatives: list[list[Any]] = field(default_factory=list)
 
     def add(self, schema: Any, visit: Callable[[Any], tuple[Any, Any]], depth: int) -> None:
-        """Add the conditions of `schema`, of its `allOf` and of its references.
+        """Add the conditions of `schema`, its `allOf` and its references.
 
-        visit: called for each node; returns the node without ignored keywords, and the target of its `$ref` or None.
-        depth: the number of levels of nested `allOf` and `$ref` to visit; deeper conditions are ignored.
+        visit: returns a node without ignored keywords, and the target of its `$ref`.
+        depth: number of nested schemas to follow.
         """
         if schema is False:
             self.never = True
@@ -73,7 +70,7 @@ class Facts:
             self.patterns.append(schema["pattern"])
 
     def _add_type_and_values(self, schema: Mapping[str, Any]) -> None:
-        """Remove the types and values that `type`, `const` or `enum` of `schema` excludes."""
+        """Remove the types and values that `schema` excludes."""
         if "type" in schema:
             types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
             if types and all(isinstance(kind, str) and kind in _ALL_TYPES for kind in types):  # others prove nothing
@@ -100,7 +97,7 @@ class Facts:
             self.items.append((_list(schema.get("prefixItems")), items))
 
     def item_schemas(self, position: int) -> list[Any]:
-        """Return the schemas that the item at `position` must satisfy if it is present."""
+        """Return the schemas that the item at `position` must satisfy if present."""
         return [first[position] if position < len(first) else rest for first, rest in self.items]
 
     def kinds(self) -> frozenset[str]:
@@ -109,10 +106,7 @@ class Facts:
 
 
 def canonical(value: Any) -> str:
-    """Return JSON text that is the same for equal values.
-
-    JSON schemas regard 1 and 1.0 as equal, for example.
-    """
+    """Return JSON text that is the same for equal values, such as 1 and 1.0."""
     return json.dumps(json.loads(json.dumps(value), parse_float=_number), sort_keys=True)
 
 
@@ -122,10 +116,7 @@ def _number(text: str) -> int | float:
 
 
 def kind_of(value: Any) -> str:
-    """Return the type of a JSON value.
-
-    A float without a fraction, such as 1.0, is an integer.
-    """
+    """Return the JSON Schema type of a value. 1.0 is an integer."""
     match value:
         case None:
             return "null"
@@ -151,10 +142,9 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _narrowed(bounds: Bounds, schema: Mapping[str, Any], low: str, high: str, *, exclusive: int = 0) -> Bounds:
-    """Return `bounds`, narrowed by two keywords of `schema`.
+    """Return `bounds`, narrowed by the keywords `low` and `high` of `schema`.
 
-    low, high: the names of the keywords, such as `minimum` and `maximum`.
-    exclusive: 1 if the values of the keywords are themselves out of bounds, otherwise 0.
+    exclusive: 1 if the values of the keywords are out of bounds, otherwise 0.
     """
     least, greatest = bounds
     if _is_number(schema.get(low)):

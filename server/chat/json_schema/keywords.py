@@ -1,8 +1,6 @@
-"""Validates the values of JSON schema keywords that contain no schemas.
+"""Reads the values of JSON schema keywords that contain no schemas.
 
-Each keyword has a reader: a function with the arguments `value`, the value of the keyword, and `where`, the path of the
-keyword in the schema. The reader returns the value in the form that llguidance expects. It raises UnenforceableError if
-the value is invalid. The error message contains the path.
+A reader gets a keyword's value and path. It returns the value as llguidance expects it, or raises UnenforceableError.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ FORMAT_PATTERNS = {
     "uri-reference": rf"^(?:[A-Za-z][A-Za-z0-9+.-]*:(?:{_CHARACTER}|[:/])*|{_CHARACTER}*(?:/(?:{_CHARACTER}|[:/])*)?)"
     rf"(?:\?(?:{_CHARACTER}|[:/?])*)?(?:#(?:{_CHARACTER}|[:/?])*)?$"
 }
-"""The values of `format` that are enforced as patterns. Any other value is ignored, as JSON Schema allows.
+"""The values of `format` that are enforced as patterns. Others are ignored, as JSON Schema allows.
 
 uri-reference: section 4.1 of RFC 3986, without checks of the authority.
 """
@@ -34,9 +32,9 @@ MAX_COUNT = (1 << 31) - 1
 
 
 class UnenforceableError(Exception):
-    """The error for a schema keyword that cannot be enforced.
+    """A schema keyword cannot be enforced.
 
-    where: the path of the keyword in the schema.
+    where: path of the keyword in the schema.
     """
 
     def __init__(self, where: str, reason: str) -> None:
@@ -44,7 +42,7 @@ class UnenforceableError(Exception):
 
 
 def types_of(value: object, where: str) -> list[str]:
-    """Return the type names in `value`, which must be one name or a list of names."""
+    """Return the type names in `value`, a name or a list of names."""
     types = [value] if isinstance(value, str) else value
     if not isinstance(types, list) or not types or not all(name in (*TYPES, "integer") for name in types):
         raise UnenforceableError(where, f"{json.dumps(value)[:80]} is not a JSON type")
@@ -66,7 +64,7 @@ def mapping_of(value: object, where: str) -> dict[str, Any]:
 
 
 def names_of(value: object, where: str) -> list[str]:
-    """Return the property names in the array `value`, without repetitions."""
+    """Return the property names in `value` without repetitions."""
     if isinstance(value, bool):
         return []  # in draft 3, `required` is a boolean inside a property's schema
     names = list_of(value, where)
@@ -78,7 +76,7 @@ def names_of(value: object, where: str) -> list[str]:
 def count_of(value: object, where: str) -> int:
     """Return `value`, which must be a non-negative integer or a float like 2.0.
 
-    Returns MAX_COUNT for larger counts, because no answer reaches MAX_COUNT.
+    Counts above MAX_COUNT become MAX_COUNT.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise UnenforceableError(where, "must be a non-negative integer")
@@ -90,10 +88,7 @@ def count_of(value: object, where: str) -> int:
 
 
 def bound_of(value: object, where: str) -> int | float:
-    """Return `value`, which must be a number or a boolean.
-
-    In draft 4, `exclusiveMinimum` and `exclusiveMaximum` are booleans.
-    """
+    """Return `value`, which must be a number, or a boolean as in draft 4."""
     if not isinstance(value, int | float) or value != value:
         raise UnenforceableError(where, "must be a number")
     return value
@@ -109,16 +104,15 @@ def multiple_of(value: object, where: str) -> int | float:
 def digits_of(multiple: int | float) -> int:
     """Return the digits of `multiple` as an integer: 25 for 0.25, 500 for 500.
 
-    llguidance enforces divisibility with an automaton. The number of states grows with the returned integer.
+    It determines the number of states with which llguidance enforces divisibility.
     """
     return multiple if isinstance(multiple, int) else int(repr(multiple).partition("e")[0].replace(".", ""))
 
 
 def pattern_of(value: object, where: str) -> str:
-    """Return the regular expression `value` without escapes that Rust rejects.
+    r"""Return the regular expression `value` without escapes that Rust rejects.
 
-    JSON schemas use the syntax of ECMA 262, which allows a backslash before any character. Rust allows a backslash only
-    before a character with a special meaning.
+    Example: ECMA 262 allows `\_`, and Rust does not.
     """
     if not isinstance(value, str):
         raise UnenforceableError(where, "must be a string")

@@ -1,8 +1,7 @@
 """Normalizes JSON schemas so that llguidance enforces all remaining keywords.
 
-Moves referenced schemas into one set of definitions. Drops annotations and unknown keywords. Rewrites keywords that
-llguidance does not support. The caller chooses whether a keyword that cannot be enforced is an error or is only
-reported. This module depends on neither tool calls nor grammars.
+Collects referenced schemas in `$defs`, drops annotations and unknown keywords, and rewrites keywords that llguidance
+lacks.
 """
 
 from __future__ import annotations
@@ -43,10 +42,10 @@ MAX_DEPTH = 100  # levels, including references; llguidance recurses, and a stac
 def normalize(schema: object, *, strict: bool) -> NormalizedSchema:
     """Normalize a client's schema.
 
-    strict: whether a keyword that cannot be enforced raises UnenforceableError. If not, the result omits the keyword,
-    and the field `unenforced` of the result contains a message about it.
+    strict: whether an unenforceable keyword is an error, instead of a message.
 
-    Raises InvalidRequestError if the schema is too large, and UnenforceableError if `schema` is not a JSON schema.
+    Raises InvalidRequestError if the schema is too large.
+    Raises UnenforceableError if it is invalid.
     """
     return _Normalizer(schema, strict).result()
 
@@ -79,8 +78,7 @@ class _Normalizer:
     def _normalize(self, node: object, path: tuple[str, ...], depth: int, place: Place) -> Schema:
         """Return the normalized form of `node`, the schema at `path`.
 
-        Forbids additional properties if `node` does not mention them and no other schema applies to the same value
-        (`place.alone`).
+        If `node` is alone and does not mention additional properties, forbids them.
         """
         self._count_node(depth)
         if isinstance(node, bool):
@@ -118,7 +116,7 @@ class _Normalizer:
     def _keyword(self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int, parts: Place) -> Node:
         """Return the keywords that replace `keyword` of `node`.
 
-        Returns {} for annotations, for unknown keywords, and for keywords that `_conjuncts` replaces, such as `not`.
+        Returns {} for annotations, unknown keywords, and those that `_conjuncts` replaces.
         Raises UnenforceableError if the keyword cannot be enforced.
         """
         where = ".".join(path)
@@ -157,7 +155,7 @@ class _Normalizer:
     ) -> Iterable[Schema]:
         """Return the schemas to add to `allOf` of `node` in place of `keyword`.
 
-        Returns [] if there is nothing to add. Raises UnenforceableError if `keyword` cannot be rewritten.
+        Raises UnenforceableError if `keyword` cannot be rewritten.
         """
         where = ".".join(path)
         match keyword:
@@ -169,10 +167,9 @@ class _Normalizer:
         return []
 
     def _count_cost(self, node: Node, keyword: str, value: Any, where: str) -> None:
-        """Count a `pattern` or `multipleOf` towards the limits; ignore other keywords.
+        """Count a `pattern` or `multipleOf` towards the limits.
 
-        Raises InvalidRequestError if the total cost exceeds MAX_COST, and UnenforceableError if the least common
-        multiple of all values of `multipleOf` exceeds MAX_MULTIPLE.
+        Raises InvalidRequestError or UnenforceableError above a limit.
         """
         if keyword == "pattern":
             self._spend(100 if node.keys() & {"minLength", "maxLength"} else 20)
@@ -187,7 +184,7 @@ class _Normalizer:
             raise too_large(f"it has more than {MAX_NODES:,} subschemas or more than {MAX_DEPTH} levels")
 
     def _spend(self, cost: int) -> None:
-        """Add `cost` to the total cost; raise InvalidRequestError if it exceeds MAX_COST."""
+        """Add to the total cost. Raises InvalidRequestError above MAX_COST."""
         self._cost += cost
         if self._cost > MAX_COST:
             raise too_large(
@@ -206,25 +203,23 @@ class _Normalizer:
         return [self._normalize(schema, (*path, str(i)), depth, place) for i, schema in enumerate(schemas)]
 
     def _reference(self, reference: object, where: str, depth: int, place: Place) -> str:
-        """Return `#/$defs/NAME` for the schema to which a client's `reference` points.
+        """Return `#/$defs/NAME` for the schema to which `reference` points.
 
-        Normalizes the schema and adds it to the definitions when it is first referenced. Chooses NAME before
-        normalizing the schema, so that a schema may refer to itself.
+        Adds the schema to the definitions when it is first referenced.
         """
         target = self._references.lookup(reference, where)
         key = (id(target), place.alone)
         name = self._names.get(key)
         if name is None:
             name = self._names[key] = f"d{len(self._names)}"
-            self._definitions[name] = True
+            self._definitions[name] = True  # so that the schema may refer to itself
             self._definitions[name] = self._normalize(target, (where,), depth, ALONE if place.alone else Place())
         return f"#/$defs/{name}"
 
     def _one_of(self, node: Node, path: tuple[str, ...], depth: int, place: Place) -> list[Schema]:
         """Return the branches of an `anyOf` that replaces the `oneOf` of `node`.
 
-        If the branches cannot be made disjoint, a strict normalizer raises UnenforceableError. Any other normalizer
-        adds a message to `unenforced` and returns the overlapping branches.
+        If they may overlap, raises UnenforceableError or, if not strict, reports it.
         """
         try:
             branches = self._disjoint.disjoint_branches(node, place, ".".join(path))

@@ -1,7 +1,4 @@
-"""Defines normalized schemas, in which every keyword is enforced.
-
-A normalized schema contains all definitions to which it refers.
-"""
+"""Defines normalized schemas, in which every keyword is enforced."""
 
 from __future__ import annotations
 
@@ -17,9 +14,8 @@ from server.chat.json_schema.unenforced import Unenforced
 class NormalizedSchema:
     """A schema in which every keyword is enforced.
 
-    root: the schema itself.
-    definitions: the schemas to which references of the form `#/$defs/name` refer, by name.
-    unenforced: messages about keywords that were left out because they cannot be enforced.
+    definitions: the targets of references `#/$defs/name`, by name.
+    unenforced: messages about keywords that were left out.
     """
 
     root: Schema
@@ -27,10 +23,10 @@ class NormalizedSchema:
     unenforced: Unenforced = field(default_factory=Unenforced)
 
     def resolve(self, schema: Schema) -> Schema:
-        """Return `schema` after resolving references at its top level.
+        """Return `schema` without references at its top level.
 
-        Replaces `{"$ref": R}` with the schema to which R points, and `{"allOf": [S]}` with S. Repeats this while
-        possible. Raises UnenforceableError if the references form a cycle.
+        `{"$ref": R}` becomes the target of R, and `{"allOf": [S]}` becomes S.
+        Raises UnenforceableError if references form a cycle.
         """
         seen: set[str] = set()
         while isinstance(schema, dict):
@@ -47,17 +43,11 @@ class NormalizedSchema:
         return schema
 
     def document(self, schema: Schema) -> Node:
-        """Return `schema` and its definitions as one document.
-
-        The document admits only numbers that JSON parsers can represent.
-        """
+        """Return `schema` and its definitions as one document with bounded numbers."""
         return bounded_document(schema, self.definitions)
 
     def admits(self, schema: Schema, constant: bool | None) -> bool:
-        """Return whether `schema` admits a constant.
-
-        constant: True, False, or None for the JSON value null.
-        """
+        """Return whether `schema` admits a constant: True, False or None (null)."""
         return self._admits(schema, constant, {})
 
     def _admits(self, schema: Schema, constant: bool | None, known: dict[str, bool]) -> bool:

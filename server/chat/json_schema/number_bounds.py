@@ -1,13 +1,10 @@
-"""Bounds all numbers in a normalized schema.
+"""Bounds all numbers in a schema, so that JSON parsers can represent them.
 
-A model then generates only numbers that parsers can represent. JSON's syntax allows 1e999, but most parsers read it as
-infinity or fail. A number may also occur in a value that the schema does not restrict, for example in an additional
-property. The schema for such a value becomes a reference to the definition "any". This recursive definition admits any
-JSON value with bounded numbers.
+JSON's syntax allows 1e999, which most parsers read as infinity. A schema without restrictions admits numbers, too. It
+becomes the definition "any", which admits any value with bounded numbers.
 
-If several schemas apply to the same value (the parts of `allOf`, or `$ref` beside other keywords), llguidance computes
-their intersection. It cannot compute the intersection of the definition "any" with itself. In intersected schemas,
-unrestricted values therefore stay unrestricted, and only explicit number types are bounded.
+llguidance intersects schemas for the same value, as in `allOf`. It cannot intersect "any" with itself. Intersected
+schemas without restrictions therefore stay as they are.
 """
 
 from __future__ import annotations
@@ -41,10 +38,7 @@ _ANY_DEFINITION: Node = {
 
 
 def bounded_document(schema: Schema, definitions: Mapping[str, Schema]) -> Node:
-    """Return `schema` and its definitions as a document with bounded numbers.
-
-    definitions: the available definitions. The document contains only those to which `schema` refers.
-    """
+    """Return `schema` and the definitions that it uses, with bounded numbers."""
     needed = {name: definitions[name] for name in sorted(_reached([schema], definitions))}
     intersections = [node for one in (schema, *needed.values()) for node in _intersections(one)]
     intersected = _reached(intersections, definitions)
@@ -59,8 +53,7 @@ def bounded_document(schema: Schema, definitions: Mapping[str, Schema]) -> Node:
 def _bounded(schema: Schema, *, intersected: bool) -> Node:
     """Return `schema` with bounded numbers.
 
-    intersected: whether another schema applies to the same value. If not, schemas without restrictions become
-        references to the definition "any".
+    intersected: whether another schema applies to the same value. If not, unrestricted schemas become "any".
     """
     if schema is False:
         return {"allOf": [False]}
@@ -86,10 +79,9 @@ def _bounded(schema: Schema, *, intersected: bool) -> Node:
 
 
 def _restrict_open_places(node: Node) -> None:
-    """Add `type`, `additionalProperties` and `items` to `node` if they are missing.
+    """Add `type`, `additionalProperties` and `items` if they are missing.
 
-    The added `type` lists all types. The other two get the value True, which `_bounded` then replaces with a reference
-    to the definition "any". A node with a keyword such as `enum` or `anyOf` stays unchanged.
+    `_bounded` then restricts them. Nodes with a keyword such as `enum` stay unchanged.
     """
     if node.keys() & {*_COMBINING, "enum", "const"}:
         return
@@ -105,11 +97,7 @@ def _inner(schema: Schema, intersected: bool) -> Schema:
 
 
 def _clamped(node: Node) -> Node:
-    """Return a copy of `node` with bounds that are in the supported range.
-
-    Lower bounds become at least -LARGEST_NUMBER, and upper bounds at most LARGEST_NUMBER. The schemas inside `node`
-    keep their bounds.
-    """
+    """Return a copy of `node` whose own bounds are in the supported range."""
     clamped = dict(node)
     for keyword in (*_LOWER, *_UPPER):
         if keyword in node and not isinstance(node[keyword], bool):
@@ -119,10 +107,10 @@ def _clamped(node: Node) -> Node:
 
 
 def _intersects(node: Node) -> bool:
-    """Return whether llguidance must intersect two or more parts of `node`.
+    """Return whether llguidance must intersect parts of `node`.
 
-    llguidance intersects all parts that apply to the same value: `$ref`, `anyOf`, each schema in `allOf`, and all other
-    keywords together. It also intersects `properties` with `patternProperties`.
+    It intersects `$ref`, `anyOf`, each schema in `allOf`, and the other keywords together. It also intersects
+    `properties` with `patternProperties`.
     """
     own = bool(node.keys() - _COMBINING)
     parts = own + ("$ref" in node) + ("anyOf" in node) + len(node.get("allOf", ()))
@@ -144,10 +132,7 @@ def _intersections(schema: Schema) -> list[Node]:
 
 
 def _reached(schemas: Sequence[Schema], definitions: Mapping[str, Schema]) -> set[str]:
-    """Return the names of the definitions to which `schemas` refer.
-
-    Includes references through other definitions.
-    """
+    """Return the definitions to which `schemas` refer, also through others."""
     reached: set[str] = set()
     stack: list[Schema] = [*schemas]
     while stack:
@@ -163,7 +148,7 @@ def _reached(schemas: Sequence[Schema], definitions: Mapping[str, Schema]) -> se
 
 
 def _subschemas(node: Node) -> list[Schema]:
-    """Return the schemas that are direct parts of `node`."""
+    """Return the direct subschemas of `node`."""
     inner: list[Schema] = []
     for keyword, value in node.items():
         if keyword in _OBJECTS:

@@ -1,6 +1,6 @@
 """Resolves the references of a JSON schema within its own document.
 
-A reference contains a JSON pointer, or an identifier that a schema defines with `$id`, `id` or `$anchor`.
+Examples: `#/$defs/a`, or the `$id`, `id` or `$anchor` of a subschema.
 """
 
 from __future__ import annotations
@@ -26,18 +26,15 @@ class References:
         self._ignores_siblings = isinstance(dialect, str) and bool(_OLD_DRAFT.match(dialect))
 
     def effective(self, node: Node) -> Node:
-        """Return `node` without ignored keywords.
-
-        Drafts up to 7 ignore keywords beside `$ref`.
-        """
+        """Return `node` without the keywords beside `$ref` that drafts up to 7 ignore."""
         return {"$ref": node["$ref"]} if self._ignores_siblings and "$ref" in node else node
 
     def lookup(self, reference: object, where: str) -> Any:
         """Return the schema that `reference` points to.
 
-        where: the path to name in errors.
+        where: path to name in errors.
 
-        Raises UnenforceableError if the document contains no such schema.
+        Raises UnenforceableError if the document has no such schema.
         """
         if not isinstance(reference, str):
             raise UnenforceableError(where, "a reference must be a string")

@@ -1,7 +1,4 @@
-"""Collects messages about schema keywords that are not enforced.
-
-The messages are safe in headers and logs.
-"""
+"""Collects messages about schema keywords that are not enforced."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ START, END = 100, 150  # characters that are kept at the start and at the end of
 class Unenforced:
     """Messages about keywords that are not enforced.
 
-    Only the first few are kept, and long ones are shortened.
+    Keeps the first few, shortens long ones and escapes them for headers and logs.
     """
 
     def __init__(self) -> None:
@@ -29,19 +26,19 @@ class Unenforced:
             self._more += 1
 
     def extend(self, messages: Unenforced, prefix: str) -> None:
-        """Add the messages of another collection, with `prefix` in front of each message."""
+        """Add the messages of another collection, each after `prefix`."""
         for message in messages._named:
             self.add(f"{prefix}{message}")
         self._more += messages._more
 
     @property
     def messages(self) -> tuple[str, ...]:
-        """The kept messages, followed by the number of further messages if any."""
+        """The kept messages, and the number of further ones if any."""
         return (*self._named, f"and {self._more} more") if self._more else tuple(self._named)
 
 
 def _short(message: str) -> str:
-    """Return `message`, shortened if long, with unprintable characters escaped."""
+    """Return `message`, printable, and without its middle if it is long."""
     if len(message) > START + END:
         message = f"{message[:START]}...{message[-END:]}"
     return "".join(_printable(message))

@@ -13,9 +13,6 @@ CallParser = FreeCallParser | WholeAnswerParser | ConstrainedCallParser | TextOr
 def call_parser(request: ChatRequest, *, constrained: bool, has_marker: bool) -> CallParser:
     """Return the parser for an answer to `request`.
 
-    If the model has call markers and a grammar enforces calls, the parser returns the pieces of a call while the call
-    is generated. Otherwise, the parser returns a call once the call is complete.
-
     constrained: whether a grammar constrains the answer.
     has_marker: whether the model's vocabulary has call markers.
     """

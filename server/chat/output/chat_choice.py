@@ -1,8 +1,4 @@
-"""Turns the tokens of one choice of a chat into deltas.
-
-The deltas contain reasoning, content, tool calls, log-probabilities and the end of the choice. They do
-not depend on a wire format: streamed and complete responses are made from the same deltas.
-"""
+"""Turns the tokens of one choice of a chat into deltas."""
 
 from __future__ import annotations
 
@@ -35,12 +31,11 @@ VISIBLE = frozenset((CALL_START, CALL_END, THINK_START, THINK_END))
 class ChatChoice:
     """One choice of a chat, fed with the events of its sequence in order.
 
-    call_parser: finds the calls in the answer.
-    thoughts: the result of `ChatPrompt.thoughts` for the prompt; None if the model cannot write thoughts.
-    visible: the special tokens that are part of the text.
+    thoughts: the result of `ChatPrompt.thoughts`. None if the model cannot write thoughts.
+    visible: special tokens that are part of the text.
     includes_thoughts: whether to pass on the thoughts. If False, they are only counted.
-    max_calls: maximum number of calls; None if there is no limit. The choice ends if the model begins a further call.
-    ended: set by the last event or by a stop string. The choice then accepts no more events.
+    max_calls: maximum number of calls, or None. A further call ends the choice.
+    ended: True after the last event or a stop string. Do not feed further events.
     """
 
     def __init__(
@@ -70,11 +65,11 @@ class ChatChoice:
 
     @property
     def reasoning_tokens(self) -> int:
-        """Number of tokens of the thoughts so far, without the markers around them."""
+        """The number of tokens of the thoughts so far, without the markers."""
         return self._tracker.tokens
 
     def feed(self, event: StreamEvent) -> Iterator[Delta]:
-        """Yield the deltas that `event` completes, if any."""
+        """Yield the deltas that `event` completes."""
         if isinstance(event, PromptProgress):
             yield Delta(progress=event)
             return
@@ -160,7 +155,7 @@ class ChatChoice:
 class PendingLogprobs:
     """The log-probabilities of tokens whose text has not been sent yet.
 
-    The tokens of a stop string are never released, because their text is cut off.
+    The tokens of a stop string are never released.
     """
 
     def __init__(self) -> None:
@@ -174,10 +169,7 @@ class PendingLogprobs:
         self._length += length
 
     def release_all_but(self, held: int) -> None:
-        """Release all tokens except those within the last `held` characters.
-
-        A token that begins before these characters is released, even if it ends within them.
-        """
+        """Release all tokens that begin before the last `held` characters."""
         certain = self._length - held
         while self._waiting and (self._waiting[0][0] < certain or held <= 0):
             self._ready.append(self._waiting.popleft()[1])

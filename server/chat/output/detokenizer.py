@@ -11,7 +11,7 @@ from server.chat.tokenizer import Tokenizer
 class Detokenizer:
     """A decoder of the tokens of one sequence.
 
-    visible: the special tokens that are part of the text. All other special tokens have no text.
+    visible: special tokens to show. The text of others is left out.
     """
 
     def __init__(self, tokenizer: Tokenizer, visible: frozenset[str] = frozenset()) -> None:
@@ -30,7 +30,7 @@ class Detokenizer:
         return self._decoder.decode(text)
 
     def finish(self) -> str:
-        """Return U+FFFD if the last character is incomplete, otherwise an empty string."""
+        """Return U+FFFD if the last character is incomplete, otherwise ""."""
         return self._decoder.decode(b"", final=True)
 
 

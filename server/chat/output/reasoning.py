@@ -1,7 +1,4 @@
-"""Splits the text of a thinking model into its thoughts and its answer.
-
-The thoughts end with `</think>`.
-"""
+"""Splits the text of a thinking model into its thoughts and its answer."""
 
 from __future__ import annotations
 
@@ -12,19 +9,16 @@ from server.chat.markers import THINK_END, THINK_START, marker_prefix_length
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A piece of the thoughts and a piece of the answer; either may be empty."""
+    """A piece of the thoughts and a piece of the answer. Either may be empty."""
 
     reasoning: str = ""
     content: str = ""
 
 
 class ReasoningSplitter:
-    """A splitter that separates thoughts from the answer as text arrives.
+    """Separates thoughts from the answer as text arrives.
 
-    Whitespace around the thoughts is dropped.
-
-    thinking: whether the prompt has already opened the thoughts. If not, the text contains thoughts only if it begins
-        with `<think>`.
+    thinking: whether the prompt has opened the thoughts. If not, the text may begin with `<think>`.
     """
 
     def __init__(self, thinking: bool) -> None:
@@ -41,7 +35,7 @@ class ReasoningSplitter:
     def feed(self, text: str) -> Split:
         """Add a piece of text and return the text that can be sent.
 
-        Holds back text that may be the start of a marker, and whitespace that may have to be dropped.
+        Holds back the possible start of a marker, and whitespace that may be dropped.
         """
         self._text += text
         if not self._decided and not self._decide():
@@ -50,18 +44,12 @@ class ReasoningSplitter:
         return Split(reasoning, "" if self._inside else self._read_answer())
 
     def finish(self) -> Split:
-        """End the answer and return the text that was held back.
-
-        Thoughts without an end marker are still thoughts.
-        """
-        text, self._text = self._text, ""
+        """End the answer and return the text that was held back."""
+        text, self._text = self._text, ""  # thoughts may lack an end marker
         return Split(reasoning=text.rstrip()) if self._inside else Split(content=text)
 
     def _decide(self) -> bool:
-        """Try to decide whether the text begins with thoughts.
-
-        Returns whether the text received so far is enough to decide.
-        """
+        """Return whether the text so far shows if it begins with thoughts."""
         start = self._text.lstrip()
         if start.startswith(THINK_START):
             self._text, self._inside = start[len(THINK_START) :], True

@@ -6,8 +6,7 @@ from __future__ import annotations
 class StopStrings:
     """A filter that passes text on up to the first stop string.
 
-    The filter holds back text that may be the start of a stop string.
-    match: the stop string found; None as long as there is none.
+    match: the stop string found, or None.
     """
 
     def __init__(self, stops: tuple[str, ...]) -> None:
@@ -24,7 +23,7 @@ class StopStrings:
     def feed(self, text: str) -> str:
         """Add text and return the text that cannot be part of a stop string.
 
-        Returns an empty string if a stop string was found earlier.
+        Returns "" after a stop string.
         """
         if not self._stops or self.found:
             return "" if self.found else text

@@ -1,8 +1,4 @@
-"""Turns the tokens of one choice of a text completion into deltas of plain text.
-
-Each token is reported with its log-probability and its position in the text. This module does not depend on a wire
-format.
-"""
+"""Turns the tokens of one choice of a text completion into deltas."""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ from server.engine.types import FinishReason, PromptLogprobs, PromptProgress, To
 class TextPrompt:
     """The text and the tokens of a prompt.
 
-    implicit: number of tokens at the beginning, such as a BOS, that were added and are not part of `text`.
+    implicit: number of leading tokens, such as a BOS, that are not part of `text`.
     """
 
     text: str
@@ -35,9 +31,10 @@ class PlacedToken:
     """A token and its position in the text.
 
     data: the bytes of the token.
-    offset: number of characters before the token.
-    top: this token, followed by the most likely other tokens at its position.
-    The first token of a prompt has neither `logprob` nor `top`.
+    offset: number of characters before it.
+    top: this token, then the most likely others.
+
+    The first token of a prompt has no `top`.
     """
 
     data: bytes
@@ -50,8 +47,8 @@ class PlacedToken:
 class TextChoiceDelta:
     """New text and tokens of a choice.
 
-    tokens: tokens with log-probabilities; empty if the client did not request log-probabilities.
-    token_ids: all tokens generated since the previous delta.
+    tokens: tokens with log-probabilities, if requested.
+    token_ids: all tokens since the previous delta.
     end: set only in the last delta of a choice.
     """
 
@@ -67,10 +64,10 @@ class TextChoiceDelta:
 class TextChoice:
     """One choice of a text completion, fed with the events of its sequence in order.
 
-    echo: the prompt to repeat before the answer; None to leave the prompt out.
+    echo: prompt to repeat before the answer, or None.
     scored: whether to report the tokens of `echo`.
-    visible: the special tokens that are part of the text.
-    ended: set by the last event or by a stop string. The choice then accepts no more events.
+    visible: special tokens that are part of the text.
+    ended: True after the last event or a stop string. Do not feed further events.
     reasoning_tokens: always 0, because text completions contain no thoughts.
     """
 
@@ -116,10 +113,7 @@ class TextChoice:
         return TextChoiceDelta(echo.text + certain if echo else certain, tuple(self._released()), end=end)
 
     def _certain(self, event: TokenEvent) -> str:
-        """Add the token of `event` and return the text that can now be sent.
-
-        Sets `ended` if the event is the last one or its text completes a stop string.
-        """
+        """Add the token of `event` and return the text that can now be sent."""
         if event.logprobs is not None:  # a stop token has log-probabilities, too, though it has no text
             self._waiting.append(self._placed(event.token, self._length, event.logprobs))
         text = "" if event.finish is FinishReason.STOP else self._detokenizer.feed(event.token)
@@ -131,10 +125,7 @@ class TextChoice:
         return certain + self._stop.finish() if self.ended else certain
 
     def _released(self) -> Iterator[PlacedToken]:
-        """Yield the tokens whose text has been sent.
-
-        Tokens of a stop string are never sent.
-        """
+        """Yield the tokens whose text has been sent. Excludes those of a stop string."""
         while self._waiting and (self._waiting[0].offset < self._sent or self._sent == self._length):
             yield self._waiting.popleft()
 

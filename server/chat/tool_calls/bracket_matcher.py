@@ -31,7 +31,7 @@ class BracketMatcher:
     def start(self, symbol: str) -> None:
         """Open a bracket or a string.
 
-        symbol: an opening bracket or a quote. A closing bracket opens nothing and sets `broken`.
+        symbol: a bracket or a quote. A closing bracket sets `broken`.
         """
         if symbol in _CLOSING:
             self._closing.append(_CLOSING[symbol])
@@ -43,7 +43,7 @@ class BracketMatcher:
     def read(self, text: str, at: int) -> int:
         """Read `text` from index `at` until all brackets and strings are closed.
 
-        Returns the index reached. Also stops at a closing bracket that does not match, and at the end of `text`.
+        Returns the index reached. Also stops when `broken`.
         """
         while at < len(text) and self.open and not self.broken:
             if self._opening:
@@ -55,10 +55,7 @@ class BracketMatcher:
         return at
 
     def _read_opening(self, text: str, at: int) -> int:
-        """Read the character after one or two opening quotes.
-
-        This character shows whether the quotes begin a string, an empty string or a triple-quoted string.
-        """
+        """Read the character after one or two opening quotes, which may become three."""
         quote = self._opening[0]
         if text[at] != quote:
             self._quote = self._opening if len(self._opening) == 1 else ""

@@ -1,7 +1,7 @@
-"""Finds out how a model without call markers in its vocabulary writes calls.
+"""Finds out how a model without call markers writes calls.
 
-The chat template shows the form of calls when it renders an assistant message that has calls. An example of the form:
-`<tool_call>{"name": ..., "arguments": {...}}</tool_call>`
+Its chat template shows this when it renders a call. Example: `<tool_call>{"name": ..., "arguments":
+{...}}</tool_call>`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ Render = Callable[[list[dict[str, Any]]], str]
 
 @dataclass(frozen=True, slots=True)
 class CallForm:
-    """The way in which a model without call markers writes calls.
+    """The form of calls of a model without call markers.
 
-    A call is `opening`, then a JSON object with the function's name and its arguments, then `closing`.
-    arguments: name of the object's member that holds the arguments.
-    separator: the text between two calls; None if an answer has only one call.
+    A call is `opening`, a JSON object with name and arguments, and `closing`.
+
+    arguments: key of the arguments.
+    separator: text between two calls. None: one call only.
     """
 
     opening: str = ""
@@ -48,12 +49,9 @@ class CallForm:
 
 
 def call_form(render: Render, special: Sequence[str]) -> CallForm:
-    """Return the form in which a chat template shows calls.
+    """Return the form in which a chat template shows calls, or the default form.
 
-    If the template does not show calls as JSON objects, or if it puts special tokens around them, returns `CallForm()`:
-    a call is then a JSON object without text around it.
-
-    render: renders a chat with the template. If `render` raises an error, the error propagates.
+    render: renders a chat. Its errors propagate.
     special: the text of each special token.
     """
     name, value = f"name{secrets.token_hex(8)}", f"value{secrets.token_hex(8)}"
@@ -75,10 +73,7 @@ def call_form(render: Render, special: Sequence[str]) -> CallForm:
 
 
 def _shown_calls(render: Render, calls: Sequence[Mapping[str, Any]]) -> str:
-    """Return the text with which a template shows the calls of an assistant message.
-
-    Returns an empty string if the template does not show calls.
-    """
+    """Return the text with which a template shows calls, or "" if it does not."""
     mark = secrets.token_hex(16)
     question = {"role": "user", "content": "?"}
     before, _, after = render([question, {"role": "assistant", "content": mark}]).partition(mark)

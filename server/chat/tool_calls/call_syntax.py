@@ -1,7 +1,6 @@
 """Parses and renders tool calls such as `name(city="Paris", days=3)`.
 
-LFM2 models write calls in this Python style. Calls in JSON style are parsed, too. This module depends neither on the
-tools of a request nor on the markers around calls.
+This is the style of LFM2. Calls in JSON style are parsed, too.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _PYTHON_CONSTANTS = {"true": "True", "false": "False", "null": "None"}
 class CallExpression:
     """A parsed call that has not been checked against a tool.
 
-    The arguments are JSON text.
+    Arguments are JSON text.
     """
 
     name: str
@@ -52,9 +51,9 @@ def parse_call(source: str) -> CallExpression:
 
 
 def parse_nested_quotes(source: str) -> list[CallExpression] | None:
-    """Parse calls whose strings contain unescaped quotes.
+    """Parse calls, perhaps in a list, whose strings contain unescaped quotes.
 
-    The calls may be enclosed in a list. Returns None if `source` cannot be parsed or if its meaning is ambiguous.
+    Returns None if the syntax is wrong or ambiguous.
     """
 
     def read(choices: QuoteChoices) -> list[CallExpression]:
@@ -73,10 +72,7 @@ def parse_nested_quotes(source: str) -> list[CallExpression] | None:
 def render_call(name: str, arguments_json: str) -> str:
     """Render a call in Python style, as models are trained to write it.
 
-    Numbers keep their spelling. Arguments whose names cannot be written as `name=value` follow in an object:
-    `**{"odd name": 1}`.
-    Raises ValueError if `arguments_json` is not a JSON object, contains NaN or an infinity, or is nested more than
-    MAX_DEPTH levels deep.
+    Raises ValueError if `arguments_json` is not a JSON object or is nested too deeply.
     """
     arguments = _whole_object(arguments_json)
     # The reader also accepts Python's literals, so check that the text is JSON. Numbers stay text, because Python
@@ -85,7 +81,7 @@ def render_call(name: str, arguments_json: str) -> str:
     plain = {argument: value for argument, value in arguments.items() if ARGUMENT_NAME.fullmatch(argument)}
     odd = {argument: value for argument, value in arguments.items() if argument not in plain}
     parts = [f"{argument}={_PYTHON_CONSTANTS.get(value, value)}" for argument, value in plain.items()]
-    if odd:
+    if odd:  # names that are not possible in `name=value`
         parts.append(f"**{object_text(odd)}")
     return f"{name}({', '.join(parts)})"
 
@@ -119,20 +115,16 @@ def _pythonic_call(reader: LiteralReader) -> CallExpression:
 
 
 def _add(keywords: dict[str, str], more: Mapping[str, str]) -> None:
-    """Add arguments to `keywords`.
-
-    Raises ValueError if an argument is already in `keywords`.
-    """
+    """Add arguments to `keywords`. Raises ValueError for a repeated argument."""
     if not keywords.keys().isdisjoint(more):
         raise ValueError("an argument occurs twice")
     keywords.update(more)
 
 
 def _json_call(call: Mapping[str, str]) -> CallExpression:
-    """Return the call in a JSON object such as `{"name": ..., "arguments": {...}}`.
+    """Return the call in an object such as `{"name": ..., "arguments": {...}}`.
 
-    "parameters" is accepted instead of "arguments". OpenAI's format, `{"type": "function", "function": {"name": ...,
-    "arguments": ...}}`, is accepted, too.
+    Also accepts "parameters" and OpenAI's `{"type": "function", "function": {...}}`.
     """
     if call.get("type", '"function"') != '"function"':
         raise ValueError('the type of a call must be "function"')

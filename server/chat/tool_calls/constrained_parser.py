@@ -1,8 +1,7 @@
 """Parses tool calls whose syntax a grammar enforces, while they are generated.
 
-A block of calls is `<|tool_call_start|>[name(argument=value, **{...}), ...]<|tool_call_end|>`. A value is JSON text,
-True, False or None. The grammar rules out syntax errors, so the parser does not check for them. Text outside blocks is
-content. This module depends on neither tokens nor tools.
+A block of calls is `<|tool_call_start|>[name(argument=value, **{...}), ...]<|tool_call_end|>`. Text outside blocks is
+content.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ VALUE_SYMBOL = re.compile(r'["\[\]{},)]')
 
 @dataclass(frozen=True, slots=True)
 class CallOpened:
-    """The start of a call; its arguments follow."""
+    """The start of a call. Its arguments follow."""
 
     name: str
 
@@ -60,7 +59,7 @@ class ConstrainedCallParser:
         self._separator = ""  # goes before the next argument
 
     def feed(self, text: str) -> list[ConstrainedPiece]:
-        """Parse `text`, the next part of the answer, and return the new content and pieces of calls."""
+        """Parse the next part of the answer. Returns new content and pieces of calls."""
         pieces: list[ConstrainedPiece] = []
         for part in self._splitter.feed(text):
             pieces += self._part(part)
@@ -71,21 +70,15 @@ class ConstrainedCallParser:
         return _joined([*self._part(self._splitter.finish()), self._filter.flush()])
 
     def _part(self, part: str) -> list[ConstrainedPiece]:
-        """Process a marker or the text between two markers.
-
-        A marker inside a string is text.
-        """
-        quoted = self._in_block and self._state is _State.STRING
+        """Process a marker, or the text between two markers."""
+        quoted = self._in_block and self._state is _State.STRING  # then a marker is text
         if part in (CALL_START, CALL_END) and not quoted:
             self._in_block, self._state, self._word = part == CALL_START, _State.NAME, ""
             return []
         return self._block(part) if self._in_block else [self._filter.feed(part)]
 
     def _block(self, text: str) -> list[ConstrainedPiece]:
-        """Process text inside a block.
-
-        The method for each state returns the position that it reached and the pieces that it found.
-        """
+        """Process text inside a block."""
         pieces: list[ConstrainedPiece] = []
         at = 0
         while at < len(text):
@@ -95,7 +88,7 @@ class ConstrainedCallParser:
                 _State.VALUE: self._value,
                 _State.STRING: self._string,
             }[self._state]
-            at, found = read(text, at)
+            at, found = read(text, at)  # (position reached, pieces found)
             pieces += found
         return pieces
 
@@ -164,7 +157,7 @@ class ConstrainedCallParser:
         return end + 1, [ArgumentsPiece(symbol)]
 
     def _string(self, text: str, at: int) -> tuple[int, list[ConstrainedPiece]]:
-        """Read to the next backslash in a string or to the end of the string."""
+        """Read to the next backslash in a string or to its end."""
         if self._escaped:
             self._escaped = False
             return at + 1, self._value_pieces(text[at])
@@ -180,8 +173,7 @@ class ConstrainedCallParser:
     def _value_pieces(self, text: str) -> list[ConstrainedPiece]:
         """Return `text`, a part of a value, as pieces of the call's JSON object.
 
-        The arguments of `name(a=1, **{"b c": 2})` become the JSON object `{"a": 1, "b c": 2}`. If arguments precede the
-        object after "**", a comma is therefore inserted before the first member of that object.
+        Example: `name(a=1, **{"b c": 2})` becomes `{"a": 1, "b c": 2}`, with a comma after 1.
         """
         if self._in_rest and self._separator:
             text = text.lstrip()
@@ -191,11 +183,11 @@ class ConstrainedCallParser:
 
 
 class TextOrCallsParser:
-    """A parser of answers that are either text in a required form or calls.
+    """A parser of answers that are either text or calls.
 
-    An answer that starts with CALL_START consists of calls. Any other answer is text, even if it contains markers.
+    An answer that starts with CALL_START consists of calls.
 
-    may_call: whether the answer may consist of calls. If not, every answer is text.
+    may_call: whether the answer may consist of calls.
     """
 
     def __init__(self, may_call: bool) -> None:
@@ -205,7 +197,7 @@ class TextOrCallsParser:
         self._is_calls = False
 
     def feed(self, text: str) -> list[ConstrainedPiece]:
-        """Parse `text`, the next part of the answer, and return the new content and pieces of calls."""
+        """Parse the next part of the answer. Returns new content and pieces of calls."""
         if self._is_text:
             return [text] if text else []
         if self._is_calls:

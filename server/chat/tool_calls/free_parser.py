@@ -1,6 +1,6 @@
 """Parses tool calls that no grammar enforces, from text that arrives in pieces.
 
-Text that is not a valid call of one of the tools is content. This module depends on neither tokens nor JSON schemas.
+Text that is not a valid call of one of the tools is content.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from server.chat.tool_calls.xml_calls import XmlSplitter, parse_xml_call
 
 @dataclass(frozen=True, slots=True)
 class ToolSignature:
-    """A tool's name and the names of its parameters, in the schema's order."""
+    """A tool's name and its parameters' names, in the schema's order."""
 
     name: str
     properties: tuple[str, ...]
@@ -28,7 +28,7 @@ class ToolSignature:
 
 @dataclass(frozen=True, slots=True)
 class ParsedCall:
-    """A call of one of the tools; `arguments` is the text of a JSON object."""
+    """A call of one of the tools. `arguments` is the text of a JSON object."""
 
     name: str
     arguments: str
@@ -38,10 +38,7 @@ FreePiece = str | ParsedCall
 
 
 class FreeCallParser:
-    """A parser that splits an answer into content and calls.
-
-    Never raises. Parsing takes time linear in the length of the text.
-    """
+    """A parser that splits an answer into content and calls, in linear time."""
 
     def __init__(self, tools: Sequence[ToolSignature]) -> None:
         self._tools = _Tools(tools)
@@ -52,19 +49,19 @@ class FreeCallParser:
         self._space: str | None = None  # the whitespace after a call in XML style, if no text has followed
 
     def feed(self, text: str) -> list[FreePiece]:
-        """Parse `text`, the next part of the answer, and return content and calls.
+        """Parse the next part of the answer. Returns content and complete calls.
 
-        Returns each call once it is complete. Holds back text that may be the start of a marker.
+        Holds back the possible start of a marker.
         """
         return _joined(self._without_markers(chain.from_iterable(map(self._read, self._splitter.feed(text)))))
 
     def finish(self) -> list[FreePiece]:
-        """End the answer and return the rest; an incomplete call is content."""
+        """End the answer and return the rest. An incomplete call is content."""
         rest = [*self._read(self._splitter.finish()), self._xml.finish(), *self._end_block(complete=False)]
         return _joined([*self._without_markers(rest), self._filter.flush()])
 
     def _read(self, part: str) -> list[FreePiece]:
-        """Process a marker or the text between two markers."""
+        """Process a marker, or the text between two markers."""
         if part == CALL_START:
             return [self._xml.finish(), *self._start_block()]
         if part == CALL_END:
@@ -76,7 +73,7 @@ class FreeCallParser:
     def _xml_calls(self, part: str) -> Iterator[FreePiece]:
         """Yield XML-style calls and the text around them.
 
-        Whitespace after a call is dropped unless text follows the whitespace.
+        Drops whitespace after a call unless text follows.
         """
         for text, is_element in self._xml.feed(part):
             call = self._tools.resolve(text, parse_xml_call) if is_element else None
@@ -90,10 +87,7 @@ class FreeCallParser:
                 self._space += text
 
     def _start_block(self) -> list[FreePiece]:
-        """Start a block.
-
-        In a block, a start marker between calls is ignored, and a start marker inside a call starts a new block.
-        """
+        """Start a block, unless the start marker lies between two calls of a block."""
         if not self._tools or (self._block and not self._block.in_item):
             return []
         rest = self._end_block(complete=False)
@@ -126,8 +120,7 @@ def _joined(pieces: Iterable[FreePiece]) -> list[FreePiece]:
 class _Tools:
     """The tools that may be called.
 
-    The name in a call may have "-", "." and "_" in place of each other. For example, `get-time` calls the tool
-    `get_time` unless there is also a tool `get-time` or `get.time`.
+    "-", "." and "_" in a name are interchangeable if only one tool fits: `get-time` may call `get_time`.
     """
 
     _UNIFIED = str.maketrans("-.", "__")
@@ -142,16 +135,16 @@ class _Tools:
         return bool(self._exact)
 
     def resolve(self, source: str, parse: Callable[[str], CallExpression] = parse_call) -> ParsedCall | None:
-        """Parse `source` as a call of one of the tools; return None if it is not one."""
+        """Parse `source` as a call of one of the tools. Returns None if it is not one."""
         try:
             return self._resolved(parse(source))
         except ValueError:
             return None
 
     def resolve_whole(self, source: str) -> list[ParsedCall]:
-        """Parse a block as XML-style calls or as calls with unescaped quotes in strings.
+        """Parse a block as XML-style calls, or calls with unescaped quotes in strings.
 
-        Returns an empty list unless the whole block consists of such calls.
+        Returns [] unless the whole block consists of such calls.
         """
         splitter = XmlSplitter()
         pieces = [piece for piece in (*splitter.feed(source), (splitter.finish(), False)) if piece[0].strip()]
@@ -180,9 +173,7 @@ class _Tools:
 class _Block:
     """The text between two markers, divided into items.
 
-    Items are separated by commas or line breaks and may be enclosed in a list. An item is a call or other text. A call
-    ends with its ")" (Python style) or "}" (JSON style). Other text ends at a comma, at the end of the list or, outside
-    lists, at the end of the line.
+    Items are separated by commas or line breaks, perhaps in a list. An item is a call or other text.
     """
 
     _PLAIN = re.compile(r"[^()\[\]{}\"',\n]+")
@@ -206,7 +197,7 @@ class _Block:
     def feed(self, text: str) -> list[FreePiece]:
         """Parse the next part of the block and return the calls that it completes.
 
-        Returns nothing after the first item that is not a call: `end` returns that item and all later ones.
+        Returns nothing after an item that is not a call. `end` returns the rest.
         """
         calls: list[FreePiece] = []
         at = 0
@@ -231,8 +222,7 @@ class _Block:
     def end(self, complete: bool) -> list[FreePiece]:
         """Return the remaining items or, if the block is invalid, its remaining text.
 
-        complete: whether the block has an end marker. A block is invalid if it has no end marker, if its brackets do
-            not match, or if it contains no call.
+        complete: whether the block has an end marker. Without it, the block is invalid.
         """
         source = "".join(self._source)
         is_closed = not (self._in_list or self._brackets.open or self._brackets.broken)
@@ -269,7 +259,7 @@ class _Block:
             self._read_bracket_or_quote(symbol)
 
     def _read_bracket_or_quote(self, symbol: str) -> None:
-        """Open a bracket or string in an item; note whether the item looks like a call."""
+        """Open a bracket or string, and decide whether the item looks like a call."""
         if self._item is None:
             self._item = len(self._source)
             self._is_call = symbol == "{"

@@ -1,6 +1,6 @@
 """Reads the arguments of calls in the history of a chat.
 
-The arguments may be absent, or cut off by a token limit.
+A token limit may have cut them off.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ _CLOSING = {"{": "}", "[": "]"}
 
 
 def arguments_object(text: str) -> str:
-    """Return the arguments of a call as the text of a JSON object.
+    """Return the arguments of a call as a JSON object.
 
-    Blank text and `null` become an empty object. An object that is cut off is closed after its last complete value. If
-    it is cut off inside a string, the existing part of the string is kept. Raises ValueError if `text` is neither an
-    object nor the beginning of one.
+    Examples: `null` -> `{}`, `{"a": "b` -> `{"a": "b"}`.
+    Raises ValueError if `text` is not the beginning of an object.
     """
     if text.strip() in ("", "null"):
         return "{}"
@@ -40,11 +39,11 @@ def arguments_object(text: str) -> str:
 
 
 def _closed(text: str) -> str:
-    """Close the brackets of an object that is cut off.
+    """Return a cut-off object with its brackets closed: `{"a": [1, tr` -> `{"a": [1]}`.
 
-    The result is JSON only if `text` is the beginning of JSON. Raises ValueError if `text` cannot be the beginning of
-    an object.
+    Raises ValueError if `text` cannot be the beginning of an object.
     """
+    # Does not check everything: the caller checks that the result is JSON.
     closing: list[str] = []
     end, brackets = 0, ""  # the end of the longest prefix that needs only brackets to be JSON, and these brackets
     at = 0

@@ -1,7 +1,4 @@
-"""Converts JSON and Python literals to JSON text without evaluating them.
-
-Numbers keep their spelling. This module depends on neither calls nor markers.
-"""
+"""Converts JSON and Python literals to JSON text without evaluating them."""
 
 from __future__ import annotations
 
@@ -44,7 +41,7 @@ _ESCAPED_CHARACTERS = dict(zip("\\'\"abfnrtv", "\\'\"\a\b\f\n\r\t\v", strict=Tru
 def string_text(value: str) -> str:
     """Return a string as JSON text that can be encoded in UTF-8.
 
-    A pair of surrogates becomes the character that it encodes. A single surrogate becomes U+FFFD.
+    A pair of surrogates becomes its character. A single surrogate becomes U+FFFD.
     """
     try:
         value.encode()
@@ -65,8 +62,8 @@ class LiteralReader:
     """A parser that reads a text from left to right and skips whitespace.
 
     Its methods raise ValueError if the syntax is wrong.
-    end_of_string: returns the position of the quote that ends a string. Its arguments are the text, the position at
-        which the string starts, and the quote. If it is None, the next unescaped quote ends the string.
+
+    end_of_string: returns where a string ends, given the text, the start and the quote.
     """
 
     def __init__(self, text: str, end_of_string: Callable[[str, int, str], int] | None = None) -> None:
@@ -89,7 +86,7 @@ class LiteralReader:
         return self._text.startswith(symbol, self._at)
 
     def accept(self, symbol: str) -> bool:
-        """Consume `symbol` if it comes next; return whether it was consumed."""
+        """Consume `symbol` if it comes next, and return whether it did."""
         if not self.is_next(symbol):
             return False
         self._at += len(symbol)
@@ -111,7 +108,7 @@ class LiteralReader:
         return ValueError(f"{message} at character {self._at}")
 
     def value(self) -> str:
-        """Consume a literal and return it as JSON text; tuples and sets become arrays."""
+        """Consume a literal and return it as JSON text. Tuples and sets become arrays."""
         if self.accept("{"):
             return self._object_or_set()
         if self.accept("["):
@@ -129,9 +126,9 @@ class LiteralReader:
         return _CONSTANTS[word.group()]
 
     def members(self) -> dict[str, str]:
-        """Consume an object and return the JSON text of its values, keyed by name.
+        """Consume an object and return the JSON text of its values by name.
 
-        If a name occurs more than once, its last value counts.
+        If a name is repeated, its last value counts.
         """
         self.expect("{")
         self._enter()
@@ -142,9 +139,9 @@ class LiteralReader:
         return members
 
     def _rest_of_members(self, members: dict[str, str], key: str) -> None:
-        """Consume an object from its first colon on, and add its members to `members`.
+        """Consume an object after its first key, and add its members to `members`.
 
-        key: the object's first key, which was consumed before.
+        key: the first key, already consumed.
         """
         self.expect(":")
         members[key] = self.value()
@@ -157,15 +154,12 @@ class LiteralReader:
         self.expect("}")
 
     def _object_or_set(self) -> str:
-        """Consume the part of an object or set after its "{", and return JSON text.
-
-        The literal is an object if a colon follows its first value, otherwise a set.
-        """
+        """Consume the part of an object or set after its "{", and return JSON text."""
         if self.accept("}"):
             return "{}"
         self._enter()
         first = self.value()
-        if self.is_next(":"):
+        if self.is_next(":"):  # an object; otherwise a set
             members: dict[str, str] = {}
             self._rest_of_members(members, _key(first))
             self._depth -= 1
@@ -181,8 +175,7 @@ class LiteralReader:
     def _items(self, closing: str) -> tuple[list[str], bool]:
         """Consume values up to `closing`.
 
-        Returns the values, and whether parentheses around them make a tuple: True for `(1,)`, `(1, 2)` and `()`, but
-        False for `(1)`.
+        Returns the values, and whether parentheses around them make a tuple, as in `(1,)`.
         """
         self._enter()
         items: list[str] = []
@@ -199,7 +192,7 @@ class LiteralReader:
     def _string(self) -> str | None:
         """Consume adjacent string literals and return them as one string.
 
-        For example, `"a" 'b'` is the string "ab", as in Python. Returns None if no string literal comes next.
+        `"a" 'b'` is "ab", as in Python. Returns None if no string comes next.
         """
         parts: list[str] = []
         while opening := self.match(_OPENING):
@@ -227,20 +220,18 @@ class LiteralReader:
 
 
 def _key(value: str) -> str:
-    """Convert the JSON text of a literal to an object's key, as json.dumps does.
-
-    For example, the text `1e2` becomes the key "100.0", and `true` becomes "true".
-    """
+    """Convert a literal to an object's key: `1e2` -> "100.0", `true` -> "true"."""
     if value[0] in "[{":
         raise ValueError("an object or array cannot be a key")
     if value[0] == '"':
         return str(json.loads(value))
+    # as json.dumps does
     is_float = value[-1].isdigit() and not value.removeprefix("-").isdigit()
     return repr(float(value)) if is_float else "0" if value == "-0" else value
 
 
 def _number_text(number: re.Match[str]) -> str:
-    """Return a number as JSON text, without leading zeros.
+    """Return a number as JSON text with its own spelling, but without leading zeros.
 
     Raises ValueError if the number is too large for a float.
     """
@@ -260,7 +251,7 @@ def _number_text(number: re.Match[str]) -> str:
 def _string_value(prefix: str, quote: str, body: str) -> str:
     """Return the value of a string literal.
 
-    A double-quoted string is parsed as JSON if its escapes are valid in JSON. Otherwise Python's escapes apply.
+    Double-quoted strings are JSON if possible. Otherwise Python's escapes apply.
     """
     if "\\" not in body or prefix in ("r", "R"):
         return body
@@ -273,7 +264,7 @@ def _string_value(prefix: str, quote: str, body: str) -> str:
 
 
 def _escaped_character(escape: re.Match[str]) -> str:
-    """Return the character that a Python escape sequence stands for."""
+    """Return the character of a Python escape sequence."""
     kind, code = escape.lastgroup, escape[escape.lastgroup or 0]
     if kind == "octal":
         return chr(int(code, 8))

@@ -20,9 +20,9 @@ class MarkerSplitter:
         self._held = ""
 
     def feed(self, text: str) -> list[str]:
-        """Return a list of alternating texts and markers.
+        """Return alternating texts and markers. The first and the last element are texts.
 
-        The list starts and ends with a text. Holds back the end of `text` if it may be the start of a marker.
+        Holds back the possible start of a marker.
         """
         *certain, last = _MARKER.split(self._held + text)
         # A marker contains only one "<", at its start.
@@ -40,10 +40,10 @@ class MarkerSplitter:
 
 @dataclass(slots=True)
 class _PartialMarker:
-    """A proper prefix of a marker, found in the content.
+    """The start of a marker, found in the content.
 
-    sent: the part of the prefix that was already returned as content.
-    held: the part of the prefix that is held back.
+    sent: the part that was already returned as content.
+    held: the part that is held back.
     """
 
     sent: str
@@ -53,10 +53,8 @@ class _PartialMarker:
 class MarkerFilter:
     """A filter that removes markers from content.
 
-    Removing a marker can join the texts around it into another marker, which is removed as well. For example, nothing
-    is left of `<|tool_<|tool_call_end|>call_end|>`. The filter therefore keeps a stack of partial markers, such as
-    `<|tool_` in the example. Text continues the partial marker on top of the stack. Once that marker is complete, it is
-    removed, and the following text continues the partial marker below.
+    Removing a marker can form a new one: nothing is left of `<|tool_<|tool_call_end|>call_end|>`. Incomplete markers
+    are therefore kept on a stack.
     """
 
     def __init__(self) -> None:
@@ -72,13 +70,9 @@ class MarkerFilter:
         return "".join(certain)
 
     def flush(self) -> str:
-        """Return the content that is held back.
+        """Return the content that is held back, before a call or at the end.
 
-        The caller must call this method before it returns a tool call, so that content before the call comes first, and
-        at the end of the answer.
-
-        The returned content may be the start of a marker. If later content completes that marker, only the rest of the
-        marker is removed.
+        If it becomes a marker later, only the rest of the marker is removed.
         """
         held: list[str] = []
         for partial in takewhile(lambda partial: partial.held, reversed(self._partial)):

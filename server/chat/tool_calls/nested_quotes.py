@@ -1,12 +1,10 @@
 """Parses calls whose strings contain unescaped quotes.
 
-An example is `say(text="He said "hi" to me")`. A quote may end a string or be a part of it, so a text can have several
-readings. Readings that are not lists of calls are dropped. If several are left, the implausible ones are dropped as
-well. The text is parsed only if exactly one reading is left.
+Example: `say(text="He said "hi" to me")`. A quote may end a string or be part of it. A text can therefore have several
+readings. It is parsed only if exactly one reading is valid, or exactly one is plausible.
 
-Quotes inside a string, apart from apostrophes, must enclose words, as in `a "word" b`. So `'a' + 'b'` cannot be one
-string. A reading is implausible if a string contains a quote without a partner, as in `5" wide`, or text that looks
-like the border between two arguments, as in `Paris", days="3`.
+A reading is implausible if a quote has no partner, as in `5" wide`. It is also implausible if a string looks like two
+arguments, as in `Paris", days="3`.
 """
 
 from __future__ import annotations
@@ -17,22 +15,22 @@ from itertools import islice
 from typing import TypeVar
 
 MAX_READINGS = 32
-"""The most readings to try; each takes time linear in the length of the text."""
+"""The maximum number of readings to try. Each takes linear time."""
 
 MAX_CHARACTERS = 10_000
 
 T = TypeVar("T")
 _POSSIBLE_END = {quote: re.compile(rf"\\.|(?P<end>{quote}(?=\s*(?:[,)\]}}:]|\Z)))", re.DOTALL) for quote in "\"'"}
+# Matches the border between two arguments.
 _NEXT_ARGUMENT = {quote: re.compile(rf"{quote}\s*,\s*(?:{quote}|[\w.-]+\s*=)") for quote in "\"'"}
 # Matches escaped quotes and apostrophes.
 _NEEDS_NO_PARTNER = {quote: re.compile(rf"\\.|(?<=\w){quote}(?=\w)", re.DOTALL) for quote in "\"'"}
 
 
 class QuoteChoices:
-    """The current reading of a text: the choice of the quotes that end its strings.
+    """One reading of a text: the quotes that end its strings.
 
-    In the first reading, each string ends at the nearest possible quote. The method `next` changes to the next reading,
-    in depth-first order.
+    In the first reading, each string ends as early as possible.
 
     plausible: whether the current reading is plausible.
     """
@@ -45,7 +43,7 @@ class QuoteChoices:
     def end_of_string(self, text: str, start: int, quote: str) -> int:
         """Return the position of the quote that ends the string starting at `start`.
 
-        Raises ValueError if no quote can end the string, or if the quotes inside the string do not enclose words.
+        Raises ValueError if there is none or the quotes inside do not enclose words.
         """
         place = len(self._has_more)
         if place == len(self._skipped):
@@ -64,7 +62,7 @@ class QuoteChoices:
         return end
 
     def next(self) -> bool:
-        """Change to the next reading; return False if there are no more readings."""
+        """Change to the next reading. Returns False if there is none."""
         del self._skipped[len(self._has_more) :]
         while self._skipped and not self._has_more[len(self._skipped) - 1]:
             self._skipped.pop()
@@ -75,7 +73,7 @@ class QuoteChoices:
 
 
 def _encloses_words(parts: list[str]) -> bool:
-    """Return whether the inner quotes of a string enclose words.
+    """Return whether inner quotes enclose words: `a "word" b`, but not `a' + 'b`.
 
     parts: the parts of the string between its inner quotes.
     """
@@ -84,12 +82,9 @@ def _encloses_words(parts: list[str]) -> bool:
 
 
 def only_reading(read: Callable[[QuoteChoices], T]) -> T | None:
-    """Return the result of `read` if a text has only one possible reading.
+    """Return the result of `read` for the only plausible reading of a text, or None.
 
-    read: parses the text with the given choice of quotes, and raises ValueError if the text cannot be parsed.
-
-    If several readings can be parsed but only one of them is plausible, returns the result for that one. Otherwise
-    returns None. Also returns None if there are more than MAX_READINGS readings.
+    read: parses the text with a choice of quotes, or raises ValueError.
     """
     choices = QuoteChoices()
     results: list[T] = []

@@ -1,6 +1,6 @@
 """Parses the answers of models without call markers.
 
-Such an answer either consists only of calls in JSON, or is text.
+Such an answer consists only of calls in JSON, or is text.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from server.chat.tool_calls.free_parser import FreeCallParser, FreePiece, Parsed
 class WholeAnswerParser:
     """A parser that splits an answer into content and calls.
 
-    An answer that begins like JSON is held back until its end.
+    It holds back an answer that begins like JSON until its end.
     """
 
     def __init__(self, tools: Sequence[ToolSignature]) -> None:
@@ -25,7 +25,7 @@ class WholeAnswerParser:
         self._is_json = False
 
     def feed(self, text: str) -> list[FreePiece]:
-        """Parse `text`, the next part of the answer, and return its content and calls."""
+        """Parse the next part of the answer. Returns content and calls."""
         if self._is_text:
             return self._text.feed(text)
         self._held.append(text)

@@ -1,8 +1,10 @@
 """Finds XML-style calls in text that arrives in pieces.
 
-Some models write such calls instead of calls in their own style. There are three forms: `<tool_call>CALL</tool_call>`,
-with a CALL in Python or JSON style; `<function=name>{JSON}</function>`; and
-`<function=name><parameter=key>value</parameter>...</function>`. The last two may also be enclosed in `<tool_call>`.
+Some models write these instead of their own style:
+
+- `<tool_call>CALL</tool_call>`, with a CALL in Python or JSON style
+- `<function=name>{JSON}</function>`
+- `<function=name><parameter=key>value</parameter>...</function>`
 """
 
 from __future__ import annotations
@@ -22,10 +24,7 @@ _PARAMETER = re.compile(r"<parameter=([^>]+)>(.*?)</parameter>", re.DOTALL)
 
 
 class XmlSplitter:
-    """A splitter that divides text into XML-style elements and other text.
-
-    Each element is complete, from its opening tag to its closing tag.
-    """
+    """A splitter that divides text into complete XML-style elements and other text."""
 
     def __init__(self) -> None:
         self._held = ""  # a possible beginning of a tag
@@ -34,7 +33,7 @@ class XmlSplitter:
         self._tail = ""  # the last characters of the element, which may be the start of its closing tag
 
     def feed(self, text: str) -> list[tuple[str, bool]]:
-        """Return (piece of text, whether the piece is an element) pairs in order."""
+        """Return (piece of text, whether it is an element) pairs in order."""
         pieces: list[tuple[str, bool]] = []
         text, self._held = self._held + text, ""
         while text:
@@ -42,10 +41,7 @@ class XmlSplitter:
         return pieces
 
     def finish(self) -> str:
-        """End the answer and return the text that was held back.
-
-        An element without a closing tag is text.
-        """
+        """End the answer and return the rest. An element without a closing tag is text."""
         rest = self._held + "".join(self._element)
         self._held, self._element, self._closing, self._tail = "", [], "", ""
         return rest
@@ -97,10 +93,7 @@ def parse_xml_call(element: str) -> CallExpression:
 
 
 def _value(text: str) -> str:
-    """Return the value of a parameter as JSON text.
-
-    If `text` is not valid JSON, the value is a JSON string that contains it.
-    """
+    """Return the value of a parameter as JSON text: `3` -> `3`, `Paris` -> `"Paris"`."""
     text = text.removeprefix("\n").removesuffix("\n")
     try:
         json.loads(text, parse_int=str, parse_float=str)

@@ -1,7 +1,4 @@
-"""Finds the control groups of this process, in versions 1 and 2.
-
-The callers read the limits of these groups.
-"""
+"""Finds the control groups of this process, in versions 1 and 2."""
 
 from __future__ import annotations
 
@@ -12,9 +9,7 @@ from pathlib import Path, PurePosixPath
 def control_groups(root: Path, controller: str) -> Iterator[Path]:
     """Yield the folders of this process's control group and its parents.
 
-    Each of these groups may have limits.
-
-    `root`: folder that contains `proc` and `sys`. On systems without these, nothing is yielded.
+    `root`: folder with `proc` and `sys`. Without them, yields nothing.
     `controller`: "cpu" or "memory".
     """
     mounts = root / "sys" / "fs" / "cgroup"
@@ -30,10 +25,7 @@ def control_groups(root: Path, controller: str) -> Iterator[Path]:
 
 
 def read(path: Path) -> str:
-    """Return a file's text without surrounding whitespace.
-
-    Returns an empty string if the file cannot be read.
-    """
+    """Return a file's text without surrounding whitespace, or "" if unreadable."""
     try:
         return path.read_text(encoding="utf-8").strip()
     except OSError:

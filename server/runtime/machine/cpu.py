@@ -1,7 +1,4 @@
-"""Detects how many cores this process may use, and the CPU's features.
-
-The number of cores depends on affinity and quotas.
-"""
+"""Detects how many cores this process may use, and the CPU's features."""
 
 from __future__ import annotations
 
@@ -22,18 +19,16 @@ KERNEL_FEATURES = {
 }
 """The CPU features by which onnxruntime chooses its 4- and 8-bit kernels.
 
-The values are the names of the features in /proc/cpuinfo.
+The values are their names in /proc/cpuinfo.
 """
 
 
 def available_threads(root: Path = Path("/")) -> int:
-    """Return the number of cores this process may use, at least 1.
+    """Return the number of cores that this process may use, at least 1.
 
-    This is the number of cores in the process's affinity or, if lower, the process's quota, rounded up.
-
-    `root`: folder that contains `proc` and `sys`. On systems without these, there is no quota.
+    `root`: folder with `proc` and `sys`. Without them, there is no quota.
     """
-    quota = min(_quotas(root), default=math.inf)
+    quota = min(_quotas(root), default=math.inf)  # in addition to the process's affinity
     return max(1, math.ceil(min(_cores(), quota)))
 
 
@@ -44,10 +39,7 @@ def _cores() -> int:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Yield the quota of each control group of this process, in cores.
-
-    All of the quotas apply. Control groups without a quota are skipped.
-    """
+    """Yield the quota of each control group that has one, in cores."""
     for group in control_groups(root, "cpu"):
         limit = read(group / "cpu.max").split()
         if not limit:
@@ -58,10 +50,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def cpu_flags(root: Path = Path("/")) -> list[str]:
-    """Return the names of the CPU's features as in Linux, sorted.
-
-    Returns an empty list on other systems.
-    """
+    """Return the sorted names of the CPU's features, or [] if not on Linux."""
     for line in read(root / "proc" / "cpuinfo").splitlines():
         name, _, value = line.partition(":")
         if name.strip() in ("flags", "Features"):

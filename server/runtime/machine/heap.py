@@ -1,9 +1,9 @@
 """Tunes glibc's heap while a large model is loaded, and gives memory back.
 
-The functions do nothing on systems without glibc. When onnxruntime loads a prepared copy, it packs each weight into a
-new buffer, finds the same packed weight in the copy, and frees the buffer. By default, glibc returns each freed buffer
-to the system, and the system clears the pages before it uses them again. Clearing pages takes a fifth of the time
-needed to create a session.
+Loading a prepared copy allocates and frees a buffer for each weight. By default, glibc returns such buffers to the
+system, which clears their pages. This would take a fifth of the loading time.
+
+Without glibc, the functions do nothing.
 """
 
 from __future__ import annotations
@@ -27,15 +27,12 @@ def trim_heap() -> None:
 
 @contextmanager
 def kept_heap() -> Iterator[None]:
-    """Keep freed memory in the heap until the end of the block.
-
-    All threads that start during or after the block share one arena, since other arenas cannot hold large buffers.
-    """
+    """Keep freed memory in the heap until the end of the block."""
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):
         yield
         return
-    libc.mallopt(M_ARENA_MAX, 1)
+    libc.mallopt(M_ARENA_MAX, 1)  # new threads share one arena: others cannot hold large buffers
     libc.mallopt(M_MMAP_MAX, 0)
     libc.mallopt(M_TRIM_THRESHOLD, NEVER)
     try:

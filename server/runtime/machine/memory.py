@@ -1,6 +1,6 @@
 """Measures how much memory is free in the machine and in the control groups.
 
-Pages of mapped files count as free, since the system can drop them.
+Pages of mapped files count as free, because the system can drop them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,7 @@ from pathlib import Path
 from server.runtime.machine.cgroups import control_groups, read
 
 CHARGES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
-"""The names of a control group's files for the memory limit and usage.
-
-The first pair is for version 2, the second pair for version 1.
-"""
+"""A control group's files for memory limit and usage, in versions 2 and 1."""
 
 MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs", "hugetlbfs")
 
@@ -23,12 +20,8 @@ MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs", "hugetlbfs")
 def memory_left(resident: int = 0, root: Path = Path("/")) -> int:
     """Return the bytes that can be allocated without swapping, at least 0.
 
-    The result respects the limits of control groups.
-
-    `resident`: bytes of mapped files that must stay in memory, such as the weights. They are subtracted from the
-    result.
-    `root`: folder that contains `proc` and `sys`. On systems without these, half of the machine's memory counts as
-    free.
+    `resident`: bytes of mapped files that must stay in memory.
+    `root`: folder with `proc` and `sys`.
     """
     left = min((_available(root), *_left_in_groups(root)))
     return max(0, left - resident)
@@ -53,6 +46,7 @@ def _available(root: Path) -> int:
         name, _, value = line.partition(":")
         if name == "MemAvailable":
             return int(value.removesuffix("kB")) * 1024
+    # Without /proc, half of the memory counts as available.
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
@@ -66,11 +60,8 @@ def _left_in_groups(root: Path) -> Iterator[int]:
 
 
 def _file_pages(group: Path) -> int:
-    """Return how many bytes of a control group's memory usage are cached pages of files.
-
-    The result includes the pages of subgroups. Version 2 always counts these. Version 1 counts them only in fields
-    whose names begin with `total_`, such as `total_active_file`.
-    """
+    """Return the bytes of cached file pages in a control group's memory usage."""
     lines = read(group / "memory.stat").splitlines()
     counts = {name: int(value) for name, _, value in (line.partition(" ") for line in lines)}
+    # Only version 1 has fields with total_, which include subgroups. In version 2, all fields do.
     return sum(counts.get(f"total_{name}", counts.get(name, 0)) for name in ("active_file", "inactive_file"))

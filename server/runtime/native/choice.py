@@ -13,7 +13,7 @@ from server.runtime.native.library import PORTABLE, load_library, native_name
 class Kernels(StrEnum):
     """The kernels to use.
 
-    AUTO: the native kernels if their library loads and has fast code for this CPU, otherwise onnxruntime's.
+    AUTO: the native kernels if they are fast on this CPU, otherwise onnxruntime's.
     """
 
     AUTO = "auto"
@@ -25,8 +25,8 @@ class Kernels(StrEnum):
 class KernelChoice:
     """Whether to use the native kernels.
 
-    reason: explanation if the native kernels are not used; "" if none is needed.
-    required: whether the user requires the native kernels. A model that cannot run on them is then an error.
+    reason: explanation if they are not used, or "".
+    required: whether it is an error if a model cannot run on them.
     """
 
     native: bool
@@ -38,8 +38,8 @@ class KernelChoice:
 class KernelsInUse:
     """The kernels that compute a model.
 
-    name: "native" and an instruction set, such as "native avx2", or "onnxruntime".
-    reason: explanation if the native kernels are not used; "" if none is needed.
+    name: such as "native avx2" or "onnxruntime".
+    reason: explanation if the native kernels are not used, or "".
     """
 
     name: str
@@ -74,9 +74,10 @@ def choose_kernels(kernels: Kernels, precision: Precision) -> KernelChoice:
 def kernels_in_use(graph: Graph, original: Graph, choice: KernelChoice) -> KernelsInUse:
     """Return the kernels that compute `graph`.
 
-    graph: the graph that `choose_graph` has returned.
+    graph: the result of `choose_graph`.
     original: the graph that was passed to `choose_graph`.
-    Raises StartupError if the native kernels are required but cannot compute the model.
+
+    Raises StartupError if the native kernels are required but not used.
     """
     if graph.native:
         return KernelsInUse(native_name(), "")

@@ -1,8 +1,7 @@
 """Replaces gated short convolutions by lfm.Convolution nodes.
 
-Exporters write a gated short convolution in different ways. This module therefore looks for no fixed pattern. A
-candidate consists of the nodes between the input projection [batch, length, 3 * hidden] and the output projection. An
-lfm.Convolution replaces a candidate if both compute the same values from random inputs.
+Exporters write them in different ways. All nodes between the two projections are replaced if an lfm.Convolution
+computes the same values.
 """
 
 from __future__ import annotations
@@ -22,25 +21,25 @@ from server.runtime.native.nodes import DOMAIN, needed
 from server.runtime.native.tensors import Weights
 
 BEFORE_TRACE = ("Transpose", "Split", "Mul", "Concat", "Slice")
-"""Operators between the input projection and the trace."""
+"""The operators between the input projection and the trace."""
 INSIDE = (*BEFORE_TRACE, "Add")
-"""Operators between the input projection and the output projection."""
+"""The operators between the input projection and the output projection."""
 SIZES = ((2, 1), (1, 5))
-"""Batch sizes and lengths for which values are compared: a decode batch and a prefill chunk."""
+"""The batch sizes and lengths to compare: a decode batch and a prefill chunk."""
 TOLERANCE = 1e-5
-"""The largest difference from the original nodes, relative and absolute: sums of three products in float32."""
+"""The largest relative and absolute difference of sums of three float32 products."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     """The nodes of a convolution.
 
-    projected: name of the input projection's result.
+    projected: name of the input projection's result, [batch, length, 3 * hidden].
     past: name of the past state.
     state: hidden size and number of columns of the past state.
-    sizes: names of further inputs, of which the nodes read only the shape.
-    constants: names of the initializers that the nodes read, including `parameters`.
-    parameters: name of the weight [hidden, 1, taps] and, if there is one, name of the bias [hidden].
+    sizes: further inputs, of which only the shape is used.
+    constants: initializers that the nodes read, including `parameters`.
+    parameters: weight [hidden, 1, taps] and, if there is one, bias [hidden].
     outputs: names of the gated result, the trace and the present state.
     """
 
@@ -97,10 +96,9 @@ def _candidates(graph: onnx.GraphProto, weights: Weights) -> Iterator[_Candidate
 
 
 def _projected(trace: str, past: str, producers: dict[str, onnx.NodeProto]) -> str:
-    """Return the name of the input projection's result.
+    """Return the name of the input projection's result, or "" if it is ambiguous.
 
-    This is the only value, other than the past state, from which the trace is made. Returns "" if there are several
-    such values or none.
+    The trace is computed from this value and the past state only.
     """
     sources, waiting = set(), [trace]
     while waiting:
@@ -133,7 +131,7 @@ def _candidate(
 ) -> _Candidate | None:
     """Return the candidate with these outputs.
 
-    Returns None if its weight is ambiguous, or if it depends on other values than the projection and the past state.
+    Returns None if its weight is ambiguous or its nodes have other inputs.
     """
     cut = [node for node in graph.node if node.op_type != "Shape" and projected not in node.output]
     nodes = needed(cut, outputs)
@@ -157,7 +155,7 @@ def _candidate(
 
 
 def _same_values(candidate: _Candidate, model: onnx.ModelProto, weights: Weights, library: Library) -> bool:
-    """Return whether the native convolution computes the same values as the nodes of the candidate."""
+    """Return whether the native convolution computes the same values as the candidate."""
     hidden, columns = candidate.state
     names = [candidate.projected, candidate.past, *candidate.sizes]
     constants = [numpy_helper.from_array(np.array(weights.array(name)), name) for name in candidate.constants]
@@ -189,7 +187,7 @@ def _session(
 ) -> ort.InferenceSession:
     """Open a session that runs `nodes`.
 
-    All inputs and outputs are float32 and have three dimensions.
+    All inputs and outputs are float32 with three axes.
     """
 
     def info(name: str) -> onnx.ValueInfoProto:

@@ -1,7 +1,4 @@
-"""Finds the library of compiled kernels, checks its version, and calls it.
-
-Does not depend on graphs.
-"""
+"""Finds the library of compiled kernels, checks its version, and calls it."""
 
 from __future__ import annotations
 
@@ -71,16 +68,12 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class MatrixFormat:
-    """The format of a packed matrix.
+    """The format of a packed matrix, which turns x [rows, depth] into [rows, columns].
 
-    The matrix turns x [rows, depth] into a product [rows, columns].
-
-    columns: number of rows of the original matrix. If the matrix contains gate rows and up rows, this number is rounded
-        up to a multiple of 64.
-    depth: number of columns of the original matrix.
-    bits: bits of each weight, 4 or 8.
-    zero_points: whether the matrix has zero points. If not, all zero points are 8 for 4-bit weights and 128 for 8-bit
-        weights.
+    columns: rows of the original matrix. With gates, rounded up to a multiple of 64.
+    depth: columns of the original matrix.
+    bits: 4 or 8.
+    zero_points: whether zero points are stored. If not, all are 8 (4 bits) or 128 (8 bits).
     """
 
     columns: int
@@ -93,8 +86,8 @@ class MatrixFormat:
 class Library:
     """The loaded library.
 
-    isas: the instruction sets that this CPU supports, each with its index in the library. The best one comes first.
-    functions: the library's functions. They accept numpy arrays in place of pointers.
+    isas: index of each instruction set that this CPU supports, the best one first.
+    functions: the library's functions, which accept numpy arrays as pointers.
     """
 
     path: Path
@@ -114,12 +107,9 @@ class Library:
     ) -> npt.NDArray[np.uint8]:
         """Pack a matrix of a MatMulNBits or QMoE for the native kernels.
 
-        form: format of the packed matrix.
-        scales: float16 scales of the blocks.
-        zeros: zero points of the blocks; None if the format has none.
-        rows: number of rows of the matrix, without padding.
-        block: number of weights in a block.
-        gated: 1 if gate rows and up rows alternate, 2 if all gate rows come first, 0 if the matrix has no gates.
+        scales: float16.
+        zeros: None if the format has no zero points.
+        rows, block, gated: see `operators.Matrix`.
         """
         out = np.empty(self.packed_bytes(form), np.uint8)
         sizes = (rows, form.depth, block, form.bits, form.zero_points, gated, form.columns)
@@ -129,7 +119,8 @@ class Library:
     def matmul(self, form: MatrixFormat, packed: Array, x: Array, bias: Array | None = None, isa: str = "") -> Array:
         """Multiply x [rows, depth] by a packed matrix, on one thread.
 
-        isa: name of the instruction set to use; "" for the best one.
+        isa: instruction set to use, by default the best one.
+
         Returns float32 [rows, columns].
         """
         y = np.empty((len(x), form.columns), np.float32)
@@ -143,7 +134,7 @@ class Library:
 def load_library(path: Path = LIBRARY) -> Library:
     """Load the library.
 
-    Raises KernelsError if the library is missing or damaged, cannot be loaded, or has a different version.
+    Raises KernelsError if it is missing, damaged or of another version.
     """
     if not path.exists():
         raise KernelsError("they are not compiled. Install a C compiler (apt install gcc) and lfm-serve again")
@@ -167,7 +158,7 @@ def load_library(path: Path = LIBRARY) -> Library:
 
 
 def native_name() -> str:
-    """Return the name of the native kernels, including their instruction set.
+    """Return the name of the native kernels with their instruction set: "native avx2".
 
     Raises KernelsError if the library cannot be loaded.
     """

@@ -1,9 +1,7 @@
 """Replaces operators of a graph by operators of the native kernels.
 
-A supported MatMulNBits becomes an lfm.MatMul, and a supported QMoE becomes an lfm.Experts. The router in front of each
-lfm.Experts becomes an lfm.Router (see `server.runtime.native.router`). Other nodes stay unchanged.
-
-This module finds the matrices to pack, but does not pack them.
+MatMulNBits becomes lfm.MatMul, QMoE becomes lfm.Experts, and its router becomes lfm.Router. Unsupported nodes stay
+unchanged.
 """
 
 from __future__ import annotations
@@ -25,21 +23,21 @@ MICROSOFT = "com.microsoft"
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 SMALLEST_BLOCK = 32
 NEGLIGIBLE = 2.0**-16
-"""The largest error from rounding a scale to float16, relative to the largest scale.
+"""The largest error from rounding a scale to float16, relative to the largest one.
 
-A matrix is supported only if the rounding error of each scale is below this limit or below 2^-10 of the scale itself.
+An error below 2^-10 of the scale itself is also accepted.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """A quantized matrix [rows, depth], or a stack of such matrices.
+    """A quantized matrix [rows, depth], or a stack of them.
 
-    weights, scales, zeros: names of the initializers; `zeros` is "" if there are no zero points.
-    form: the format of the packed matrix.
+    weights, scales, zeros: names of the initializers. `zeros` may be "".
+    form: format of the packed matrix.
     block: number of weights in a block.
     count: number of matrices in the stack.
-    gated: 1 if gate rows and up rows alternate, 2 if all gate rows come first, 0 if the matrix has no gates.
+    gated: 1 if gate rows and up rows alternate, 2 if all gate rows come first, 0 without gates.
     """
 
     weights: str
@@ -69,9 +67,9 @@ def find_matmul(node: onnx.NodeProto, weights: Weights) -> Matrix | None:
 
 
 def find_experts(node: onnx.NodeProto, weights: Weights) -> tuple[Matrix, Matrix] | None:
-    """Return the matrix stacks of a QMoE that the kernels support, otherwise None.
+    """Return the matrices of a QMoE that the kernels support, otherwise None.
 
-    The first stack contains the gate and up matrices, the second one the down matrices.
+    The first stack has the gate and up matrices, the second the down matrices.
     """
     if node.domain != MICROSOFT or node.op_type != "QMoE" or not _is_plain_swiglu(attributes := attributes_of(node)):
         return None
@@ -95,7 +93,7 @@ def find_experts(node: onnx.NodeProto, weights: Weights) -> tuple[Matrix, Matrix
 def rewrite(graph: onnx.GraphProto, weights: Weights) -> list[Matrix]:
     """Replace the operators that the kernels support, in place.
 
-    Returns the matrices to pack. The graph refers to each packed matrix by its `packed_name`.
+    Returns the matrices to pack. The graph refers to their `packed_name`.
     """
     matrices: dict[str, Matrix] = {}
     nodes: list[onnx.NodeProto] = []
@@ -115,10 +113,7 @@ def rewrite(graph: onnx.GraphProto, weights: Weights) -> list[Matrix]:
 
 
 def _is_plain_swiglu(attributes: dict[str, Any]) -> bool:
-    """Return whether a QMoE computes silu(gate) * up with normalized routing weights.
-
-    The gate rows and the up rows may alternate, or all gate rows may come first.
-    """
+    """Return whether a QMoE computes silu(gate) * up with normalized routing weights."""
     return (
         attributes.get("activation_type") == b"swiglu"
         and attributes.get("swiglu_fusion") in (1, 2)
@@ -139,7 +134,7 @@ def _matrix(
     count: int = 1,
     gated: int = 0,
 ) -> Matrix | None:
-    """Return the matrix in these initializers, or None if the kernels do not support it."""
+    """Return the matrix in these initializers, or None if it is not supported."""
     packed, scales, zeros = names
     (rows, depth), centre = shape, 1 << bits - 1
     if packed not in weights or bits not in (4, 8) or block < SMALLEST_BLOCK or block % SMALLEST_BLOCK:
@@ -179,10 +174,10 @@ def _all_zeros_are(centre: int, zeros: np.ndarray[Any, Any], bits: int, blocks: 
 
 
 def _in_float32(node: onnx.NodeProto, data_type: int, packed: Sequence[str]) -> Iterator[onnx.NodeProto]:
-    """Yield the nodes that compute `node` in float32.
+    """Yield `node` with casts, so that it computes in float32.
 
-    If `data_type` is not float32, casts of the inputs to float32 come first, and a cast of the output back to
-    `data_type` comes last. The inputs in `packed` are not cast.
+    data_type: type of the inputs and the output.
+    packed: inputs that are not cast.
     """
     if data_type == TensorProto.FLOAT:
         yield node

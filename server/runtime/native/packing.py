@@ -1,6 +1,6 @@
 """Packs the weights of graphs for the native kernels.
 
-The packed weights are stored in memory, or in one page-aligned file that sessions map.
+Packed weights stay in memory, or go to one page-aligned file that sessions map.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ INLINE_BYTES = 4096
 """The size, in bytes, up to which an initializer stays in the graph."""
 SAMPLED_COLUMNS = 16
 TOLERANCE = 1e-5
-"""The largest relative error of a sampled product.
+"""The largest error of a sampled product, from rounding float32 sums.
 
-The error is relative to the sum of the absolute values of the terms. The only source of error is the rounding of
-float32 sums.
+It is relative to the sum of the absolute values of the terms.
 """
 
 Progress = Callable[[int], None]
@@ -58,12 +57,11 @@ def pack_into(
 ) -> bytes:
     """Write the weights of `graph` into one file, packed if native kernels use them.
 
-    Returns the serialised graph that refers to this file.
+    Returns the serialised graph that refers to this file, `target` / `weights_name`.
 
-    target: the folder of the file.
-    weights_name: the name of the file.
-    progress: called with the number of bytes written so far.
-    Raises PreparationError if a sample of the written weights differs from the original.
+    progress: receives the number of bytes written so far.
+
+    Raises PreparationError if a sample of the weights differs from the original.
     """
     model = onnx.load_from_string(graph.model)
     weights = Weights(model.graph, graph.weights)
@@ -118,7 +116,7 @@ def _packed(
 def _source(matrix: Matrix, weights: Weights, index: int) -> tuple[Array, Array, Array | None]:
     """Return the values, float16 scales and zero points of one matrix of a stack.
 
-    Each array contains the rows of the matrix in order. The zero points are None if the packed format has none.
+    The zero points are None if the packed format has none.
     """
 
     def part(name: str) -> Array:
@@ -131,11 +129,8 @@ def _source(matrix: Matrix, weights: Weights, index: int) -> tuple[Array, Array,
 
 
 def _write(file: BinaryIO, tensor: TensorProto, location: str, parts: Iterator[Array]) -> None:
-    """Append a tensor's data to the file, starting at the next page.
-
-    Changes `tensor` so that it refers to the data in the file.
-    """
-    start = -(-file.tell() // PAGE) * PAGE
+    """Append a tensor's data to the file, and make the tensor refer to it."""
+    start = -(-file.tell() // PAGE) * PAGE  # the next page
     file.seek(start)
     for part in parts:
         file.write(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
@@ -151,8 +146,7 @@ def _write(file: BinaryIO, tensor: TensorProto, location: str, parts: Iterator[A
 def _check(matrix: Matrix, weights: Weights, packed: Array, library: Library) -> None:
     """Compare sampled rows of each packed matrix with the dequantized original.
 
-    The rows are compared by their products with test activations. These activations are whole numbers that do not
-    change when rounded to int8. Raises PreparationError if a row differs.
+    Raises PreparationError if a row differs.
     """
     rng = np.random.default_rng(len(packed))
     form = matrix.form
@@ -160,7 +154,7 @@ def _check(matrix: Matrix, weights: Weights, packed: Array, library: Library) ->
     for index, one in enumerate(packed.reshape(matrix.count, panels, -1)):
         panel = int(rng.integers(panels))
         x = rng.integers(-127, 128, (1, form.depth)).astype(np.float32)
-        x[:, ::32] = 127
+        x[:, ::32] = 127  # rounding these activations to int8 does not change them
         sample = replace(form, columns=SAMPLED_COLUMNS)
         found = library.matmul(sample, np.ascontiguousarray(one[panel]), x)[0].astype(np.float64)
         expected, size = np.zeros(SAMPLED_COLUMNS), np.zeros(SAMPLED_COLUMNS)
@@ -173,12 +167,9 @@ def _check(matrix: Matrix, weights: Weights, packed: Array, library: Library) ->
 
 
 def _rows_of(matrix: Matrix, panel: int) -> Iterator[int | None]:
-    """Yield the index of the original row for each column of a panel.
+    """Yield the original row for each column of a panel, or None for padding.
 
-    A panel consists of SAMPLED_COLUMNS adjacent columns of a packed matrix. A column contains one row of the original
-    matrix or, at the end, padding. Yields None for a column of padding.
-
-    panel: index of the panel.
+    A panel is SAMPLED_COLUMNS adjacent columns of a packed matrix.
     """
     for column in range(SAMPLED_COLUMNS):
         row = panel * SAMPLED_COLUMNS + column

@@ -1,16 +1,13 @@
 """Replaces the routers of expert blocks by lfm.Router nodes.
 
-A router computes the logits by which an expert block chooses its experts. It begins with a float32 product of the
-hidden state and a weight matrix.
+A router computes the logits by which experts are chosen. It begins with the product of the hidden state and a matrix.
+In graphs of `server.export.lfm2_graph`, this pattern follows:
 
-In the graphs of `server.export.lfm2_graph`, a fixed pattern of nodes follows the product:
-- The sigmoid of the product gives each expert a score.
-- A bias is added to the scores.
-- The experts with the largest sums are chosen.
-- The logits are the logarithms of the chosen experts' scores, and minus infinity for the other experts.
+- The sigmoid of the product is the score of each expert.
+- The experts with the largest scores plus bias are chosen.
+- Their logits are log(score). The others' are minus infinity.
 
-In these graphs, an lfm.Router replaces the product and the pattern. In other graphs, it replaces only the product. The
-product that an lfm.Router computes for a row does not depend on the other rows of the batch.
+An lfm.Router replaces the product and, if found, the pattern. It computes each row independently of the batch.
 """
 
 from __future__ import annotations
@@ -26,9 +23,9 @@ from server.runtime.native.nodes import DOMAIN, attributes_of, needed
 from server.runtime.native.tensors import Weights
 
 MINUS_INFINITY = -1e30
-"""Logits below this value count as minus infinity."""
+"""The limit below which logits count as minus infinity."""
 STEPS = 16
-"""The maximum number of nodes to search, from the logits back, for a router's product."""
+"""The maximum number of nodes between a router's product and the logits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +73,7 @@ class Routers:
         return helper.make_node("Router", inputs, [output], name=f"{output}/router", domain=DOMAIN, chosen=chosen)
 
     def _pattern(self, logits: str, chosen: int) -> tuple[_Product, str] | None:
-        """Find the pattern of `server.export.lfm2_graph` that computes the logits.
-
-        Returns the product and the name of the bias, which is "" if there is no bias. Returns None if the pattern does
-        not compute these logits.
+        """Return product and bias (or "") of the pattern for these logits, or None.
 
         chosen: number of experts that the pattern must choose.
         """
@@ -105,11 +99,10 @@ class Routers:
     def _node(
         self, of: onnx.NodeProto | str | None, op: str, index: int = 0, **attributes: Any
     ) -> onnx.NodeProto | None:
-        """Return the node that computes a value, or None if this node does not match.
+        """Return the node that computes a value, or None if it does not match.
 
-        of: name of the value, or a node that reads the value as its input number `index`.
-        op: operator that the returned node must have.
-        attributes: attributes that the returned node must have.
+        of: name of the value, or a node that reads it as input `index`.
+        op, attributes: required.
         """
         if of is None:
             return None
@@ -120,9 +113,9 @@ class Routers:
         return node if all(given.get(name) == value for name, value in attributes.items()) else None
 
     def _bias(self, ranked: str, scores: str) -> str | None:
-        """Return the name of the bias that is added to the scores before ranking.
+        """Return the name of the bias that is added to the scores, or "".
 
-        Returns "" if nothing is added, and None if the bias is not a constant vector.
+        Returns None if the bias is not a constant vector.
         """
         if ranked == scores:
             return ""
@@ -134,9 +127,9 @@ class Routers:
         return bias if is_vector else None
 
     def _product_before(self, logits: str) -> _Product | None:
-        """Return the last product with a weight matrix on the way to the logits.
+        """Return the last product with a matrix before the logits.
 
-        Searches backwards from the logits. Returns None if the last STEPS nodes contain no such product.
+        Returns None if the last STEPS nodes contain none.
         """
         waiting = [logits]
         for _ in range(STEPS):
@@ -159,7 +152,7 @@ class Routers:
         return _Product(x, weights, bool(attributes.get("transB")), node.output[0]) if plain else None
 
     def _constant(self, name: str) -> float | None:
-        """Return the value of an initializer with one element; None for other names."""
+        """Return the value of an initializer with one element, or None."""
         if name not in self._weights or np.prod(self._weights.shape(name)) != 1:
             return None
         return float(self._weights.array(name).reshape(-1)[0])

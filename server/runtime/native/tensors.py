@@ -1,7 +1,4 @@
-"""Reads the weights of a graph from the graph itself or from external files.
-
-External files are mapped, not read.
-"""
+"""Reads the weights of a graph from the graph itself or from mapped files."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ Array = npt.NDArray[Any]
 class Weights:
     """The initializers of a graph.
 
-    folder: the folder that contains the files with external data. The files are mapped, not read.
+    folder: folder with the external data files.
     """
 
     def __init__(self, graph: onnx.GraphProto, folder: Path) -> None:
@@ -36,14 +33,14 @@ class Weights:
     def data_type(self, name: str) -> int:
         """Return the TensorProto data type of an initializer.
 
-        Returns UNDEFINED if `name` is not an initializer.
+        Returns UNDEFINED for any other name.
         """
         return self._tensors[name].data_type if name in self._tensors else TensorProto.UNDEFINED
 
     def array(self, name: str) -> Array:
         """Return the value of an initializer.
 
-        If the initializer is external, the result is a view of the mapped file.
+        An external initializer is a view of the mapped file.
         """
         tensor = self._tensors[name]
         if tensor.data_location != TensorProto.EXTERNAL:

@@ -15,7 +15,7 @@ from server.runtime.slots import SlotPool
 
 CHUNK = 64  # tokens in one run of a model
 TOLERANCES = {Precision.FAST: (0.85, 0.02), Precision.EXACT: (0.97, 0.001)}
-"""The lowest `top_1` and the highest `kl_divergence` that are acceptable."""
+"""The lowest acceptable `top_1` and the highest acceptable `kl_divergence`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Agreement:
     """How well two graphs agree.
 
     tokens: number of positions compared.
-    top_1: share of positions at which the most likely token is the same.
+    top_1: share of positions with the same most likely token.
     kl_divergence: mean of KL(original || rewritten), in nats.
     """
 
@@ -41,10 +41,7 @@ class Agreement:
 def compare(
     original: Graph, rewritten: Graph, tokens: Sequence[int], threads: int, head_dim: int | None = None
 ) -> Agreement:
-    """Run both graphs on `tokens` and compare their logits.
-
-    The graphs are loaded one after the other, to save memory.
-    """
+    """Run both graphs on `tokens`, one after the other, and compare their logits."""
     expected = _log_probabilities(original, tokens, threads, head_dim)
     found = _log_probabilities(rewritten, tokens, threads, head_dim)
     same = expected.argmax(axis=1) == found.argmax(axis=1)
@@ -68,7 +65,7 @@ def require(agreement: Agreement, precision: Precision) -> None:
 def _log_probabilities(
     graph: Graph, tokens: Sequence[int], threads: int, head_dim: int | None
 ) -> npt.NDArray[np.float32]:
-    """Return the log-probabilities of the next token at each position, [tokens, vocab]."""
+    """Return the next token's log-probabilities at each position, [tokens, vocab]."""
     session = ModelSession(graph, SessionOptions(threads, CHUNK), head_dim)
     slots = SlotPool(session.contract.states, 1, len(tokens))
     slots.clear(0)

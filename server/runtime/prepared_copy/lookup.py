@@ -1,16 +1,11 @@
 """Finds prepared copies of models.
 
-A prepared copy is a graph with its weights, on disk, in the format that the kernels use. A copy for the native kernels
-consists of the rewritten graph and all packed weights. It is the same for every CPU and every version of onnxruntime.
-Any other copy is the graph that onnxruntime wrote after optimising it for this CPU.
+A prepared copy is a graph with its weights in the format of the kernels. Sessions and processes share the weights by
+mapping them. A copy for the native kernels fits every machine. Any other copy fits only one version of onnxruntime and
+one CPU.
 
-Sessions and processes share one copy in memory, since they map its weights. A copy is found by its key, a hash of
-everything that the copy depends on. The key identifies the original weight files by name, size and modification time.
-The server does not read these files when it starts.
-
-When the server starts, it checks the whole graph of the copy. Of the copy's weights, it checks only the size and some
-blocks spread over the file. This detects truncated and overwritten files, but not a single changed byte.
-`lfm-serve prepare` reads an existing copy and the original weight files completely.
+At start, the server checks the graph and samples of the weights. This detects truncated files, but not a single changed
+byte. `lfm-serve prepare` checks everything.
 """
 
 from __future__ import annotations
@@ -42,10 +37,10 @@ class Manifest:
 
     source: the original graph file.
     bytes: size of the copy.
-    graph, weights: SHA-256 of the copy's graph and of the copy's weights.
+    graph, weights: SHA-256 of these files of the copy.
     sampled: hash of sampled blocks of the weights.
     originals: SHA-256 of each original weight file.
-    checked: the result of checking the copy against the original.
+    checked: result of checking the copy against the original.
     native: whether the copy is for the native kernels.
     """
 
@@ -69,7 +64,7 @@ class Copy:
 
 
 def default_folder() -> Path:
-    """Return the default folder of prepared copies, which is in the user's cache."""
+    """Return the default folder of prepared copies, in the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME")
     home = os.path.expanduser("~")
     if not os.path.isabs(home):  # HOME is not set, and the system does not know the user
@@ -78,9 +73,9 @@ def default_folder() -> Path:
 
 
 def find(graph: Graph, root: Path, tell: Tell) -> Copy | None:
-    """Return the prepared copy of `graph` under `root`, or None if there is none.
+    """Return the prepared copy of `graph` under `root`, or None.
 
-    If the copy is damaged, calls `tell` with a message and returns None.
+    Calls `tell` with a message if the copy is damaged.
     """
     folder = root / key(graph)
     if not folder.exists():
@@ -98,8 +93,7 @@ def exists(graph: Graph, root: Path) -> bool:
 def is_outdated(graph: Graph, precision: str, root: Path) -> bool:
     """Return whether there is a copy of `graph` that must be made again.
 
-    This is the case if the copy is damaged, or if the graph's file, onnxruntime or the CPU has changed since the copy
-    was made.
+    Either it is damaged, or the graph's file, onnxruntime or the CPU has changed.
     """
     folder = root / key(graph)
     if folder.exists():
@@ -108,10 +102,9 @@ def is_outdated(graph: Graph, precision: str, root: Path) -> bool:
 
 
 def key(graph: Graph) -> str:
-    """Return the key of a graph's prepared copy.
+    """Return the key of a graph's prepared copy: a hash of everything it depends on.
 
-    The key depends on the graph and its weight files. The key of a copy for the native kernels also depends on the
-    packing. The key of any other copy also depends on the version of onnxruntime and on the CPU's features.
+    Weight files count by name, size and modification time, because reading them takes long.
     """
     stats = [(file.name, file.stat()) for file in graph.files]
     facts = {
@@ -123,11 +116,9 @@ def key(graph: Graph) -> str:
 
 
 def weight_digests(graph: Graph, original: Graph) -> list[str]:
-    """Return the SHA-256 of each weight file of a model.
+    """Return the SHA-256 of each original weight file of a model.
 
-    Takes them from the manifest if `graph` is a prepared copy. Otherwise, reads the files completely.
-
-    graph: the graph that is served, which is `original` or made from it.
+    graph: the graph that is served. If it is a prepared copy, its manifest has the hashes.
     """
     return _manifest(graph.weights).originals if graph.prepared else [sha256(file) for file in original.files]
 
@@ -143,15 +134,12 @@ def gigabytes(size: int) -> str:
 
 
 def _cpu() -> list[str]:
-    """Return the properties of the CPU by which onnxruntime chooses kernels.
-
-    These are the architecture and, on Linux, the names of the CPU's features.
-    """
+    """Return the properties of the CPU by which onnxruntime chooses kernels."""
     return [platform.machine(), *cpu_flags()]
 
 
 def _sound(folder: Path, name: str) -> Copy | None:
-    """Return the copy in `folder`, or None if its graph or sampled weights are damaged."""
+    """Return the copy in `folder`, or None if its graph or a sample is damaged."""
     try:
         copy = open_copy(folder, name)
         return copy if copy.manifest.sampled == sampled(folder / WEIGHTS) else None
@@ -162,7 +150,7 @@ def _sound(folder: Path, name: str) -> Copy | None:
 def _was_made_of(folder: Path, graph: Graph, precision: str) -> bool:
     """Return whether the copy in `folder` was made from the file of `graph`.
 
-    Compares the file's path, the precision and the kernels, but not the file's content, which may have changed since.
+    The content of the file may have changed since.
     """
     try:
         manifest = _manifest(folder)
@@ -183,7 +171,7 @@ def _manifest(folder: Path) -> Manifest:
 def open_copy(folder: Path, name: str) -> Copy:
     """Open the copy in `folder` and check its graph, but not its weights.
 
-    Raises OSError, ValueError or TypeError if files are missing or differ from the manifest.
+    Raises OSError, ValueError or TypeError if files are missing or differ.
     """
     manifest = _manifest(folder)
     model = (folder / GRAPH).read_bytes()

@@ -1,7 +1,6 @@
-"""Makes prepared copies of models, and removes unfinished and outdated copies.
+"""Makes prepared copies of models, and removes unfinished and outdated ones.
 
-A copy is written to a temporary folder. When the copy is complete and checked, the folder is renamed. Only one process
-at a time makes the same copy.
+A copy is written to a temporary folder, checked and renamed. Only one process at a time makes it.
 """
 
 from __future__ import annotations
@@ -50,14 +49,11 @@ except ImportError:  # Windows has no fcntl. Without it, two processes may make 
 
 PARTIAL, LOCK = ".partial", ".lock"
 OURS = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}({re.escape(PARTIAL)})?")
-"""The pattern of the folder names of prepared copies, finished or not.
-
-Folders with other names are never removed.
-"""
+"""The folder names of prepared copies, finished or not. No others are removed."""
 GROWTH, NATIVE_GROWTH = 2.25, 1.1
 """The largest expected size of a copy, relative to the original weights.
 
-A copy by onnxruntime is larger because it contains the weights both packed and unpacked.
+A copy by onnxruntime contains the weights both packed and unpacked.
 """
 POLL_SECONDS = 0.5
 
@@ -70,12 +66,11 @@ def most_bytes(graph: Graph) -> int:
 
 
 def make(graph: Graph, precision: str, root: Path, tell: Tell, check: Check) -> Copy:
-    """Return the prepared copy of `graph` under `root`; make it if necessary.
+    """Return the prepared copy of `graph` under `root`, and make it if necessary.
 
-    An existing copy is used if all of its bytes are correct.
-    check: called with a new copy before anything else uses it. It must raise an error if the copy is not acceptable,
-        and otherwise return the result to record in the manifest.
-    Raises PreparationError if the copy cannot be written, for example for lack of space.
+    check: checks a new copy and returns the result for the manifest.
+
+    Raises PreparationError if the copy cannot be written.
     """
     folder = root / key(graph)
     try:
@@ -93,8 +88,7 @@ def make(graph: Graph, precision: str, root: Path, tell: Tell, check: Check) -> 
 def prune(root: Path, current: Callable[[Manifest], Graph], tell: Tell) -> int:
     """Remove unfinished and outdated prepared copies, and return the bytes freed.
 
-    A copy is outdated if a copy made now from its source file would have a different key (see `lookup.key`).
-    current: loads the graph from the source file that a manifest names. Must raise OSError if this is not possible.
+    current: loads the graph from a manifest's source file. Raises OSError if it cannot.
     """
     freed = 0
     for folder in sorted(path for path in root.glob("*") if path.is_dir() and OURS.fullmatch(path.name)):
@@ -165,10 +159,7 @@ def _check_space(graph: Graph, folder: Path, tell: Tell) -> None:
 
 
 def _convert(graph: Graph, target: Path, tell: Tell) -> None:
-    """Write the copy's files, and report progress.
-
-    A copy for the native kernels is packed by this project. Any other copy is optimised and packed by onnxruntime.
-    """
+    """Write the copy's files, packed by this project or by onnxruntime."""
     if graph.native:
         _pack(graph, target, tell)
         return
@@ -210,7 +201,7 @@ def _pack(graph: Graph, target: Path, tell: Tell) -> None:
 
 def _is_current(folder: Path, current: Callable[[Manifest], Graph]) -> bool:
     try:
-        return key(current(open_copy(folder, "").manifest)) == folder.name
+        return key(current(open_copy(folder, "").manifest)) == folder.name  # as a copy made now would be named
     except (OSError, ValueError, TypeError):
         return False
 
@@ -232,7 +223,7 @@ def _sync(path: Path) -> None:
 def _locked(path: Path) -> Iterator[Any]:
     """Hold a lock that only one process at a time can have.
 
-    The system releases the lock if the process ends.
+    The system releases it if the process ends.
     """
     with path.open("w") as file:
         if fcntl is not None:

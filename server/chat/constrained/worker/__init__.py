@@ -1,1 +1,1 @@
-"""Worker processes that analyse grammars, and the code that talks to them."""
+"""Worker processes that analyse grammars, and their client."""

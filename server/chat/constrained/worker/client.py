@@ -21,16 +21,13 @@ from server.chat.json_schema.normalize import too_large
 from server.errors import GrammarAnalysisError, ModelNotReadyError
 
 NICENESS = 10
-"""The niceness of the workers; the engine's threads have priority, also while the fork server starts."""
+"""The niceness of the workers. The engine's threads have priority."""
 PROGRAM = f"import os; os.nice({NICENESS}); from server.chat.constrained.worker.fork_server import main; main()"
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "LANG", "TMPDIR")
-"""The environment variables that the workers receive.
-
-Other variables may contain secrets.
-"""
+"""The environment variables that the workers receive. Others may contain secrets."""
 
 OUT_OF_MEMORY = (1, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGABRT)
-"""The exit statuses of a worker whose stack or address space has reached its limit."""
+"""The exit statuses of a worker that has reached its stack or memory limit."""
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +35,7 @@ logger = logging.getLogger(__name__)
 class Workers:
     """Worker processes for one vocabulary.
 
-    A fork server starts the workers. The method `start` or the first grammar starts the fork server.
+    A fork server starts the workers. `start` or the first grammar starts the fork server.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -48,9 +45,9 @@ class Workers:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> socket.socket:
-        """Start the fork server unless it is running.
+        """Start the fork server unless it is running, and return the connection to it.
 
-        Returns the connection to the fork server. May run on any thread.
+        Any thread may call this method.
         """
         with self._lock:
             if self._control is None:
@@ -75,9 +72,7 @@ class Workers:
     async def analyse(self, source: GrammarSource) -> messages.Accepted:
         """Analyse `source` in a new worker and return the accepted grammar.
 
-        Cancelling this coroutine ends the worker. Raises InvalidRequestError if the grammar is invalid or exceeds a
-        limit, ModelNotReadyError if no worker can be started or another process ends the worker, and
-        GrammarAnalysisError if the analysis fails because of a fault in the server.
+        Raises the errors of `GrammarCompiler.get`. Cancelling the coroutine ends the worker.
         """
         for _ in range(2):  # the second attempt uses a new fork server if the first one has ended
             answer, status = await self._answer(source.text.encode())
@@ -94,9 +89,9 @@ class Workers:
                 raise GrammarAnalysisError(f"The server failed to analyse the grammar of `{source.field}`.")
 
     async def _answer(self, request: bytes) -> tuple[bytes, int | None]:
-        """Send `request` to a new worker, and return the worker's answer and exit status.
+        """Send `request` to a new worker, and return its answer and exit status.
 
-        The exit status is None if no worker could be started.
+        The status is None if no worker could be started.
         """
         control = await asyncio.to_thread(self.start)
         ours, theirs = socket.socketpair()
@@ -130,13 +125,11 @@ class Workers:
 
 
 def _understood(answer: bytes, status: int | None, field: str) -> messages.Answer:
-    """Return the answer of a worker, or a refusal if the worker has exceeded a limit.
+    """Return the answer of a worker, or a refusal if it exceeded a limit.
 
-    answer: the text that the worker has sent. It is used only if `status` is 0.
-    status: the exit status of the worker; None if no worker could be started.
-    field: the request field to name in errors.
+    status: exit status, or None if the worker did not start.
 
-    Raises ModelNotReadyError if no worker could be started, or if another process has ended the worker.
+    Raises ModelNotReadyError if it did not start or was killed.
     """
     if status == 0:
         return messages.from_json(answer)

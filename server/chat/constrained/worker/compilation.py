@@ -1,7 +1,4 @@
-"""Analyses one grammar in a worker.
-
-Builds the grammar, compiles it, and checks the cost of its masks.
-"""
+"""Analyses one grammar in a worker: builds it, compiles it and tries its masks."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ SMALLEST = 1 << 16  # bytes; a smaller grammar counts as this size
 
 SLOW_MASK = "finding the tokens that may come next takes too long"
 NO_TOKEN = "NoExtensionBias"
-"""A part of llguidance's error messages. It indicates that no token may come next."""
+"""The part of llguidance's messages that says that no token may come next."""
 
 # Patterns of the parts of llguidance's error messages that quote the grammar or state a position in it.
 _SOURCE_LINE = re.compile(r"\d+ \||\^")
@@ -40,7 +37,7 @@ def analyse(source: GrammarSource, tokenizer: LLTokenizer, known: Bitmask) -> Ac
 
     known: the result of `known_tokens`.
 
-    Raises InvalidRequestError if the grammar is invalid, or if the grammar or one of its masks exceeds a limit.
+    Raises InvalidRequestError if the grammar is invalid or exceeds a limit.
     """
     grammar = source.build()
     before = anonymous_bytes()
@@ -53,10 +50,10 @@ def analyse(source: GrammarSource, tokenizer: LLTokenizer, known: Bitmask) -> Ac
 
 
 def compile_grammar(grammar: Grammar, tokenizer: LLTokenizer) -> tuple[Grammar, LLMatcher]:
-    """Compile `grammar`, and return the compiled grammar and its matcher.
+    """Compile `grammar`, and return it and its matcher.
 
-    The compiled grammar differs from `grammar` if value rules that cannot be compiled were replaced. Raises
-    InvalidRequestError if a strict rule or the whole grammar cannot be compiled.
+    Value rules that cannot be compiled are replaced.
+    Raises InvalidRequestError if a strict rule or the whole grammar cannot be compiled.
     """
 
     def compiled(lark: str) -> LLMatcher:
@@ -76,10 +73,9 @@ def compile_grammar(grammar: Grammar, tokenizer: LLTokenizer) -> tuple[Grammar, 
 
 
 def try_masks(matcher: LLMatcher, known: Bitmask, field: str) -> None:
-    """Compute the first mask of `matcher`, then the masks along a few random answers.
+    """Compute the first mask, and the masks along a few random answers.
 
     known: the result of `known_tokens`.
-    field: the request field to name in errors.
 
     Raises InvalidRequestError if a mask takes too much work or allows no token.
     """
@@ -101,26 +97,21 @@ def try_masks(matcher: LLMatcher, known: Bitmask, field: str) -> None:
 
 
 def _step(matcher: LLMatcher, mask: Bitmask) -> tuple[float, list[int]]:
-    """Compute the next mask and the forced tokens.
-
-    Returns the CPU time in seconds of both computations, and the forced tokens. Measures twice and returns the shorter
-    time, because a busy machine may double a measurement.
-    """
+    """Compute the next mask, and return the CPU seconds and the forced tokens."""
     times, forced = [], list[int]()
     for one in (matcher.deep_copy(), matcher):
         start = time.thread_time()
         one.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
         forced = one.compute_ff_tokens()
         times.append(time.thread_time() - start)
-    return min(times), forced
+    return min(times), forced  # a busy machine may double one of the times
 
 
 def check_mask(matcher: LLMatcher, mask: Bitmask, field: str, if_empty: str) -> None:
     """Raise InvalidRequestError if a mask is empty or could not be computed.
 
-    mask: the last mask of `matcher`, limited to known tokens.
-    field: the request field to name in the error.
-    if_empty: the reason to give if the mask is empty.
+    mask: last mask of `matcher`, limited to known tokens.
+    if_empty: reason to give for an empty mask.
     """
     error = matcher.get_error()
     if not mask.any() or NO_TOKEN in error:
@@ -130,20 +121,14 @@ def check_mask(matcher: LLMatcher, mask: Bitmask, field: str, if_empty: str) -> 
 
 
 def known_tokens(tokens: Sequence[bytes]) -> Bitmask:
-    """Return a mask of the tokens that have a text.
-
-    The other tokens only pad the model's vocabulary.
-    """
+    """Return a mask of the tokens that have a text. Others pad the vocabulary."""
     bits = np.zeros(mask_words(len(tokens)) * 32, np.uint8)
     bits[: len(tokens)] = [bool(token) for token in tokens]
     return np.packbits(bits, bitorder="little").view(np.int32)
 
 
 def anonymous_bytes() -> int:
-    """Return this process's anonymous resident memory in bytes.
-
-    Returns 0 on systems without /proc.
-    """
+    """Return this process's anonymous resident memory in bytes, or 0 without /proc."""
     trim_heap()
     try:
         status = Path("/proc/self/status").read_text()
@@ -153,9 +138,9 @@ def anonymous_bytes() -> int:
 
 
 def reason(message: str) -> str:
-    """Extract the reason of an error from llguidance's message.
+    """Return the reason in an error message of llguidance.
 
-    Leaves out quoted lines of the grammar and positions in it, because the client has not seen the grammar.
+    Leaves out quotations of the grammar, which the client has not seen.
     """
     text = message.partition("failed to compile JSON schema: ")[2] or message
     lines = [line.strip() for line in text.splitlines()]

@@ -1,13 +1,11 @@
-"""Runs the fork server, which forks one worker for each grammar.
+"""Forks one worker for each grammar.
 
-The fork server is a separate process that loads the vocabulary only once. Its standard input is a socket, the control
-socket. For each grammar, the API server creates a pair of connected sockets, and sends one of the two through the
-control socket. The fork server forks a worker, which receives the grammar through the new connection, analyses it,
-sends its answer and exits. The exit frees all memory of the worker. The fork server then writes the worker's exit
-status to the connection.
+The fork server loads the vocabulary once. Its standard input is the control socket. For each grammar:
 
-Limits on CPU time and address space end a worker that uses too much. A worker also exits if the server closes the
-connection.
+1. The API server sends one end of a new connection through the control socket.
+2. The fork server forks a worker.
+3. The worker receives the grammar through the connection, sends its answer and exits.
+4. The fork server sends the worker's exit status.
 """
 
 from __future__ import annotations
@@ -79,7 +77,7 @@ def _close_all(connections: list[socket.socket]) -> None:
 
 
 def _reap(running: dict[int, socket.socket]) -> None:
-    """Report the exit status of each ended worker through that worker's connection."""
+    """Report the exit status of each ended worker through its connection."""
     while running:
         process, status = os.waitpid(-1, os.WNOHANG)
         if process == 0:
@@ -89,7 +87,7 @@ def _reap(running: dict[int, socket.socket]) -> None:
 
 
 def _work(connection: socket.socket, tokenizer: LLTokenizer, known: Bitmask) -> None:
-    """Run as a worker: analyse the grammar received through `connection`, then exit.
+    """Analyse the grammar received through `connection`, then exit.
 
     Exits earlier if the server closes the connection.
     """
@@ -120,10 +118,7 @@ def _answer(connection: socket.socket, source: GrammarSource, tokenizer: LLToken
 
 
 def _limit_resources() -> None:
-    """Limit this process's CPU time and memory.
-
-    Limits that the operator has set remain in force if they are lower.
-    """
+    """Limit this process's CPU time and memory. Lower limits of the operator stay."""
     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
     _limit(resource.RLIMIT_CPU, 2 * math.ceil(CPU_SECONDS))
     _limit(resource.RLIMIT_CORE, 0)
@@ -139,7 +134,7 @@ def _limit(kind: int, value: int) -> None:
 
 
 def receive(connection: socket.socket) -> bytes:
-    """Receive the length of a message, then the message, and return the message.
+    """Receive a message that starts with its length, and return it without the length.
 
     Raises EOFError if the connection closes before the end of the message.
     """

@@ -1,7 +1,4 @@
-"""Defines limits on the work and memory of one grammar.
-
-The limits apply in the grammar's worker and later on the engine's thread.
-"""
+"""Limits the work and memory of one grammar, in its worker and in the engine."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ GRAMMAR_SIZE = 200_000
 def parser_limits(arguments: int) -> LLParserLimits:
     """Return llguidance's limits for a grammar.
 
-    arguments: the largest number of arguments that any of the grammar's tools has.
+    arguments: largest number of arguments of any of its tools.
     """
     row = max(ROW_ITEMS, ROW_ITEMS_PER_ARGUMENT * arguments)
     return LLParserLimits(

@@ -1,4 +1,4 @@
-"""Defines a worker's answers about a grammar and their JSON format."""
+"""Defines a worker's answers about a grammar, and their JSON format."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from server.errors import InvalidRequestError
 class Accepted:
     """A worker's answer if the grammar is valid and within the limits.
 
-    size: the memory of the compiled grammar in bytes.
+    size: memory of the compiled grammar in bytes.
 
-    The other fields are copies of the attributes of Grammar with the same names.
+    The other fields are those of Grammar.
     """
 
     param: str
@@ -28,7 +28,7 @@ class Accepted:
 
     @classmethod
     def of(cls, grammar: Grammar, size: int) -> Accepted:
-        """Return the answer about a grammar whose compiled size is `size` bytes."""
+        """Return the answer about a grammar that takes `size` bytes once compiled."""
         return cls(
             param=grammar.param,
             lark=grammar.lark,
@@ -42,9 +42,9 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A worker's answer about a grammar that is invalid or exceeds a limit.
+    """A worker's answer if the grammar is invalid or exceeds a limit.
 
-    The fields are those of an InvalidRequestError.
+    The fields are those of InvalidRequestError.
     """
 
     message: str
@@ -53,20 +53,20 @@ class Refused:
 
     @classmethod
     def of(cls, error: InvalidRequestError) -> Refused:
-        """Return the answer that contains the fields of `error`."""
+        """Return the answer with the fields of `error`."""
         return cls(str(error), error.param, error.code)
 
     @property
     def error(self) -> InvalidRequestError:
-        """The InvalidRequestError with these fields."""
+        """The error with these fields."""
         return InvalidRequestError(self.message, self.param, self.code)
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A worker's answer after an unexpected error during the analysis.
+    """A worker's answer after an unexpected error.
 
-    trace: the end of the traceback, for the log.
+    trace: end of the traceback, for the log.
     """
 
     trace: str
@@ -83,7 +83,7 @@ def to_json(answer: Answer) -> bytes:
 
 
 def from_json(text: bytes) -> Answer:
-    """Return the answer in `text`, the output of `to_json`."""
+    """Return the answer from the output of `to_json`."""
     name, fields = json.loads(text)
     if name == "Accepted":
         fields["unenforced"] = tuple(fields["unenforced"])

@@ -1,1 +1,1 @@
-"""Set operations on the strings that regular expressions match."""
+"""Set operations on the texts that regular expressions match."""

@@ -1,4 +1,4 @@
-"""Compares the sets of texts that patterns match, and writes negated patterns."""
+"""Compares the texts that patterns match, and writes negated patterns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EMPTY = ""
 class PatternAlgebra:
     """Operations on patterns, with a limit on their total work.
 
-    A pattern stands for the set of the texts in which it matches somewhere.
+    A pattern stands for all texts in which it matches somewhere.
     """
 
     def __init__(self) -> None:
@@ -25,15 +25,12 @@ class PatternAlgebra:
         self._automata: dict[tuple[str, ...], Deterministic | None] = {}
 
     def disjoint(self, one: str, other: str) -> bool:
-        """Return True if it is proven that no text matches both patterns.
-
-        False only means that there is no proof.
-        """
+        """Return whether it is proven that no text matches both patterns."""
         automaton = self._automaton((one, other))
         return automaton is not None and (True, True) not in automaton.verdicts
 
     def matches(self, pattern: str, text: str) -> bool | None:
-        """Return whether `pattern` matches `text`, or None if that is unknown."""
+        """Return whether `pattern` matches `text`, or None if unknown."""
         automaton = self._automaton((pattern,))
         state = None if automaton is None else automaton.state_after(text)
         return None if automaton is None or state is None else automaton.verdicts[state][0]
@@ -41,8 +38,8 @@ class PatternAlgebra:
     def others(self, pattern: str) -> str | None:
         """Return a pattern of the texts that `pattern` does not match.
 
-        Returns None if there are no such texts. Raises UnreadablePatternError if `pattern` cannot be read, or if the
-        work or the result is too large.
+        Returns None if there are none.
+        Raises UnreadablePatternError if the pattern cannot be read or is too costly.
         """
         automaton = self._automaton((pattern,))
         if automaton is None:
@@ -53,7 +50,7 @@ class PatternAlgebra:
     def without(self, texts: Iterable[str]) -> str:
         """Return a pattern of all texts except `texts`.
 
-        Raises UnreadablePatternError if the work or the result is too large.
+        Raises UnreadablePatternError if this takes too much work.
         """
         choice = "|".join(re.sub(r"([^0-9A-Za-z])", _escaped, text) for text in texts)
         pattern = self.others(f"^(?:{choice})$")
@@ -61,10 +58,7 @@ class PatternAlgebra:
         return pattern
 
     def _automaton(self, patterns: tuple[str, ...]) -> Deterministic | None:
-        """Return the automaton of `patterns`.
-
-        Returns None if a pattern cannot be read or the automaton is too costly to build.
-        """
+        """Return the automaton of `patterns`, or None if it cannot be built."""
         if patterns not in self._automata:
             try:
                 self._automata[patterns] = Deterministic.of(patterns, self._spend)
@@ -86,11 +80,10 @@ def _escaped(found: re.Match[str]) -> str:
 class _Writer:
     """Converts an automaton to a pattern that matches the same texts.
 
-    First, states that accept the same texts are merged, and two states are added: -2 precedes the first state, and -1
-    follows every accepting state. Then all other states are removed one by one. An edge with a pattern replaces each
-    path through a removed state. In the end, one edge from -2 to -1 is left.
+    Adds a start (-2) and an end (-1), then removes all other states one by one. Paths through a removed state become
+    edges with patterns.
 
-    accepted: the accepting states. The pattern matches the texts that lead to one of them.
+    accepted: the states after which a text matches.
     """
 
     def __init__(self, automaton: Deterministic, accepted: set[int], spend: Callable[[int], None]) -> None:

@@ -17,13 +17,11 @@ _Nodes = frozenset[int]
 
 @dataclass(slots=True)
 class _Nondeterministic:
-    """An automaton that may be in several nodes at once.
+    """An automaton that may be in several nodes at once. It begins in node 0.
 
-    It begins in node 0 and accepts a text if it can be in node `end` after the text.
-
-    moves: for each node, the moves that consume a character, as pairs (set of characters, next node).
-    free: for each node, the moves that consume no character, as pairs (anchor, next node). The anchor "^" permits a
-        move only at the start of the text, "$" only at the end, and "" everywhere.
+    moves: for each node, the moves with a character, as pairs (characters, next node).
+    free: for each node, the moves without a character, as pairs (anchor or "", next node).
+    end: the node that is reached if a text matches.
     """
 
     moves: list[list[tuple[Ranges, int]]] = field(default_factory=lambda: [[]])
@@ -40,9 +38,9 @@ class _Nondeterministic:
         return automaton
 
     def closure(self, nodes: Iterable[int], anchors: str) -> _Nodes:
-        """Return `nodes` and all nodes that are reached from them without a character.
+        """Return `nodes` and all nodes reached from them without a character.
 
-        anchors: the anchors that match at this position, such as "^$"; "" if none match.
+        anchors: the anchors that match here, such as "^$".
         """
         reached = set(nodes)
         stack = list(reached)
@@ -54,10 +52,7 @@ class _Nondeterministic:
         return frozenset(reached)
 
     def moved(self, nodes: _Nodes, alphabet: Alphabet) -> list[_Nodes]:
-        """Return the nodes reached from `nodes` by a character of each group.
-
-        Element i of the result belongs to group i of `alphabet`, whose characters all lead to the same nodes.
-        """
+        """Return the nodes after one more character, for each group of `alphabet`."""
         reached: list[set[int]] = [set() for _ in alphabet.groups]
         for node in nodes:
             for ranges, following in self.moves[node]:
@@ -99,8 +94,8 @@ class _Nondeterministic:
     def _node(self, *before: int, anchor: str = "") -> int:
         """Add a node and return its number.
 
-        before: the nodes that get a move without a character to the new node.
-        anchor: the anchor of these moves, as in `free`; "" if they are possible everywhere.
+        before: nodes from which the new node is reached without a character.
+        anchor: "^" or "$" if it must match, otherwise "".
         """
         if len(self.moves) >= MAX_NODES:
             raise UnreadablePatternError("a pattern is too long")
@@ -115,10 +110,8 @@ class _Nondeterministic:
 class Deterministic:
     """An automaton of several patterns that is in one state at a time.
 
-    It begins in state 0.
-
-    moves: for each state, the next state for each group of characters in `alphabet`.
-    verdicts: for each state, whether each pattern matches the texts that lead to the state.
+    moves: for each state, the next state for each group of `alphabet`.
+    verdicts: for each state, whether each pattern matches a text that ends there.
     """
 
     alphabet: Alphabet
@@ -137,7 +130,7 @@ class Deterministic:
         alphabet = Alphabet(ranges for one in automata for moves in one.moves for ranges, _ in moves)
         if not alphabet.is_exact:
             raise UnreadablePatternError(r"\d, \w and \s cannot be combined with characters outside ASCII")
-        states = [tuple(one.closure([0], "^") for one in automata)]
+        states = [tuple(one.closure([0], "^") for one in automata)]  # state 0 is the first
         known: dict[tuple[_Nodes, ...], int] = {}  # without the first state, in which "^" matches
         result = cls(alphabet, [], [])
         for sets in states:  # grows meanwhile
@@ -159,7 +152,7 @@ class Deterministic:
     def state_after(self, text: str) -> int | None:
         """Return the state after `text`.
 
-        Returns None if the state depends on the Unicode class of a character.
+        Returns None if it depends on the Unicode class of a character.
         """
         state = 0
         for character in text:

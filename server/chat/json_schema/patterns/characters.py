@@ -1,11 +1,10 @@
-"""Sets of characters in regular expressions.
+r"""Sets of characters in regular expressions.
 
 A set is a tuple of inclusive ranges of code points, sorted and disjoint.
 
-The classes `\\d`, `\\w` and `\\s` contain characters of many scripts. If a pattern uses a class, four symbols stand for
-all characters outside ASCII: one for the digits, one for the other word characters, one for the whitespace, and one for
-the rest. The symbols are numbers above the last code point. Such a pattern must not name single characters outside
-ASCII, such as U+00E9, because a symbol cannot be split.
+`\d`, `\w` and `\s` contain characters of many scripts. In patterns with these classes, four symbols stand for all
+characters outside ASCII. They are numbers above the last code point. Such patterns cannot name single characters
+outside ASCII.
 """
 
 from __future__ import annotations
@@ -58,9 +57,10 @@ def one_of(characters: str) -> Ranges:
 class Alphabet:
     """All characters, divided into groups.
 
-    sets: sets of characters. Each set is a union of groups. For example, the sets [a-f] and [d-z] require the groups
-        [a-c], [d-f] and [g-z], and a group of all other characters.
+    sets: sets of characters. Each is a union of groups.
     groups: the characters of each group.
+
+    Example: [a-f] and [d-z] require [a-c], [d-f], [g-z] and the rest.
     """
 
     def __init__(self, sets: Iterable[Ranges]) -> None:
@@ -78,16 +78,13 @@ class Alphabet:
         self.is_exact = not (self._has_classes and any(ASCII_END < cut <= LAST for cut in cuts))
 
     def of_set(self, ranges: Ranges) -> Sequence[int]:
-        """Return the indices of the groups that form a set.
-
-        ranges: one of the sets given to the constructor.
-        """
+        """Return the indices of the groups that form one of the alphabet's sets."""
         return self._of_set[ranges]
 
     def group(self, character: str) -> int | None:
         """Return the index of the group of `character`.
 
-        Returns None if the group depends on the Unicode class of the character.
+        Returns None if it depends on the Unicode class of the character.
         """
         code = ord(character)
         if code > ASCII_END and self._has_classes:

@@ -1,7 +1,4 @@
-"""Parses regular expressions.
-
-Reads the syntax that ECMA 262 and Rust share and interpret alike. Any other pattern is an UnreadablePatternError.
-"""
+"""Parses regular expressions, in the syntax that ECMA 262 and Rust share."""
 
 from __future__ import annotations
 
@@ -19,12 +16,12 @@ _NOT_A_NEWLINE = inverse(one_of("\n"))
 
 
 class UnreadablePatternError(Exception):
-    """The error for a pattern that cannot be read or is too costly."""
+    """A pattern cannot be read or is too costly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Characters:
-    """Any single character from a set."""
+    """Any single character of a set."""
 
     ranges: Ranges
 
@@ -52,10 +49,7 @@ class Alternatives:
 
 @dataclass(frozen=True, slots=True)
 class Repetition:
-    """A part that occurs `low` to `high` times.
-
-    If `high` is None, there is no upper limit.
-    """
+    """A part that occurs `low` to `high` times, or without limit if `high` is None."""
 
     part: Expression
     low: int
@@ -68,7 +62,7 @@ Expression = Characters | Anchor | Sequence | Alternatives | Repetition
 def parsed(pattern: str) -> Expression:
     """Return the expression that `pattern` describes.
 
-    Raises UnreadablePatternError if the syntax is invalid or unsupported, or if the pattern exceeds a limit.
+    Raises UnreadablePatternError if the syntax is unsupported or a limit is exceeded.
     """
     return _Parser(pattern).result()
 
@@ -129,7 +123,7 @@ class _Parser:
         return Repetition(part, low, high)
 
     def _counts(self) -> tuple[int, int | None]:
-        """Read the rest of counts such as `{2,5}`, after the opening brace."""
+        """Read counts such as `{2,5}`, after the opening brace."""
         low = self._count()
         high: int | None = low
         if self._skip(","):
@@ -176,7 +170,7 @@ class _Parser:
         return expression
 
     def _class(self) -> Ranges:
-        """Read the rest of a class such as `[a-z]`, after the opening bracket."""
+        """Read a class such as `[a-z]`, after the opening bracket."""
         negated = self._skip("^")
         ranges: list[tuple[int, int]] = []
         while not self._skip("]"):
@@ -202,7 +196,7 @@ class _Parser:
         return one_of(character)
 
     def _escape(self) -> Ranges:
-        """Read the rest of an escape such as `\\d`, after the backslash."""
+        r"""Read an escape such as `\d`, after the backslash."""
         character = self._take()
         if character.lower() in CLASSES:
             ranges = CLASSES[character.lower()]

@@ -1,1 +1,1 @@
-"""Rewrites keywords that llguidance lacks into equivalent supported ones."""
+"""Replaces keywords that llguidance lacks by supported ones."""

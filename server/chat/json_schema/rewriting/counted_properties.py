@@ -1,8 +1,6 @@
 """Rewrites `minProperties` and `maxProperties` of objects with known properties.
 
-llguidance supports these keywords only if all listed properties are required. This module therefore replaces each
-keyword by an `anyOf` whose alternatives require or forbid properties. For example, if the optional properties are a, b
-and c, `minProperties: 2` becomes an `anyOf` that requires a and b, a and c, or b and c.
+Example: with optional properties a, b and c, `minProperties: 2` requires a and b, a and c, or b and c.
 """
 
 from __future__ import annotations
@@ -22,10 +20,11 @@ MAX_CHOICES = 50  # alternatives that replace one keyword
 def counted(node: Node, names: Names | None) -> dict[str, list[Schema]] | None:
     """Return the schemas that replace `minProperties` and `maxProperties`, by keyword.
 
-    names: the property names in the node and its subschemas; None if other schemas may permit further properties.
+    names: property names in the node, or None if other schemas apply.
 
     Returns None if the keywords cannot be replaced.
     """
+    # llguidance supports these keywords only if all listed properties are required.
     possible = _possible(node, names)
     if not node.keys() & set(COUNTS) or possible is None:
         return None
@@ -58,10 +57,7 @@ def counted(node: Node, names: Names | None) -> dict[str, list[Schema]] | None:
 
 
 def _possible(node: Node, names: Names | None) -> Sequence[str] | None:
-    """Return all properties that an object of `node` may have.
-
-    Returns None if these are not known.
-    """
+    """Return all properties that an object of `node` may have, or None if unknown."""
     properties = node.get("properties")
     if not isinstance(properties, dict) or "patternProperties" in node:
         return None

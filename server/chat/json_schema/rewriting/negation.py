@@ -1,12 +1,9 @@
 """Writes the negation of a schema without the keyword `not`.
 
-The keywords in a schema are joined by "and", so a negation is an `anyOf` of the violations of each keyword (De Morgan's
-laws). The violation of `type` lists the other types, and the violation of `required` forbids one of the properties.
-Some keywords, for example `format`, have no such violation.
+The negation is an `anyOf` of the violations of each keyword (De Morgan's laws). For `type`, the violation is all other
+types. Some keywords, such as `format`, have none.
 
-Other schemas that apply to the same value often make a negation simpler. If the value must be a string, the violation
-of `minLength` need not admit other types. A negation therefore only has to be correct for the values that satisfy
-another schema, called `within`.
+A negation need only be correct for values of another schema, `within`, which makes it simpler.
 """
 
 from __future__ import annotations
@@ -55,10 +52,7 @@ MAX_ITEMS = 20  # positions in an array at which a violation is written
 
 
 class Negator:
-    """A writer of negations for the schemas of one document.
-
-    The number of negated schemas, violations and constants is limited.
-    """
+    """A writer of negations for the schemas of one document, limited in steps."""
 
     def __init__(self, references: References, prover: DisjointnessProver, patterns: PatternAlgebra) -> None:
         self._references = references
@@ -69,11 +63,9 @@ class Negator:
     def negation(self, schema: Any, where: str, *, within: Any, lossy: bool = False) -> Schema:
         """Return a schema of the values that satisfy `within` but not `schema`.
 
-        The result may also admit values that do not satisfy `within`.
+        lossy: whether to omit violations that cannot be written, if others remain.
 
-        lossy: whether to omit violations that cannot be written, as long as at least one violation remains.
-
-        Raises UnenforceableError if such a schema cannot be written.
+        Raises UnenforceableError if it cannot be written.
         """
         return self._negation(schema, Scope(where, within, lossy))
 

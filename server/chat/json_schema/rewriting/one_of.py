@@ -1,7 +1,6 @@
-"""Makes the branches of `oneOf` disjoint, so that `anyOf` can replace `oneOf`.
+"""Converts `oneOf` to `anyOf`.
 
-`oneOf` and `anyOf` are equivalent if no value satisfies two branches. If two branches are not proven disjoint, each is
-therefore narrowed to exclude the values of the other.
+The two are equivalent if no value satisfies two branches. Branches that may overlap are therefore narrowed.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ MAX_ALTERNATIVES = 8  # of a branch, after multiplying the alternatives of all s
 
 
 class OverlapError(UnenforceableError):
-    """The error for branches that may both match and cannot be narrowed.
+    """Two branches may both match and cannot be narrowed.
 
     branches: the branches without narrowing.
     """
@@ -32,7 +31,7 @@ class OverlapError(UnenforceableError):
 
 
 class OneOf:
-    """A converter of `oneOf` to `anyOf` in the schemas of one document."""
+    """A converter of `oneOf` to `anyOf` for the schemas of one document."""
 
     def __init__(self, closer: Closer, prover: DisjointnessProver, negator: Negator) -> None:
         self._closer = closer
@@ -42,9 +41,8 @@ class OneOf:
     def disjoint_branches(self, node: Node, place: Place, where: str) -> Sequence[Schema]:
         """Return branches for an `anyOf` that can replace the `oneOf` of `node`.
 
-        If two branches may overlap, each is narrowed by the negation of the other. If a negation can be written only in
-        part, the `anyOf` rejects some values that the `oneOf` accepts. Raises OverlapError if branches may overlap and
-        cannot be narrowed, or if no branch remains.
+        Each branch excludes the others, and perhaps a few valid values.
+        Raises OverlapError if this is not possible.
         """
         branches = list_of(node["oneOf"], where)
         siblings = {keyword: value for keyword, value in node.items() if keyword != "oneOf"}
@@ -69,18 +67,14 @@ class OneOf:
         return self._closed(narrowed, closings, place)
 
     def _without(self, other: Any, one: Any, where: str) -> Schema:
-        """Return a schema that excludes the values of `other` from `one`."""
+        """Return a negation of `other` that is correct for the values of `one`."""
         try:
             return self._negator.negation(other, where, within=one)
         except UnenforceableError:
             return self._negator.negation(other, where, within=one, lossy=True)
 
     def _closed(self, branches: Sequence[Any], closings: Sequence[Node | None], place: Place) -> list[Schema]:
-        """Return `branches`, each combined with its schema from `closings`.
-
-        Leaves a branch unchanged if its schema is None, or if the normalization of the branch will forbid additional
-        properties anyway.
-        """
+        """Return `branches`, each combined with its schema from `closings`, if any."""
         return [
             branch
             if closing is None or branch is False or (place.alone and self._closer.names(branch).closable)
@@ -89,12 +83,9 @@ class OneOf:
         ]
 
     def _closings(self, siblings: Node, branches: Sequence[Any], place: Place) -> list[Node | None]:
-        """Return, for each branch, a schema that forbids additional properties.
+        """Return, for each branch, a schema that forbids additional properties, or None.
 
-        The schema permits only the properties that occur in the branch or in `siblings`. It is None for a branch whose
-        objects may have additional properties.
-
-        siblings: the keywords beside `oneOf`.
+        It permits the properties of the branch and of `siblings`, the keywords beside `oneOf`.
         """
         context = self._closer.names(siblings)
         if not place.alone and (place.listed is None or context.is_open or context.closed or not context.is_whole):
@@ -107,12 +98,9 @@ class OneOf:
 
 
 def _few(schemas: Sequence[Schema]) -> Sequence[Schema]:
-    """Return `schemas`, or stricter schemas if these have too many alternatives.
+    """Return `schemas`, or stricter ones if they have too many alternatives.
 
-    If several schemas have an `anyOf`, llguidance tries all combinations of their alternatives. To avoid this, one
-    alternative that only requires properties replaces the `anyOf`, if there is such an alternative. For example,
-    `anyOf: [{"type": "object", "required": ["a"]}, S]` becomes `{"type": "object", "required": ["a"]}`. This excludes
-    the valid values that satisfy only S. If all schemas share such an alternative, it replaces all of them.
+    An `anyOf` then becomes one alternative that only requires properties.
     """
     alternatives = [one["anyOf"] if isinstance(one, dict) and one.keys() == {"anyOf"} else [one] for one in schemas]
     if math.prod(map(len, alternatives)) <= MAX_ALTERNATIVES:

@@ -1,11 +1,9 @@
-"""Rewrites keywords that llguidance lacks into equivalent supported ones.
+"""Replaces keywords that llguidance lacks by supported ones.
 
-The rewritten keywords are `not`, `if`/`then`/`else`, `propertyNames`, the dependency keywords, and `patternProperties`
-that match every name. Most rewritings are equivalences of propositional logic, in which `allOf` is "and", `anyOf` is
-"or" and `false` admits no value:
+Most rewritings follow propositional logic. `allOf` is "and", `anyOf` is "or". Examples:
 
-- "if A then B else C" is "(A and B) or (not A and C)";
-- "property p requires S" is "p is absent, or p is present and S holds".
+- "if A then B else C" is "(A and B) or (not A and C)".
+- "p requires S" is "p is absent, or p is present and S holds".
 """
 
 from __future__ import annotations
@@ -33,9 +31,9 @@ class Rewriter:
         self._patterns = patterns
 
     def conjuncts(self, keyword: str, node: Node, where: str) -> Iterator[Schema]:
-        """Yield schemas whose `allOf` is equivalent to `keyword` of `node`.
+        """Yield schemas that together are equivalent to `keyword` of `node`.
 
-        where: the path of the keyword, for errors.
+        where: path of the keyword, for errors.
 
         Raises UnenforceableError if the keyword cannot be rewritten.
         """
@@ -67,7 +65,7 @@ class Rewriter:
         if value is False:
             yield {"additionalProperties": False}
         elif not _admits_strings(value) or keywords not in ({"pattern"}, {"enum"}, {"const"}):
-            raise UnenforceableError(where, "these property names cannot be enforced")
+            raise UnenforceableError(where, "property names can be enforced only as a pattern, an enum or a const")
         elif "pattern" in value:
             yield {"patternProperties": {value["pattern"]: True}, "additionalProperties": False}
         else:
@@ -78,8 +76,7 @@ class Rewriter:
     def without_universal_patterns(self, node: Node) -> Node:
         """Return an equivalent of `node` without patterns that match every name.
 
-        llguidance rejects `patternProperties` in which two patterns match the same name. A schema that applies to every
-        name is therefore moved from `patternProperties` to `additionalProperties`.
+        Moves their schemas to `additionalProperties`. llguidance rejects two patterns that match the same name.
         """
         patterns = node.get("patternProperties")
         if not isinstance(patterns, dict):
@@ -106,10 +103,7 @@ class Rewriter:
 
 
 def _admits_all_strings(schema: object) -> bool:
-    """Return whether `schema` evidently admits every string.
-
-    As the value of `propertyNames`, such a schema restricts nothing, because all property names are strings.
-    """
+    """Return whether `schema` evidently admits every string."""
     return schema is True or (_admits_strings(schema) and _keywords(schema) <= {"type"})
 
 

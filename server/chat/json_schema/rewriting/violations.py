@@ -1,7 +1,6 @@
 """Writes violations of single keywords that need no knowledge of other schemas.
 
-A violation is a schema of values that violate a keyword. For example, {"type": "string", "maxLength": 2} is a violation
-of `minLength: 3`. Together, the violations of a keyword cover all values that violate the keyword.
+A violation is a schema. Example: `{"type": "string", "maxLength": 2}` violates `minLength: 3`.
 """
 
 from __future__ import annotations
@@ -19,20 +18,17 @@ from server.chat.json_schema.number_bounds import Node, Schema
 MAX_PAIRS = 20  # pairs of branches of `oneOf`
 
 Violation = Callable[[], Schema]
-"""A function that returns a violation.
-
-Raises UnenforceableError if the violation cannot be written.
-"""
+"""A function that returns a violation. Raises UnenforceableError if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
     """The conditions under which a negation is written.
 
-    where: the path of the rewritten keyword, for errors.
-    within: a schema. The negation need only be correct for values that satisfy this schema.
-    lossy: whether the negation may exclude some values that it should admit.
-    depth: the nesting depth of the negated schema; 0 for the outermost negated schema.
+    where: path of the rewritten keyword, for errors.
+    within: a schema. The negation need only be correct for its values.
+    lossy: whether the negation may exclude valid values.
+    depth: number of enclosing negated schemas.
     """
 
     where: str
@@ -68,9 +64,9 @@ def without_property(name: str) -> Schema:
 
 
 def gaps(numbers: Sequence[float]) -> Sequence[Violation]:
-    """Return schemas that together match every number except `numbers`.
+    """Return schemas of all numbers except `numbers`, which are sorted.
 
-    numbers: sorted numbers. For [1, 5], the schemas match the numbers below 1, between 1 and 5, and above 5.
+    Example: for [1, 5], numbers below 1, between 1 and 5, and above 5.
     """
     lows: list[Node] = [{}, *({"exclusiveMinimum": one} for one in numbers)]
     highs: list[Node] = [*({"exclusiveMaximum": one} for one in numbers), {}]
@@ -78,9 +74,9 @@ def gaps(numbers: Sequence[float]) -> Sequence[Violation]:
 
 
 def structure(value: Any) -> Node:
-    """Return a schema that admits only `value` among the values of its type.
+    """Return a schema that `value` satisfies, but no other value of its type.
 
-    value: an array or an object. The schema does not restrict values of other types.
+    value: an array or an object.
     """
     if isinstance(value, list):
         return {"prefixItems": [{"const": one} for one in value], "items": False, "minItems": len(value)}
@@ -110,7 +106,7 @@ def of_number(keyword: str, schema: Node, where: str) -> Sequence[Violation]:
 def missing(scope: Scope) -> Violation:
     """Return a placeholder for violations that cannot be written.
 
-    Calling the placeholder raises UnenforceableError.
+    Calling it raises UnenforceableError.
     """
     return partial(raise_, no_negation(scope))
 
