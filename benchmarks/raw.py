@@ -12,6 +12,7 @@ from server.runtime.machine.cpu import available_threads
 from server.runtime.model_folder import open_model_folder
 from server.runtime.native.choice import Kernels, choose_kernels
 from server.runtime.prepared_copy.lookup import default_folder
+from server.runtime.prepared_copy.placement import Placement, place
 from server.runtime.session import ModelSession, SessionOptions
 from server.runtime.session_pool import choose_graph
 from server.runtime.slots import SlotPool
@@ -35,6 +36,7 @@ class RawSession:
         precision = Precision(settings.precision)
         choice = choose_kernels(kernels or Kernels(settings.kernels), precision)
         graph = choose_graph(load(model.graph, precision, choice.native), prepared, print)
+        graph = place(graph, Placement(settings.weights), print)
         self._session = ModelSession(graph, SessionOptions(threads, CHUNK), model.head_dim)
         self._slots = SlotPool(self._session.contract.states, batch, max_len)
         # Random tokens: greedy rows end up repeating one phrase, and rows with equal tokens share their experts.

@@ -39,6 +39,10 @@ class PreparationError(LfmServeError):
     """A prepared copy cannot be written."""
 
 
+class SharedMemoryError(LfmServeError):
+    """Weights cannot be placed in shared memory."""
+
+
 class CacheFolderError(LfmServeError):
     """A cache folder cannot be read or cleared."""
 

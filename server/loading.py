@@ -46,8 +46,9 @@ from server.runtime.machine.memory import memory_left
 from server.runtime.model_folder import ModelFolder, open_model_folder
 from server.runtime.native.choice import Kernels, KernelsInUse, choose_kernels, kernels_in_use
 from server.runtime.prepared_copy.lookup import default_folder, weight_digests
+from server.runtime.prepared_copy.placement import Placement, place
 from server.runtime.session import ModelSession
-from server.runtime.session_pool import SMALL, choose_graph, open_sessions
+from server.runtime.session_pool import SMALL, SessionPool, choose_graph, open_sessions
 from server.runtime.snapshots import Snapshot
 from server.settings import ModelSettings, SamplingOverrides, Settings
 
@@ -107,8 +108,12 @@ def load_model(
     graph = choose_graph(original, prepared, say)
     kernels = kernels_in_use(graph, original, choice)
     with nullcontext() if graph.weight_bytes < SMALL else kept_heap():
-        # onnxruntime packs weights on one core for seconds. The tokenizer and the template load in the meantime.
-        opening = in_background(lambda: open_sessions(graph, threads, max_tokens, folder.head_dim), "session")
+        # Reading or packing weights takes one core for seconds. The tokenizer and the template load in the meantime.
+        def open_placed() -> SessionPool:
+            placed = place(graph, Placement(settings.weights), say)
+            return open_sessions(placed, threads, max_tokens, folder.head_dim)
+
+        opening = in_background(open_placed, "session")
         digests = in_background(lambda: weight_digests(graph, original), "digests") if settings.cache_folder else None
         chat = _chat_model(settings, folder)
         pool = opening.result()
@@ -119,7 +124,7 @@ def load_model(
             f"{folder.vocab_size}."
         )
     max_model_len = _max_model_len(settings, folder)
-    budget = _budget(settings, contract, memory_left(pool.mapped_bytes), max_model_len)
+    budget = _budget(settings, contract, memory_left(pool.droppable_bytes), max_model_len)
     fingerprint = _fingerprint(folder, max_model_len, precision, kernels.name)
     held = HeldBlocks(fingerprint.encode(), IN_MEMORY) if settings.kv_events_endpoint else None
     config = EngineConfig(

@@ -8,13 +8,15 @@ from pathlib import Path
 from server.chat.tokenizer import Tokenizer
 from server.errors import LfmServeError, PreparationError
 from server.runtime.graph import Graph, Precision, load, load_original
-from server.runtime.machine.memory import memory_left
+from server.runtime.machine.memory import HEADROOM, memory_left
 from server.runtime.model_folder import ModelFolder
 from server.runtime.prepared_copy import lookup, writer
 from server.runtime.prepared_copy.agreement import compare, require
 from server.runtime.prepared_copy.lookup import Manifest, gigabytes
+from server.runtime.prepared_copy.placement import SHARED_MEMORY
+from server.runtime.prepared_copy.shared_weights import remove_unused
 from server.runtime.prepared_copy.writer import most_bytes
-from server.runtime.session_pool import HEADROOM, SMALL
+from server.runtime.session_pool import SMALL
 
 TEXT = Path(__file__).parent / "demo" / "text.txt"
 TEXT_TOKENS = 384
@@ -93,5 +95,6 @@ def prune(root: Path, tell: Tell) -> None:
         except LfmServeError as error:
             raise OSError(str(error)) from error
 
+    remove_unused(SHARED_MEMORY)
     freed = writer.prune(root, current, tell)
     tell(f"{gigabytes(freed)} freed." if freed else "There is nothing to remove.")

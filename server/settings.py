@@ -111,6 +111,9 @@ class Settings(ModelSettings):
     no_prepare: bool = Field(
         False, description="do not write a prepared copy of a large model on its first start (default: off)"
     )
+    weights: Literal["mapped", "shared"] = Field(
+        "mapped", description="memory of a prepared copy's weights: mapped from its file, or shared memory"
+    )
     host: Text = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
     api_key: Annotated[SecretStr, Field(min_length=1)] | None = Field(

@@ -10,13 +10,14 @@ to [batch, L + S, hidden]:
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
@@ -51,6 +52,8 @@ class Graph:
     native: whether the native kernels compute the 4- and 8-bit layers.
     files: the files with external weights.
     source: the file from which the graph was loaded.
+    tensors: external weights that are already in memory, by name. onnxruntime maps the others.
+    droppable_bytes: size of the weights that the system counts as free memory.
     """
 
     name: str
@@ -60,6 +63,8 @@ class Graph:
     native: bool = False
     files: tuple[Path, ...] = ()
     source: Path | None = None
+    tensors: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
+    droppable_bytes: int = 0
 
     @property
     def weight_bytes(self) -> int:

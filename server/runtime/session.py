@@ -5,6 +5,7 @@ A step takes tokens and returns logits. Sessions may share a SlotPool if they us
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,7 +51,9 @@ class ModelSession:
 
         Raises UnsupportedModelError if the graph does not fit.
         """
-        self._session = _open(graph, options.threads)
+        # onnxruntime uses these values in place, and does not keep them.
+        self._weights = {name: ort.OrtValue.ortvalue_from_numpy(value) for name, value in graph.tensors.items()}
+        self._session = _open(graph, options.threads, self._weights)
         self.contract = discover(self._session.get_inputs(), self._session.get_outputs(), head_dim)
         self.threads = options.threads
         self.traceable = self.contract.is_traceable
@@ -234,7 +237,7 @@ class ModelSession:
         return bool(np.allclose(alone, together, rtol=1e-2, atol=1e-3 * np.abs(alone).max()))
 
 
-def _open(graph: Graph, threads: int) -> ort.InferenceSession:
+def _open(graph: Graph, threads: int, weights: Mapping[str, ort.OrtValue]) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -244,6 +247,8 @@ def _open(graph: Graph, threads: int) -> ort.InferenceSession:
     # Threads spin between the operators of a run but not between runs, so an idle server uses no CPU time.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graph.weights))
+    for name, value in weights.items():
+        options.add_initializer(name, value)
     if graph.native:
         options.register_custom_ops_library(str(load_library().path))
     elif graph.prepared:  # onnxruntime already optimised the graph when it wrote the copy

@@ -7,20 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from server.runtime.graph import Graph
-from server.runtime.machine.memory import lies_in_memory, memory_left
+from server.runtime.machine.memory import HEADROOM, memory_left
 from server.runtime.native.library import load_library
 from server.runtime.native.packing import pack_in_memory
 from server.runtime.prepared_copy import lookup
-from server.runtime.prepared_copy.lookup import WEIGHTS, gigabytes
+from server.runtime.prepared_copy.lookup import gigabytes
+from server.runtime.prepared_copy.placement import bytes_needed
 from server.runtime.session import ModelSession, SessionOptions
 
 SMALL = 256_000_000
 """The size of weights, in bytes, below which packing at each start is fast enough."""
-HEADROOM = 1_000_000_000
-"""The memory, in bytes, that must stay free in addition to a mapped copy.
-
-With less, the system would read the weights from disk again and again.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +24,12 @@ class SessionPool:
     """The sessions of a model: a wide one with all threads, and narrow ones with half.
 
     sessions: the sessions that are already open.
-    mapped_bytes: size of the mapped weights. The system counts it as free memory.
+    droppable_bytes: size of the weights that the system counts as free memory.
     open_narrow: opens the narrow sessions later, or None.
     """
 
     sessions: list[ModelSession]
-    mapped_bytes: int
+    droppable_bytes: int
     open_narrow: Callable[[], list[ModelSession]] | None
 
 
@@ -66,10 +62,9 @@ def open_sessions(graph: Graph, threads: int, max_tokens: int, head_dim: int | N
 
     # Narrow sessions need little memory if the weights are small or shared. onnxruntime opens prepared copies slowly.
     wide = ModelSession(graph, SessionOptions(threads, max_tokens), head_dim)
-    mapped_bytes = _droppable_bytes(graph) if graph.prepared else 0
     if threads > 1 and (graph.weight_bytes < SMALL or (graph.prepared and graph.native)):
-        return SessionPool([wide, *open_narrow()], mapped_bytes, None)
-    return SessionPool([wide], mapped_bytes, open_narrow if threads > 1 and graph.prepared else None)
+        return SessionPool([wide, *open_narrow()], graph.droppable_bytes, None)
+    return SessionPool([wide], graph.droppable_bytes, open_narrow if threads > 1 and graph.prepared else None)
 
 
 def _copy(graph: Graph, prepared_folder: Path, say: Callable[[str], None]) -> Graph | None:
@@ -82,7 +77,7 @@ def _copy(graph: Graph, prepared_folder: Path, say: Callable[[str], None]) -> Gr
             )
         return None
     left = memory_left()
-    if _droppable_bytes(copy.graph) + HEADROOM > left:
+    if bytes_needed(copy.graph) + HEADROOM > left:
         say(
             f"The prepared copy, {gigabytes(copy.manifest.bytes)}, does not fit into the {gigabytes(left)} of memory "
             "that are left: the model is served without it."
@@ -90,9 +85,3 @@ def _copy(graph: Graph, prepared_folder: Path, say: Callable[[str], None]) -> Gr
         return None
     say(f"Prepared copy of {gigabytes(copy.manifest.bytes)}; when it was made, {copy.manifest.checked}.")
     return copy.graph
-
-
-def _droppable_bytes(copy: Graph) -> int:
-    """Return how many bytes of a copy's weights the system counts as free memory."""
-    # The pages of a mapped file, unless the file itself is stored in memory.
-    return 0 if lies_in_memory(copy.weights / WEIGHTS) else (copy.weights / WEIGHTS).stat().st_size

@@ -14,6 +14,11 @@ from server.runtime.machine.cgroups import control_groups, read
 CHARGES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 """A control group's files for memory limit and usage, in versions 2 and 1."""
 
+HEADROOM = 1_000_000_000
+"""The memory, in bytes, that must stay free in addition to the weights of a prepared copy.
+
+With less, the system would read the weights from disk again and again.
+"""
 MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs", "hugetlbfs")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ class Weights:
     """The initializers of a graph.
 
     folder: folder with the external data files.
+    mapped: the files that are already mapped, uint8, by name.
     """
 
-    def __init__(self, graph: onnx.GraphProto, folder: Path) -> None:
+    def __init__(self, graph: onnx.GraphProto, folder: Path, mapped: Mapping[str, Array] | None = None) -> None:
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
         self._folder = folder
-        self._files: dict[str, Array] = {}
+        self._files: dict[str, Array] = dict(mapped or {})
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
@@ -36,6 +38,11 @@ class Weights:
         Returns UNDEFINED for any other name.
         """
         return self._tensors[name].data_type if name in self._tensors else TensorProto.UNDEFINED
+
+    def external(self) -> dict[str, Array]:
+        """Return all external initializers."""
+        tensors = self._tensors.values()
+        return {one.name: self.array(one.name) for one in tensors if one.data_location == TensorProto.EXTERNAL}
 
     def array(self, name: str) -> Array:
         """Return the value of an initializer.

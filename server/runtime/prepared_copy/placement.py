@@ -1,0 +1,70 @@
+"""Brings the weights of a prepared copy into memory, and keeps them there while the process runs.
+
+Mapped weights are pages of the copy's file. The system may drop them unless the process may lock them. Shared weights
+are a second file, in shared memory, which the system keeps. Either way, all servers of a machine share the pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+
+import onnx
+
+from server.errors import SharedMemoryError
+from server.runtime.graph import Graph
+from server.runtime.machine.mapped_file import is_kept, keep, map_file
+from server.runtime.machine.memory import lies_in_memory
+from server.runtime.native.tensors import Weights
+from server.runtime.prepared_copy.lookup import WEIGHTS
+from server.runtime.prepared_copy.shared_weights import share
+
+SHARED_MEMORY = Path("/dev/shm")
+NOT_LOCKED = (
+    "The limit of locked memory is too low for the weights: the system may drop them from memory while the server "
+    "idles. Raise the limit (ulimit -l), or serve with --weights shared."
+)
+
+
+class Placement(StrEnum):
+    """Where the weights of a prepared copy are in memory."""
+
+    MAPPED = "mapped"
+    SHARED = "shared"
+
+
+def bytes_needed(copy: Graph) -> int:
+    """Return the memory that the weights of a prepared copy need: none if a running server keeps them in memory."""
+    file = copy.weights / WEIGHTS
+    return 0 if is_kept(file) or lies_in_memory(file) else file.stat().st_size
+
+
+def place(
+    graph: Graph, placement: Placement, tell: Callable[[str], None], shared_memory: Path = SHARED_MEMORY
+) -> Graph:
+    """Bring the weights of `graph` into memory if it is a prepared copy.
+
+    The weights are mapped if they cannot be shared.
+    Returns the graph to load.
+    """
+    if not graph.prepared:
+        return graph
+    original = graph.weights / WEIGHTS
+    if placement is Placement.SHARED:
+        try:
+            graph = replace(graph, weights=share(graph.weights, shared_memory, tell))
+        except SharedMemoryError as error:
+            tell(f"The weights are mapped, not shared: {error}.")
+    file = graph.weights / WEIGHTS
+    mapped = map_file(file)
+    if stays := mapped.locked or lies_in_memory(file):
+        keep(original)
+    else:
+        tell(NOT_LOCKED)
+    graph = replace(graph, droppable_bytes=0 if stays else file.stat().st_size)
+    if not graph.native:  # onnxruntime has added packed weights to its own copies, and must map them itself
+        return graph
+    weights = Weights(onnx.load_from_string(graph.model).graph, graph.weights, {WEIGHTS: mapped.data})
+    return replace(graph, tensors=weights.external())
