@@ -25,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "precision": "fast",
     "kernels": "auto",
     "no_prepare": False,
+    "weights": "mapped",
     "prepared_folder": None,
     "served_model_name": (),
     "chat_template": None,
