@@ -8,9 +8,10 @@ import random
 from typing import Any
 
 import pytest
-from data import TOOLS, some_tools, specs, talk_turn, tool_turn
+from data import some_tools, specs, talk_turn, tool_turn
 from openai.types.chat import ChatCompletionMessage
 from small_talk import HONEST, INTENTS, UNTOLD
+from toolbox import TOOLS
 
 from tests.serving import Server
 
