@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
-import openai
 import pytest
 
-from server.errors import StartupError
 from tests.errors import error_of
 from tests.serving import Server, StartServer
 
@@ -230,83 +224,9 @@ def test_wrong_routes_and_methods_are_told(tiny: Server, method: str, path: str,
     assert (error["type"], error["message"]) == ("invalid_request_error", message)
 
 
-@pytest.fixture
-def guarded(start_server: StartServer) -> Server:
-    return start_server(api_key="secret-ü")
-
-
-@pytest.mark.parametrize(
-    ("authorization", "message"),
-    [
-        (None, "The API key is missing: send the header `Authorization: Bearer KEY` or `x-api-key: KEY`."),
-        ("Basic abc", "The API key is missing: send the header `Authorization: Bearer KEY` or `x-api-key: KEY`."),
-        ("Bearer", "The API key is missing: send the header `Authorization: Bearer KEY` or `x-api-key: KEY`."),
-        ("Bearer wrong", "Incorrect API key: the server has no such key."),
-    ],
-)
-def test_a_wrong_key_is_refused(guarded: Server, authorization: str | None, message: str) -> None:
-    headers = {} if authorization is None else {"Authorization": authorization}
-    for answer in (
-        httpx.post(f"{guarded.url}/v1/chat/completions", json={"messages": HELLO}, headers=headers),
-        httpx.get(f"{guarded.url}/v1/models", headers=headers),
-    ):
-        error = error_of(answer, 401)
-        assert (error["type"], error["code"]) == ("authentication_error", "invalid_api_key")
-        assert error["message"] == message
-        assert answer.headers["www-authenticate"] == "Bearer"
-
-
-def test_the_right_key_opens_and_health_needs_none(guarded: Server) -> None:
-    headers = {"Authorization": "Bearer secret-ü".encode()}
-    assert httpx.get(f"{guarded.url}/v1/models", headers=headers).status_code == 200
-    assert httpx.get(f"{guarded.url}/health").status_code == 200
-    assert httpx.get(f"{guarded.url}/ready").status_code == 200
-    with pytest.raises(openai.AuthenticationError):
-        guarded.client.models.list()
-
-
-def test_a_full_queue_is_told_at_once_with_when_to_retry(tiny_model: Path, start_server: StartServer) -> None:
-    server = start_server(model=str(tiny_model), max_seqs=1, max_waiting=1)
-    endless = {"messages": HELLO, "logit_bias": {"7": -100}, "stream": True}
-    with (
-        httpx.stream("POST", f"{server.url}/v1/chat/completions", json=endless, timeout=60) as first,
-        httpx.Client(timeout=60) as other,
-    ):
-        pieces = first.iter_bytes()
-        next(pieces)
-        waiting = threading.Thread(target=_swallow, args=(lambda: other.post(
-            f"{server.url}/v1/chat/completions", json=endless),))  # fmt: skip
-        waiting.start()
-        server.wait_until(lambda: server.engine.waiting == 1)
-        answer = server.chat(messages=HELLO)
-        error = error_of(answer, 429)
-        assert (error["type"], error["code"]) == ("rate_limit_error", "overloaded")
-        assert error["message"].startswith("The server is overloaded: at most 1 requests may wait in the queue.")
-        assert 1 <= int(answer.headers["retry-after"]) <= 120
-        assert int(answer.headers["retry-after-ms"]) > 0
-        first.close()
-    waiting.join()
-    server.wait_until(server.is_idle)
-
-
-def _swallow(work: Callable[[], object]) -> None:
-    with contextlib.suppress(httpx.HTTPError):
-        work()
-
-
 @pytest.mark.parametrize(
     ("sent", "kept"), [("abc-1:2", True), ("a" * 128, True), ("a" * 129, False), ("a b", False), ("", False)]
 )
 def test_a_sane_request_id_comes_back_and_others_get_a_new_one(tiny: Server, sent: str, kept: bool) -> None:
     answer = httpx.get(f"{tiny.url}/health", headers={"X-Request-Id": sent})
     assert (answer.headers["x-request-id"] == sent) == kept
-
-
-def test_a_server_whose_model_cannot_be_served_does_not_start(start_server: StartServer, tmp_path: Path) -> None:
-    with pytest.raises(StartupError, match="nowhere"):
-        start_server(model=str(tmp_path / "nowhere"))
-
-
-def test_a_longer_context_than_the_models_is_refused_at_the_start(start_server: StartServer) -> None:
-    with pytest.raises(StartupError, match="--max-model-len is 5000, but this model supports at most 4096 tokens"):
-        start_server(max_model_len=5000)

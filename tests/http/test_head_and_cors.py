@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from server.settings import Settings
-from tests.http.test_errors import error_of
+from tests.errors import error_of
 from tests.raw_http import connected
 from tests.serving import Server, serving
 
@@ -69,6 +69,17 @@ def test_named_origins_may_call_from_a_public_network(cors: tuple[Server, bool])
     assert answer.headers["access-control-allow-origin"] == (APP if named else "*")
     answer = preflight(server, APP, Access_Control_Request_Headers="authorization, content-type")
     assert (answer.status_code, answer.headers.get(ALLOWED)) == (200, None)
+
+
+def test_a_page_of_another_origin_may_call_only_if_it_is_allowed(tiny: Server, cors: tuple[Server, bool]) -> None:
+    assert "access-control-allow-origin" not in preflight(tiny, APP).headers
+    server, named = cors
+    answer = preflight(server, APP)
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == (APP if named else "*")
+    assert "POST" in answer.headers["access-control-allow-methods"]
+    answer = httpx.get(f"{server.url}/v1/models", headers={"Origin": APP})
+    assert answer.headers["access-control-expose-headers"] == "*"
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "http://app.example.evil.example", "null"])

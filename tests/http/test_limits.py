@@ -85,6 +85,22 @@ def test_whose_turn_has_come_has_waited_enough(start: StartServer) -> None:
     assert server.chat(**ENDLESS, max_tokens=1500).json()["usage"]["completion_tokens"] == 1500
 
 
+def test_a_full_queue_refuses_at_once_and_says_when_to_retry(start: StartServer) -> None:
+    server = start(max_waiting=1)
+    with running(server):
+        waiting = threading.Thread(target=lambda: server.chat(messages=HELLO, max_tokens=1))
+        waiting.start()
+        server.wait_until(lambda: server.engine.waiting == 1)
+        answer = server.chat(messages=HELLO)
+        error = error_of(answer, 429)
+        assert (error["type"], error["code"]) == ("rate_limit_error", "overloaded")
+        assert error["message"].startswith("The server is overloaded: at most 1 requests may wait in the queue.")
+        assert 1 <= int(answer.headers["retry-after"]) <= 120
+        assert int(answer.headers["retry-after-ms"]) > 0
+    waiting.join()
+    server.wait_until(server.is_idle)
+
+
 def test_prompts_that_wait_have_a_limit_of_tokens(start: StartServer) -> None:
     server = start(max_waiting_tokens=40)
     with running(server):
@@ -150,13 +166,3 @@ def test_more_choices_than_the_server_takes_at_once_are_refused_for_good(start: 
     error = error_of(start(max_waiting=2).chat(messages=HELLO, n=4), 400)
     assert error["param"] == "n"
     assert "n must be at most 3 on this server; got 4" in error["message"]
-
-
-def test_a_page_of_another_origin_may_ask_where_it_is_allowed(start: StartServer) -> None:
-    asked = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
-    for options, allowed in (({}, None), ({"cors_origin": ("https://a.example",)}, "https://a.example")):
-        answer = httpx.options(f"{start(**options).url}/v1/chat/completions", headers=asked)
-        assert answer.headers.get("access-control-allow-origin") == allowed
-    assert (answer.status_code, "POST" in answer.headers["access-control-allow-methods"]) == (200, True)
-    answer = httpx.get(f"{start(**options).url}/v1/models", headers=asked)
-    assert answer.headers["access-control-expose-headers"] == "*"

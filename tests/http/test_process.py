@@ -15,7 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from server.errors import StartupError
 from tests import models
+from tests.serving import StartServer
 
 
 @contextmanager
@@ -152,3 +154,13 @@ def test_a_signal_ends_a_start_that_is_not_done(how: signal.Signals) -> None:
             assert process.wait(30) == 0
         finally:
             process.kill()
+
+
+def test_a_server_whose_model_cannot_be_served_does_not_start(start_server: StartServer, tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="nowhere"):
+        start_server(model=str(tmp_path / "nowhere"))
+
+
+def test_a_longer_context_than_the_models_is_refused_at_the_start(start_server: StartServer) -> None:
+    with pytest.raises(StartupError, match="--max-model-len is 5000, but this model supports at most 4096 tokens"):
+        start_server(max_model_len=5000)
