@@ -13,7 +13,7 @@ import pytest
 from tests import models
 from tests.cache_folder.conftest import KINDS, StartServer
 from tests.cache_folder.prompts import BLOCKS, CACHED_TOKENS, complete, disk, entries, prompt, until_written
-from tests.fleet import replica
+from tests.server_process import server_process
 
 KEYS = '[alice]\nkey = "sk-alice"\n\n[bob]\nkey = "sk-bob"\n'
 
@@ -46,13 +46,10 @@ def test_a_killed_server_leaves_what_it_had_written(
     build: Callable[[str], Path], start: StartServer, tmp_path: Path
 ) -> None:
     options = ("--model", str(build(KINDS[0])), "--served-model-name", "any", "--threads", "1")
-    killed = replica(tmp_path, "server", *options, "--cache-folder", str(tmp_path / "cache"))
-    try:
+    with server_process(*options, "--cache-folder", str(tmp_path / "cache")) as killed:
         killed.wait_until_ready()
         cold = complete(killed.url, prompt())
         until_written(tmp_path / "cache", BLOCKS)
-    finally:
-        killed.kill()
     with start() as server:
         again = complete(server.url, prompt())
     assert (again.cached, again.text) == (CACHED_TOKENS, cold.text)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
-import shlex
 import ssl
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.raw_http import connected
+from tests.server_process import ServerProcess, server_process
 
 PATH = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "hello"}]
@@ -25,28 +22,12 @@ ENDLESS = {"messages": HELLO, "logit_bias": {"7": -100}, "stream": True}
 
 
 @contextlib.contextmanager
-def process_with_descriptors(soft: int, hard: int, *options: str) -> Iterator[tuple[str, Callable[[], str]]]:
-    """A server process with a limit of descriptors: its address, and a function that returns what it has printed."""
-    serve = shlex.join([sys.executable, "-m", "server", "serve", "--port", "0", "--log-format", "text", *options])
-    command = ["sh", "-c", f"ulimit -Sn {soft}; ulimit -Hn {hard}; exec {serve} --threads 1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        printed = ""
-        while "print(answer" not in printed:
-            line = process.stdout.readline()
-            assert line, printed
-            printed += line
-        address = re.search(r"https?://127\.0\.0\.1:\d+", printed)
-        assert address is not None
-
-        def rest() -> str:
-            process.terminate()
-            return printed + process.communicate()[0]
-
-        try:
-            yield address[0], rest
-        finally:
-            process.kill()
+def process_with_descriptors(soft: int, hard: int, *options: str) -> Iterator[ServerProcess]:
+    """Start a server with this limit of descriptors; wait until it serves."""
+    limits = f"ulimit -Sn {soft}; ulimit -Hn {hard}"
+    with server_process("--threads", "1", "--log-format", "text", *options, before=limits) as server:
+        server.wait_for("print(answer")
+        yield server
 
 
 def idle_connections(stack: contextlib.ExitStack, url: str, count: int, sent: bytes) -> None:
@@ -60,14 +41,15 @@ def idle_connections(stack: contextlib.ExitStack, url: str, count: int, sent: by
     "sent", [b"", b"POST /v1/chat/completions HTTP/1.1\r\nX-Slow: ", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"]
 )
 def test_more_idle_connections_than_descriptors_delay_nobody(sent: bytes) -> None:
-    with process_with_descriptors(256, 256) as (url, rest), contextlib.ExitStack() as stack:
+    with process_with_descriptors(256, 256) as server, contextlib.ExitStack() as stack:
         for _ in range(4):
-            idle_connections(stack, url, 100, sent)
+            idle_connections(stack, server.url, 100, sent)
             begun = time.monotonic()
-            assert httpx.get(f"{url}/health", timeout=30).status_code == 200
-            assert httpx.post(url + PATH, content=BODY, timeout=30).status_code in (200, 503)
+            assert httpx.get(f"{server.url}/health", timeout=30).status_code == 200
+            assert httpx.post(server.url + PATH, content=BODY, timeout=30).status_code in (200, 503)
             assert time.monotonic() - begun < 5
-        printed = rest()
+        server.terminate()
+        printed = server.printed()
     assert printed.count("The limit of file descriptors (256) allows 112 connections") == 1
     assert printed.count("closing idle ones") <= 1
     assert "Traceback" not in printed
@@ -76,29 +58,32 @@ def test_more_idle_connections_than_descriptors_delay_nobody(sent: bytes) -> Non
 def test_unfinished_tls_handshakes_delay_nobody(certificate: tuple[Path, Path]) -> None:
     options = ("--ssl-certfile", str(certificate[0]), "--ssl-keyfile", str(certificate[1]))
     trusted = ssl.create_default_context(cafile=str(certificate[0]))
-    with process_with_descriptors(256, 256, *options) as (url, rest), contextlib.ExitStack() as stack:
-        idle_connections(stack, url, 300, b"\x16\x03\x01")
+    with process_with_descriptors(256, 256, *options) as server, contextlib.ExitStack() as stack:
+        idle_connections(stack, server.url, 300, b"\x16\x03\x01")
         begun = time.monotonic()
-        assert httpx.get(f"{url}/health", verify=trusted, timeout=30).status_code == 200
+        assert httpx.get(f"{server.url}/health", verify=trusted, timeout=30).status_code == 200
         assert time.monotonic() - begun < 5
-        assert "Traceback" not in rest()
+        server.terminate()
+        assert "Traceback" not in server.printed()
 
 
 def test_more_requests_than_descriptors_are_refused_or_answered(tiny_model: Path) -> None:
     body = json.dumps(ENDLESS).encode()
-    with process_with_descriptors(64, 64, "--model", str(tiny_model)) as (url, rest), contextlib.ExitStack() as stack:
+    with process_with_descriptors(64, 64, "--model", str(tiny_model)) as server, contextlib.ExitStack() as stack:
         for _ in range(80):
-            client = stack.enter_context(connected(url))
+            client = stack.enter_context(connected(server.url))
             client.post(PATH, f"Content-Length: {len(body)}", body=body)
-        assert httpx.get(f"{url}/health", timeout=30).status_code == 200
+        assert httpx.get(f"{server.url}/health", timeout=30).status_code == 200
         stack.close()
-        assert "Traceback" not in rest()
+        server.terminate()
+        assert "Traceback" not in server.printed()
 
 
 def test_the_soft_limit_of_descriptors_is_raised() -> None:
-    with process_with_descriptors(64, 1024, "--max-connections", "200") as (url, rest), contextlib.ExitStack() as stack:
-        idle = [stack.enter_context(connected(url)) for _ in range(190)]
+    with process_with_descriptors(64, 1024, "--max-connections", "200") as server, contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(connected(server.url)) for _ in range(190)]
         for client in (idle[0], idle[-1]):
             client.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
             assert client.answer().status == 200
-        assert "file descriptors" not in rest()
+        server.terminate()
+        assert "file descriptors" not in server.printed()

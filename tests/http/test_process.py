@@ -2,86 +2,57 @@
 
 from __future__ import annotations
 
-import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from server.errors import StartupError
 from tests import models
+from tests.server_process import server_process
 from tests.serving import StartServer
 
-
-@contextmanager
-def serve(*options: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
-    """A server process, its address and what it has said by the time it is ready."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("LFM_")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "server", "serve", "--port", "0", "--log-format", "text", *options],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        said = ""
-        while "print(answer" not in said:
-            line = process.stdout.readline()
-            assert line, said
-            said += line
-        address = re.search(r"http://127\.0\.0\.1:\d+", said)
-        assert address is not None, said
-        yield process, address[0], said
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()  # type: ignore[union-attr]
+BANNER_END = "print(answer"
 
 
 def test_the_banner_says_what_is_served_and_what_to_try() -> None:
-    with serve("--threads", "1") as (_, address, said):
-        assert "BUILT-IN DEMO MODEL" in said
-        assert "Default sampling: temperature 0.3" in said
-        assert f"curl {address}/v1/chat/completions" in said
-        assert f'OpenAI(base_url="{address}/v1"' in said
+    with server_process("--threads", "1", "--log-format", "text") as server:
+        banner = server.wait_for(BANNER_END)
+        assert "BUILT-IN DEMO MODEL" in banner
+        assert "Default sampling: temperature 0.3" in banner
+        assert f"curl {server.url}/v1/chat/completions" in banner
+        assert f'OpenAI(base_url="{server.url}/v1"' in banner
 
 
 def test_a_model_of_ones_own_is_not_called_built_in(tiny_model: Path) -> None:
-    with serve("--model", str(tiny_model)) as (_, _, said):
-        assert "BUILT-IN" not in said
-        assert "Serving tiny-model (fp32)" in said
-        assert "Family member: LFM2\n" in said
+    with server_process("--model", str(tiny_model), "--log-format", "text") as server:
+        banner = server.wait_for(BANNER_END)
+        assert "BUILT-IN" not in banner
+        assert "Serving tiny-model (fp32)" in banner
+        assert "Family member: LFM2\n" in banner
 
 
 def test_the_banner_of_a_base_model_tries_a_text(tmp_path: Path) -> None:
     folder = models.build("dense", tmp_path / "base")
     (folder / "chat_template.jinja").unlink()
-    with serve("--model", str(folder)) as (_, address, said):
-        assert f"curl {address}/v1/completions" in said
-        assert "client.completions.create" in said
+    with server_process("--model", str(folder), "--log-format", "text") as server:
+        banner = server.wait_for(BANNER_END)
+        assert f"curl {server.url}/v1/completions" in banner
+        assert "client.completions.create" in banner
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_running_answers_finish(tiny_model: Path, how: signal.Signals) -> None:
-    with serve("--model", str(tiny_model)) as (process, address, _):
-        body = {
-            "messages": [{"role": "user", "content": "hello"}],
-            "stream": True, "max_tokens": 200, "logit_bias": {"7": -100},
-        }  # fmt: skip
-        with httpx.stream("POST", f"{address}/v1/chat/completions", json=body, timeout=60) as answer:
-            pieces = answer.iter_text()
-            said = next(pieces)
-            process.send_signal(how)
-            said += "".join(pieces)
-        assert said.endswith("data: [DONE]\n\n")
-        assert process.wait(30) == 0
-        assert "Traceback" not in process.stdout.read()  # type: ignore[union-attr]
+    with server_process("--model", str(tiny_model)) as server:
+        server.wait_until_ready()
+        with server.stream(max_tokens=200) as lines:
+            server.signal(how)
+            assert [*lines][-1] == "data: [DONE]"
+        assert server.exit_code() == 0
+        assert "Traceback" not in server.printed()
 
 
 def failed_start(*options: str) -> list[str]:

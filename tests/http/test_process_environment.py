@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.waiting import wait_until
+from tests.server_process import ServerProcess, server_process
 
 SECONDS = 60
-BODY = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
-SERVE = [sys.executable, "-m", "server", "serve", "--threads", "2", "--log-format", "text"]
+OPTIONS = ("--threads", "2", "--log-format", "text")
 
 BUSY_LOADING = """
 import onnxruntime
@@ -81,24 +76,6 @@ raise SystemExit(main())
 """
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
-def wait_until_ready(process: subprocess.Popen[str], port: int) -> None:
-    def is_ready() -> bool:
-        assert process.poll() is None, "the server ended"
-        try:
-            return httpx.get(f"http://127.0.0.1:{port}/ready").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    wait_until(is_ready, SECONDS)
-
-
 @contextmanager
 def ended(process: subprocess.Popen[str]) -> Iterator[None]:
     try:
@@ -128,17 +105,9 @@ def test_a_signal_ends_the_process_in_order_whatever_its_threads_do(script: str,
 
 @pytest.mark.parametrize("line", ["Loading", "Warming up", "Serving"])
 def test_a_signal_at_any_stage_of_the_start_ends_it_with_code_0(line: str) -> None:
-    with (
-        subprocess.Popen(
-            [*SERVE, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as process,
-        ended(process),
-    ):
-        assert process.stdout is not None
-        while line not in process.stdout.readline():
-            assert process.poll() is None
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(SECONDS) == 0
+    with server_process(*OPTIONS) as server:
+        server.wait_for(line)
+        assert server.terminate() == 0
 
 
 @pytest.mark.parametrize("options", [["serve", "--port", "0"], ["prepare", "--prune"], ["serve", "--model", "~/m"]])
@@ -158,43 +127,32 @@ def test_a_user_without_a_home_gets_a_server_or_a_reason(options: list[str]) -> 
         assert process.returncode == (0 if "--prune" in options else 1), printed
 
 
+def answers_and_ends(server: ServerProcess) -> None:
+    assert server.chat(max_tokens=2).status_code == 200
+    assert server.terminate() == 0
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_closed_standard_streams_do_no_harm(tmp_path: Path, closed: str) -> None:
-    port, log = free_port(), tmp_path / "log"
-    command = shlex.join([*SERVE, "--port", str(port)])
-    with subprocess.Popen(["sh", "-c", f"exec {command} >>{log} 2>&1 {closed}"], text=True) as process, ended(process):
-        wait_until_ready(process, port)
+def test_closed_standard_streams_do_no_harm(closed: str) -> None:
+    with server_process(*OPTIONS, before=f"exec {closed}") as server:
+        server.wait_until_ready()
         for descriptor in range(3):
-            assert "socket" not in os.readlink(f"/proc/{process.pid}/fd/{descriptor}")
-        answer = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=BODY, timeout=SECONDS)
-        assert answer.status_code == 200
-        process.terminate()
-        assert process.wait(SECONDS) == 0
-    assert ("Serving lfm2-demo" in log.read_text()) is (">&- 2>&-" not in closed)
-    assert "Traceback" not in log.read_text()
+            assert "socket" not in os.readlink(f"/proc/{server.process.pid}/fd/{descriptor}")
+        answers_and_ends(server)
+        assert ("Serving lfm2-demo" in server.printed()) is (">&- 2>&-" not in closed)
+        assert "Traceback" not in server.printed()
 
 
-@pytest.mark.parametrize("stream", ["stdout", "stderr", "both"])
-def test_pipes_that_nobody_reads_do_no_harm(stream: str, tmp_path: Path) -> None:
-    port = free_port()
+@pytest.mark.parametrize("streams", [("stdout",), ("stderr",), ("stdout", "stderr")], ids="-".join)
+def test_pipes_that_nobody_reads_do_no_harm(streams: tuple[str, ...]) -> None:
     read, write = os.pipe()
     os.close(read)
-    other = (tmp_path / "log").open("w")
-    streams = {"stdout": (write, other), "stderr": (other, write), "both": (write, write)}[stream]
-    with (
-        other,
-        subprocess.Popen([*SERVE, "--port", str(port)], stdout=streams[0], stderr=streams[1], text=True) as process,
-        ended(process),
-    ):
+    with server_process(*OPTIONS, **dict.fromkeys(streams, write)) as server:  # type: ignore[arg-type]
         os.close(write)
-        wait_until_ready(process, port)
-        answer = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=BODY, timeout=SECONDS)
-        assert answer.status_code == 200
-        process.terminate()
-        assert process.wait(SECONDS) == 0
-    printed = (tmp_path / "log").read_text()
-    assert "Traceback" not in printed
-    assert ("Serving lfm2-demo" in printed) is (stream != "both")
+        server.wait_until_ready()
+        answers_and_ends(server)
+        assert "Traceback" not in server.printed()
+        assert ("Serving lfm2-demo" in server.printed()) is (len(streams) == 1)
 
 
 def test_narrow_sessions_open_although_nobody_reads_the_banner() -> None:
@@ -211,16 +169,7 @@ def test_narrow_sessions_open_although_nobody_reads_the_banner() -> None:
 
 @pytest.mark.parametrize("mebibytes", [1024, 1500, 2000])
 def test_a_small_address_space_suffices(mebibytes: int) -> None:
-    port = free_port()
-    command = f"ulimit -v {mebibytes * 1024}; exec {sys.executable} -m server serve --threads 1 --port {port}"
-    with (
-        subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
-        ended(process),
-    ):
-        wait_until_ready(process, port)
-        answer = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=BODY, timeout=SECONDS)
-        assert answer.status_code == 200
-        process.terminate()
-        printed = process.communicate(timeout=SECONDS)[0]
-        assert process.returncode == 0
-    assert not re.search("Traceback|exception", printed)
+    with server_process("--threads", "1", before=f"ulimit -v {mebibytes * 1024}") as server:
+        server.wait_until_ready()
+        answers_and_ends(server)
+        assert not re.search("Traceback|exception", server.printed())
