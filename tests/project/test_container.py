@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,17 +52,11 @@ def run(*command: str, cwd: Path, env: dict[str, str]) -> subprocess.CompletedPr
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
-def pypi_answers() -> bool:
-    try:
-        urllib.request.urlopen(os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple/") + "pip/", timeout=10)
-    except OSError:
-        return False
-    return True
-
-
 @pytest.fixture
 def built(tmp_path: Path) -> Path:
-    """The folder that the builder stage installs into, after its steps ran in a fresh folder and environment."""
+    """Run the builder stage's steps in a fresh folder and environment; return the folder that they install into."""
+    if "CONTAINER_BUILD" not in os.environ:
+        pytest.skip("CONTAINER_BUILD is not set (.ci/run sets it): installs packages from the index for a minute")
     source, target = tmp_path / "src", tmp_path / "opt"
     source.mkdir()
     (tmp_path / "bin").mkdir()
@@ -82,8 +75,6 @@ def built(tmp_path: Path) -> Path:
         elif step.keyword == "RUN":
             command = step.value.replace("/opt/", f"{target}/")
             done = run("sh", "-ec", command, cwd=source, env=variables)
-            if done.returncode and not pypi_answers():
-                pytest.skip("no package index can be reached")
             assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return target / "lfm-serve"
 
@@ -98,7 +89,6 @@ def copy_into(folder: Path, name: str, destination: str) -> None:
         shutil.copy(ROOT / name, place)
 
 
-@pytest.mark.slow
 def test_the_builders_steps_install_a_command_that_runs(built: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
@@ -162,11 +152,11 @@ def test_the_health_check_passes_while_the_server_answers_on_its_port(port: int)
     assert health_check(port) == 0
 
 
-def test_the_health_check_does_not_ask_a_proxy(port: int) -> None:
+def test_the_health_check_uses_no_proxy(port: int) -> None:
     assert health_check(port, http_proxy="http://127.0.0.1:9") == 0
 
 
-def test_the_health_check_fails_where_nothing_listens() -> None:
+def test_the_health_check_fails_if_nothing_listens() -> None:
     assert health_check(9) != 0
 
 

@@ -1,4 +1,4 @@
-"""What is installed: the package's files and entry point, its dependencies, and the lock files that pin them."""
+"""The package: its entry point, its dependencies, the lock files that pin them, and the size of its model."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import ast
 import importlib
 import re
 import sys
-import sysconfig
 import tomllib
-import zipfile
 from collections.abc import Iterable
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -16,8 +14,6 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-
-import server
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -121,37 +117,6 @@ def test_a_lock_holds_no_torch(lock: str) -> None:
 def test_the_command_starts_at_a_function_that_exists() -> None:
     module, function = PROJECT["scripts"]["lfm-serve"].split(":")
     assert callable(getattr(importlib.import_module(module), function))
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    backend = pytest.importorskip("hatchling.build", reason="needs the build backend of requirements/dev.txt")
-    folder = tmp_path_factory.mktemp("wheel")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        return zipfile.ZipFile(folder / backend.build_wheel(str(folder)))
-
-
-def test_the_wheel_has_the_packages_version_and_licence(wheel: zipfile.ZipFile) -> None:
-    information = f"lfm_serve-{server.__version__}.dist-info"
-    assert f"Version: {server.__version__}\n" in wheel.read(f"{information}/METADATA").decode()
-    assert "Apache License" in wheel.read(f"{information}/licenses/LICENSE").decode()
-
-
-def test_the_wheel_holds_the_package_with_the_built_in_model_and_nothing_else(wheel: zipfile.ZipFile) -> None:
-    files = {name for name in wheel.namelist() if not name.startswith("lfm_serve-")}
-    expected = {path for path in (ROOT / "server").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    assert files == {str(path.relative_to(ROOT)) for path in expected}
-    assert any(name.startswith("server/demo/") and name.endswith(".onnx") for name in files)
-
-
-def test_the_wheel_with_kernels_is_for_one_platform_and_any_python_3(wheel: zipfile.ZipFile) -> None:
-    if "server/runtime/native/lfm_kernels.so" not in wheel.namelist():
-        pytest.skip("there is no C compiler")
-    tags = wheel.read(f"lfm_serve-{server.__version__}.dist-info/WHEEL").decode()
-    platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
-    assert f"Tag: py3-none-{platform}\n" in tags
-    assert "Root-Is-Purelib: false\n" in tags
 
 
 def test_the_built_in_model_takes_at_most_12_megabytes() -> None:
