@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import ml_dtypes  # noqa: F401  (so that dtype="bfloat16" means something)
+import ml_dtypes  # noqa: F401  (defines dtype="bfloat16")
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file

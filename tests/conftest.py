@@ -11,9 +11,9 @@ from pathlib import Path
 os.environ.pop("SSL_CERT_FILE", None)
 os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
 
-with contextlib.suppress(ImportError):  # the clients' environment goes without
+with contextlib.suppress(ImportError):  # not in the clients' environment
     from hypothesis import settings
 
-    # How long an example takes is the machine's business.
+    # No deadline for an example: tests do not depend on the speed of the machine.
     settings.register_profile("untimed", deadline=None)
     settings.load_profile("untimed")

@@ -1,4 +1,4 @@
-"""The shape that all errors of the API have."""
+"""The shape of all errors of the API."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ START_SECONDS = 120
 
 
 def answers(url: str, status: int = 200) -> bool:
-    """Whether a GET gets this status now."""
+    """Return whether a GET gets this status now."""
     try:
         return httpx.get(url, timeout=5).status_code == status
     except httpx.TransportError:
@@ -33,7 +33,7 @@ def answers(url: str, status: int = 200) -> bool:
 
 @dataclass
 class Service:
-    """A process with a port of its own, which it keeps when it is started again; what it says goes to `log`."""
+    """A process with its own port, which it keeps when it is restarted; its output goes to `log`."""
 
     command: Sequence[str]
     port: int
@@ -65,12 +65,12 @@ class Service:
         wait_until(ready, START_SECONDS)
 
     def kill(self) -> None:
-        """kill -9: no goodbye."""
+        """Send SIGKILL, and wait for the end."""
         self.process.kill()
         self.process.wait()
 
     def terminate(self) -> int:
-        """SIGTERM; returns the exit code."""
+        """Send SIGTERM; return the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(START_SECONDS)
 
@@ -84,7 +84,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Fleet:
-    """nginx with the replicas behind it."""
+    """nginx in front of its replicas."""
 
     nginx: Service
     replicas: Sequence[Service]
@@ -94,14 +94,14 @@ class Fleet:
 
 
 def replica(folder: Path, name: str, *options: str) -> Service:
-    """A server with the built-in model, unless options name another; not ready yet."""
+    """Start a server, on the built-in model by default; return before it is ready."""
     port = free_port()
     command = [sys.executable, "-m", "server", "serve", "--port", str(port), *options]
     return Service(command, port, folder / f"{name}.log", "/ready")
 
 
 def nginx(folder: Path, replicas: Sequence[str], balance: str = "least-connections", **changes: str) -> Service:
-    """nginx with our configuration in front of the addresses `replicas`.
+    """Start nginx with our configuration in front of the addresses `replicas`.
 
     `changes` are other values of directives, such as `proxy_read_timeout="1s"`.
     """
@@ -133,7 +133,7 @@ def _change(configuration: str, name: str, value: str) -> str:
 
 @contextlib.contextmanager
 def fleet(folder: Path, *options: str, balance: str = "least-connections", **changes: str) -> Iterator[Fleet]:
-    """Two replicas, ready, behind nginx; their logs are in `folder`."""
+    """Run two replicas behind nginx during the block, with their logs in `folder`."""
     with contextlib.ExitStack() as running:
 
         def stopped_at_the_end(service: Service) -> Service:

@@ -36,7 +36,7 @@ def compiled(grammar: Grammar) -> CompiledGrammar:
 
 
 def analysed(source: GrammarSource) -> Accepted:
-    """Return what a worker says of `source`. Raises InvalidRequestError."""
+    """Return a worker's analysis of `source`. Raises InvalidRequestError."""
     return asyncio.run(COMPILER.workers.analyse(source))
 
 

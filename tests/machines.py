@@ -1,4 +1,4 @@
-"""Root folders that look like those of Linux machines with control groups."""
+"""Root folders like those of Linux machines with control groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiny models, made on the fly, that look to the server like the real ones: every dialect, every state dtype.
+"""Tiny models in every dialect and state dtype, which look to the server like the real ones.
 
 `build` writes one of KINDS; all have the built-in model's vocabulary and template, two convolutions and two attention
 layers (WITHOUT_CONVOLUTIONS: attention alone) and random weights. The graph is the exporter's own; the other dialects
@@ -74,7 +74,7 @@ def build(kind: str, folder: Path, seed: int = 0) -> Path:
 
 
 def all_positions(model: onnx.ModelProto) -> None:
-    """Logits of every position, and no `num_logits_to_keep`."""
+    """Return the logits of every position, without the input `num_logits_to_keep`."""
     graph = model.graph
     negated = _consumer(graph, "num_logits_to_keep")
     start = _consumer(graph, negated.output[0])
@@ -86,7 +86,7 @@ def all_positions(model: onnx.ModelProto) -> None:
 
 
 def explicit_positions(model: onnx.ModelProto) -> None:
-    """An input `position_ids` [batch, sequence] instead of positions counted from the mask."""
+    """Take positions from an input `position_ids` [batch, sequence] instead of the mask."""
     shape = ["batch_size", "sequence_length"]
     model.graph.input.append(helper.make_tensor_value_info("position_ids", TensorProto.INT64, shape))
     for node in model.graph.node:
@@ -95,7 +95,7 @@ def explicit_positions(model: onnx.ModelProto) -> None:
 
 
 def float16(model: onnx.ModelProto) -> None:
-    """Weights, activations and state in float16; logits stay float32."""
+    """Compute in float16, with weights and state in it; logits stay float32."""
     graph = model.graph
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
@@ -110,7 +110,7 @@ def float16(model: onnx.ModelProto) -> None:
 
 
 def fused_convolutions(model: onnx.ModelProto) -> None:
-    """Each convolution in one CausalConvWithState, its state [batch, hidden, L - 1] called `past.N.conv`."""
+    """Make each convolution one CausalConvWithState, with a state `past.N.conv` [batch, hidden, L - 1]."""
     graph = model.graph
     for past in [value for value in graph.input if value.name.startswith("past_conv.")]:
         layer = past.name.removeprefix("past_conv.")
@@ -130,7 +130,7 @@ def fused_convolutions(model: onnx.ModelProto) -> None:
 
 
 def symbolic_head_dim(model: onnx.ModelProto) -> None:
-    """KV caches whose last axis has a name instead of a size."""
+    """Give the last axis of KV caches a name instead of a size."""
     for value in (*model.graph.input, *model.graph.output):
         if value.name.endswith((".key", ".value")):
             value.type.tensor_type.shape.dim[3].dim_param = "kv_cache_dim"
@@ -155,7 +155,7 @@ WITHOUT_CONVOLUTIONS = ("attention-only", "joined-caches")
 
 
 def _save(model: onnx.ModelProto, path: Path) -> None:
-    """With its weights beside it: `<name>_data`, or `<name>.data` at the folder's root (genai)."""
+    """Save the graph, and its weights as `<name>_data` or, at the folder's root (genai), `<name>.data`."""
     data = f"{path.name}.data" if path.parent.name != "onnx" else f"{path.name}_data"
     onnx.save(model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=data, size_threshold=1024)
 

@@ -27,7 +27,7 @@ CTRL_C, CTRL_D, UP, ALT_ENTER = "\x03", "\x04", "\x1b[A", "\x1b\r"
 
 
 class Terminal:
-    """A running command, what it has printed, and the place up to which the test has looked at it.
+    """A running command, its output, and the position up to which the test has read it.
 
     raw: the output with its escape sequences.
     """

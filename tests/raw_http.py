@@ -1,4 +1,4 @@
-"""Bytes on a socket: what no client library would send, and what comes back."""
+"""Raw bytes on a socket, for requests that no client library sends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Answer:
-    """A response as it was read: up to its length, or until the server hung up."""
+    """A response, read up to its length."""
 
     status: int
     headers: dict[str, str]
@@ -34,14 +34,14 @@ class RawClient:
         self._file = connection.makefile("rb")
 
     def close(self) -> None:
-        """Close the file, too: the connection stays open as long as it does."""
+        """Close the file: until then the connection stays open."""
         self._file.close()
 
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 
     def post(self, path: str, *headers: str, body: bytes = b"") -> None:
-        """A request's head, and what is sent of its body at once."""
+        """Send a request's head, and `body` as its body or the start of it."""
         head = "\r\n".join([f"POST {path} HTTP/1.1", "Host: test", *headers, "", ""])
         self.send(head.encode() + body)
 
@@ -60,7 +60,7 @@ class RawClient:
         return Answer(status, headers, self._file.read(int(headers["content-length"])))
 
     def is_cut(self) -> bool:
-        """Wait for the server to hang up; False where it says something first."""
+        """Wait until the server closes the connection; return False if it sends something first."""
         try:
             return self._file.read(1) == b""
         except ConnectionResetError:
@@ -69,7 +69,7 @@ class RawClient:
 
 @contextmanager
 def connected(url: str, receive_buffer: int | None = None) -> Iterator[RawClient]:
-    """A connection to `url`'s host and port; what takes longer than SECONDS fails."""
+    """Connect to `url`'s host and port; any operation fails after SECONDS."""
     host, port = urlsplit(url).hostname, urlsplit(url).port
     with socket.socket() as connection:
         if receive_buffer is not None:

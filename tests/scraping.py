@@ -20,15 +20,15 @@ class Scrape:
         }
 
     def __call__(self, name: str, **labels: str) -> float:
-        """A sample's value, 0 where there is none yet."""
+        """Return a sample's value, 0 if there is none yet."""
         return self.samples.get((name, frozenset(labels.items())), 0)
 
     def total(self, name: str) -> float:
-        """The sum over all labels."""
+        """Return the sum over all labels."""
         return sum(value for (sample, _), value in self.samples.items() if sample == name)
 
 
 def until_over(server: Server, requests: int) -> Scrape:
-    """The metrics once so many requests are over, which is just after their clients have read the last byte."""
+    """Wait until the server has counted `requests`, just after the last byte of each; return its metrics."""
     server.wait_until(lambda: Scrape(server.url).total("lfm_requests_total") >= requests)
     return Scrape(server.url)

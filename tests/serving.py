@@ -1,4 +1,4 @@
-"""Servers to talk to: the real application on a real socket, in a thread of the test process."""
+"""Servers in a thread of the test process: the real application on a real socket."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ START_SECONDS = 60
 
 @dataclass(frozen=True)
 class Server:
-    """A running server; `engine` is for looking at what is left behind."""
+    """A running server and its engine, to see what a request leaves behind."""
 
     url: str
     engine: Engine
@@ -40,7 +40,7 @@ class Server:
         return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
 
     def chat(self, **body: Any) -> httpx.Response:
-        """A raw request, for what the SDK would not send."""
+        """Send a chat as it is, since the SDK refuses invalid ones."""
         return httpx.post(f"{self.url}/v1/chat/completions", json=body, timeout=60)
 
     def is_idle(self) -> bool:
@@ -52,7 +52,7 @@ class Server:
 
 @contextlib.contextmanager
 def serving(settings: Settings, port: int = 0) -> Iterator[Server]:
-    """Run a server in the meantime. 0 picks a free port."""
+    """Run a server during the block; port 0 picks a free one."""
     listener = listen("127.0.0.1", port)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     app = create_app(settings, url)
@@ -77,7 +77,7 @@ StartServer = Callable[..., Server]
 
 @contextlib.contextmanager
 def recorded_requests(server: Server) -> Iterator[list[GenerationRequest]]:
-    """Collect the requests that reach the engine in the meantime."""
+    """Collect the requests that reach the engine during the block."""
     requests: list[GenerationRequest] = []
     submit = QueuePlaces.submit
 

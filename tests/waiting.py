@@ -1,4 +1,4 @@
-"""Waiting for what a test expects to happen."""
+"""Waiting for a condition."""
 
 from __future__ import annotations
 

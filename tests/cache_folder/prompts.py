@@ -1,4 +1,4 @@
-"""Prompts, their answers, and what the cache did for them."""
+"""Prompts, their answers, and the cache's part in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file that is not what its name promises is never used."""
+"""A file with other contents than its name says is not used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.cache_folder.prompts import complete, disk, entries, prompt
 
 Damage = Callable[[Path, Path], None]
 LENGTH = 200
-"""Tokens of each prompt: three blocks, of which the second is damaged."""
+"""Tokens of each prompt, which are three blocks; the second is damaged."""
 
 
 def flip(position: Callable[[bytes], int]) -> Damage:

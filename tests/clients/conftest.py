@@ -1,4 +1,4 @@
-"""One server that says what it is told and asks for a key, one on random weights: what every client talks to."""
+"""The servers of the clients' tests: a scripted model with a key, a thinking one, and random weights."""
 
 from __future__ import annotations
 

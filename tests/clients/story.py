@@ -1,4 +1,4 @@
-"""What the clients' tests say to the scripted model, what it answers, and the key that its server asks for."""
+"""The messages of the clients' tests, the scripted model's answers, and its server's key."""
 
 from __future__ import annotations
 

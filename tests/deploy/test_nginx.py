@@ -102,7 +102,7 @@ def seconds(text: str, directive: str) -> int:
 
 
 class Silent(socketserver.BaseRequestHandler):
-    """Takes a request and says nothing."""
+    """Takes a request and sends no answer."""
 
     requests: list[bytes]
 
@@ -197,7 +197,7 @@ def test_a_post_that_a_draining_replica_refuses_goes_to_the_next(shared: Fleet, 
     assert len(requests) == 1, "one that has failed is left alone"
 
 
-def test_where_all_replicas_drain_the_last_ones_answer_passes(folder: Path) -> None:
+def test_the_last_replicas_answer_passes_if_all_drain(folder: Path) -> None:
     with listening(Draining, count=2) as (addresses, _), own_nginx(folder, addresses) as nginx:
         answer = httpx.post(nginx.url + CHAT, json=body())
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
@@ -226,7 +226,7 @@ def test_a_message_for_a_full_replica_goes_to_the_next_and_the_full_one_stays(sh
     assert all(went == f"{address}, {shared.replicas[1].address}" for went in tries)
 
 
-def test_where_all_replicas_are_full_a_message_is_anthropics_529(folder: Path) -> None:
+def test_a_message_is_anthropics_529_if_all_replicas_are_full(folder: Path) -> None:
     with full() as address:
         own = httpx.post(f"http://{address}{MESSAGES}", json=body(max_tokens=1))
         with own_nginx(folder, [address] * 2) as nginx:
@@ -245,9 +245,9 @@ def test_nginxs_own_errors_on_the_messages_are_like_anthropics(shared: Fleet) ->
     assert answer.json()["request_id"] == answer.headers["X-Request-ID"]
 
 
-def test_a_replica_that_takes_no_connection_is_an_error_that_asks_to_come_back(folder: Path) -> None:
+def test_a_replica_that_takes_no_connection_is_an_error_with_a_time_to_retry(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as fillers:
-        for _ in range(4):  # more than it queues: the system drops who comes then
+        for _ in range(4):  # more than the queue holds: the system drops later connections
             filler = fillers.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(full.getsockname())
@@ -258,7 +258,7 @@ def test_a_replica_that_takes_no_connection_is_an_error_that_asks_to_come_back(f
     assert answer.json()["error"]["code"] == "no_replica"
 
 
-def test_no_replica_at_all_is_an_error_that_asks_to_come_back(folder: Path) -> None:
+def test_no_replica_at_all_is_an_error_with_a_time_to_retry(folder: Path) -> None:
     nowhere = [f"127.0.0.1:{free_port()}" for _ in range(2)]
     with own_nginx(folder, nowhere) as nginx:
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""Replicas that die, come back and are replaced, behind the real nginx: what the clients notice.
+"""Replicas that die, restart and are replaced behind the real nginx: what clients notice.
 
 Each test leaves two that run.
 """

@@ -41,7 +41,7 @@ async def test_a_failing_constraint_ends_only_its_own_sequence(start_engine: Sta
 
 
 class PanickingConstraint(ForcedTokens):
-    """Fails as compiled code does, whose panics are no Exception."""
+    """Fails as compiled code does: its panics are not an Exception."""
 
     def mask(self, out: npt.NDArray[np.int32]) -> bool:
         raise BaseException("panic")
@@ -84,7 +84,7 @@ DEAD_ENDS = {
     ],
     ids=["greedy", "plain", "min_p", "top_k"],
 )
-async def test_a_sequence_without_a_next_token_ends_alone(
+async def test_a_sequence_without_a_next_token_fails_alone(
     start_engine: StartEngine, name: str, sampling: SamplingParams
 ) -> None:
     async with start_engine("onnx-community") as engine:

@@ -60,7 +60,7 @@ async def test_a_failing_prefill_ends_only_its_own_sequence(
     expected = (await run(engine, request(15, 10, 20)))[0]
     running = engine.submit([request(15, 10, 20)])[0]
     first = (await anext(running)).token
-    session.fatal = 48  # where the fourth chunk of a prompt of 64 tokens starts
+    session.fatal = 48  # the start of the fourth chunk of a prompt of 64 tokens
     with pytest.raises(StepFailedError):
         await run(engine, request(16, 64, 5))
     assert [first, *await tokens_of(running)] == expected

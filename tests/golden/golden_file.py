@@ -1,4 +1,4 @@
-"""What transformers answered, in one small file: written by tools/record_goldens.py, read by the tests beside it."""
+"""The answers of transformers in one small file, which tools/record_goldens.py writes and test_golden.py reads."""
 
 from __future__ import annotations
 

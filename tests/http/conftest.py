@@ -27,14 +27,14 @@ def _no_settings_from_outside() -> None:
 
 @pytest.fixture
 def start_server() -> Iterator[StartServer]:
-    """Start a server of one's own: `start_server(model=folder, max_seqs=2)`; options as in Settings."""
+    """Start a server for one test: `start_server(model=folder, max_seqs=2)`; options as in Settings."""
     with contextlib.ExitStack() as running:
         yield lambda **options: running.enter_context(serving(Settings(**options)))
 
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 and its key."""
+    """The files of a certificate for 127.0.0.1 and its key."""
     folder = tmp_path_factory.mktemp("certificate")
     file, key = folder / "certificate.pem", folder / "key.pem"
     made = subprocess.run(
@@ -49,32 +49,32 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def demo() -> Iterator[Server]:
-    """The built-in model, with room for many."""
+    """A server on the built-in model, with 32 slots."""
     with serving(Settings(max_seqs=32, max_waiting=64, threads=2)) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with random weights: it hardly ever ends an answer by itself."""
+    """A model folder with random weights, which hardly ever ends an answer by itself."""
     return models.build("onnx-community", tmp_path_factory.mktemp("models") / "tiny-model")
 
 
 @pytest.fixture(scope="session")
 def tiny(tiny_model: Path) -> Iterator[Server]:
-    """Random weights, four at once."""
+    """A server on random weights, with four slots."""
     with serving(Settings(model=str(tiny_model), max_seqs=4, max_waiting=8, threads=1)) as server:
         yield server
 
 
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Prompts of more than a token make no progress until the event is set."""
+    """Block the prefill of prompts until the event is set."""
     go_on = threading.Event()
     run = ModelSession.run
 
     def waiting(self: ModelSession, slots: Any, first: int, tokens: Any, *rest: Any) -> np.ndarray[Any, Any]:
-        if tokens.shape[1] > 1 and tokens.any():  # the trial at the start is of zeros
+        if tokens.shape[1] > 1 and tokens.any():  # the warm-up's tokens are zeros
             go_on.wait(60)
         return run(self, slots, first, tokens, *rest)
 

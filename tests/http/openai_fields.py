@@ -57,12 +57,12 @@ def tells_token_ids(route: Route) -> bool:
 
 
 def refused(message: str, wrong: Any = 1) -> Field:
-    """There is no right value."""
+    """Return a field that has no valid value."""
     return Field(None, wrong, message)
 
 
 def called(**fields: Any) -> Callable[[Route], object]:
-    """A call of ping, and so many of them."""
+    """Return a check that lists the names of the called tools."""
     return lambda route: [call["function"]["name"] for call in route.choice(**fields)["message"]["tool_calls"]]
 
 

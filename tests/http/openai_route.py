@@ -14,7 +14,7 @@ from tests.serving import Server, recorded_requests
 
 @dataclass(frozen=True)
 class Route:
-    """A route with a body that is right; every answer must be of the SDK's type."""
+    """A route with a valid body; every answer must be of the SDK's type."""
 
     server: Server
     path: str
@@ -40,7 +40,7 @@ class Route:
         return text
 
     def used(self, **fields: Any) -> tuple[int, int]:
-        """Tokens of prompt and answer."""
+        """Return the number of tokens of the prompt and the answer."""
         usage = self.ask(**fields)["usage"]
         return usage["prompt_tokens"], usage["completion_tokens"]
 
@@ -56,7 +56,7 @@ class Route:
         return chunks
 
     def requested(self, **fields: Any) -> GenerationRequest:
-        """What the engine is asked for."""
+        """Return the request that the engine gets."""
         with recorded_requests(self.server) as requests:
             self.ask(**fields)
         return requests[0]

@@ -10,7 +10,7 @@ SEED = 4
 TOOLS = 20  # of each kind
 
 
-async def test_no_finished_answer_is_wrong_and_no_cut_one_is_more_than_a_beginning(tiny: Server) -> None:
+async def test_every_finished_answer_is_valid_and_every_cut_one_is_a_valid_beginning(tiny: Server) -> None:
     real = tools_of_file()
     tools = [*real[:: len(real) // TOOLS], *random_tools(TOOLS, SEED)]
     cases = make_cases(tools, list(Way), SEED)[::3]

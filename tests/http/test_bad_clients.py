@@ -1,4 +1,4 @@
-"""Clients that are slow, broken or mean are told so or cut, and hold nothing up."""
+"""Slow, broken and hostile clients get an error or are cut off, and delay no other."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_slow_head_is_cut(impatient: Server, sent: bytes) -> None:
     assert works(impatient)
 
 
-def test_the_rest_of_a_refused_body_may_not_take_for_ever(impatient: Server) -> None:
+def test_the_rest_of_a_refused_body_has_a_time_limit(impatient: Server) -> None:
     with connected(impatient.url) as client:
         client.post(PATH, "Content-Length: 100000000")
         assert client.answer().status == 413
@@ -99,7 +99,7 @@ def test_a_head_that_grows_too_large_is_refused(tiny: Server, caplog: pytest.Log
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
     ],
 )
-def test_what_is_not_http_is_refused_in_the_one_shape(tiny: Server, sent: bytes) -> None:
+def test_bytes_that_are_not_http_get_an_error_of_the_usual_shape(tiny: Server, sent: bytes) -> None:
     with connected(tiny.url) as client:
         client.send(sent)
         answer = client.answer()
@@ -123,13 +123,13 @@ def test_what_is_not_http_is_refused_in_the_one_shape(tiny: Server, sent: bytes)
         (b'{"messages": [' + b'{"role": "user", "content": "x"},' * 60_000 + b"{}]}", "invalid_value"),
     ],
 )
-def test_a_body_that_is_mean_is_a_400(tiny: Server, body: bytes, code: str | None) -> None:
+def test_a_hostile_body_is_a_400(tiny: Server, body: bytes, code: str | None) -> None:
     error = error_of(httpx.post(tiny.url + PATH, content=body, timeout=60), 400)
     assert code in (None, error["code"])
     assert len(error["message"]) < 1000
 
 
-def test_connections_beyond_the_limit_are_told_so_and_closed(impatient: Server) -> None:
+def test_connections_beyond_the_limit_get_a_503_and_are_closed(impatient: Server) -> None:
     with contextlib.ExitStack() as stack:
         others = [stack.enter_context(connected(impatient.url)) for _ in range(5)]
         with connected(impatient.url) as client:
@@ -173,7 +173,7 @@ def test_a_client_that_reads_slowly_is_not_cut(tiny_model: Path, start_server: S
     assert f"content-length: {len(answer)}\r\n".encode() in head + b"\r\n"
 
 
-def test_https_by_a_certificate_of_ones_own(
+def test_https_works_with_a_self_signed_certificate(
     certificate: tuple[Path, Path], tiny_model: Path, start_server: StartServer
 ) -> None:
     file, key = certificate

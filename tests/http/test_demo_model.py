@@ -1,4 +1,4 @@
-"""What the built-in model can do, asked over HTTP: greedy, without penalties, on chats its training has not seen."""
+"""The built-in model's abilities over HTTP: greedy, without penalties, on chats that are not in its training data."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ OUTSIDE = (
 
 
 async def answers(server: Server, requests: list[tuple[list[Any], list[Any]]]) -> list[ChatCompletionMessage]:
-    """The model's next turn for each (messages, tool specifications)."""
+    """Return the model's next turn for each (messages, tool specifications)."""
     slots = asyncio.Semaphore(AT_ONCE)
     greedy: dict[str, Any] = {"temperature": 0, "extra_body": {"repetition_penalty": 1}, "max_tokens": 120}
 

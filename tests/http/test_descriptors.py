@@ -1,4 +1,4 @@
-"""More connections than file descriptors: everybody is answered or refused, and nobody waits."""
+"""More connections than file descriptors: each request is answered or refused, without a delay."""
 
 from __future__ import annotations
 

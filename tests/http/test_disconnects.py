@@ -1,4 +1,4 @@
-"""Clients that leave cost the others nothing and leave no slot behind: streamed or plain, in whatever phase."""
+"""A client that leaves frees its slot and does not affect the others, with and without a stream, in every phase."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONG = [{"role": "user", "content": "1 2 3 4 " * 450}]  # a prefill of many chun
 
 @pytest.fixture
 def narrow(tiny_model: Path, start_server: StartServer) -> Server:
-    """Room for one: whoever comes second waits."""
+    """A server with one slot: a second request waits."""
     return start_server(model=str(tiny_model), max_seqs=1, max_waiting=8, threads=1)
 
 
@@ -68,7 +68,7 @@ async def test_a_client_that_leaves_while_waiting_is_forgotten(narrow: Server, s
 
 
 async def test_half_of_the_clients_leave_and_the_rest_are_untouched(tiny: Server) -> None:
-    """Twelve at once in four slots, the others wait; whoever stays gets what it gets alone."""
+    """Twelve requests share four slots; each that stays gets the same answer as alone."""
     rng = random.Random(0)
     bodies: list[dict[str, Any]] = [
         {"messages": [{"role": "user", "content": f"number {i} " * (1 + i * 8)}], "stream": i % 2 == 0}
@@ -94,7 +94,7 @@ async def test_half_of_the_clients_leave_and_the_rest_are_untouched(tiny: Server
 
 
 def text_of(answer: str, stream: bool) -> str:
-    """What was said, the envelope's ids and times left out."""
+    """Return the answer without its IDs and times."""
     if not stream:
         return str(json.loads(answer)["choices"][0]["message"]["content"])
     events = [json.loads(line.removeprefix("data: ")) for line in answer.split("\n\n") if line.startswith("data: {")]

@@ -1,4 +1,4 @@
-"""Every error a user can cause, with its message; single fields are in test_fields. All have OpenAI's shape."""
+"""Every error that a chat can cause, with its message, in OpenAI's shape; single fields are in test_fields."""
 
 from __future__ import annotations
 
@@ -156,14 +156,14 @@ def test_a_wrong_field_is_named_with_what_is_allowed(
         (b"[" * 100_000, "The request's body is not valid JSON: recursion limit"),
     ],
 )
-def test_what_is_not_json_is_refused(tiny: Server, content: bytes, message: str) -> None:
+def test_a_body_that_is_not_json_is_refused(tiny: Server, content: bytes, message: str) -> None:
     error = error_of(httpx.post(f"{tiny.url}/v1/chat/completions", content=content), 400)
     assert error["code"] == "invalid_json"
     assert error["message"].startswith(message)
 
 
 @pytest.mark.parametrize("content", [b"[]", b"3", b"null"])
-def test_json_that_is_no_object_is_refused(tiny: Server, content: bytes) -> None:
+def test_json_other_than_an_object_is_refused(tiny: Server, content: bytes) -> None:
     error = error_of(httpx.post(f"{tiny.url}/v1/chat/completions", content=content), 400)
     assert error["message"].startswith("The request's body must be a JSON object")
 
@@ -219,7 +219,7 @@ def test_a_model_that_is_not_served_is_not_found(tiny: Server) -> None:
         ("DELETE", "/health", 405, "DELETE is not allowed for /health; allowed: GET."),
     ],
 )
-def test_wrong_routes_and_methods_are_told(tiny: Server, method: str, path: str, status: int, message: str) -> None:
+def test_an_unknown_route_or_method_is_named(tiny: Server, method: str, path: str, status: int, message: str) -> None:
     error = error_of(httpx.request(method, tiny.url + path), status)
     assert (error["type"], error["message"]) == ("invalid_request_error", message)
 
@@ -227,6 +227,6 @@ def test_wrong_routes_and_methods_are_told(tiny: Server, method: str, path: str,
 @pytest.mark.parametrize(
     ("sent", "kept"), [("abc-1:2", True), ("a" * 128, True), ("a" * 129, False), ("a b", False), ("", False)]
 )
-def test_a_sane_request_id_comes_back_and_others_get_a_new_one(tiny: Server, sent: str, kept: bool) -> None:
+def test_a_valid_request_id_is_returned_and_others_are_replaced(tiny: Server, sent: str, kept: bool) -> None:
     answer = httpx.get(f"{tiny.url}/health", headers={"X-Request-Id": sent})
     assert (answer.headers["x-request-id"] == sent) == kept

@@ -1,4 +1,4 @@
-"""A model that fails on one request: that request is told, and nobody else notices."""
+"""A model that fails on one request: that request gets an error, and the others are not affected."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def messages(content: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_fails_before_the_first_token_has_a_status_of_its_own(
+def test_a_failure_before_the_first_token_is_a_500(
     tiny: Server, fail_on_poison: list[int], stream: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = tiny.chat(messages=messages(POISON), stream=stream, **BODY)
@@ -77,7 +77,7 @@ def test_what_fails_before_the_first_token_has_a_status_of_its_own(
     tiny.wait_until(tiny.is_idle)
 
 
-def test_what_fails_in_the_middle_of_a_stream_is_its_last_event(tiny: Server, fail_on_poison: list[int]) -> None:
+def test_a_failure_within_a_stream_is_its_last_event(tiny: Server, fail_on_poison: list[int]) -> None:
     expected = tiny.chat(messages=messages("a long enough one"), **BODY).json()["choices"][0]["message"]["content"]
     prompt = prompt_tokens(tiny, "x")
     fail_on_poison.append(prompt + 30)
@@ -94,14 +94,14 @@ def test_what_fails_in_the_middle_of_a_stream_is_its_last_event(tiny: Server, fa
     )
 
 
-def test_the_sdk_raises_what_fails_in_the_middle(tiny: Server, fail_on_poison: list[int]) -> None:
+def test_the_sdk_raises_a_failure_within_a_stream(tiny: Server, fail_on_poison: list[int]) -> None:
     fail_on_poison.append(prompt_tokens(tiny, "x") + 30)
     stream = tiny.client.chat.completions.create(model="tiny-model", messages=messages("x"), stream=True, **BODY)
     with pytest.raises(openai.APIError, match="NaN or infinite logits"):
         list(stream)
 
 
-def test_tokens_of_a_stream_that_fails_are_counted_up_to_there(
+def test_the_tokens_before_a_failure_are_counted(
     tiny_model: Path, start_server: StartServer, fail_on_poison: list[int]
 ) -> None:
     server = start_server(model=str(tiny_model), threads=1)

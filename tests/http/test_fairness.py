@@ -84,7 +84,7 @@ def test_a_wrong_time_limit_is_a_400_on_every_route(tiny: Server, path: str) -> 
         {"stop_token_ids": list(range(1024)), "min_tokens": 1, "stream": True},
     ],
 )
-def test_a_request_that_leaves_no_token_to_draw_is_a_400_of_its_own(tiny: Server, dead_end: dict[str, Any]) -> None:
+def test_a_request_that_allows_no_token_is_a_400_and_fails_alone(tiny: Server, dead_end: dict[str, Any]) -> None:
     with httpx.stream("POST", tiny.url + PATH, json=ENDLESS, timeout=60) as innocent:
         lines = innocent.iter_lines()
         next(lines)

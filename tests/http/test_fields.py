@@ -1,4 +1,4 @@
-"""Every field of every request: what it does, and what is said where its value is wrong. None may be left out."""
+"""Every field of the requests of OpenAI's and vLLM's routes: what it does, and how a wrong value is refused."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ TOKENIZE_TEXT = TOKENS | {
 
 
 def counts(**fields: Any) -> Callable[[Route], object]:
-    """A chat has another number of tokens with them, the one that it is answered with."""
+    """Return a check that the fields change the number of a chat's tokens."""
     return lambda route: route.ask(**fields)["count"] != route.ask()["count"]
 
 
@@ -101,7 +101,7 @@ def route_of(server: Server, name: str) -> Route:
 def test_no_field_is_without_its_tests(route: str) -> None:
     *_, schema, table = ROUTES[route]
     names = {field.alias or name for name, field in schema.model_fields.items()}
-    if schema is TokenizeChat:  # the others are a chat's, and about its answer
+    if schema is TokenizeChat:  # its other fields are about the answer to a chat
         names -= ChatCompletionRequest.model_fields.keys() - table.keys()
     assert table.keys() == names
 
@@ -130,9 +130,7 @@ def test_null_is_absent(server: Server, route: str) -> None:
     assert httpx.post(server.url + path, json=asked).status_code == 200
 
 
-def test_fields_that_nobody_knows_are_ignored_and_logged_for_who_wonders(
-    server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unknown_fields_are_ignored_and_logged(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     route = route_of(server, "chat")
     with caplog.at_level(logging.DEBUG, "server.api.generation.fields"):
         assert route.said(nobody_knows=1) == route.said()

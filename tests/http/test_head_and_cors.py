@@ -35,7 +35,7 @@ def test_head_is_get_without_a_body(tiny: Server, path: str) -> None:
     get, head = httpx.get(tiny.url + path), httpx.head(tiny.url + path)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-type"] == get.headers["content-type"]
-    if path != "/metrics":  # whose length changes
+    if path != "/metrics":  # its length changes
         assert head.headers["content-length"] == get.headers["content-length"]
 
 

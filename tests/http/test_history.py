@@ -69,7 +69,7 @@ def test_other_arguments_are_an_error(demo: Server, arguments: str) -> None:
     assert len(error["message"]) < 200
 
 
-def test_calls_that_the_server_cut_come_back(tiny: Server) -> None:
+def test_truncated_calls_are_accepted_in_the_history(tiny: Server) -> None:
     parameters = {
         "type": "object",
         "properties": {"text": {"type": "string", "minLength": 40}, "more": {"type": "array"}},

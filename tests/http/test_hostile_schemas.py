@@ -1,4 +1,4 @@
-"""A schema, grammar or expression that takes too much costs its sender a 400, and nobody else anything."""
+"""A schema, grammar or expression that is too costly is a 400 and does not affect other requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.serving import Server
 
 HELLO = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
 SLOW_REGEX = "(a{1000}){1003}"
-SECONDS = 5  # what another request may wait, generously
+SECONDS = 5  # a generous limit for the wait of another request
 
 
 def tool_of(parameters: Any, choice: str = "required") -> dict[str, Any]:
@@ -67,7 +67,7 @@ def test_it_is_an_error_in_openais_shape(demo: Server, name: str) -> None:
 
 
 @pytest.mark.parametrize("keyword", ["minLength", "minItems", "maxItems", "maximum"])
-def test_infinite_counts_and_bounds_are_as_good_as_none(demo: Server, keyword: str) -> None:
+def test_infinite_counts_and_bounds_are_ignored(demo: Server, keyword: str) -> None:
     kind = {"minLength": "string", "maximum": "number"}.get(keyword, "array")
     assert send(demo, tool_of(property_of({"type": kind, keyword: math.inf}))).status_code == 200
 

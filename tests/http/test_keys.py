@@ -1,4 +1,4 @@
-"""Named keys: who may ask, how much, and what is told of it."""
+"""API keys: access, limits, and the headers about them."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ def test_the_keys_of_the_file_are_taken_and_no_others(guarded: Server, key: str,
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/nothing", "/tokenize", "/detokenize", "/v1/completions"])
-def test_what_asks_the_model_needs_a_key(guarded: Server, path: str) -> None:
+def test_the_routes_of_the_model_need_a_key(guarded: Server, path: str) -> None:
     answer = httpx.get(guarded.url + path) if "models" in path else httpx.post(guarded.url + path, json={})
     assert answer.status_code == (404 if path == "/v1/nothing" else 401)
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/version", "/metrics", "/docs"])
-def test_what_asks_the_server_needs_none(guarded: Server, path: str) -> None:
+def test_the_routes_of_the_server_need_no_key(guarded: Server, path: str) -> None:
     assert httpx.get(guarded.url + path).status_code == 200
 
 
-def test_a_key_has_no_more_requests_at_once_than_it_may(guarded: Server) -> None:
+def test_a_key_is_limited_to_its_concurrent_requests(guarded: Server) -> None:
     headers = {"Authorization": "Bearer key-b"}
     url = f"{guarded.url}/v1/chat/completions"
     with httpx.stream("POST", url, json=ENDLESS | {"stream": True}, headers=headers) as running:
@@ -82,7 +82,7 @@ def test_a_key_has_no_more_requests_at_once_than_it_may(guarded: Server) -> None
     guarded.wait_until(lambda: chat(guarded, "key-b", max_tokens=1).status_code == 200)
 
 
-def test_a_key_that_has_used_up_its_tokens_waits_for_new_ones(guarded: Server) -> None:
+def test_a_key_that_has_used_up_its_tokens_is_refused(guarded: Server) -> None:
     first = chat(guarded, "key-c", max_tokens=30)
     assert first.status_code == 200
     assert first.headers["x-ratelimit-limit-tokens"] == "20"
@@ -94,7 +94,7 @@ def test_a_key_that_has_used_up_its_tokens_waits_for_new_ones(guarded: Server) -
     assert answer.headers["x-ratelimit-reset-tokens"].endswith("s")
 
 
-def test_an_answer_tells_what_it_has_left_of_its_keys_tokens(
+def test_a_response_says_how_many_tokens_its_key_has_left(
     tmp_path: Path, tiny_model: Path, start_server: StartServer
 ) -> None:
     keys = tmp_path / "keys.toml"
@@ -172,14 +172,14 @@ def test_without_keys_the_tenant_is_the_address_that_a_trusted_proxy_names(tiny:
         ("[a]\nkey = 'sha256:abcd'", "a.key: 'sha256:' must be followed by 64 hexadecimal digits"),
     ],
 )
-def test_a_file_that_is_none_of_keys_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
+def test_an_invalid_keys_file_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
     path = tmp_path / "keys.toml"
     path.write_text(text)
     with pytest.raises(StartupError, match=f"^--api-keys-file: {path}: .*{complaint}"):
         read_keys(path)
 
 
-def test_a_wrong_file_repeats_no_key(tmp_path: Path) -> None:
+def test_the_error_about_a_keys_file_contains_no_key(tmp_path: Path) -> None:
     path = tmp_path / "keys.toml"
     path.write_text("[a]\nkey = 12345678")
     with pytest.raises(StartupError) as refused:

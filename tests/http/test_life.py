@@ -1,4 +1,4 @@
-"""From the opening of the port to the exit code: what a server says and does while it starts and while it ends."""
+"""The life of a server process: what it answers while it starts and while it drains, and its exit code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def waiting_requests(server: ServerProcess) -> float:
     return float(next(line for line in lines if line.startswith("lfm_requests_waiting ")).split()[1])
 
 
-def test_while_the_model_loads_the_server_is_alive_and_says_how_far_it_is(tmp_path: Path) -> None:
+def test_while_the_model_loads_the_server_is_alive_and_reports_its_progress(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hub:  # takes connections and never answers
         endpoint = f"http://127.0.0.1:{hub.getsockname()[1]}"
         with server_process("--model", "organization/model", HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path)) as server:
@@ -40,7 +40,7 @@ def test_while_the_model_loads_the_server_is_alive_and_says_how_far_it_is(tmp_pa
             assert server.exit_code() == 0
 
 
-def test_who_runs_may_finish_and_who_waits_is_sent_elsewhere(tiny_options: tuple[str, ...]) -> None:
+def test_a_drain_lets_running_requests_finish_and_refuses_waiting_ones(tiny_options: tuple[str, ...]) -> None:
     with server_process(*tiny_options) as server:
         server.wait_until_ready()
         answers: list[httpx.Response] = []
@@ -56,7 +56,7 @@ def test_who_runs_may_finish_and_who_waits_is_sent_elsewhere(tiny_options: tuple
         assert server.exit_code() == 0
 
 
-def test_during_the_drains_delay_requests_are_taken_and_the_server_is_not_ready(tiny_options: tuple[str, ...]) -> None:
+def test_during_the_drain_delay_requests_are_served_and_the_server_is_not_ready(tiny_options: tuple[str, ...]) -> None:
     with server_process(*tiny_options, "--drain-delay", "2") as server:
         server.wait_until_ready()
         server.signal()
@@ -66,7 +66,7 @@ def test_during_the_drains_delay_requests_are_taken_and_the_server_is_not_ready(
         assert server.exit_code() == 0
 
 
-def test_who_is_not_done_when_the_drains_time_is_over_is_told(tiny_options: tuple[str, ...]) -> None:
+def test_a_stream_beyond_the_drain_timeout_ends_with_an_error(tiny_options: tuple[str, ...]) -> None:
     with server_process(*tiny_options, "--drain-timeout", "0.1") as server:
         server.wait_until_ready()
         with server.stream() as lines:

@@ -1,4 +1,4 @@
-"""How much a request may be and how long it may take, each with the error that names the limit."""
+"""Limits of a request's size and time, each with the error that names it."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ ENDLESS: dict[str, Any] = {"messages": HELLO, "logit_bias": {"7": -100}, "temper
 
 @pytest.fixture
 def start(tiny_model: Path, start_server: StartServer) -> StartServer:
-    """A server with room for one sequence."""
+    """Start a server with one slot."""
     return lambda **options: start_server(**{"model": str(tiny_model), "max_seqs": 1, "threads": 1} | options)
 
 
 @contextmanager
 def running(server: Server, stream: bool = True) -> Iterator[Iterator[str]]:
-    """One endless stream, which holds the only slot."""
+    """Occupy the only slot with an endless stream during the block."""
     with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=ENDLESS | {"stream": stream}) as answer:
         lines = answer.iter_lines()
         next(lines)
         yield lines
 
 
-def test_a_request_that_takes_longer_than_it_may_is_a_504_that_is_not_tried_again(start: StartServer) -> None:
+def test_a_request_beyond_its_time_limit_is_a_504_that_is_not_retried(start: StartServer) -> None:
     server = start(request_timeout=0.5)
     answer = server.chat(**ENDLESS, max_tokens=4000)
     assert answer.headers["x-should-retry"] == "false"
@@ -45,7 +45,7 @@ def test_a_request_that_takes_longer_than_it_may_is_a_504_that_is_not_tried_agai
     server.wait_until(server.is_idle)
 
 
-def test_a_client_sets_a_lower_limit_and_no_higher_one(start: StartServer) -> None:
+def test_a_client_can_lower_the_time_limit_but_not_raise_it(start: StartServer) -> None:
     server = start(request_timeout=1)
     url = f"{server.url}/v1/chat/completions"
     for sent, kept in (("0.2", "0.2"), ("100", "1")):
@@ -54,7 +54,7 @@ def test_a_client_sets_a_lower_limit_and_no_higher_one(start: StartServer) -> No
 
 
 @pytest.mark.parametrize("sent", ["soon", "0", "-1", "nan"])
-def test_a_time_limit_that_is_none_is_refused(tiny: Server, sent: str) -> None:
+def test_an_invalid_time_limit_is_refused(tiny: Server, sent: str) -> None:
     headers = {"X-Request-Timeout": sent}
     answer = httpx.post(f"{tiny.url}/v1/chat/completions", json={"messages": HELLO}, headers=headers)
     error = error_of(answer, 400)
@@ -69,7 +69,7 @@ def test_a_stream_that_takes_too_long_ends_with_an_error(start: StartServer) -> 
     server.wait_until(server.is_idle)
 
 
-def test_who_waits_too_long_for_a_turn_is_sent_elsewhere(start: StartServer) -> None:
+def test_a_request_beyond_max_queue_time_is_a_503(start: StartServer) -> None:
     server = start(max_queue_time=0.2)
     with running(server):
         answer = server.chat(messages=HELLO)
@@ -80,7 +80,7 @@ def test_who_waits_too_long_for_a_turn_is_sent_elsewhere(start: StartServer) -> 
     server.wait_until(server.is_idle)
 
 
-def test_whose_turn_has_come_has_waited_enough(start: StartServer) -> None:
+def test_max_queue_time_does_not_limit_a_running_request(start: StartServer) -> None:
     server = start(max_queue_time=0.2)
     assert server.chat(**ENDLESS, max_tokens=1500).json()["usage"]["completion_tokens"] == 1500
 
@@ -112,7 +112,7 @@ def test_prompts_that_wait_have_a_limit_of_tokens(start: StartServer) -> None:
     waiting.join()
 
 
-def test_no_answer_is_longer_than_may_be(start: StartServer) -> None:
+def test_no_answer_exceeds_max_output_tokens(start: StartServer) -> None:
     server = start(max_output_tokens=7)
     for asked in ({}, {"max_tokens": 100}):
         answer = server.chat(**ENDLESS, **asked).json()
@@ -121,7 +121,7 @@ def test_no_answer_is_longer_than_may_be(start: StartServer) -> None:
     assert server.chat(**ENDLESS, max_tokens=3).json()["usage"]["completion_tokens"] == 3
 
 
-def test_more_choices_than_may_be_are_refused(start: StartServer) -> None:
+def test_more_choices_than_max_n_are_refused(start: StartServer) -> None:
     server = start(max_n=2)
     assert error_of(server.chat(messages=HELLO, n=3), 400)["message"] == (
         "n must be at most 2 on this server (--max-n); got 3."
@@ -162,7 +162,7 @@ def test_an_error_before_the_first_ping_has_its_own_status(start: StartServer) -
         error_of(server.chat(**ENDLESS, stream=True), 503)
 
 
-def test_more_choices_than_the_server_takes_at_once_are_refused_for_good(start: StartServer) -> None:
+def test_more_choices_than_the_server_can_queue_are_a_400(start: StartServer) -> None:
     error = error_of(start(max_waiting=2).chat(messages=HELLO, n=4), 400)
     assert error["param"] == "n"
     assert "n must be at most 3 on this server; got 4" in error["message"]

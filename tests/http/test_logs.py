@@ -1,4 +1,4 @@
-"""The server's log as an operator reads it: one line a request, and none that says too much."""
+"""The server's log as an operator reads it: one line for each request, without secrets."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_probes_leave_no_line(server: Logged) -> None:
     assert [one["request_id"] for one in server.lines() if "probe" in one.get("request_id", "")] == ["probe/version"]
 
 
-def test_nothing_that_was_asked_is_logged(server: Logged) -> None:
+def test_prompts_are_not_logged_by_default(server: Logged) -> None:
     server.post("asked", messages=HELLO, max_tokens=3)
     server.post("wrong", messages=HELLO, temperature=SECRET)
     server.post("text", "/v1/completions", prompt=SECRET, max_tokens=3)
@@ -147,7 +147,7 @@ def test_the_keys_name_is_logged_and_never_the_key(
     assert "4f1c" not in str([vars(line) for line in caplog.records])
 
 
-def test_prompts_are_logged_where_that_was_asked_for(tiny_model: Path, tmp_path: Path) -> None:
+def test_log_prompts_logs_the_prompts(tiny_model: Path, tmp_path: Path) -> None:
     with logging_to(tmp_path / "log", "--model", str(tiny_model), "--log-prompts", "--log-level", "info") as server:
         server.post("chat", messages=HELLO, max_tokens=3)
         server.post("text", "/v1/completions", prompt=SECRET, max_tokens=3)

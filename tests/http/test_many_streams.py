@@ -1,4 +1,4 @@
-"""Many at once: each stream is what it is alone."""
+"""Each of many simultaneous streams is the same as alone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def test_thirty_two_streams_at_once_equal_each_alone(demo: Server) -> None
     assert demo.is_idle()
 
 
-async def test_a_seed_draws_the_same_whoever_else_is_there(tiny: Server) -> None:
+async def test_a_seed_draws_the_same_beside_other_sequences(tiny: Server) -> None:
     """Random weights: hardly two draws are alike."""
     hot: Any = {"temperature": 1.5, "extra_body": {"min_p": 0}, "model": "tiny-model"}
     async with tiny.async_client as client:

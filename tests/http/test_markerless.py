@@ -82,7 +82,7 @@ def test_an_enforced_call_matches_its_schema(random_server: Server, choice: Any,
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_strict_tool_is_called_right_or_not_at_all(random_server: Server, seed: int) -> None:
+def test_a_call_of_a_strict_tool_always_matches_its_schema(random_server: Server, seed: int) -> None:
     strict = {"type": "function", "function": WEATHER["function"] | {"strict": True}}
     answer = choice_of(random_server, tools=[strict], seed=seed, **HOT)
     for _, arguments in calls_of(answer):

@@ -24,7 +24,7 @@ HELLO = [{"role": "user", "content": "hello"}]
 
 @pytest.fixture
 def server(tiny_model: Path, start_server: StartServer) -> Server:
-    """One of the test's own, so that its counters begin at 0."""
+    """A server for one test, so that its counters start at 0."""
     return start_server(model=str(tiny_model), max_seqs=4, max_waiting=8, threads=1)
 
 
@@ -138,13 +138,13 @@ def test_probes_and_scrapes_are_not_counted(server: Server) -> None:
     assert scrape.total("lfm_requests_total") == 1
 
 
-def test_it_says_what_is_served_and_by_what(server: Server) -> None:
+def test_the_model_and_the_build_are_labels(server: Server) -> None:
     facts = {name: dict(labels) for name, labels in Scrape(server.url).samples if name.endswith("_info")}
     assert facts["lfm_build_info"].keys() == {"version", "onnxruntime", "python"}
     assert facts["lfm_model_info"].items() >= {("model", "tiny-model"), ("dtype", "fp32")}
 
 
-def test_open_metrics_are_given_to_who_asks_for_them(server: Server) -> None:
+def test_the_open_metrics_format_is_sent_on_request(server: Server) -> None:
     accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
     answer = httpx.get(f"{server.url}/metrics", headers=accept)
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text")

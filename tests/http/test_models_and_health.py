@@ -36,7 +36,7 @@ def test_a_model_may_have_several_names_even_with_slashes(start_server: StartSer
     assert answer.json()["model"] == "my/own"
 
 
-def test_a_model_tells_its_context_and_the_sampling_in_force(start_server: StartServer) -> None:
+def test_a_model_lists_its_context_and_its_default_sampling(start_server: StartServer) -> None:
     server = start_server(max_model_len=512, default_sampling={"temperature": 0.7})
     model = httpx.get(f"{server.url}/v1/models/lfm2-demo").json()
     assert model["max_model_len"] == 512
@@ -142,7 +142,7 @@ def test_every_dialect_answers(tmp_path: Path, start_server: StartServer, kind: 
     assert answer.json()["usage"]["completion_tokens"] == 5
 
 
-def test_a_template_of_ones_own_is_used(tmp_path: Path, start_server: StartServer) -> None:
+def test_a_chosen_template_is_used(tmp_path: Path, start_server: StartServer) -> None:
     template = tmp_path / "own.jinja"
     template.write_text("<|im_start|>{{ messages[0].content }}")
     usage = start_server(chat_template=template).chat(messages=[{"role": "user", "content": "1"}], max_tokens=1).json()

@@ -1,4 +1,4 @@
-"""How many calls an answer makes: none, one or those that the user asked for."""
+"""The number of calls in an answer: none, one, or as many as the user requests."""
 
 from __future__ import annotations
 

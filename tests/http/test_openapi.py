@@ -1,4 +1,4 @@
-"""The document behind /docs is whole: every reference leads somewhere, every field says what it means."""
+"""The OpenAPI document is complete: every reference has a target and every field a description."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def validator(document: dict[str, Any], schema: dict[str, Any]) -> jsonschema.Dr
     return jsonschema.Draft202012Validator({**schema, "components": document["components"]})
 
 
-def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+def test_every_reference_has_a_target(document: dict[str, Any]) -> None:
     references = [node["$ref"] for node in nodes(document) if isinstance(node.get("$ref"), str)]
     assert len(references) > 50
     known = document["components"]["schemas"]
@@ -53,12 +53,12 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     assert not [node for node in nodes(document) if "$defs" in node]
 
 
-def test_every_schema_is_one(document: dict[str, Any]) -> None:
+def test_every_schema_is_valid(document: dict[str, Any]) -> None:
     for schema in document["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(schema)
 
 
-def test_every_field_of_a_request_says_what_it_means(document: dict[str, Any]) -> None:
+def test_every_field_of_a_request_has_a_description(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     reached, left = set(), ["ChatCompletionRequest", "CompletionRequest", "TokenizeText", "TokenizeChat"]
     left += ["DetokenizeRequest", "ResponseRequest", "MessagesRequest", "CountTokensRequest"]
@@ -73,7 +73,7 @@ def test_every_field_of_a_request_says_what_it_means(document: dict[str, Any]) -
     assert "ToolDefinition" in reached
 
 
-def test_every_error_is_told_of_in_the_shape_of_its_protocol(document: dict[str, Any]) -> None:
+def test_every_error_is_listed_with_the_shape_of_its_protocol(document: dict[str, Any]) -> None:
     for path in POSTS:
         responses = document["paths"][path]["post"]["responses"]
         assert responses.keys() >= ERRORS
@@ -87,7 +87,7 @@ def test_every_error_is_told_of_in_the_shape_of_its_protocol(document: dict[str,
 
 
 @pytest.mark.parametrize("path", POSTS)
-def test_the_examples_work_and_are_answered_as_told(demo: Server, document: dict[str, Any], path: str) -> None:
+def test_the_answers_to_the_examples_match_their_schemas(demo: Server, document: dict[str, Any], path: str) -> None:
     operation = document["paths"][path]["post"]
     told = operation["responses"]["200"]["content"]["application/json"]["schema"]
     body = operation["requestBody"]["content"]["application/json"]
@@ -99,7 +99,7 @@ def test_the_examples_work_and_are_answered_as_told(demo: Server, document: dict
             validator(document, told).validate(answer.json())
 
 
-def test_what_is_got_is_as_told(demo: Server, document: dict[str, Any]) -> None:
+def test_the_answers_to_get_match_their_schemas(demo: Server, document: dict[str, Any]) -> None:
     for path in ("/v1/models", "/v1/models/lfm2-demo", "/health", "/ready", "/version"):
         operation = document["paths"][path.replace("lfm2-demo", "{name}")]["get"]
         told = operation["responses"]["200"]["content"]["application/json"]["schema"]

@@ -1,4 +1,4 @@
-"""The command as a user runs it: what it says, how it starts, fails and stops."""
+"""The command as a user runs it: its banner, its failed starts and its signals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_banner_says_what_is_served_and_what_to_try() -> None:
         assert f'OpenAI(base_url="{server.url}/v1"' in banner
 
 
-def test_a_model_of_ones_own_is_not_called_built_in(tiny_model: Path) -> None:
+def test_only_the_built_in_model_is_called_built_in(tiny_model: Path) -> None:
     with server_process("--model", str(tiny_model), "--log-format", "text") as server:
         banner = server.wait_for(BANNER_END)
         assert "BUILT-IN" not in banner

@@ -111,7 +111,7 @@ def test_a_signal_at_any_stage_of_the_start_ends_it_with_code_0(line: str) -> No
 
 
 @pytest.mark.parametrize("options", [["serve", "--port", "0"], ["prepare", "--prune"], ["serve", "--model", "~/m"]])
-def test_a_user_without_a_home_gets_a_server_or_a_reason(options: list[str]) -> None:
+def test_a_user_without_a_home_gets_a_server_or_an_error(options: list[str]) -> None:
     command = [sys.executable, "-c", WITHOUT_A_HOME, *options]
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,

@@ -1,4 +1,4 @@
-"""Models that think: thoughts are told apart from answers, taken back in the history, and free of grammars."""
+"""Models that think: thoughts are separate from answers, accepted in the history, and free of grammars."""
 
 from __future__ import annotations
 

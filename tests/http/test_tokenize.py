@@ -43,7 +43,7 @@ def test_a_text_can_do_without_bos_and_never_gets_two(demo: Server) -> None:
     assert tokens_of(demo, prompt="", add_special_tokens=False) == []
 
 
-def test_tokens_are_shown_as_text_if_asked(demo: Server) -> None:
+def test_tokens_are_shown_as_text_if_requested(demo: Server) -> None:
     answer = post(demo, "/tokenize", prompt="Hello you", return_token_strs=True).json()
     assert answer["token_strs"][0] == "<|startoftext|>"
     assert "".join(answer["token_strs"][1:]) == "Hello you"

@@ -146,7 +146,7 @@ def test_a_call_that_max_tokens_cuts_ends_with_length_and_what_was_certain(serve
     assert call.function.arguments.startswith('{"text": "')  # type: ignore[union-attr]
 
 
-def test_what_auto_cannot_enforce_is_loosened_and_told(server: Server) -> None:
+def test_a_schema_that_auto_cannot_enforce_is_loosened_and_reported(server: Server) -> None:
     odd = {"type": "object", "properties": {"x": {"type": "object", "propertyNames": {"pattern": "^(?!a)"}}}}
     body: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
     answer = server.chat(tools=[PING, function("odd", odd)], **body)
@@ -211,7 +211,7 @@ def test_json_schema_gives_what_the_sdk_parses(server: Server, seed: int) -> Non
     assert isinstance(answer.choices[0].message.parsed, Small)
 
 
-def test_json_schema_that_is_cut_is_a_beginning(server: Server) -> None:
+def test_json_that_max_tokens_cuts_is_a_valid_beginning(server: Server) -> None:
     schema = Plan.model_json_schema()
     form = {"type": "json_schema", "json_schema": {"name": "plan", "schema": schema}}
     (choice,) = ask(server, response_format=form, max_tokens=60).choices

@@ -127,7 +127,7 @@ def test_it_is_part_of_the_callers_trace(server: Server, collector: Collector) -
     assert collector.spans[f"POST {CHAT}"].parent_span_id.hex() == "b7ad6b7169203331"
 
 
-def test_what_the_caller_does_not_sample_is_not_sent(server: Server, collector: Collector) -> None:
+def test_a_trace_that_the_caller_does_not_sample_is_not_sent(server: Server, collector: Collector) -> None:
     parent = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"}
     httpx.post(server.url + CHAT, json={"messages": HELLO, "max_tokens": 2}, headers=parent)
     httpx.get(f"{server.url}/version")
@@ -135,7 +135,7 @@ def test_what_the_caller_does_not_sample_is_not_sent(server: Server, collector: 
     assert collector.spans.keys() == {"GET /version"}
 
 
-def test_a_client_that_left_and_one_that_asked_wrongly_can_be_told(server: Server, collector: Collector) -> None:
+def test_a_client_that_left_and_a_wrong_request_have_their_own_status(server: Server, collector: Collector) -> None:
     with httpx.stream("POST", server.url + CHAT, json={"messages": HELLO, "stream": True, **ENDLESS}) as answer:
         next(answer.iter_raw())
     server.wait_until(lambda: f"POST {CHAT}" in collector.spans)
@@ -161,7 +161,7 @@ def test_log_lines_say_the_trace(server: Server, collector: Collector, caplog: p
     }  # fmt: skip
 
 
-def test_what_is_left_is_sent_when_the_server_ends(
+def test_the_remaining_spans_are_sent_when_the_server_ends(
     collector: Collector, monkeypatch: pytest.MonkeyPatch, tiny_model: Path
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "600000")
@@ -171,7 +171,7 @@ def test_what_is_left_is_sent_when_the_server_ends(
     assert collector.spans.keys() == {"GET /version"}
 
 
-def test_an_exporter_that_is_not_there_is_named_with_those_that_are(
+def test_an_unknown_exporter_is_named_with_the_known_ones(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert wanted_traces({"OTEL_TRACES_EXPORTER": "zipkin"}) is None
@@ -199,7 +199,7 @@ def test_the_standard_variables_switch_it_off(off: dict[str, str]) -> None:
     assert wanted_traces({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"} | off) is None
 
 
-def test_there_are_no_traces_without_being_asked_for() -> None:
+def test_there_are_no_traces_by_default() -> None:
     assert wanted_traces({}) is None
 
 

@@ -20,7 +20,7 @@ MODEL = {"model_name": "tiny-model"}
 
 @pytest.fixture
 def server(tiny_model: Path, start_server: StartServer) -> Server:
-    """One of the test's own, so that its counters begin at 0."""
+    """A server for one test, so that its counters start at 0."""
     return start_server(model=str(tiny_model), max_seqs=1, max_waiting=8, threads=1)
 
 

@@ -1,4 +1,4 @@
-"""Quantized matrices, and what the kernels compute of them in float64; and the kernels called directly."""
+"""Quantized matrices, their products in float64, and direct calls of the kernels."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def demo() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def scripted_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A model that writes what a test needs."""
+    """A scripted model."""
     folder = scripted(tmp_path_factory.mktemp("models") / MODEL, SCRIPTS, positions=16384)
     with serving(Settings(model=str(folder), threads=1)) as server:
         yield server

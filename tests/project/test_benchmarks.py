@@ -1,4 +1,4 @@
-"""The benchmarks run, on the built-in model and as little of it as there can be, so that they do not rot."""
+"""The benchmarks still run, on the built-in model and with the smallest load."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def test_the_bench_answers_with_a_table_and_a_plot_that_can_be_drawn_again(tmp_p
     assert (tmp_path / "clients.svg").read_text() == plot
 
 
-def test_a_part_that_there_is_not_is_refused_with_those_there_are() -> None:
+def test_an_unknown_part_is_refused_with_the_known_ones() -> None:
     result = bench("--only", "client")
     assert result.returncode == 2
     assert "unknown part client (choose from clients, pace, " in result.stderr
 
 
 @pytest.mark.slow
-def test_the_cost_of_telemetry_is_told_as_ratios() -> None:
+def test_the_cost_of_telemetry_is_printed_as_ratios() -> None:
     command = [sys.executable, "-m", "benchmarks.telemetry_cost", "--pairs", "1", "--rounds", "1"]
     command += ["--streams", "2", "--tokens", "4"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)

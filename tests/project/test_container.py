@@ -1,4 +1,4 @@
-"""What can be tested of the container without an engine: its build steps, its health check, the compose file."""
+"""The container without an engine to run it: its build steps, its health check and the compose file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Instruction:
 
 
 def stages() -> list[list[Instruction]]:
-    """The Dockerfile's instructions by stage, the global ones before the first FROM left out."""
+    """Return the Dockerfile's instructions by stage, without those before the first FROM."""
     text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     found: list[list[Instruction]] = []
     for line in filter(None, map(str.strip, text.splitlines())):
@@ -40,7 +40,7 @@ def stages() -> list[list[Instruction]]:
 
 
 def values(keyword: str) -> list[str]:
-    """What the last stage, which is the image, says after `keyword`."""
+    """Return the values of `keyword` in the last stage, which is the image."""
     return [instruction.value for instruction in stages()[-1] if instruction.keyword == keyword]
 
 
@@ -80,7 +80,7 @@ def built(tmp_path: Path) -> Path:
 
 
 def copy_into(folder: Path, name: str, destination: str) -> None:
-    """COPY as Docker does it: of a folder the contents, of a file the file."""
+    """Copy as Docker does: the contents of a folder, or a file."""
     place = folder / destination
     if (ROOT / name).is_dir():
         shutil.copytree(ROOT / name, place, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,4 +1,4 @@
-"""The Makefile's own decisions: which Python it takes, what it says without one, and when it installs."""
+"""The Makefile's own decisions: which Python it uses, its error without one, and when it installs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def make(*arguments: str, path: str | None = None) -> subprocess.CompletedProces
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """A virtual environment that is up to date, with a server that only says its arguments."""
+    """A virtual environment that is up to date, with a server that only prints its arguments."""
     venv = tmp_path / "venv"
     script(venv / "bin" / "python", f'echo "$@" >> {tmp_path}/python-calls')
     script(venv / "bin" / "lfm-serve", 'echo "started: $@"')

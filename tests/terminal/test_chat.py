@@ -74,7 +74,7 @@ def test_answers_stream_and_ctrl_d_leaves(chat: Terminal) -> None:
     assert chat.wait() == 0
 
 
-def test_an_input_has_several_lines_and_the_history_recalls_it(chat: Terminal, server: Server, tmp_path: Path) -> None:
+def test_an_input_of_several_lines_is_recalled_from_the_history(chat: Terminal, server: Server, tmp_path: Path) -> None:
     chat.enter(f"two{ALT_ENTER}lines", "These are two lines.")
     chat.enter("two\nlines", "These are two lines.")
     chat.enter(UP, "These are two lines.")

@@ -30,7 +30,7 @@ class ExhaustedListener(socket.socket):
 
 @contextlib.contextmanager
 def accepting(idle: int, error: int) -> Any:
-    """An acceptor whose listener is exhausted, with a client that waits for it and `idle` idle connections."""
+    """An acceptor without free descriptors, with a waiting client and `idle` idle connections."""
     with ExhaustedListener() as listener, socket.socket() as client:
         listener.error = error
         listener.bind(("127.0.0.1", 0))

@@ -33,7 +33,7 @@ def test_affinity_limits_the_threads() -> None:
         os.sched_setaffinity(0, before)
 
 
-def test_where_there_is_no_affinity_the_machine_s_cores_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_affinity_every_core_of_the_machine_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     assert available_threads(NOWHERE) == 8

@@ -1,4 +1,4 @@
-"""Exporting: the same numbers in another form, and clear words where that cannot be."""
+"""An exported model computes the same as its checkpoint."""
 
 from __future__ import annotations
 

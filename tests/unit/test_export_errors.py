@@ -1,4 +1,4 @@
-"""What cannot be exported is refused with what was found and what is needed, and leaves nothing behind."""
+"""A checkpoint that cannot be exported is refused with what was found and what is needed, and no file is left."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_a_checkpoint_with_an_adapter_beside_it_is_exported(tmp_path: Path, tens
 
 
 @pytest.mark.parametrize("model_type", ["llama", "qwen3", "lfm2_vl"])
-def test_another_model_is_told_its_exporters_by_serve_and_export(
+def test_serve_and_export_name_the_exporters_of_another_model(
     tmp_path: Path, tensors: Tensors, model_type: str
 ) -> None:
     checkpoint = write_checkpoint(tmp_path / "a", MOE | {"model_type": model_type}, tensors)

@@ -8,7 +8,7 @@ from server.concurrency.fair_limit import FairLimit
 
 
 class Work:
-    """Pieces of work that note when they begin and end when the test says so."""
+    """Jobs that record their start and end when the test lets them."""
 
     def __init__(self, places: int, most: int) -> None:
         self.turns = FairLimit(places, per_tenant=most)

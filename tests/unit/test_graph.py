@@ -1,4 +1,4 @@
-"""A rewritten graph says what the original says, and hands out the state after any of its tokens."""
+"""A rewritten graph computes the same as the original, and returns the state after any of its tokens."""
 
 from __future__ import annotations
 

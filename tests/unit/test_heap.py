@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# In a process of its own: the heap of this one holds what other tests have freed, and would keep the settings.
+# In its own process: this one's heap holds memory that other tests have freed, and would keep the settings.
 FREE_A_BUFFER = """
 import os
 import numpy as np

@@ -1,4 +1,4 @@
-"""A graph that returns its caches joined computes what one with caches in place does, in any batch."""
+"""A graph that returns its caches joined computes the same as one with caches in place, in any batch."""
 
 from __future__ import annotations
 

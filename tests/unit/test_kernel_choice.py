@@ -1,4 +1,4 @@
-"""Which kernels a model gets: what the machine can run, what was asked for, and what is said if the two differ."""
+"""The choice of a model's kernels: what the machine can run, what is configured, and messages if they differ."""
 
 from __future__ import annotations
 

@@ -23,6 +23,6 @@ def test_pieces_make_the_same_json(value: object, repeats: int) -> None:
     assert encode(whole) == expected.encode("utf-8", "surrogatepass")
 
 
-def test_what_is_no_json_is_refused() -> None:
+def test_nan_is_refused() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         encode([0.0] * 100 + [float("nan")])

@@ -1,4 +1,4 @@
-"""A model folder of any layout is read alike, and what it lacks is said before anything is loaded."""
+"""Model folders of every layout are read alike, and a missing file is reported before anything is loaded."""
 
 from __future__ import annotations
 
@@ -80,13 +80,13 @@ def test_auto_takes_the_dtype_that_is_best_on_a_cpu(folder: Path) -> None:
     assert chosen == ["q4f16", "fp16", "fp32", "bnb4", "int8"]
 
 
-def test_a_dtype_can_be_asked_for(folder: Path) -> None:
+def test_a_dtype_can_be_requested(folder: Path) -> None:
     model = open_model_folder(with_dtypes(folder, "fp16", "int8"), "int8")
     assert (model.dtype, model.graph) == ("int8", folder / "onnx" / "model_int8.onnx")
     assert model.dtypes == ("q4", "fp16", "int8")
 
 
-def test_a_dtype_that_is_not_there_is_refused_with_those_that_are(folder: Path) -> None:
+def test_an_unknown_dtype_is_refused_with_the_known_ones(folder: Path) -> None:
     message = refuse(with_dtypes(folder, "fp16"), "q8")
     assert message == "FOLDER has no dtype 'q8'; it has q4, fp16."
 

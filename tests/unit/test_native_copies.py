@@ -39,7 +39,7 @@ def graph_of(model: Path) -> Graph:
 
 
 def first_start(model: Path, root: Path, create: bool = True) -> tuple[Graph, list[str]]:
-    """The graph that a server would run on, and what it said."""
+    """Return the graph that a server would run, and its progress messages."""
     said: list[str] = []
     graph = graph_of(model)
     renew(open_model_folder(model), graph, Precision.FAST, 1, root, said.append, create)

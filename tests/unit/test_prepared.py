@@ -1,4 +1,4 @@
-"""Prepared copies say what the model says, are shared, and are never trusted where they are damaged or out of date."""
+"""Prepared copies compute the same as their model, are shared, and are not used if damaged or out of date."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def own_model(model: Path, tmp_path: Path) -> Path:
 
 
 def make(model: Path, root: Path, precision: Precision = Precision.EXACT) -> Lines:
-    """Prepare `model` and return what was told."""
+    """Prepare `model` and return the lines of progress."""
     told: Lines = []
     prepare(open_model_folder(model), precision, 1, root, told.append)
     return told

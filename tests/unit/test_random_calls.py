@@ -1,4 +1,4 @@
-"""Calls drawn at random from what a grammar allows parse, and their arguments satisfy the schema."""
+"""Random calls that a grammar allows can be parsed, and their arguments satisfy the schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scripted model, which says what a message asks for, and the same one with thoughts before each answer."""
+"""Servers on a scripted model, which once answers directly and once thinks before each answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.serving import Server, serving
 
 @pytest.fixture(scope="session", params=[False, True], ids=["plain", "thinking"])
 def thinks(request: pytest.FixtureRequest) -> bool:
-    """Whether the model thinks before it answers, and of a call that it does not make."""
+    """Whether the model thinks before it answers; its thoughts mention a call."""
     return bool(request.param)
 
 
@@ -34,7 +34,7 @@ def server(model: str) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def free_server(model: str) -> Iterator[Server]:
-    """The same model, held to the form of calls only where a request asks for it."""
+    """A server that constrains calls only if a request requires it."""
     with serving(Settings(model=model, threads=1, tool_constraints="requested")) as running:
         yield running
 

@@ -32,7 +32,7 @@ Stream = Callable[..., list[ChatCompletionChunk]]
 
 
 def joined(chunks: list[ChatCompletionChunk]) -> tuple[str, list[tuple[str, str]], str | None]:
-    """Content, calls and finish_reason of a stream of one choice."""
+    """Return the content, the calls and the finish_reason of a stream of one choice."""
     content, calls, finish = "", {}, None
     for choice in (choice for chunk in chunks for choice in chunk.choices):
         content += choice.delta.content or ""

@@ -1,4 +1,4 @@
-"""Chats through the OpenAI SDK: the body, and the fields that end an answer or tell more of it."""
+"""Chats through the OpenAI SDK: the body, its end and its log probabilities."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.serving import Server
 
 
 def written(thinks: bool, text: str) -> str:
-    """All that the model writes where it says `text`."""
+    """Return everything that the model generates if its answer is `text`."""
     return f"<think>{THOUGHTS}</think>{text}" if thinks else text
 
 
-def test_an_answer_has_all_that_openais_has(thinks: bool, ask: Ask) -> None:
+def test_an_answer_has_openais_fields(thinks: bool, ask: Ask) -> None:
     answer = ask("hello")
     assert answer.id.startswith("chatcmpl-")
     assert (answer.object, answer.model) == ("chat.completion", "scripted")
@@ -74,7 +74,7 @@ def test_max_completion_tokens_wins_over_its_old_name(ask: Ask) -> None:
     assert answer.usage.completion_tokens == 4
 
 
-def test_logprobs_tell_of_each_token(thinks: bool, ask: Ask, stream: Stream) -> None:
+def test_each_token_has_its_logprobs(thinks: bool, ask: Ask, stream: Stream) -> None:
     (choice,) = ask("smile", logprobs=True, top_logprobs=2).choices
     assert choice.logprobs is not None
     entries = choice.logprobs.content or []

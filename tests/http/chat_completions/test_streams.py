@@ -46,7 +46,7 @@ def test_a_stream_opens_with_the_role_and_ends_with_the_reason(
     assert len({(chunk.id, chunk.created, chunk.model, chunk.system_fingerprint) for chunk in chunks}) == 1
 
 
-def test_usage_comes_last_where_it_is_asked_for(stream: Stream) -> None:
+def test_usage_comes_last_if_requested(stream: Stream) -> None:
     *chunks, last = stream("hello", stream_options={"include_usage": True})
     assert all(chunk.usage is None for chunk in chunks)
     assert last.choices == []
@@ -55,7 +55,7 @@ def test_usage_comes_last_where_it_is_asked_for(stream: Stream) -> None:
     assert all(chunk.choices for chunk in stream("hello"))
 
 
-def test_timings_are_told_in_the_body_and_in_the_last_chunk(ask: Ask, stream: Stream) -> None:
+def test_timings_are_in_the_body_and_in_the_last_chunk(ask: Ask, stream: Stream) -> None:
     names = {f"{part}_{what}" for part in ("prompt", "predicted") for what in ("n", "ms", "per_token_ms", "per_second")}
     answer = ask("count")
     assert answer.usage is not None

@@ -30,7 +30,7 @@ def test_a_call_alone_leaves_content_null(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("content", ["broken", "unknown"])
-def test_unconstrained_what_is_no_call_is_text_without_markers(free_server: Server, content: str) -> None:
+def test_an_invalid_unconstrained_call_is_text_without_markers(free_server: Server, content: str) -> None:
     messages: Any = [{"role": "user", "content": content}]
     answer = free_server.client.chat.completions.create(
         model="scripted", messages=messages, tools=[WEATHER], temperature=0
@@ -43,7 +43,7 @@ def test_unconstrained_what_is_no_call_is_text_without_markers(free_server: Serv
 
 
 @pytest.mark.parametrize("options", [{}, {"tools": [WEATHER], "tool_choice": "none"}])
-def test_without_tools_nothing_is_a_call(ask: Ask, options: dict[str, Any]) -> None:
+def test_without_tools_a_call_is_text(ask: Ask, options: dict[str, Any]) -> None:
     message = ask("weather", **options).choices[0].message
     assert message.tool_calls is None
     assert message.content == '[get_weather(city="Oslo", days=3)]Let me look.'

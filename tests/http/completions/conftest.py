@@ -13,7 +13,7 @@ from tests.serving import Server
 
 @pytest.fixture
 def complete(tiny: Server) -> Complete:
-    """A completion on random weights, greedy unless said otherwise."""
+    """Complete a prompt on random weights, greedily by default."""
 
     def complete(prompt: Any, **options: Any) -> Completion:
         return tiny.client.completions.create(model="tiny-model", prompt=prompt, **{"temperature": 0} | options)

@@ -15,7 +15,7 @@ from tests.serving import Server, StartServer
 PROMPT = "<|startoftext|><|im_start|>user\nHello!<|im_end|>\n<|im_start|>assistant\n"
 
 
-def test_an_answer_has_all_that_openais_has(demo: Server) -> None:
+def test_an_answer_has_openais_fields(demo: Server) -> None:
     answer = demo.client.completions.create(model="lfm2-demo", prompt=PROMPT, temperature=0, max_tokens=100)
     assert answer.id.startswith("cmpl-")
     assert (answer.object, answer.model) == ("text_completion", "lfm2-demo")
@@ -43,7 +43,7 @@ def test_sixteen_tokens_are_generated_unless_the_request_says_how_many(complete:
     assert answer.choices[0].text.startswith(fewer.choices[0].text)
 
 
-def test_more_than_fits_is_cut_to_what_fits(complete: Complete) -> None:
+def test_max_tokens_is_cut_to_the_room_in_the_context(complete: Complete) -> None:
     answer = complete([5] * 4000, max_tokens=1000, **ENDLESS)
     assert usage_of(answer).total_tokens == 4096
 
@@ -78,7 +78,7 @@ def test_choices_of_many_prompts_come_prompt_by_prompt(complete: Complete) -> No
     assert usage_of(answer).prompt_tokens == sum(usage_of(one).prompt_tokens for one in alone)
 
 
-def test_a_token_of_the_requests_own_ends_the_answer(complete: Complete) -> None:
+def test_stop_token_ids_end_the_answer(complete: Complete) -> None:
     first = complete("hello", logprobs=0, max_tokens=5, extra_body={"ignore_eos": True}).choices[0]
     token = id_of(logprobs_of(first)["tokens"][0])
     ended = complete("hello", extra_body={"stop_token_ids": [token]})
@@ -87,7 +87,7 @@ def test_a_token_of_the_requests_own_ends_the_answer(complete: Complete) -> None
     assert usage_of(later).completion_tokens >= 4
 
 
-def test_the_models_end_can_be_ignored(complete: Complete) -> None:
+def test_ignore_eos_ignores_the_models_end_token(complete: Complete) -> None:
     bias: dict[str, Any] = {"logit_bias": {str(EOS): 100}, "max_tokens": 6}
     assert complete("hello", **bias).choices[0].finish_reason == "stop"
     ignored = complete("hello", **bias, extra_body={"ignore_eos": True})
@@ -110,14 +110,14 @@ def test_a_sampling_field_has_its_effect(complete: Complete, options: dict[str, 
     assert complete("1 2 3", **neutral | options).choices[0].text != complete("1 2 3", **neutral).choices[0].text
 
 
-def test_top_k_and_top_p_of_next_to_nothing_are_greedy(complete: Complete) -> None:
+def test_the_narrowest_filters_are_greedy(complete: Complete) -> None:
     greedy = complete("hello").choices[0].text
     assert complete("hello", temperature=2, extra_body={"top_k": 1}).choices[0].text == greedy
     assert complete("hello", temperature=2, top_p=1e-6).choices[0].text == greedy
     assert complete("hello", temperature=2, extra_body={"min_p": 1}).choices[0].text == greedy
 
 
-def test_what_openai_ignores_is_ignored(complete: Complete) -> None:
+def test_fields_that_openai_ignores_are_ignored(complete: Complete) -> None:
     assert complete("hello", user="u", best_of=1, suffix=None).choices[0].text == complete("hello").choices[0].text
 
 

@@ -60,7 +60,7 @@ def test_a_wrong_field_is_named_with_what_is_allowed(
     assert message in error["message"]
 
 
-def test_a_prompt_that_does_not_fit_is_told_both_numbers(complete: Complete) -> None:
+def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers(complete: Complete) -> None:
     with pytest.raises(openai.BadRequestError) as raised:
         complete([5] * 4096)
     assert (raised.value.code, raised.value.param) == ("context_length_exceeded", "prompt")
@@ -74,9 +74,7 @@ def test_another_model_is_not_found(tiny: Server) -> None:
         tiny.client.completions.create(model="other", prompt="hello")
 
 
-async def test_prompts_that_do_not_find_room_are_told_to_come_again(
-    tiny_model: Path, start_server: StartServer
-) -> None:
+async def test_more_prompts_than_the_queue_has_room_for_are_a_429(tiny_model: Path, start_server: StartServer) -> None:
     server = start_server(model=str(tiny_model), max_seqs=1, max_waiting=2, threads=1)
     async with httpx.AsyncClient(timeout=60) as client:
         busy = {"prompt": "hello", "max_tokens": 3000, "ignore_eos": True, "temperature": 0}

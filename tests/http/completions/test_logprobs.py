@@ -1,4 +1,4 @@
-"""How likely tokens are: those of the answer, and with `echo` those of the prompt."""
+"""Log probabilities of the answer's tokens and, with `echo`, of the prompt's."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_prompts_tokens_are_scored_with_echo(complete: Complete) -> None:
         assert token.startswith("bytes:\\x") or text[offset:].startswith(token)
 
 
-def test_an_answer_is_as_likely_echoed_as_it_was_when_it_was_drawn(complete: Complete) -> None:
+def test_an_echoed_answer_has_the_logprobs_of_its_draws(complete: Complete) -> None:
     ids = [BOS, *TOKENIZER.encode("Once upon a time")]
     drawn = complete(ids, temperature=1, seed=2, logprobs=5, max_tokens=12, extra_body={"ignore_eos": True})
     generated = logprobs_of(drawn.choices[0])
@@ -37,7 +37,7 @@ def test_an_answer_is_as_likely_echoed_as_it_was_when_it_was_drawn(complete: Com
     assert echoed["token_logprobs"][len(ids) :] == pytest.approx(generated["token_logprobs"], abs=1e-3)
 
 
-def test_an_echoed_text_goes_on_as_it_would_alone(complete: Complete) -> None:
+def test_echo_does_not_change_the_answer(complete: Complete) -> None:
     alone, echoed = complete("hello", logprobs=1), complete("hello", echo=True, logprobs=1)
     assert echoed.choices[0].text == "hello" + alone.choices[0].text
     first, whole = logprobs_of(alone.choices[0]), logprobs_of(echoed.choices[0])
@@ -55,7 +55,7 @@ def test_a_token_that_ends_the_answer_is_scored_too(complete: Complete) -> None:
     assert logprobs_of(choice)["tokens"][-1] == "<|im_end|>"
 
 
-def test_a_stop_string_is_not_sent_nor_its_tokens(complete: Complete) -> None:
+def test_neither_a_stop_string_nor_its_tokens_are_sent(complete: Complete) -> None:
     options = {"temperature": 1.2, "seed": 5, "max_tokens": 40, "logprobs": 0} | {"extra_body": {"ignore_eos": True}}
     whole = complete("hello", **options).choices[0]
     stop = whole.text[10:13]

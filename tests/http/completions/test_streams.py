@@ -18,7 +18,7 @@ def chunks_of(server: Server, **options: Any) -> list[Completion]:
 
 
 def joined(chunks: list[Completion]) -> dict[int, dict[str, Any]]:
-    """The choices whose pieces `chunks` are."""
+    """Return the choices, joined from their pieces in `chunks`."""
     choices: dict[int, dict[str, Any]] = {}
     for piece in (choice for chunk in chunks for choice in chunk.choices):
         start = {"index": piece.index, "text": "", "finish_reason": None, "logprobs": None}
@@ -33,7 +33,7 @@ def joined(chunks: list[Completion]) -> dict[int, dict[str, Any]]:
 
 
 def about(logprobs: Any) -> Any:
-    """As they are in whatever batch: what else runs changes the last digits."""
+    """Return `logprobs` as approximations: the other sequences of a batch change the last digits."""
     if isinstance(logprobs, dict):
         return {name: about(value) for name, value in logprobs.items()}
     if isinstance(logprobs, list):
@@ -76,7 +76,7 @@ def test_a_streams_chunks_are_openais(tiny: Server) -> None:
     assert usage_of(last).completion_tokens == 4
 
 
-def test_a_stream_ends_with_done_and_tells_usage_in_each_chunk_if_asked(tiny: Server) -> None:
+def test_a_stream_ends_with_done_and_has_usage_in_each_chunk_if_requested(tiny: Server) -> None:
     body = {"prompt": "hello", "stream": True, "stream_options": {"continuous_usage_stats": True}, "max_tokens": 3}
     answer = httpx.post(f"{tiny.url}/v1/completions", json=body)
     *events, done = answer.text.removesuffix("\n\n").split("\n\n")

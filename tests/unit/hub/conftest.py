@@ -35,7 +35,7 @@ print(json.dumps([folder, error, said]))
 
 @dataclass(frozen=True)
 class Outcome:
-    """`error` is the message in place of a folder; `said` the lines of progress."""
+    """The folder or the message of an error, and the lines of progress in `said`."""
 
     folder: Path
     error: str | None

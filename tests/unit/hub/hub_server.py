@@ -1,6 +1,6 @@
 """A small Hugging Face hub on loopback: repositories in memory, and the ways in which a real one fails.
 
-Answers what huggingface_hub asks in order to list and download models: model info, tree, and resolve with HEAD, GET,
+Answers huggingface_hub's requests to list and download models: model info, tree, and resolve with HEAD, GET,
 ETag and Range. Large files are kept outside git, as on the real one, but not in its chunk store (xet).
 """
 
@@ -28,8 +28,8 @@ RESOLVE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<fi
 class Repository:
     """`files` by path, all of one commit on main.
 
-    Only who brings `token` sees it; if `gated`, anybody may list it and nobody download. `claimed_sizes` are what the
-    listing says of some files instead of the truth.
+    It is visible only with `token`, if any. If `gated`, it can be listed but not downloaded. `claimed_sizes` are wrong
+    sizes of some files in the listing.
     """
 
     files: dict[str, bytes]
@@ -60,9 +60,9 @@ class Request:
 class Hub:
     """`repositories` by name, and all `requests` that came.
 
-    `drops` breaks connections: for a file's name, after how many bytes of each answer, while the numbers last. With
-    `redirects`, the content of large files comes from another host. Without `ranges` a file is always sent whole.
-    `failing` is a status with which everything is answered; `page` an answer to everything that no hub would give.
+    `drops` breaks connections: for a file's name, the number of bytes after which each of the next answers ends.
+    `redirects`: large files come from another host. Without `ranges`, a file is always sent whole.
+    `failing`: the status of every answer. `page`: the content of every answer, which is not a hub's.
     """
 
     url: str
@@ -75,7 +75,7 @@ class Hub:
     page: bytes | None = None
 
     def downloads(self) -> dict[str, list[str | None]]:
-        """The files whose content was asked for, by path, and the range of each request."""
+        """Return the range of each download, by the file's path."""
         found: dict[str, list[str | None]] = {}
         for request in self.requests:
             match = RESOLVE.fullmatch(request.path)

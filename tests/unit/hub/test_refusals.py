@@ -1,4 +1,4 @@
-"""What cannot be downloaded is refused with the reason and what to do."""
+"""A model that cannot be downloaded is refused with the reason and a remedy."""
 
 from __future__ import annotations
 
