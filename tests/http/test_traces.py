@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import logging
-import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -21,8 +19,8 @@ import pytest
 from server.settings import Settings
 from server.telemetry.logs import note_request
 from server.telemetry.trace_exporters import wanted_traces
+from tests.server_process import server_process
 from tests.serving import Server, StartServer, serving
-from tests.waiting import wait_until
 
 otlp = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2", reason="needs the extra otel")
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -231,31 +229,12 @@ class Overloaded(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_a_broken_collector_does_not_delay_the_end(broken_collector: str, tiny_model: Path, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "server",
-        "serve",
-        "--model",
-        str(tiny_model),
-        "--threads",
-        "1",
-        "--port",
-        str(port),
-    ]
-    environment = os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": broken_collector, "OTEL_BSP_SCHEDULE_DELAY": "100"}
-    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, env=environment, stderr=log) as process:
-        try:
-            wait_until(lambda: "Serving" in (tmp_path / "log").read_text(), seconds=60)
-            for _ in range(3):
-                assert httpx.get(f"http://127.0.0.1:{port}/version", timeout=60).status_code == 200
-            begun = time.monotonic()
-            process.terminate()
-            assert process.wait(60) == 0
-            assert time.monotonic() - begun < 8
-        finally:
-            process.kill()
+def test_a_broken_collector_does_not_delay_the_end(broken_collector: str, tiny_model: Path) -> None:
+    traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": broken_collector, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    with server_process("--model", str(tiny_model), "--threads", "1", **traced) as server:
+        server.wait_until_ready()
+        for _ in range(3):
+            assert server.get("/version").status_code == 200
+        begun = time.monotonic()
+        assert server.terminate() == 0
+        assert time.monotonic() - begun < 8

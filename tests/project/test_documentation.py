@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,13 +16,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from benchmarks.processes import free_port
 from server.api.access.api_keys import read_keys
 from server.api.chat_completions.fields import ChatCompletionRequest
 from server.api.completions.fields import CompletionRequest
 from server.api.responses.fields import ResponseRequest
 from server.client_settings import Chat
 from server.settings import ENV_PREFIX, Settings
+from tests.server_process import server_process
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -80,28 +78,11 @@ def flags(*command: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address (host:port) of a server started as `make serve` starts it."""
-    port = str(free_port())
-    log = tmp_path_factory.mktemp("documentation") / "log"
-    with log.open("w") as output:
-        server = subprocess.Popen([*COMMAND, "serve", "--port", port], cwd=ROOT, stdout=output, stderr=output)
-        try:
-            until_ready(server, f"http://127.0.0.1:{port}/ready", log)
-            yield f"127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            server.wait(30)
-
-
-def until_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    give_up = time.monotonic() + 60
-    while time.monotonic() < give_up and server.poll() is None:
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(url, timeout=5)
-            return
-        time.sleep(0.1)
-    pytest.fail(f"the server did not become ready:\n{log.read_text()}")
+def address() -> Iterator[str]:
+    """The address (host:port) of a server with the default options."""
+    with server_process() as server:
+        server.wait_until_ready()
+        yield server.url.removeprefix("http://")
 
 
 def fetch(address: str, path: str) -> str:
