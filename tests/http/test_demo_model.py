@@ -90,7 +90,7 @@ def user(text: str) -> list[Any]:
 async def test_it_makes_the_right_call_for_unseen_prompts(demo: Server) -> None:
     rng = random.Random(SEED)
     requests, expected = [], []
-    for _ in range(200):
+    for _ in range(100):
         tools = some_tools(rng)
         turn = tool_turn(rng, rng.choice(tools), tools)
         requests.append((user(turn.user), specs(rng, tools)))
@@ -98,8 +98,8 @@ async def test_it_makes_the_right_call_for_unseen_prompts(demo: Server) -> None:
     made = [calls_of(message) for message in await answers(demo, requests)]
     right = sum(m == e for m, e in zip(made, expected, strict=True))
     wrong = [(r[0][0]["content"], m) for r, m, e in zip(requests, made, expected, strict=True) if m != e]
-    print(f"{right} of 200 calls exactly right; wrong: {wrong}")
-    assert right >= 190
+    print(f"{right} of 100 calls exactly right; wrong: {wrong}")
+    assert right >= 95
 
 
 @pytest.mark.slow
