@@ -16,11 +16,10 @@ from typing import IO, Any
 import httpx
 
 from benchmarks.processes import free_port
+from tests.chats import CHAT, ENDLESS, HELLO
 from tests.waiting import wait_until
 
 SECONDS = 60
-CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "logit_bias": {"7": -100}}
-"""A chat that ends at its `max_tokens`, as the end token is never drawn."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +60,13 @@ class ServerProcess:
         return httpx.get(self.url + path, timeout=SECONDS)
 
     def chat(self, **body: Any) -> httpx.Response:
-        return httpx.post(f"{self.url}/v1/chat/completions", json=CHAT | body, timeout=SECONDS)
+        return httpx.post(self.url + CHAT, json={"messages": HELLO} | ENDLESS | body, timeout=SECONDS)
 
     @contextmanager
     def stream(self, **body: Any) -> Iterator[Iterator[str]]:
         """Start a stream; yield the lines after its first one."""
-        url = f"{self.url}/v1/chat/completions"
-        with httpx.stream("POST", url, json=CHAT | {"stream": True} | body, timeout=SECONDS) as answer:
+        chat = {"messages": HELLO, "stream": True} | ENDLESS | body
+        with httpx.stream("POST", self.url + CHAT, json=chat, timeout=SECONDS) as answer:
             lines = answer.iter_lines()
             next(lines)
             yield (line for line in lines if line)

@@ -10,9 +10,8 @@ import httpx
 import pytest
 
 from server.engine.prefix_cache import PrefixCache
+from tests.chats import HELLO
 from tests.serving import StartServer
-
-HELLO = [{"role": "user", "content": "hello"}]
 
 
 def raising(error: Exception) -> Callable[..., None]:

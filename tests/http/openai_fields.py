@@ -22,7 +22,6 @@ from tests.http.field_tables import (
 )
 from tests.http.openai_route import Route
 
-HELLO = [{"role": "user", "content": "hello"}]
 PING = {"type": "function", "function": {"name": "ping"}}
 
 

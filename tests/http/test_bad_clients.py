@@ -12,12 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.chats import CHAT, HELLO
 from tests.errors import error_of
 from tests.raw_http import connected
 from tests.serving import Server, StartServer
-
-PATH = "/v1/chat/completions"
-HELLO = [{"role": "user", "content": "hello"}]
 
 
 @pytest.fixture
@@ -33,7 +31,7 @@ def works(server: Server) -> bool:
 
 def test_a_body_that_is_announced_as_too_large_is_refused_before_it_is_sent(tiny: Server) -> None:
     with connected(tiny.url) as client:
-        client.post(PATH, "Content-Length: 100000000")
+        client.post(CHAT, "Content-Length: 100000000")
         answer = client.answer()
     assert (answer.status, answer.error["code"]) == (413, "request_too_large")
     assert answer.error["message"] == "The request body is too large: the limit is 2,097,152 bytes."
@@ -42,7 +40,7 @@ def test_a_body_that_is_announced_as_too_large_is_refused_before_it_is_sent(tiny
 def test_a_body_that_becomes_too_large_is_refused_while_it_comes(tiny: Server) -> None:
     piece = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     with connected(tiny.url) as client:
-        client.post(PATH, "Transfer-Encoding: chunked")
+        client.post(CHAT, "Transfer-Encoding: chunked")
         for _ in range(33):
             client.send(piece)
         assert client.answer().status == 413
@@ -50,13 +48,13 @@ def test_a_body_that_becomes_too_large_is_refused_while_it_comes(tiny: Server) -
 
 def test_a_refused_body_of_a_hundred_megabytes_is_read_to_its_end(tiny: Server) -> None:
     with httpx.Client(timeout=60) as client:
-        error_of(client.post(tiny.url + PATH, content=b" " * 100_000_000), 413)
+        error_of(client.post(tiny.url + CHAT, content=b" " * 100_000_000), 413)
         assert client.get(f"{tiny.url}/health").status_code == 200
 
 
 def test_a_slow_body_is_a_408(impatient: Server) -> None:
     with connected(impatient.url) as client:
-        client.post(PATH, "Content-Length: 100", body=b'{"messages": [')
+        client.post(CHAT, "Content-Length: 100", body=b'{"messages": [')
         answer = client.answer()
         assert (answer.status, answer.error["code"]) == (408, "request_too_slow")
         assert answer.error["message"] == "The request body did not arrive within 0.3 seconds."
@@ -74,7 +72,7 @@ def test_a_slow_head_is_cut(impatient: Server, sent: bytes) -> None:
 
 def test_the_rest_of_a_refused_body_has_a_time_limit(impatient: Server) -> None:
     with connected(impatient.url) as client:
-        client.post(PATH, "Content-Length: 100000000")
+        client.post(CHAT, "Content-Length: 100000000")
         assert client.answer().status == 413
         assert client.is_cut()
 
@@ -124,7 +122,7 @@ def test_bytes_that_are_not_http_get_an_error_of_the_usual_shape(tiny: Server, s
     ],
 )
 def test_a_hostile_body_is_a_400(tiny: Server, body: bytes, code: str | None) -> None:
-    error = error_of(httpx.post(tiny.url + PATH, content=body, timeout=60), 400)
+    error = error_of(httpx.post(tiny.url + CHAT, content=body, timeout=60), 400)
     assert code in (None, error["code"])
     assert len(error["message"]) < 1000
 
@@ -133,7 +131,7 @@ def test_connections_beyond_the_limit_get_a_503_and_are_closed(impatient: Server
     with contextlib.ExitStack() as stack:
         others = [stack.enter_context(connected(impatient.url)) for _ in range(5)]
         with connected(impatient.url) as client:
-            client.post(PATH, "Content-Length: 2", body=b"{}")
+            client.post(CHAT, "Content-Length: 2", body=b"{}")
             answer = client.answer()
             assert (answer.status, answer.error["code"]) == (503, "overloaded")
             assert "at most 4 connections (--max-connections)" in answer.error["message"]
@@ -147,7 +145,7 @@ def test_a_client_that_reads_nothing_is_cut_and_holds_nobody_up(impatient: Serve
     told = {"messages": HELLO, "logit_bias": {"7": -100}, "stream": True, "logprobs": True, "top_logprobs": 20}
     body = json.dumps(told).encode()
     with connected(impatient.url, receive_buffer=4096) as client:
-        client.post(PATH, f"Content-Length: {len(body)}", body=body)
+        client.post(CHAT, f"Content-Length: {len(body)}", body=body)
         impatient.wait_until(lambda: impatient.engine.running == 1)
         impatient.wait_until(impatient.is_idle)  # long before the client would have read it
         read = bytearray()

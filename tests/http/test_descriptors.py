@@ -12,11 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.chats import CHAT, HELLO
 from tests.raw_http import connected
 from tests.server_process import ServerProcess, server_process
 
-PATH = "/v1/chat/completions"
-HELLO = [{"role": "user", "content": "hello"}]
 BODY = json.dumps({"messages": HELLO, "max_tokens": 2}).encode()
 ENDLESS = {"messages": HELLO, "logit_bias": {"7": -100}, "stream": True}
 
@@ -46,7 +45,7 @@ def test_more_idle_connections_than_descriptors_delay_nobody(sent: bytes) -> Non
             idle_connections(stack, server.url, 100, sent)
             begun = time.monotonic()
             assert httpx.get(f"{server.url}/health", timeout=30).status_code == 200
-            assert httpx.post(server.url + PATH, content=BODY, timeout=30).status_code in (200, 503)
+            assert httpx.post(server.url + CHAT, content=BODY, timeout=30).status_code in (200, 503)
             assert time.monotonic() - begun < 5
         server.terminate()
         printed = server.printed()
@@ -72,7 +71,7 @@ def test_more_requests_than_descriptors_are_refused_or_answered(tiny_model: Path
     with process_with_descriptors(64, 64, "--model", str(tiny_model)) as server, contextlib.ExitStack() as stack:
         for _ in range(80):
             client = stack.enter_context(connected(server.url))
-            client.post(PATH, f"Content-Length: {len(body)}", body=body)
+            client.post(CHAT, f"Content-Length: {len(body)}", body=body)
         assert httpx.get(f"{server.url}/health", timeout=30).status_code == 200
         stack.close()
         server.terminate()

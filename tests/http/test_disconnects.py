@@ -11,11 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.chats import ENDLESS, HELLO
 from tests.serving import Server, StartServer
 
-ENDLESS: dict[str, Any] = {"logit_bias": {"7": -100}, "temperature": 0}
 SHORT = {"max_tokens": 60}
-HELLO = [{"role": "user", "content": "hello"}]
 LONG = [{"role": "user", "content": "1 2 3 4 " * 450}]  # a prefill of many chunks
 
 

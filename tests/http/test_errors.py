@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.chats import HELLO
 from tests.errors import error_of
 from tests.serving import Server, StartServer
 
-HELLO = [{"role": "user", "content": "hello"}]
 UNENFORCEABLE = {"type": "object", "propertyNames": {"pattern": "^(?!a)"}}
 TOOL = {"type": "function", "function": {"name": "f"}}
 

@@ -10,12 +10,11 @@ import httpx
 import pytest
 
 from server.engine.sequence import MAX_BACKLOG
+from tests.chats import CHAT, HELLO
 from tests.raw_http import connected
 from tests.serving import Server, StartServer
 
-HELLO = [{"role": "user", "content": "hello"}]
 ENDLESS: dict[str, Any] = {"messages": HELLO, "ignore_eos": True, "stream": True}
-PATH = "/v1/chat/completions"
 
 
 @pytest.mark.parametrize("n", [1, 3])
@@ -23,7 +22,7 @@ def test_a_stream_nobody_reads_stops_computing(tiny_model: Path, start_server: S
     server = start_server(model=str(tiny_model), max_seqs=4, threads=1)
     body = json.dumps(ENDLESS | {"n": n, "logprobs": True, "top_logprobs": 20}).encode()
     with connected(server.url) as client:
-        client.post(PATH, f"Content-Length: {len(body)}", body=body)
+        client.post(CHAT, f"Content-Length: {len(body)}", body=body)
         server.wait_until(lambda: len(server.engine.state.suspended) == n)
         assert server.engine.running == 0
         assert all(MAX_BACKLOG <= s.backlog < MAX_BACKLOG + 64 for s in server.engine.state.suspended)
@@ -38,7 +37,7 @@ def test_tokens_that_were_never_read_are_charged(tmp_path: Path, tiny_model: Pat
     headers = {"Authorization": "Bearer key-d"}
     body = json.dumps(ENDLESS | {"logprobs": True, "top_logprobs": 20}).encode()
     with connected(server.url) as client:
-        client.post(PATH, "Authorization: Bearer key-d", f"Content-Length: {len(body)}", body=body)
+        client.post(CHAT, "Authorization: Bearer key-d", f"Content-Length: {len(body)}", body=body)
         server.wait_until(lambda: bool(server.engine.state.suspended))
         (sequence,) = server.engine.state.suspended
     server.wait_until(server.is_idle)
@@ -63,7 +62,7 @@ def test_every_route_that_costs_cpu_counts_as_a_request_of_its_key(
     keys.write_text("[bob]\nkey = 'key-b'\nmax_concurrent = 1")
     server = start_server(model=str(tiny_model), threads=1, api_keys_file=keys)
     headers = {"Authorization": "Bearer key-b"}
-    with httpx.stream("POST", server.url + PATH, json=ENDLESS, headers=headers, timeout=60):
+    with httpx.stream("POST", server.url + CHAT, json=ENDLESS, headers=headers, timeout=60):
         answer = httpx.post(server.url + path, json=body, headers=headers, timeout=60)
         assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limit_exceeded")
     server.wait_until(server.is_idle)
@@ -85,7 +84,7 @@ def test_a_wrong_time_limit_is_a_400_on_every_route(tiny: Server, path: str) -> 
     ],
 )
 def test_a_request_that_allows_no_token_is_a_400_and_fails_alone(tiny: Server, dead_end: dict[str, Any]) -> None:
-    with httpx.stream("POST", tiny.url + PATH, json=ENDLESS, timeout=60) as innocent:
+    with httpx.stream("POST", tiny.url + CHAT, json=ENDLESS, timeout=60) as innocent:
         lines = innocent.iter_lines()
         next(lines)
         answer = tiny.chat(messages=HELLO, **dead_end)

@@ -15,6 +15,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from server.api.chat_completions.fields import ChatCompletionRequest
 from server.api.completions.fields import CompletionRequest
 from server.api.tokenize import DetokenizeRequest, TokenizeChat, TokenizeText
+from tests.chats import HELLO
 from tests.errors import error_of
 from tests.http.field_tables import (
     BOOLEAN,
@@ -26,7 +27,7 @@ from tests.http.field_tables import (
     Field,
     serving_random_weights,
 )
-from tests.http.openai_fields import CHAT, HELLO, PING, TEXT
+from tests.http.openai_fields import CHAT, PING, TEXT
 from tests.http.openai_route import Route
 from tests.serving import Server
 

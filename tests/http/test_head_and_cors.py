@@ -10,12 +10,11 @@ import httpx
 import pytest
 
 from server.settings import Settings
+from tests.chats import CHAT, HELLO
 from tests.errors import error_of
 from tests.raw_http import connected
 from tests.serving import Server, serving
 
-CHAT = "/v1/chat/completions"
-HELLO = [{"role": "user", "content": "hello"}]
 BODY = json.dumps({"messages": HELLO, "max_tokens": 1}).encode()
 APP = "http://app.example"
 

@@ -12,10 +12,10 @@ import pytest
 
 from server.api.http.request_records import RequestLogEntry
 from server.telemetry.logs import MAX_TEXT, JsonFormatter, TextFormatter
+from tests.chats import HELLO
 from tests.raw_http import connected
 from tests.serving import Server
 
-HELLO = [{"role": "user", "content": "hello"}]
 HOSTILE = [
     "a\nb",
     "a\r\nSet-Cookie: x=1\r\n\r\n<html>",

@@ -15,10 +15,10 @@ import pytest
 from server.api.access.api_keys import read_keys
 from server.errors import StartupError
 from server.settings import Settings
+from tests.chats import HELLO
 from tests.errors import error_of
 from tests.serving import Server, StartServer, recorded_requests, serving
 
-HELLO = [{"role": "user", "content": "hello"}]
 ENDLESS: dict[str, Any] = {"messages": HELLO, "logit_bias": {"7": -100}}
 
 

@@ -13,10 +13,10 @@ import httpx
 import openai
 import pytest
 
+from tests.chats import HELLO
 from tests.errors import error_of
 from tests.serving import Server, StartServer
 
-HELLO = [{"role": "user", "content": "hello"}]
 ENDLESS: dict[str, Any] = {"messages": HELLO, "logit_bias": {"7": -100}, "temperature": 0}
 
 

@@ -18,12 +18,12 @@ from typing import IO, Any
 import httpx
 import pytest
 
+from tests.chats import CHAT
 from tests.scraping import Scrape
 from tests.serving import StartServer
 
 SECRET = "a word that no log may hold"
 HELLO = [{"role": "user", "content": SECRET}]
-CHAT = "/v1/chat/completions"
 ENDLESS: dict[str, Any] = {"logit_bias": {"7": -100}}
 Line = dict[str, Any]
 

@@ -13,13 +13,12 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.chats import ENDLESS, HELLO
 from tests.scraping import Scrape, until_over
 from tests.serving import Server, StartServer
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "metrics.md"
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
-ENDLESS: dict[str, Any] = {"logit_bias": {"7": -100}, "temperature": 0}
-HELLO = [{"role": "user", "content": "hello"}]
 
 
 @pytest.fixture

@@ -19,13 +19,12 @@ import pytest
 from server.settings import Settings
 from server.telemetry.logs import note_request
 from server.telemetry.trace_exporters import wanted_traces
+from tests.chats import ENDLESS, HELLO
 from tests.server_process import server_process
 from tests.serving import Server, StartServer, serving
 
 otlp = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2", reason="needs the extra otel")
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
-ENDLESS: dict[str, Any] = {"logit_bias": {"7": -100}, "temperature": 0}
-HELLO = [{"role": "user", "content": "hello"}]
 
 
 class Collector(http.server.ThreadingHTTPServer):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from server.api.http.request_records import RequestLog
 from server.telemetry.metrics import Metrics
+from tests.chats import ENDLESS, HELLO
 from tests.scraping import Scrape, until_over
 from tests.serving import Server, StartServer
 
-ENDLESS: dict[str, Any] = {"logit_bias": {"7": -100}, "temperature": 0}
-HELLO = [{"role": "user", "content": "hello"}]
 MODEL = {"model_name": "tiny-model"}
 
 
