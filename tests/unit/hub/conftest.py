@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -9,28 +10,16 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from tests import models
 from tests.unit.hub.hub_server import Hub, Repository, files_of, running_hub
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 REPO = "org/tiny-ONNX"
-# huggingface_hub reads its environment when it is imported: each download gets a process of its own.
-PROGRAM = """
-import json, sys
-from server.errors import HubError
-from server.hub import download
-from server.hub.repository import locate
-download.RETRY_DELAYS = (0, 0)
-said = []
-try:
-    folder, error = str(locate(*json.loads(sys.argv[1]), said.append)), None
-except HubError as problem:
-    folder, error = None, str(problem)
-print(json.dumps([folder, error, said]))
-"""
 
 
 @dataclass(frozen=True)
@@ -60,18 +49,29 @@ def hub(files: dict[str, bytes]) -> Iterator[Hub]:
         yield hub
 
 
+@pytest.fixture(scope="session")
+def forking() -> Iterator[IO[bytes]]:
+    """The standard input of the process that forks the downloads."""
+    environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    command = [sys.executable, "-m", "tests.unit.hub.forking"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdin is not None
+        yield process.stdin
+
+
 @pytest.fixture
-def download(hub: Hub, tmp_path: Path) -> Download:
+def download(hub: Hub, forking: IO[bytes], tmp_path: Path) -> Download:
     """Locate a model in a new process; the cache lasts for the test. Keywords are environment variables."""
+    numbers = itertools.count()
 
     def run(model: str = REPO, revision: str | None = None, dtype: str = "auto", **variables: str) -> Outcome:
-        env = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
-        env |= {"PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": hub.url} | variables
-        command = [sys.executable, "-c", PROGRAM, json.dumps([model, revision, dtype])]
-        ended = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert ended.returncode == 0, ended.stderr
-        assert "Traceback" not in ended.stderr
-        folder, error, said = json.loads(ended.stdout)
+        result = tmp_path / f"outcome-{next(numbers)}"
+        variables = {"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": hub.url} | variables
+        request = {"model": [model, revision, dtype], "variables": variables, "result": str(result)}
+        forking.write(json.dumps(request).encode() + b"\n")
+        wait_until(result.exists)
+        assert "Traceback" not in result.with_suffix(".stderr").read_text()
+        folder, error, said = json.loads(result.read_text())
         return Outcome(Path(folder or "."), error, said)
 
     return run
