@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -70,6 +71,7 @@ def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
+@functools.cache
 def flags(*command: str) -> set[str]:
     """Return the options that a command's help lists."""
     result = run(*COMMAND, *command, "--help", COLUMNS="200", NO_COLOR="1")
