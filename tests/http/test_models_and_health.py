@@ -1,4 +1,4 @@
-"""What is served, under which names, and whether the server is there."""
+"""The list of models, their names, contexts, templates and default sampling, and the health routes."""
 
 from __future__ import annotations
 
