@@ -11,7 +11,7 @@ from typing import Any
 from server.settings import Settings
 from tests.serving import Server, serving
 
-FIM, END, LETTER = 3, 7, 40
+FIM, END, CALL_START, LETTER = 3, 7, 10, 40
 STRING, INTEGER, BOOLEAN, OBJECT = "valid string", "valid integer", "valid boolean", "valid dictionary"
 TEMPLATE = Path(__file__).parents[2].joinpath("server/demo/chat_template.jinja").read_text()
 

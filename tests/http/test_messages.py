@@ -17,6 +17,7 @@ GREETING = "Hello there! 😀"
 SCRIPTS = [
     ("hello", GREETING),
     ("weather", 'Let me see.<|tool_call_start|>[get_weather(city="Oslo")]<|tool_call_end|>'),
+    ("cities", '<|tool_call_start|>[get_weather(city="Oslo"), get_weather(city="Rome")]<|tool_call_end|>'),
     ("<|tool_response_start|>21 degrees<|tool_response_end|>", "It is warm.", "tool"),
     ("silence", ""),
 ]
@@ -62,7 +63,7 @@ def without_ids(message: Any) -> Any:
 
 
 @pytest.mark.parametrize("most", [3, 30, 35, 40, 45, 200])
-@pytest.mark.parametrize("question", ["hello", "weather", "silence"])
+@pytest.mark.parametrize("question", ["hello", "weather", "cities", "silence"])
 def test_the_sdks_stream_helper_gives_the_body(server: Server, question: str, most: int) -> None:
     client = anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0)
     fields: dict[str, Any] = {"model": "thinker", "max_tokens": most, "tools": [WEATHER]}

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from openai.types.responses import Response, ResponseStreamEvent
-from pydantic import TypeAdapter
 
 from server.api.responses.fields import ResponseRequest
-from server.engine.types import RequestContext
 from tests.errors import error_of
 from tests.http.field_tables import (
     BOOLEAN,
@@ -22,7 +17,6 @@ from tests.http.field_tables import (
     GENERATION_FIELDS,
     GUIDED_FIELDS,
     LETTER,
-    SAMPLED,
     STRING,
     TEMPLATE_FIELDS,
     Field,
@@ -32,64 +26,7 @@ from tests.http.field_tables import (
     held,
     serving_random_weights,
 )
-from tests.serving import Server, recorded_requests
-
-PING = {"type": "function", "name": "ping"}
-SHELL = {"type": "custom", "name": "shell"}
-EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
-
-
-@dataclass(frozen=True)
-class Route:
-    """The route with a valid body; every answer and event must be of the SDK's type."""
-
-    server: Server
-
-    def post(self, **fields: Any) -> httpx.Response:
-        body = {"input": "hello", "max_output_tokens": 20, **SAMPLED, **fields}
-        return httpx.post(f"{self.server.url}/v1/responses", json=body, timeout=60)
-
-    def ask(self, **fields: Any) -> Any:
-        answer = self.post(**fields)
-        assert answer.status_code == 200, answer.text
-        Response.model_validate(answer.json(), strict=True)
-        return answer.json()
-
-    def said(self, **fields: Any) -> str:
-        return "".join(
-            part["text"]
-            for item in self.ask(**fields)["output"]
-            if item["type"] == "message"
-            for part in item["content"]
-        )
-
-    def used(self, **fields: Any) -> tuple[int, int]:
-        """Tokens of prompt and answer."""
-        usage = self.ask(**fields)["usage"]
-        return usage["input_tokens"], usage["output_tokens"]
-
-    def called(self, **fields: Any) -> list[str]:
-        """Names of the called tools."""
-        output = self.ask(**{"max_output_tokens": 200} | fields)["output"]
-        return [item["name"] for item in output if item["type"] in ("function_call", "custom_tool_call")]
-
-    def events(self, **fields: Any) -> list[Any]:
-        answer = self.post(stream=True, **fields)
-        assert answer.headers["content-type"].startswith("text/event-stream"), answer.text
-        events = []
-        for text in answer.text.removesuffix("\n\n").split("\n\n"):
-            name, data = text.split("\n")
-            event = json.loads(data.removeprefix("data: "))
-            assert name == f"event: {event['type']}"
-            EVENT.validate_python(event)
-            events.append(event)
-        return events
-
-    def context(self, **fields: Any) -> RequestContext:
-        """Return the context that the engine gets."""
-        with recorded_requests(self.server) as requests:
-            self.ask(**fields)
-        return requests[0].context
+from tests.http.responses_route import AB, PING, SHELL, Route
 
 
 def echoed(name: str, value: Any, default: Any = None) -> Callable[[Route], object]:
@@ -178,7 +115,6 @@ def chooses_allowed(route: Route) -> bool:
 
 
 REQUIRED: dict[str, Any] = {"tools": [PING], "tool_choice": "required", "max_output_tokens": 200}
-AB = {"format": {"type": "json_schema", "name": "ab", "schema": {"enum": ["ab"]}}}
 TABLE = {
     **GENERATION_FIELDS,
     **TEMPLATE_FIELDS,
@@ -266,56 +202,3 @@ def test_a_field_with_a_wrong_value_is_refused_by_name(route: Route, name: str) 
 def test_null_is_absent(route: Route) -> None:
     body = dict.fromkeys(TABLE) | {"input": "hello", "max_output_tokens": 3}
     assert httpx.post(f"{route.server.url}/v1/responses", json=body, timeout=60).status_code == 200
-
-
-CALL = {"type": "function_call", "call_id": "c", "name": "ping", "arguments": "{}"}
-
-
-@pytest.mark.parametrize(
-    ("fields", "param", "message"),
-    [
-        ({"input": None}, "input", "`input` is required."),
-        ({"input": []}, "input", "at least one message"),
-        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0].type", "text only"),
-        ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input[0].content[0].type", "text only"),
-        ({"input": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "input[0].content[0].type", "text only"),
-        ({"input": [{"role": "user"}]}, "input[0].content", "requires content"),
-        ({"input": [{"content": "a"}]}, "input[0].role", "requires role"),
-        ({"input": [{"role": "tool", "content": "a"}]}, "input[0].role", "Input should be"),
-        ({"input": [{"type": "web_search_call"}]}, "input[0].type", "web_search_call are not supported"),
-        ({"input": [{**CALL, "arguments": "[1]"}]}, "input[0].arguments", "must be a JSON object"),
-        ({"input": [{**CALL, "call_id": None}]}, "input[0].call_id", "requires call_id"),
-        ({"input": [{"type": "function_call_output", "call_id": "c"}]}, "input[0].output", "requires output"),
-        (
-            {"input": [{"type": "reasoning", "encrypted_content": "?"}]},
-            "input[0].encrypted_content",
-            "encrypted_content",
-        ),
-        ({"tools": [PING], "tool_choice": {"type": "function", "name": "f"}}, "tool_choice", "unknown tool 'f'"),
-        ({"tools": [PING], "tool_choice": {"type": "function"}}, "tool_choice.name", "requires a name"),
-        ({"tools": [PING], "tool_choice": {"type": "web_search"}}, "tool_choice.type", "built-in tool web_search"),
-        ({"tools": [{"type": "mcp"}], "tool_choice": "required"}, "tool_choice", "requires tools"),
-        (
-            {"tools": [PING], "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "mcp"}]}},
-            "tool_choice.tools",
-            "only built-in tools",
-        ),
-        ({"tools": [{**PING, "strict": True, "parameters": {"not": {"type": 3}}}]}, "tools[0].parameters", "JSON type"),
-        (
-            {"text": {"format": {"type": "json_schema", "name": "a"}}},
-            "text.format.schema",
-            "requires the field `schema`",
-        ),
-        ({"text": {"verbosity": "loud"}}, "text.verbosity", "Input should be"),
-        ({"text": AB, "guided_regex": "a"}, "guided_regex", "only one of them"),
-        ({"background": True, "store": False}, "background", "cannot be combined"),
-        ({"metadata": {str(i): "" for i in range(17)}}, "metadata", "at most 16 items"),
-        ({"input": [{"role": "user", "content": "a"}] * 5001}, "input", "at most 5,000 items"),
-    ],
-)
-def test_a_wrong_part_of_a_field_is_refused_by_its_path(
-    route: Route, fields: dict[str, Any], param: str, message: str
-) -> None:
-    error = error_of(route.post(**fields), 400)
-    assert error["param"] == param
-    assert message in error["message"]
