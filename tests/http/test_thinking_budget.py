@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import httpx
 import pytest
 from tokenizers import Tokenizer
 
@@ -63,6 +64,69 @@ def ask(server: Server, content: str = "middle", kind: str = "model opens", **fi
     return result
 
 
+class Answer(NamedTuple):
+    """What the tests compare of an answer; `calls` are names and arguments."""
+
+    thoughts: str
+    text: str
+    calls: list[tuple[str, Any]]
+    reasoning_tokens: int
+    tokens: int
+
+
+def chat(server: Server, content: str, kind: str, budget: int, *, must_call: bool) -> Answer:
+    required: Any = {"tools": [PING], "tool_choice": "required", "parallel_tool_calls": False}
+    answer = ask(server, content, kind, thinking_token_budget=budget, **required if must_call else {})
+    said, used = message(answer), answer["usage"]["completion_tokens"]
+    calls = [call["function"] for call in said.get("tool_calls", ())]
+    called = [(call["name"], json.loads(call["arguments"])) for call in calls]
+    return Answer(said.get("reasoning_content") or "", said["content"] or "", called, reasoning_tokens(answer), used)
+
+
+def responses(server: Server, content: str, kind: str, budget: int, *, must_call: bool) -> Answer:
+    tool = {"type": "function", **PING["function"]}
+    required = {"tools": [tool], "tool_choice": "required", "parallel_tool_calls": False} if must_call else {}
+    body = {"input": content, "temperature": 0, "thinking_token_budget": budget, **required}
+    answer = post(server, "responses", kind, body)
+    joined = {"reasoning": "", "message": ""}
+    called = []
+    for item in answer["output"]:
+        if item["type"] == "function_call":
+            called.append((item["name"], json.loads(item["arguments"])))
+        else:
+            joined[item["type"]] += "".join(part["text"] for part in item["content"])
+    used = answer["usage"]
+    thought_tokens = used["output_tokens_details"]["reasoning_tokens"]
+    return Answer(joined["reasoning"], joined["message"], called, thought_tokens, used["output_tokens"])
+
+
+def messages(server: Server, content: str, kind: str, budget: int, *, must_call: bool) -> Answer:
+    tool = {"name": "ping", "input_schema": PING["function"]["parameters"]}
+    one = {"type": "any", "disable_parallel_tool_use": True}
+    body = {"messages": [{"role": "user", "content": content}], "max_tokens": 1000, "temperature": 0}
+    body |= {"thinking": {"type": "enabled", "budget_tokens": budget}}
+    answer = post(server, "messages", kind, body | ({"tools": [tool], "tool_choice": one} if must_call else {}))
+    joined = {
+        key: "".join(block[key] for block in answer["content"] if block["type"] == key) for key in ("thinking", "text")
+    }
+    called = [(block["name"], block["input"]) for block in answer["content"] if block["type"] == "tool_use"]
+    used = answer["usage"]
+    thought_tokens = used["output_tokens_details"]["thinking_tokens"]
+    return Answer(joined["thinking"], joined["text"], called, thought_tokens, used["output_tokens"])
+
+
+Protocol = Callable[..., Answer]
+CASES = [*((chat, kind) for kind in KINDS), (responses, "opens"), (messages, "model opens")]
+"""A template's kind matters below the protocols, so one is enough for the others."""
+
+
+def post(server: Server, route: str, kind: str, body: dict[str, Any]) -> Any:
+    body = {**body, "chat_template_kwargs": {"kind": kind}}
+    answer = httpx.post(f"{server.url}/v1/{route}", json=body, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
 def message(answer: dict[str, Any]) -> dict[str, Any]:
     said: dict[str, Any] = answer["choices"][0]["message"]
     return said
@@ -82,27 +146,27 @@ def rest(answer: str, tokens: int) -> str:
     return TOKENS.decode(TOKENS.encode(answer, add_special_tokens=False).ids[tokens:])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("protocol", "kind"), CASES)
 @pytest.mark.parametrize("budget", [32, 512])
-def test_thoughts_end_at_their_budget_and_the_answer_follows(server: Server, kind: str, budget: int) -> None:
+def test_thoughts_end_at_their_budget_and_the_answer_follows(
+    server: Server, protocol: Protocol, kind: str, budget: int
+) -> None:
     content, script = SCRIPTS[budget < 100]
-    answer = ask(server, content, kind, thinking_token_budget=budget)
-    assert reasoning_tokens(answer) == budget
-    assert message(answer)["reasoning_content"] == thought(budget)
+    answer = protocol(server, content, kind, budget, must_call=False)
+    assert (answer.reasoning_tokens, answer.thoughts) == (budget, thought(budget))
     markers = len(TOKENS.encode("<think></think>", add_special_tokens=False).ids)
     left = rest(script, markers + budget)
-    assert message(answer)["content"] == left.lstrip()
+    assert answer.text == left.lstrip()
     opening = len(TOKENS.encode("<think>", add_special_tokens=False).ids) if kind == "opens" else 0
     generated = markers - opening + budget + len(TOKENS.encode(left, add_special_tokens=False).ids) + 1
-    assert abs(answer["usage"]["completion_tokens"] - generated) <= 1, "the tokens that end the thoughts are counted"
+    assert abs(answer.tokens - generated) <= 1, "the tokens that end the thoughts are counted"
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_budget_0_closes_the_thoughts_at_once(server: Server, kind: str) -> None:
-    answer = ask(server, kind=kind, thinking_token_budget=0)
-    assert reasoning_tokens(answer) == 0
-    assert "reasoning_content" not in message(answer)
-    assert message(answer)["content"].endswith("Yes.")
+@pytest.mark.parametrize(("protocol", "kind"), CASES)
+def test_budget_0_closes_the_thoughts_at_once(server: Server, protocol: Protocol, kind: str) -> None:
+    answer = protocol(server, "middle", kind, 0, must_call=False)
+    assert (answer.reasoning_tokens, answer.thoughts) == (0, "")
+    assert answer.text.endswith("Yes.")
 
 
 def test_budget_0_uses_the_switch_of_the_template_unless_the_request_does(server: Server) -> None:
@@ -122,15 +186,14 @@ def test_budget_0_uses_the_switch_of_the_template_unless_the_request_does(server
     assert open_ == one == switched < zero == none
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("protocol", "kind"), CASES)
 @pytest.mark.parametrize("budget", [0, 32, 512])
-def test_a_required_call_follows_the_budgeted_thoughts(server: Server, kind: str, budget: int) -> None:
-    fields: Any = {"tools": [PING], "tool_choice": "required", "parallel_tool_calls": False}
-    answer = ask(server, SCRIPTS[budget < 100][0], kind, thinking_token_budget=budget, **fields)
-    (call,) = message(answer)["tool_calls"]
-    assert call["function"] == {"name": "ping", "arguments": "{}"}
-    assert (message(answer).get("reasoning_content") or "") == thought(budget)
-    assert reasoning_tokens(answer) == budget
+def test_a_required_call_follows_the_budgeted_thoughts(
+    server: Server, protocol: Protocol, kind: str, budget: int
+) -> None:
+    answer = protocol(server, SCRIPTS[budget < 100][0], kind, budget, must_call=True)
+    assert answer.calls == [("ping", {})]
+    assert (answer.reasoning_tokens, answer.thoughts) == (budget, thought(budget))
 
 
 @pytest.mark.parametrize("fields", [{"tools": [PING]}, {"tools": [PING], "tool_choice": "none"}, {"logprobs": True}])
@@ -178,6 +241,25 @@ def test_the_server_has_a_default_and_a_table_of_its_own(limited: Server) -> Non
         ({"thinking_token_budget": 11}, 11),
     ):
         assert reasoning_tokens(ask(limited, **fields)) == budget  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("route", "effort"),
+    [
+        ("chat/completions", {"reasoning_effort": "low"}),
+        ("responses", {"reasoning": {"effort": "low"}}),
+        ("messages", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}),
+    ],
+)
+def test_the_default_and_the_efforts_are_those_of_every_protocol(
+    limited: Server, route: str, effort: dict[str, Any]
+) -> None:
+    prompt = {"messages": [{"role": "user", "content": "middle"}], "max_tokens": 1000}
+    body = {"input": "middle"} if route == "responses" else prompt
+    for fields, budget in (({}, 20), (effort, 9), (effort | {"thinking_token_budget": 11}, 11)):
+        usage = post(limited, route, "model opens", body | fields)["usage"]
+        details = usage.get("completion_tokens_details") or usage["output_tokens_details"]
+        assert budget in (details.get("reasoning_tokens"), details.get("thinking_tokens"))
 
 
 def test_excluded_thoughts_are_counted_but_not_returned(server: Server) -> None:
