@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import openai
 import pytest
+from openai.types.responses import ResponseErrorEvent, ResponseFailedEvent
 
 from server.chat.tokenizer import Tokenizer
 from server.export.tokenizer import BUILT_IN_TOKENIZER
 from server.runtime.session import ModelSession
 from server.runtime.slots import SlotPool
+from tests.http import messages_route
 from tests.scraping import until_over
 from tests.serving import Server, StartServer
 
@@ -77,6 +79,24 @@ def test_a_failure_before_the_first_token_is_a_500(
     tiny.wait_until(tiny.is_idle)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_failure_on_messages_is_anthropics_api_error(tiny: Server, fail_on_poison: list[int], stream: bool) -> None:
+    body = {"messages": messages(POISON), "stream": stream, **BODY}
+    error = messages_route.error_of(httpx.post(f"{tiny.url}/v1/messages", json=body, timeout=60), 500)
+    assert error["type"] == "api_error"
+    assert error["message"].startswith("The model failed on this request")
+
+
+def test_a_failed_response_in_the_background_has_the_error(tiny: Server, fail_on_poison: list[int]) -> None:
+    client = tiny.client.responses
+    response_id = client.create(model="tiny-model", input=POISON, background=True).id
+    tiny.wait_until(lambda: client.retrieve(response_id).status == "failed")
+    failed = client.retrieve(response_id)
+    assert failed.error is not None
+    assert (failed.error.code, failed.output) == ("server_error", [])
+    assert failed.error.message.startswith("The model failed on this request")
+
+
 def test_a_failure_within_a_stream_is_its_last_event(tiny: Server, fail_on_poison: list[int]) -> None:
     expected = tiny.chat(messages=messages("a long enough one"), **BODY).json()["choices"][0]["message"]["content"]
     prompt = prompt_tokens(tiny, "x")
@@ -99,6 +119,20 @@ def test_the_sdk_raises_a_failure_within_a_stream(tiny: Server, fail_on_poison: 
     stream = tiny.client.chat.completions.create(model="tiny-model", messages=messages("x"), stream=True, **BODY)
     with pytest.raises(openai.APIError, match="NaN or infinite logits"):
         list(stream)
+
+
+def test_a_streamed_response_that_fails_ends_with_the_error_and_the_response(
+    tiny: Server, fail_on_poison: list[int]
+) -> None:
+    fail_on_poison.append(prompt_tokens(tiny, "x") + 30)
+    body = {"input": "x", "stream": True, "max_output_tokens": 40, "temperature": 0, "logit_bias": {"7": -100}}
+    answer = httpx.post(f"{tiny.url}/v1/responses", json=body, timeout=60)
+    events = [text.partition("data: ")[2] for text in answer.text.rstrip().split("\n\n")]
+    error = ResponseErrorEvent.model_validate_json(events[-2], strict=True)
+    response = ResponseFailedEvent.model_validate_json(events[-1], strict=True).response
+    assert response.error is not None
+    assert error.message == response.error.message == "The model computed NaN or infinite logits for this request."
+    assert response.output[0].to_dict()["status"] == "incomplete"
 
 
 def test_the_tokens_before_a_failure_are_counted(

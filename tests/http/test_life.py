@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import signal
 import socket
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.chats import HELLO
 from tests.errors import error_of
+from tests.http import messages_route
 from tests.server_process import ServerProcess, server_process
 
 
 @pytest.fixture
 def tiny_options(tiny_model: Path) -> tuple[str, ...]:
     return ("--model", str(tiny_model), "--threads", "1", "--max-seqs", "1")
+
+
+def send_message(server: ServerProcess) -> httpx.Response:
+    """Send a request to the Messages API."""
+    body = {"messages": HELLO, "max_tokens": 5}
+    return httpx.post(f"{server.url}/v1/messages", json=body, timeout=60)
 
 
 def waiting_requests(server: ServerProcess) -> float:
@@ -36,6 +44,7 @@ def test_while_the_model_loads_the_server_is_alive_and_reports_its_progress(tmp_
             refused = server.chat()
             assert error_of(refused, 503)["code"] == "model_loading"
             assert int(refused.headers["retry-after"]) >= 1
+            assert messages_route.error_of(send_message(server), 503)["type"] == "overloaded_error"
             server.signal()
             assert server.exit_code() == 0
 
@@ -43,16 +52,15 @@ def test_while_the_model_loads_the_server_is_alive_and_reports_its_progress(tmp_
 def test_a_drain_lets_running_requests_finish_and_refuses_waiting_ones(tiny_options: tuple[str, ...]) -> None:
     with server_process(*tiny_options) as server:
         server.wait_until_ready()
-        answers: list[httpx.Response] = []
-        with server.stream(max_tokens=3000) as lines:
-            waiting = threading.Thread(target=lambda: answers.append(server.chat(stream=True)))
-            waiting.start()
-            server.wait_until(lambda: waiting_requests(server) == 1)
+        with server.stream(max_tokens=3000) as lines, ThreadPoolExecutor(2) as pool:
+            chat, message = pool.submit(server.chat, stream=True), pool.submit(send_message, server)
+            server.wait_until(lambda: waiting_requests(server) == 2)
             server.signal()
-            waiting.join()
+            refused = chat.result()
+            assert messages_route.error_of(message.result(), 503)["type"] == "overloaded_error"
             assert [*lines][-1] == "data: [DONE]"
-        assert error_of(answers[0], 503)["code"] == "draining"
-        assert int(answers[0].headers["retry-after"]) >= 1
+        assert error_of(refused, 503)["code"] == "draining"
+        assert int(refused.headers["retry-after"]) >= 1
         assert server.exit_code() == 0
 
 

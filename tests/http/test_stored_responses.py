@@ -147,6 +147,9 @@ def test_only_a_streamed_response_has_events(ann: Any) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         ann.retrieve(answer.id, stream=True)
     assert caught.value.param == "stream"
+    with pytest.raises(openai.BadRequestError) as wrong:
+        ann.retrieve(answer.id, stream=True, starting_after=-1)
+    assert wrong.value.param == "starting_after"
 
 
 def test_a_stream_in_the_background_outlives_its_client(server: Server, ann: Any) -> None:
@@ -160,6 +163,16 @@ def test_a_stream_in_the_background_outlives_its_client(server: Server, ann: Any
     assert [event.sequence_number for event in seen] == list(range(len(seen)))
     assert seen[-1].type == "response.completed"
     assert ended(server, ann, response_id).output_text == LONG
+
+
+def test_a_running_response_has_the_output_so_far(ann: Any) -> None:
+    fields = {"model": MODEL, "input": "tell me all", "extra_body": {"ignore_eos": True}}
+    stream = ann.create(**fields, background=True, stream=True)
+    events = [next(stream) for _ in range(8)]
+    running = ann.retrieve(events[0].response.id)
+    assert running.status == "in_progress"
+    assert running.output_text.startswith("word ")
+    ann.cancel(running.id)
 
 
 def test_a_response_in_the_background_is_polled_and_continued(server: Server, ann: Any) -> None:
