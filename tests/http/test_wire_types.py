@@ -1,4 +1,7 @@
-"""Answers and chunks match the OpenAPI document exactly: no field is undocumented, and none is documented in vain."""
+"""Answers and chunks match the OpenAPI document exactly: no field is undocumented, and none is documented in vain.
+
+Those of responses and messages also are of the SDKs' types.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ from typing import Any
 import httpx
 import jsonschema
 import pytest
+from anthropic.types import Message, MessageTokensCount, RawMessageStreamEvent
+from openai.types.responses import InputTokenCountResponse, Response, ResponseItemList, ResponseStreamEvent
+from pydantic import TypeAdapter
 
 from server.api.messages.wire import EVENTS as MESSAGE_EVENTS
 from server.api.responses.output.events import EVENTS
@@ -18,6 +24,15 @@ from tests.serving import Server, serving
 
 REF = "#/components/schemas/"
 Fields = set[tuple[str, str]]  # (schema, property)
+SDK_TYPES: dict[str, tuple[Any, Any]] = {
+    "post /v1/responses": (Response, ResponseStreamEvent),
+    "get /v1/responses/{response_id}": (Response, ResponseStreamEvent),
+    "get /v1/responses/{response_id}/input_items": (ResponseItemList, Any),
+    "post /v1/responses/input_tokens": (InputTokenCountResponse, Any),
+    "post /v1/messages": (Message, RawMessageStreamEvent),
+    "post /v1/messages/count_tokens": (MessageTokensCount, Any),
+}
+"""The types of an answer and of a chunk by route."""
 
 STREAM_OPTIONS = {"include_usage": True, "continuous_usage_stats": True}
 DETAILS = {"logprobs": True, "top_logprobs": 2, "return_token_ids": True}
@@ -53,6 +68,18 @@ MESSAGES: list[dict[str, Any]] = [
     {"messages": user("function"), "tools": [{"name": "ping", "input_schema": PING["parameters"]}]},
     {"stop_sequences": ["there"]},
 ]
+ITEMS: list[dict[str, Any]] = [
+    {"role": "developer", "content": "Be brief."},
+    {"role": "user", "content": "function"},
+    {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm."}]},
+    {"role": "assistant", "content": "Let me see."},
+    {"type": "function_call", "call_id": "a", "name": "ping", "arguments": "{}"},
+    {"type": "custom_tool_call", "call_id": "b", "name": "shell", "input": "ls"},
+    {"type": "function_call_output", "call_id": "a", "output": "pong"},
+    {"type": "custom_tool_call_output", "call_id": "b", "output": [{"type": "input_text", "text": "src"}]},
+    {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
+    {"role": "user", "content": [{"type": "input_text", "text": "hello"}]},
+]
 STREAMS: list[dict[str, Any]] = [
     {"stream": True},
     {"stream": True, "stream_options": {"include_usage": True}},
@@ -84,17 +111,21 @@ def document(server: Server) -> dict[str, Any]:
 
 
 class Observer:
-    """Validates answers against `document`; `seen` collects the fields that they have."""
+    """Validates answers against `document` and the SDK's types; `seen` collects the fields that they have."""
 
     def __init__(self, document: dict[str, Any], path: str, method: str = "post") -> None:
         self._document = document
         self._content = document["paths"][path][method]["responses"]["200"]["content"]
+        self._types = [TypeAdapter(kind) for kind in SDK_TYPES.get(f"{method} {path}", (Any, Any))]
         self.seen: Fields = set()
 
     def body(self, answer: Any) -> None:
+        self._types[0].validate_json(json.dumps(answer), strict=True)
         self._observe(self._content["application/json"]["schema"], answer)
 
     def chunk(self, chunk: Any) -> None:
+        if chunk.get("type") != "ping":  # which the SDK itself drops
+            self._types[1].validate_json(json.dumps(chunk), strict=True)
         data = self._content["text/event-stream"]["schema"]["properties"]["data"]
         data = data["anyOf"][-1] if "anyOf" in data else data
         self._observe(data["contentSchema"], chunk)
@@ -199,7 +230,7 @@ def test_messages_and_their_events_match_their_schemas(server: Server, document:
 
 def test_stored_responses_match_their_schemas(server: Server, document: dict[str, Any]) -> None:
     url = f"{server.url}/v1/responses"
-    stored = f"{url}/{post(url, {'input': 'hello'})['id']}"
+    stored = f"{url}/{post(url, {'input': ITEMS})['id']}"
     Observer(document, "/v1/responses/{response_id}", "get").body(httpx.get(stored).json())
     for path, method, answer, schema in (
         ("/v1/responses/{response_id}/input_items", "get", httpx.get(f"{stored}/input_items"), "ResponseItemList"),
