@@ -3,10 +3,10 @@
     python -m benchmarks.soak [PART ...] [--scale 0.1]
 
 Servers on the built-in model, nginx (Debian's package) and clients run on one machine. Each part prints and checks its
-figures. The exit code is 1 if a check fails. All parts together take nearly an hour.
+figures. The exit code is 1 if a check fails. All parts together take an hour.
 
 `overload`, `steady` and `leaving` load one server. `totals` compares its metrics with what their clients counted.
-`kernels` needs a C compiler.
+`stored` stores 10,000 responses in memory, and 10,000 in a file. `kernels` needs a C compiler.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.soak import hostile, kernels, leaving, long_prompt, one_key, overload, replicas, steady, totals
+from benchmarks.soak import hostile, kernels, leaving, long_prompt, one_key, overload, replicas, steady, stored, totals
 from benchmarks.soak.clients import Tally
 from benchmarks.soak.report import Report
-from tests import fleet
+from benchmarks.soak.server import running
+from tests.fleet import Service
 
 SLOTS, WAITING = 8, 32
 CACHE_MEBIBYTES = 64
 """Size of a cache that is full within a minute, so that later growth is a leak."""
 ON_ONE_SERVER = ("overload", "steady", "leaving")
-PARTS = ("replicas", *ON_ONE_SERVER, "totals", "hostile", "one-key", "long-prompt", "kernels")
+PARTS = ("replicas", *ON_ONE_SERVER, "totals", "hostile", "one-key", "stored", "long-prompt", "kernels")
 
 
 async def soak(parts: list[str], scale: float, folder: Path) -> list[str]:
@@ -36,42 +37,36 @@ async def soak(parts: list[str], scale: float, folder: Path) -> list[str]:
         await replicas.run(reports["replicas"], _new(folder / "replicas"), 180 * scale)
     if {*parts} & {*ON_ONE_SERVER}:
         options = ("--max-seqs", str(SLOTS), "--max-waiting", str(WAITING), "--cache-memory", str(CACHE_MEBIBYTES))
-        server, tally = fleet.replica(_new(folder / "server"), "server", *options), Tally()
-        try:
-            await asyncio.to_thread(server.wait_until_ready)
-            if "overload" in parts:
-                await overload.run(reports["overload"], server, tally, SLOTS, WAITING, 120 * scale)
-            if "steady" in parts:
-                await steady.run(reports["steady"], server, tally, 1200 * scale)
-            if "totals" in parts:
-                await totals.run(reports["totals"], server, tally)
-            if "leaving" in parts:
-                await leaving.run(reports["leaving"], server, tally, round(500 * scale))
-                if "totals" in parts:
-                    await totals.run(reports["totals"], server, tally)
-        finally:
-            server.stop()
+        async with running(folder / "server", *options) as server:
+            await _on_one_server(parts, reports, server, scale)
     if "hostile" in parts:
         options = ("--max-seqs", str(2 * SLOTS), "--cache-memory", str(CACHE_MEBIBYTES))
-        server = fleet.replica(_new(folder / "hostile"), "hostile", *options)
-        try:
-            await asyncio.to_thread(server.wait_until_ready)
+        async with running(folder / "hostile", *options) as server:
             await hostile.run(reports["hostile"], server, Tally(), 1200 * scale)
-        finally:
-            server.stop()
     if "one-key" in parts:
-        keys = one_key.write_keys(folder)
-        server = fleet.replica(_new(folder / "one-key"), "one-key", "--api-keys-file", str(keys))
-        try:
-            await asyncio.to_thread(server.wait_until_ready)
+        async with running(folder / "one-key", "--api-keys-file", str(one_key.write_keys(folder))) as server:
             await one_key.run(reports["one-key"], server, 120 * scale)
-        finally:
-            server.stop()
+    if "stored" in parts:
+        await stored.run(reports["stored"], _new(folder / "stored"), round(10_000 * scale))
     if "long-prompt" in parts:
         await long_prompt.run(reports["long-prompt"], _new(folder / "long-prompt"), 90 * scale)
     if "kernels" in parts:
         await kernels.run(reports["kernels"], _new(folder / "kernels"), 300 * scale)
     return [failure for report in reports.values() for failure in report.failures]
+
+
+async def _on_one_server(parts: list[str], reports: dict[str, Report], server: Service, scale: float) -> None:
+    tally = Tally()
+    if "overload" in parts:
+        await overload.run(reports["overload"], server, tally, SLOTS, WAITING, 120 * scale)
+    if "steady" in parts:
+        await steady.run(reports["steady"], server, tally, 1200 * scale)
+    if "totals" in parts:
+        await totals.run(reports["totals"], server, tally)
+    if "leaving" in parts:
+        await leaving.run(reports["leaving"], server, tally, round(500 * scale))
+        if "totals" in parts:
+            await totals.run(reports["totals"], server, tally)
 
 
 def _new(folder: Path) -> Path:
