@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -32,3 +35,15 @@ def until_over(server: Server, requests: int) -> Scrape:
     """Wait until the server has counted `requests`, just after the last byte of each; return its metrics."""
     server.wait_until(lambda: Scrape(server.url).total("lfm_requests_total") >= requests)
     return Scrape(server.url)
+
+
+@contextmanager
+def one_cancelled(server: Server, route: str) -> Iterator[None]:
+    """Wait at the end of the block until the server has cancelled one more request of the route."""
+
+    def cancelled() -> float:
+        return Scrape(server.url)("lfm_requests_total", route=route, finish_reason="cancelled")
+
+    before = cancelled()
+    yield
+    server.wait_until(lambda: cancelled() == before + 1)

@@ -22,6 +22,7 @@ from tests.clients.story import (
     user,
     weather,
 )
+from tests.scraping import one_cancelled
 from tests.scripted import THOUGHTS
 from tests.serving import Server
 
@@ -141,12 +142,14 @@ def test_the_models_are_listed(client: Any) -> None:
     assert client.models.retrieve(MODEL) == model
 
 
-def test_a_stream_that_is_closed_frees_its_slot(random_server: Server) -> None:
+def test_a_stream_that_the_client_closes_ends_on_the_server(random_server: Server) -> None:
     client = anthropic.Anthropic(base_url=random_server.url, api_key="none", max_retries=0)
     options: Any = {"model": "random", "max_tokens": 3000, "extra_body": {"ignore_eos": True}}
-    with client.messages.stream(**options, messages=user(HELLO)) as stream:
+    with (
+        one_cancelled(random_server, "/v1/messages"),
+        client.messages.stream(**options, messages=user(HELLO)) as stream,
+    ):
         assert next(iter(stream)).type == "message_start"
-    random_server.wait_until(random_server.is_idle)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -34,6 +34,7 @@ from tests.clients.story import (
     Person,
     user,
 )
+from tests.scripted import THOUGHTS
 from tests.serving import Server
 
 JS = Path(os.environ.get("CLIENTS_JS") or Path(__file__).with_name("js"))
@@ -46,12 +47,13 @@ pytestmark = [
 
 
 @pytest.fixture
-def run(server: Server, random_server: Server) -> Callable[..., Any]:
+def run(server: Server, random_server: Server, thinking_server: Server) -> Callable[..., Any]:
     """Run a script of js/ with options, and return the results that it prints as JSON."""
 
     def run(script: str, **options: str) -> Any:
-        urls = {"baseURL": f"{server.url}/v1", "randomURL": f"{random_server.url}/v1"}
-        given = urls | {"apiKey": KEY, "model": MODEL, "story": STORY} | options
+        servers = {"baseURL": server, "randomURL": random_server, "thinkingURL": thinking_server}
+        given: dict[str, Any] = {name: f"{each.url}/v1" for name, each in servers.items()}
+        given |= {"apiKey": KEY, "model": MODEL, "story": STORY, **options}
         command = ["node", str(JS / script), json.dumps(given)]
         result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert result.returncode == 0, result.stderr
@@ -69,6 +71,8 @@ def expected(usage: int, errors: Mapping[int, str] = SDK_ERRORS) -> dict[str, An
         "report": CITIES_REPORT,
         "run": WEATHER_REPORT,
         "parsed": ADA.model_dump(),
+        "thinking": [THOUGHTS, GREETING],
+        "cancelled": True,
         "errors": [[errors[status], status, code] for _, _, status, code in ERROR_CASES],
     }
 
@@ -93,6 +97,7 @@ def test_openai_with_responses(run: Callable[..., Any], usage: int) -> None:
     results = run("openai_responses.js")
     Person.model_validate(results.pop("constrained"))
     expectation = expected(usage) | {"plain": [GREETING, "completed"], "resumed": True, "continued": WEATHER_REPORT}
+    expectation |= {"continued_thinking": GREETING, "stopped": "cancelled"}
     assert results == expectation | {"run": expectation["report"]}
 
 
@@ -100,7 +105,10 @@ def test_openai_with_responses(run: Callable[..., Any], usage: int) -> None:
 def test_ai(run: Callable[..., Any], usage: int, api: str) -> None:
     results = run("ai.js", api=api)
     Person.model_validate(results.pop("constrained"))
-    assert results == expected(usage, dict.fromkeys(SDK_ERRORS, "AI_APICallError"))
+    expectation = expected(usage, dict.fromkeys(SDK_ERRORS, "AI_APICallError")) | {"continued_thinking": GREETING}
+    if api == "responses":
+        expectation["thinking"] = ["", GREETING]  # @ai-sdk/openai reads summaries, and ours are empty
+    assert results == expectation
 
 
 ANTHROPIC_ERRORS = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error"}
@@ -116,10 +124,11 @@ def test_anthropic(run: Callable[..., Any], usage: int) -> None:
     results = run("anthropic.js")
     Choice.model_validate(results.pop("constrained"))
     expectation = anthropics(usage) | {"plain": [GREETING, "end_turn"], "gathered": GREETING, "counted": True}
-    assert results == expectation
+    assert results == expectation | {"continued_thinking": GREETING}
 
 
 def test_ai_with_anthropic(run: Callable[..., Any], usage: int) -> None:
     results = run("ai.js", api="messages")
     Choice.model_validate(results.pop("constrained"))
-    assert results == anthropics(usage, dict.fromkeys(SDK_ERRORS, "AI_APICallError"))
+    expectation = anthropics(usage, dict.fromkeys(SDK_ERRORS, "AI_APICallError"))
+    assert results == expectation | {"continued_thinking": GREETING}

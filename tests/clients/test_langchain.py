@@ -10,12 +10,13 @@ import pytest
 
 from tests.clients.langchain_chats import anthropic_chat, openai_chat
 from tests.clients.story import ADA, GREETING, HELLO, PERSON, TOOL_CASES, Person, weather
+from tests.scraping import one_cancelled
 from tests.serving import Server
 
 messages = pytest.importorskip("langchain_core.messages")
 tools = pytest.importorskip("langchain_core.tools")
 
-CHATS: dict[str, Callable[[Server], Any]] = {
+CHATS: dict[str, Callable[..., Any]] = {
     "chat completions": partial(openai_chat, use_responses_api=False),
     "responses": partial(openai_chat, use_responses_api=True),
     "messages": anthropic_chat,
@@ -59,3 +60,14 @@ def test_tools_are_called_and_their_results_reported(
 def test_json_schema_gives_the_class(chat: Any) -> None:
     asked = chat.with_structured_output(Person, method="json_schema")
     assert asked.invoke(PERSON) == ADA
+
+
+@pytest.mark.parametrize("protocol", CHATS)
+def test_a_stream_that_the_client_closes_ends_on_the_server(random_server: Server, protocol: str) -> None:
+    extra = {"extra_body": {"ignore_eos": True}}
+    options: Any = {"model_kwargs": extra} if protocol == "messages" else extra
+    chat = CHATS[protocol](random_server, model="random", max_tokens=3000, **options)
+    with one_cancelled(random_server, f"/v1/{protocol.replace(' ', '/')}"):
+        stream = chat.stream(HELLO)
+        next(stream)
+        stream.close()

@@ -8,6 +8,7 @@ import pytest
 
 from tests.clients.langchain_chats import anthropic_chat
 from tests.clients.story import GREETING, HELLO, TOO_LONG, Choice
+from tests.scripted import THOUGHTS
 from tests.serving import Server
 
 anthropic = pytest.importorskip("anthropic")
@@ -23,6 +24,14 @@ def test_a_chat_is_answered(chat: Any) -> None:
     assert answer.content == GREETING
     assert answer.response_metadata["stop_reason"] == "end_turn"
     assert answer.usage_metadata["output_tokens"] > 0
+
+
+def test_a_thinking_model_is_answered_in_turns(thinking_server: Server) -> None:
+    chat = anthropic_chat(thinking_server)
+    answer = chat.invoke(HELLO)
+    thoughts, text = answer.content
+    assert (thoughts["thinking"], text["text"]) == (THOUGHTS, GREETING)
+    assert chat.invoke([("human", HELLO), answer, ("human", HELLO)]).text == GREETING
 
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])

@@ -24,7 +24,7 @@ from tests.clients.story import (
     user,
     weather,
 )
-from tests.scraping import Scrape
+from tests.scraping import one_cancelled
 from tests.scripted import THOUGHTS
 from tests.serving import Server
 
@@ -61,11 +61,10 @@ def random_chat(random_server: Server) -> Any:
 
 def test_a_stream_that_the_client_closes_ends_on_the_server(random_server: Server, random_chat: Any) -> None:
     options = {"model": "random", "messages": user(HELLO), "extra_body": {"ignore_eos": True}}
-    stream = random_chat.create(stream=True, max_tokens=3000, **options)
-    assert next(iter(stream)).choices
-    stream.close()
-    ended = {"route": "/v1/chat/completions", "finish_reason": "cancelled"}
-    random_server.wait_until(lambda: Scrape(random_server.url)("lfm_requests_total", **ended) == 1)
+    with one_cancelled(random_server, "/v1/chat/completions"):
+        stream = random_chat.create(stream=True, max_tokens=3000, **options)
+        assert next(iter(stream)).choices
+        stream.close()
 
 
 def test_thoughts_are_apart_from_the_answer_and_have_a_budget(thinking_server: Server) -> None:

@@ -20,6 +20,7 @@ from tests.clients.story import (
     Person,
     weather,
 )
+from tests.scraping import one_cancelled
 from tests.serving import Server
 
 agents = pytest.importorskip("agents", reason="openai-agents is not installed (requirements/clients.txt)")
@@ -87,6 +88,17 @@ async def test_random_weights_are_held_to_the_output_type(agent: Any, random_ser
     settings = agents.ModelSettings(temperature=1.5, max_tokens=1000, extra_body={"seed": seed})
     asked = agent(random_server, "random", output_type=Person, model_settings=settings)
     assert isinstance((await agents.Runner.run(asked, HELLO)).final_output, Person)
+
+
+async def test_a_run_that_is_cancelled_ends_on_the_server(agent: Any, random_server: Server) -> None:
+    settings = agents.ModelSettings(max_tokens=3000, extra_body={"ignore_eos": True})
+    asked = agent(random_server, "random", model_settings=settings)
+    responses = isinstance(asked.model, agents.OpenAIResponsesModel)
+    with one_cancelled(random_server, "/v1/responses" if responses else "/v1/chat/completions"):
+        run = agents.Runner.run_streamed(asked, HELLO)
+        async for event in run.stream_events():
+            if event.type == "raw_response_event":
+                run.cancel()
 
 
 @pytest.mark.parametrize(("options", "question", "status", "code"), ERROR_CASES)

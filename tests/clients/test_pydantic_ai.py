@@ -20,6 +20,7 @@ from tests.clients.story import (
     Person,
     weather,
 )
+from tests.scraping import one_cancelled
 from tests.serving import Server
 
 pydantic_ai = pytest.importorskip("pydantic_ai", reason="not installed (requirements/clients.txt)")
@@ -86,6 +87,16 @@ async def test_random_weights_are_held_to_the_class(agent: Any, random_server: S
     options: Any = {"temperature": 1.5, "max_tokens": 1000, "parallel_tool_calls": False, "extra_body": {"seed": 1}}
     asked = agent(random_server, "random", output_type=getattr(pydantic_ai, mode)(Person), retries=0)
     assert isinstance((await asked.run(HELLO, model_settings=options)).output, Person)
+
+
+async def test_a_stream_that_is_cancelled_ends_on_the_server(agent: Any, random_server: Server) -> None:
+    settings: Any = {"max_tokens": 3000, "extra_body": {"ignore_eos": True}}
+    asked = agent(random_server, "random")
+    responses = isinstance(asked.model, chat_models.OpenAIResponsesModel)
+    with one_cancelled(random_server, "/v1/responses" if responses else "/v1/chat/completions"):
+        async with asked.run_stream(HELLO, model_settings=settings) as stream:
+            await anext(stream.stream_text(delta=True, debounce_by=None))
+            await stream.cancel()
 
 
 @pytest.mark.parametrize(("options", "question", "status", "code"), ERROR_CASES)

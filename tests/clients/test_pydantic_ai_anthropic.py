@@ -20,6 +20,7 @@ from tests.clients.story import (
     Person,
     weather,
 )
+from tests.scraping import one_cancelled
 from tests.serving import Server
 
 pydantic_ai = pytest.importorskip("pydantic_ai", reason="not installed (requirements/clients.txt)")
@@ -81,6 +82,15 @@ async def test_thoughts_are_parts_of_the_answer(thinking_server: Server) -> None
     kinds = [part.part_kind for part in answer.all_messages()[-1].parts]
     assert kinds == ["thinking", "text"]
     assert (await agent(thinking_server).run(HELLO, message_history=answer.all_messages())).output == GREETING
+
+
+async def test_a_stream_that_is_cancelled_ends_on_the_server(random_server: Server) -> None:
+    settings: Any = {"max_tokens": 3000, "extra_body": {"ignore_eos": True}}
+    asked = agent(random_server, "random")
+    with one_cancelled(random_server, "/v1/messages"):
+        async with asked.run_stream(HELLO, model_settings=settings) as stream:
+            await anext(stream.stream_text(delta=True, debounce_by=None))
+            await stream.cancel()
 
 
 @pytest.mark.parametrize(("options", "question", "status", "code"), ERROR_CASES)

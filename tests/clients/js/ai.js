@@ -5,22 +5,22 @@ import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { generateText, Output, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
+import { cancels } from "./cancelled.js";
 
 globalThis.AI_SDK_LOG_WARNINGS = false; // they would be printed between the results
-const { baseURL, randomURL, apiKey, model, story, api } = JSON.parse(process.argv[2]);
-const provider = (key, url = baseURL) =>
-  ({
-    responses: () => createOpenAI({ baseURL: url, apiKey: key }),
-    messages: () => createAnthropic({ baseURL: url, apiKey: key }),
+const { baseURL, randomURL, thinkingURL, apiKey, model, story, api } = JSON.parse(process.argv[2]);
+// The package has no option for fields that it does not know, such as `ignore_eos`.
+const sending = (fields) => (url, request) =>
+  fetch(url, { ...request, body: JSON.stringify({ ...JSON.parse(request.body), ...fields }) });
+const provider = (key, url = baseURL, fields = {}) => {
+  const options = { baseURL: url, apiKey: key, fetch: sending(fields) };
+  return {
+    responses: () => createOpenAI(options),
+    messages: () => createAnthropic(options),
     chat: () =>
-      createOpenAICompatible({
-        name: "lfm",
-        baseURL: url,
-        apiKey: key,
-        includeUsage: true,
-        supportsStructuredOutputs: true,
-      }),
-  })[api]();
+      createOpenAICompatible({ name: "lfm", includeUsage: true, supportsStructuredOutputs: true, ...options }),
+  }[api]();
+};
 const chat = provider(apiKey)(model);
 const Person = z.object({ name: z.string().max(20), age: z.number().int().min(0).max(150) });
 const Choice = z.object({ color: z.enum(["red", "green"]), certain: z.boolean() });
@@ -57,6 +57,22 @@ const random = provider(apiKey, randomURL)("random");
 const hot = { ...once, temperature: 1.5, maxOutputTokens: 1000, seed: 1 };
 const held = api === "messages" ? Output.object({ schema: Choice }) : output; // Anthropic's clients leave out bounds
 told.constrained = (await generateText({ ...hot, model: random, prompt: story.hello, output: held })).output;
+
+const thinking = provider(apiKey, thinkingURL)(model);
+const thought = await generateText({ ...once, model: thinking, prompt: story.hello });
+told.thinking = [thought.reasoningText, thought.text];
+const question = { role: "user", content: story.hello };
+const turns = [question, ...thought.response.messages, question];
+told.continued_thinking = (await generateText({ ...once, model: thinking, messages: turns })).text;
+
+told.cancelled = await cancels(randomURL, async () => {
+  const leaving = new AbortController();
+  const options = { ...hot, maxOutputTokens: 3000, abortSignal: leaving.signal };
+  const endlessModel = provider(apiKey, randomURL, { ignore_eos: true })("random");
+  const endless = streamText({ ...options, model: endlessModel, prompt: story.hello });
+  await endless.textStream[Symbol.asyncIterator]().next();
+  leaving.abort();
+});
 
 const errorOf = (promise) =>
   promise.then(

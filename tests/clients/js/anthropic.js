@@ -2,8 +2,9 @@
 import Anthropic from "@anthropic-ai/sdk";
 import { zodOutputFormat } from "@anthropic-ai/sdk/helpers/zod";
 import { z } from "zod";
+import { cancels } from "./cancelled.js";
 
-const { baseURL, randomURL, apiKey, model, story } = JSON.parse(process.argv[2]);
+const { baseURL, randomURL, thinkingURL, apiKey, model, story } = JSON.parse(process.argv[2]);
 const rootOf = (url) => url.replace(/\/v1$/, "");
 const messagesOf = (key, url = baseURL) => new Anthropic({ baseURL: rootOf(url), apiKey: key, maxRetries: 0 }).messages;
 const messages = messagesOf(apiKey);
@@ -47,14 +48,28 @@ told.run = await followed(story.weather, await messages.create(asked(story.weath
 const output_config = { format: zodOutputFormat(Person) };
 told.parsed = (await messages.parse(asked(story.person, { output_config }))).parsed_output;
 const hot = { model: "random", max_tokens: 1000, temperature: 1.5, seed: 1 };
+const random = messagesOf(apiKey, randomURL);
 told.constrained = (
-  await messagesOf(apiKey, randomURL).parse(
+  await random.parse(
     asked(story.hello, { ...hot, output_config: { format: zodOutputFormat(Choice) } }),
   )
 ).parsed_output;
 
 const counted = await messages.countTokens({ model, messages: [{ role: "user", content: story.hello }] });
 told.counted = counted.input_tokens === plain.usage.input_tokens + plain.usage.cache_read_input_tokens;
+
+const thinking = messagesOf(apiKey, thinkingURL);
+const thoughts = await thinking.stream(asked(story.hello)).finalMessage();
+told.thinking = [thoughts.content[0].thinking, textOf(thoughts)];
+const question = { role: "user", content: story.hello };
+const turns = [question, { role: "assistant", content: thoughts.content }, question];
+told.continued_thinking = textOf(await thinking.create({ model, max_tokens: 200, messages: turns }));
+
+told.cancelled = await cancels(randomURL, async () => {
+  const endless = random.stream(asked(story.hello, { ...hot, max_tokens: 3000, ignore_eos: true }));
+  await endless[Symbol.asyncIterator]().next();
+  endless.abort();
+});
 
 const errorOf = (promise) =>
   promise.then(

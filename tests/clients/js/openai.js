@@ -2,9 +2,10 @@
 import OpenAI from "openai";
 import { zodFunction, zodResponseFormat } from "openai/helpers/zod";
 import { z } from "zod";
+import { cancels } from "./cancelled.js";
 
-const { baseURL, randomURL, apiKey, model, story } = JSON.parse(process.argv[2]);
-const chatOf = (key) => new OpenAI({ baseURL, apiKey: key, maxRetries: 0 }).chat.completions;
+const { baseURL, randomURL, thinkingURL, apiKey, model, story } = JSON.parse(process.argv[2]);
+const chatOf = (key, url = baseURL) => new OpenAI({ baseURL: url, apiKey: key, maxRetries: 0 }).chat.completions;
 const chat = chatOf(apiKey);
 const user = (content) => [{ role: "user", content }];
 const Person = z.object({ name: z.string().max(20), age: z.number().int().min(0).max(150) });
@@ -62,9 +63,19 @@ const response_format = zodResponseFormat(Person, "person");
 const parsed = await chat.parse({ model, messages: user(story.person), response_format });
 told.parsed = parsed.choices[0].message.parsed;
 
-const random = new OpenAI({ baseURL: randomURL, apiKey, maxRetries: 0 }).chat.completions;
+const random = chatOf(apiKey, randomURL);
 const hot = { model: "random", messages: user(story.hello), temperature: 1.5, max_tokens: 1000, seed: 1 };
 told.constrained = (await random.parse({ ...hot, response_format })).choices[0].message.parsed;
+
+const thinking = chatOf(apiKey, thinkingURL);
+const thought = (await thinking.create({ model, messages: user(story.hello) })).choices[0].message;
+told.thinking = [thought.reasoning_content, thought.content];
+
+told.cancelled = await cancels(randomURL, async () => {
+  const endless = await random.create({ ...hot, max_tokens: 3000, ignore_eos: true, stream: true });
+  await endless[Symbol.asyncIterator]().next();
+  endless.controller.abort();
+});
 
 const errorOf = (promise) =>
   promise.then(

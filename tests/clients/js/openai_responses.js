@@ -2,9 +2,10 @@
 import OpenAI from "openai";
 import { zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
+import { cancels } from "./cancelled.js";
 
-const { baseURL, randomURL, apiKey, model, story } = JSON.parse(process.argv[2]);
-const responsesOf = (key) => new OpenAI({ baseURL, apiKey: key, maxRetries: 0 }).responses;
+const { baseURL, randomURL, thinkingURL, apiKey, model, story } = JSON.parse(process.argv[2]);
+const responsesOf = (key, url = baseURL) => new OpenAI({ baseURL: url, apiKey: key, maxRetries: 0 }).responses;
 const responses = responsesOf(apiKey);
 const Person = z.object({ name: z.string().max(20), age: z.number().int().min(0).max(150) });
 const Weather = z.object({ city: z.string(), days: z.number().int() });
@@ -48,9 +49,23 @@ told.continued = (
 const text = { format: zodTextFormat(Person, "person") };
 told.parsed = (await responses.parse({ model, input: story.person, text })).output_parsed;
 
-const random = new OpenAI({ baseURL: randomURL, apiKey, maxRetries: 0 }).responses;
+const random = responsesOf(apiKey, randomURL);
 const hot = { model: "random", input: story.hello, temperature: 1.5, max_output_tokens: 1000, seed: 1 };
 told.constrained = (await random.parse({ ...hot, text })).output_parsed;
+
+const thinking = responsesOf(apiKey, thinkingURL);
+const thought = await thinking.stream({ model, input: story.hello }).finalResponse();
+told.thinking = [thought.output[0].content[0].text, thought.output_text];
+const more = await thinking.create({ model, input: story.hello, previous_response_id: thought.id });
+told.continued_thinking = more.output_text;
+
+told.cancelled = await cancels(randomURL, async () => {
+  const endless = await random.create({ ...hot, max_output_tokens: 3000, ignore_eos: true, stream: true });
+  await endless[Symbol.asyncIterator]().next();
+  endless.controller.abort();
+});
+const begun = await random.create({ ...hot, max_output_tokens: 3000, ignore_eos: true, background: true });
+told.stopped = (await random.cancel(begun.id)).status;
 
 const errorOf = (promise) =>
   promise.then(
