@@ -136,7 +136,7 @@ def test_two_releases_share_no_object_and_no_pod() -> None:
     [
         {"replica": 3},
         {"autoscaler": {"kind": "vpa"}},
-        {"options": {"MAX_SEQS": "4"}},
+        {"options": {"max_seqs": "4"}},
         {"options": {"LFM_MAX_BODY": 20_000_000}},  # Helm would write 2e+07
     ],
 )
