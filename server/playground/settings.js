@@ -137,7 +137,7 @@ export const GROUPS = [
         name: "reasoning_effort",
         kind: "choice",
         choices: ["none", "minimal", "low", "medium", "high", "xhigh", "max"],
-        unset: "none set",
+        unset: "no budget",
         help: "a budget by name; the number above comes first",
       },
       { name: "include_reasoning", kind: "boolean", unset: "on", help: "return the thoughts" },
@@ -210,7 +210,12 @@ export function completeSettings(value) {
  */
 export function bodyOf(settings, model) {
   /** @type {Body} */
-  const body = { model, stream: true, stream_options: { include_usage: true }, ...settings.parameters };
+  const body = {
+    model,
+    stream: true,
+    stream_options: { include_usage: true, continuous_usage_stats: true },
+    ...settings.parameters,
+  };
   if (settings.useTools) {
     body.tools = parsed("Tools", settings.tools);
     const [kind, name] = settings.toolChoice.split(/:(.*)/s);

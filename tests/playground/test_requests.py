@@ -161,6 +161,7 @@ def test_the_inspector_shows_tokens_log_probabilities_and_events(demo: Server, o
     page.locator("#panel-inspect summary", has_text="Prompt as tokens").click()
     page.wait_for_selector(".prompt-tokens .token")
     assert page.locator(".prompt-tokens .token").all_text_contents() == expected
+    assert page.locator(".prompt-tokens .newline").count() == sum("\n" in token for token in expected)
     page.locator("#panel-inspect summary", has_text="Events").click()
     page.wait_for_selector(".events")
     assert "data: [DONE]" in page.inner_text(".events")

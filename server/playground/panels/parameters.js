@@ -32,12 +32,8 @@ export function parametersPanel(session) {
     panel,
     h("label", { for: "system-prompt", class: "heading" }, "System prompt"),
     system,
-    h(
-      "div",
-      { class: "panel-bar" },
-      h("p", { class: "hint" }, "An empty field is left out of the request: the default shown in it applies."),
-      reset,
-    ),
+    h("p", { class: "hint" }, "An empty field is left out of the request: the default shown in it applies."),
+    reset,
     ...fields.map(({ title, made }) =>
       h("fieldset", {}, h("legend", {}, title), ...made.map((field) => field.element)),
     ),
