@@ -118,6 +118,9 @@ def test_every_parameter_is_sent_and_reset(scripted_server: Server, open_page: O
     playground.tab("Settings")
     page.locator("#parameter-temperature").fill("9")
     assert "out of range" in page.locator("#parameter-temperature-help").inner_text()
+    page.locator("#parameter-top_k").fill("30")
+    assert "out of range" in page.locator("#parameter-temperature-help").inner_text()
+    assert page.locator("#parameter-temperature").input_value() == "9"
     page.get_by_role("button", name="Reset to the model's").click()
     assert page.locator("#parameter-temperature").input_value() == ""
 
