@@ -68,6 +68,7 @@ def test_turns_have_versions_and_branches(scripted_server: Server, open_page: Op
 
     page.locator(".turn.user").hover()
     page.locator(".turn.user").get_by_role("button", name="Branch", exact=False).click()
+    page.locator("#conversation-list li").nth(1).wait_for()  # the page stores the branch before it shows it
     assert page.locator("#conversation-list li").count() == 2
     assert page.locator(".turn").count() == 1
 
