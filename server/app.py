@@ -44,7 +44,7 @@ from server.front.connection import ConnectionLimits
 from server.front.descriptors import raise_limit
 from server.front.listener import address_of, listen
 from server.front.server import FrontConfig, FrontServer
-from server.front.systemd import READY, notify
+from server.front.systemd import READY, inherited_listener, notify
 from server.loading import LoadedModel, load_model, model_names
 from server.runtime.model_folder import SLOW_ON_CPU
 from server.runtime.session import ModelSession
@@ -65,7 +65,7 @@ def run(settings: Settings) -> None:
     _resume_collection()
     configure_logging(resolved(settings.log_format), settings.log_level)
     settings = _within_descriptors(settings)
-    listener = listen(settings.host, settings.port)
+    listener = inherited_listener() or listen(settings.host, settings.port)
     app = create_app(settings, address_of(listener, https=bool(settings.ssl_certfile)), exempt_from_collection)
     server = create_server(app, settings)
     signal.signal(signal.SIGHUP, lambda *_: _reread_keys(app, settings))

@@ -1,6 +1,7 @@
-"""Reports to systemd that the server is ready or stopping, as in sd_notify(3).
+"""Tells systemd that the server is ready or stopping, and takes over a listening socket.
 
-The package sdnotify is unmaintained, and systemd-python needs libsystemd.
+The protocols are in sd_notify(3) and sd_listen_fds(3). The package sdnotify is unmaintained, and systemd-python needs
+libsystemd.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ import logging
 import os
 import socket
 
+from server.errors import StartupError
+
 READY = "READY=1"
 STOPPING = "STOPPING=1"
+FIRST_DESCRIPTOR = 3
 
 logger = logging.getLogger(__name__)
 
@@ -28,3 +32,20 @@ def notify(state: str) -> None:
             sender.sendto(state.encode(), f"\0{path[1:]}" if path.startswith("@") else path)
     except OSError as error:
         logger.warning("systemd cannot be told %s: %s", state, error)
+
+
+def inherited_listener() -> socket.socket | None:
+    """Return the listening socket that systemd has passed to this process; None if it has passed none.
+
+    Removes systemd's variables, so that a child process does not take the socket for its own.
+
+    Raises StartupError if systemd has passed anything but one TCP socket.
+    """
+    count, process = os.environ.pop("LISTEN_FDS", ""), os.environ.pop("LISTEN_PID", "")
+    if process != str(os.getpid()):
+        return None
+    listener = socket.socket(fileno=FIRST_DESCRIPTOR)
+    if count != "1" or listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type != socket.SOCK_STREAM:
+        raise StartupError("The systemd socket unit must have exactly one ListenStream=, with a TCP port.")
+    listener.set_inheritable(False)
+    return listener

@@ -7,6 +7,7 @@ import { ApiError } from "./api.js";
 /** @typedef {import("./types.js").Turn} Turn */
 /** @typedef {import("./types.js").Body} Body */
 /** @typedef {import("./types.js").Failure} Failure */
+/** @typedef {import("./types.js").Numbers} Numbers */
 /** @typedef {import("./api.js").Api} Api */
 /** @typedef {import("./types.js").Call} Call */
 
@@ -37,13 +38,13 @@ export class Answer {
     if (data === "[DONE]") return;
     const chunk = JSON.parse(data);
     if (chunk.error) throw Object.assign(new Error(chunk.error.message), { code: chunk.error.code });
+    if (chunk.usage) this.#setUsage(chunk.usage, this.#speed(chunk));
     for (const choice of chunk.choices ?? []) {
       this.#addChoice(choice);
       const tokensPerSecond = chunk.timings?.predicted_per_second;
       const turn = this.turns[choice.index];
       if (turn && tokensPerSecond) turn.numbers = { ...turn.numbers, tokensPerSecond };
     }
-    if (chunk.usage) this.#setUsage(chunk.usage);
   }
 
   /** Note the total time. */
@@ -83,8 +84,22 @@ export class Answer {
     this.#last[index] = now;
   }
 
-  /** @param {any} usage */
-  #setUsage(usage) {
+  /**
+   * Return the speed so far, until the server reports its own measurement with the last token of a choice.
+   *
+   * @param {any} chunk
+   */
+  #speed(chunk) {
+    const decoded = chunk.usage.completion_tokens - 1;
+    if (!this.#first || decoded < 1 || this.turns.length > 1 || !chunk.choices?.length) return {};
+    return { tokensPerSecond: decoded / ((performance.now() - this.#first) / 1000) };
+  }
+
+  /**
+   * @param {any} usage
+   * @param {Numbers} speed
+   */
+  #setUsage(usage, speed) {
     for (const turn of this.turns) {
       turn.numbers = {
         ...turn.numbers,
@@ -92,6 +107,7 @@ export class Answer {
         cachedTokens: usage.prompt_tokens_details?.cached_tokens ?? 0,
         answerTokens: usage.completion_tokens,
         reasoningTokens: usage.completion_tokens_details?.reasoning_tokens ?? 0,
+        ...speed,
       };
     }
   }

@@ -109,8 +109,8 @@ export const GROUPS = [
         name: "max_completion_tokens",
         kind: "integer",
         min: 1,
-        unset: "up to the context",
-        help: "most tokens of the answer",
+        unset: "context",
+        help: "most tokens of the answer; by default, what the context has left",
       },
       { name: "min_tokens", kind: "integer", min: 0, unset: "0", help: "the answer does not end by itself before" },
       { name: "stop", kind: "lines", unset: "none", help: "up to 4 strings that end the answer, one per line" },
@@ -137,7 +137,7 @@ export const GROUPS = [
         name: "reasoning_effort",
         kind: "choice",
         choices: ["none", "minimal", "low", "medium", "high", "xhigh", "max"],
-        unset: "none set",
+        unset: "no budget",
         help: "a budget by name; the number above comes first",
       },
       { name: "include_reasoning", kind: "boolean", unset: "on", help: "return the thoughts" },
@@ -210,7 +210,12 @@ export function completeSettings(value) {
  */
 export function bodyOf(settings, model) {
   /** @type {Body} */
-  const body = { model, stream: true, stream_options: { include_usage: true }, ...settings.parameters };
+  const body = {
+    model,
+    stream: true,
+    stream_options: { include_usage: true, continuous_usage_stats: true },
+    ...settings.parameters,
+  };
   if (settings.useTools) {
     body.tools = parsed("Tools", settings.tools);
     const [kind, name] = settings.toolChoice.split(/:(.*)/s);

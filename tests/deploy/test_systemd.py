@@ -16,9 +16,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.processes import free_port
 from server.front.server import ABANDON_SECONDS
 from server.settings import Settings
-from tests.fleet import DEPLOY, START_SECONDS, Service, replica
+from tests.fleet import DEPLOY, ROOT, START_SECONDS, Service, answers, replica
 from tests.waiting import wait_until
 
 UNIT = (DEPLOY / "systemd" / "lfm-serve.service").read_text()
@@ -46,7 +47,8 @@ def systemd_analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     unit = tmp_path / "lfm-serve.service"
     unit.write_text(UNIT.replace(PROGRAM, "/bin/true"))  # systemd checks that the program exists
-    result = systemd_analyze("verify", unit)
+    port = shutil.copy(DEPLOY / "systemd" / "lfm-serve.socket", tmp_path)
+    result = systemd_analyze("verify", unit, port)
     assert (result.returncode, result.stdout + result.stderr) == (0, "")
 
 
@@ -140,6 +142,30 @@ SCHEMA = {
     "type": "json_schema",
     "json_schema": {"name": "number", "schema": {"type": "object", "properties": {"n": {"type": "integer"}}}},
 }
+
+
+def test_systemd_may_hold_the_port(tmp_path: Path) -> None:
+    if (program := shutil.which("systemd-socket-activate")) is None:
+        pytest.skip("systemd is not installed")
+    port, log = free_port(), tmp_path / "server.log"
+    command = [program, f"--listen=127.0.0.1:{port}", sys.executable, "-m", "server", "serve", "--threads", "1"]
+    with log.open("wb") as file:
+        server = subprocess.Popen([*command, "--port", "1"], cwd=ROOT, stdout=file, stderr=file)
+    try:
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/ready"), START_SECONDS)
+        assert f"on http://127.0.0.1:{port}" in log.read_text()
+        server.terminate()
+        assert server.wait(START_SECONDS) == 0
+    finally:
+        server.kill()
+
+
+def test_systemd_must_pass_one_port(tmp_path: Path) -> None:
+    command = ["sh", "-c", f"LISTEN_PID=$$ LISTEN_FDS=2 exec {shlex.quote(sys.executable)} -m server serve 3<&0"]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        result = subprocess.run(command, cwd=ROOT, stdin=listener, capture_output=True, text=True, timeout=120)
+    assert result.returncode != 0
+    assert "must have exactly one ListenStream=" in result.stderr
 
 
 def test_a_notification_socket_that_nobody_reads_does_not_stop_the_server(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from server.settings import Settings
-from tests.playground.page import Playground, start_browser
+from tests.playground.page import Playground, browser_program, start_browser
 from tests.playground.scripts import MODEL, SCRIPTS, THINKER_SCRIPTS
 from tests.scripted import scripted, thinker
 from tests.serving import Server, serving
@@ -26,7 +25,7 @@ OpenPage = Callable[..., Playground]
 @pytest.fixture(scope="session", autouse=True)
 def _a_browser_is_installed() -> None:
     pytest.importorskip("playwright", reason="needs requirements/playground.txt")
-    if shutil.which("chromium") is None:
+    if browser_program() is None:
         pytest.skip("chromium is not installed")
 
 
@@ -54,10 +53,13 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
     """
     opened: list[Playground] = []
 
-    def open_one(url: str, width: int = 1440, height: int = 900, dark: bool = False) -> Playground:
-        scheme = "dark" if dark else "light"
+    def open_one(url: str, width: int = 1440, height: int = 900, dark: bool = False, touch: bool = False) -> Playground:
         context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, accept_downloads=True
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if dark else "light",
+            accept_downloads=True,
+            is_mobile=touch,
+            has_touch=touch,
         )
         opened.append(Playground(context.new_page(), url))
         opened[-1].open()

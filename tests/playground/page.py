@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,8 +15,13 @@ SWITCHES = (
 )  # fmt: skip
 
 
+def browser_program() -> str | None:
+    """Return the path of Debian's Chromium, or of Chrome, which GitHub's runners have; None if there is neither."""
+    return shutil.which("chromium") or shutil.which("google-chrome")
+
+
 def start_browser(playwright: Playwright) -> Browser:
-    return playwright.chromium.launch(executable_path="/usr/bin/chromium", args=[*SWITCHES])
+    return playwright.chromium.launch(executable_path=browser_program(), args=[*SWITCHES])
 
 
 class Playground:

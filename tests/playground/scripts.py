@@ -27,6 +27,20 @@ Some **bold**, *slanted* and `code` text with a [link](https://example.com/page)
 print("<b>")
 ```
 """
+WIDE = f"""```python
+print("{"a long line " * 20}")
+```
+
+| {" | ".join(["a column"] * 8)} |
+|{"---|" * 8}
+| {" | ".join(["unbreakable"] * 8)} |
+
+{"unbreakable" * 20}
+
+Some text.
+
+{"A last paragraph with enough words for several lines. " * 12}
+"""
 PARAGRAPH = "Item **{n}** of the list, with `code` and *more* of the same words to fill the line.\n\n"
 LONG_QUESTIONS = ("Write the first part.", "Write the second part.", "Write the third part.")
 LONG = "".join(PARAGRAPH.format(n=n) for n in range(130))
@@ -36,6 +50,7 @@ SCRIPTS = [
     ("Hello", "Good day to you."),
     ("Answer with HTML", HTML),
     ("Answer with Markdown", MARKDOWN),
+    ("Answer with wide blocks", WIDE),
     ("Who is it?", '{"name": "Ann", "age": 31}'),
     ("Use two tools", '<|tool_call_start|>[get_weather(city="Oslo"), get_weather(city="Bergen")]<|tool_call_end|>'),
     ("Cold", "Both are cold.", "tool"),

@@ -17,7 +17,7 @@ def test_a_new_user_gets_an_answer_of_the_built_in_model_and_is_told_what_it_is(
     page = playground.page
     assert "lfm2-demo (built-in)" in page.inner_text("#status-text")
     assert "lfm-serve serve --model onnx-community/LFM2-8B-A1B-ONNX" in page.inner_text("#welcome")
-    playground.click("What are you?")
+    playground.click("What are you?", exact=False)
     page.wait_for_selector(".turn.assistant .numbers:not(:empty)")
     playground.wait_for_end()
     assert "lfm2-demo" in playground.text()
@@ -38,6 +38,8 @@ def test_a_stopped_answer_keeps_its_text_and_frees_its_slot(scripted_server: Ser
     playground.wait_for_end()
     assert playground.text().startswith("Item 0 of the list")
     assert "You stopped the answer." in playground.answers.last.inner_text()
+    numbers = playground.answers.last.locator(".numbers").inner_text()
+    assert re.search(r"\d+ in \(\d+ cached\) · \d+ out · first token .* · [\d,]+ tokens/s", numbers)
     scripted_server.wait_until(scripted_server.is_idle)
     playground.send("Hello")
     assert playground.text() == "Good day to you."
@@ -66,6 +68,7 @@ def test_turns_have_versions_and_branches(scripted_server: Server, open_page: Op
 
     page.locator(".turn.user").hover()
     page.locator(".turn.user").get_by_role("button", name="Branch", exact=False).click()
+    page.locator("#conversation-list li").nth(1).wait_for()  # the page stores the branch before it shows it
     assert page.locator("#conversation-list li").count() == 2
     assert page.locator(".turn").count() == 1
 

@@ -101,6 +101,9 @@ def test_an_export_is_imported_as_it_was(scripted_server: Server, open_page: Ope
     playground = open_page(scripted_server.url)
     playground.wait_until_ready()
     page = playground.page
+    assert page.get_by_text("No conversations yet.").is_visible()
+    for label in ("Export", "Export all"):
+        assert page.get_by_role("button", name=label, exact=True).is_disabled()
     playground.send("Answer with Markdown")
     before = playground.answers.last.locator(".markdown").inner_html()
     with page.expect_download() as download:

@@ -118,6 +118,9 @@ def test_every_parameter_is_sent_and_reset(scripted_server: Server, open_page: O
     playground.tab("Settings")
     page.locator("#parameter-temperature").fill("9")
     assert "out of range" in page.locator("#parameter-temperature-help").inner_text()
+    page.locator("#parameter-top_k").fill("30")
+    assert "out of range" in page.locator("#parameter-temperature-help").inner_text()
+    assert page.locator("#parameter-temperature").input_value() == "9"
     page.get_by_role("button", name="Reset to the model's").click()
     assert page.locator("#parameter-temperature").input_value() == ""
 
@@ -161,6 +164,7 @@ def test_the_inspector_shows_tokens_log_probabilities_and_events(demo: Server, o
     page.locator("#panel-inspect summary", has_text="Prompt as tokens").click()
     page.wait_for_selector(".prompt-tokens .token")
     assert page.locator(".prompt-tokens .token").all_text_contents() == expected
+    assert page.locator(".prompt-tokens .newline").count() == sum("\n" in token for token in expected)
     page.locator("#panel-inspect summary", has_text="Events").click()
     page.wait_for_selector(".events")
     assert "data: [DONE]" in page.inner_text(".events")

@@ -31,6 +31,7 @@ export class ChatView {
       ["delta"],
       perFrame(() => this.#grow()),
     );
+    toEndButton(this.#scroller, () => this.#toEnd());
     session.on(["running"], () => announce(session.running ? "The answer begins." : "The answer has ended."));
   }
 
@@ -102,4 +103,20 @@ export class ChatView {
     this.#empty.hidden = this.session.conversation.leaf !== null;
     if (!this.#empty.hidden) this.#empty.replaceChildren(...welcome(this.session));
   }
+}
+
+/**
+ * Show the button that jumps to the end while the end is out of view.
+ *
+ * @param {Element} scroller
+ * @param {() => void} toEnd
+ */
+function toEndButton(scroller, toEnd) {
+  const toggle = byId("to-end", "button");
+  toggle.addEventListener("click", toEnd);
+  const options = { root: scroller, rootMargin: `0px 0px ${NEAR_END}px` };
+  const update = (/** @type {IntersectionObserverEntry[]} */ entries) => {
+    toggle.hidden = entries[entries.length - 1].isIntersecting;
+  };
+  new IntersectionObserver(update, options).observe(byId("end", "div"));
 }

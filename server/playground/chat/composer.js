@@ -8,6 +8,8 @@ import { byId } from "../dom.js";
  * @param {Session} session
  */
 export function composer(session) {
+  const grows = CSS.supports("field-sizing", "content");
+  const hasTouchKeyboard = matchMedia("(pointer: coarse)");
   const form = byId("composer", "form");
   const field = byId("prompt", "textarea");
   const send = byId("send", "button");
@@ -17,10 +19,16 @@ export function composer(session) {
     send.hidden = session.running !== null;
     stop.hidden = session.running === null;
     send.disabled = !field.value.trim();
+    if (!grows) {
+      // The style sheet's field-sizing has no effect in this browser.
+      field.style.height = "auto";
+      field.style.height = `${field.scrollHeight}px`;
+    }
   };
   const submit = () => {
-    if (session.running || !field.value.trim()) return;
-    session.send(field.value);
+    const message = field.value.trim();
+    if (session.running || !message) return;
+    session.send(message);
     field.value = "";
     update();
   };
@@ -30,7 +38,7 @@ export function composer(session) {
   });
   field.addEventListener("input", update);
   field.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || hasTouchKeyboard.matches) return;
     event.preventDefault();
     submit();
   });

@@ -78,7 +78,8 @@ function span(token, index) {
     "data-index": index,
     "aria-label": quoted(token.token),
   };
-  return h("span", { ...attributes, class: `token p${level}` }, token.token || "∅");
+  const newline = token.token.includes("\n") ? " newline" : "";
+  return h("span", { ...attributes, class: `token p${level}${newline}` }, token.token || "∅");
 }
 
 /** @param {string} token */

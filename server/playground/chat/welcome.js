@@ -1,9 +1,13 @@
-import { button, h } from "../dom.js";
+import { h } from "../dom.js";
 import { TEMPLATES } from "../tools.js";
 
 /** @typedef {import("../session.js").Session} Session */
 
-const REAL_MODEL = "lfm-serve serve --model onnx-community/LFM2-8B-A1B-ONNX";
+const REAL_MODEL = "--model onnx-community/LFM2-8B-A1B-ONNX";
+const QUESTIONS = [
+  ["The model", "What are you?"],
+  ["The server", "How do I stream?"],
+];
 
 /**
  * Return what an empty conversation shows.
@@ -26,18 +30,26 @@ export function welcome(session) {
     h(
       "p",
       {},
-      "Messages go to this server only, and conversations stay in this browser. The panel on the right holds every setting of a request and shows what the server received and returned.",
+      "Messages go to this server only, and conversations stay in this browser. Settings holds every field of a request; Inspect shows what the server received and returned.",
     ),
     ...(model?.built_in ? [builtInNote()] : []),
     h(
       "div",
-      { class: "examples" },
-      ...(model?.built_in
-        ? [button("What are you?", ask("What are you?")), button("How do I stream?", ask("How do I stream?"))]
-        : []),
-      ...TEMPLATES.map((template) => button(`${template.label} tool: ${template.question}`, call(template))),
+      { class: "suggestions" },
+      ...(model?.built_in ? QUESTIONS.map(([title, question]) => suggestion(title, question, ask(question))) : []),
+      ...TEMPLATES.map((template) => suggestion(`${template.label} tool`, template.question, call(template))),
     ),
   ];
+}
+
+/**
+ * @param {string} title
+ * @param {string} question
+ * @param {() => void} click
+ */
+function suggestion(title, question, click) {
+  const parts = [h("strong", {}, title), " ", h("span", {}, question)];
+  return h("button", { type: "button", class: "button suggestion", on: { click } }, ...parts);
 }
 
 /** Return the note that the built-in model serves, with the command that serves a real one. */
@@ -48,8 +60,9 @@ export function builtInNote() {
     h(
       "p",
       {},
-      "This is the built-in demo model: 4 million parameters, for trying out the server. It talks about itself and calls simple tools, and knows next to nothing else. To serve a real model:",
+      "This is the built-in demo model: 4 million parameters, for trying out the server. It talks about itself and calls simple tools, and knows next to nothing else. To serve a real model, a download of 5 GB:",
     ),
-    h("pre", { tabindex: "0" }, h("code", {}, REAL_MODEL)),
+    h("pre", { tabindex: "0" }, h("code", {}, `lfm-serve serve ${REAL_MODEL}`)),
+    h("p", { class: "hint" }, "In a checkout: ", h("code", {}, `make serve ARGS="${REAL_MODEL}"`)),
   );
 }

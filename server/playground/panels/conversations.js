@@ -15,7 +15,17 @@ export function conversationsPanel(session) {
   const file = byId("import-file", "input");
   const problem = byId("import-problem", "p");
 
-  const update = () => list.replaceChildren(...session.conversations.map((each) => entry(session, each)));
+  const none = byId("no-conversations", "p");
+  const exportOne = byId("export-one", "button");
+  const exportAll = byId("export-all", "button");
+
+  const update = () => {
+    const { conversations, conversation } = session;
+    list.replaceChildren(...conversations.map((each) => entry(session, each)));
+    none.hidden = conversations.length > 0;
+    exportOne.disabled = !conversations.includes(conversation);
+    exportAll.disabled = conversations.length === 0;
+  };
   session.on(["conversations"], update);
   session.on(["unsaved"], () => {
     problem.textContent = "The browser does not keep these conversations: export what you need.";
@@ -25,8 +35,8 @@ export function conversationsPanel(session) {
     session.create();
     byId("prompt", "textarea").focus();
   });
-  byId("export-one", "button").addEventListener("click", () => exported([session.conversation]));
-  byId("export-all", "button").addEventListener("click", () => exported(session.conversations));
+  exportOne.addEventListener("click", () => exported([session.conversation]));
+  exportAll.addEventListener("click", () => exported(session.conversations));
   byId("import", "button").addEventListener("click", () => file.click());
   file.addEventListener("change", async () => {
     const [chosen] = file.files ?? [];

@@ -13,11 +13,13 @@ export function keyDialog(session) {
   const field = byId("key", "input");
   const remember = byId("remember-key", "input");
   const open = byId("open-key", "button");
+  const state = byId("key-state", "span");
 
   session.api.key = preference("key");
   remember.checked = Boolean(session.api.key);
   const update = () => {
-    open.textContent = session.api.key ? "API key set" : "API key";
+    state.textContent = session.api.key ? "API key set" : "API key";
+    open.toggleAttribute("data-set", Boolean(session.api.key));
   };
   const show = () => {
     field.value = session.api.key;

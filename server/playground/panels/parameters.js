@@ -32,12 +32,8 @@ export function parametersPanel(session) {
     panel,
     h("label", { for: "system-prompt", class: "heading" }, "System prompt"),
     system,
-    h(
-      "div",
-      { class: "panel-bar" },
-      h("p", { class: "hint" }, "An empty field is left out of the request: the default shown in it applies."),
-      reset,
-    ),
+    h("p", { class: "hint" }, "An empty field is left out of the request: the default shown in it applies."),
+    reset,
     ...fields.map(({ title, made }) =>
       h("fieldset", {}, h("legend", {}, title), ...made.map((field) => field.element)),
     ),
@@ -47,6 +43,8 @@ export function parametersPanel(session) {
 
 class Field {
   #input;
+  /** The settings that the field shows. @type {Record<string, any> | null} */
+  #shown = null;
   #problem = h("span", { class: "problem" });
   element;
 
@@ -72,13 +70,16 @@ class Field {
     );
   }
 
-  /** Show the value that is set, and the default in its place if none is. */
+  /** Show the value that is set, and the default in its place if none is. A text that is invalid stays. */
   update() {
-    const value = this.session.conversation.settings.parameters[this.parameter.name];
+    const { parameters } = this.session.conversation.settings;
+    const value = parameters[this.parameter.name];
     const fallback = String(this.session.model?.sampling_defaults[this.parameter.name] ?? this.parameter.unset ?? "");
     if (this.#input instanceof HTMLSelectElement) this.#input.options[0].textContent = `default (${fallback})`;
     else this.#input.placeholder = fallback;
     if (document.activeElement === this.#input && value !== undefined) return;
+    if (parameters === this.#shown && this.#input.getAttribute("aria-invalid") === "true") return;
+    this.#shown = parameters;
     this.#input.value = shown(value);
     this.#mark("");
   }

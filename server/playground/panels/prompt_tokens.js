@@ -54,7 +54,7 @@ export class PromptTokens {
     const spans = texts.slice(from, from + PER_FRAME).map((text, index) => {
       const id = ids[from + index];
       const kind = /^<\|.*\|>$/.test(text) ? "special" : `t${(from + index) % 4}`;
-      return h("span", { class: `token ${kind}`, title: `id ${id}` }, text);
+      return h("span", { class: `token ${kind}${text.includes("\n") ? " newline" : ""}`, title: `id ${id}` }, text);
     });
     this.#tokens.append(...spans);
     requestAnimationFrame(() => this.#append(turn, texts, ids, from + PER_FRAME));
