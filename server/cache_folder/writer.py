@@ -9,9 +9,9 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from server.cache_folder.changes import Changed, Deleted, Written
 from server.cache_folder.entry import EntryFormat, UnstorableBlockError
 from server.cache_folder.folder import EntryFolder
+from server.cache_folder.folder_blocks import FolderBlocks
 from server.cache_folder.health import Health
 from server.cache_folder.state_block import StateBlock
 from server.cache_folder.statistics import Statistics
@@ -39,22 +39,27 @@ class Used:
 class Writer:
     """Writes blocks, marks blocks as used, and evicts blocks.
 
-    Any thread may call `write` and `use`. They return at once.
+    Any thread may call `write`, `use` and `deleted`. They return at once.
     """
 
     def __init__(
-        self, folder: EntryFolder, budget: int, form: EntryFormat, statistics: Statistics, changed: Changed
+        self,
+        folder: EntryFolder,
+        budget: int,
+        form: EntryFormat,
+        statistics: Statistics,
+        held: FolderBlocks | None,
     ) -> None:
         """Create the writer without starting its thread.
 
         `budget`: maximum size of all entries, in bytes.
-        `changed`: receives a Written for each written block, and a Deleted for evicted blocks.
+        `held`: tracks which blocks are in the folder; None to track nothing.
         """
         self._folder = folder
         self._budget = budget
         self._form = form
         self._statistics = statistics
-        self._changed = changed
+        self._held = held
         self._health = Health(folder.path, "written", statistics)
         self._wake = threading.Condition()
         self._waiting: deque[StateBlock | Used] = deque()
@@ -96,6 +101,14 @@ class Writer:
             self._waiting_bytes += self._form.entry_bytes
             self._waiting.append(block)
             self._wake.notify()
+
+    def deleted(self, names: Sequence[str]) -> None:
+        """Record that this server has deleted files, so that their blocks may be written again."""
+        with self._wake:
+            for name in names:
+                self._fresh.pop(name, None)
+        if self._held:
+            self._held.discard(names)
 
     def use(self, names: Iterable[str]) -> None:
         """Queue blocks to be marked as just used."""
@@ -182,7 +195,8 @@ class Writer:
         self._health.succeeded()
         self._statistics.set(writable=True)
         self._refresh(name)
-        self._changed(Written(block.key))
+        if self._held:
+            self._held.add([block.key])
 
     def _make_room(self, size: int) -> None:
         """Evict entries if an entry of `size` bytes does not fit into the budget."""
@@ -197,4 +211,4 @@ class Writer:
         self._statistics.set(bytes=remaining)
         if evicted:
             self._statistics.add(evicted_blocks=len(evicted))
-            self._changed(Deleted(tuple(evicted)))
+            self.deleted(evicted)

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.errors import error_of
+from tests.scraping import Scrape
 from tests.server_process import ServerProcess, server_process
 
 
@@ -36,6 +37,10 @@ def test_while_the_model_loads_the_server_is_alive_and_reports_its_progress(tmp_
             refused = server.chat()
             assert error_of(refused, 503)["code"] == "model_loading"
             assert int(refused.headers["retry-after"]) >= 1
+            scrape = Scrape(server.url)
+            for gauge in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"):
+                sample = (f"vllm:{gauge}", frozenset({("model_name", "organization/model")}))
+                assert scrape.samples[sample] == 0, gauge
             server.signal()
             assert server.exit_code() == 0
 
