@@ -36,7 +36,7 @@ from server.engine.observations import StepObservation
 from server.engine.sequence import CHECKPOINT_INTERVAL
 from server.engine.types import SamplingParams
 from server.errors import ModelFolderError, StartupError
-from server.kv_events.held_blocks import IN_MEMORY, HeldBlocks
+from server.kv_events.held_blocks import HeldBlocks
 from server.prepare import renew
 from server.runtime.contract import Contract
 from server.runtime.graph import Precision, load
@@ -126,7 +126,11 @@ def load_model(
     max_model_len = _max_model_len(settings, folder)
     budget = _budget(settings, contract, memory_left(pool.droppable_bytes), max_model_len)
     fingerprint = _fingerprint(folder, max_model_len, precision, kernels.name)
-    held = HeldBlocks(fingerprint.encode(), IN_MEMORY) if settings.kv_events_endpoint else None
+    disk = _disk_cache(settings, folder, contract, kernels.name, digests) if digests else None
+    if disk and not budget.cache_bytes:
+        raise StartupError("--cache-folder requires a prefix cache in memory, but --cache-memory is 0.")
+    # A block in memory and on disk has the same name in both.
+    held = HeldBlocks(disk.identity if disk else fingerprint.encode()) if settings.kv_events_endpoint else None
     config = EngineConfig(
         max_seqs=settings.max_seqs,
         max_waiting=settings.max_waiting,
@@ -139,9 +143,6 @@ def load_model(
         unknown_ids=chat.tokenizer.unknown_ids(contract.vocab_size),
         held_blocks=held,
     )
-    disk = _disk_cache(settings, folder, contract, kernels.name, digests) if digests else None
-    if disk and not config.cache_bytes:
-        raise StartupError("--cache-folder requires a prefix cache in memory, but --cache-memory is 0.")
     engine = Engine(pool.sessions, config, observe, disk)
     say("Warming up ...")
     try:
@@ -159,7 +160,7 @@ def load_model(
     return LoadedModel(
         served, engine, pool.open_narrow, start_workers, folder, threads, kernels, chat.prompt.takes_chats,
         cache_blocks=budget.cache_bytes // Snapshot(contract.states, CHECKPOINT_INTERVAL).nbytes,
-        kv_events=_publish(settings, held) if held is not None else None,
+        kv_events=_publish(settings, held, disk) if held is not None else None,
     )  # fmt: skip
 
 
@@ -261,7 +262,8 @@ def _disk_cache(
     graph = hashlib.sha256(folder.graph.read_bytes()).hexdigest()
     facts = (__version__, version("onnxruntime"), graph, digests.result(), settings.precision, kernels)
     half = settings.cache_disk_dtype == "float16"
-    return open_cache(settings.cache_folder, settings.cache_disk, half, contract.states, facts)
+    tracked = settings.kv_events_endpoint is not None
+    return open_cache(settings.cache_folder, settings.cache_disk, half, contract.states, facts, tracked)
 
 
 def _name(settings: Settings) -> str:
@@ -278,17 +280,25 @@ def _fingerprint(folder: ModelFolder, max_model_len: int, precision: Precision, 
     return "fp_" + hashlib.sha256(folder.graph.read_bytes() + repr(facts).encode()).hexdigest()[:12]
 
 
-def _publish(settings: Settings, held: HeldBlocks) -> KvEventPublisher:
-    """Start to publish the changes of the prefix cache.
+def _publish(settings: Settings, held: HeldBlocks, disk: DiskCache | None) -> KvEventPublisher:
+    """Start to publish the changes of the prefix cache, in memory and on disk.
+
+    `held`: the blocks in memory.
 
     Raises StartupError if an endpoint cannot be used or the extra `events` is missing.
     """
     try:
-        from server.kv_events.publisher import KvEventPublisher  # imported here because its packages are optional
+        from server.kv_events.publisher import (  # imported here because its packages are optional
+            Cache,
+            KvEventPublisher,
+        )
     except ImportError as error:
         raise StartupError(
             f"--kv-events-endpoint needs the package {error.name}. Install it with: pip install 'lfm-serve[events]'"
         ) from None
     topic = settings.kv_events_topic or f"kv@{socket.gethostname()}@{model_names(settings)[0]}"
     assert settings.kv_events_endpoint is not None
-    return KvEventPublisher(settings.kv_events_endpoint, settings.kv_events_replay_endpoint, topic, [held])
+    caches: list[Cache] = [held]
+    if disk and disk.held:
+        caches.append(disk.held)
+    return KvEventPublisher(settings.kv_events_endpoint, settings.kv_events_replay_endpoint, topic, caches)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from server.cache_folder.block_names import BlockNames
-from server.cache_folder.changes import Changed
 from server.cache_folder.entry import EntryFormat
 from server.cache_folder.folder import EntryFolder
+from server.cache_folder.folder_blocks import FolderBlocks
 from server.cache_folder.reader import Lookup, Reader
 from server.cache_folder.state_block import StateBlock
 from server.cache_folder.statistics import DiskStats, Statistics
@@ -19,19 +19,22 @@ class DiskCache:
     """Stores blocks of state in a folder and finds them again.
 
     Any thread may call the methods. All except `finish` return at once. A failing folder stores and finds nothing.
+
+    `identity`: hash of the model, which the names of its blocks depend on.
+    `held`: tracks which of the model's blocks are in the folder; None to track nothing.
     """
 
-    def __init__(self, path: Path, budget: int, form: EntryFormat, changed: Changed = lambda _: None) -> None:
+    def __init__(self, path: Path, budget: int, form: EntryFormat, held: FolderBlocks | None = None) -> None:
         """Create the cache without starting its threads.
 
         `budget`: maximum size of all entries, in bytes.
-        `changed`: receives each change that this server makes to the folder.
         """
-        self._identity = form.identity
+        self.identity = form.identity
+        self.held = held
         self._statistics = Statistics(budget)
         folder = EntryFolder(path)
-        self._writer = Writer(folder, budget, form, self._statistics, changed)
-        self._reader = Reader(folder, form, self._statistics, changed, self._writer.use)
+        self._writer = Writer(folder, budget, form, self._statistics, held)
+        self._reader = Reader(folder, form, self._statistics, self._writer.deleted, self._writer.use)
 
     def start(self) -> None:
         """Start the threads."""
@@ -48,7 +51,7 @@ class DiskCache:
 
     def names(self, salt: str) -> BlockNames:
         """Return an empty BlockNames for a new sequence."""
-        return BlockNames(self._identity, salt)
+        return BlockNames(self.identity, salt)
 
     def look_up(self, lookup: Lookup) -> bool:
         """Start a lookup, and return whether the prompt should wait for it.

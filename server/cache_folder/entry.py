@@ -16,7 +16,7 @@ from io import BufferedReader
 import numpy as np
 
 from server.cache_folder.state_block import BlockKey, StateBlock
-from server.kv_events.blocks import BLOCK_TOKENS
+from server.kv_events.blocks import BLOCK_TOKENS, next_link
 from server.runtime.contract import StateKind, StateTensor
 from server.runtime.snapshots import Array, Snapshot
 
@@ -26,6 +26,7 @@ NO_CHECKSUM = "0" * (2 * CHECKSUM_BYTES)
 LENGTH_BYTES = 8
 """The size of the number at the start of a safetensors file: the length of the header."""
 
+MAX_HEADER = 1 << 20
 ALIGNMENT = 8
 DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(np.int64): "I64"}
 
@@ -176,6 +177,39 @@ class EntryFormat:
         text = json.dumps(fields, separators=(",", ":")).encode()
         text += b" " * (-len(text) % ALIGNMENT)
         return len(text).to_bytes(LENGTH_BYTES, "little") + text
+
+
+def read_metadata(file: BufferedReader) -> dict[str, str]:
+    """Read the metadata in an entry's header.
+
+    Afterwards, the first tensor is next in `file`. Returns {} if the file is not an entry of this version. Raises
+    OSError if it cannot be read.
+    """
+    length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+    try:
+        metadata: dict[str, str] = json.loads(file.read(min(length, MAX_HEADER)))["__metadata__"]
+        return metadata if metadata["format"] == FORMAT else {}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return {}
+
+
+def read_key(file: BufferedReader, identity: bytes) -> BlockKey | None:
+    """Read the key of an entry, but not its state.
+
+    `identity`: hash of the model.
+
+    Returns None if the file is not an entry of this model, or if its key is damaged. Raises OSError if the file cannot
+    be read.
+    """
+    metadata = read_metadata(file)
+    if metadata.get("model") != identity.hex():
+        return None
+    try:
+        tokens = np.frombuffer(file.read(BLOCK_TOKENS * 8), np.int64)
+        key = BlockKey(metadata["name"], metadata["parent"], int(metadata["end"]), tokens)
+        return key if next_link(bytes.fromhex(key.parent), tokens).hex() == key.name else None
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _checksum(parts: Iterable[memoryview | bytes]) -> str:

@@ -119,6 +119,10 @@ class EntryFolder:
         """Remove an entry if it exists."""
         self.file(name).unlink(missing_ok=True)
 
+    def names(self) -> set[str]:
+        """Return the names of all entries."""
+        return {match[1] for file in self._files() if (match := NAME.fullmatch(file.name))}
+
     def listing(self) -> Listing:
         """Return all entries."""
         names, sizes, used = [], [], []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -12,11 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from server.cache_folder.block_names import MARK_DIGITS
-from server.cache_folder.entry import FORMAT, LENGTH_BYTES
+from server.cache_folder.entry import read_metadata
 from server.cache_folder.folder import EntryFolder
 from server.kv_events.blocks import BLOCK_TOKENS
 
-MAX_HEADER = 1 << 20
 UNKNOWN = "unknown"
 """The model shown for a file that is not an entry of this version."""
 
@@ -60,14 +58,9 @@ def clear(path: Path, tell: Tell) -> None:
 
 
 def _metadata(folder: EntryFolder, name: str) -> dict[str, str]:
-    """Return the metadata in an entry's header.
-
-    Returns {} if the file is not an entry of this version.
-    """
+    """Return the metadata in an entry's header; {} if there is none or it cannot be read."""
     try:
         with folder.open(name) as file:
-            length = int.from_bytes(file.read(LENGTH_BYTES), "little")
-            metadata = json.loads(file.read(min(length, MAX_HEADER)))["__metadata__"]
-        return metadata if metadata["format"] == FORMAT else {}
-    except (OSError, ValueError, TypeError, KeyError):
+            return read_metadata(file)
+    except OSError:
         return {}

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from server.cache_folder.block_names import BlockNames
-from server.cache_folder.changes import Changed, Deleted
 from server.cache_folder.entry import DamagedEntryError, DecodedBlock, EntryFormat
 from server.cache_folder.folder import EntryFolder
 from server.cache_folder.health import Health
@@ -77,18 +76,18 @@ class Reader:
         folder: EntryFolder,
         form: EntryFormat,
         statistics: Statistics,
-        changed: Changed,
+        deleted: Callable[[Sequence[str]], None],
         used: Callable[[Sequence[str]], None],
     ) -> None:
         """Create the reader without starting its thread.
 
-        `changed`: receives a Deleted for each damaged entry that the reader removes.
+        `deleted`: receives the names of damaged entries that the reader has removed.
         `used`: receives the names of blocks after they were read.
         """
         self._folder = folder
         self._form = form
         self._statistics = statistics
-        self._changed = changed
+        self._deleted = deleted
         self._used = used
         self._health = Health(folder.path, "read", statistics)
         self._speed = ReadSpeed()
@@ -213,7 +212,7 @@ class Reader:
         self._statistics.add(damaged_files=1)
         with suppress(OSError):
             self._folder.remove(name)
-            self._changed(Deleted((name,)))
+            self._deleted([name])
 
 
 def _joined(snapshots: Sequence[Snapshot], form: EntryFormat) -> Snapshot:

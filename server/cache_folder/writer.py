@@ -9,9 +9,9 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from server.cache_folder.changes import Changed, Deleted, Written
 from server.cache_folder.entry import EntryFormat, UnstorableBlockError
 from server.cache_folder.folder import EntryFolder
+from server.cache_folder.folder_blocks import FolderBlocks
 from server.cache_folder.health import Health
 from server.cache_folder.state_block import StateBlock
 from server.cache_folder.statistics import Statistics
@@ -20,6 +20,12 @@ log = logging.getLogger(__name__)
 
 PENDING_BYTES = 256 << 20
 """The maximum size of all queued blocks. Queued blocks can keep evicted state in memory."""
+
+CORE_SHARE = 0.05
+"""The share of one core that the thread may use, so that it hardly slows the engine's steps."""
+
+MAX_REST_SECONDS = 1.0
+"""The maximum pause after one item, such as a write that evicted thousands of blocks."""
 
 FRESH_SECONDS = 300.0
 """The time for which a used block is not marked as used again."""
@@ -39,22 +45,27 @@ class Used:
 class Writer:
     """Writes blocks, marks blocks as used, and evicts blocks.
 
-    Any thread may call `write` and `use`. They return at once.
+    Any thread may call `write`, `use` and `deleted`. They return at once.
     """
 
     def __init__(
-        self, folder: EntryFolder, budget: int, form: EntryFormat, statistics: Statistics, changed: Changed
+        self,
+        folder: EntryFolder,
+        budget: int,
+        form: EntryFormat,
+        statistics: Statistics,
+        held: FolderBlocks | None,
     ) -> None:
         """Create the writer without starting its thread.
 
         `budget`: maximum size of all entries, in bytes.
-        `changed`: receives a Written for each written block, and a Deleted for evicted blocks.
+        `held`: tracks which blocks are in the folder; None to track nothing.
         """
         self._folder = folder
         self._budget = budget
         self._form = form
         self._statistics = statistics
-        self._changed = changed
+        self._held = held
         self._health = Health(folder.path, "written", statistics)
         self._wake = threading.Condition()
         self._waiting: deque[StateBlock | Used] = deque()
@@ -97,6 +108,14 @@ class Writer:
             self._waiting.append(block)
             self._wake.notify()
 
+    def deleted(self, names: Sequence[str]) -> None:
+        """Record that this server has deleted files, so that their blocks may be written again."""
+        with self._wake:
+            for name in names:
+                self._fresh.pop(name, None)
+        if self._held:
+            self._held.discard(names)
+
     def use(self, names: Iterable[str]) -> None:
         """Queue blocks to be marked as just used."""
         with self._wake:
@@ -124,7 +143,9 @@ class Writer:
         except OSError as error:
             self._fail(error)
         while (item := self._next()) is not None:
+            begin = time.thread_time()
             self._handle(item)
+            self._rest(time.thread_time() - begin)
 
     def _next(self) -> StateBlock | Used | None:
         """Wait for the next item and return it, or None when the thread must end."""
@@ -137,6 +158,12 @@ class Writer:
             if isinstance(item, StateBlock):
                 self._waiting_bytes -= self._form.entry_bytes
             return item
+
+    def _rest(self, cpu_seconds: float) -> None:
+        """Pause after an item that took `cpu_seconds` of CPU time, unless the thread must end."""
+        with self._wake:
+            pause = min(MAX_REST_SECONDS, cpu_seconds * (1 / CORE_SHARE - 1))
+            self._wake.wait_for(lambda: self._stop_at is not None, pause)
 
     def _handle(self, item: StateBlock | Used) -> None:
         """Carry out an item. Records and logs errors."""
@@ -182,7 +209,8 @@ class Writer:
         self._health.succeeded()
         self._statistics.set(writable=True)
         self._refresh(name)
-        self._changed(Written(block.key))
+        if self._held:
+            self._held.add([block.key])
 
     def _make_room(self, size: int) -> None:
         """Evict entries if an entry of `size` bytes does not fit into the budget."""
@@ -197,4 +225,4 @@ class Writer:
         self._statistics.set(bytes=remaining)
         if evicted:
             self._statistics.add(evicted_blocks=len(evicted))
-            self._changed(Deleted(tuple(evicted)))
+            self.deleted(evicted)

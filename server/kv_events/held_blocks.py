@@ -1,38 +1,14 @@
-"""Tracks which blocks a cache holds, and collects the changes to publish."""
+"""Tracks which blocks a cache in memory holds."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from server.kv_events.blocks import Block, BlockRun, Tokens, first_run, next_run
+from server.kv_events.changes import MAX_CHANGES, Change, PendingChanges, Removed, Stored
 
 IN_MEMORY = "GPU"
 """The medium of blocks in memory. vLLM calls it GPU on every device, and routers expect it."""
-
-MAX_CHANGES = 10_000
-"""The maximum number of changes that wait to be published.
-
-If there are more, they are dropped. The publisher then starts over with all blocks.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A block that was added to the cache."""
-
-    block: Block
-
-
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """The name of a block that was removed from the cache."""
-
-    name: bytes
-
-
-Change = Stored | Removed
 
 
 class HeldBlocks:
@@ -41,25 +17,23 @@ class HeldBlocks:
     The cache keeps runs of tokens in a tree and reports each change. It holds a block while a run contains the block's
     end. Any thread may call the methods.
 
-    `medium`: name of the cache's storage in events, such as IN_MEMORY.
-    `changed`: called when the first change arrives after a `take`. It must not block.
+    `medium`: name of the cache's storage in events.
+    `changes`: the changes that wait to be published.
     """
 
-    def __init__(self, identity: bytes, medium: str, max_changes: int = MAX_CHANGES) -> None:
+    medium = IN_MEMORY
+
+    def __init__(self, identity: bytes, max_changes: int = MAX_CHANGES) -> None:
         """Create a tracker without blocks.
 
         `identity`: bytes that identify the model (see `first_link`).
         `max_changes`: maximum number of waiting changes. If there are more, all are dropped.
         """
-        self.medium = medium
-        self.changed: Callable[[], None] = lambda: None
+        self.changes = PendingChanges(max_changes)
         self._identity = identity
-        self._max_changes = max_changes
         self._lock = threading.Lock()
         self._runs: dict[bytes, int] = {}  # number of runs that contain the last token of each held block
         self._blocks: dict[bytes, Block] = {}  # held blocks by name, each after its parent
-        self._changes: list[Change] = []
-        self._dropped = False
 
     def first_run(self, salt: str) -> BlockRun:
         """Return the empty run at the start of a sequence with this salt."""
@@ -75,7 +49,7 @@ class HeldBlocks:
                 if count == 1:
                     self._blocks[block.name] = block
                     new.append(Stored(block))
-            self._collect(new)
+            self.changes.add(new)
         return run
 
     def cut(self, run: BlockRun, head: BlockRun) -> BlockRun:
@@ -95,16 +69,12 @@ class HeldBlocks:
 
         Returns None if changes were dropped. Call `take_all` then.
         """
-        with self._lock:
-            if self._dropped:
-                return None
-            changes, self._changes = self._changes, []
-            return changes
+        return self.changes.take()
 
     def take_all(self) -> list[Block]:
         """Return all held blocks, parents first, and discard the waiting changes."""
         with self._lock:
-            self._changes, self._dropped = [], False
+            self.changes.reset()
             return list(self._blocks.values())
 
     def _release(self, blocks: tuple[Block, ...]) -> None:
@@ -115,15 +85,4 @@ class HeldBlocks:
                 if not self._runs[block.name]:
                     del self._runs[block.name], self._blocks[block.name]
                     gone.append(Removed(block.name))
-            self._collect(gone)
-
-    def _collect(self, changes: list[Stored] | list[Removed]) -> None:
-        """Add to the waiting changes, or drop all of them if there are too many."""
-        if not changes or self._dropped:
-            return
-        was_empty = not self._changes
-        self._changes += changes
-        if len(self._changes) > self._max_changes:
-            self._changes, self._dropped = [], True
-        if was_empty:
-            self.changed()
+            self.changes.add(gone)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from server.kv_events.blocks import BLOCK_TOKENS, Block
-from server.kv_events.held_blocks import Change, Stored
+from server.kv_events.changes import Change, Stored
 
 MAX_BLOCKS = 512
 """The maximum number of blocks in one event."""

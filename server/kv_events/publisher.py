@@ -1,6 +1,7 @@
 """Publishes KV events over ZeroMQ, in the frames that vLLM sends.
 
 A message has three frames: the topic, a number (8 bytes, big-endian, from 0), and a batch of events.
+ZeroMQ sends a subscriber only later messages, so a new subscriber makes the server publish all blocks again.
 A subscriber may send a number to the replay socket. It then gets the messages from this number on.
 The number -1 ends the replay.
 """
@@ -12,15 +13,17 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
+from typing import Protocol
 
 import msgspec
 import zmq
 
 from server.errors import StartupError
-from server.kv_events.held_blocks import HeldBlocks, Stored
+from server.kv_events.blocks import Block
+from server.kv_events.changes import Change, PendingChanges, Stored
 from server.kv_events.messages import AllBlocksCleared, Event, EventBatch, events_of
 
 MAX_EVENTS = 64
@@ -32,12 +35,40 @@ REPLAY_MESSAGES, REPLAY_BYTES = 10_000, 32 << 20
 SEND_QUEUE = 10_000
 """The maximum number of messages that wait for a slow subscriber. It misses further ones."""
 
+TAKE_SECONDS = 10
+"""The maximum time between two calls of `take`, since a cache may look for changes only when it is called."""
+
 LINGER_MILLISECONDS = 500
 """The maximum time to send the remaining messages when the server stops."""
+
+CLOSE_SECONDS = 5
+"""The maximum time to wait for the thread when the server stops. A cache may be reading from a slow disk."""
+
+SUBSCRIBE = b"\x01"
+"""The first byte of a subscription, before the topic."""
 
 END_OF_REPLAY = (-1).to_bytes(8, "big", signed=True)
 
 logger = logging.getLogger(__name__)
+
+
+class Cache(Protocol):
+    """A cache whose blocks are published.
+
+    Only the publisher's thread calls the methods.
+
+    `medium`: the name that events use for the cache's storage.
+    `changes`: the changes that wait to be published.
+    """
+
+    medium: str
+    changes: PendingChanges
+
+    def take(self) -> list[Change] | None:
+        """Return the changes since the last call, in order; None if changes were dropped."""
+
+    def take_all(self) -> list[Block]:
+        """Return all blocks in the cache, each after its parent, and discard the changes so far."""
 
 
 class KvEventPublisher:
@@ -46,7 +77,7 @@ class KvEventPublisher:
     The first event is AllBlocksCleared. Subscribers then forget the blocks of an earlier process.
     """
 
-    def __init__(self, endpoint: str, replay_endpoint: str | None, topic: str, caches: Sequence[HeldBlocks]) -> None:
+    def __init__(self, endpoint: str, replay_endpoint: str | None, topic: str, caches: Sequence[Cache]) -> None:
         """Open the sockets and start the thread.
 
         `endpoint`: as in vLLM, `tcp://*:5557` listens and `tcp://router:5557` connects.
@@ -58,7 +89,8 @@ class KvEventPublisher:
         self._encoder = msgspec.msgpack.Encoder()
         self._caches = caches
         self._context = zmq.Context()
-        self._publisher = self._context.socket(zmq.PUB)
+        self._publisher = self._context.socket(zmq.XPUB)  # a PUB socket that reports subscriptions
+        self._publisher.setsockopt(zmq.XPUB_VERBOSE, 1)  # also the second one for the same topic
         self._publisher.set_hwm(SEND_QUEUE)
         self._replay = None if replay_endpoint is None else self._context.socket(zmq.ROUTER)
         self._open("--kv-events-endpoint", self._publisher, endpoint, listens=_is_local(endpoint))
@@ -72,7 +104,7 @@ class KvEventPublisher:
         self._wake_receiver.setblocking(False)
         self._wake_sender.setblocking(False)
         for cache in caches:
-            cache.changed = self._wake
+            cache.changes.arrived = self._wake
         self._thread = threading.Thread(target=self._run, name="kv-events", daemon=True)
         self._thread.start()
 
@@ -80,7 +112,7 @@ class KvEventPublisher:
         """Publish the remaining changes and close the sockets."""
         self._closing.set()
         self._wake()
-        self._thread.join()
+        self._thread.join(CLOSE_SECONDS)
 
     def _open(self, option: str, opened: zmq.Socket[bytes], endpoint: str, listens: bool) -> None:
         try:
@@ -100,7 +132,7 @@ class KvEventPublisher:
 
     def _run(self) -> None:
         try:
-            self._send([AllBlocksCleared()])
+            self._publish_all()
             self._serve()
         except Exception:
             logger.exception("KV events are no longer published, so routers see an outdated prefix cache.")
@@ -108,8 +140,9 @@ class KvEventPublisher:
             self._context.destroy(linger=LINGER_MILLISECONDS)
 
     def _serve(self) -> None:
-        """Publish changes and answer replay requests until the publisher closes."""
+        """Publish changes and answer subscribers until the publisher closes."""
         poller = zmq.Poller()
+        poller.register(self._publisher, zmq.POLLIN)
         poller.register(self._wake_receiver, zmq.POLLIN)
         if self._replay is not None:
             poller.register(self._replay, zmq.POLLIN)
@@ -118,22 +151,42 @@ class KvEventPublisher:
             self._publish_changes()
             if closing:
                 return
-            ready = dict(poller.poll())
+            ready = dict(poller.poll(TAKE_SECONDS * 1000))
+            if self._publisher in ready and self._has_new_subscriber():
+                self._publish_all()
             if self._replay is not None and self._replay in ready:
                 self._answer_replay(self._replay)
             if self._wake_receiver.fileno() in ready:
                 self._wake_receiver.recv(4096)
 
+    def _has_new_subscriber(self) -> bool:
+        """Receive all waiting subscriptions and cancellations. Return whether there is a subscription to the topic."""
+        new = False
+        with suppress(zmq.Again):
+            while True:
+                message = self._publisher.recv(zmq.NOBLOCK)
+                new |= message[:1] == SUBSCRIBE and self._topic.startswith(message[1:])
+        return new
+
     def _publish_changes(self) -> None:
         changes = [cache.take() for cache in self._caches]
         if None in changes:
             logger.warning("Too many changes of the prefix cache are waiting: all its blocks are published again.")
-            self._send([AllBlocksCleared()])
-            changes = [[Stored(block) for block in cache.take_all()] for cache in self._caches]
+            self._publish_all()
+            return
         for cache, changed in zip(self._caches, changes, strict=True):
-            events = events_of(changed or (), cache.medium)
-            while batch := list(islice(events, MAX_EVENTS)):
-                self._send(batch)
+            self._publish(changed or (), cache.medium)
+
+    def _publish_all(self) -> None:
+        """Tell subscribers to start over with the blocks that the caches hold now."""
+        self._send([AllBlocksCleared()])
+        for cache in self._caches:
+            self._publish((Stored(block) for block in cache.take_all()), cache.medium)
+
+    def _publish(self, changes: Iterable[Change], medium: str) -> None:
+        events = events_of(changes, medium)
+        while batch := list(islice(events, MAX_EVENTS)):
+            self._send(batch)
 
     def _send(self, events: Sequence[Event]) -> None:
         """Publish a message and keep it for replay."""

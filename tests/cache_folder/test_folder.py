@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 from server.cache_folder.block_names import BlockNames, block_names
-from server.cache_folder.changes import Deleted, Written
 from server.cache_folder.disk_cache import DiskCache
 from server.cache_folder.entry import EntryFormat, UnstorableBlockError
 from server.cache_folder.folder import EntryFolder
+from server.cache_folder.folder_blocks import FolderBlocks
 from server.cache_folder.reader import Lookup
 from server.cache_folder.state_block import BlockKey, Piece, StateBlock
 from server.cli import main
 from server.kv_events.blocks import BLOCK_TOKENS
+from server.kv_events.changes import Stored
 from server.runtime.contract import StateKind, StateTensor
 from server.runtime.snapshots import Snapshot
 from tests.waiting import wait_until
@@ -38,6 +39,29 @@ def block(form: EntryFormat, index: int = 0) -> StateBlock:
     end = (index + 1) * BLOCK_TOKENS
     key = BlockKey(names.names[index], names.parent(index), end, TOKENS[end - BLOCK_TOKENS : end])
     return StateBlock(key, (Piece(snapshot, 0, 40), Piece(snapshot, 40, BLOCK_TOKENS)), snapshot.windows)
+
+
+def store(cache: DiskCache, written: StateBlock) -> None:
+    """Write a block and wait until it is written."""
+    before = cache.stats().written_blocks
+    cache.write(written)
+    wait_until(lambda: cache.stats().written_blocks > before)
+
+
+def look_up(cache: DiskCache, end: int) -> list[Snapshot]:
+    """Return what the cache reads of the first `end` blocks of TOKENS."""
+    names, delivered, done = cache.names(""), list[Snapshot](), threading.Event()
+    names.extend(TOKENS)
+
+    def deliver(snapshots: Sequence[Snapshot], last: bool) -> bool:
+        delivered.extend(snapshots)
+        if last:
+            done.set()
+        return True
+
+    assert cache.look_up(Lookup(names, TOKENS, lambda: 0, end, 1e9, time.monotonic() + 60, deliver))
+    assert done.wait(60)
+    return delivered
 
 
 @pytest.fixture
@@ -132,12 +156,52 @@ def test_nothing_but_entries_is_ever_removed(tmp_path: Path) -> None:
 
 
 def test_changes_are_reported(tmp_path: Path, form: EntryFormat) -> None:
-    changes: list[Written | Deleted] = []
-    cache = DiskCache(tmp_path / "cache", 1 << 20, form, changes.append)
+    held = FolderBlocks(EntryFolder(tmp_path / "cache"), form.identity)
+    cache = DiskCache(tmp_path / "cache", 1 << 20, form, held)
+    assert held.take() == []
     cache.start()
     blocks = [block(form, index) for index in range(3)]
     cache.finish(blocks, time.monotonic() + 60)
-    assert changes == [Written(each.key) for each in blocks]
+    changes = held.take()
+    assert changes is not None
+    assert [change.block.name.hex() for change in changes if isinstance(change, Stored)] == [b.key.name for b in blocks]
+    assert [change.block.parent is None for change in changes if isinstance(change, Stored)] == [True, False, False]
+
+
+def test_only_the_models_own_blocks_are_reported(tmp_path: Path, form: EntryFormat) -> None:
+    folder, (mine, other) = EntryFolder(tmp_path), (block(form), block(form, 1))
+    foreign, whole = EntryFormat((KV,), b"another model", half=False), b"".join(form.encode(mine))
+    folder.write(mine.key.name, [whole])
+    folder.write(other.key.name, [whole])
+    folder.write(block(foreign).key.name, foreign.encode(block(foreign)))
+    deep = (200_000).to_bytes(8, "little") + b"[" * 200_000
+    for digit, content in enumerate((b"something else", b"", deep, whole[:20], whole[:600], whole[:603])):
+        folder.write(str(digit) * 32, [content])
+    held = FolderBlocks(folder, form.identity)
+    assert [found.name.hex() for found in held.take_all()] == [mine.key.name]
+    assert held.take() == []
+
+
+def test_a_damaged_block_is_written_again(tmp_path: Path, form: EntryFormat) -> None:
+    cache, folder, written = DiskCache(tmp_path / "cache", 1 << 20, form), EntryFolder(tmp_path / "cache"), block(form)
+    cache.start()
+    store(cache, written)
+    folder.file(written.key.name).write_bytes(b"damaged")
+    assert look_up(cache, 1) == []
+    store(cache, written)
+    assert [snapshot.length for snapshot in look_up(cache, 1)] == [BLOCK_TOKENS]
+    cache.finish((), time.monotonic() + 60)
+
+
+def test_an_evicted_block_is_written_again(tmp_path: Path, form: EntryFormat) -> None:
+    size = sum(len(part) for part in form.encode(block(form)))
+    cache, folder = DiskCache(tmp_path / "cache", 2 * size + size // 2, form), EntryFolder(tmp_path / "cache")
+    cache.start()
+    for index in (0, 1, 2, 0):
+        store(cache, block(form, index))
+    assert folder.exists(block(form, 0).key.name)
+    assert cache.stats().evicted_blocks >= 2
+    cache.finish((), time.monotonic() + 60)
 
 
 def test_blocks_without_windows_are_joined_with_the_next_block_that_has_some(tmp_path: Path, form: EntryFormat) -> None:
@@ -149,17 +213,7 @@ def test_blocks_without_windows_are_joined_with_the_next_block_that_has_some(tmp
     for each, windows in zip(blocks, ({}, blocks[1].windows, {}), strict=True):
         cache.write(StateBlock(each.key, each.pieces, windows))
     wait_until(lambda: cache.stats().written_blocks == 3)
-    delivered: list[Snapshot] = []
-    done = threading.Event()
-
-    def deliver(snapshots: Sequence[Snapshot], last: bool) -> bool:
-        delivered.extend(snapshots)
-        if last:
-            done.set()
-        return True
-
-    cache.look_up(Lookup(names, TOKENS, lambda: 0, len(names.names), 1e9, time.monotonic() + 60, deliver))
-    assert done.wait(60)
+    delivered = look_up(cache, len(names.names))
     cache.finish((), time.monotonic() + 60)
     assert [snapshot.length for snapshot in delivered] == [2 * BLOCK_TOKENS]
     kv = np.concatenate([each.kv(KV.past) for each in blocks[:2]], axis=1)

@@ -13,6 +13,7 @@ import pytest
 from tests.chats import HELLO
 from tests.errors import error_of
 from tests.http import messages_route
+from tests.scraping import Scrape
 from tests.server_process import ServerProcess, server_process
 
 
@@ -45,6 +46,10 @@ def test_while_the_model_loads_the_server_is_alive_and_reports_its_progress(tmp_
             assert error_of(refused, 503)["code"] == "model_loading"
             assert int(refused.headers["retry-after"]) >= 1
             assert messages_route.error_of(send_message(server), 503)["type"] == "overloaded_error"
+            scrape = Scrape(server.url)
+            for gauge in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"):
+                sample = (f"vllm:{gauge}", frozenset({("model_name", "organization/model")}))
+                assert scrape.samples[sample] == 0, gauge
             server.signal()
             assert server.exit_code() == 0
 
