@@ -36,7 +36,7 @@ from server.engine.observations import StepObservation
 from server.engine.sequence import CHECKPOINT_INTERVAL
 from server.engine.types import SamplingParams
 from server.errors import ModelFolderError, StartupError
-from server.kv_events.held_blocks import IN_MEMORY, HeldBlocks
+from server.kv_events.held_blocks import IN_MEMORY, MAX_CHANGES, HeldBlocks
 from server.prepare import renew
 from server.runtime.contract import Contract
 from server.runtime.graph import Precision, load
@@ -126,7 +126,7 @@ def load_model(
     max_model_len = _max_model_len(settings, folder)
     budget = _budget(settings, contract, memory_left(pool.droppable_bytes), max_model_len)
     fingerprint = _fingerprint(folder, max_model_len, precision, kernels.name)
-    held = HeldBlocks(fingerprint.encode(), IN_MEMORY) if settings.kv_events_endpoint else None
+    held = HeldBlocks(fingerprint.encode(), IN_MEMORY, MAX_CHANGES if settings.kv_events_endpoint else 0)
     config = EngineConfig(
         max_seqs=settings.max_seqs,
         max_waiting=settings.max_waiting,
@@ -159,7 +159,7 @@ def load_model(
     return LoadedModel(
         served, engine, pool.open_narrow, start_workers, folder, threads, kernels, chat.prompt.takes_chats,
         cache_blocks=budget.cache_bytes // Snapshot(contract.states, CHECKPOINT_INTERVAL).nbytes,
-        kv_events=_publish(settings, held) if held is not None else None,
+        kv_events=_publish(settings, held) if settings.kv_events_endpoint else None,
     )  # fmt: skip
 
 

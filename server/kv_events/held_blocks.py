@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from server.kv_events.blocks import Block, BlockRun, Tokens, first_run, next_run
 
@@ -106,6 +107,11 @@ class HeldBlocks:
         with self._lock:
             self._changes, self._dropped = [], False
             return list(self._blocks.values())
+
+    def names(self, limit: int) -> list[bytes]:
+        """Return the names of up to `limit` held blocks, each after its parent."""
+        with self._lock:
+            return list(islice(self._blocks, limit))
 
     def _release(self, blocks: tuple[Block, ...]) -> None:
         with self._lock:
