@@ -82,13 +82,14 @@ COMPILE := $(LOCK) pyproject.toml --group build
 COMPILE_EXPORTERS := $(LOCK) --excludes requirements/unlocked.in
 
 # The clients have their own environment and lock: one of them needs an older rich than the server's. So do the
-# exporters, which need torch and two versions of transformers.
+# exporters, which need torch and two versions of transformers, and Ray, which brings many packages along.
 lock:
 	@$(COMPILE) -o requirements/runtime.txt --extra chat $(ARGS)
 	@$(COMPILE) -o requirements/container.txt -c requirements/runtime.txt --extra chat --extra otel --extra events $(ARGS)
 	@$(COMPILE) -o requirements/dev.txt -c requirements/runtime.txt --extra chat --extra dev $(ARGS)
 	@$(COMPILE) -o requirements/clients.txt --extra clients $(ARGS)
 	@$(COMPILE) -o requirements/playground.txt -c requirements/runtime.txt --extra chat --extra playground $(ARGS)
+	@$(COMPILE) -o requirements/ray.txt -c requirements/dev.txt --extra chat --extra ray --extra dev $(ARGS)
 	@$(COMPILE_EXPORTERS) requirements/exporters.in -o requirements/exporters.txt $(ARGS)
 	@$(LOCK) requirements/docs.in -o requirements/docs.txt $(ARGS)
 	@$(LOCK) requirements/release.in -o requirements/release.txt $(ARGS)

@@ -133,7 +133,7 @@ def create_app(settings: Settings, address: str, on_loaded: Callable[[], None] =
     app = FastAPIOffline(title="lfm-serve", version=__version__, lifespan=lifespan, redirect_slashes=False)
     app.add_middleware(HeadAsGet)
     app.add_middleware(ChooseAnthropic)
-    server = app.state.server = ServerState(_limits(settings), _keyring(settings))
+    server = app.state.server = ServerState(limits(settings), keyring(settings))
     app.state.responses = open_responses(settings.responses_file, settings.responses_memory, settings.responses_ttl)
     vllm_name = model_names(settings)[0] if settings.metrics_compat == "vllm" else None
     telemetry = app.state.telemetry = Telemetry(server.request_log, server.is_ready, settings.log_prompts, vllm_name)
@@ -236,11 +236,13 @@ def _announce(settings: Settings, facts: Facts) -> None:
     logger.info("Serving %s on %s", facts.name, facts.address, extra={"fields": {"facts": asdict(facts)}})
 
 
-def _limits(settings: Settings) -> Limits:
+def limits(settings: Settings) -> Limits:
+    """Return the server's limits."""
     return Limits(**{field.name: getattr(settings, field.name) for field in fields(Limits)})
 
 
-def _keyring(settings: Settings) -> Keyring:
+def keyring(settings: Settings) -> Keyring:
+    """Return the API keys; raises StartupError if their file cannot be read."""
     keys = [plain_key("default", settings.api_key.get_secret_value())] if settings.api_key else []
     return Keyring([*keys, *(read_keys(settings.api_keys_file) if settings.api_keys_file else ())])
 
@@ -251,7 +253,7 @@ def _reread_keys(app: FastAPI, settings: Settings) -> None:
     If the file has errors, the server keeps its current keys.
     """
     try:
-        app.state.server.keys = _keyring(settings)
+        app.state.server.keys = keyring(settings)
         logger.info("The API keys have been read again.")
     except StartupError as error:
         logger.error("The API keys could not be read again and are unchanged: %s", error)

@@ -36,6 +36,7 @@ from server.engine.observations import StepObservation
 from server.engine.sequence import CHECKPOINT_INTERVAL
 from server.engine.types import SamplingParams
 from server.errors import ModelFolderError, StartupError
+from server.kv_events.changes import MAX_CHANGES
 from server.kv_events.held_blocks import HeldBlocks
 from server.prepare import renew
 from server.runtime.contract import Contract
@@ -130,7 +131,8 @@ def load_model(
     if disk and not budget.cache_bytes:
         raise StartupError("--cache-folder requires a prefix cache in memory, but --cache-memory is 0.")
     # A block in memory and on disk has the same name in both.
-    held = HeldBlocks(disk.identity if disk else fingerprint.encode()) if settings.kv_events_endpoint else None
+    identity = disk.identity if disk else fingerprint.encode()
+    held = HeldBlocks(identity, MAX_CHANGES if settings.kv_events_endpoint else 0)
     config = EngineConfig(
         max_seqs=settings.max_seqs,
         max_waiting=settings.max_waiting,
@@ -160,7 +162,7 @@ def load_model(
     return LoadedModel(
         served, engine, pool.open_narrow, start_workers, folder, threads, kernels, chat.prompt.takes_chats,
         cache_blocks=budget.cache_bytes // Snapshot(contract.states, CHECKPOINT_INTERVAL).nbytes,
-        kv_events=_publish(settings, held, disk) if held is not None else None,
+        kv_events=_publish(settings, held, disk) if settings.kv_events_endpoint else None,
     )  # fmt: skip
 
 

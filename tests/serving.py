@@ -14,6 +14,7 @@ import httpx
 import openai
 
 from server.app import create_app, create_server
+from server.chat.served_model import ServedModel
 from server.engine.engine import Engine, QueuePlaces
 from server.engine.stream import TokenStream
 from server.engine.types import GenerationRequest
@@ -26,10 +27,14 @@ START_SECONDS = 60
 
 @dataclass(frozen=True)
 class Server:
-    """A running server and its engine, to see what a request leaves behind."""
+    """A running server, and its model and engine, to see what a request leaves behind."""
 
     url: str
-    engine: Engine
+    model: ServedModel
+
+    @property
+    def engine(self) -> Engine:
+        return self.model.service.engine
 
     @property
     def client(self) -> openai.OpenAI:
@@ -66,7 +71,7 @@ def serving(settings: Settings, port: int = 0) -> Iterator[Server]:
                 raise app.state.failure
             assert time.monotonic() < give_up, "the model did not load"
             time.sleep(0.01)
-        yield Server(url, app.state.server.model.service.engine)
+        yield Server(url, app.state.server.model)
     finally:
         server.should_exit = True
         thread.join()

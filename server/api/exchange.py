@@ -46,7 +46,7 @@ class Exchange:
         self._server = server
         self._log_entry = log_entry(request)
         self._rate_limit: RateLimit | None = request.state.rate_limit
-        self._timeout = _timeout(request, server.limits.request_timeout)
+        self._timeout = request_timeout(request, server.limits.request_timeout)
         self._loop = asyncio.get_running_loop()
         self._opened = self._loop.time()
         self._timers: list[asyncio.TimerHandle] = []
@@ -56,12 +56,12 @@ class Exchange:
 
     def context(self, body: GenerationFields) -> RequestContext:
         """Return what the chat service and the engine need to know about this request."""
-        state, salt = self._request.state, body.cache_salt or ""
+        state = self._request.state
         return RequestContext(
             id=self._log_entry.request_id,
             tenant=state.tenant,
             priority=body.priority or 0,
-            cache_salt=salt if state.key_name is None else f"{state.tenant}\0{salt}",  # keys share no cached prefixes
+            cache_salt=cache_salt(state.key_name, body.cache_salt),
             deadline=self._opened + self._timeout,
         )
 
@@ -178,7 +178,16 @@ class Exchange:
             completion.fail(ModelNotReadyError(message, "overloaded", self._server.retry_after()))
 
 
-def _timeout(request: Request, server_limit: float) -> float:
+def cache_salt(key_name: str | None, salt: str | None) -> str:
+    """Return the cache salt of a request.
+
+    key_name: name of the client's API key; None if the server has no keys.
+    salt: the request's own `cache_salt`.
+    """
+    return (salt or "") if key_name is None else f"{key_name}\0{salt or ''}"
+
+
+def request_timeout(request: Request, server_limit: float) -> float:
     """Return the request's time limit in seconds.
 
     The header X-Request-Timeout may lower the server's limit.

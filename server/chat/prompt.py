@@ -44,6 +44,7 @@ class ChatPrompt:
         variables: Mapping[str, str],
         bare_tools: bool = True,
     ) -> None:
+        self._arguments = (sources, tokenizer, variables, bare_tools)
         texts = [] if sources is None else [sources.default, sources.tool_use or sources.default]
         self._templates = [Template.compile(text) for text in texts]  # [without tools, with tools]
         self.thinks = any(THINK_END in text for text in texts) or THINK_END in tokenizer.special
@@ -53,6 +54,10 @@ class ChatPrompt:
         self._escape = SpecialTokenEscape(tokenizer.special)
         self._boundaries = self._boundary_tokens()
         self.call_form = None if CALL_START in tokenizer.special else self._call_form()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the prompt as the arguments that it was created with."""
+        return ChatPrompt, self._arguments
 
     @property
     def takes_chats(self) -> bool:

@@ -15,9 +15,9 @@ from server.chat.output.chat_choice import VISIBLE, ChatChoice
 from server.chat.output.detokenizer import whole_text
 from server.chat.output.text_choice import TextChoice, TextChoiceDelta, TextPrompt
 from server.chat.prompt import ChatPrompt
+from server.chat.prompt_tokens import PromptTokens, truncated
 from server.chat.thinking import ThinkingBudgets
 from server.chat.tokenizer import Tokenizer
-from server.chat.truncation import truncated
 from server.chat.types import Calling, ChatRequest, Delta, TextForm, TextRequest, Thoughts
 from server.concurrency.fair_thread_pool import FairThreadPool
 from server.engine.engine import Engine
@@ -74,6 +74,7 @@ class ChatService:
     def __init__(self, engine: Engine, model: ChatModel, limits: AnswerLimits = AnswerLimits()) -> None:
         self.engine = engine
         self.model = model
+        self.prompts = PromptTokens(model.tokenizer, model.prompt, model.thinking)
         self._limits = limits
         self._pool = FairThreadPool(PROMPT_THREADS, "prompts")
 
@@ -139,8 +140,11 @@ class ChatService:
         Raises InvalidRequestError if the chat cannot be rendered.
         """
         if isinstance(prompt, str):
-            return await self._pool.run(tenant, lambda: self._encode(prompt, add_special_tokens))
-        return await self._pool.run(tenant, lambda: self._chat_tokens(prompt))
+            text = prompt
+            return await self._pool.run(
+                tenant, lambda: self.prompts.of_text(text, add_special_tokens=add_special_tokens)
+            )
+        return await self._pool.run(tenant, lambda: self.prompts.of_chat(prompt))
 
     def token_text(self, token: int) -> str:
         """Return one token's text, with U+FFFD in place of incomplete characters."""
@@ -157,14 +161,6 @@ class ChatService:
             return whole_text(self.model.tokenizer, tokens)
 
         return await self._pool.run(tenant, text)
-
-    def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
-        tokens = self.model.tokenizer.encode(text)
-        return [*self.model.tokenizer.beginning(tokens), *tokens] if add_special_tokens else tokens
-
-    def _chat_tokens(self, request: ChatRequest) -> list[int]:
-        variables = {**self.model.thinking.variables(request.thinking), **request.template.variables}
-        return self.model.prompt.tokens(request.messages, request.tools, replace(request.template, variables=variables))
 
     def _check(self, request: ChatRequest | TextRequest) -> None:
         if request.n > (most := self._limits.max_n):
@@ -190,9 +186,9 @@ class ChatService:
                 raise InvalidRequestError(f"{token} is not a token id of this model: ids go from 0 to {last}.", field)
 
     def _render(self, request: ChatRequest) -> RenderedChat:
-        prompt = self._chat_tokens(request)
+        prompt = self.prompts.of_chat(request)
         if len(prompt) >= self.max_model_len and request.truncate:
-            prompt = truncated(request, self._chat_tokens, self.max_model_len) or prompt
+            prompt = truncated(request, self.prompts.of_chat, self.max_model_len) or prompt
         if len(prompt) >= self.max_model_len:
             raise ContextLengthError(len(prompt), self.max_model_len)
         return RenderedChat(

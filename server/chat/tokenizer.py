@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ class Tokenizer:
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, bos: str | None = None) -> None:
-        self._backend = backend
+        self._backend, self._bos = backend, bos
         # A second backend, because treating special tokens as plain text is a setting of the whole backend.
         self._literal = _with_the_same_model(backend)
         self._literal.encode_special_tokens = True
@@ -35,6 +36,10 @@ class Tokenizer:
         self._beginning = backend.encode("").ids
         if backend.post_processor is None and bos in self.special:
             self._beginning = [self.special[bos]]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the tokenizer as the arguments that it was created with."""
+        return Tokenizer, (self._backend, self._bos)
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:

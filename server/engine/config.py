@@ -23,7 +23,7 @@ class EngineConfig:
     `itl_target`: maximum seconds between two tokens of a stream.
     `unknown_ids`: token ids outside the vocabulary, which are never drawn; int64.
     `max_waiting_tokens`: maximum prompt tokens in the queue; None for no limit.
-    `held_blocks`: tracks the blocks in the prefix cache for KV events, or None.
+    `held_blocks`: tracks the blocks in the prefix cache, or None.
     """
 
     max_seqs: int

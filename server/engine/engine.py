@@ -74,7 +74,7 @@ class Engine:
         if disk is not None:
             self.state.disk = DiskTier(disk, self.state.cache, self._wake)
         self._closing = threading.Event()
-        self._rate = CompletionRate()
+        self.rate = CompletionRate()
         self._reserved: set[QueuePlaces] = set()
         self._shared = Shared(self.state, self._wake, self._closing, config.unknown_ids, self._hand_over, observe)
         widths = [Width.WIDE] + [Width.NARROW] * (len(sessions) - 1)
@@ -209,7 +209,7 @@ class Engine:
             if not has_tokens(load, len(requests), tokens, config.max_waiting, config.max_waiting_tokens):
                 raise QueueFullError(f"{config.max_waiting_tokens:,} prompt tokens", self.retry_after())
             if not self.state.running:
-                self._rate.restart()
+                self.rate.restart()
             for stream in streams:
                 self.state.queue(stream.sequence)
             self._wake.notify_all()
@@ -229,7 +229,7 @@ class Engine:
 
     def retry_after(self) -> float:
         """Return the expected seconds until all queued sequences have a slot."""
-        return self._rate.seconds_for(len(self.state.waiting) + 1)
+        return self.rate.seconds_for(len(self.state.waiting) + 1)
 
     def cancel(self, sequence: Sequence) -> None:
         """Cancel a sequence.
@@ -238,7 +238,7 @@ class Engine:
         """
         with self._wake:
             if sequence.slot is not None and not sequence.cancelled:
-                self._rate.record(1)
+                self.rate.record(1)
             sequence.cancelled = True
             self.state.waiting.drop_cancelled()  # a worker removes running sequences when it settles the state
             self._wake.notify_all()
@@ -255,7 +255,7 @@ class Engine:
     def _hand_over(self, events: list[SequenceEvent]) -> None:
         """Deliver a worker's events on the event loop."""
         assert self._loop is not None
-        self._rate.record(sum(is_last(event) for _, event in events))
+        self.rate.record(sum(is_last(event) for _, event in events))
         # If the loop is closed, nothing consumes the streams any more.
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(_deliver, events)

@@ -66,6 +66,7 @@ class EngineStats:
     `preemptions`: total preemptions for lack of memory or for fairness.
     `disk_hit_tokens`: part of `cache_hit_tokens` that was read from disk.
     `disk`: statistics of the prefix cache on disk.
+    `prefill_token_seconds`: predicted time to prefill one token of a long prompt; 0 if none has been timed.
     `oldest_step_since`: start of the longest-running step, in monotonic seconds, or None.
     """
 
@@ -86,6 +87,7 @@ class EngineStats:
     preemptions: int = 0
     disk_hit_tokens: int = 0
     disk: DiskStats = field(default_factory=DiskStats)
+    prefill_token_seconds: float = 0.0
     oldest_step_since: float | None = None
 
     @property
@@ -97,6 +99,7 @@ class EngineStats:
 def collect(state: EngineState, config: EngineConfig) -> EngineStats:
     """Return the statistics of an engine, whose lock must be held."""
     cache, disk = state.cache, state.disk
+    chunk = state.policy.max_chunk
     return EngineStats(
         running=state.running,
         waiting=len(state.waiting),
@@ -115,5 +118,6 @@ def collect(state: EngineState, config: EngineConfig) -> EngineStats:
         preemptions=state.preemptions,
         disk_hit_tokens=0 if disk is None else disk.hit_tokens,
         disk=DiskStats() if disk is None else disk.disk.stats(),
+        prefill_token_seconds=state.costs.seconds(StepKind.PREFILL, state.policy.wide, chunk) / chunk,
         oldest_step_since=min((step.started_at for step in state.running_steps), default=None),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import islice
 
 from server.kv_events.blocks import Block, BlockRun, Tokens, first_run, next_run
 from server.kv_events.changes import MAX_CHANGES, Change, PendingChanges, Removed, Stored
@@ -18,6 +19,7 @@ class HeldBlocks:
     end. Any thread may call the methods.
 
     `medium`: name of the cache's storage in events.
+    `identity`: bytes that identify the model.
     `changes`: the changes that wait to be published.
     """
 
@@ -30,14 +32,14 @@ class HeldBlocks:
         `max_changes`: maximum number of waiting changes. If there are more, all are dropped.
         """
         self.changes = PendingChanges(max_changes)
-        self._identity = identity
+        self.identity = identity
         self._lock = threading.Lock()
         self._runs: dict[bytes, int] = {}  # number of runs that contain the last token of each held block
         self._blocks: dict[bytes, Block] = {}  # held blocks by name, each after its parent
 
     def first_run(self, salt: str) -> BlockRun:
         """Return the empty run at the start of a sequence with this salt."""
-        return first_run(self._identity, salt)
+        return first_run(self.identity, salt)
 
     def add(self, before: BlockRun, tokens: Tokens) -> BlockRun:
         """Add and return the run of `tokens` that follows the run `before`."""
@@ -76,6 +78,11 @@ class HeldBlocks:
         with self._lock:
             self.changes.reset()
             return list(self._blocks.values())
+
+    def names(self, limit: int) -> list[bytes]:
+        """Return the names of up to `limit` held blocks, each after its parent."""
+        with self._lock:
+            return list(islice(self._blocks, limit))
 
     def _release(self, blocks: tuple[Block, ...]) -> None:
         with self._lock:

@@ -27,3 +27,4 @@ def test_runs_that_end_within_a_block_continue_it() -> None:
     for begin, end in ((0, 50), (50, 63), (63, 64), (64, 65), (65, 200)):
         run = held.add(run, tokens[begin:end])
     assert [block_hash(block.name) for block in held.take_all()] == hashes(tokens.tolist())
+    assert [block_hash(name) for name in held.names(2)] == hashes(tokens.tolist())[:2]

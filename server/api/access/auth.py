@@ -27,13 +27,22 @@ async def require_key(
     state.tenant = request.client.host if request.client else ""
     if not server.keys:
         return
-    scheme, _, secret = (authorization or "").partition(" ")
-    secret = secret if scheme.lower() == "bearer" else x_api_key or ""
+    secret = sent_secret(authorization, x_api_key)
     if not secret:
         message = "The API key is missing: send the header `Authorization: Bearer KEY` or `x-api-key: KEY`."
         raise InvalidApiKeyError(message)
-    key = server.keys.find(secret.strip().encode("latin-1"))
+    key = server.keys.find(secret)
     if key is None:
         raise InvalidApiKeyError("Incorrect API key: the server has no such key.")
     state.key_name = state.tenant = key.name
     state.rate_limit = server.rate_limit(key)
+
+
+def sent_secret(authorization: str | None, x_api_key: str | None) -> bytes:
+    """Return the API key that a request contains; empty if there is none.
+
+    authorization, x_api_key: the values of the headers with these names.
+    """
+    scheme, _, secret = (authorization or "").partition(" ")
+    secret = secret if scheme.lower() == "bearer" else x_api_key or ""
+    return secret.strip().encode("latin-1")

@@ -24,7 +24,7 @@ def noted(error: Exception, request: Request) -> ApiError:
 
 def respond(error: Exception, request: Request) -> JSONResponse:
     """Return the HTTP response to `error`, and log its code."""
-    return _response(noted(error, request), request)
+    return error_response(noted(error, request), request)
 
 
 def last_event(error: Exception, request: Request) -> bytes:
@@ -68,10 +68,11 @@ async def _answer_http(request: Request, error: Exception) -> Response:
         message, headers = str(error.detail), error.headers or {}
         api_error = ApiError(error.status_code, message, "invalid_request_error", headers=headers)
     log_entry(request).error_code = api_error.label
-    return _response(api_error, request)
+    return error_response(api_error, request)
 
 
-def _response(api_error: ApiError, request: Request) -> JSONResponse:
+def error_response(api_error: ApiError, request: Request) -> JSONResponse:
+    """Return the HTTP response for `api_error` in the dialect of its request."""
     dialect, request_id = dialect_of(request.scope), request.state.request_id
     adapted = dialect.adapted(api_error, request)
     headers = {**adapted.headers, **dict.fromkeys(dialect.id_headers, request_id)}

@@ -33,13 +33,17 @@ async def read_json(request: Request, server: ServerState, parse: Callable[[Any]
     encoding = ",".join(request.headers.getlist("content-encoding"))
     if encoding.strip().lower() not in ("", "identity"):
         raise ContentEncodingError(encoding)
-    body = await _read(request, server.limits)
+    body = await read_body(request, server.limits)
     if len(body) < LARGE:
         return _parsed(body, parse)
     return await server.parsing.run(request.state.tenant, lambda: _parsed(body, parse))
 
 
-async def _read(request: Request, limits: Limits) -> bytes:
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """Return the body of a request.
+
+    Raises RequestTooLargeError if it is too large, and SlowClientError if it takes too long to arrive.
+    """
     length = request.headers.get("content-length", "")
     if length.isdecimal() and (len(length) > 18 or int(length) > limits.max_body):
         raise RequestTooLargeError(limits.max_body)

@@ -1,0 +1,93 @@
+"""Sends a request to a replica, and again to another one if the replica dies before the response starts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.types import Message, Scope, Send
+
+from server.api.http.api_error import describe
+from server.api.http.dialect import dialect_of
+from server.ray.errors import LOST_REPLICA, translated
+from server.ray.forwarding import Batch, ForwardedRequest
+
+MAX_REPLAYS = 4
+REPLAY_SECONDS = 0.25
+"""Delay before the first replay. Each further delay is twice as long, so that Ray notices which replicas are gone."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Attempts:
+    """The attempts to answer one request.
+
+    handle: Ray's handle of the replicas' method `answer`.
+    scope: ASGI scope of the request, with its ID and dialect.
+    started: the message that started the response; None if nothing has been sent.
+    """
+
+    handle: Any
+    request: ForwardedRequest
+    scope: Scope
+    send: Send
+    started: Message | None = field(default=None, init=False)
+
+    async def run(self, on_start: Callable[[], None]) -> None:
+        """Forward the request until a replica has answered it.
+
+        on_start: called when the response starts.
+        Raises the server's own errors until the response starts.
+        """
+        for replay in range(MAX_REPLAYS + 1):
+            try:
+                await self._attempt(on_start)
+                return
+            except Exception as error:
+                if self.started is not None:
+                    await self._end(translated(error))
+                    return
+                if replay == MAX_REPLAYS or not isinstance(error, LOST_REPLICA):
+                    raise translated(error) from error
+                logger.warning("A replica has died before it answered, so its request is sent again: %s", error)
+                await asyncio.sleep(REPLAY_SECONDS * 2**replay)
+
+    async def _attempt(self, on_start: Callable[[], None]) -> None:
+        async with aclosing(_batches(self.handle, self.request)) as batches:
+            async for batch in batches:
+                for message in batch:
+                    if message["type"] == "http.response.start":
+                        self.started = message
+                        on_start()
+                    await self.send(message)
+
+    async def _end(self, error: Exception) -> None:
+        """End a response that cannot be completed. A stream gets the error as its last event."""
+        assert self.started is not None
+        if not Headers(raw=self.started["headers"]).get("content-type", "").startswith("text/event-stream"):
+            raise error
+        request_id = self.scope["state"]["request_id"]
+        event = dialect_of(self.scope).error_event(describe(error, request_id), request_id)
+        await self.send({"type": "http.response.body", "body": event, "more_body": False})
+
+
+async def _batches(handle: Any, request: ForwardedRequest) -> AsyncGenerator[Batch]:
+    """Send a request to a replica and yield its response.
+
+    Closing the generator early cancels the request.
+    """
+    response = handle.remote(request)
+    complete = False
+    try:
+        async for batch in response:
+            yield batch
+        complete = True
+    finally:
+        if not complete:
+            response.cancel()

@@ -1,0 +1,26 @@
+"""Converts Ray's errors to the server's own errors, which have a response in each protocol."""
+
+from __future__ import annotations
+
+from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, WorkerCrashedError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
+
+from server.errors import ModelNotReadyError, QueueFullError
+
+RETRY_SECONDS = 5.0
+
+LOST_REPLICA = (RayActorError, NodeDiedError, ObjectLostError, WorkerCrashedError, ReplicaUnavailableError)
+"""Errors that mean that a replica has died or cannot be reached."""
+
+
+def translated(error: Exception) -> Exception:
+    """Return the server's error for an error of Ray. Other errors are returned unchanged."""
+    if isinstance(error, BackPressureError):
+        return QueueFullError(f"{error.args[1]} requests", error.retry_after_s or RETRY_SECONDS)
+    if isinstance(error, LOST_REPLICA):
+        message = "The replica that was answering this request has died. Please send the request again."
+        return ModelNotReadyError(message, "replica_died", RETRY_SECONDS)
+    if isinstance(error, DeploymentUnavailableError):
+        message = "No replica could be started; Ray Serve's status and logs have the cause."
+        return ModelNotReadyError(message, "unavailable", RETRY_SECONDS)
+    return error

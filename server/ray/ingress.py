@@ -1,0 +1,144 @@
+"""The deployment that receives all requests.
+
+It chooses a replica for each request, forwards the request, and streams the response back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from server.api.access.api_keys import Keyring
+from server.api.access.auth import sent_secret
+from server.api.exchange import request_timeout
+from server.api.http.api_error import describe
+from server.api.http.errors import error_response
+from server.api.http.request_body import read_body
+from server.api.http.request_id import HEADER as REQUEST_ID
+from server.api.messages.dialect import ChooseAnthropic
+from server.api.server_state import Limits
+from server.app import keyring, limits
+from server.errors import RequestTimeoutError
+from server.ray.attempts import Attempts
+from server.ray.forwarding import ForwardedRequest
+from server.ray.options import replica_settings
+from server.ray.prompts import PromptBlocks
+from server.telemetry.logs import configure_logging, resolved
+
+SESSION_ID = "x-session-id"
+MODEL_SECONDS = 10.0
+"""Seconds between checks whether the replicas have changed their model."""
+RETRY_SECONDS = 1.0
+"""The same while the model is unknown."""
+
+logger = logging.getLogger(__name__)
+
+
+class Ingress:
+    """The ingress deployment. Ray Serve calls `reconfigure` and `__call__`.
+
+    replicas: Ray's handle of the deployment of `server.ray.replica.Replica`.
+    """
+
+    def __init__(self, replicas: Any) -> None:
+        self._replicas = replicas
+        self._limits = Limits()
+        self._keys = Keyring(())
+        self._blocks: PromptBlocks | None = None
+        self._following: asyncio.Task[None] | None = None
+
+    async def reconfigure(self, options: Mapping[str, Any]) -> None:
+        """Take over new options. Raises StartupError or pydantic's ValidationError if they are invalid."""
+        settings = replica_settings(options)
+        configure_logging(resolved(settings.log_format), settings.log_level)
+        self._limits, self._keys = limits(settings), keyring(settings)
+        self._following = self._following or asyncio.create_task(self._follow_model())
+
+    async def __call__(self, request: Request) -> Response:
+        """Return the response to a request. Ray Serve then runs it."""
+        return ForwardedResponse(self, request)
+
+    async def forward(self, request: Request, send: Send) -> None:
+        """Read a request, forward it and send the response.
+
+        Raises the server's own errors until the response starts.
+        """
+        seconds = request_timeout(request, self._limits.request_timeout)
+        deadline = asyncio.get_running_loop().time() + seconds
+        body = await read_body(request, self._limits)
+        blocks = await asyncio.to_thread(self._names, request, body)
+        session = request.headers.get(SESSION_ID, "")
+        handle = self._replicas.options(stream=True, session_id=session, method_name="answer")
+        attempts = Attempts(handle, ForwardedRequest.of(request, body, blocks), request.scope, send)
+        try:
+            async with asyncio.timeout_at(deadline) as timer:
+                await attempts.run(on_start=lambda: timer.reschedule(None))
+        except TimeoutError:
+            raise RequestTimeoutError(seconds) from None
+
+    def _names(self, request: Request, body: bytes) -> tuple[bytes, ...]:
+        """Return the names of the prompt's blocks; none if the session decides, or if the model is not known yet."""
+        if self._blocks is None or request.headers.get(SESSION_ID):
+            return ()
+        return self._blocks.names(request.scope["path"], body, self._key_name(request))
+
+    def _key_name(self, request: Request) -> str | None:
+        """Return the name of the client's API key. If the key is wrong, the replica answers with an error."""
+        headers = request.headers
+        key = self._keys.find(sent_secret(headers.get("authorization"), headers.get("x-api-key")))
+        return key.name if key else None
+
+    async def _follow_model(self) -> None:
+        """Get the tokenizer and the templates from a replica, and again when the replicas have changed their model."""
+        while True:
+            try:
+                identity = self._blocks.identity if self._blocks else b""
+                self._blocks = await self._replicas.prompt_blocks.remote(identity) or self._blocks
+            except Exception as error:
+                logger.info("The tokenizer cannot be fetched from a replica yet: %s", error)
+            await asyncio.sleep(MODEL_SECONDS if self._blocks else RETRY_SECONDS)
+
+
+class ForwardedResponse(Response):
+    """The response of a replica, or an error in the dialect of the request."""
+
+    def __init__(self, ingress: Ingress, request: Request) -> None:
+        super().__init__()
+        self._ingress = ingress
+        self._request = request
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response."""
+        state = scope.setdefault("state", {})
+        state["request_id"] = self._request.headers[REQUEST_ID]  # Ray's proxy has added it if the client sent none
+        self._request.scope["state"] = state
+        await ChooseAnthropic(self._respond)(scope, receive, send)
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(_without_request_id(message))
+
+        try:
+            await self._ingress.forward(self._request, send_noted)
+        except Exception as error:
+            if started:
+                raise  # Ray closes the connection in the middle of the response
+            response = error_response(describe(error, scope["state"]["request_id"]), self._request)
+            await response(scope, receive, send_noted)
+
+
+def _without_request_id(message: Message) -> Message:
+    """Remove the request's ID from the headers of a response, because Ray's proxy adds it."""
+    if message["type"] != "http.response.start":
+        return message
+    return {**message, "headers": [pair for pair in message["headers"] if pair[0].lower() != REQUEST_ID.encode()]}

@@ -1,0 +1,62 @@
+"""Decides which replica answers a request.
+
+The decision is a pure function of what the router knows about the replicas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MAX_LEAD = 4
+"""The default of `max_lead` in `rank`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaLoad:
+    """A replica's load, and its part of one prompt.
+
+    prefix_tokens: number of tokens at the start of the prompt whose state the replica holds.
+    ongoing: number of requests that the replica is answering or has queued.
+    slots: number of requests that the replica can answer at once.
+    token_seconds: time to prefill one token.
+    request_seconds: average time between two completions.
+    """
+
+    prefix_tokens: int
+    ongoing: int
+    slots: int = 1
+    token_seconds: float = 0.0
+    request_seconds: float = 0.0
+
+    @property
+    def wait_seconds(self) -> float:
+        """Estimated time that a new request waits for a slot."""
+        return max(0, self.ongoing + 1 - self.slots) * self.request_seconds
+
+
+def rank(replicas: Sequence[ReplicaLoad], max_lead: int) -> list[int]:
+    """Return the positions of `replicas`, the best replica for the request first.
+
+    The favourite is the replica that holds the longest prefix; among equals, it is the least loaded. A busy favourite
+    is passed over for the least loaded replica. The others follow by load.
+
+    max_lead: the favourite is busy if it has more than this number of requests more than the least loaded replica.
+    """
+    by_prefix = sorted(range(len(replicas)), key=lambda i: (-replicas[i].prefix_tokens, replicas[i].ongoing))
+    by_load = sorted(range(len(replicas)), key=lambda i: (replicas[i].ongoing, -replicas[i].prefix_tokens))
+    if not replicas or is_busy(replicas[by_prefix[0]], replicas[by_load[0]], max_lead):
+        return by_load
+    return [by_prefix[0], *(i for i in by_load if i != by_prefix[0])]
+
+
+def is_busy(favourite: ReplicaLoad, least_loaded: ReplicaLoad, max_lead: int) -> bool:
+    """Return whether a request should go to the least loaded replica instead of the favourite.
+
+    This is so if the favourite is ahead by more than `max_lead` requests, or if waiting for its slot takes longer than
+    the longer prefix saves.
+    """
+    if favourite.ongoing - least_loaded.ongoing > max_lead:
+        return True
+    saved = (favourite.prefix_tokens - least_loaded.prefix_tokens) * favourite.token_seconds
+    return favourite.wait_seconds - least_loaded.wait_seconds > saved
