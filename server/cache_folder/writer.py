@@ -21,12 +21,6 @@ log = logging.getLogger(__name__)
 PENDING_BYTES = 256 << 20
 """The maximum size of all queued blocks. Queued blocks can keep evicted state in memory."""
 
-CORE_SHARE = 0.05
-"""The share of one core that the thread may use, so that it hardly slows the engine's steps."""
-
-MAX_REST_SECONDS = 1.0
-"""The maximum pause after one item, such as a write that evicted thousands of blocks."""
-
 FRESH_SECONDS = 300.0
 """The time for which a used block is not marked as used again."""
 
@@ -143,9 +137,7 @@ class Writer:
         except OSError as error:
             self._fail(error)
         while (item := self._next()) is not None:
-            begin = time.thread_time()
             self._handle(item)
-            self._rest(time.thread_time() - begin)
 
     def _next(self) -> StateBlock | Used | None:
         """Wait for the next item and return it, or None when the thread must end."""
@@ -158,12 +150,6 @@ class Writer:
             if isinstance(item, StateBlock):
                 self._waiting_bytes -= self._form.entry_bytes
             return item
-
-    def _rest(self, cpu_seconds: float) -> None:
-        """Pause after an item that took `cpu_seconds` of CPU time, unless the thread must end."""
-        with self._wake:
-            pause = min(MAX_REST_SECONDS, cpu_seconds * (1 / CORE_SHARE - 1))
-            self._wake.wait_for(lambda: self._stop_at is not None, pause)
 
     def _handle(self, item: StateBlock | Used) -> None:
         """Carry out an item. Records and logs errors."""
