@@ -5,10 +5,9 @@
 restart: TTFT of a prompt that is computed, then read from disk after SIGTERM and SIGKILL.
 second: the same, read by a second server beside the first.
 intervals: ITL of 8 streams at the 99th percentile, with and without the cache on disk, in alternating pairs.
-
 many: start, lookup, eviction and `lfm-serve cache` with 100,000 entries of another model, which take 1.2 GB of disk.
 
-The first two also compare the log-probabilities of the answers.
+restart and second also compare the log-probabilities of the answers.
 """
 
 from __future__ import annotations
@@ -194,9 +193,10 @@ async def many(model: Path | None, folder: Path) -> None:
         begin = time.perf_counter()
         async with server(model, place, *limit) as started:
             seconds = time.perf_counter() - begin
-            found, before = await p99(started, 0), await started.metrics()
+            found = await p99(started, 0)
             cold = await ask(started, text, ANSWER)
-        evicted = before["lfm_disk_cache_evicted_blocks_total"]
+            await asyncio.sleep(SETTLE_SECONDS)
+            evicted = (await started.metrics())["lfm_disk_cache_evicted_blocks_total"]
         print(
             f"{'with' if place else 'without'} the folder: idle after {seconds:.1f} s, p99 between tokens "
             f"{found * 1e3:.1f} ms, {evicted:.0f} blocks evicted",

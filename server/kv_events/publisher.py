@@ -42,7 +42,7 @@ LINGER_MILLISECONDS = 500
 """The maximum time to send the remaining messages when the server stops."""
 
 CLOSE_SECONDS = 5
-"""Maximum time to wait for the thread when the server stops. A cache may just be reading a slow disk."""
+"""The maximum time to wait for the thread when the server stops. A cache may be reading from a slow disk."""
 
 SUBSCRIBE = b"\x01"
 """The first byte of a subscription, before the topic."""
