@@ -1,0 +1,87 @@
+"""Measures the weights of a prepared model in memory: under a limit, and after other files were read.
+
+    python -m benchmarks.weights limit MODEL_FOLDER [--gigabytes 7.5]
+    python -m benchmarks.weights pressure MODEL_FOLDER [--gigabytes 30] [--weights mapped]
+
+`limit` serves four conversations of 2,000 tokens in a control group with so much memory, and prints what it took.
+It needs root. `pressure` decodes before and after another process reads a file of that size, and compares the ITL.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.processes import anonymous_bytes
+from benchmarks.servers import OwnServer, own_server
+from server.bench.load import Stream, prompt, user
+
+CONVERSATIONS, PROMPT_TOKENS, ANSWER_TOKENS = 4, 2_000, 16
+DECODED_TOKENS = 64
+GIGABYTES = {"limit": 7.5, "pressure": 30.0}
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+
+
+async def under_limit(model: Path, limit: float, weights: str) -> None:
+    """Serve conversations in a control group. Both versions of control groups work."""
+    first_version = (CONTROL_GROUPS / "memory").is_dir()
+    group = (CONTROL_GROUPS / "memory" if first_version else CONTROL_GROUPS) / "lfm-serve-limit"
+    limit_file, peak_file = (
+        ("memory.limit_in_bytes", "memory.max_usage_in_bytes") if first_version else ("memory.max", "memory.peak")
+    )
+    group.mkdir(exist_ok=True)
+    (group / limit_file).write_text(str(int(limit * 1e9)))
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("3")  # pages that others have read would count for them
+    (group / "cgroup.procs").write_text(str(os.getpid()))  # the server inherits the group
+    started = time.perf_counter()
+    async with own_server(model, "--weights", weights) as server:
+        print(f"ready and idle after {time.perf_counter() - started:.1f} s, from disk")
+        for turn in range(2):
+            words = [prompt(PROMPT_TOKENS, i) + " go on" * turn for i in range(CONVERSATIONS)]
+            streams = await server.endpoint.run_all([Stream(user(text), ANSWER_TOKENS) for text in words])
+            for stream in streams:
+                print(f"turn {turn + 1}: {stream.prompt_tokens} tokens, {stream.cached_tokens} from the prefix cache")
+        peak = int((group / peak_file).read_text())
+        print(f"peak of the group {peak / 1e9:.2f} GB, anonymous {anonymous_bytes(server.pid) / 1e9:.2f} GB")
+
+
+async def under_pressure(model: Path, gigabytes: float, weights: str) -> None:
+    """Decode before and after another process reads a file."""
+    async with own_server(model, "--weights", weights) as server:
+        before = await _interval(server)
+        with tempfile.NamedTemporaryFile(dir=Path.cwd()) as file:
+            file.truncate(int(gigabytes * 1e9))  # a sparse file fills the page cache like any other
+            reader = await asyncio.create_subprocess_exec("cat", file.name, stdout=subprocess.DEVNULL)
+            await reader.wait()
+        after = await _interval(server)
+    print(f"{weights}: ITL {before * 1e3:.1f} ms before, {after * 1e3:.1f} ms after, ratio {after / before:.2f}")
+
+
+async def _interval(server: OwnServer) -> float:
+    """Return the mean ITL of one stream, in seconds."""
+    stream = await server.endpoint.run(Stream(user("Tell me a story."), DECODED_TOKENS))
+    return statistics.mean(stream.intervals())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.weights", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("part", choices=tuple(GIGABYTES))
+    parser.add_argument("model", type=Path, help="folder of a model with a prepared copy")
+    parser.add_argument("--gigabytes", type=float, help="the limit, or the size of the file (default: 7.5 or 30)")
+    parser.add_argument("--weights", choices=("mapped", "shared"), default="mapped", help="as for serve")
+    options = parser.parse_args()
+    measure = under_limit if options.part == "limit" else under_pressure
+    asyncio.run(measure(options.model, options.gigabytes or GIGABYTES[options.part], options.weights))
+
+
+if __name__ == "__main__":
+    main()
