@@ -20,6 +20,8 @@ from benchmarks.processes import anonymous_bytes
 from server.runtime.graph import Precision, load
 from server.runtime.machine.cpu import available_threads
 from server.runtime.model_folder import open_model_folder
+from server.runtime.native.choice import Kernels, choose_kernels
+from server.runtime.native.library import load_library
 from server.runtime.prepared_copy import lookup
 
 POLL_SECONDS = 0.02
@@ -29,17 +31,21 @@ start = time.perf_counter()
 import onnxruntime as ort
 options = ort.SessionOptions()
 options.intra_op_num_threads = int(sys.argv[2])
-options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+if len(sys.argv) > 3:
+    options.register_custom_ops_library(sys.argv[3])
+else:
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
 session = ort.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
 print(time.perf_counter() - start)
 """
 
 
-def raw_seconds(copy: Path) -> float:
+def raw_seconds(copy: Path, native: bool) -> float:
     """Return the seconds from starting the interpreter to the session."""
     start = time.perf_counter()
     command = [sys.executable, "-c", RAW, str(copy / lookup.GRAPH), str(available_threads())]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    library = [str(load_library().path)] if native else []
+    subprocess.run([*command, *library], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 
@@ -85,14 +91,15 @@ def main() -> None:
         "--prepared-folder", type=Path, default=lookup.default_folder(), help="folder of prepared copies"
     )
     args = parser.parse_args()
-    graph = load(open_model_folder(args.model).graph, Precision.FAST)
+    native = choose_kernels(Kernels.AUTO, Precision.FAST).native
+    graph = load(open_model_folder(args.model).graph, Precision.FAST, native)
     copy = args.prepared_folder / lookup.key(graph)
     if not copy.exists():
         raise SystemExit(f"{args.model} has no prepared copy in {args.prepared_folder}.")
-    raw_seconds(copy)  # brings the files into memory for both
+    raw_seconds(copy, graph.native)  # brings the files into memory for both
     raw, served = [], []
     for _ in range(args.rounds):
-        raw.append(raw_seconds(copy))
+        raw.append(raw_seconds(copy, graph.native))
         server = Server(args.model, args.prepared_folder, 8411)
         served.append(server.seconds)
         server.stop()
