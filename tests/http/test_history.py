@@ -103,7 +103,9 @@ def test_a_turn_with_thoughts_or_blank_content_is_accepted(demo: Server, turn: d
 @pytest.mark.parametrize("turn", [{}, {"content": None}, {"tool_calls": []}, {"reasoning_content": ""}])
 def test_an_assistant_turn_with_nothing_is_an_error(demo: Server, turn: dict[str, Any]) -> None:
     error = error_of(demo.chat(messages=[{"role": "user", "content": "hi"}, {"role": "assistant"} | turn]), 400)
-    assert error["message"] == "A message with role assistant requires content."
+    assert error["message"] == (
+        "A message with role assistant requires content, refusal, tool_calls, function_call or reasoning_content."
+    )
     assert error["param"] == "messages[1].content"
 
 

@@ -106,7 +106,9 @@ class ChatMessage(ApiModel):
                     raise invalid(message, field=f".{name}")
         said = (self.refusal, self.function_call, self.tool_calls or None, self.reasoning_content or None)
         if self.content is None and (self.role != "assistant" or all(part is None for part in said)):
-            raise invalid(
-                f"A message with role {self.role} requires content.", "missing_required_parameter", ".content"
-            )
+            required = "content"
+            if self.role == "assistant":
+                required = "content, refusal, tool_calls, function_call or reasoning_content"
+            message = f"A message with role {self.role} requires {required}."
+            raise invalid(message, "missing_required_parameter", ".content")
         return self
