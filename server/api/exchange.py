@@ -86,7 +86,7 @@ class Exchange:
     async def start(self, completion: Coroutine[Any, Any, C], model: str, prompt: Any) -> C:
         """Start a completion and return it.
 
-        A time limit or the end of the server also ends the completion.
+        The completion fails if it exceeds a time limit or the server stops.
 
         model: name of the served model, for the log.
         prompt: the prompt or messages as sent, for the log.
@@ -114,8 +114,8 @@ class Exchange:
     async def stream(self, events: Events) -> Response:
         """Return a response that streams `events`.
 
-        Waits up to one ping interval for the first event. An error until then is raised. A later error becomes the last
-        event.
+        Waits up to one ping interval for the first event. An error during this wait is raised. A later error becomes
+        the last event.
 
         Raises ClientDisconnect if the client disconnects while waiting.
         """

@@ -1,6 +1,6 @@
 """GET /: the playground, a page to try the model.
 
-The page itself needs no key. Its requests to the API do if the server has keys.
+The page itself needs no API key. Its requests to the API need one if the server has keys.
 """
 
 from __future__ import annotations

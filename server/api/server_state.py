@@ -73,7 +73,7 @@ class ServerState:
         return self.model
 
     def check_ready(self) -> None:
-        """Raise ModelNotReadyError if the server drains or cannot answer requests."""
+        """Raise ModelNotReadyError if the server is draining or cannot answer requests."""
         self.ready_model()
         if self.draining:
             raise _stopping()
@@ -84,7 +84,7 @@ class ServerState:
         return self.model is not None and self.model.service.engine.failed
 
     def hanging_seconds(self) -> float | None:
-        """Return how long the oldest step has run, or None if within `step_timeout`."""
+        """Return how long the oldest step has run; None if no step exceeds `step_timeout`."""
         since = self.model.service.engine.stats().oldest_step_since if self.model is not None else None
         seconds = 0 if since is None else time.monotonic() - since
         return seconds if seconds > self.limits.step_timeout else None
@@ -112,7 +112,7 @@ class ServerState:
         self.draining = True
 
     def stop(self) -> None:
-        """Refuse new requests, and end those that wait for a slot."""
+        """Refuse new requests, and end those waiting for a slot."""
         self.draining = self.stopping = True
         self.stopped_at = time.monotonic()
         for completion in self.request_log.completions():
@@ -122,7 +122,7 @@ class ServerState:
     def drained_at(self, timeout: float) -> float:
         """Return the deadline for closing the model, in monotonic seconds.
 
-        `timeout`: maximum duration of the drain.
+        timeout: maximum duration of the drain.
         """
         return max(self.stopped_at + timeout, time.monotonic() + LEAST_CLOSING_SECONDS)
 

@@ -1,4 +1,4 @@
-"""Logs when an engine step hangs and when it ends after all."""
+"""Logs that an engine step is hanging, and that it has ended after all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 async def watch(server: ServerState) -> None:
-    """Check every few seconds whether a step hangs, until cancelled."""
+    """Check every few seconds whether a step is hanging, until cancelled."""
     hangs = False
     while True:
         await asyncio.sleep(min(CHECK_SECONDS, server.limits.step_timeout))

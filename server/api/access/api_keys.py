@@ -21,8 +21,8 @@ class Key:
     """A named API key and its limits, where None means unlimited.
 
     digest: SHA-256 of the secret that clients send.
-    max_concurrent: requests at once.
-    tokens_per_minute: tokens of prompts and answers.
+    max_concurrent: maximum number of requests at once.
+    tokens_per_minute: maximum number of tokens in prompts and answers per minute.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Keyring:
         return bool(self._keys)
 
     def find(self, secret: bytes) -> Key | None:
-        """Return the key with this secret, or None.
+        """Return the key with this secret; None if there is none.
 
         Takes constant time, so that timing does not help to guess a key.
         """
@@ -79,7 +79,7 @@ def read_keys(path: Path) -> Sequence[Key]:
         max_concurrent = 4  # optional
         tokens_per_minute = 10000  # optional
 
-    Raises StartupError if the file is unreadable, invalid or empty. Its message quotes no key.
+    Raises StartupError if the file is unreadable, invalid or empty. The error message quotes no key.
     """
     try:
         entries = _ENTRIES.validate_python(tomllib.loads(path.read_text(encoding="utf-8")))

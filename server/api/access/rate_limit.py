@@ -24,8 +24,8 @@ class RateLimit:
 
     Tokens come from a bucket of `tokens_per_minute` tokens, which refills in a minute.
 
-    running: requests running now.
-    tokens: tokens left in the bucket; negative if requests used more.
+    running: number of requests running now.
+    tokens: number of tokens left in the bucket; negative if requests used more than it contained.
     filled_at: time of the last refill, in monotonic seconds.
     """
 
@@ -53,7 +53,7 @@ class RateLimit:
     def spend(self, tokens: int) -> None:
         """Take tokens out of the bucket.
 
-        New requests are refused while it holds less than one token.
+        New requests are refused while the bucket holds less than one token.
         """
         self._fill()
         self.tokens -= tokens
@@ -63,7 +63,7 @@ class RateLimit:
         self.running -= 1
 
     def quotas(self) -> list[Quota]:
-        """Return what remains of each limit of this key."""
+        """Return the limits of this key and what remains of each."""
         quotas: list[Quota] = []
         if (concurrent := self.key.max_concurrent) is not None:
             reset = BUSY_SECONDS if self.running else 0

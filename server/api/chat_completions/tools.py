@@ -45,7 +45,7 @@ class CustomDefinition(ApiModel):
     format: CustomFormat | None = Field(None, description="Format of the input; any text by default.")
 
     def text_form(self, field: str) -> TextForm | None:
-        """Return the constraint on the tool's input, or None.
+        """Return the constraint on the tool's input; None if any text is allowed.
 
         field: path of the tool in the request, for error messages.
         """
@@ -112,7 +112,7 @@ class ToolChoice(Tagged):
 
     @property
     def names(self) -> list[str] | None:
-        """Names of the tools that may be called; None for all."""
+        """Names of the tools that the choice is limited to; None if it names none."""
         if self.type == "allowed_tools":
             assert self.allowed_tools is not None
             return [tool.name for tool in self.allowed_tools.tools]

@@ -65,7 +65,7 @@ def custom_tool(name: str, description: str | None, field: str, form: TextForm |
     """Return the function that stands for a custom tool.
 
     field: path of the tool in the request, for error messages.
-    form: constraint on the input, or None.
+    form: constraint on the input; None if any text is allowed.
     """
     text = {"type": "string"}
     if form is not None:
@@ -90,11 +90,11 @@ def calling(
 ) -> Calling:
     """Return the rules for calling `tools`.
 
-    names: tools that may be called; None for all.
+    names: names of the tools that may be called; None if all may be.
     required: whether the model must call a tool.
     forbidden: whether calls are forbidden, whatever the other rules say.
     parallel: whether an answer may contain several calls.
-    max_calls: maximum calls in an answer; None if unlimited.
+    max_calls: maximum number of calls in an answer; None if unlimited.
     """
     if forbidden:
         return Calling(forbidden=bool(tools))

@@ -16,7 +16,7 @@ def sampling_params(body: GenerationFields, defaults: SamplingParams, top_logpro
     """Return the sampling parameters of a request.
 
     defaults: values of parameters that `body` does not set.
-    top_logprobs: most likely tokens to report per position; None for no log-probabilities.
+    top_logprobs: number of most likely tokens to report per position; None to report no log-probabilities.
     """
     given = {name: value for name in FIELDS if (value := getattr(body, name)) is not None}
     return replace(

@@ -11,10 +11,10 @@ from server.api.http.request_id import current_request_id
 from server.escape import escaped
 
 UNENFORCED = "x-lfm-unenforced"
-"""Lists parts of tool schemas that are not enforced."""
+"""Response header that lists the unenforced parts of tool schemas."""
 
 DROPPED = "x-lfm-dropped-tools"
-"""Lists types of built-in tools that were left out."""
+"""Response header that lists the types of dropped built-in tools."""
 
 MAX_HEADER = 1000  # characters
 

@@ -13,7 +13,7 @@ from typing import Any
 from fastapi.responses import Response
 
 PIECE = 64
-"""List elements encoded per call, which takes a few milliseconds at most."""
+"""Number of list elements encoded per call. A call takes a few milliseconds at most."""
 
 
 async def json_response(build: Callable[[], Any]) -> Response:

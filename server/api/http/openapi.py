@@ -1,6 +1,6 @@
 """Builds the OpenAPI document of /docs.
 
-It adds the request bodies. FastAPI does not know them, because routes parse them.
+It adds the request bodies. FastAPI does not know them, because the routes parse them on their own.
 """
 
 from __future__ import annotations

@@ -26,9 +26,9 @@ async def read_json(request: Request, server: ServerState, parse: Callable[[Any]
     """Return `parse(body)` for the decoded JSON body of a request.
 
     Raises ContentEncodingError if the body is compressed.
-    Raises RequestTooLargeError if it is too large.
-    Raises SlowClientError if it is too slow.
-    Raises InvalidRequestError if it is not JSON.
+    Raises RequestTooLargeError if the body is too large.
+    Raises SlowClientError if the body takes too long to arrive.
+    Raises InvalidRequestError if the body is not JSON or a list in it is too long.
     """
     encoding = ",".join(request.headers.getlist("content-encoding"))
     if encoding.strip().lower() not in ("", "identity"):

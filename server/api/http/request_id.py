@@ -13,7 +13,7 @@ from server.api.http.dialect import dialect_of
 
 HEADER = "x-request-id"
 current_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""ID of the request that the current task serves, or None."""
+"""ID of the request that the current task serves; None if it serves none."""
 
 VALID_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 

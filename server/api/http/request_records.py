@@ -1,6 +1,6 @@
 """The request log, which reports each finished request to listeners.
 
-Metrics, log lines and traces are listeners.
+The listeners update metrics, write log lines and create traces.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class RequestRecord:
     finish: "stop", "length", "tool_calls", "error", "cancelled", or "none" without a completion.
     error_code: code of the error sent; a failed stream has a code and status 200.
     received, ended: monotonic times in seconds.
-    key: name of the API key, or None.
-    prompt: the prompt or messages as sent, or None.
+    key: name of the client's API key; None without a valid key.
+    prompt: the prompt or messages as sent; None without a completion.
     """
 
     request_id: str
@@ -62,7 +62,7 @@ class RequestLogEntry:
     """The log's entry for a request being answered.
 
     error_code: code of the error sent, or its HTTP status.
-    background: work that may outlive the response, or None.
+    background: work that may outlive the response; None if there is none.
     """
 
     request_id: str
@@ -127,7 +127,7 @@ class RequestLogEntry:
 class RequestLog:
     """Requests being answered, and the listeners for finished ones.
 
-    open: entries of these requests.
+    open: entries of the requests being answered.
     listeners: called on the event loop for each finished request; must not wait or raise.
     """
 

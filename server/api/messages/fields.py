@@ -39,7 +39,7 @@ class ThinkingConfig(ApiModel):
 
     @property
     def budget(self) -> int | None:
-        """Maximum tokens of thoughts, or None."""
+        """Maximum number of tokens in the thoughts; None if `type` does not set it."""
         return 0 if self.type == "disabled" else self.budget_tokens if self.type == "enabled" else None
 
 

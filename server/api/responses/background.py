@@ -1,4 +1,4 @@
-"""A response that is generated in the background, and streams of its events."""
+"""A response being generated in the background, and streams of its events."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from server.api.responses.run import ResponseRun
 
 
 class BackgroundRun:
-    """A response that is generated in the background.
+    """A response being generated in the background.
 
-    owner: name of the key that created it; empty if there are no keys.
+    owner: name of the API key whose request created it; empty if there are no keys.
     ended: set when the response is stored.
     """
 

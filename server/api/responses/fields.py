@@ -59,7 +59,7 @@ class TextFormat(ApiModel):
 
     @property
     def text_form(self) -> TextForm | None:
-        """Constraint on the answer, or None."""
+        """The constraint on the answer; None if any text is allowed."""
         if self.type == "text":
             return None
         schema = self.schema_ if self.type == "json_schema" else {"type": "object"}

@@ -30,7 +30,7 @@ class Responses:
     async def get(self, response_id: str, owner: str) -> StoredResponse | None:
         """Return a stored response, or None if `owner` has none with this ID.
 
-        A response counts as failed if the server was killed while it ran.
+        A response counts as failed if the server was killed while generating it, or could not store its end.
         """
         running = response_id in self.running  # before the wait, because the response may end during the wait
         stored = await self.store.get(response_id, owner)

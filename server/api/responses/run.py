@@ -26,9 +26,9 @@ Keep = Callable[[StoredResponse], Awaitable[None]]
 
 
 class ResponseRun:
-    """A response that is being generated.
+    """A response being generated.
 
-    response: its body, with an empty output until it ends.
+    response: its body, with an empty output until the response ends.
     recorded: encoded events so far; empty if the response is not stored.
     """
 
@@ -43,7 +43,7 @@ class ResponseRun:
     ) -> None:
         """Create the run of `response`.
 
-        owner: name of the key that created it; empty if there are no keys.
+        owner: name of the API key whose request created it; empty if there are no keys.
         keep: stores the response; None with `store: false`.
         describe: logs an error and returns its description for the client.
         """

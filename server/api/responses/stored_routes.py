@@ -70,7 +70,7 @@ async def delete_response(response_id: str, responses: KeptResponses, owner: Own
     "/v1/responses/{response_id}/cancel", responses=answers(ResponseBody, 400, 401, 404, 500), response_model=None
 )
 async def cancel_response(response_id: str, responses: KeptResponses, owner: Owner) -> Response:
-    """Cancel a response that is generated in the background, and return it.
+    """Cancel a response being generated in the background, and return it.
 
     A response that has ended is returned unchanged.
     """

@@ -103,7 +103,7 @@ class _Turn:
             self.calls.append(custom_call(item.call_id or "", item.name or "", item.input or ""))
 
     def take(self) -> list[Message]:
-        """Return the message, or nothing if it is empty, and begin a new one."""
+        """Return the message, unless it is empty, and begin a new one."""
         empty = self.content is None and not self.calls and not self.reasoning
         message = Message("assistant", self.content or "", tuple(self.calls), reasoning=self.reasoning or None)
         self.reasoning, self.content, self.calls, self.ends_with_text = None, None, [], False

@@ -37,7 +37,7 @@ class ResponseToolFormat(ApiModel):
         return self
 
     def text_form(self, field: str) -> TextForm | None:
-        """Return the constraint on the tool's input, or None.
+        """Return the constraint on the tool's input; None if any text is allowed.
 
         field: path of the format in the request, for error messages.
         """
@@ -124,7 +124,10 @@ class ResponseToolChoice(ApiModel):
 
     @property
     def names(self) -> list[str] | None:
-        """Names of the tools that may be called, without built-in ones; None for all."""
+        """Names of the tools that the choice is limited to; None if it names none.
+
+        Built-in tools are left out.
+        """
         if self.type == "allowed_tools":
             return [tool.name or "" for tool in self.tools or () if tool.type in OWN_KINDS]
         return [self.name or ""] if self.is_named else None

@@ -1,1 +1,4 @@
-"""Stores responses in memory or in a file. Each belongs to the key that created it."""
+"""Stores responses in memory or in a file.
+
+Each response belongs to the API key whose request created it.
+"""

@@ -8,13 +8,13 @@ from collections import OrderedDict
 from server.api.responses.store.stored import StoredResponse
 
 OVERHEAD = 1024
-"""Estimated bytes of a stored response besides its contents."""
+"""Estimated size of a stored response besides its contents, in bytes."""
 
 
 class MemoryStore:
     """A store that drops the least recently used responses when it is full.
 
-    size: bytes of all stored responses.
+    size: total size of the stored responses in bytes.
     """
 
     def __init__(self, max_size: int, ttl: float) -> None:
@@ -31,7 +31,7 @@ class MemoryStore:
     async def put(self, stored: StoredResponse) -> None:
         """Store a response, replacing one with the same ID.
 
-        A response larger than the store is not kept.
+        A response larger than the maximum size of the store is not kept.
         """
         self._drop(stored.id)
         if _size(stored) > self._max_size:

@@ -29,7 +29,7 @@ COLUMNS = [field.name for field in fields(StoredResponse)]
 
 
 class SqliteStore:
-    """A store in one file, which no other process can open meanwhile.
+    """A store in one file, which no other process can open while the store is open.
 
     One thread does all work, so that the event loop never waits for the disk.
     """

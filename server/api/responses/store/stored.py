@@ -13,12 +13,12 @@ from typing import Any, Protocol
 class StoredResponse:
     """A response and the data that later requests need.
 
-    owner: name of the key that created it; empty if there are no keys.
+    owner: name of the API key whose request created it; empty if there are no keys.
     created: seconds since 1970.
     running: whether it is still being generated.
     response: JSON of the response.
     input_items: JSON of its own input items, without those of earlier responses.
-    events: compressed events, or None if nothing was streamed.
+    events: compressed events; None if none were recorded.
     """
 
     id: str
