@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from server.front.connection import Connection
 
 BATCH = 64
-"""Maximum connections accepted before the event loop turns to other work."""
+"""Maximum number of connections accepted before the event loop turns to other work."""
 
 PAUSE_SECONDS = 0.1
 """Pause before accepting again if no connection can be closed."""
@@ -31,13 +31,13 @@ logger = logging.getLogger(__name__)
 class Acceptor:
     """Accepts client connections.
 
-    At `max_open` connections, a new one replaces the one idle the longest. If none is idle, it waits in the listener's
-    backlog.
+    At `max_open` connections, a new one replaces the one idle the longest. If none is idle, the new one waits in the
+    listener's backlog.
 
-    `protocol`: creates the handler of a connection.
-    `connections`: all open connections.
-    `idle`: idle connections, in the order in which they became idle.
-    `handshake_timeout`: maximum seconds for a TLS handshake.
+    protocol: creates the handler of a connection.
+    connections: all open connections.
+    idle: idle connections, in the order in which they became idle.
+    handshake_timeout: maximum seconds for a TLS handshake.
     """
 
     listener: socket.socket
@@ -99,7 +99,7 @@ class Acceptor:
         """Close one connection to make room for a new one.
 
         Ends the oldest TLS handshake if there are more handshakes than idle connections. Otherwise closes the
-        connection idle the longest. Without either, pauses.
+        connection idle the longest. If there is neither, pauses accepting.
         """
         now = time.monotonic()
         if self._warned_at is None or now > self._warned_at + WARNING_SECONDS:

@@ -24,18 +24,18 @@ Also limits trailers, and the chunk headers between two parts of a body.
 """
 
 READ_BUFFER = 16 * 2**10
-"""Maximum bytes parsed before the event loop turns to other clients.
+"""Maximum number of bytes parsed before the event loop turns to other clients.
 
 They may hold thousands of chunks or dozens of requests.
 """
 
 MAX_PIPELINED = 64
-"""Maximum requests on one connection that wait for earlier responses."""
+"""Maximum number of requests waiting on one connection for earlier responses."""
 
 TOO_MANY_PIPELINED = f"Too many pipelined requests: the limit is {MAX_PIPELINED}."
 
 SEND_BUFFER = 256 * 2**10
-"""Bytes of the socket's send buffer.
+"""Size of the socket's send buffer in bytes.
 
 A larger buffer would hide a slow reader for megabytes of output.
 """
@@ -50,9 +50,9 @@ logger = logging.getLogger(__name__)
 class ConnectionLimits:
     """Limits of client connections. Times are in seconds.
 
-    `max_connections`: connections that are served; others get errors.
-    `read_timeout`: time to send a request's head.
-    `client_idle_timeout`: time without reading the response.
+    max_connections: maximum number of connections served; further ones get errors.
+    read_timeout: maximum time to send a request's head, or the rest of its body after the response.
+    client_idle_timeout: maximum time for which a client may stop reading the response.
     """
 
     max_connections: int = 4096
@@ -66,9 +66,9 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     It is aborted if the client is too slow to send a head, to read the response, or to send the rest of a body.
     Trailers and upgrades are ignored.
 
-    `scope["state"]["crowded"]`: tells the application that too many connections are open.
-    `config.idle`: connections without a request, in the order in which they became idle.
-    `config.read_buffer`: buffer into which all connections read.
+    scope["state"]["crowded"]: tells the application that too many connections are open.
+    config.idle: connections without a request, in the order in which they became idle.
+    config.read_buffer: buffer into which all connections read.
     """
 
     def __init__(self, config: Any, *arguments: Any, **options: Any) -> None:
@@ -221,7 +221,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     def _check_unread(self, unread: int) -> None:
         """Abort the connection if the client has read nothing since the timer started.
 
-        `unread`: bytes that waited for the client then.
+        unread: number of bytes that the client had not read when the timer started.
         """
         self._unread_timer = None
         if self.transport.get_write_buffer_size() < unread:

@@ -15,7 +15,7 @@ CROWDED = 256
 def raise_limit(max_connections: int) -> int:
     """Raise the soft limit of file descriptors to fit `max_connections`.
 
-    Returns how many connections fit. They are fewer if the hard limit is too low.
+    Returns how many connections fit: at most `max_connections`, fewer if the hard limit is too low.
     """
     wanted = max_connections + CROWDED + RESERVED
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

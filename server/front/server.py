@@ -44,11 +44,11 @@ ABANDON_SECONDS = 5.0
 class FrontConfig:
     """Settings of the server. Times are in seconds.
 
-    `keep_alive`: how long an idle connection stays open.
-    `drain_delay`: how long requests are accepted after the first signal.
-    `drain_timeout`: how long running requests may continue after that.
-    `forwarded_allow_ips`: proxies whose X-Forwarded-For is trusted, such as "10.0.0.1,10.0.0.2".
-    `ssl_certfile`, `ssl_keyfile`: certificate and key for HTTPS; None for HTTP.
+    keep_alive: how long an idle connection stays open.
+    drain_delay: how long requests are accepted after the first signal.
+    drain_timeout: how long running requests may continue after `drain_delay`.
+    forwarded_allow_ips: proxies whose X-Forwarded-For is trusted, such as "10.0.0.1,10.0.0.2".
+    ssl_certfile, ssl_keyfile: certificate and key for HTTPS; None for HTTP.
     """
 
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
@@ -95,7 +95,7 @@ class FrontServer(uvicorn.Server):
     def __init__(self, app: FastAPI, state: Drainable, config: FrontConfig) -> None:
         """Create a server for `app`.
 
-        `state`: object to call in each stage of the shutdown.
+        state: object to call in each stage of the shutdown.
 
         Raises StartupError if the certificate or its key cannot be loaded.
         """
@@ -159,7 +159,7 @@ class FrontServer(uvicorn.Server):
             loop.call_later(timeout, self._state.abandon),
             loop.call_later(timeout + ABANDON_SECONDS, self._abort_connections),
         )
-        # An engine that hangs would block the shutdown forever.
+        # A hanging engine would block the shutdown forever.
         last_resort = threading.Timer(timeout + 2 * ABANDON_SECONDS, os._exit, (1,))
         last_resort.daemon = True
         last_resort.start()
