@@ -40,7 +40,7 @@ class Baseline(Protocol):
     def decode(self, batch: int, past: int, steps: int) -> float:
         """Run `steps` decode steps of `batch` slots, and return the seconds.
 
-        `past`: tokens in each slot before the first step.
+        past: number of tokens in each slot before the first step.
         """
 
 

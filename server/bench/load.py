@@ -28,7 +28,7 @@ true very want weather what when with work your
 """Words that are one token each in most tokenizers."""
 
 TEMPLATE_TOKENS = 10
-"""Tokens that a chat template adds to a message, approximately."""
+"""Approximate number of tokens that a chat template adds to a message."""
 
 SAMPLING = {"temperature": 0.8, "top_k": 40, "top_p": 1, "min_p": 0, "repetition_penalty": 1}
 """Sampling parameters for every server, whatever its defaults.
@@ -57,7 +57,7 @@ class Stream:
     options: dict[str, Any] = field(default_factory=SAMPLING.copy)
     sent: float = 0
     arrivals: list[tuple[float, int]] = field(default_factory=list)
-    """Arrival time and total tokens so far, for each event with tokens."""
+    """Arrival time and total number of tokens so far, for each event with tokens."""
     text: str = ""
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -76,13 +76,13 @@ class Stream:
 
     @property
     def tokens(self) -> int:
-        """Tokens received so far."""
+        """Number of tokens received so far."""
         return self.arrivals[-1][1] if self.arrivals else 0
 
     def tokens_by(self, when: float) -> int:
-        """Return the tokens received up to the time `when`.
+        """Return the number of tokens received up to the time `when`.
 
-        `when`: not before the first token.
+        when: time of the first token or later.
         """
         return max(count for arrived, count in self.arrivals if arrived <= when)
 
@@ -225,7 +225,7 @@ def user(content: str) -> Messages:
 
 
 def prompt(tokens: int, seed: object) -> str:
-    """Return a text of about `tokens` tokens, including the chat template.
+    """Return a text whose prompt has about `tokens` tokens, with the chat template.
 
     Texts of different seeds share no prefix.
     """

@@ -36,7 +36,7 @@ COLUMNS = (
 class Sizes:
     """The sizes of a measurement.
 
-    long_prompt: tokens of the long prompt.
+    long_prompt: number of tokens in the long prompt.
     idle_seconds: how long streams decode before the prompt is sent.
     """
 
@@ -46,7 +46,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Times of one run in which a long prompt arrives while streams decode, in seconds.
+    """Times, in seconds, of one run: a long prompt arrives while streams decode.
 
     streams: number of streams.
     idle, during_prefill: ITLs before and during the prefill.
