@@ -21,10 +21,10 @@ class Call:
 
 @dataclass(slots=True)
 class Answer:
-    """What has arrived of an answer. Times are seconds of `time.perf_counter`.
+    """The part of an answer received so far. Times are seconds of `time.perf_counter`.
 
-    `first`: when the first text or call arrived, or None.
-    `last`: when the latest one arrived.
+    first: when the first thoughts, text or call arrived; None until then.
+    last: when the latest of these arrived; 0 until then.
     """
 
     sent: float = field(default_factory=time.perf_counter)

@@ -71,7 +71,7 @@ class TerminalChat:
 
         The user enters the results. Text before a Ctrl-C counts as an answer.
 
-        Returns False if the user gives up before there is one.
+        Returns False if the user gives up before an answer without calls.
         """
         while True:
             answer = Answer()
@@ -113,7 +113,7 @@ class TerminalChat:
             raise EndpointError("The server broke off its answer.")
 
     def _result(self, call: Call) -> str | None:
-        """Return the result that the user enters for a call, or None."""
+        """Return the result that the user enters for a call; None if the user gives up."""
         try:
             return self._editor.read_value(f"result of {call.name}: ")
         except (KeyboardInterrupt, EOFError):

@@ -65,7 +65,7 @@ class CommandCompleter(Completer):
 def _valid(text: str) -> str:
     """Return `text` with question marks in place of lone surrogates.
 
-    These are what Python reads for bytes that are not UTF-8.
+    Python reads bytes that are not UTF-8 as lone surrogates.
     """
     return text.encode(errors="replace").decode()
 

@@ -21,7 +21,7 @@ from server.process import stop_at_end_of_input
 stop_at_end_of_input()
 sys.exit(main(["serve"]))
 """
-"""Serves until its standard input ends, so that it never outlives the chat."""
+"""The server's program. It serves until its standard input ends, so that it never outlives the chat."""
 LOCAL = {"LFM_HOST": "127.0.0.1", "LFM_PORT": "0", "LFM_LOG_FORMAT": "json", "LFM_LOG_LEVEL": "info"}
 STOP_SECONDS = 10.0
 
@@ -32,7 +32,7 @@ def own_server(variables: Mapping[str, str], say: Callable[[str], None]) -> Iter
 
     Examples are `address`, `name` and `built_in`.
 
-    variables: the server's options as environment variables; this process's are ignored.
+    variables: the server's options as LFM_* variables; those of this process are ignored.
     say: called with each line of progress while the server starts.
 
     Raises StartupError if the server does not start.

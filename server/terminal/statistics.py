@@ -44,7 +44,7 @@ def thoughts(answer: Answer) -> int:
 
 
 def tokens_per_second(answer: Answer) -> float | None:
-    """Return the tokens per second after the first token, or None if unknown."""
+    """Return the tokens per second after the first token; None if unknown."""
     tokens = count(answer, "completion_tokens") - 1
     if answer.first is None or tokens < 1 or answer.last <= answer.first:
         return None
