@@ -74,7 +74,7 @@ DISK_COUNTERS = {
 class EngineCollector(Collector):
     """The gauge `lfm_ready` and the engine's statistics.
 
-    `stats`: returns the statistics; None while the model is loading.
+    stats: returns the statistics; None while the model is loading.
     """
 
     def __init__(self, ready: Callable[[], bool]) -> None:
@@ -98,9 +98,9 @@ class EngineCollector(Collector):
 
 
 class IntervalCollector(Collector):
-    """Histogram of inter-token latencies, which takes those of a whole batch at once.
+    """Histogram of inter-token latencies, updated with those of a whole batch at once.
 
-    `bounds`: upper bounds of the buckets, in seconds.
+    bounds: upper bounds of the buckets, in seconds.
     """
 
     def __init__(self, bounds: Sequence[float]) -> None:
@@ -133,7 +133,7 @@ class TokenCollector(Collector):
 
     Each scrape sums over all requests, so that generating a token updates nothing.
 
-    `open`: the running requests.
+    open: log entries of the running requests.
     """
 
     def __init__(self, open: Collection[RequestLogEntry]) -> None:

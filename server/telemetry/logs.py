@@ -26,7 +26,7 @@ trace_context: ContextVar[Mapping[str, str]] = ContextVar("trace_context", defau
 """`trace_id` and `span_id` of the current request, if traced."""
 
 MAX_TEXT = 64 * 2**10
-"""Maximum characters in a message, a field or a traceback."""
+"""Maximum number of characters in a message, a field or a traceback."""
 
 QUIET = ("httpx", "httpx2", "uvicorn.error")
 """Loggers that log warnings and errors only.
@@ -55,7 +55,7 @@ def configure_logging(log_format: Literal["text", "json"], level: str) -> None:
 
 
 def note_request(line: logging.LogRecord) -> bool:
-    """Attach the current request's ID and trace to `line`, as a logging filter."""
+    """Logging filter: attach the current request's ID and trace to `line`."""
     request_id = current_request_id.get()
     line.context = {"request_id": request_id, **trace_context.get()} if request_id else {}
     return True
@@ -108,14 +108,14 @@ def _cut(text: str) -> str:
 class RequestLogWriter:
     """Logs one line per finished request: outcome, tokens and times.
 
-    `prompts`: whether to include the prompt.
+    prompts: whether to include the prompt.
     """
 
     def __init__(self, prompts: bool) -> None:
         self._prompts = prompts
 
     def request(self, record: RequestRecord) -> None:
-        """Log the line of a finished request."""
+        """Write the log line for a finished request."""
         fields = {
             "finish": record.finish,
             "error": record.error_code,

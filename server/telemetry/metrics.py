@@ -36,8 +36,8 @@ class Metrics:
     def __init__(self, request_log: RequestLog, ready: Callable[[], bool], vllm_name: str | None) -> None:
         """Create the metrics.
 
-        `ready`: returns whether the server accepts requests.
-        `vllm_name`: model name of the metrics under vLLM's names; None for no such metrics.
+        ready: returns whether the server accepts requests.
+        vllm_name: model name in the metrics under vLLM's names; None to leave these metrics out.
         """
         self.registry = CollectorRegistry()
         self._engine = EngineCollector(ready)
@@ -59,9 +59,9 @@ class Metrics:
     def serve(self, model: Mapping[str, str], stats: Callable[[], EngineStats], cache_blocks: int) -> None:
         """Start to report a loaded model.
 
-        `model`: labels of lfm_model_info.
-        `stats`: returns the engine's statistics.
-        `cache_blocks`: capacity of the prefix cache in blocks.
+        model: labels of lfm_model_info.
+        stats: returns the engine's statistics.
+        cache_blocks: capacity of the prefix cache in blocks.
         """
         Info("lfm_model", "The served model.", registry=self.registry).info(dict(model))
         self._engine.stats = stats
@@ -81,7 +81,7 @@ class Metrics:
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return the metrics and their content type.
 
-        `accept`: Accept header, which selects the text format or OpenMetrics.
+        accept: Accept header, which selects the text format or OpenMetrics.
         """
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
@@ -139,7 +139,7 @@ class RequestMetrics:
             self._count_completion(record, record.completion)
 
     def _count_completion(self, record: RequestRecord, completion: AnyCompletion) -> None:
-        """Count a completion's tokens, and the phases that it reached."""
+        """Record a completion's tokens, and the durations of the phases that it reached."""
         times, started = completion.times, completion.started
         self._total.observe(record.ended - record.received)
         self._prompt.observe(completion.prompt_tokens)

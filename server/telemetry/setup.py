@@ -33,9 +33,9 @@ class Telemetry:
     ) -> None:
         """Create the metrics, the log writer and the traces, as listeners of `request_log`.
 
-        `ready`: returns whether the server accepts requests.
-        `log_prompts`: whether to log prompts.
-        `vllm_name`: model name of the metrics under vLLM's names; None for no such metrics.
+        ready: returns whether the server accepts requests.
+        log_prompts: whether to log prompts.
+        vllm_name: model name in the metrics under vLLM's names; None to leave these metrics out.
         """
         self._request_log = request_log
         self.metrics = Metrics(request_log, ready, vllm_name)

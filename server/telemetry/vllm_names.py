@@ -36,7 +36,7 @@ class VllmCollector(Collector):
     def __init__(self, model_name: str, originals: Sequence[Collector]) -> None:
         """Create a collector for a model that is loading.
 
-        `originals`: collectors of the metrics in `VLLM_NAMES`.
+        originals: collectors of the metrics in `VLLM_NAMES`.
         """
         self._label = {"model_name": model_name}
         self._originals = originals
@@ -46,8 +46,8 @@ class VllmCollector(Collector):
     def serve(self, stats: Callable[[], EngineStats], cache_blocks: int) -> None:
         """Start to report a loaded model.
 
-        `stats`: returns the engine's statistics.
-        `cache_blocks`: capacity of the prefix cache in blocks.
+        stats: returns the engine's statistics.
+        cache_blocks: capacity of the prefix cache in blocks.
         """
         self._cache_blocks, self._stats = cache_blocks, stats
 
