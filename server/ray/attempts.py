@@ -40,9 +40,10 @@ class Attempts:
     started: Message | None = field(default=None, init=False)
 
     async def run(self, on_start: Callable[[], None]) -> None:
-        """Forward the request until a replica has answered it.
+        """Forward the request, and retry if a replica dies before the response starts.
 
         on_start: called when the response starts.
+
         Raises the server's own errors until the response starts.
         """
         for replay in range(MAX_REPLAYS + 1):

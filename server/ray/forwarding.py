@@ -98,7 +98,10 @@ async def _run(app: ASGIApp, scope: Scope, receive: Receive, messages: asyncio.Q
 
 
 async def _next_batch(messages: asyncio.Queue[Message | None]) -> Batch:
-    """Wait for a message and return all messages in the queue; returns none if the response is complete."""
+    """Wait for a message, and return all messages in the queue.
+
+    Returns an empty batch if the response is complete.
+    """
     batch: Batch = []
     message = await messages.get()
     while message is not None:

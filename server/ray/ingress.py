@@ -35,7 +35,7 @@ SESSION_ID = "x-session-id"
 MODEL_SECONDS = 10.0
 """Seconds between checks whether the replicas have changed their model."""
 RETRY_SECONDS = 1.0
-"""The same while the model is unknown."""
+"""Seconds between attempts to get the tokenizer and the templates for the first time."""
 
 logger = logging.getLogger(__name__)
 
@@ -83,13 +83,19 @@ class Ingress:
             raise RequestTimeoutError(seconds) from None
 
     def _names(self, request: Request, body: bytes) -> tuple[bytes, ...]:
-        """Return the names of the prompt's blocks; none if the session decides, or if the model is not known yet."""
+        """Return the names of the prompt's blocks.
+
+        Returns no names if the request has a session ID, or if the model is not known yet.
+        """
         if self._blocks is None or request.headers.get(SESSION_ID):
             return ()
         return self._blocks.names(request.scope["path"], body, self._key_name(request))
 
     def _key_name(self, request: Request) -> str | None:
-        """Return the name of the client's API key. If the key is wrong, the replica answers with an error."""
+        """Return the name of the client's API key; None if it sends no valid key.
+
+        If the key is wrong, the replica answers with an error.
+        """
         headers = request.headers
         key = self._keys.find(sent_secret(headers.get("authorization"), headers.get("x-api-key")))
         return key.name if key else None

@@ -47,13 +47,15 @@ class PromptBlocks:
 
     @classmethod
     def of_model(cls, model: ServedModel) -> PromptBlocks:
-        """Return the names of blocks for a served model."""
+        """Return the object that names the blocks for a served model."""
         held = model.service.engine.config.held_blocks
         assert held is not None  # served models always track their blocks
         return cls(model.service.prompts, held.identity)
 
     def names(self, path: str, body: bytes, key_name: str | None) -> tuple[bytes, ...]:
         """Return the names of the blocks of a request's prompt.
+
+        Only the first of several prompts counts.
 
         Returns no names if the request has no prompt, continues a stored response or is invalid. In the last case, the
         replica answers with an error.

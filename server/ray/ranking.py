@@ -14,7 +14,7 @@ MAX_LEAD = 4
 
 @dataclass(frozen=True, slots=True)
 class ReplicaLoad:
-    """A replica's load, and its part of one prompt.
+    """A replica's load, and how much of one prompt it holds.
 
     prefix_tokens: number of tokens at the start of the prompt whose state the replica holds.
     ongoing: number of requests that the replica is answering or has queued.
@@ -41,7 +41,7 @@ def rank(replicas: Sequence[ReplicaLoad], max_lead: int) -> list[int]:
     The favourite is the replica that holds the longest prefix; among equals, it is the least loaded. A busy favourite
     is passed over for the least loaded replica. The others follow by load.
 
-    max_lead: the favourite is busy if it has more than this number of requests more than the least loaded replica.
+    max_lead: maximum number of requests by which the favourite may exceed the least loaded replica.
     """
     by_prefix = sorted(range(len(replicas)), key=lambda i: (-replicas[i].prefix_tokens, replicas[i].ongoing))
     by_load = sorted(range(len(replicas)), key=lambda i: (replicas[i].ongoing, -replicas[i].prefix_tokens))
@@ -53,8 +53,8 @@ def rank(replicas: Sequence[ReplicaLoad], max_lead: int) -> list[int]:
 def is_busy(favourite: ReplicaLoad, least_loaded: ReplicaLoad, max_lead: int) -> bool:
     """Return whether a request should go to the least loaded replica instead of the favourite.
 
-    This is so if the favourite is ahead by more than `max_lead` requests, or if waiting for its slot takes longer than
-    the longer prefix saves.
+    This is the case if the favourite has over `max_lead` requests more, or if the additional wait for its slot takes
+    longer than its longer prefix saves.
     """
     if favourite.ongoing - least_loaded.ongoing > max_lead:
         return True

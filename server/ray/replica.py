@@ -37,8 +37,9 @@ class Replica:
     async def reconfigure(self, options: Mapping[str, Any]) -> None:
         """Load the model with new options, and switch to it when it is ready.
 
-        Requests that are being answered finish with the old options. Raises StartupError or pydantic's ValidationError
-        if the model cannot be served with `options`.
+        Requests being answered finish with the old options.
+
+        Raises StartupError or pydantic's ValidationError if the model cannot be served with `options`.
         """
         settings = replica_settings(options)
         configure_logging(resolved(settings.log_format), settings.log_level)
@@ -55,7 +56,7 @@ class Replica:
     async def prompt_blocks(self, known_identity: bytes) -> PromptBlocks | None:
         """Return what the ingress needs to name the blocks of prompts.
 
-        Returns None if the ingress already has it for this model, which `known_identity` identifies.
+        Returns None if `known_identity` identifies this model, because the ingress then has it already.
         """
         blocks = PromptBlocks.of_model(self._app().server.ready_model())
         return None if blocks.identity == known_identity else blocks

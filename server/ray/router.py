@@ -16,6 +16,8 @@ from server.ray.routing_stats import RoutingStats
 class PrefixRouter(ConsistentHashRouter):
     """A request router that sends each prompt to the replica that holds its longest prefix.
 
+    If that replica is busy, the prompt goes to the least loaded one.
+
     Requests with a session ID go to the replica that Ray's ConsistentHashRouter assigns to the session instead.
     """
 
