@@ -58,7 +58,7 @@ logger = logging.getLogger(__name__)
 def run(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM.
 
-    Threads may still run afterwards: end the process with `server.process.end_process`.
+    Threads may still be running afterwards: end the process with `server.process.end_process`.
 
     Raises StartupError if the server cannot start.
     """
@@ -91,7 +91,7 @@ def _within_descriptors(settings: Settings) -> Settings:
 def create_server(app: FastAPI, settings: Settings) -> FrontServer:
     """Return a server that runs `app`.
 
-    Raises StartupError if the certificate or its key cannot be loaded.
+    Raises StartupError if the certificate or its key is missing or cannot be loaded.
     """
     if settings.ssl_keyfile and not settings.ssl_certfile:
         raise StartupError("--ssl-keyfile requires --ssl-certfile.")

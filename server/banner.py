@@ -18,8 +18,8 @@ class Facts:
     """Values that the banner shows.
 
     slow: whether the dtype is slow on CPUs.
-    kernels_reason: why the native kernels are not in use, or "".
-    family: name of the model if it is a known LFM2 model.
+    kernels_reason: why the native kernels are not in use; empty if there is nothing to explain.
+    family: name of the known LFM2 model that is served; None for other models.
     chats: whether the model has a chat template.
     """
 

@@ -68,12 +68,12 @@ LEAST_TOKENS = 64  # hardly any chat fits into fewer tokens
 class LoadedModel:
     """A model and its engine, ready to be started.
 
-    `open_narrow`: opens the narrow sessions; None if the engine has all its sessions.
-    `start_workers`: starts the process from which grammar workers are forked.
-    `threads`: threads of the wide session.
-    `chats`: whether the model has a chat template.
-    `cache_blocks`: capacity of the prefix cache in blocks.
-    `kv_events`: publishes changes of the prefix cache, or None.
+    open_narrow: opens the narrow sessions; None if the engine already has all its sessions.
+    start_workers: starts the process from which grammar workers are forked.
+    threads: threads of the wide session.
+    chats: whether the model has a chat template.
+    cache_blocks: capacity of the prefix cache in blocks.
+    kv_events: publishes changes of the prefix cache; None if they are not published.
     """
 
     served: ServedModel
@@ -93,8 +93,8 @@ def load_model(
 ) -> LoadedModel:
     """Find, download and open the model chosen in `settings`.
 
-    `observe`: called after each engine step, on its thread.
-    `say`: called with each line of progress.
+    observe: called after each engine step, on its thread.
+    say: called with each line of progress.
 
     Raises StartupError if this fails.
     """
@@ -130,7 +130,7 @@ def load_model(
     disk = _disk_cache(settings, folder, contract, kernels.name, digests) if digests else None
     if disk and not budget.cache_bytes:
         raise StartupError("--cache-folder requires a prefix cache in memory, but --cache-memory is 0.")
-    # A block in memory and on disk has the same name in both.
+    # A block has the same name in memory and on disk.
     identity = disk.identity if disk else fingerprint.encode()
     held = HeldBlocks(identity, MAX_CHANGES if settings.kv_events_endpoint else 0)
     config = EngineConfig(
@@ -258,7 +258,7 @@ def _disk_cache(
 ) -> DiskCache:
     """Return the prefix cache on disk.
 
-    `digests`: hashes of the model's weight files.
+    digests: hashes of the model's weight files.
     """
     assert settings.cache_folder is not None
     graph = hashlib.sha256(folder.graph.read_bytes()).hexdigest()
@@ -285,7 +285,7 @@ def _fingerprint(folder: ModelFolder, max_model_len: int, precision: Precision, 
 def _publish(settings: Settings, held: HeldBlocks, disk: DiskCache | None) -> KvEventPublisher:
     """Start to publish the changes of the prefix cache, in memory and on disk.
 
-    `held`: the blocks in memory.
+    held: the blocks in memory.
 
     Raises StartupError if an endpoint cannot be used or the extra `events` is missing.
     """

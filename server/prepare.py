@@ -34,7 +34,7 @@ def prepare(
 
     native: whether the copy is for the native kernels.
 
-    Raises PreparationError if the copy fails or differs too much from the original.
+    Raises PreparationError if the copy cannot be written or differs too much from the original.
     Raises StartupError if the model cannot be loaded.
     """
     graph = load(folder.graph, precision, native)

@@ -46,7 +46,8 @@ def stop_at_end_of_input() -> None:
 def end_process(code: int) -> NoReturn:
     """End the process without waiting for its threads.
 
-    A normal exit waits for threads that may be stuck. While a model is loading, it crashes in onnxruntime.
+    A normal exit would wait for threads that may be stuck. While a model is loading, a normal exit would crash in
+    onnxruntime.
     """
     last_resort = threading.Timer(EXIT_SECONDS, os._exit, (code,))
     last_resort.daemon = True

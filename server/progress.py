@@ -29,10 +29,10 @@ def show_progress(
 
     It updates a bar if standard error is a terminal. Otherwise it calls `say` every `interval` seconds.
 
-    `line`: returns the text for an amount of work done.
-    `start`: work done before the task began, such as by an interrupted download.
-    `unit`: unit of all amounts; "B" for bytes.
-    `bar`: false to never show a bar.
+    line: returns the text for an amount of work done.
+    start: work done before the task began, such as by an interrupted download.
+    unit: unit of all amounts; "B" for bytes.
+    bar: false to never show a bar.
     """
     with _bar(title, total, start, unit) if bar and sys.stderr.isatty() else _lines(say, line, interval) as advance:
         yield advance
