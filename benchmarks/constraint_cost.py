@@ -22,7 +22,7 @@ from server.chat.service import ChatService
 from server.chat.types import Calling, ChatRequest, Message, Tool
 from server.engine.observations import StepObservation
 from server.engine.types import RequestContext, SamplingParams
-from server.loading import load_model
+from server.loading.load import load_model
 from server.runtime.session import ModelSession
 from server.settings import Settings
 

@@ -35,7 +35,7 @@ from server.chat.tokenizer import Tokenizer
 from server.chat.tool_calls.call_syntax import render_call
 from server.chat.types import TextForm, Tool
 from server.errors import InvalidRequestError
-from server.loading import BUILT_IN
+from server.loading.model_choice import BUILT_IN
 
 COMPOSING = {"allOf", "anyOf", "oneOf", "not", "if", "$ref", "patternProperties", "dependencies", "dependentRequired"}
 

@@ -18,7 +18,7 @@ from benchmarks.processes import cpu_seconds, free_port
 from server.bench import pace
 from server.bench.load import Endpoint
 from server.client.urls import NamedUrl
-from server.loading import BUILT_IN
+from server.loading.model_choice import BUILT_IN
 
 OURS = "lfm-serve"
 START_SECONDS = 300

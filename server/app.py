@@ -45,7 +45,8 @@ from server.front.descriptors import raise_limit
 from server.front.listener import address_of, listen
 from server.front.server import FrontConfig, FrontServer
 from server.front.systemd import READY, inherited_listener, notify
-from server.loading import LoadedModel, load_model, model_names
+from server.loading.load import LoadedModel, load_model
+from server.loading.model_choice import model_names
 from server.runtime.model_folder import SLOW_ON_CPU
 from server.runtime.session import ModelSession
 from server.settings import Settings

@@ -98,7 +98,7 @@ def _api_key(option: SecretStr | None, variable: str = "") -> str | None:
 
 
 def _prepare(command: Prepare) -> None:
-    from server.loading import find_model  # imported here so that --help stays fast
+    from server.loading.model_choice import find_model  # imported here so that --help stays fast
     from server.prepare import prepare, prune
     from server.runtime.graph import Precision
     from server.runtime.machine.cpu import available_threads

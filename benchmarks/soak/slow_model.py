@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from server.loading import BUILT_IN
+from server.loading.model_choice import BUILT_IN
 
 ROUNDS_PER_TOKEN = 40
 SIZE = 1536

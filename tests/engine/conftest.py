@@ -13,7 +13,7 @@ from server.engine.config import EngineConfig
 from server.engine.engine import Engine
 from server.engine.engine_state import EngineState
 from server.engine.observations import StepObservation
-from server.loading import BUILT_IN
+from server.loading.model_choice import BUILT_IN
 from server.runtime.graph import Precision, load
 from server.runtime.model_folder import open_model_folder
 from server.runtime.session import ModelSession, SessionOptions

@@ -12,7 +12,7 @@ import pytest
 
 from server.errors import StartupError
 from server.export import export_random
-from server.loading import load_model
+from server.loading.load import load_model
 from server.settings import Settings
 from tests import models
 from tests.serving import Server, StartServer

@@ -106,7 +106,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_start_with_its_reason(tmp_path: 
 
 SLOW_START = """
 import time
-from server import loading
+from server.loading import load as loading
 from server.cli import main
 loading.open_sessions = lambda *_: time.sleep(600)
 main()

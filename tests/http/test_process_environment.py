@@ -20,7 +20,7 @@ OPTIONS = ("--threads", "2", "--log-format", "text")
 
 BUSY_LOADING = """
 import onnxruntime
-from server import loading
+from server.loading import load as loading
 from server.cli import main
 
 def load_again_and_again(graph, *_):

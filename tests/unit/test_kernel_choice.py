@@ -11,7 +11,7 @@ import pytest
 
 from server.cli import main
 from server.errors import KernelsError, StartupError
-from server.loading import load_model
+from server.loading.load import load_model
 from server.runtime import session_pool
 from server.runtime.graph import Precision
 from server.runtime.native import choice, library

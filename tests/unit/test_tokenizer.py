@@ -5,7 +5,7 @@ from __future__ import annotations
 import tokenizers
 
 from server.chat.tokenizer import _token_bytes, _with_the_same_model
-from server.loading import BUILT_IN
+from server.loading.model_choice import BUILT_IN
 
 
 def backend() -> tokenizers.Tokenizer:

@@ -1,65 +1,54 @@
-"""Finds, downloads and opens the chosen model, and creates its engine."""
+"""Opens the chosen model and creates its engine."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import os
 import socket
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from pydantic import ValidationError
 
 from server import __version__
 from server.cache_folder.disk_cache import DiskCache
 from server.cache_folder.opening import open_cache
-from server.chat.constrained.compiler import GrammarCompiler
-from server.chat.prompt import ChatPrompt
-from server.chat.sampling_defaults import KEYS, sampling_defaults
+from server.chat.sampling_defaults import KEYS
 from server.chat.served_model import ServedModel
-from server.chat.service import AnswerLimits, ChatModel, ChatService
-from server.chat.template_sources import TemplateSources, read_template, read_templates
-from server.chat.thinking import ThinkingBudgets
-from server.chat.tokenizer import Tokenizer, template_variables
+from server.chat.service import AnswerLimits, ChatService
 from server.concurrency.background import in_background
 from server.engine.config import EngineConfig
 from server.engine.engine import Engine
 from server.engine.memory_budget import Budget, share_memory
 from server.engine.observations import StepObservation
 from server.engine.sequence import CHECKPOINT_INTERVAL
-from server.engine.types import SamplingParams
 from server.errors import ModelFolderError, StartupError
 from server.kv_events.changes import MAX_CHANGES
 from server.kv_events.held_blocks import HeldBlocks
+from server.loading.chat_model import chat_model
+from server.loading.model_choice import find_model, model_names
 from server.prepare import renew
 from server.runtime.contract import Contract
 from server.runtime.graph import Precision, load
 from server.runtime.machine.cpu import available_threads
 from server.runtime.machine.heap import kept_heap
 from server.runtime.machine.memory import memory_left
-from server.runtime.model_folder import ModelFolder, open_model_folder
+from server.runtime.model_folder import ModelFolder
 from server.runtime.native.choice import Kernels, KernelsInUse, choose_kernels, kernels_in_use
 from server.runtime.prepared_copy.lookup import default_folder, weight_digests
 from server.runtime.prepared_copy.placement import Placement, place
 from server.runtime.session import ModelSession
 from server.runtime.session_pool import SMALL, SessionPool, choose_graph, open_sessions
 from server.runtime.snapshots import Snapshot
-from server.settings import ModelSettings, SamplingOverrides, Settings
+from server.settings import Settings
 
 if TYPE_CHECKING:
     from server.kv_events.publisher import KvEventPublisher
 
 logger = logging.getLogger(__name__)
 
-BUILT_IN = Path(__file__).with_name("demo")
-BUILT_IN_NAME = "lfm2-demo"
 PREFILL_CHUNK = 256  # in tokens; longer chunks are hardly faster, but cancelling a request waits for the running chunk
 LEAST_TOKENS = 64  # hardly any chat fits into fewer tokens
 
@@ -116,7 +105,7 @@ def load_model(
 
         opening = in_background(open_placed, "session")
         digests = in_background(lambda: weight_digests(graph, original), "digests") if settings.cache_folder else None
-        chat = _chat_model(settings, folder)
+        chat = chat_model(settings, folder)
         pool = opening.result()
     contract = pool.sessions[0].contract
     if contract.vocab_size != folder.vocab_size:
@@ -166,66 +155,6 @@ def load_model(
     )  # fmt: skip
 
 
-def model_names(settings: Settings) -> tuple[str, ...]:
-    """Return the names of the served model, its main name first."""
-    return settings.served_model_name or (_name(settings),)
-
-
-def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFolder:
-    """Return the folder of the chosen model, downloading it if needed.
-
-    Raises StartupError if there is no such model or its folder is invalid.
-    """
-    if settings.model is None:
-        return open_model_folder(BUILT_IN, settings.dtype)
-    path = Path(os.path.expanduser(settings.model))  # unlike Path.expanduser, it works for a user without a home
-    if not path.exists():
-        from server.hub.repository import locate  # importing it takes 0.1 s, and model folders do not need it
-
-        path = locate(settings.model, settings.revision, settings.dtype, say)
-    return open_model_folder(path, settings.dtype)
-
-
-def _chat_model(settings: Settings, folder: ModelFolder) -> ChatModel:
-    tokenizer = Tokenizer.load(folder.path)
-    own = settings.chat_template
-    sources = TemplateSources(read_template(own)) if own else read_templates(folder.path)
-    variables = template_variables(folder.path)
-    stop = set(folder.eos_token_ids)
-    if (end := tokenizer.special.get(variables.get("eos_token", ""))) is not None:
-        stop.add(end)
-    if not stop:
-        raise ModelFolderError(f"The model in {folder.path} has no end token: set eos_token_id in its config.json.")
-    grammars = GrammarCompiler(tokenizer, folder.vocab_size, sorted(stop))
-    return ChatModel(
-        tokenizer=tokenizer,
-        prompt=ChatPrompt(sources, tokenizer, variables, bare_tools=folder.is_lfm2),
-        defaults=_sampling(settings, folder),
-        stop_token_ids=frozenset(stop),
-        grammars=grammars,
-        constrain_always=settings.tool_constraints == "always",
-        thinking=ThinkingBudgets(settings.default_thinking_budget, settings.thinking_budgets),
-    )
-
-
-def _sampling(settings: Settings, folder: ModelFolder) -> SamplingParams:
-    """Return the default sampling parameters.
-
-    Raises ModelFolderError if a value in generation_config.json is invalid.
-    """
-    card = folder.member.sampling if folder.member else None
-    values = sampling_defaults(folder.generation_config, card, settings.default_sampling)
-    try:
-        return SamplingParams(**SamplingOverrides.model_validate(values).model_dump(exclude_unset=True))
-    except ValidationError as error:
-        (name,), shown = error.errors()[0]["loc"], json.dumps(error.errors()[0]["input"])
-        reason = error.errors()[0]["msg"].replace("Input should", "it should")
-        raise ModelFolderError(
-            f"{folder.path / 'generation_config.json'} sets {name} to {shown}; {reason}. Correct the file or set "
-            f"{name} with --default-sampling."
-        ) from None
-
-
 def _max_model_len(settings: Settings, folder: ModelFolder) -> int:
     if settings.max_model_len is None:
         return folder.max_model_len
@@ -266,13 +195,6 @@ def _disk_cache(
     half = settings.cache_disk_dtype == "float16"
     tracked = settings.kv_events_endpoint is not None
     return open_cache(settings.cache_folder, settings.cache_disk, half, contract.states, facts, tracked)
-
-
-def _name(settings: Settings) -> str:
-    """Return the default model name: the folder's name or the repository's id."""
-    if settings.model is None:
-        return BUILT_IN_NAME
-    return Path(settings.model).resolve().name if Path(settings.model).exists() else settings.model
 
 
 def _fingerprint(folder: ModelFolder, max_model_len: int, precision: Precision, kernels: str) -> str:
