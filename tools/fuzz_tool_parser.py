@@ -34,7 +34,7 @@ WORDS = (
 
 
 def text_of(data: bytes) -> str:
-    """Map each byte to the word with this index, or to its character if there is none."""
+    """Return the text for `data`: each byte is an index in WORDS or a code point."""
     return "".join(WORDS[byte] if byte < len(WORDS) else chr(byte) for byte in data)
 
 
@@ -56,7 +56,7 @@ def parsed(pieces: Iterable[str]) -> tuple[str, list[ParsedCall]]:
 
 
 def streamed(pieces: Iterable[str]) -> tuple[str, list[list[str]]]:
-    """Return the content and [name, arguments] that the constrained parser finds."""
+    """Return the content and [name, arguments] pairs found by the constrained parser."""
     stream = ConstrainedCallParser()
     content: list[str] = []
     calls: list[list[str]] = []

@@ -105,7 +105,7 @@ def record(name: str, model: PreTrainedModel, prompts: Iterator[list[int]], coun
 
 
 def answer(model: PreTrainedModel, prompt: list[int]) -> tuple[Golden, float]:
-    """Return the greedy answer, and the smallest distance of its two best logits."""
+    """Return the greedy answer, and the smallest difference of its best two logits."""
     ids = torch.tensor([prompt])
     out = model.generate(
         ids,

@@ -41,7 +41,7 @@ def section(root: Path, version: str) -> tuple[str | None, str]:
 
 
 def check(root: Path, tag: str) -> None:
-    """Raise ReleaseError unless `tag` is the package's version, dated in CHANGELOG.md."""
+    """Raise ReleaseError unless `tag` matches the package and CHANGELOG.md."""
     version = package_version(root)
     if tag != f"v{version}":
         raise ReleaseError(

@@ -46,12 +46,14 @@ def install(wheel: Path, environment: Path, uv: str | None) -> None:
 
 
 def size(folder: Path) -> int:
-    """Return the bytes of all files below `folder`."""
+    """Return the total size of all files below `folder`, in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def fetch(url: str, body: object = None) -> bytes:
-    """Return the response's body. A `body` is sent with POST as JSON.
+    """Send a request, and return the response's body.
+
+    body: value to POST as JSON; None to send a GET request.
 
     Raises URLError unless the status is 200.
     """

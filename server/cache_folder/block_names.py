@@ -18,7 +18,7 @@ MARK_DIGITS = 12
 def model_identity(facts: Sequence[object]) -> bytes:
     """Return a hash that identifies a model.
 
-    `facts`: JSON values that determine the model's state, such as the hash of its weights.
+    facts: JSON values that determine the model's state, such as the hash of its weights.
     """
     return hashlib.sha256(json.dumps(facts).encode()).digest()
 
@@ -26,8 +26,8 @@ def model_identity(facts: Sequence[object]) -> bytes:
 def block_names(identity: bytes, salt: str, tokens: Sequence[int] | npt.NDArray[np.int64]) -> list[str]:
     """Return the names of all whole blocks of `tokens`, each 32 hexadecimal digits.
 
-    `identity`: result of `model_identity`.
-    `salt`: cache salt. Different salts give different names.
+    identity: result of `model_identity`.
+    salt: cache salt. Different salts give different names.
     """
     names = BlockNames(identity, salt)
     names.extend(np.asarray(tokens, np.int64))
@@ -37,7 +37,7 @@ def block_names(identity: bytes, salt: str, tokens: Sequence[int] | npt.NDArray[
 class BlockNames:
     """The names of a growing sequence's blocks.
 
-    `names`: names of the blocks so far.
+    names: names of the blocks so far.
     """
 
     def __init__(self, identity: bytes, salt: str) -> None:
@@ -47,7 +47,7 @@ class BlockNames:
     def extend(self, tokens: npt.NDArray[np.int64]) -> None:
         """Add the names of the whole blocks of `tokens` that have no name yet.
 
-        `tokens`: int64 [n], all tokens from the start of the sequence.
+        tokens: int64 [n], all tokens from the start of the sequence.
         """
         previous = bytes.fromhex(self.names[-1]) if self.names else self._root
         for begin in range(len(self.names) * BLOCK_TOKENS, len(tokens) - BLOCK_TOKENS + 1, BLOCK_TOKENS):

@@ -16,18 +16,19 @@ from server.cache_folder.writer import Writer
 
 
 class DiskCache:
-    """Stores blocks of state in a folder and finds them again.
+    """A cache of blocks of state in a folder.
 
-    Any thread may call the methods. All except `finish` return at once. A failing folder stores and finds nothing.
+    Any thread may call the methods. All except `finish` return at once. If the folder fails, the cache stores and finds
+    nothing.
 
-    `identity`: hash of the model, which the names of its blocks depend on.
-    `held`: tracks which of the model's blocks are in the folder; None to track nothing.
+    identity: hash of the model, which the names of its blocks depend on.
+    held: tracks which of the model's blocks are in the folder; None to track nothing.
     """
 
     def __init__(self, path: Path, budget: int, form: EntryFormat, held: FolderBlocks | None = None) -> None:
         """Create the cache without starting its threads.
 
-        `budget`: maximum size of all entries, in bytes.
+        budget: maximum size of all entries, in bytes.
         """
         self.identity = form.identity
         self.held = held

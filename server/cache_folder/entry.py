@@ -34,7 +34,7 @@ DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(np.
 class DamagedEntryError(Exception):
     """A file is damaged or holds another block than its name says.
 
-    The message says what differs.
+    The message says what is wrong.
     """
 
 
@@ -46,7 +46,7 @@ class UnstorableBlockError(Exception):
 class DecodedBlock:
     """The state of a block that was read from an entry.
 
-    `resumable`: whether a prompt can continue after the block. This needs the convolution windows.
+    resumable: whether a prompt can continue after the block. This needs the convolution windows.
     """
 
     snapshot: Snapshot
@@ -69,15 +69,15 @@ class _Tensor:
 class EntryFormat:
     """The format of one model's entries.
 
-    `states`: the model's state tensors.
-    `identity`: hash of the model (see `block_names.model_identity`).
-    `entry_bytes`: size of the tensors in an entry with convolution windows.
+    states: the model's state tensors.
+    identity: hash of the model (see `block_names.model_identity`).
+    entry_bytes: size of the tensors in an entry with convolution windows.
     """
 
     def __init__(self, states: Sequence[StateTensor], identity: bytes, half: bool) -> None:
         """Create the format.
 
-        `half`: whether to store KV as float16 even if the model's dtype is float32.
+        half: whether to store KV as float16 even if the model's dtype is float32.
         """
         self.states = tuple(states)
         self.identity = identity
@@ -111,7 +111,7 @@ class EntryFormat:
     def decode(self, file: BufferedReader, key: BlockKey) -> DecodedBlock:
         """Read a block's entry.
 
-        Raises DamagedEntryError if the file does not hold this block undamaged.
+        Raises DamagedEntryError if the file is damaged or holds another block.
         Raises OSError if the file cannot be read.
         """
         # The header is compared, not parsed. The safetensors package would parse it and copy all tensors.
@@ -157,7 +157,7 @@ class EntryFormat:
     def _header(self, key: BlockKey, whole: bool, checksum: str = NO_CHECKSUM) -> bytes:
         """Return the header of an entry, including its length field.
 
-        `whole`: whether the entry has the convolution windows.
+        whole: whether the entry has the convolution windows.
         """
         fields: dict[str, object] = {
             "__metadata__": {
@@ -196,7 +196,7 @@ def read_metadata(file: BufferedReader) -> dict[str, str]:
 def read_key(file: BufferedReader, identity: bytes) -> BlockKey | None:
     """Read the key of an entry, but not its state.
 
-    `identity`: hash of the model.
+    identity: hash of the model.
 
     Returns None if the file is not an entry of this model, or if its key is damaged. Raises OSError if the file cannot
     be read.

@@ -40,9 +40,9 @@ SWEPT_SHARE = 0.9
 class Listing:
     """All entries in a folder.
 
-    `names`: names of the entries.
-    `sizes`: int64 [n], sizes in bytes.
-    `used`: float64 [n], times of last use in seconds since the epoch.
+    names: names of the entries.
+    sizes: int64 [n], sizes in bytes.
+    used: float64 [n], times of last use in seconds since the epoch.
     """
 
     names: list[str]
@@ -140,7 +140,8 @@ class EntryFolder:
     def sweep(self, budget: int) -> tuple[list[str], int]:
         """Evict the least recently used entries if the folder exceeds `budget` bytes.
 
-        Also removes abandoned files. Returns the names of the evicted entries and the size of the others.
+        Also removes abandoned files.
+        Returns the names of the evicted entries, and the total size of the remaining entries in bytes.
         """
         self._remove_abandoned()
         listing = self.listing()
@@ -171,7 +172,7 @@ class EntryFolder:
                         os.unlink(file.path)
 
     def _files(self) -> Iterator[os.DirEntry[str]]:
-        """Iterate over everything in the shards."""
+        """Yield everything in the shards (subfolders such as `3f`)."""
         for shard in _scan(self._entries):
             if len(shard.name) == SHARD_DIGITS and shard.is_dir(follow_symlinks=False):
                 yield from _scan(Path(shard.path))

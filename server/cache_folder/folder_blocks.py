@@ -25,17 +25,19 @@ class FolderBlocks:
 
     This server reports its own changes at once. A scan finds those of other servers. Thread-safe.
 
-    `medium`: the name that events use for the folder.
-    `changes`: the changes that wait to be published.
+    medium: the name that events use for the folder.
+    changes: the changes waiting to be published.
     """
 
     medium = ON_DISK
 
     def __init__(self, folder: EntryFolder, identity: bytes, scan_seconds: float = SCAN_SECONDS) -> None:
-        """Create a tracker that knows no blocks. The first call of `take` or `take_all` scans the folder.
+        """Create a tracker that knows no blocks.
 
-        `identity`: hash of the model (see `block_names.model_identity`).
-        `scan_seconds`: minimum time between two scans.
+        The first call of `take` or `take_all` scans the folder.
+
+        identity: hash of the model (see `block_names.model_identity`).
+        scan_seconds: minimum time between two scans.
         """
         self.changes = PendingChanges()
         self._folder = folder
@@ -54,7 +56,7 @@ class FolderBlocks:
             self.changes.add([Stored(_block(key)) for key in new])
 
     def discard(self, names: Iterable[str]) -> None:
-        """Record files that are not in the folder any more. They may belong to other models."""
+        """Record files that are no longer in the folder. They may be of other models."""
         with self._lock:
             gone = [name for name in names if name in self._held]
             self._held.difference_update(gone)
@@ -74,7 +76,10 @@ class FolderBlocks:
         return self.changes.take()
 
     def take_all(self) -> list[Block]:
-        """Return all blocks in the folder, each after its parent, and discard the changes so far."""
+        """Return all blocks in the folder, each after its parent.
+
+        Discards the changes so far.
+        """
         with self._lock:
             self.changes.reset()
             self._held = set()
@@ -86,7 +91,8 @@ class FolderBlocks:
     def _scan(self, before: set[str]) -> tuple[set[str], list[BlockKey]]:
         """Compare the folder with the names in `before`.
 
-        Returns the names that are not in the folder, and the keys of all other blocks in it, each after its parent.
+        Returns the names in `before` that are no longer in the folder, and the keys of this model's new blocks, each
+        after its parent.
         Finds no difference if the folder cannot be read.
         """
         self._scanned_at = time.monotonic()

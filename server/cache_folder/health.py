@@ -16,7 +16,7 @@ RETRY_SECONDS = 30.0
 
 
 class Health:
-    """Whether a folder can currently be read, or written.
+    """The state of a folder: whether it can currently be read, or written.
 
     After an error, `usable` is False for RETRY_SECONDS. Only the first of several errors in a row is logged.
     """
@@ -24,7 +24,7 @@ class Health:
     def __init__(self, path: Path, access: str, statistics: Statistics) -> None:
         """Create the state for one kind of access.
 
-        `access`: "read" or "written", for the log.
+        access: "read" or "written", for the log.
         """
         self._path = path
         self._access = access

@@ -34,7 +34,7 @@ def show_entries(path: Path, tell: Tell) -> None:
 
 
 def show_statistics(path: Path, tell: Tell) -> None:
-    """Print the number, size and age of the entries, for each model and in total."""
+    """Print the number, size and oldest use of the entries, by model and in total."""
     folder = EntryFolder(path)
     listing = folder.listing()
     groups: dict[str, list[int]] = defaultdict(list)
@@ -58,7 +58,7 @@ def clear(path: Path, tell: Tell) -> None:
 
 
 def _metadata(folder: EntryFolder, name: str) -> dict[str, str]:
-    """Return the metadata in an entry's header; {} if there is none or it cannot be read."""
+    """Return the metadata in an entry's header; {} if it has none or is unreadable."""
     try:
         with folder.open(name) as file:
             return read_metadata(file)

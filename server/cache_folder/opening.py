@@ -21,9 +21,9 @@ def open_cache(
 ) -> DiskCache:
     """Return the disk cache of a model, without starting it.
 
-    `half`: whether to store KV as float16.
-    `facts`: further values that determine the model's state (see `model_identity`).
-    `tracked`: whether to track which blocks are in the folder, for KV events.
+    half: whether to store KV as float16.
+    facts: values other than `half` and `states` that determine the model's state (see `model_identity`).
+    tracked: whether to track which blocks are in the folder, for KV events.
     """
     identity = model_identity([*facts, half, [(state.past, state.shape, state.dtype.name) for state in states]])
     mark = identity.hex()[:MARK_DIGITS]

@@ -27,7 +27,7 @@ from server.runtime.snapshots import Snapshot
 log = logging.getLogger(__name__)
 
 BATCH = 8
-"""The number of blocks delivered at once."""
+"""The maximum number of snapshots delivered at once."""
 
 MEASURE_SECONDS = 30.0
 """The time after which a folder that was too slow is measured again."""
@@ -42,15 +42,15 @@ Deliver = Callable[[Sequence[Snapshot], bool], bool]
 class Lookup:
     """A search on disk for the blocks of a prompt that are not in memory.
 
-    `names`: names of all blocks of the prompt.
-    `tokens`: int64 [n], the prompt's tokens.
-    `first_missing`: returns the index of the first block to look for. Called when the lookup begins.
-    `end`: index after the last block to look for.
-    `compute_seconds`: expected time to compute one block instead of reading it.
-    `deadline`: time at which the prompt stops waiting (monotonic clock, in seconds).
-    `deliver`: receives consecutive snapshots, and whether they are the last. Returns False to stop the reading.
+    names: names of all blocks of the prompt.
+    tokens: int64 [n], the prompt's tokens.
+    first_missing: returns the index of the first block to look for. Called when the lookup begins.
+    end: index after the last block to look for.
+    compute_seconds: expected time to compute one block instead of reading it.
+    deadline: time at which the prompt stops waiting (monotonic clock, in seconds).
+    deliver: receives consecutive snapshots, and whether they are the last. Returns False to stop the reading.
 
-    The reader's thread calls both functions.
+    The reader's thread calls `first_missing` and `deliver`.
     """
 
     names: BlockNames
@@ -69,7 +69,7 @@ class Lookup:
 
 
 class Reader:
-    """Looks up blocks and reads them."""
+    """A thread that looks up blocks and reads them."""
 
     def __init__(
         self,
@@ -81,8 +81,8 @@ class Reader:
     ) -> None:
         """Create the reader without starting its thread.
 
-        `deleted`: receives the names of damaged entries that the reader has removed.
-        `used`: receives the names of blocks after they were read.
+        deleted: receives the names of damaged entries that the reader has removed.
+        used: receives the names of blocks after they were read.
         """
         self._folder = folder
         self._form = form
@@ -103,7 +103,7 @@ class Reader:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after the block that it is reading."""
+        """End the thread after the current lookup."""
         with self._wake:
             self._closing = True
             self._wake.notify()

@@ -24,9 +24,10 @@ class Piece:
 class BlockKey:
     """The identity of a block.
 
-    `name`, `parent`: names of the block and the preceding one (see `block_names`).
-    `end`: number of tokens up to the block's end.
-    `tokens`: int64 [BLOCK_TOKENS].
+    name: name of the block (see `block_names`).
+    parent: name of the preceding block. For the first block, a hash of the model's identity and the salt.
+    end: number of tokens up to the block's end.
+    tokens: int64 [BLOCK_TOKENS].
     """
 
     name: str
@@ -39,8 +40,8 @@ class BlockKey:
 class StateBlock:
     """A block and its state.
 
-    `pieces`: consecutive pieces with the KV of the block's tokens.
-    `windows`: convolution windows after the last token, or empty if not kept.
+    pieces: consecutive pieces with the KV of the block's tokens.
+    windows: convolution windows after the last token; empty if they are not kept.
     """
 
     key: BlockKey

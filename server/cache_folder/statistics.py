@@ -12,12 +12,12 @@ class DiskStats:
 
     The first three fields are current values. The others are totals since the start.
 
-    `bytes`: size of all entries in the folder, including those of other servers.
-    `writable`: whether the last write succeeded.
-    `evicted_blocks`: blocks that this server evicted.
-    `dropped_blocks`: blocks not written because the disk was too slow.
-    `damaged_files`: damaged files that were removed.
-    `slow_reads`: prompts that were computed because reading would have taken longer.
+    bytes: size of all entries in the folder, including those of other servers.
+    writable: whether the last write succeeded.
+    evicted_blocks: number of blocks that this server evicted.
+    dropped_blocks: number of blocks not written because the disk was too slow.
+    damaged_files: number of damaged files that were removed.
+    slow_reads: number of prompts that were computed because reading would have taken longer.
     """
 
     bytes: int = 0

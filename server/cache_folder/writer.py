@@ -37,7 +37,7 @@ class Used:
 
 
 class Writer:
-    """Writes blocks, marks blocks as used, and evicts blocks.
+    """A thread that writes blocks, marks blocks as used, and evicts blocks.
 
     Any thread may call `write`, `use` and `deleted`. They return at once.
     """
@@ -52,8 +52,8 @@ class Writer:
     ) -> None:
         """Create the writer without starting its thread.
 
-        `budget`: maximum size of all entries, in bytes.
-        `held`: tracks which blocks are in the folder; None to track nothing.
+        budget: maximum size of all entries, in bytes.
+        held: tracks which blocks are in the folder; None to track nothing.
         """
         self._folder = folder
         self._budget = budget
@@ -103,7 +103,7 @@ class Writer:
             self._wake.notify()
 
     def deleted(self, names: Sequence[str]) -> None:
-        """Record that this server has deleted files, so that their blocks may be written again."""
+        """Record that this server has deleted files. Their blocks may be written again."""
         with self._wake:
             for name in names:
                 self._fresh.pop(name, None)
@@ -205,7 +205,7 @@ class Writer:
             self._sweep(size)
 
     def _sweep(self, size: int) -> None:
-        """Measure the folder, and evict entries until `size` bytes of the budget are free."""
+        """Measure the folder, and evict entries to free `size` bytes of the budget."""
         evicted, remaining = self._folder.sweep(self._budget - size)
         self._counted_at = time.monotonic()
         self._statistics.set(bytes=remaining)

@@ -32,7 +32,7 @@ class ChoiceReader(Protocol[D_co]):
     """A reader that turns the events of one sequence into deltas.
 
     ended: True after the last event or a stop string.
-    reasoning_tokens: number of tokens of the thoughts so far.
+    reasoning_tokens: number of tokens in the thoughts so far.
     """
 
     @property
@@ -44,7 +44,11 @@ class ChoiceReader(Protocol[D_co]):
 
 @dataclass(slots=True)
 class Times:
-    """When a request was queued and received tokens (monotonic clock, in seconds)."""
+    """When a request was queued and received tokens (monotonic clock, in seconds).
+
+    first_token: None until a token arrives.
+    last_token: time of the latest token so far; None until a token arrives.
+    """
 
     queued: float
     first_token: float | None = None
@@ -63,9 +67,9 @@ class Completion(Generic[D]):
 
     prompts: tokens of each prompt.
     unenforced: messages about unenforced keywords of tool schemas.
-    prompt_tokens: number of tokens of all prompts.
-    completion_tokens: number of tokens of all choices so far.
-    ends: how each finished choice ended, by its number.
+    prompt_tokens: number of tokens in all prompts.
+    completion_tokens: number of tokens in all choices so far.
+    ends: how each finished choice ended, by the choice's number.
     """
 
     def __init__(
@@ -87,12 +91,12 @@ class Completion(Generic[D]):
 
     @property
     def cached_tokens(self) -> int:
-        """The number of prompt tokens from the prefix cache, known once prefill starts."""
+        """The number of prompt tokens from the prefix cache; 0 until prefill starts."""
         return sum(stream.cached_tokens for stream in self._streams[:: self.n])
 
     @property
     def reasoning_tokens(self) -> int:
-        """The number of tokens of all thoughts so far."""
+        """The number of tokens in all thoughts so far."""
         return sum(choice.reasoning_tokens for choice in self._choices)
 
     @property
@@ -102,7 +106,7 @@ class Completion(Generic[D]):
 
     @property
     def started(self) -> float | None:
-        """The start of the first prefill (monotonic clock, in seconds), or None."""
+        """The start of the first prefill (monotonic clock, in seconds); None before it."""
         return min((stream.started_at for stream in self._streams if stream.started_at is not None), default=None)
 
     @property

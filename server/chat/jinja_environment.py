@@ -29,7 +29,7 @@ class GenerationTag(Extension):
 def template_environment() -> ImmutableSandboxedEnvironment:
     """Return the Jinja environment for chat templates.
 
-    It equals that of transformers.utils.chat_template_utils.
+    It is set up like the one in transformers.utils.chat_template_utils.
     """
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, GenerationTag]

@@ -9,7 +9,7 @@ THINK_START, THINK_END = "<think>", "</think>"
 
 
 def marker_prefix_length(marker: AnyStr, text: AnyStr) -> int:
-    """Return the length of the longest start of `marker` at the end of `text`.
+    """Return the length of the longest incomplete `marker` at the end of `text`.
 
     Example: 3 for `</think>` and `Yes.</t`.
     """

@@ -32,7 +32,7 @@ class ChatPrompt:
     variables: values of template variables such as `bos_token`.
     bare_tools: whether the template receives tools without OpenAI's `{"type": "function", "function": ...}`.
     thinks: whether the model can write thoughts.
-    call_form: JSON form of calls if the vocabulary has no call markers, otherwise None.
+    call_form: JSON form of calls; None if the vocabulary has call markers.
 
     Raises ModelFolderError if a template is not valid Jinja.
     """
@@ -234,7 +234,7 @@ class SpecialTokenEscape:
         return self._special.sub(lambda m: m[0] if m[0] in allowed else m[0][0] + self._nonce + m[0][1:], text)
 
     def value(self, value: Any) -> Any:
-        """Return a JSON value in which all strings and keys are escaped."""
+        """Return a copy of a JSON value with all strings and keys escaped."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Tokenizes the prompts of requests, and drops the oldest messages of a chat that does not fit into the context."""
+"""Tokenizes prompts, and drops the oldest messages of chats that are too long."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from server.chat.tokenizer import Tokenizer
 from server.chat.types import ChatRequest
 
 DEFAULT_ROOM = 4
-"""The divisor of the context length that gives the room for the answer by default."""
+"""The share of the context left for the answer by default: 4 means a quarter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,9 @@ class PromptTokens:
 
 
 def truncated(request: ChatRequest, tokens: Callable[[ChatRequest], list[int]], max_model_len: int) -> list[int] | None:
-    """Return the prompt with as many of the newest messages as fit.
+    """Return the tokens of the prompt with as many of the newest messages as fit.
 
-    Keeps the first system messages. Returns None if no message fits.
+    Keeps the system messages at the start of the chat. Returns None if no message fits.
 
     tokens: returns the tokens of a request's prompt.
     """

@@ -16,7 +16,7 @@ def sampling_defaults(
     """Return the default sampling parameters of a model.
 
     card: values of the model card, used if generation_config sets none of `KEYS`.
-    override: values that replace the others.
+    override: values that take precedence over both.
     """
     own = {key: value for key, value in (generation_config or {}).items() if key in KEYS and value is not None}
     return {key: _whole(value) for key, value in (own or dict(card or {})).items()} | dict(override)

@@ -16,7 +16,7 @@ class ServedModel:
 
     names: the ids that requests may use. The first is the default.
     fingerprint: changes with the model's files, the server's version and its settings.
-    sampling: sampling parameters that apply if a request sets none.
+    sampling: default values of the sampling parameters.
     created: load time in seconds since 1970.
     """
 

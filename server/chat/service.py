@@ -32,7 +32,7 @@ PROMPT_THREADS = 2  # threads that render and tokenize prompts; more would slow 
 class ChatModel:
     """The tokenizer, prompt templates, grammars and default settings of a model.
 
-    defaults: sampling parameters if a request sets none.
+    defaults: default values of the sampling parameters.
     stop_token_ids: tokens that end a sequence.
     constrain_always: whether to enforce tool schemas if `tool_choice` is auto.
     """
@@ -51,7 +51,7 @@ class AnswerLimits:
     """The server's limits on one request.
 
     max_n: maximum number of choices for one prompt (`--max-n`).
-    max_output_tokens: maximum length of each answer (`--max-output-tokens`), or None.
+    max_output_tokens: maximum number of tokens in each answer (`--max-output-tokens`); None if unlimited.
     """
 
     max_n: int = 8
@@ -60,7 +60,11 @@ class AnswerLimits:
 
 @dataclass(frozen=True, slots=True)
 class RenderedChat:
-    """A tokenized chat, its cache checkpoints, and the grammar of its answer, if any."""
+    """A tokenized chat and the grammar of its answer.
+
+    checkpoints: the result of `ChatPrompt.checkpoints`.
+    grammar: None if any answer is allowed.
+    """
 
     prompt: tuple[int, ...]
     checkpoints: tuple[int, ...]
@@ -85,18 +89,18 @@ class ChatService:
 
     @property
     def defaults(self) -> SamplingParams:
-        """The sampling parameters that apply if a request sets none."""
+        """The default values of the sampling parameters."""
         return self.model.defaults
 
     @property
     def max_model_len(self) -> int:
-        """The maximum number of tokens of a prompt and its answer together."""
+        """The maximum number of tokens in a prompt and its answer together."""
         return self.engine.max_model_len
 
     async def chat(self, request: ChatRequest, context: RequestContext) -> Completion[Delta]:
         """Render, tokenize and queue a chat.
 
-        Raises InvalidRequestError, ContextLengthError, QueueFullError or ModelNotReadyError.
+        Raises InvalidRequestError, ContextLengthError, QueueFullError, ModelNotReadyError or GrammarAnalysisError.
         """
         self._check(request)
         most = self.engine.max_sequences_per_request

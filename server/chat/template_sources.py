@@ -23,7 +23,7 @@ class TemplateSources:
     """The text of a model's chat templates.
 
     default: the template for chats.
-    tool_use: the template for chats with tools, if there is a separate one.
+    tool_use: the template for chats with tools; None if `default` is used for them, too.
     """
 
     default: str
@@ -35,8 +35,8 @@ class Template:
     """A compiled chat template.
 
     shows_tools: whether the template lists tools.
-    renders_calls: whether it renders the calls of a message.
-    reasoning_field: message field that it renders as thoughts, or None.
+    renders_calls: whether the template renders the calls of a message.
+    reasoning_field: message field that the template renders as thoughts; None if it renders no thoughts.
     """
 
     jinja: jinja2.Template

@@ -20,8 +20,8 @@ EFFORTS: Mapping[Effort, int | None] = MappingProxyType(
 class Thinking:
     """A request's settings for thoughts.
 
-    budget: maximum number of tokens, or None.
-    effort: OpenAI's name for a budget, used if `budget` is None.
+    budget: maximum number of tokens in the thoughts; None if not set.
+    effort: OpenAI's name for a budget, used if `budget` is None; None if not set.
     included: whether the answer contains the thoughts.
     """
 

@@ -16,10 +16,10 @@ class ThoughtTracker:
     """A tracker of the thoughts of one sequence, advanced token by token.
 
     is_open: whether the prompt ends with `<think>`. If not, the answer may begin with it.
-    parts: the incomplete starts of `<think>` that may occur. Only "" if it is a special token.
+    parts: the incomplete starts of `<think>` that may occur. Only "" if `<think>` is a special token.
     state: OPEN in the thoughts, POSSIBLE while `<think>` may still come, otherwise NONE.
     begun: incomplete marker at the end of the text, such as `</th`.
-    spent: number of tokens after `<think>`, including those of `</think>`.
+    spent: number of tokens after `<think>`, up to and including those of `</think>`.
     """
 
     def __init__(self, is_open: bool, parts: Container[bytes] = PARTS) -> None:
@@ -31,7 +31,7 @@ class ThoughtTracker:
 
     @property
     def tokens(self) -> int:
-        """The number of tokens of the thoughts so far, without the markers."""
+        """The number of tokens in the thoughts so far, without the markers."""
         return self.spent - len(self._marker_tokens)
 
     def commit(self, text: bytes) -> None:

@@ -19,7 +19,7 @@ BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 class Tokenizer:
     """A model's vocabulary and the rules that split text into tokens.
 
-    bos: first token of a text, unless a post-processor adds it.
+    bos: text of the BOS token; None if there is none. Ignored if the tokenizer has a post-processor.
     special: id of each special token, by its text.
     """
 

@@ -63,7 +63,7 @@ class Tool:
     parameters: JSON schema of the parameters.
     strict: whether the whole schema must be enforced.
     field: path of `parameters` in the request, for errors.
-    input_form: form of a custom tool's only argument, or None.
+    input_form: form of a custom tool's only argument; None if any text is allowed, and for functions.
     """
 
     name: str
@@ -84,11 +84,11 @@ class Tool:
 class Calling:
     """The rules for tool calls in an answer.
 
-    tools: the tools that may be called. The prompt may list others.
+    tools: the tools that may be called. The prompt may list further tools.
     required: whether the answer must contain a call.
     parallel: whether the answer may contain several calls.
     forbidden: whether calls are forbidden although the prompt lists tools.
-    max_calls: maximum number of calls, or None. A further call ends the answer.
+    max_calls: maximum number of calls; None if unlimited. A further call ends the answer.
     """
 
     tools: tuple[Tool, ...] = ()
@@ -120,8 +120,8 @@ class ChatRequest:
 
     sampling: parameters of choice 0. Choice i adds i to the seed.
     tools: the tools that the prompt lists.
-    max_tokens: maximum number of tokens in an answer, or None.
-    stop_token_ids: further tokens that end an answer.
+    max_tokens: maximum number of tokens in an answer; None if the request sets no limit.
+    stop_token_ids: tokens that end an answer, in addition to the model's own stop tokens.
     ignore_eos: whether to ignore the model's own stop tokens.
     show_special_tokens: whether special tokens stay in the text.
     report_progress: whether to send deltas with `progress` during prefill.
@@ -196,7 +196,10 @@ class ChoiceEnd(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TokenText:
-    """The bytes of a token, perhaps an incomplete character, and its log-probability."""
+    """A token and its log-probability.
+
+    data: bytes of the token, which may end within a character.
+    """
 
     data: bytes
     logprob: float
@@ -219,7 +222,8 @@ class ToolCallDelta:
     """The next piece of a call.
 
     index: number of the call in its choice, from 0.
-    id, name: set only in the first piece.
+    id: set only in the first piece.
+    name: set only in the first piece.
     arguments: a piece of the JSON text.
     """
 

@@ -14,7 +14,8 @@ def in_background(work: Callable[[], T], name: str) -> Future[T]:
     """Start `work`, such as a download, on a daemon thread.
 
     The future gets the result or the exception of `work`.
-    `name`: name of the thread.
+
+    name: name of the thread.
     """
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()  # a running thread cannot be cancelled

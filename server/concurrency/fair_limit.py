@@ -15,7 +15,7 @@ class FairLimit:
     """
 
     def __init__(self, places: int, per_tenant: int) -> None:
-        """`per_tenant`: maximum number of places for one tenant."""
+        """per_tenant: maximum number of places for one tenant."""
         self._free = places
         self._per_tenant = per_tenant
         self._held: Counter[str] = Counter()

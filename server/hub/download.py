@@ -43,8 +43,8 @@ class HubFile:
     """A file of a repository.
 
     size: size in bytes.
-    git_id: hash of the file in git.
-    sha256: checksum of a large file, or None.
+    git_id: hash of the file in git; None if unknown.
+    sha256: checksum of a large file; None for a small file.
     """
 
     path: str
@@ -57,7 +57,7 @@ class HubFile:
 class HubCache:
     """The cache of one repository.
 
-    folder: has a subfolder `blobs` with files named by their hash, and `snapshots` with links to them.
+    folder: its subfolder `blobs` has files named by their hashes, and `snapshots` has links to them.
     """
 
     folder: Path
@@ -167,7 +167,7 @@ def _refusal(response: httpx.Response) -> HfHubHTTPError:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or else its type's name."""
+    """Return the first line of an error's message, or its type's name if it is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

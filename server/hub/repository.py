@@ -69,10 +69,10 @@ def is_repo_id(text: str) -> bool:
 def download(repo_id: str, revision: str | None, dtype: str, progress: Progress | None = None) -> Path:
     """Download a model and return its folder.
 
-    If the hub does not answer, uses the model in the cache.
+    If the hub does not list the model's files, uses the model in the cache.
 
     revision: branch, tag or commit. None means "main".
-    progress: receives a line about each download.
+    progress: receives lines about the downloads; None to drop them.
 
     Raises HubError if the model cannot be found or downloaded.
     """
@@ -136,7 +136,7 @@ def _list(repo_id: str, revision: str | None) -> _Listing:
 
 
 def _choose(repo_id: str, files: Iterable[HubFile], dtype: str) -> list[HubFile]:
-    """Return the graph of `dtype` with its weights, the configs and the tokenizer."""
+    """Return the files of a model: graph in `dtype`, weights, configs and tokenizer."""
     paths = [file.path for file in files]
     graphs = graphs_by_dtype(paths)
     if not graphs:

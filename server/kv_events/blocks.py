@@ -1,7 +1,7 @@
 """Divides sequences into blocks of tokens and names the blocks.
 
 A block is 64 consecutive tokens of a sequence, counted from its start. Its name is a hash of its link and its tokens.
-The link is the name of the preceding block, or a hash of the model and the salt.
+The link is the name of the preceding block. The link of the first block is a hash of the model and the salt.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Tokens = npt.NDArray[np.int64]
 class Block:
     """A block of tokens.
 
-    `name`: hash of the block's link and tokens, 16 bytes.
-    `parent`: name of the preceding block, or None for the first block.
-    `tokens`: int64 [BLOCK_TOKENS].
+    name: hash of the block's link and tokens, 16 bytes.
+    parent: name of the preceding block, or None for the first block.
+    tokens: int64 [BLOCK_TOKENS].
     """
 
     name: bytes
@@ -40,10 +40,10 @@ class BlockRun:
 
     Example: a run of 100 tokens, then a run of 50. One block ends in each run, and 22 tokens are left.
 
-    `blocks`: the blocks that end in the run, in order. The first one may begin before the run.
-    `link`: link of the next block.
-    `parent`: name of the block before the next one, or None at the start.
-    `rest`: int64 [n < BLOCK_TOKENS], tokens of the next block so far.
+    blocks: the blocks that end in the run, in order. The first one may begin before the run.
+    link: link of the next block, which ends after the run.
+    parent: name of the block before the next one; None if the next block is the first one.
+    rest: int64 [n < BLOCK_TOKENS], tokens of the next block so far.
     """
 
     blocks: tuple[Block, ...]
@@ -55,7 +55,7 @@ class BlockRun:
 def first_link(identity: bytes, salt: str) -> bytes:
     """Return the link of a sequence's first block.
 
-    `identity`: bytes that identify the model, such as a hash of its weights.
+    identity: bytes that identify the model, such as a hash of its weights.
     """
     return hashlib.sha256(identity + salt.encode("utf-8", "surrogatepass")).digest()[:NAME_BYTES]
 
@@ -63,8 +63,8 @@ def first_link(identity: bytes, salt: str) -> bytes:
 def next_link(link: bytes, tokens: Tokens) -> bytes:
     """Return a block's name, which is also the link of the next block.
 
-    `link`: the block's link.
-    `tokens`: int64 [BLOCK_TOKENS].
+    link: the block's link.
+    tokens: int64 [BLOCK_TOKENS].
     """
     return hashlib.sha256(link + tokens.astype("<i8", copy=False).tobytes()).digest()[:NAME_BYTES]
 
@@ -76,7 +76,7 @@ NO_BLOCKS = BlockRun((), b"", None, NO_TOKENS)
 def first_run(identity: bytes, salt: str) -> BlockRun:
     """Return the empty run at the start of a sequence.
 
-    `identity`: see `first_link`.
+    identity: see `first_link`.
     """
     return BlockRun((), first_link(identity, salt), None, NO_TOKENS)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from server.kv_events.blocks import Block
 
 MAX_CHANGES = 10_000
-"""The maximum number of changes that wait to be published.
+"""The maximum number of changes waiting to be published.
 
 If there are more, they are dropped, and the publisher starts over with all blocks.
 """
@@ -33,15 +33,15 @@ Change = Stored | Removed
 
 
 class PendingChanges:
-    """The changes of one cache that wait to be published. Thread-safe.
+    """The unpublished changes of one cache. Thread-safe.
 
-    `arrived`: called when a change arrives and no other changes are waiting. It must not block.
+    arrived: called when a change arrives and no other changes are waiting. It must not block.
     """
 
     def __init__(self, max_changes: int = MAX_CHANGES) -> None:
         """Create a collection without changes.
 
-        `max_changes`: maximum number of changes that wait. If there are more, all of them are dropped.
+        max_changes: maximum number of waiting changes. If there are more, all of them are dropped.
         """
         self.arrived: Callable[[], None] = lambda: None
         self._max_changes = max_changes

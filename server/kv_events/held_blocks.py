@@ -18,9 +18,9 @@ class HeldBlocks:
     The cache keeps runs of tokens in a tree and reports each change. It holds a block while a run contains the block's
     end. Any thread may call the methods.
 
-    `medium`: name of the cache's storage in events.
-    `identity`: bytes that identify the model.
-    `changes`: the changes that wait to be published.
+    medium: name of the cache's storage in events.
+    identity: bytes that identify the model.
+    changes: the changes waiting to be published.
     """
 
     medium = IN_MEMORY
@@ -28,8 +28,8 @@ class HeldBlocks:
     def __init__(self, identity: bytes, max_changes: int = MAX_CHANGES) -> None:
         """Create a tracker without blocks.
 
-        `identity`: bytes that identify the model (see `first_link`).
-        `max_changes`: maximum number of waiting changes. If there are more, all are dropped.
+        identity: bytes that identify the model (see `first_link`).
+        max_changes: maximum number of waiting changes. If there are more, all are dropped.
         """
         self.changes = PendingChanges(max_changes)
         self.identity = identity
@@ -57,7 +57,7 @@ class HeldBlocks:
     def cut(self, run: BlockRun, head: BlockRun) -> BlockRun:
         """Remove the beginning of a run, and return the rest.
 
-        `head`: the run of the removed tokens. Add it before the cut, so that its blocks stay held.
+        head: the run of the removed tokens. Add it before the cut, so that its blocks stay held.
         """
         self._release(run.blocks[: len(head.blocks)])
         return BlockRun(run.blocks[len(head.blocks) :], run.link, run.parent, run.rest)

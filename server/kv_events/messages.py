@@ -1,4 +1,4 @@
-"""Encodes KV events as vLLM does: msgpack arrays that start with the name of their type."""
+"""Encodes KV events as vLLM does: as msgpack arrays that start with a type name."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MAX_BLOCKS = 512
 class BlockStored(msgspec.Struct, array_like=True, omit_defaults=True, tag=True, gc=False):
     """Consecutive blocks that a cache now holds.
 
-    `parent_block_hash`: hash of the block before the first one, or None.
-    `token_ids`: tokens of all blocks.
-    `medium`: storage, such as "GPU".
+    parent_block_hash: hash of the block before the first one; None at the start of a sequence.
+    token_ids: tokens of all blocks.
+    medium: storage, such as "GPU".
     """
 
     block_hashes: list[int]
@@ -46,8 +46,8 @@ Event = BlockStored | BlockRemoved | AllBlocksCleared
 class EventBatch(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
     """The events of one message.
 
-    `ts`: time in seconds since 1970.
-    `data_parallel_rank`: always 0, because a server has one engine.
+    ts: time in seconds since 1970.
+    data_parallel_rank: always 0, because a server has one engine.
     """
 
     ts: float

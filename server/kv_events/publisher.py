@@ -33,7 +33,7 @@ REPLAY_MESSAGES, REPLAY_BYTES = 10_000, 32 << 20
 """The limits on the number and total size of the messages kept for replay."""
 
 SEND_QUEUE = 10_000
-"""The maximum number of messages that wait for a slow subscriber. It misses further ones."""
+"""The maximum number of messages waiting for a slow subscriber. The subscriber misses further messages."""
 
 TAKE_SECONDS = 10
 """The maximum time between two calls of `take`, since a cache may look for changes only when it is called."""
@@ -57,8 +57,8 @@ class Cache(Protocol):
 
     Only the publisher's thread calls the methods.
 
-    `medium`: the name that events use for the cache's storage.
-    `changes`: the changes that wait to be published.
+    medium: the name that events use for the cache's storage.
+    changes: the changes waiting to be published.
     """
 
     medium: str
@@ -68,7 +68,10 @@ class Cache(Protocol):
         """Return the changes since the last call, in order; None if changes were dropped."""
 
     def take_all(self) -> list[Block]:
-        """Return all blocks in the cache, each after its parent, and discard the changes so far."""
+        """Return all blocks in the cache, each after its parent.
+
+        Discards the changes so far.
+        """
 
 
 class KvEventPublisher:
@@ -80,8 +83,8 @@ class KvEventPublisher:
     def __init__(self, endpoint: str, replay_endpoint: str | None, topic: str, caches: Sequence[Cache]) -> None:
         """Open the sockets and start the thread.
 
-        `endpoint`: as in vLLM, `tcp://*:5557` listens and `tcp://router:5557` connects.
-        `replay_endpoint`: endpoint for replay requests, or None.
+        endpoint: as in vLLM, `tcp://*:5557` listens and `tcp://router:5557` connects.
+        replay_endpoint: endpoint for replay requests; None to support no replay.
 
         Raises StartupError if an endpoint cannot be used.
         """
@@ -160,7 +163,10 @@ class KvEventPublisher:
                 self._wake_receiver.recv(4096)
 
     def _has_new_subscriber(self) -> bool:
-        """Receive all waiting subscriptions and cancellations. Return whether there is a subscription to the topic."""
+        """Return whether a waiting message is a subscription to the topic.
+
+        Receives all waiting subscriptions and cancellations.
+        """
         new = False
         with suppress(zmq.Again):
             while True:

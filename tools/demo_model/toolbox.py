@@ -1,4 +1,4 @@
-"""The tools of the demo model's chats, each with questions that need it, results and answers."""
+"""The tools in the demo model's chats, with questions, results and answers."""
 
 from __future__ import annotations
 

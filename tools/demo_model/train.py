@@ -64,7 +64,7 @@ Sample = tuple[list[int], list[int]]  # token ids; labels, IGNORED outside the a
 
 
 class Encoder:
-    """Makes samples of chats. Labels are the assistant's words and `<|im_end|>`."""
+    """A source of samples. Labels are the assistant's words and `<|im_end|>`."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -84,7 +84,7 @@ class Encoder:
         return ids, labels
 
     def batches(self, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield (ids, labels) [batch, length] of similarly long chats, without end."""
+        """Yield (ids, labels) [batch, length] of chats of similar length, endlessly."""
         rng = random.Random(seed)
         while True:
             samples = [s for s in (self.sample(rng) for _ in range(400)) if len(s[0]) <= SAMPLE_TOKENS]

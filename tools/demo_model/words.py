@@ -1,4 +1,7 @@
-"""Words, names, places and IDs of the demo model's chats, most of them made up by a seeded generator."""
+"""Words, names, places and IDs for the demo model's chats.
+
+A seeded generator makes up most of them.
+"""
 
 from __future__ import annotations
 

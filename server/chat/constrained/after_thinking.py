@@ -37,10 +37,10 @@ class ThoughtMarkers:
 class AfterThinking:
     """A constraint that applies another constraint only after the thoughts.
 
-    start_answer: returns the constraint of the answer. None if the answer is free.
-    end_tokens: the end-of-answer tokens, if the answer may not be empty.
+    start_answer: returns the constraint of the answer. None if any answer is allowed.
+    end_tokens: the tokens that end an answer; none if the answer may be empty.
     is_open: whether the prompt ends inside the thoughts. If not, the answer may start with `<think>`.
-    budget: number of tokens in the thoughts after which `</think>` is forced. None: unlimited.
+    budget: number of tokens in the thoughts after which `</think>` is forced; None if unlimited.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ def _starts(tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...
 
 
 def _allow(out: Bitmask, tokens: Iterable[int]) -> None:
-    """Allow `tokens` in the mask `out`, in addition to others."""
+    """Allow `tokens` in the mask `out`, in addition to those already allowed."""
     for token in tokens:
         out.view(np.uint32)[token // 32] |= np.uint32(1 << token % 32)
 

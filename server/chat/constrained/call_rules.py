@@ -1,4 +1,4 @@
-"""Builds the grammar rules of calls of one tool.
+"""Builds the grammar rules for calls of one tool.
 
 Example: `name(first=1, second="x", **{"odd name": 2})`. Names that do not match ARGUMENT_NAME go after `**`.
 """
@@ -33,11 +33,12 @@ COMMA = "COMMA"
 def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, unenforced: Unenforced) -> Iterator[str]:
     """Yield the grammar rules for calls of `tool`.
 
-    prefix: name of the rule for a whole call, and start of the other names.
+    prefix: name of the rule for a whole call, and start of the other rules' names.
     strict: whether an unenforceable schema is an error, instead of a message in `unenforced`.
     values: receives the rules of the argument values.
 
-    Raises InvalidRequestError if the schema or `values` becomes too large.
+    Raises InvalidRequestError if the schema is invalid or too large, if `values` becomes too large, or if `strict` is
+    set and the schema is unenforceable.
     """
     param = tool.field
     schema = normalized(tool.parameters, param, strict=strict)
@@ -126,7 +127,7 @@ class _Parameters:
     """The parameters of a tool, grouped by how their arguments are written.
 
     named: name, schema and whether it is required, for each argument written as `name=value`.
-    rest: schema of the object after `**`, or None.
+    rest: schema of the object after `**`; None if calls have no such object.
     rest_required: whether a call needs the object after `**`.
     """
 

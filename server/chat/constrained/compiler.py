@@ -54,7 +54,7 @@ class CompiledGrammar:
     matcher: the state before the first token. Each sequence copies it.
     known: mask of the tokens that have a text.
     end_tokens: the tokens that end an answer.
-    opening_token: id of the grammar's `opens_with`, or None.
+    opening_token: id of the token `opens_with` (see Grammar); None if the whole answer must match.
     marker_endings: the ordinary tokens that complete the opening marker of calls, by the text so far.
 
     The fields `param`, `unenforced`, `size` and `repeats` are those of Accepted.
@@ -76,7 +76,7 @@ class CompiledGrammar:
         """Return the constraint of a new sequence.
 
         thoughts: whether thoughts, which are not constrained, may precede the answer.
-        thinking_budget: most tokens of the thoughts, or None.
+        thinking_budget: maximum number of tokens in the thoughts; None if unlimited.
         """
         end_tokens = self.end_tokens if self.opening_token is None else ()
         if thoughts is Thoughts.NONE and (end_tokens or thinking_budget is None):
@@ -103,8 +103,8 @@ class GrammarConstraint:
     def mask(self, out: Bitmask) -> bool:
         """Store in `out`, [mask_words(vocab_size)], which tokens may come next.
 
-        Returns False, without using `out`, if all may.
-        Raises InvalidRequestError if none may, or if this takes too long.
+        Returns False, and leaves `out` unchanged, if every token may come next.
+        Raises InvalidRequestError if no token may, or if computing the mask takes too long.
         """
         if self._matcher is not None:
             start = time.thread_time()
@@ -188,7 +188,7 @@ class GrammarCompiler:
     ) -> Constraint | None:
         """Return the constraint of a new sequence, or None if every token may come next.
 
-        thinking_budget: most tokens of the thoughts, or None.
+        thinking_budget: maximum number of tokens in the thoughts; None if unlimited.
         forbids_calls: whether to forbid calls if there is no grammar.
         """
         if grammar is not None:
@@ -199,7 +199,7 @@ class GrammarCompiler:
         return AfterThinking(answer, self._thought_markers, (), is_open=is_open, budget=thinking_budget)
 
     def find_cached(self, source: GrammarSource) -> CompiledGrammar | None:
-        """Return the cached grammar of `source`, or None."""
+        """Return the grammar of `source`, or None if it is not cached."""
         if source.key in self._cache:
             self._cache.move_to_end(source.key)
         return self._cache.get(source.key)

@@ -1,4 +1,4 @@
-"""Writes grammars of calls and texts for llguidance."""
+"""Writes grammars for calls and texts in llguidance's dialect of Lark."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Grammar:
 
     structure: text of all rules except `values`.
     values: rules of the values that the client describes.
-    opens_with: the special token after which the grammar applies. None: the whole answer must match.
+    opens_with: the special token after which the grammar applies; None if the whole answer must match.
     repeats: whether `opens_with` may occur again after a match.
-    arguments: largest number of arguments of any tool.
+    arguments: largest number of arguments of any tool; 0 unless calls are in LFM2's syntax.
     unenforced: messages about unenforced schema keywords.
 
     With `opens_with`, the text before this token and after the match is free.
@@ -72,7 +72,7 @@ class Grammar:
 
         Other rules become `impossible` or get their `fallback` (see ValueRule).
 
-        compile_error: returns why a grammar cannot be compiled, or None.
+        compile_error: returns why a grammar cannot be compiled, or None if it can.
 
         Raises InvalidRequestError if a strict rule neither compiles nor becomes `impossible`.
         """
@@ -94,7 +94,7 @@ class Grammar:
 def call_grammar(
     tools: Sequence[Tool], mode: CallMode, *, parallel: bool, text_form: TextForm | None = None
 ) -> Grammar:
-    """Return a grammar of calls of `tools` in LFM2's syntax.
+    """Return a grammar for calls of `tools` in LFM2's syntax.
 
     text_form: form of an answer without calls in mode AUTO. None for any text.
 
@@ -134,7 +134,7 @@ def call_grammar(
 def json_call_grammar(
     tools: Sequence[Tool], mode: CallMode, form: CallForm, *, parallel: bool, text_form: TextForm | None = None
 ) -> Grammar:
-    """Return a grammar of JSON calls of `tools`, for models without call markers.
+    """Return a grammar for JSON calls of `tools` by models without call markers.
 
     text_form: form of an answer without calls in mode AUTO. None for any text.
 
@@ -191,7 +191,7 @@ def _arguments_schema(tool: Tool) -> Mapping[str, Any]:
 
 
 def text_grammar(form: TextForm) -> Grammar:
-    """Return a grammar of text in `form`.
+    """Return a grammar for text in `form`.
 
     Raises InvalidRequestError if `form` cannot be enforced.
     """

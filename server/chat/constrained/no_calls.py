@@ -11,7 +11,7 @@ from server.engine.sampling.constraint import Bitmask
 
 
 class MarkerWatch:
-    """Finds the ordinary tokens that would complete the opening marker of calls.
+    """A watch for ordinary tokens that would complete the opening marker of calls.
 
     endings: these tokens, by the text so far. Example: after `<|tool_call_`, all tokens that begin with `start|>`.
     """
@@ -31,7 +31,7 @@ class MarkerWatch:
 
 
 class NoCalls:
-    """The constraint of an answer without calls.
+    """A constraint that forbids calls in an answer.
 
     It forbids ordinary tokens that would complete the opening marker of calls. A logit bias of the service forbids the
     marker's special token.

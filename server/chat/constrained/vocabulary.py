@@ -16,7 +16,7 @@ from server.chat.tokenizer import Tokenizer
 class Vocabulary:
     """The tokens of a model, for compiling grammars.
 
-    tokens: the text of each token id, or b"".
+    tokens: the bytes of each token id; b"" if it has none.
     special: ids of special tokens.
     end_tokens: ids of tokens that end an answer.
     """

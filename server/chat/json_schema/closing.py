@@ -1,6 +1,7 @@
 """Decides which properties an object may have if its schema does not say.
 
-Without `additionalProperties`, it may have only the listed or required ones, unless a subschema permits others.
+Without `additionalProperties`, an object may have only the properties that its schema lists or requires, unless a
+subschema permits others.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class Names:
 
     Example: a schema and the parts of its `allOf`.
 
-    all: all properties that these schemas list or require, in order.
-    listed: for each property, how many schemas list it in `properties`.
+    all: all properties that these schemas list or require, in order of appearance.
+    listed: for each property, how many of these schemas list it in `properties`.
     closed: whether any schema forbids additional properties.
     is_open: whether any schema permits additional properties.
     is_whole: whether all schemas were visited.
@@ -48,7 +49,7 @@ class Names:
 
 
 class Closer:
-    """Collects the property names in the schemas of one document."""
+    """A collector of the property names in the schemas of one document."""
 
     def __init__(self, references: References) -> None:
         self._references = references
@@ -107,16 +108,16 @@ def _needs_others(schema: Node) -> bool:
 
 
 def closed(names: Iterable[str]) -> Node:
-    """Return a schema of objects without other properties than `names`."""
+    """Return a schema of objects that may have only the properties `names`."""
     return {"properties": dict.fromkeys(names, True), "additionalProperties": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Whether a schema is the only one for its value.
+    """What is known about the other schemas that apply to the same value.
 
-    alone: True if it is. False for the parts of an `allOf`.
-    listed: for each property, how many schemas list it in `properties`. None if unknown.
+    alone: True if there are none. False if there are, or if unknown.
+    listed: for each property, how many of the schemas that apply to the value list it in `properties`. None if unknown.
     """
 
     alone: bool = False
@@ -125,7 +126,7 @@ class Place:
     def of_property(self, name: str) -> Place:
         """Return the place of the schema of the property `name`.
 
-        It is alone if only one schema lists `name`.
+        It is alone if no other schema lists `name`.
         """
         return ALONE if self.listed is not None and self.listed.get(name) == 1 else Place()
 

@@ -1,6 +1,6 @@
 """Enforces numbers that llguidance would round, because it reads them as floats.
 
-Supports constants, and integers between bounds. Other such schemas are errors.
+Supports constants, and integers between bounds. Other schemas with such numbers are errors.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _low(schema: Node) -> int | None:
 
 
 def _high(schema: Node) -> int | None:
-    """Return the greatest integer within the upper bounds of `schema`, or None."""
+    """Return the greatest integer that the upper bounds allow; None without bounds."""
     turned: Node = {}  # with reversed signs: `maximum: 5` becomes `minimum: -5`
     for name, other in (("minimum", "maximum"), ("exclusiveMinimum", "exclusiveMaximum")):
         bound = _number(schema.get(other))
@@ -123,7 +123,7 @@ def _number(value: Any) -> int | float | None:
 
 
 def integer_pattern(low: int, high: int) -> str:
-    """Return a regular expression of the integers from `low` to `high` inclusive."""
+    """Return a regular expression for the integers from `low` to `high` inclusive."""
     parts = []
     if low < 0:
         parts.append(f"-({'|'.join(_naturals(max(1, -high), -low))})")
@@ -133,7 +133,7 @@ def integer_pattern(low: int, high: int) -> str:
 
 
 def _naturals(low: int, high: int) -> Iterator[str]:
-    """Yield patterns that together match the numbers from `low` to `high`."""
+    """Yield patterns that together match the natural numbers from `low` to `high`."""
     for digits in range(len(str(low)), len(str(high)) + 1):
         first, last = max(low, 10 ** (digits - 1) if digits > 1 else 0), min(high, 10**digits - 1)
         yield from _same_length(str(first), str(last))

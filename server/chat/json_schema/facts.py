@@ -20,9 +20,9 @@ class Facts:
 
     never: whether the schema admits no value.
     types: the possible types. Here, "number" excludes integers.
-    values: the only possible values, by their JSON text. None for any values.
+    values: the only possible values, by their JSON text. None if any value is possible.
     properties: for each property, the schemas that it must satisfy if present.
-    others: (names, patterns, schema) for each `additionalProperties`. The schema applies to other names.
+    others: (names, patterns, schema) for each `additionalProperties`. It applies to names not listed or matched.
     range: bounds of a number.
     length: bounds of the length of a string.
     size: bounds of the length of an array.
@@ -46,8 +46,8 @@ class Facts:
     def add(self, schema: Any, visit: Callable[[Any], tuple[Any, Any]], depth: int) -> None:
         """Add the conditions of `schema`, its `allOf` and its references.
 
-        visit: returns a node without ignored keywords, and the target of its `$ref`.
-        depth: number of nested schemas to follow.
+        visit: returns a node without ignored keywords, and the target of its `$ref` or None.
+        depth: number of levels of nested schemas to follow.
         """
         if schema is False:
             self.never = True

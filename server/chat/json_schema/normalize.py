@@ -42,10 +42,11 @@ MAX_DEPTH = 100  # levels, including references; llguidance recurses, and a stac
 def normalize(schema: object, *, strict: bool) -> NormalizedSchema:
     """Normalize a client's schema.
 
-    strict: whether an unenforceable keyword is an error, instead of a message.
+    strict: whether an unenforceable keyword is an error, instead of a message in the result.
 
     Raises InvalidRequestError if the schema is too large.
-    Raises UnenforceableError if it is invalid.
+    Raises UnenforceableError if it is neither an object nor a boolean, or if `strict` is set and a keyword cannot be
+    enforced.
     """
     return _Normalizer(schema, strict).result()
 
@@ -78,7 +79,7 @@ class _Normalizer:
     def _normalize(self, node: object, path: tuple[str, ...], depth: int, place: Place) -> Schema:
         """Return the normalized form of `node`, the schema at `path`.
 
-        If `node` is alone and does not mention additional properties, forbids them.
+        If `place` is alone and `node` does not mention additional properties, forbids them.
         """
         self._count_node(depth)
         if isinstance(node, bool):
@@ -219,7 +220,7 @@ class _Normalizer:
     def _one_of(self, node: Node, path: tuple[str, ...], depth: int, place: Place) -> list[Schema]:
         """Return the branches of an `anyOf` that replaces the `oneOf` of `node`.
 
-        If they may overlap, raises UnenforceableError or, if not strict, reports it.
+        If branches may overlap, raises UnenforceableError in strict mode, and otherwise adds a message.
         """
         try:
             branches = self._disjoint.disjoint_branches(node, place, ".".join(path))

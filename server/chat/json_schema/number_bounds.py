@@ -132,7 +132,7 @@ def _intersections(schema: Schema) -> list[Node]:
 
 
 def _reached(schemas: Sequence[Schema], definitions: Mapping[str, Schema]) -> set[str]:
-    """Return the definitions to which `schemas` refer, also through others."""
+    """Return the names of the definitions to which `schemas` refer, also indirectly."""
     reached: set[str] = set()
     stack: list[Schema] = [*schemas]
     while stack:

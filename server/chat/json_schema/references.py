@@ -26,7 +26,7 @@ class References:
         self._ignores_siblings = isinstance(dialect, str) and bool(_OLD_DRAFT.match(dialect))
 
     def effective(self, node: Node) -> Node:
-        """Return `node` without the keywords beside `$ref` that drafts up to 7 ignore."""
+        """Return `node` without the keywords beside `$ref`, if the draft ignores them."""
         return {"$ref": node["$ref"]} if self._ignores_siblings and "$ref" in node else node
 
     def lookup(self, reference: object, where: str) -> Any:
@@ -57,7 +57,7 @@ class References:
         return target
 
     def _by_identifier(self, identifier: str) -> Any:
-        """Return the first schema with this `$id`, `id` or `#anchor`, if any."""
+        """Return the first schema with this `$id`, `id` or `#anchor`, or None."""
         if self._identified is None:
             self._identified = {}
             root = ""

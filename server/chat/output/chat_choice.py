@@ -34,7 +34,7 @@ class ChatChoice:
     thoughts: the result of `ChatPrompt.thoughts`. None if the model cannot write thoughts.
     visible: special tokens that are part of the text.
     includes_thoughts: whether to pass on the thoughts. If False, they are only counted.
-    max_calls: maximum number of calls, or None. A further call ends the choice.
+    max_calls: maximum number of calls; None if unlimited. A further call ends the choice.
     ended: True after the last event or a stop string. Do not feed further events.
     """
 
@@ -65,7 +65,7 @@ class ChatChoice:
 
     @property
     def reasoning_tokens(self) -> int:
-        """The number of tokens of the thoughts so far, without the markers."""
+        """The number of tokens in the thoughts so far, without the markers."""
         return self._tracker.tokens
 
     def feed(self, event: StreamEvent) -> Iterator[Delta]:

@@ -11,7 +11,7 @@ from server.chat.tokenizer import Tokenizer
 class Detokenizer:
     """A decoder of the tokens of one sequence.
 
-    visible: special tokens to show. The text of others is left out.
+    visible: special tokens to show. The text of other special tokens is left out.
     """
 
     def __init__(self, tokenizer: Tokenizer, visible: frozenset[str] = frozenset()) -> None:

@@ -16,7 +16,7 @@ class Split:
 
 
 class ReasoningSplitter:
-    """Separates thoughts from the answer as text arrives.
+    """A splitter that separates thoughts from the answer as text arrives.
 
     thinking: whether the prompt has opened the thoughts. If not, the text may begin with `<think>`.
     """

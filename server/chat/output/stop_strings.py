@@ -6,7 +6,7 @@ from __future__ import annotations
 class StopStrings:
     """A filter that passes text on up to the first stop string.
 
-    match: the stop string found, or None.
+    match: the stop string found; None until then.
     """
 
     def __init__(self, stops: tuple[str, ...]) -> None:

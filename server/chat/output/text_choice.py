@@ -31,10 +31,10 @@ class PlacedToken:
     """A token and its position in the text.
 
     data: the bytes of the token.
-    offset: number of characters before it.
-    top: this token, then the most likely others.
+    offset: number of characters of text before the token.
+    top: this token, then the most likely other tokens.
 
-    The first token of a prompt has no `top`.
+    The first token of a prompt has neither `logprob` nor `top`.
     """
 
     data: bytes
@@ -64,8 +64,8 @@ class TextChoiceDelta:
 class TextChoice:
     """One choice of a text completion, fed with the events of its sequence in order.
 
-    echo: prompt to repeat before the answer, or None.
-    scored: whether to report the tokens of `echo`.
+    echo: prompt to repeat before the answer; None to leave it out.
+    scored: whether to report the tokens of `echo` with their log-probabilities.
     visible: special tokens that are part of the text.
     ended: True after the last event or a stop string. Do not feed further events.
     reasoning_tokens: always 0, because text completions contain no thoughts.

@@ -21,8 +21,8 @@ class CallForm:
 
     A call is `opening`, a JSON object with name and arguments, and `closing`.
 
-    arguments: key of the arguments.
-    separator: text between two calls. None: one call only.
+    arguments: key of the arguments in this object.
+    separator: text between two calls; None if an answer can have only one call.
     """
 
     opening: str = ""

@@ -173,7 +173,7 @@ class _Tools:
 class _Block:
     """The text between two markers, divided into items.
 
-    Items are separated by commas or line breaks, perhaps in a list. An item is a call or other text.
+    Items are separated by commas or line breaks, and may be enclosed in brackets. An item is a call or other text.
     """
 
     _PLAIN = re.compile(r"[^()\[\]{}\"',\n]+")

@@ -39,7 +39,7 @@ def arguments_object(text: str) -> str:
 
 
 def _closed(text: str) -> str:
-    """Return a cut-off object with its brackets closed: `{"a": [1, tr` -> `{"a": [1]}`.
+    """Return a cut-off object, closed: `{"a": [1, tr` -> `{"a": [1]}`.
 
     Raises ValueError if `text` cannot be the beginning of an object.
     """

@@ -63,7 +63,7 @@ class LiteralReader:
 
     Its methods raise ValueError if the syntax is wrong.
 
-    end_of_string: returns where a string ends, given the text, the start and the quote.
+    end_of_string: returns where a string ends, given the text, the start and the quote. None for the usual rules.
     """
 
     def __init__(self, text: str, end_of_string: Callable[[str, int, str], int] | None = None) -> None:
@@ -231,7 +231,9 @@ def _key(value: str) -> str:
 
 
 def _number_text(number: re.Match[str]) -> str:
-    """Return a number as JSON text with its own spelling, but without leading zeros.
+    """Return a number as JSON text.
+
+    Keeps decimal digits as written, without leading zeros. Converts other bases to decimal.
 
     Raises ValueError if the number is too large for a float.
     """

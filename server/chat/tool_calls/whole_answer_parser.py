@@ -14,7 +14,7 @@ from server.chat.tool_calls.free_parser import FreeCallParser, FreePiece, Parsed
 class WholeAnswerParser:
     """A parser that splits an answer into content and calls.
 
-    It holds back an answer that begins like JSON until its end.
+    If the answer begins like JSON, the parser holds it back until it is complete.
     """
 
     def __init__(self, tools: Sequence[ToolSignature]) -> None:

@@ -25,7 +25,7 @@ SMALLEST = 1 << 16  # bytes; a smaller grammar counts as this size
 
 SLOW_MASK = "finding the tokens that may come next takes too long"
 NO_TOKEN = "NoExtensionBias"
-"""The part of llguidance's messages that says that no token may come next."""
+"""The text in llguidance's messages that means: no token may come next."""
 
 # Patterns of the parts of llguidance's error messages that quote the grammar or state a position in it.
 _SOURCE_LINE = re.compile(r"\d+ \||\^")

@@ -36,10 +36,10 @@ class PatternAlgebra:
         return None if automaton is None or state is None else automaton.verdicts[state][0]
 
     def others(self, pattern: str) -> str | None:
-        """Return a pattern of the texts that `pattern` does not match.
+        """Return the negation of `pattern`: a pattern that matches all other texts.
 
-        Returns None if there are none.
-        Raises UnreadablePatternError if the pattern cannot be read or is too costly.
+        Returns None if there are no other texts.
+        Raises UnreadablePatternError if `pattern` cannot be read or is too costly.
         """
         automaton = self._automaton((pattern,))
         if automaton is None:
@@ -48,7 +48,7 @@ class PatternAlgebra:
         return _Writer(automaton, accepted, self._spend).result() if accepted else None
 
     def without(self, texts: Iterable[str]) -> str:
-        """Return a pattern of all texts except `texts`.
+        """Return a pattern that matches any text except `texts`.
 
         Raises UnreadablePatternError if this takes too much work.
         """
@@ -58,7 +58,7 @@ class PatternAlgebra:
         return pattern
 
     def _automaton(self, patterns: tuple[str, ...]) -> Deterministic | None:
-        """Return the automaton of `patterns`, or None if it cannot be built."""
+        """Return the automaton for `patterns`, or None if it cannot be built."""
         if patterns not in self._automata:
             try:
                 self._automata[patterns] = Deterministic.of(patterns, self._spend)
@@ -78,12 +78,12 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 class _Writer:
-    """Converts an automaton to a pattern that matches the same texts.
+    """A converter of an automaton to a pattern that matches the same texts.
 
     Adds a start (-2) and an end (-1), then removes all other states one by one. Paths through a removed state become
     edges with patterns.
 
-    accepted: the states after which a text matches.
+    accepted: the states in which a text may end.
     """
 
     def __init__(self, automaton: Deterministic, accepted: set[int], spend: Callable[[int], None]) -> None:
@@ -124,7 +124,7 @@ class _Writer:
             self._before[following].discard(state)
 
     def _add(self, state: int, following: int, pattern: str) -> None:
-        """Add a pattern of the texts that lead from `state` to `following`."""
+        """Add a pattern for the texts that lead from `state` to `following`."""
         self._spend(1 + len(pattern) // 16)
         known = self._patterns[state].get(following)
         self._patterns[state][following] = pattern if known is None else f"{known}|{pattern}"

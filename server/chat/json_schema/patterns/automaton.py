@@ -1,4 +1,4 @@
-"""Builds automata of regular expressions."""
+"""Builds automata for regular expressions."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _Nodes = frozenset[int]
 class _Nondeterministic:
     """An automaton that may be in several nodes at once. It begins in node 0.
 
-    moves: for each node, the moves with a character, as pairs (characters, next node).
-    free: for each node, the moves without a character, as pairs (anchor or "", next node).
-    end: the node that is reached if a text matches.
+    moves: for each node, the moves that consume a character, as pairs (characters, next node).
+    free: for each node, the moves that consume no character, as pairs (anchor or "", next node).
+    end: the node reached by texts that match.
     """
 
     moves: list[list[tuple[Ranges, int]]] = field(default_factory=lambda: [[]])
@@ -30,7 +30,7 @@ class _Nondeterministic:
 
     @classmethod
     def of(cls, pattern: str) -> _Nondeterministic:
-        """Return an automaton of the texts in which `pattern` matches somewhere."""
+        """Return an automaton for the texts in which `pattern` matches somewhere."""
         automaton = cls()
         automaton.moves[0].append((EVERYTHING, 0))
         automaton.end = automaton._add(parser.parsed(pattern), 0)
@@ -38,7 +38,7 @@ class _Nondeterministic:
         return automaton
 
     def closure(self, nodes: Iterable[int], anchors: str) -> _Nodes:
-        """Return `nodes` and all nodes reached from them without a character.
+        """Return `nodes` and all nodes reachable from them without consuming a character.
 
         anchors: the anchors that match here, such as "^$".
         """
@@ -94,8 +94,8 @@ class _Nondeterministic:
     def _node(self, *before: int, anchor: str = "") -> int:
         """Add a node and return its number.
 
-        before: nodes from which the new node is reached without a character.
-        anchor: "^" or "$" if it must match, otherwise "".
+        before: nodes from which the new node is reachable without consuming a character.
+        anchor: "^" or "$" if it must match on the way, otherwise "".
         """
         if len(self.moves) >= MAX_NODES:
             raise UnreadablePatternError("a pattern is too long")
@@ -108,7 +108,7 @@ class _Nondeterministic:
 
 @dataclass(slots=True)
 class Deterministic:
-    """An automaton of several patterns that is in one state at a time.
+    """An automaton for several patterns that is in one state at a time.
 
     moves: for each state, the next state for each group of `alphabet`.
     verdicts: for each state, whether each pattern matches a text that ends there.
@@ -120,7 +120,7 @@ class Deterministic:
 
     @classmethod
     def of(cls, patterns: Sequence[str], spend: Callable[[int], None]) -> Deterministic:
-        """Return an automaton of `patterns`.
+        """Return an automaton for `patterns`.
 
         spend: called with a number of steps before they are executed.
 

@@ -60,7 +60,7 @@ class Alphabet:
     sets: sets of characters. Each is a union of groups.
     groups: the characters of each group.
 
-    Example: [a-f] and [d-z] require [a-c], [d-f], [g-z] and the rest.
+    Example: the sets [a-f] and [d-z] require the groups [a-c], [d-f], [g-z] and the rest.
     """
 
     def __init__(self, sets: Iterable[Ranges]) -> None:
@@ -92,7 +92,7 @@ class Alphabet:
         return next(i for i, ranges in enumerate(self.groups) if any(low <= code <= high for low, high in ranges))
 
     def pattern(self, groups: Iterable[int]) -> str:
-        """Return a pattern of one character in any of these groups."""
+        """Return a pattern that matches one character of any of these groups."""
         ranges = union(one for group in groups for one in self.groups[group])
         if ranges == EVERYTHING:
             return "(?s:.)"

@@ -123,7 +123,7 @@ class _Parser:
         return Repetition(part, low, high)
 
     def _counts(self) -> tuple[int, int | None]:
-        """Read counts such as `{2,5}`, after the opening brace."""
+        """Read the rest of counts such as `{2,5}`; the opening brace is already consumed."""
         low = self._count()
         high: int | None = low
         if self._skip(","):
@@ -170,7 +170,7 @@ class _Parser:
         return expression
 
     def _class(self) -> Ranges:
-        """Read a class such as `[a-z]`, after the opening bracket."""
+        """Read the rest of a class such as `[a-z]`; the bracket is already consumed."""
         negated = self._skip("^")
         ranges: list[tuple[int, int]] = []
         while not self._skip("]"):
@@ -196,7 +196,7 @@ class _Parser:
         return one_of(character)
 
     def _escape(self) -> Ranges:
-        r"""Read an escape such as `\d`, after the backslash."""
+        r"""Read the rest of an escape such as `\d`; the backslash is already consumed."""
         character = self._take()
         if character.lower() in CLASSES:
             ranges = CLASSES[character.lower()]

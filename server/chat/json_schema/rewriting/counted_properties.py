@@ -18,11 +18,11 @@ MAX_CHOICES = 50  # alternatives that replace one keyword
 
 
 def counted(node: Node, names: Names | None) -> dict[str, list[Schema]] | None:
-    """Return the schemas that replace `minProperties` and `maxProperties`, by keyword.
+    """Return replacements for `minProperties` and `maxProperties`, by keyword.
 
-    names: property names in the node, or None if other schemas apply.
+    names: property names in the node, or None if other schemas apply to the same value.
 
-    Returns None if the keywords cannot be replaced.
+    Returns None if `node` has neither keyword or they cannot be replaced.
     """
     # llguidance supports these keywords only if all listed properties are required.
     possible = _possible(node, names)

@@ -1,7 +1,7 @@
 """Writes the negation of a schema without the keyword `not`.
 
 The negation is an `anyOf` of the violations of each keyword (De Morgan's laws). For `type`, the violation is all other
-types. Some keywords, such as `format`, have none.
+types. The violations of some keywords, such as `format`, cannot be written.
 
 A negation need only be correct for values of another schema, `within`, which makes it simpler.
 """
@@ -61,11 +61,11 @@ class Negator:
         self._steps = 0
 
     def negation(self, schema: Any, where: str, *, within: Any, lossy: bool = False) -> Schema:
-        """Return a schema of the values that satisfy `within` but not `schema`.
+        """Return a negation of `schema` that is correct for the values of `within`.
 
         lossy: whether to omit violations that cannot be written, if others remain.
 
-        Raises UnenforceableError if it cannot be written.
+        Raises UnenforceableError if the negation cannot be written.
         """
         return self._negation(schema, Scope(where, within, lossy))
 

@@ -85,7 +85,8 @@ class OneOf:
     def _closings(self, siblings: Node, branches: Sequence[Any], place: Place) -> list[Node | None]:
         """Return, for each branch, a schema that forbids additional properties, or None.
 
-        It permits the properties of the branch and of `siblings`, the keywords beside `oneOf`.
+        None leaves them allowed. The schema permits the properties of the branch and of `siblings`, the keywords
+        beside `oneOf`.
         """
         context = self._closer.names(siblings)
         if not place.alone and (place.listed is None or context.is_open or context.closed or not context.is_whole):

@@ -18,7 +18,7 @@ from server.chat.json_schema.number_bounds import Node, Schema
 MAX_PAIRS = 20  # pairs of branches of `oneOf`
 
 Violation = Callable[[], Schema]
-"""A function that returns a violation. Raises UnenforceableError if there is none."""
+"""A function that returns a violation, or raises UnenforceableError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ def without_property(name: str) -> Schema:
 
 
 def gaps(numbers: Sequence[float]) -> Sequence[Violation]:
-    """Return schemas of all numbers except `numbers`, which are sorted.
+    """Return the violations of an `enum` with these numbers, which must be sorted.
 
-    Example: for [1, 5], numbers below 1, between 1 and 5, and above 5.
+    Example: for [1, 5], schemas of the numbers below 1, between 1 and 5, and above 5.
     """
     lows: list[Node] = [{}, *({"exclusiveMinimum": one} for one in numbers)]
     highs: list[Node] = [*({"exclusiveMaximum": one} for one in numbers), {}]
