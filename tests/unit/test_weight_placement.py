@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,13 +117,13 @@ def test_locked_weights_are_not_counted_as_free_memory(copy: Graph) -> None:
         assert "ulimit -l" in said[-1]
 
 
-def test_weights_are_read_if_they_cannot_be_locked(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):  # another user must be able to open the file
-        folder.chmod(0o755)
-    file = tmp_path / WEIGHTS
-    file.write_bytes(bytes(range(256)) * 100)
-    command = [sys.executable, "-c", MAP_WITHOUT_LOCKING, str(file)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+def test_weights_are_read_if_they_cannot_be_locked() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # another user must be able to open the file
+        file = Path(folder, WEIGHTS)
+        file.write_bytes(bytes(range(256)) * 100)
+        command = [sys.executable, "-c", MAP_WITHOUT_LOCKING, str(file)]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert result.stdout.split() == ["False", str(100 * sum(range(256)))], result.stderr
 
 
