@@ -40,6 +40,7 @@ sys.stdin.read()
 MAP_WITHOUT_LOCKING = """\
 import os, resource, sys
 from pathlib import Path
+import numpy.ctypeslib  # imported late otherwise, when the user may not read the environment any more
 from server.runtime.machine.mapped_file import map_file
 resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
 if os.geteuid() == 0:  # root may lock without limit

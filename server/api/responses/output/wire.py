@@ -33,7 +33,7 @@ class ResponseOutputText(TypedDict):
 
 
 class ResponseReasoningText(TypedDict):
-    """Text of thoughts."""
+    """Reasoning text."""
 
     type: Literal["reasoning_text"]
     text: Annotated[str, Field(description="The thoughts.")]
