@@ -9,13 +9,13 @@ from dataclasses import dataclass
 class QueueLoad:
     """The load of the queue, as one tenant sees it.
 
-    "Waiting" includes places reserved for prompts that are being tokenized.
+    Places reserved for prompts that are being tokenized count as waiting sequences without tokens.
 
-    `waiting`: waiting sequences of all tenants.
-    `own`: waiting sequences of this tenant.
-    `tenants`: tenants with waiting sequences, plus this one.
-    `tokens`: prompt tokens of the waiting sequences.
-    `free_slots`: slots without a sequence.
+    waiting: number of waiting sequences of all tenants.
+    own: number of waiting sequences of this tenant.
+    tenants: number of tenants with waiting sequences. This tenant always counts.
+    tokens: number of prompt tokens in the waiting sequences.
+    free_slots: number of slots without a sequence.
     """
 
     waiting: int
@@ -26,15 +26,15 @@ class QueueLoad:
 
     @property
     def spare_slots(self) -> int:
-        """Slots left if every waiting sequence gets one. Negative if there are too few."""
+        """Number of slots left if every waiting sequence gets one; negative if too few."""
         return self.free_slots - self.waiting
 
 
 def is_below_fair_share(load: QueueLoad, count: int, max_waiting: int) -> bool:
-    """Return whether `count` more sequences keep the tenant within its fair share.
+    """Return whether `count` more sequences leave the tenant within its fair share.
 
-    If several tenants wait, the fair share of each is an equal part of `max_waiting`. The queue never exceeds twice
-    `max_waiting`.
+    The fair share of each waiting tenant is an equal part of `max_waiting`. The result is False if no other tenant is
+    waiting, or if the queue would exceed twice `max_waiting`.
     """
     fair = load.tenants > 1 and load.own + count <= max_waiting // load.tenants
     return fair and count <= 2 * max_waiting + load.spare_slots
@@ -48,11 +48,11 @@ def has_places(load: QueueLoad, count: int, max_waiting: int) -> bool:
 def has_tokens(load: QueueLoad, count: int, tokens: int, max_waiting: int, max_waiting_tokens: int | None) -> bool:
     """Return whether the prompts of `count` more sequences fit into the queue.
 
-    The limit does not apply to an empty queue, or if there are free slots. A long prompt can then be queued. It does
-    not apply to a tenant within its fair share either.
+    The limit does not apply if the queue is empty, if there are spare slots for these sequences, or if the tenant stays
+    within its fair share. An empty queue therefore has room for a prompt of any length.
 
-    `tokens`: tokens of these prompts.
-    `max_waiting_tokens`: maximum prompt tokens in the queue; None for no limit.
+    tokens: number of tokens in these prompts.
+    max_waiting_tokens: maximum number of prompt tokens in the queue; None if unlimited.
     """
     if max_waiting_tokens is None or not load.waiting or count <= load.spare_slots:
         return True

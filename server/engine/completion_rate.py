@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class CompletionRate:
-    """A moving average of the time between ends of running sequences.
+    """A moving average of the time between the ends of running sequences.
 
-    `interval`: average seconds between two ends.
-    `last`: time of the last end or restart, in monotonic seconds.
+    interval: average seconds between two ends.
+    last: time of the last end or restart, in monotonic seconds.
     """
 
     interval: float = 1.0

@@ -14,16 +14,16 @@ from server.kv_events.held_blocks import HeldBlocks
 class EngineConfig:
     """The configuration of an engine.
 
-    `max_seqs`: slots, each for one running sequence.
-    `max_waiting`: maximum sequences in the queue.
-    `max_model_len`: maximum tokens of a prompt and its answer.
-    `prefill_chunk`: maximum prompt tokens in one step.
-    `slot_tokens`: maximum tokens of all running sequences together.
-    `cache_bytes`: size of the prefix cache.
-    `itl_target`: maximum seconds between two tokens of a stream.
-    `unknown_ids`: token ids outside the vocabulary, which are never drawn; int64.
-    `max_waiting_tokens`: maximum prompt tokens in the queue; None for no limit.
-    `held_blocks`: tracks the blocks in the prefix cache, or None.
+    max_seqs: number of slots, each for one running sequence.
+    max_waiting: maximum number of sequences in the queue.
+    max_model_len: maximum number of tokens in a prompt and its answer.
+    prefill_chunk: maximum number of prompt tokens in one step.
+    slot_tokens: maximum number of tokens in all running sequences together.
+    cache_bytes: maximum size of the prefix cache.
+    itl_target: target for the maximum time between two tokens of a stream, in seconds.
+    unknown_ids: token ids outside the vocabulary, which are never drawn; int64.
+    max_waiting_tokens: maximum number of prompt tokens in the queue; None if unlimited.
+    held_blocks: tracks the blocks in the prefix cache; None if nothing needs them.
     """
 
     max_seqs: int

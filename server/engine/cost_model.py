@@ -17,7 +17,7 @@ The last twenty steps of a kind have most of the weight.
 class LinearFit:
     """A least-squares fit of recent step durations: seconds = fixed + per_item * n.
 
-    n is the number of rows or tokens. To minimise the relative error, it fits y = per_item + fixed * x with x = 1 / n
+    n is the number of rows or tokens. To minimize the relative error, it fits y = per_item + fixed * x with x = 1 / n
     and y = seconds / n. The fields are weighted sums of 1, x, x², y and xy.
     """
 
@@ -60,7 +60,7 @@ class CostModel:
     def seconds(self, kind: StepKind, threads: int, n: int) -> float:
         """Return the predicted duration of a step of size `n`, in seconds.
 
-        Returns 0 if no such step has been timed.
+        Returns 0 if no step of this kind has been timed with this thread count.
         """
         fit = self.fits.get((kind, threads))
         if fit is None or n == 0:
@@ -71,7 +71,7 @@ class CostModel:
     def max_count(self, kind: StepKind, threads: int, seconds: float) -> int | None:
         """Return the largest size of a step that takes at most `seconds`.
 
-        Returns None if no such step has been timed.
+        Returns None if no step of this kind has been timed with this thread count.
         """
         fit = self.fits.get((kind, threads))
         if fit is None:
@@ -80,13 +80,14 @@ class CostModel:
         return int(max(0.0, seconds - fixed) / max(per_item, 1e-9))
 
     def min_forced_tokens(self, threads: int, rows: int) -> float:
-        """Return how many forced tokens make a prefill chunk worthwhile, or inf.
+        """Return the number of forced tokens from which a prefill chunk pays off.
 
-        A constraint can force the next tokens of a sequence. One chunk computes them together, decode steps one by one.
-        The chunk delays the rest of the batch by its duration. A decode step delays it by the duration of one row. The
-        result makes both delays equal.
+        A constraint can force the next tokens of a sequence. One chunk computes all of them, while a decode step
+        computes one. The chunk delays the rest of the batch by its duration. Each decode step delays it by the duration
+        of one row. The result is the number of tokens for which both ways cause the same delay. It is inf if a chunk
+        never pays off or the steps have not been timed.
 
-        `rows`: sequences in the batch.
+        rows: number of sequences in the batch.
         """
         prefill = self.fits.get((StepKind.PREFILL, threads))
         if prefill is None or (StepKind.DECODE, threads) not in self.fits:

@@ -56,9 +56,9 @@ class Engine:
     ) -> None:
         """Create the engine without starting it.
 
-        `sessions`: the wide session, and perhaps two narrow sessions.
-        `observe`: called after each step, on its thread.
-        `disk`: prefix cache on disk, or None.
+        sessions: the wide session, optionally followed by two narrow sessions.
+        observe: called with an observation of each step, on the worker's thread.
+        disk: prefix cache on disk; None if it is off.
         """
         self.config = config
         self.vocab_size = sessions[0].contract.vocab_size
@@ -84,12 +84,12 @@ class Engine:
 
     @property
     def max_model_len(self) -> int:
-        """Maximum tokens of a prompt and its answer, which must fit into the slots."""
+        """Maximum number of tokens in a prompt and its answer; at most `slot_tokens`."""
         return min(self.config.max_model_len, self.config.slot_tokens)
 
     @property
     def max_sequences_per_request(self) -> int:
-        """Maximum sequences of one request: all slots and the whole queue."""
+        """Maximum number of sequences in one request: all slots and the whole queue."""
         return self.config.max_seqs + self.config.max_waiting
 
     @property
@@ -99,12 +99,12 @@ class Engine:
 
     @property
     def running(self) -> int:
-        """Sequences that have a slot."""
+        """Number of sequences with a slot."""
         return self.state.running
 
     @property
     def waiting(self) -> int:
-        """Sequences without a slot, queued or suspended."""
+        """Number of sequences without a slot, queued or suspended."""
         return len(self.state.waiting) + len(self.state.suspended)
 
     def stats(self) -> EngineStats:
@@ -151,11 +151,11 @@ class Engine:
                 thread.start()
 
     async def stop(self, deadline: float = 0.0) -> None:
-        """Stop the workers after their steps, and end all sequences.
+        """Stop the workers after their current steps, and end all sequences.
 
         The streams raise ModelNotReadyError.
 
-        `deadline`: when writing the prefix cache to disk must end, in monotonic seconds.
+        deadline: time by which writing the prefix cache to disk must end, in monotonic seconds.
         """
         with self._wake:
             self._closing.set()
@@ -169,7 +169,9 @@ class Engine:
             await asyncio.to_thread(self.state.disk.finish, deadline)
 
     def submit(self, requests: Requests[GenerationRequest]) -> list[TokenStream]:
-        """Queue all of `requests`, which share one context, or none.
+        """Queue either all of `requests` or none of them.
+
+        All must have the same context.
 
         Raises QueueFullError if the queue has no room.
         Raises ModelNotReadyError if the engine is stopping or has failed.
@@ -228,13 +230,13 @@ class Engine:
             )
 
     def retry_after(self) -> float:
-        """Return the expected seconds until all queued sequences have a slot."""
+        """Return the expected seconds until the queue is empty and a slot becomes free."""
         return self.rate.seconds_for(len(self.state.waiting) + 1)
 
     def cancel(self, sequence: Sequence) -> None:
         """Cancel a sequence.
 
-        A waiting sequence leaves the queue at once. A running one loses its slot after its step.
+        A waiting sequence leaves the queue at once. A running one loses its slot after its current step.
         """
         with self._wake:
             if sequence.slot is not None and not sequence.cancelled:

@@ -25,9 +25,9 @@ from server.runtime.snapshots import Snapshot
 log = logging.getLogger(__name__)
 
 HEADROOM = 16
-"""Tokens that admission keeps free per running sequence.
+"""Number of tokens that admission keeps free per running sequence.
 
-Otherwise admitting one sequence could preempt another right away.
+With fewer, the engine might soon have to preempt a sequence that it has just admitted.
 """
 
 CACHE_OUT_OF_MEMORY = "There is no memory to keep a request's state in the prefix cache."
@@ -45,13 +45,13 @@ class EngineState:
 
     Each sequence is waiting, prefilling, decoding or suspended. `decoding[i]` has slot i.
 
-    `slots`: state of the running sequences.
-    `slot_tokens`: maximum tokens in all slots; one sequence alone may exceed it.
-    `suspended`: sequences without a slot, whose clients do not keep up.
-    `costs`: predicted durations of steps.
-    `last_kind`: kind of the step that started last.
-    `preemptions`: preemptions so far.
-    `disk`: prefix cache on disk, or None.
+    slots: state of the running sequences.
+    slot_tokens: maximum number of tokens in all slots together; one sequence alone may exceed it.
+    suspended: sequences that lost their slots because their clients do not keep up.
+    costs: predicted durations of steps.
+    last_kind: kind of the step that started last; None before the first step.
+    preemptions: number of preemptions so far.
+    disk: prefix cache on disk; None if it is off.
     """
 
     slots: SlotPool
@@ -70,17 +70,17 @@ class EngineState:
 
     @property
     def running(self) -> int:
-        """Sequences that have a slot."""
+        """Number of sequences with a slot."""
         return len(self.prefilling) + len(self.decoding)
 
     @property
     def free_slots(self) -> int:
-        """Slots without a sequence."""
+        """Number of slots without a sequence."""
         return self.slots.n_slots - self.running
 
     @property
     def held_tokens(self) -> int:
-        """Tokens of all running sequences, computed or not."""
+        """Number of tokens in all running sequences, computed or not."""
         return sum(s.length for s in (*self.prefilling, *self.decoding))
 
     @property
@@ -123,9 +123,10 @@ class EngineState:
         )
 
     def pending_prompts(self) -> list[Sequence]:
-        """Return the sequences to prefill that are not in a step, most urgent first.
+        """Return the sequences that can be prefilled now, most urgent first.
 
-        The most urgent one has the earliest estimated finish, so that no long prompt waits forever.
+        Sequences in a running step or waiting for the disk are left out. The most urgent sequence has the earliest
+        estimated finish, so that no long prompt waits forever.
         """
         pending = [s for s in self.prefilling if not (s.in_step or s.is_ready_to_decode or s.awaits_disk)]
         return sorted(pending, key=self._estimated_finish)
@@ -133,7 +134,7 @@ class EngineState:
     def save(self, sequence: Sequence) -> None:
         """Copy the state of a sequence from its slot into the prefix cache.
 
-        No running step may include the sequence. If memory runs out, nothing is saved.
+        The sequence must not be in a running step. If memory runs out, nothing is saved.
         """
         if self.cache.budget and sequence.prefill_started and sequence.computed > sequence.saved:
             assert sequence.slot is not None
@@ -158,7 +159,10 @@ class EngineState:
         sequence.saved = end
 
     def remove(self, sequence: Sequence) -> None:
-        """Remove a sequence, which must be in no running step, and free its slot."""
+        """Remove a running sequence and free its slot.
+
+        The sequence must not be in a running step.
+        """
         assert sequence.slot is not None
         if sequence in self.prefilling:
             self.prefilling.remove(sequence)
@@ -168,9 +172,9 @@ class EngineState:
         sequence.slot = None
 
     def return_to_prefill(self, sequence: Sequence) -> None:
-        """Move a sequence from the decode batch to prefill, for its forced tokens.
+        """Move a sequence from the decode batch to prefill, to compute forced tokens.
 
-        No decode step may be running.
+        The caller must ensure that no decode step is running.
         """
         assert sequence.slot is not None
         last = self.decoding.pop()
@@ -205,13 +209,13 @@ class EngineState:
         self.suspended = [s for s in self.suspended if not s.cancelled]
 
     def _suspend(self) -> None:
-        """Suspend sequences whose consumer does not keep up."""
+        """Suspend sequences whose consumers do not keep up."""
         for sequence in [s for s in (*self.prefilling, *self.decoding) if s.backlog >= MAX_BACKLOG and not s.in_step]:
             self.vacate(sequence)
             self.suspended.append(sequence)
 
     def _resume(self) -> None:
-        """Queue suspended sequences whose consumer has caught up."""
+        """Queue suspended sequences whose consumers have caught up."""
         for sequence in [s for s in self.suspended if s.backlog <= RESUME_BACKLOG]:
             self.suspended.remove(sequence)
             self.waiting.requeue(sequence)
@@ -245,7 +249,7 @@ class EngineState:
         return held + sequence.length + HEADROOM * running <= self.slot_tokens or not running
 
     def _count_cached(self, sequence: Sequence) -> int:
-        """Return how many leading tokens of a sequence come from the prefix cache.
+        """Return how many leading tokens of a sequence the prefix cache can supply.
 
         Returns 0 if the request wants log-probabilities of its prompt, which need every token computed.
         """
@@ -256,7 +260,7 @@ class EngineState:
     def _join_decode_batch(self) -> None:
         """Move sequences that are ready to decode to the end of the decode batch.
 
-        Each takes the first slot after the batch. Stops if its occupant is in a running step.
+        Each takes the first slot after the batch. Stops if the sequence that occupies this slot is in a running step.
         """
         if self.decode_is_running:
             return

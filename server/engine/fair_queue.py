@@ -1,4 +1,4 @@
-"""Queues sequences that wait for a slot. Tenants take turns."""
+"""Queues sequences that are waiting for a slot. Tenants take turns."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from itertools import count
 from server.engine.sequence import Sequence
 
 Entry = tuple[int, float, int, Sequence]
-"""Sort key and sequence: (priority, estimated finish, order of arrival, sequence)."""
+"""A sort key and its sequence: (priority, estimated finish, arrival, sequence)."""
 
 
 class FairQueue:
-    """Sequences that wait for a slot.
+    """A queue of sequences that are waiting for a slot.
 
     Tenants take turns. A tenant's sequences leave by priority, then by estimated finish, lowest first.
     """
@@ -32,7 +32,7 @@ class FairQueue:
         return (entry[-1] for entries in self._tenants.values() for entry in entries)
 
     def count_of(self, tenant: str) -> int:
-        """Return how many sequences of `tenant` wait."""
+        """Return how many sequences of `tenant` are waiting."""
         return len(self._tenants.get(tenant, ()))
 
     @property
@@ -43,14 +43,14 @@ class FairQueue:
     def add(self, sequence: Sequence, estimated_finish: float) -> None:
         """Queue a new sequence.
 
-        `estimated_finish`: end of prefill if it had started at once, in monotonic seconds.
+        estimated_finish: when prefill would end if it started at once, in monotonic seconds.
         """
         self._push(sequence, estimated_finish, next(self._arrivals))
 
     def requeue(self, sequence: Sequence) -> None:
         """Return a preempted or suspended sequence to the queue.
 
-        Its tenant gets the next turn. The sequence goes first among those of equal priority.
+        Its tenant gets the next turn. The sequence goes before the tenant's other sequences of equal priority.
         """
         self._push(sequence, -math.inf, -next(self._arrivals))
         self._tenants.move_to_end(sequence.request.context.tenant, last=False)
@@ -67,7 +67,7 @@ class FairQueue:
         self._tenants.move_to_end(tenant, last=False)
 
     def peek(self) -> Sequence | None:
-        """Return the next sequence, or None."""
+        """Return the next sequence, or None if the queue is empty."""
         return next(iter(self._tenants.values()))[0][-1] if self._tenants else None
 
     def pop(self) -> Sequence:

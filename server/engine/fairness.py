@@ -13,7 +13,7 @@ PATIENCE = 1.0
 class Handover:
     """A transfer of slots from one tenant to another.
 
-    most: slots that `giver` has above its fair share.
+    most: maximum number of slots to transfer, which is what `giver` has above its fair share.
     """
 
     giver: str
@@ -22,14 +22,14 @@ class Handover:
 
 
 def next_handover(held: Mapping[str, int], waits: Mapping[str, float], slots: int) -> Handover | None:
-    """Return the handover that is due, or None.
+    """Return the handover that is due, or None if none is due.
 
-    A tenant below its fair share that waited longer than PATIENCE takes slots from one above. All tenants have the same
-    fair share.
+    The taker is below its fair share and has been waiting for more than PATIENCE. The giver is above its fair share and
+    has the most slots. All tenants have the same fair share.
 
-    held: slots of each running tenant.
-    waits: seconds that each waiting tenant has waited.
-    slots: all slots.
+    held: number of slots of each running tenant.
+    waits: seconds that each waiting tenant has been waiting.
+    slots: total number of slots.
     """
     fair = max(1, slots // max(1, len(held.keys() | waits.keys())))
     starved = [tenant for tenant, wait in waits.items() if wait > PATIENCE and held.get(tenant, 0) < fair]

@@ -18,8 +18,8 @@ CACHE_BYTES = 4 << 30
 class Budget:
     """The sizes of the slots and the prefix cache.
 
-    `slot_tokens`: maximum tokens of all running sequences together.
-    `cache_bytes`: size of the prefix cache.
+    slot_tokens: maximum number of tokens in all running sequences together.
+    cache_bytes: maximum size of the prefix cache.
     """
 
     slot_tokens: int
@@ -29,8 +29,8 @@ class Budget:
 def share_memory(available: int, bytes_per_token: int, max_slot_tokens: int, cache_bytes: int | None) -> Budget:
     """Divide `available` bytes between the slots and the prefix cache.
 
-    The cache gets `cache_bytes`, by default at most half of the usable memory. The slots get the rest, up to
-    `max_slot_tokens`.
+    The cache gets `cache_bytes`, but at most the usable memory. By default, it gets CACHE_BYTES, but at most half of
+    the usable memory. The slots get the rest, up to `max_slot_tokens`.
     """
     usable = int(available * USABLE)
     cache = min(CACHE_BYTES, usable // 2) if cache_bytes is None else min(cache_bytes, usable)

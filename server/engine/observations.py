@@ -28,13 +28,13 @@ class StepKind(StrEnum):
 class StepObservation:
     """Facts about one executed step.
 
-    `threads`: threads of the session.
-    `sequences`: sequences in the batch.
-    `tokens`: tokens computed, summed over the batch.
-    `seconds`: duration of the whole step.
-    `run_seconds`: duration of the model's run; 0 if the step failed.
-    `intervals`: seconds since the previous token of each decoded sequence.
-    `failed`: whether the step raised an error, which ends its sequences.
+    threads: number of threads of the session.
+    sequences: number of sequences in the batch.
+    tokens: number of tokens computed, summed over the batch.
+    seconds: duration of the whole step.
+    run_seconds: duration of the model's run; 0 if the step failed.
+    intervals: for each decoded sequence, the seconds since its previous token.
+    failed: whether the step raised an error, which ends its sequences.
     """
 
     kind: StepKind
@@ -51,23 +51,23 @@ class StepObservation:
 class EngineStats:
     """Statistics of the engine: current values, and totals since its start.
 
-    `running`: sequences with a slot.
-    `waiting`: sequences in the queue.
-    `waiting_tokens`: tokens of the sequences in the queue.
-    `suspended`: sequences without a slot, whose clients do not keep up.
-    `slots`: maximum sequences that can run at once.
-    `slot_tokens`: tokens in the slots, limited by `slot_tokens_budget`.
-    `cache_tokens`: tokens in the prefix cache.
-    `cache_bytes`: size of the prefix cache, limited by `cache_bytes_budget`.
-    `cache_window_bytes`: part of `cache_bytes` for convolution windows.
-    `cache_queried_tokens`: total prompt tokens looked up in the prefix cache.
-    `cache_hit_tokens`: total prompt tokens found in it.
-    `cache_evicted_tokens`: total tokens evicted from it.
-    `preemptions`: total preemptions for lack of memory or for fairness.
-    `disk_hit_tokens`: part of `cache_hit_tokens` that was read from disk.
-    `disk`: statistics of the prefix cache on disk.
-    `prefill_token_seconds`: predicted time to prefill one token of a long prompt; 0 if none has been timed.
-    `oldest_step_since`: start of the longest-running step, in monotonic seconds, or None.
+    running: number of sequences with a slot.
+    waiting: number of sequences in the queue.
+    waiting_tokens: number of tokens in the queue's sequences.
+    suspended: number of sequences that lost their slots because their clients do not keep up.
+    slots: number of slots, so the maximum number of running sequences.
+    slot_tokens: number of computed tokens in the slots, limited by `slot_tokens_budget`.
+    cache_tokens: number of tokens in the prefix cache.
+    cache_bytes: size of the prefix cache, limited by `cache_bytes_budget`.
+    cache_window_bytes: part of `cache_bytes` for convolution windows.
+    cache_queried_tokens: total number of prompt tokens looked up in the prefix cache.
+    cache_hit_tokens: total number of prompt tokens found in the prefix cache.
+    cache_evicted_tokens: total number of tokens evicted from the prefix cache.
+    preemptions: total number of preemptions, for lack of memory or for fairness.
+    disk_hit_tokens: part of `cache_hit_tokens` that was read from disk.
+    disk: statistics of the prefix cache on disk.
+    prefill_token_seconds: predicted time to prefill one token of a long prompt; 0 if no prefill step has been timed.
+    oldest_step_since: start of the longest-running step, in monotonic seconds; None if no step is running.
     """
 
     running: int

@@ -51,7 +51,7 @@ def preempt_for_fairness(state: EngineState, now: float) -> None:
 def _fewest_that_make_room(state: EngineState, candidates: list[Sequence]) -> list[Sequence]:
     """Return the first candidates that make room for the queue's next sequence.
 
-    Returns [] if even all of them are too few.
+    Returns [] if even all candidates together do not make enough room.
     """
     taker = state.waiting.peek()
     assert taker is not None
@@ -67,7 +67,7 @@ def _preempt(state: EngineState, sequence: Sequence) -> None:
 
 
 def _youngest_first(state: EngineState) -> list[Sequence]:
-    """Return the running sequences that are in no step, latest request first."""
+    """Return the running sequences that are not in a step, latest request first."""
     free = [s for s in (*state.prefilling, *state.decoding) if not s.in_step]
     return sorted(free, key=lambda s: s.queued_at, reverse=True)
 

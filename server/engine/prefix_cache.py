@@ -29,8 +29,8 @@ class Root:
 
     Siblings may share tokens, such as [1, 2, 3] and [1, 2, 4]. A node can be split only at a checkpoint.
 
-    `children`: child nodes by their first token.
-    `blocks`: blocks that end within this node, if tracked.
+    children: child nodes by their first token.
+    blocks: blocks that end within this node, if tracked.
     """
 
     children: dict[int, list[Node]] = field(default_factory=dict)
@@ -41,8 +41,8 @@ class Root:
 class Node(Root):
     """A run of tokens in the tree that ends at a checkpoint.
 
-    `tokens`: int64 [n], the tokens after those of `parent`.
-    `snapshot`: state of these n tokens.
+    tokens: int64 [n], the tokens after those of `parent`.
+    snapshot: state of these n tokens.
     """
 
     tokens: Tokens = field(kw_only=True)
@@ -54,8 +54,8 @@ class Node(Root):
 class Match:
     """The result of a lookup.
 
-    `snapshots`: consecutive snapshots of the first `length` tokens.
-    `branch`: leading tokens in the tree; more than `length` if they end between checkpoints.
+    snapshots: consecutive snapshots of the first `length` tokens.
+    branch: number of leading tokens found in the tree; more than `length` if they end between checkpoints.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -66,11 +66,14 @@ class Match:
 class PrefixCache:
     """A cache of snapshots that evicts the least recently used ones. Not thread-safe.
 
-    `budget`: maximum bytes in the cache.
-    `held`: tracks the blocks in the cache, or None.
-    `tokens`, `nbytes`: tokens and bytes in the cache now.
-    `window_bytes`: part of `nbytes` for convolution windows.
-    `queried_tokens`, `hit_tokens`, `evicted_tokens`: total tokens looked up, found and evicted.
+    budget: maximum number of bytes in the cache.
+    held: tracks the blocks in the cache; None if nothing needs them.
+    tokens: number of tokens in the cache now.
+    nbytes: number of bytes in the cache now.
+    window_bytes: part of `nbytes` for convolution windows.
+    queried_tokens: total number of tokens looked up.
+    hit_tokens: total number of tokens found.
+    evicted_tokens: total number of tokens evicted.
     """
 
     def __init__(self, budget: int, held: HeldBlocks | None = None) -> None:
@@ -107,7 +110,7 @@ class PrefixCache:
         return Match(tuple(snapshots), length, branch)
 
     def count_cached(self, tokens: Tokens, salt: str) -> int:
-        """Return about how many tokens `match` would find, without side effects."""
+        """Return how many tokens `match` would find, without side effects."""
         return _held(*self._walk(tokens, salt))
 
     def paths(self) -> Iterator[tuple[str, list[Node]]]:
@@ -128,9 +131,9 @@ class PrefixCache:
         """Add a snapshot to the tree.
 
         Returns (node, n) if `tokens` end after n tokens of the node. Returns None if tokens before the snapshot are not
-        in the tree.
+        in the tree, or if the snapshot is larger than the budget.
 
-        `tokens`: all tokens of the sequence up to the end of the snapshot.
+        tokens: all tokens of the sequence up to the end of the snapshot.
         """
         nodes, partial, branch = self._walk(tokens, salt)
         end = sum(len(node.tokens) for node in nodes)
@@ -209,7 +212,7 @@ class PrefixCache:
 
         Siblings that begin with the same tokens become its children, too.
 
-        `windows`: convolution windows after `at` tokens.
+        windows: convolution windows after `at` tokens.
         """
         siblings = node.parent.children[int(node.tokens[0])]
         beginning = node.tokens[:at]
@@ -259,7 +262,7 @@ def _held(nodes: list[Node], partial: Node | None, branch: int) -> int:
 
     With convolutions, the state ends at a checkpoint.
 
-    `nodes`, `partial`, `branch`: result of `_walk`.
+    nodes, partial, branch: result of `_walk`.
     """
     if partial is not None and not partial.snapshot.windows:
         return branch

@@ -14,13 +14,16 @@ from server.engine.cost_model import CostModel
 from server.engine.observations import StepKind
 
 MIN_CHUNK = 16
-"""Minimum tokens in a chunk. Shorter chunks take hardly less time."""
+"""Minimum number of tokens in a chunk, except for the last one of a prompt.
+
+Shorter chunks are hardly faster.
+"""
 
 LONG_PROMPT_CHUNKS = 8
-"""Prompts of more chunks than this are prefilled on a narrow session."""
+"""Number of chunks above which a prompt is prefilled on a narrow session."""
 
 UNMEASURED_CHUNK = 64
-"""Tokens in a chunk while no prefill step has been timed."""
+"""Number of tokens in a chunk as long as no prefill step has been timed."""
 
 
 class Width(Enum):
@@ -38,8 +41,8 @@ class Width(Enum):
 class RunningStep:
     """A step that a session is executing.
 
-    `rows`: sequences in the step.
-    `started_at`: monotonic seconds.
+    rows: number of sequences in the step.
+    started_at: start of the step, in monotonic seconds.
     """
 
     kind: StepKind
@@ -52,8 +55,8 @@ class RunningStep:
 class PendingPrompt:
     """The prefill work left for a prompt. It is an estimate until prefill starts.
 
-    `remaining`: tokens left to prefill.
-    `total`: tokens to prefill at the start.
+    remaining: number of tokens left to prefill.
+    total: number of tokens that were left when prefill started.
     """
 
     remaining: int
@@ -64,9 +67,9 @@ class PendingPrompt:
 class Load:
     """The work to choose from, and the running steps.
 
-    `decoding`: sequences in the decode batch; 0 during a decode step.
-    `prompts`: prompts to prefill that are in no step, most urgent first.
-    `last_kind`: kind of the step that started last.
+    decoding: number of sequences in the decode batch; 0 while a decode step is running.
+    prompts: prompts that can be prefilled now, most urgent first.
+    last_kind: kind of the step that started last; None before the first step.
     """
 
     decoding: int = 0
@@ -76,7 +79,7 @@ class Load:
 
     @property
     def streams(self) -> int:
-        """Decoding sequences, including those in a running step."""
+        """Number of decoding sequences, including those in a running step."""
         return self.decoding + sum(step.rows for step in self.running_steps if step.kind is StepKind.DECODE)
 
 
@@ -84,10 +87,10 @@ class Load:
 class Policy:
     """Fixed parameters of the scheduler.
 
-    `wide`: threads of the wide session.
-    `narrow`: threads of each narrow session, or None.
-    `max_chunk`: maximum tokens in a prefill chunk.
-    `itl_target`: maximum seconds between two tokens.
+    wide: number of threads of the wide session.
+    narrow: number of threads of each narrow session; None if there are no narrow sessions.
+    max_chunk: maximum number of tokens in a prefill chunk.
+    itl_target: target for the maximum time between two tokens of a stream, in seconds.
     """
 
     wide: int
@@ -100,8 +103,8 @@ class Policy:
 class StepPlan:
     """The scheduler's decision: decode the whole batch, or prefill one chunk.
 
-    `prompt_index`: index in `Load.prompts` of the prompt to prefill.
-    `tokens`: length of the chunk.
+    prompt_index: index in `Load.prompts` of the prompt to prefill.
+    tokens: length of the chunk.
     """
 
     kind: StepKind
@@ -110,7 +113,10 @@ class StepPlan:
 
 
 def next_step(load: Load, width: Width, policy: Policy, costs: CostModel) -> StepPlan | None:
-    """Return the next step for a free session of the given width, or None."""
+    """Return the next step for a free session of the given width.
+
+    Returns None if the session should stay idle.
+    """
     use_narrow = uses_narrow_sessions(load, policy, costs)
     if width is Width.WIDE:
         return None if load.running_steps or use_narrow else _plan_wide(load, policy, costs)
@@ -154,7 +160,7 @@ def _itl_chunk(streams: int, policy: Policy, costs: CostModel) -> int:
 
     Streams wait for the chunk and for the decode step after it.
 
-    `streams`: decoding sequences.
+    streams: number of decoding sequences.
     """
     seconds = policy.itl_target - costs.seconds(StepKind.DECODE, policy.wide, streams)
     return _clamp_chunk(costs.max_count(StepKind.PREFILL, policy.wide, seconds), policy)
@@ -163,6 +169,6 @@ def _itl_chunk(streams: int, policy: Policy, costs: CostModel) -> int:
 def _clamp_chunk(tokens: int | None, policy: Policy) -> int:
     """Limit a chunk to MIN_CHUNK .. `policy.max_chunk` tokens.
 
-    `tokens`: wanted length; None if no prefill step has been timed.
+    tokens: wanted length; None if no prefill step has been timed.
     """
     return min(max(UNMEASURED_CHUNK if tokens is None else tokens, MIN_CHUNK), policy.max_chunk)

@@ -23,7 +23,7 @@ Event = TokenEvent | PromptProgress | PromptLogprobs | LfmServeError
 Deliver = Callable[[Event], None]
 
 CHECKPOINT_INTERVAL = 64
-"""Tokens between regular checkpoints in the prefix cache.
+"""Number of tokens between regular checkpoints in the prefix cache.
 
 A prompt that diverges from a cached one recomputes at most this many shared tokens.
 """
@@ -38,7 +38,7 @@ RESUME_BACKLOG = 128
 """Backlog at which a suspended sequence resumes."""
 
 MIN_HINT_SPACING = 16
-"""Minimum tokens between two checkpoints that a request suggests.
+"""Minimum number of tokens between two checkpoints that a request suggests.
 
 A checkpoint takes as much memory as the KV of several tokens.
 """
@@ -50,27 +50,28 @@ class Sequence:
 
     Access needs the engine's lock or the running step that includes the sequence.
 
-    `deliver`: called on the event loop with each event.
-    `queued_at`: time of the request.
-    `tokens`: int64 [prompt length + max_tokens]; `tokens[:length]` are prompt and answer so far.
-    `computed`: leading tokens whose state is in the slot.
-    `expected_cached`: tokens that prefill is expected to find in the prefix cache; 0 once it starts.
-    `prefill_total`: tokens to compute when prefill last started.
-    `saved`: leading tokens whose state is in the prefix cache.
-    `cached`: prompt tokens found in the prefix cache at the first prefill.
-    `slot`: index of the slot, or None.
-    `prefill_started`: whether the slot holds state of this sequence.
-    `in_step`: whether a running step includes the sequence.
-    `cancelled`: whether to remove the sequence once no step includes it.
-    `started_at`: time of the first prefill; 0 before.
-    `last_token_at`: time of the last draw; 0 before.
-    `rng`: random numbers for draws, which depend on the seed only.
-    `bias_ids`, `biases`: logit_bias, int64 and float32 [entries].
-    `consumed`: tokens that the consumer has received; written on the event loop only.
-    `counts`: occurrences of each token in the answer.
-    `prompt_logprobs`: scores of `tokens[1 : computed + 1]`, if the request wants them.
-    `blocks`: blocks in the prefix cache on disk, or None.
-    `branch_points`: numbers of leading tokens after which other prompts may diverge.
+    deliver: called on the event loop with each event.
+    queued_at: time of the request.
+    tokens: int64 [prompt length + max_tokens]; `tokens[:length]` are prompt and answer so far.
+    computed: number of leading tokens whose state is in the slot.
+    expected_cached: number of tokens that prefill is expected to find in the prefix cache; 0 once prefill starts.
+    prefill_total: number of tokens to compute when prefill last started.
+    saved: number of leading tokens whose state is in the prefix cache.
+    cached: number of prompt tokens found in the prefix cache when prefill first started.
+    slot: index of the slot; None if the sequence is not running.
+    prefill_started: whether the slot holds state of this sequence.
+    in_step: whether a running step includes the sequence.
+    cancelled: whether to remove the sequence once no step includes it.
+    started_at: time at which prefill first started; 0 before.
+    last_token_at: time of the last draw; 0 before the first draw.
+    rng: generator of random numbers for the draws; independent of other sequences.
+    bias_ids: token ids in logit_bias, int64 [entries].
+    biases: values in logit_bias, float32 [entries].
+    consumed: number of tokens that the consumer has received; written on the event loop only.
+    counts: number of occurrences of each token in the answer.
+    prompt_logprobs: scores of `tokens[1 : computed + 1]`, if the request wants them.
+    blocks: the sequence's blocks in the prefix cache on disk; None before they are looked up.
+    branch_points: numbers of leading tokens after which other prompts may diverge.
     """
 
     request: GenerationRequest
@@ -119,7 +120,7 @@ class Sequence:
 
     @property
     def prompt_length(self) -> int:
-        """Tokens in the prompt."""
+        """Number of tokens in the prompt."""
         return len(self.request.prompt)
 
     @property
@@ -129,17 +130,17 @@ class Sequence:
 
     @property
     def generated(self) -> int:
-        """Tokens in the answer so far."""
+        """Number of tokens in the answer so far."""
         return self.length - self.prompt_length
 
     @property
     def backlog(self) -> int:
-        """Tokens that the consumer has not received yet."""
+        """Number of tokens that the consumer has not received yet."""
         return self.generated - self.consumed
 
     @property
     def remaining(self) -> int:
-        """Known tokens that are not computed yet.
+        """Number of known tokens that are not computed yet.
 
         Tokens that the prefix cache is expected to supply do not count.
         """
@@ -147,12 +148,12 @@ class Sequence:
 
     @property
     def awaits_disk(self) -> bool:
-        """Whether prefill waits for cached state from disk."""
+        """Whether prefill is waiting for cached state from disk."""
         return self.blocks is not None and self.blocks.deadline is not None
 
     @property
     def is_ready_to_decode(self) -> bool:
-        """Whether only the last drawn token is not computed yet."""
+        """Whether all tokens but the last drawn one are computed."""
         return self.prefill_started and self.generated > 0 and self.remaining == 1
 
     def checkpoints(self, begin: int, end: int) -> list[int]:
@@ -171,7 +172,10 @@ class Sequence:
             self.prompt_logprobs.clear()
 
     def append(self, token: int) -> FinishReason | None:
-        """Append a drawn token, and return the finish reason if it is the last."""
+        """Append a drawn token.
+
+        Returns the finish reason, or None if the sequence goes on.
+        """
         self.tokens[self.length] = token
         self.length += 1
         if token not in self._seen_set:
@@ -191,9 +195,9 @@ def is_last(event: Event) -> bool:
 
 
 def _space_out(hints: tuple[int, ...]) -> list[int]:
-    """Drop suggested checkpoints that are closer than MIN_HINT_SPACING.
+    """Drop suggested checkpoints that are too close to a later one.
 
-    Returns the rest in descending order. The later of two close ones is kept.
+    Returns the others in descending order, at least MIN_HINT_SPACING tokens apart.
     """
     kept: list[int] = []
     for hint in sorted(hints, reverse=True):

@@ -37,11 +37,11 @@ class Step:
 
     A decode step has S = 1, a prefill step B = 1.
 
-    `first_slot`: slot of the first sequence; the others follow in order.
-    `tokens`: int64 [B, S], the tokens to compute.
-    `past`: int64 [B], tokens computed before.
-    `reaches_end`: whether the last known tokens are included, so that next tokens can be drawn.
-    `restore`: cached state to load into a new slot first, or None.
+    first_slot: slot of the first sequence; the others follow in order.
+    tokens: int64 [B, S], the tokens to compute.
+    past: int64 [B], number of tokens computed before.
+    reaches_end: whether the last known tokens are included, so that next tokens can be drawn.
+    restore: cached state to load into the slot first; None if the slot already has the sequence's state.
     """
 
     running: RunningStep
@@ -54,7 +54,7 @@ class Step:
 
     @property
     def kind(self) -> StepKind:
-        """Decode or prefill."""
+        """The kind of the step: decode or prefill."""
         return self.running.kind
 
     @property
@@ -70,7 +70,7 @@ class Step:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the first step of its sequence. False after a preemption."""
+        """Whether this is the first step of its sequence, not one after a preemption."""
         return self.restore is not None and self.running.started_at == self.sequences[0].started_at
 
 
@@ -78,9 +78,9 @@ class Step:
 class StepResult:
     """The results of a step that succeeded.
 
-    `draws`: each sequence's tokens, or the error that ends it; may be empty.
-    `snapshots`: (sequence, n, snapshot) triples, each up to the first n tokens.
-    `run_seconds`: duration of the model's run.
+    draws: for each sequence, its tokens or the error that ends it; [] if the step draws no tokens.
+    snapshots: (sequence, n, snapshot) triples; the snapshot ends after the first n tokens of the sequence.
+    run_seconds: duration of the model's run.
     """
 
     draws: list[list[Draw] | LfmServeError]
@@ -97,7 +97,7 @@ def start_decode(state: EngineState, width: Width) -> Step:
 
 
 def start_prefill(state: EngineState, width: Width, sequence: Sequence, max_tokens: int) -> Step:
-    """Start a step for the next chunk of a prompt, up to `max_tokens`."""
+    """Start a step for the next chunk of a prompt, of at most `max_tokens` tokens."""
     running = _register(state, StepKind.PREFILL, width, [sequence])
     restore = None if sequence.prefill_started else _start_prompt(state, sequence, running.started_at)
     count = min(max_tokens, sequence.remaining)

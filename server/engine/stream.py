@@ -20,9 +20,9 @@ class TokenStream:
     It ends after an event with `finish`, or raises the error that ends the sequence. PromptProgress and PromptLogprobs
     come before the first token.
 
-    `queued_at`: time of the request, in monotonic seconds.
-    `started_at`: start of prefill, in monotonic seconds, or None.
-    `cached_tokens`: prompt tokens found in the prefix cache.
+    queued_at: time of the request, in monotonic seconds.
+    started_at: start of prefill, in monotonic seconds; None before.
+    cached_tokens: number of prompt tokens found in the prefix cache.
     """
 
     def __init__(

@@ -15,16 +15,16 @@ from server.engine.sampling.constraint import Constraint
 class SamplingParams:
     """Parameters for drawing the next token. The defaults change no probabilities.
 
-    `temperature`: divides the logits; 0 draws the likeliest token.
-    `top_k`: keeps the k likeliest tokens; 0 keeps all.
-    `top_p`: keeps the likeliest tokens up to this total probability; 1 keeps all.
-    `min_p`: keeps tokens with at least this fraction of the highest probability; 0 keeps all.
-    `repetition_penalty`: divides positive and multiplies negative logits of tokens in prompt and answer; 1 is off.
-    `frequency_penalty`: subtracted from a logit per occurrence in the answer; 0 is off.
-    `presence_penalty`: subtracted once from logits of tokens in the answer; 0 is off.
-    `logit_bias`: added to logits, by token id.
-    `seed`: seed of the draws; None for a random one.
-    `top_logprobs`: likeliest tokens to score per position, besides the drawn one; None scores nothing.
+    temperature: divides the logits; 0 draws the likeliest token.
+    top_k: keeps the k likeliest tokens; 0 keeps all.
+    top_p: keeps the fewest likeliest tokens that reach this total probability; 1 keeps all.
+    min_p: keeps tokens with at least this fraction of the highest probability; 0 keeps all.
+    repetition_penalty: divides positive and multiplies negative logits of tokens in prompt and answer; 1 is off.
+    frequency_penalty: subtracted from a logit per occurrence in the answer; 0 is off.
+    presence_penalty: subtracted once from logits of tokens in the answer; 0 is off.
+    logit_bias: added to logits, by token id.
+    seed: seed of the draws; None for a random one.
+    top_logprobs: number of likeliest tokens to score per position, besides the drawn one; None scores nothing.
     """
 
     temperature: float = 1.0
@@ -43,11 +43,11 @@ class SamplingParams:
 class RequestContext:
     """The identity of a request, and how the engine schedules it.
 
-    `id`: id in the log.
-    `tenant`: owner of the request; tenants take turns for slots.
-    `priority`: order within a tenant, lowest first.
-    `cache_salt`: requests with the same salt share cached prefixes.
-    `deadline`: when the request must have finished, in monotonic seconds.
+    id: id in the log.
+    tenant: owner of the request; tenants take turns for slots.
+    priority: order within a tenant, lowest first.
+    cache_salt: only requests with the same salt share cached prefixes.
+    deadline: time by which the request must have finished, in monotonic seconds.
     """
 
     id: str = ""
@@ -61,14 +61,14 @@ class RequestContext:
 class GenerationRequest:
     """One sequence to generate, of at most `max_model_len` tokens.
 
-    `prompt`: token ids, at least one.
-    `max_tokens`: maximum tokens to generate; 0 only with `prompt_logprobs`.
-    `stop_token_ids`: tokens that end the answer.
-    `min_tokens`: minimum tokens before a stop token; ignored if `constraint` sets a mask.
-    `constraint`: decides which tokens may come next; never shared.
-    `prompt_logprobs`: likeliest tokens to score per prompt position, besides its own; None scores nothing.
-    `checkpoints`: numbers of prompt tokens after which other prompts may diverge.
-    `report_progress`: whether to send PromptProgress events.
+    prompt: token ids, at least one.
+    max_tokens: maximum number of tokens to generate; 0 only with `prompt_logprobs`.
+    stop_token_ids: tokens that end the answer.
+    min_tokens: minimum number of tokens before a stop token; ignored if `constraint` sets a mask.
+    constraint: decides which tokens may come next, for this sequence only; None if all may.
+    prompt_logprobs: number of likeliest tokens to score per position, besides the prompt's own; None scores nothing.
+    checkpoints: numbers of prompt tokens after which other prompts may diverge.
+    report_progress: whether to send PromptProgress events.
     """
 
     prompt: tuple[int, ...]
@@ -98,8 +98,8 @@ class FinishReason(StrEnum):
 class TokenLogprobs:
     """Natural log-probabilities at one position, from the unmodified logits.
 
-    `logprob`: that of the token itself.
-    `top`: (token id, log-probability) of the likeliest tokens, likeliest first.
+    logprob: log-probability of the token itself.
+    top: (token id, log-probability) of the likeliest tokens, likeliest first.
     """
 
     logprob: float
@@ -110,8 +110,8 @@ class TokenLogprobs:
 class PromptLogprobs:
     """Log-probabilities of a prompt's own tokens.
 
-    `tokens`: one entry per token after the first, which nothing predicts.
-    `finish`: LENGTH if `max_tokens` is 0, else None.
+    tokens: one entry for each token but the first, which nothing predicts.
+    finish: LENGTH if `max_tokens` is 0, otherwise None.
     """
 
     tokens: tuple[TokenLogprobs, ...]
@@ -122,10 +122,10 @@ class PromptLogprobs:
 class PromptProgress:
     """Progress of a prefill.
 
-    `total`: tokens in the prompt.
-    `cached`: tokens found in the prefix cache.
-    `processed`: tokens whose state is available, cached ones included.
-    `seconds`: time since prefill started.
+    total: number of tokens in the prompt.
+    cached: number of tokens found in the prefix cache.
+    processed: number of tokens whose state is available, including cached ones.
+    seconds: time since prefill started.
     """
 
     total: int
@@ -138,8 +138,8 @@ class PromptProgress:
 class TokenEvent:
     """One generated token.
 
-    `logprobs`: None unless the request wants them.
-    `finish`: why the sequence ended, in its last event. With STOP, `token` is the stop token.
+    logprobs: None unless the request wants them.
+    finish: why the sequence ended; None if more events follow. With STOP, `token` is the stop token.
     """
 
     token: int

@@ -45,12 +45,12 @@ Observe = Callable[[StepObservation], None]
 class Shared:
     """The objects that all workers of an engine share.
 
-    `wake`: the engine's lock, on which workers wait for work.
-    `closing`: set when the workers must end.
-    `unknown_ids`: int64, ids that are never drawn.
-    `hand_over`: called with the events of each step, on the worker's thread.
-    `observe`: called with an observation of each step, on the worker's thread.
-    `failed`: set with `closing` when a worker fails.
+    wake: the engine's lock, on which workers wait for work.
+    closing: set when the workers must end.
+    unknown_ids: int64, ids that are never drawn.
+    hand_over: called with the events of each step, on the worker's thread.
+    observe: called with an observation of each step, on the worker's thread.
+    failed: set with `closing` when a worker fails.
     """
 
     state: EngineState
@@ -63,7 +63,7 @@ class Shared:
 
 
 class Worker:
-    """Runs steps on one session until the engine closes."""
+    """A worker that runs steps on one session until the engine closes."""
 
     def __init__(self, session: ModelSession, width: Width, shared: Shared) -> None:
         self._session = session
@@ -98,7 +98,7 @@ class Worker:
     def _fail_engine(self, in_step: Iterable[Sequence]) -> None:
         """Close the engine and end all sequences with an error.
 
-        `in_step`: sequences of the worker's current step.
+        in_step: sequences of the worker's current step.
         """
         with self._shared.wake:
             self._shared.failed.set()
@@ -110,7 +110,7 @@ class Worker:
     def _wait_for_step(self) -> Step | None:
         """Wait for a step for this session and start it.
 
-        Returns None if the engine closes.
+        Returns None if the engine is closing.
         """
         with self._shared.wake:
             step = self._start_step()
@@ -193,9 +193,11 @@ class Worker:
         return step.sequences[0].checkpoints(begin, end) if self._session.traceable else [end]
 
     def _snapshots(self, step: Step, checkpoints: list[int]) -> list[tuple[Sequence, int, Snapshot]]:
-        """Return (sequence, n, snapshot) for each checkpoint, after the first n tokens.
+        """Take the snapshots of a step.
 
-        `checkpoints`: result of `_prefill_checkpoints`.
+        Returns (sequence, n, snapshot) triples. The snapshot ends after the first n tokens of the sequence.
+
+        checkpoints: result of `_prefill_checkpoints`.
         """
         slots = self._state.slots
         if step.kind is StepKind.DECODE:
@@ -266,7 +268,7 @@ class Worker:
 def _score_prompt(sequence: Sequence, logits: npt.NDArray[np.float32]) -> None:
     """Score prompt tokens with the logits of a prefill step.
 
-    `logits`: float32 [S, vocab]; row i predicts token `sequence.computed + 1 + i`.
+    logits: float32 [tokens of the step, vocab]; row i predicts token `sequence.computed + 1 + i`.
     """
     assert sequence.request.prompt_logprobs is not None
     begin = sequence.computed + 1

@@ -11,8 +11,9 @@ from server.cache_folder.block_names import BlockNames
 class SequenceBlocks:
     """The blocks of a sequence, and the progress of reading them from disk.
 
-    `deadline`: when to stop waiting for the disk, in monotonic seconds, or None.
-    `read_from`, `read_to`: the range of tokens whose state came from the disk.
+    deadline: time at which to stop waiting for the disk, in monotonic seconds; None if prefill is not waiting.
+    read_from: index of the first token whose state came from the disk.
+    read_to: end of these tokens; if it is not above `read_from`, there are none.
     """
 
     names: BlockNames

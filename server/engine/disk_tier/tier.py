@@ -1,6 +1,6 @@
 """Extends the prefix cache from memory to disk.
 
-A sequence that gets a slot waits for its blocks if reading them beats computing them. Blocks that are complete in
+A sequence that gets a slot waits for its blocks if reading them is faster than computing them. Complete blocks in
 memory are written to disk. The disk cache's own threads access the files.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from server.engine import sequence
 
 PATIENCE_SECONDS = 2.0
-"""Minimum time that a sequence waits for a read expected to be fast."""
+"""Minimum time before a sequence gives up waiting for its blocks."""
 
 
 class DiskTier:
@@ -37,13 +37,13 @@ class DiskTier:
 
     All methods except `finish` return at once and need the engine's lock.
 
-    `hit_tokens`: prompt tokens whose state came from the disk.
+    hit_tokens: number of prompt tokens whose state came from the disk.
     """
 
     def __init__(self, disk: DiskCache, cache: PrefixCache, wake: threading.Condition) -> None:
         """Connect a disk cache to the prefix cache in memory.
 
-        `wake`: the engine's lock, notified when a sequence stops waiting.
+        wake: the engine's lock, notified when a sequence stops waiting.
         """
         self.disk = disk
         self.hit_tokens = 0
@@ -52,9 +52,9 @@ class DiskTier:
         self._awaiting: list[sequence.Sequence] = []
 
     def look_up(self, seq: sequence.Sequence, compute_seconds: float) -> None:
-        """Start reading the blocks of `seq` that are not in memory.
+        """Start reading the blocks of `seq` that are not in memory, if that saves time.
 
-        `compute_seconds`: expected time to compute the missing tokens instead.
+        compute_seconds: expected time to compute the missing tokens instead.
         """
         salt = seq.request.context.cache_salt
         names = self.disk.names(salt) if seq.blocks is None else seq.blocks.names
@@ -91,7 +91,7 @@ class DiskTier:
         self._awaiting = [seq for seq in self._awaiting if seq.awaits_disk and seq.slot is not None]
 
     def seconds_to_wait(self) -> float | None:
-        """Return the seconds until the next deadline, or None."""
+        """Return the seconds until the next deadline, or None if no sequence is waiting."""
         deadlines = [seq.blocks.deadline for seq in self._awaiting if seq.blocks and seq.blocks.deadline is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
@@ -104,9 +104,9 @@ class DiskTier:
         self.disk.use(seq.blocks.names.names[: cached // BLOCK_TOKENS])
 
     def write(self, seq: sequence.Sequence, end: int, place: tuple[Node, int]) -> None:
-        """Write the blocks that end within tokens `seq.saved` + 1 to `end`.
+        """Write the blocks that end after `seq.saved` + 1 to `end` tokens.
 
-        `place`: result of PrefixCache.insert for the first `end` tokens.
+        place: result of PrefixCache.insert for the first `end` tokens.
         """
         if seq.blocks is None or seq.saved // BLOCK_TOKENS == end // BLOCK_TOKENS:
             return
@@ -118,11 +118,11 @@ class DiskTier:
             self.disk.write(StateBlock(key, _pieces(node, offset, end - key.end), windows))
 
     def finish(self, deadline: float) -> None:
-        """Write what is only in memory, and end the disk cache's threads.
+        """Write the blocks that are only in memory, and end the disk cache's threads.
 
-        Call this after the engine has stopped. Blocks until `deadline` at most.
+        Call this after the engine has stopped.
 
-        `deadline`: in monotonic seconds.
+        deadline: time by which to return, in monotonic seconds.
         """
         self.disk.finish(self._blocks_in_memory(), deadline)
 
@@ -131,9 +131,9 @@ class DiskTier:
     ) -> bool:
         """Add snapshots from the disk to the prefix cache in memory.
 
-        Returns whether the sequence still waits for more.
+        Returns whether the sequence is waiting for more snapshots.
 
-        `last`: whether these are its last snapshots.
+        last: whether these are the sequence's last snapshots.
         """
         salt = seq.request.context.cache_salt
         for snapshot in snapshots:
@@ -152,7 +152,7 @@ class DiskTier:
     def _blocks_in_memory(self) -> Iterator[StateBlock]:
         """Yield the complete blocks in memory, the most recently used path first.
 
-        A path leads from the root to a leaf. Blocks that paths share come once per path.
+        A path leads from the root to a leaf. A block on several paths comes once for each.
         """
         for salt, nodes in self._cache.paths():
             tokens = np.concatenate([node.tokens for node in nodes])

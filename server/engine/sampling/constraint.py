@@ -8,7 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 Bitmask = npt.NDArray[np.int32]
-"""Set of tokens, int32 [mask_words(vocab)]: bit i % 32 of word i // 32 is token i."""
+"""A set of tokens, int32 [mask_words(vocab)].
+
+Bit i % 32 of word i // 32 is set if token i is in the set.
+"""
 
 
 class Constraint(Protocol):
@@ -38,7 +41,7 @@ def mask_words(vocab_size: int) -> int:
 def forbid(logits: npt.NDArray[np.float32], mask: Bitmask) -> None:
     """Set the logits of tokens outside `mask` to -inf, in place.
 
-    `logits`: float32 [vocab].
+    logits: float32 [vocab].
     """
     bits = np.unpackbits(mask.view(np.uint8), bitorder="little", count=len(logits))
     np.putmask(logits, bits == 0, -np.inf)

@@ -14,9 +14,9 @@ Logits = npt.NDArray[np.float32]
 def score(logits: Logits, tokens: npt.NDArray[np.int64], alternatives: int) -> list[TokenLogprobs]:
     """Return the log-probabilities of `tokens`.
 
-    `logits`: float32 [N, vocab]; row i predicts `tokens[i]`.
-    `tokens`: int64 [N].
-    `alternatives`: likeliest tokens to add per position.
+    logits: float32 [N, vocab]; row i predicts `tokens[i]`.
+    tokens: int64 [N].
+    alternatives: number of likeliest tokens to add per position.
 
     Raises StepFailedError if logits are not finite.
     """
@@ -31,8 +31,8 @@ def score(logits: Logits, tokens: npt.NDArray[np.int64], alternatives: int) -> l
 def token_logprobs(row: Logits, normalizer: float, token: int, top: npt.NDArray[np.int64]) -> TokenLogprobs:
     """Return the log-probabilities of `token` and of the ids in `top`.
 
-    `row`: float32 [vocab].
-    `normalizer`: `log_sum_exp(row)`.
+    row: float32 [vocab].
+    normalizer: `log_sum_exp(row)`.
     """
     return TokenLogprobs(float(row[token] - normalizer), tuple((int(t), float(row[t] - normalizer)) for t in top))
 

@@ -17,7 +17,7 @@ from server.errors import InvalidRequestError, LfmServeError, StepFailedError
 log = logging.getLogger(__name__)
 
 Draw = tuple[int, TokenLogprobs | None]
-"""A token, and its log-probabilities if the request wants them."""
+"""A token and its log-probabilities, which are None unless the request wants them."""
 
 
 def draw(
@@ -25,12 +25,12 @@ def draw(
 ) -> list[list[Draw] | LfmServeError]:
     """Draw each sequence's next token, followed by the tokens its constraint forces.
 
-    Returns the tokens of each sequence, or the error that ends it. Causes are logits that are not finite, a failing
-    constraint, or no allowed token.
+    Returns the tokens of each sequence, or the error that ends it. Such an error is caused by logits that are not
+    finite, a failing constraint, or the lack of an allowed token.
 
-    `logits`: float32 [B, vocab], modified in place.
-    `unknown_ids`: int64, ids that are never drawn.
-    `min_forced`: minimum tokens in total; if there are fewer, none are forced.
+    logits: float32 [sequences, vocab], modified in place.
+    unknown_ids: int64, ids that are never drawn.
+    min_forced: minimum number of tokens, including the drawn one. With fewer, none are forced.
     """
     finite = np.isfinite(logits.max(axis=1))
     logits[:, unknown_ids] = -np.inf
@@ -56,7 +56,7 @@ def draw(
 def _row_error(sequence: Sequence, error: BaseException) -> LfmServeError:
     """Return the error that ends one sequence.
 
-    `error`: exception of the constraint. Compiled constraints raise BaseException for internal faults.
+    error: exception of the constraint. Compiled constraints raise BaseException for internal faults.
     """
     if isinstance(error, LfmServeError):
         return error
@@ -73,7 +73,7 @@ def _no_token_allowed() -> InvalidRequestError:
 
 
 def _mask(sequence: Sequence, vocab_size: int) -> Bitmask | None:
-    """Return the mask of a sequence's constraint, or None if all is allowed."""
+    """Return the mask of a sequence's constraint, or None if all tokens are allowed."""
     constraint = sequence.request.constraint
     if constraint is None:
         return None
@@ -84,8 +84,8 @@ def _mask(sequence: Sequence, vocab_size: int) -> Bitmask | None:
 def _with_forced(sequence: Sequence, drawn: Draw, min_forced: float) -> list[Draw]:
     """Commit the drawn token and the tokens forced after it, and return them.
 
-    If they are fewer than `min_forced`, nothing is forced. Requests for log-probabilities force nothing either, because
-    these need each token's logits.
+    Nothing is forced if they are fewer than `min_forced`, or if the request wants log-probabilities, which need the
+    logits of each token.
     """
     request, token = sequence.request, drawn[0]
     if request.constraint is None:

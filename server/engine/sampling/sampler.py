@@ -32,10 +32,10 @@ def sample(
 ) -> list[tuple[int, TokenLogprobs | None] | None]:
     """Draw one token for each row of `logits`.
 
-    Returns the token and the requested log-probabilities, or None if no token is allowed.
+    Returns one entry per row: the token and the requested log-probabilities, or None if no token is allowed.
 
-    `logits`: float32 [B, vocab], modified in place; -inf excludes a token.
-    `masks`: one mask or None per row; empty if no row has one.
+    logits: float32 [sequences, vocab], modified in place; -inf excludes a token.
+    masks: one mask or None per row; empty if no row has one.
     """
     scored = [i for i, s in enumerate(sequences) if s.request.sampling.top_logprobs is not None]
     raw_rows = {i: logits[i].copy() for i in scored}
@@ -94,7 +94,8 @@ def _penalize_repetition(logits: Logits, repeating: list[tuple[int, Sequence]]) 
 def _forbid_tokens(logits: Logits, sequences: Rows[Sequence], masks: Rows[Bitmask | None]) -> None:
     """Set the logits of forbidden tokens to -inf, in place.
 
-    With a mask, these are the tokens outside it. Without, they are the stop tokens before `min_tokens`.
+    With a mask, these are the tokens outside it. Without a mask, they are the stop tokens, until the answer has
+    `min_tokens` tokens.
     """
     for i, sequence in enumerate(sequences):
         mask = masks[i] if masks else None
@@ -107,12 +108,13 @@ def _forbid_tokens(logits: Logits, sequences: Rows[Sequence], masks: Rows[Bitmas
 def _candidates(
     logits: Logits, params: Rows[SamplingParams], peaks: npt.NDArray[np.float64], drawable: Rows[int]
 ) -> Iterator[tuple[int, Ids, LogWeights]]:
-    """Yield (row, ids, log weights) for each row above GREEDY_TEMPERATURE.
+    """Yield (row, ids, log weights) for each row to draw from at random.
 
-    The ids are the tokens to draw from, ascending. Log weight: (logit - peak) / temperature.
+    These are the drawable rows with a temperature above GREEDY_TEMPERATURE. The ids are the tokens to draw from,
+    ascending. Log weight: (logit - peak) / temperature.
 
-    `peaks`: float64 [B], the largest logit of each row.
-    `drawable`: rows with an allowed token.
+    peaks: float64 [rows], the largest logit of each row.
+    drawable: rows with an allowed token.
     """
     drawing = [i for i in drawable if params[i].temperature > GREEDY_TEMPERATURE]
     # min_p leaves only a few ids, so apply it first. This order gives the same result unless top_k is set.
@@ -132,7 +134,7 @@ def _min_p_candidates(
 ) -> Iterator[tuple[int, Ids, LogWeights]]:
     """Apply min_p to all of `rows` at once.
 
-    Yields the same tuples as `_candidates`.
+    Yields (row, ids, log weights) like `_candidates`, but before top_p.
     """
     if not rows:
         return
@@ -168,7 +170,7 @@ def _filter_row(row: Logits, params: SamplingParams, peak: float) -> tuple[Ids, 
 def _top_k(row: Logits, k: int) -> Ids:
     """Return the ids of the `k` largest logits, ascending, without those at -inf.
 
-    `k`: 0 for all.
+    k: 0 for all.
     """
     ids = np.arange(len(row)) if k == 0 or k >= len(row) else np.sort(np.argpartition(row, -k)[-k:])
     return ids[row[ids] > -np.inf]
@@ -202,7 +204,7 @@ def _nucleus(ids: Ids, log_weights: LogWeights, needed: float) -> tuple[Ids, Log
 def _draw(ids: Ids, log_weights: LogWeights, uniform: float) -> int:
     """Draw one of `ids` by inverse transform sampling.
 
-    `uniform`: random number in [0, 1).
+    uniform: random number in [0, 1).
     """
     if len(ids) == 1:
         return int(ids[0])
