@@ -1,6 +1,7 @@
 """Derives the roles of a decoder graph's inputs and outputs from names and shapes.
 
-`past_conv.3` and `present_conv.3` belong together. State with four axes is a KV cache, with three axes a window.
+`past_conv.3` and `present_conv.3` belong together. A state with four axes is a KV cache, one with three axes a
+convolution window.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ class StateTensor:
     """One state tensor of one layer.
 
     past, present: names of the input and the output.
-    shape: (kv_heads, head_dim) for KV, (hidden, L) for a convolution.
-    trace: name of an output with the past window and the new tokens' values, or None.
+    shape: (kv_heads, head_dim) for KV, (hidden, L) for a convolution window of L values.
+    trace: name of an output with the past window and the new tokens' values; None if there is none.
 
     The trace of S tokens is [batch, L + S, hidden]. Its rows n to n + L - 1, transposed, are the window after n tokens.
     """
@@ -69,7 +70,7 @@ class StateTensor:
 
     @property
     def bytes_per_token(self) -> int:
-        """The bytes that each token adds to a sequence's state, 0 for a convolution."""
+        """The number of bytes that each token adds to a sequence's state; 0 for a window."""
         return int(np.prod(self.shape)) * self.dtype.itemsize if self.kind is StateKind.KV else 0
 
 
@@ -78,7 +79,7 @@ class Contract:
     """The roles of a graph's inputs and outputs.
 
     states: the state tensors, in the order of the graph's inputs.
-    token_dtypes: dtype of each other input, by name (see TOKEN_INPUTS).
+    token_dtypes: dtype of each input that is not a state, by name (see TOKEN_INPUTS).
     logits_dtype: float32 or float16.
     joins: whether the graph returns new KV caches instead of updating them in place.
     """
@@ -91,7 +92,7 @@ class Contract:
 
     @property
     def bytes_per_token(self) -> int:
-        """The bytes that each token of a running sequence needs."""
+        """The number of bytes that each token of a running sequence needs."""
         state = sum(state.bytes_per_token for state in self.states)
         return int(state * (1 + 2 * PADDING)) if self.joins else state  # the slot, and a run's two caches
 
@@ -109,7 +110,7 @@ class Contract:
 def discover(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], head_dim: int | None = None) -> Contract:
     """Derive the contract from a session's inputs and outputs.
 
-    head_dim: last axis of the KV cache, if symbolic.
+    head_dim: size of the KV cache's last axis if the graph has only a symbol for it; None if unknown.
 
     Raises UnsupportedModelError if the graph does not fit.
     """
@@ -159,7 +160,7 @@ def _state(
 
 
 def _layer_key(name: str) -> tuple[str, ...]:
-    """Return what a layer's past input and present output have in common.
+    """Return a key that is the same for a layer's past input and its present output.
 
     Example: ("3", "conv") for `past_conv.3` and `present_conv.3`.
     """

@@ -13,7 +13,7 @@ QUANTIZED = ("MatMulNBits", "QMoE", "GatherBlockQuantized")
 
 
 def decoder_file(genai: Mapping[str, Any]) -> str | None:
-    """Return the file name of the decoder's graph."""
+    """Return the file name of the decoder's graph, or None if it is not specified."""
     name = _object(_object(genai, "model"), "decoder").get("filename")
     return name if isinstance(name, str) else None
 
@@ -36,7 +36,7 @@ def hugging_face_names(genai: Mapping[str, Any]) -> dict[str, Any]:
 def dtype_of_content(path: Path) -> str:
     """Return a graph's dtype, such as q4 or fp16, from its content.
 
-    Of several dtypes, returns the smallest one. Returns fp32 for an unreadable graph.
+    If layers differ, the smallest dtype counts. Returns fp32 for an unreadable graph.
     """
     try:
         model = onnx.load(path, load_external_data=False)

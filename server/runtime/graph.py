@@ -1,10 +1,13 @@
 """Rewrites a decoder graph before onnxruntime loads it.
 
-A short convolution works on a window of past and new values, [batch, hidden, L + S]. The rewritten graph transposes it
-to [batch, L + S, hidden]:
+A short convolution works on a window: L past values and those of S new tokens, [batch, hidden, L + S]. The rewritten
+graph holds it as [batch, L + S, hidden]:
 
-- The depthwise Conv becomes a sum of L slices. In a decode step, this is ten times faster. Results are bit-identical.
+- The convolution becomes a sum of slices, one per tap. In a decode step, this is ten times faster. Results are
+  bit-identical.
 - The window becomes an output, the trace (see `StateTensor`).
+
+With Precision.FAST, 4- and 8-bit layers also round their activations to int8.
 """
 
 from __future__ import annotations
@@ -44,14 +47,14 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A serialised model and the location of its external weights.
+    """A serialized model and the location of its external weights.
 
     name: name in messages.
     weights: folder with the external weights, directly or in subfolders.
     prepared: whether the graph is a prepared copy, which is already checked.
     native: whether the native kernels compute the 4- and 8-bit layers.
     files: the files with external weights.
-    source: the file from which the graph was loaded.
+    source: the file from which the graph was loaded; None for a prepared copy.
     tensors: external weights that are already in memory, by name. onnxruntime maps the others.
     droppable_bytes: size of the weights that the system counts as free memory.
     """
@@ -134,11 +137,11 @@ def _use_int8(graph: onnx.GraphProto) -> None:
 
 
 class _Convolutions:
-    """Transposes the convolution windows of a graph.
+    """A rewriter that transposes the convolution windows of a graph.
 
     Values computed from windows stay transposed, too. A Transpose restores them where needed.
 
-    `_turned`: name of the transposed value, by that of the original.
+    _turned: name of the transposed value, by the name of the original.
     """
 
     def __init__(self, graph: onnx.GraphProto) -> None:
@@ -213,7 +216,7 @@ class _Convolutions:
 
         taps: number of columns of the weight.
 
-        Returns the name of the result, [batch, length - taps + 1, hidden].
+        Returns the name of the result, [batch, length - taps + 1, hidden] for a window of `length` values.
         """
         columns = self._emit("Transpose", [weight], f"{name}/weight", perm=[1, 2, 0])
         addends = []

@@ -43,7 +43,7 @@ class JoinedCache:
 
         first: row i uses slot `first` + i.
         past: number of past tokens of each row.
-        length: new tokens per row.
+        length: number of new tokens per row.
         """
         longest = int(past.max())
         for state in self._states:

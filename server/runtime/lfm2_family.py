@@ -1,4 +1,4 @@
-"""Recognises the models of the LFM2 family by name, with facts of their cards.
+"""Recognizes LFM2 models by name, and lists facts from their model cards.
 
 Configs do not suffice. LFM2.5 has the `model_type` of LFM2. LFM2-8B-A1B has 128,000 positions in its config, and 32,768
 on its card.
@@ -57,9 +57,9 @@ def member_of(folder: Path, config: Mapping[str, Any]) -> Member | None:
 
 
 def recognise(names: Iterable[str]) -> Member:
-    """Return the family member with these names: "LFM2.5-350M-ONNX" -> LFM2.5-350M.
+    """Return the member of the LFM2 family that `names` identify.
 
-    Only the first name with "LFM2" counts. Anything unclear is LFM2.
+    Example: "LFM2.5-350M-ONNX" -> LFM2.5-350M. Only the first name with "LFM2" counts. Anything unclear is LFM2.
     """
     for name in names:
         if generation := GENERATION.search(name):
@@ -72,7 +72,7 @@ def recognise(names: Iterable[str]) -> Member:
 def names_of(folder: Path, name_or_path: object) -> Iterable[str]:
     """Yield names that may identify the model in a folder, the most reliable first.
 
-    These are the folder, its repository in the hub's cache, and the config's `_name_or_path`.
+    These are the names of the folder, of its repository in the hub's cache, and in the config's `_name_or_path`.
     """
     for path in (folder.absolute(), folder.resolve()):
         yield path.name

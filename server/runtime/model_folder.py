@@ -33,14 +33,14 @@ ROTARY_INPUTS = {"GroupQueryAttention": 7, "RotaryEmbedding": 2}
 class ModelFolder:
     """A checked model folder.
 
-    `graph`: the ONNX file to serve.
-    `dtype`: dtype of `graph`.
-    `dtypes`: all dtypes in the folder, in order of preference.
-    `config`: fields of config.json, completed from genai_config.json.
-    `generation_config`: content of generation_config.json, if any.
-    `eos_token_ids`: tokens that end an answer.
-    `member`: the model's entry in the LFM2 family, or None.
-    `positions`: number of positions for a prompt and its answer together.
+    graph: the ONNX file to serve.
+    dtype: dtype of `graph`.
+    dtypes: all dtypes in the folder, in order of preference.
+    config: fields of config.json, completed from genai_config.json.
+    generation_config: content of generation_config.json; None if there is no such file.
+    eos_token_ids: tokens that end an answer.
+    member: the model's entry in the LFM2 family; None for another family.
+    positions: number of positions for a prompt and its answer together.
     """
 
     path: Path
@@ -66,7 +66,7 @@ class ModelFolder:
 
     @property
     def head_dim(self) -> int | None:
-        """The width of an attention head from the config, or None."""
+        """The width of an attention head, or None if the config does not specify it."""
         hidden, heads = self.config.get("hidden_size"), self.config.get("num_attention_heads")
         return self.config.get("head_dim") or (hidden // heads if hidden and heads else None)
 
@@ -74,7 +74,7 @@ class ModelFolder:
 def open_model_folder(folder: Path, dtype: str = "auto") -> ModelFolder:
     """Check a model folder and choose the graph to serve.
 
-    `dtype`: "auto" chooses the most preferred dtype.
+    dtype: "auto" chooses the most preferred dtype.
 
     Raises ModelFolderError if the folder is invalid or lacks `dtype`.
     """
@@ -109,7 +109,7 @@ def open_model_folder(folder: Path, dtype: str = "auto") -> ModelFolder:
 
 
 def graph_dtype(file: str) -> str | None:
-    """Return the dtype of a graph from its path, or None.
+    """Return the dtype of a graph from its path, or None for any other path.
 
     Examples: "onnx/model_q4.onnx" -> "q4", "model.onnx" -> "fp32".
     """
@@ -134,7 +134,7 @@ def graphs_by_dtype(files: Iterable[str]) -> dict[str, str]:
 
 
 def by_preference(dtypes: Iterable[str]) -> tuple[str, ...]:
-    """Return dtypes in order of preference: PREFERRED_DTYPES, then the others by name."""
+    """Return dtypes, the most preferred first: PREFERRED_DTYPES, then others by name."""
     there = set(dtypes)
     preferred = [dtype for dtype in PREFERRED_DTYPES if dtype in there]
     return (*preferred, *sorted(there.difference(preferred)))
@@ -143,7 +143,7 @@ def by_preference(dtypes: Iterable[str]) -> tuple[str, ...]:
 def choose_dtype(available: Iterable[str], wanted: str, where: str) -> str:
     """Return `wanted` or, if it is "auto", the most preferred available dtype.
 
-    `where`: folder or repository to name in the error.
+    where: folder or repository to name in the error.
 
     Raises ModelFolderError if `wanted` is not available.
     """
@@ -236,7 +236,10 @@ def _eos_token_ids(
 
 
 def _positions(folder: Path, config: Mapping[str, Any], rotary_positions: int | None) -> int:
-    """Return the lower of the config's and the graph's number of positions."""
+    """Return the lower of the config's and the graph's number of positions.
+
+    Raises ModelFolderError if neither has one.
+    """
     limits = (config.get("max_position_embeddings"), rotary_positions)
     known = [limit for limit in limits if limit is not None]
     if not known:
@@ -247,7 +250,10 @@ def _positions(folder: Path, config: Mapping[str, Any], rotary_positions: int | 
 
 
 def _rotary_positions(model: onnx.ModelProto) -> int | None:
-    """Return the number of positions in the graph's constant rotary tables, or None."""
+    """Return the number of positions in the graph's constant rotary tables.
+
+    Returns None if the graph has no such tables.
+    """
     tables = set()
     for node in model.graph.node:
         index = ROTARY_INPUTS.get(node.op_type) if node.domain == "com.microsoft" else None

@@ -35,7 +35,7 @@ class SessionOptions:
 
 
 class ModelSession:
-    """A loaded graph, which runs one step at a time. It is not thread-safe."""
+    """A loaded graph that runs one step at a time. Not thread-safe."""
 
     def __init__(
         self,
@@ -46,8 +46,8 @@ class ModelSession:
     ) -> None:
         """Load `graph`.
 
-        head_dim: last axis of the KV cache, if symbolic.
-        proven: a session of the same graph, whose trial steps are not repeated.
+        head_dim: size of the KV cache's last axis if the graph has only a symbol for it; None if unknown.
+        proven: a session of the same graph, so that its trial steps need not be repeated; None if there is none.
 
         Raises UnsupportedModelError if the graph does not fit.
         """
@@ -87,7 +87,7 @@ class ModelSession:
         """Run one step and return its logits, float32, valid until the next run.
 
         first: row i uses slot `first` + i.
-        tokens: the new tokens, [B, S]. B must be 1 if S > 1.
+        tokens: S new tokens for each of B rows, [B, S]. B must be 1 if S > 1.
         past: number of earlier tokens of each row, [B].
         every_position: if True, the logits are [B * S, vocab], otherwise [B, vocab] for the last tokens.
         traced: whether to allow `windows_after`. B must then be 1.
@@ -129,7 +129,7 @@ class ModelSession:
     def windows_after(self, count: int) -> dict[str, npt.NDArray[np.generic]]:
         """Return the convolution windows after `count` tokens of the last run, if traced.
 
-        Returns views [hidden, L] by name of the past input, valid until the next run.
+        Returns views [hidden, L] (see `StateTensor`) by name of the past input, valid until the next run.
         """
         return {
             state.past: self._trace(state, self._traced_length)[0, count : count + state.shape[1]].T
@@ -251,7 +251,7 @@ def _open(graph: Graph, threads: int, weights: Mapping[str, ort.OrtValue]) -> or
         options.add_initializer(name, value)
     if graph.native:
         options.register_custom_ops_library(str(load_library().path))
-    elif graph.prepared:  # onnxruntime already optimised the graph when it wrote the copy
+    elif graph.prepared:  # onnxruntime already optimized the graph when it wrote the copy
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return ort.InferenceSession(graph.model, options, providers=["CPUExecutionProvider"])

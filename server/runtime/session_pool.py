@@ -25,7 +25,7 @@ class SessionPool:
 
     sessions: the sessions that are already open.
     droppable_bytes: size of the weights that the system counts as free memory.
-    open_narrow: opens the narrow sessions later, or None.
+    open_narrow: opens the narrow sessions later; None if they are open already or not needed.
     """
 
     sessions: list[ModelSession]
@@ -36,7 +36,7 @@ class SessionPool:
 def choose_graph(graph: Graph, prepared_folder: Path, say: Callable[[str], None]) -> Graph:
     """Return the graph to load: a prepared copy, a packed graph, or `graph` itself.
 
-    say: receives a message about the choice if the model is large.
+    say: receives messages about prepared copies.
     """
     if (copy := _copy(graph, prepared_folder, say)) is not None:
         return copy
@@ -52,7 +52,7 @@ def choose_graph(graph: Graph, prepared_folder: Path, say: Callable[[str], None]
 def open_sessions(graph: Graph, threads: int, max_tokens: int, head_dim: int | None = None) -> SessionPool:
     """Open the wide session, and narrow ones if they need little memory.
 
-    Otherwise, `open_narrow` of the result may open them later.
+    Otherwise, the result's `open_narrow` may open them later.
     Raises UnsupportedModelError if the graph cannot be served.
     """
 

@@ -14,7 +14,10 @@ from server.runtime.contract import StateKind, StateTensor
 from server.runtime.snapshots import Array, Snapshot, anonymous_mapping
 
 Windows = Mapping[str, Array]
-"""The convolution windows [hidden, L] of one sequence, by name of the past input."""
+"""The convolution windows of one sequence, by name of the past input.
+
+Each is [hidden, L] (see `StateTensor`).
+"""
 
 
 class SlotPool:
@@ -22,8 +25,8 @@ class SlotPool:
 
     Different threads may use different slots at the same time.
 
-    `arrays`: state of all slots, by name of the past input. KV is [n_slots, kv_heads, max_len, head_dim]. Convolution
-        windows are [n_slots, hidden, L].
+    arrays: state of all slots, by name of the past input. KV is [n_slots, kv_heads, max_len, head_dim]. Convolution
+        windows are [n_slots, hidden, L] (see `StateTensor`).
     """
 
     def __init__(self, states: Sequence[StateTensor], n_slots: int, max_len: int) -> None:
@@ -71,7 +74,7 @@ class SlotPool:
     def save(self, slot: int, begin: int, end: int, windows: Windows | None = None) -> Snapshot:
         """Return a copy of the state of tokens `begin` .. `end` - 1.
 
-        `windows`: convolution windows after these tokens, by default the slot's.
+        windows: convolution windows after these tokens; None for those in the slot.
         """
         snapshot = Snapshot(self.states, end - begin)
         for name, array in snapshot.kv.items():

@@ -16,10 +16,10 @@ Array = npt.NDArray[np.generic]
 class Snapshot:
     """The state of `length` consecutive tokens, in one memory mapping.
 
-    `kv`: [kv_heads, length, head_dim], by name of the past input.
-    `windows`: convolution windows after the last token, [hidden, L], by name of the past input.
-    `nbytes`: size of the mapping.
-    `window_bytes`: size of the windows.
+    kv: keys and values, [kv_heads, length, head_dim], by name of the past input.
+    windows: convolution windows after the last token, [hidden, L] (see `StateTensor`), by name of the past input.
+    nbytes: size of the mapping in bytes.
+    window_bytes: size of the windows in bytes.
     """
 
     def __init__(self, states: Sequence[StateTensor], length: int) -> None:
@@ -42,7 +42,7 @@ class Snapshot:
     def split(self, at: int, windows: Mapping[str, Array]) -> tuple[Snapshot, Snapshot]:
         """Return copies of the state of the first `at` tokens and of the rest.
 
-        `windows`: convolution windows after token `at` - 1.
+        windows: convolution windows after the first `at` tokens.
         """
         head, tail = Snapshot(self._states, at), Snapshot(self._states, self.length - at)
         for name, array in self.kv.items():

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 def control_groups(root: Path, controller: str) -> Iterator[Path]:
     """Yield the folders of this process's control group and its parents.
 
-    `root`: folder with `proc` and `sys`. Without them, yields nothing.
-    `controller`: "cpu" or "memory".
+    root: folder with `proc` and `sys`. Without them, yields nothing.
+    controller: "cpu" or "memory".
     """
     mounts = root / "sys" / "fs" / "cgroup"
     for line in read(root / "proc" / "self" / "cgroup").splitlines():

@@ -34,9 +34,10 @@ class MappedFile:
 
 
 def map_file(path: Path) -> MappedFile:
-    """Map a file and read all of it. Lock its pages if the limit of locked memory permits.
+    """Map a file and read all of it.
 
-    Pages are huge if possible: a core reads a third more bytes per second from them.
+    Its pages are locked if the limit of locked memory permits. They are huge if possible, because a core reads a third
+    more bytes per second from huge pages.
     Raises OSError if the file cannot be mapped.
     """
     libc = _libc()
@@ -55,7 +56,10 @@ def map_file(path: Path) -> MappedFile:
 
 
 def keep(path: Path) -> None:
-    """Announce to other processes that this one keeps a file's content in memory until it ends."""
+    """Announce that this process keeps a file's content in memory until it ends.
+
+    Other processes see this through `is_kept`.
+    """
     fcntl.flock(os.open(path, os.O_RDONLY), fcntl.LOCK_SH)  # the descriptor stays open: closing it ends the lock
 
 

@@ -15,7 +15,7 @@ CHARGES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.u
 """A control group's files for memory limit and usage, in versions 2 and 1."""
 
 HEADROOM = 1_000_000_000
-"""The memory, in bytes, that must stay free in addition to the weights of a prepared copy.
+"""The number of bytes that must stay free besides the weights of a prepared copy.
 
 With less, the system would read the weights from disk again and again.
 """
@@ -23,10 +23,10 @@ MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs", "hugetlbfs")
 
 
 def memory_left(resident: int = 0, root: Path = Path("/")) -> int:
-    """Return the bytes that can be allocated without swapping, at least 0.
+    """Return how many bytes can be allocated without swapping, at least 0.
 
-    `resident`: bytes of mapped files that must stay in memory.
-    `root`: folder with `proc` and `sys`.
+    resident: number of bytes of mapped files that must stay in memory.
+    root: folder with `proc` and `sys`.
     """
     left = min((_available(root), *_left_in_groups(root)))
     return max(0, left - resident)
@@ -56,7 +56,7 @@ def _available(root: Path) -> int:
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:
-    """Yield the bytes left in each control group that has a memory limit."""
+    """Yield the number of bytes left in each control group that has a memory limit."""
     for group in control_groups(root, "memory"):
         for limit, charged in CHARGES:
             allowed, used = read(group / limit), read(group / charged)
@@ -65,7 +65,7 @@ def _left_in_groups(root: Path) -> Iterator[int]:
 
 
 def _file_pages(group: Path) -> int:
-    """Return the bytes of cached file pages in a control group's memory usage."""
+    """Return how many bytes of a control group's usage are cached pages of files."""
     lines = read(group / "memory.stat").splitlines()
     counts = {name: int(value) for name, _, value in (line.partition(" ") for line in lines)}
     # Only version 1 has fields with total_, which include subgroups. In version 2, all fields do.

@@ -25,7 +25,7 @@ class Kernels(StrEnum):
 class KernelChoice:
     """Whether to use the native kernels.
 
-    reason: explanation if they are not used, or "".
+    reason: why the native kernels do not suit this machine, or "".
     required: whether it is an error if a model cannot run on them.
     """
 
@@ -39,7 +39,7 @@ class KernelsInUse:
     """The kernels that compute a model.
 
     name: such as "native avx2" or "onnxruntime".
-    reason: explanation if the native kernels are not used, or "".
+    reason: why the native kernels are not used; "" if they are, or if that needs no explanation.
     """
 
     name: str

@@ -37,9 +37,9 @@ class _Candidate:
     projected: name of the input projection's result, [batch, length, 3 * hidden].
     past: name of the past state.
     state: hidden size and number of columns of the past state.
-    sizes: further inputs, of which only the shape is used.
-    constants: initializers that the nodes read, including `parameters`.
-    parameters: weight [hidden, 1, taps] and, if there is one, bias [hidden].
+    sizes: names of further inputs, of which only the shape is used.
+    constants: names of the initializers that the nodes read, including `parameters`.
+    parameters: names of the weight [hidden, 1, taps] and, if there is one, of the bias [hidden].
     outputs: names of the gated result, the trace and the present state.
     """
 
@@ -131,7 +131,8 @@ def _candidate(
 ) -> _Candidate | None:
     """Return the candidate with these outputs.
 
-    Returns None if its weight is ambiguous or its nodes have other inputs.
+    Returns None if the nodes do not read exactly one weight and at most one bias, or if they read anything besides
+    `projected`, the past state, initializers and shapes.
     """
     cut = [node for node in graph.node if node.op_type != "Shape" and projected not in node.output]
     nodes = needed(cut, outputs)

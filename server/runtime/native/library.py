@@ -70,8 +70,8 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 class MatrixFormat:
     """The format of a packed matrix, which turns x [rows, depth] into [rows, columns].
 
-    columns: rows of the original matrix. With gates, rounded up to a multiple of 64.
-    depth: columns of the original matrix.
+    columns: number of rows of the original matrix; with gates, rounded up to a multiple of 64.
+    depth: number of columns of the original matrix.
     bits: 4 or 8.
     zero_points: whether zero points are stored. If not, all are 8 (4 bits) or 128 (8 bits).
     """
@@ -119,7 +119,7 @@ class Library:
     def matmul(self, form: MatrixFormat, packed: Array, x: Array, bias: Array | None = None, isa: str = "") -> Array:
         """Multiply x [rows, depth] by a packed matrix, on one thread.
 
-        isa: instruction set to use, by default the best one.
+        isa: instruction set to use; "" for the best one.
 
         Returns float32 [rows, columns].
         """

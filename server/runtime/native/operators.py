@@ -23,9 +23,9 @@ MICROSOFT = "com.microsoft"
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 SMALLEST_BLOCK = 32
 NEGLIGIBLE = 2.0**-16
-"""The largest error from rounding a scale to float16, relative to the largest one.
+"""The largest error from rounding a scale to float16.
 
-An error below 2^-10 of the scale itself is also accepted.
+It is relative to the largest scale. An error below 2^-10 of the scale itself is also accepted.
 """
 
 
@@ -33,7 +33,9 @@ An error below 2^-10 of the scale itself is also accepted.
 class Matrix:
     """A quantized matrix [rows, depth], or a stack of them.
 
-    weights, scales, zeros: names of the initializers. `zeros` may be "".
+    weights: name of the initializer with the weights.
+    scales: name of the initializer with the scales.
+    zeros: name of the initializer with the zero points; "" if there are none.
     form: format of the packed matrix.
     block: number of weights in a block.
     count: number of matrices in the stack.
@@ -177,7 +179,7 @@ def _in_float32(node: onnx.NodeProto, data_type: int, packed: Sequence[str]) -> 
     """Yield `node` with casts, so that it computes in float32.
 
     data_type: type of the inputs and the output.
-    packed: inputs that are not cast.
+    packed: names of the inputs that are not cast.
     """
     if data_type == TensorProto.FLOAT:
         yield node

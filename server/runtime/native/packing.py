@@ -57,7 +57,7 @@ def pack_into(
 ) -> bytes:
     """Write the weights of `graph` into one file, packed if native kernels use them.
 
-    Returns the serialised graph that refers to this file, `target` / `weights_name`.
+    Returns the serialized graph that refers to this file, `target` / `weights_name`.
 
     progress: receives the number of bytes written so far.
 

@@ -73,7 +73,7 @@ class Routers:
         return helper.make_node("Router", inputs, [output], name=f"{output}/router", domain=DOMAIN, chosen=chosen)
 
     def _pattern(self, logits: str, chosen: int) -> tuple[_Product, str] | None:
-        """Return product and bias (or "") of the pattern for these logits, or None.
+        """Return the product and the bias (or "") of the pattern, or None if not found.
 
         chosen: number of experts that the pattern must choose.
         """
@@ -102,7 +102,8 @@ class Routers:
         """Return the node that computes a value, or None if it does not match.
 
         of: name of the value, or a node that reads it as input `index`.
-        op, attributes: required.
+        op: operator that the node must have.
+        attributes: attributes that the node must have.
         """
         if of is None:
             return None
@@ -113,7 +114,7 @@ class Routers:
         return node if all(given.get(name) == value for name, value in attributes.items()) else None
 
     def _bias(self, ranked: str, scores: str) -> str | None:
-        """Return the name of the bias that is added to the scores, or "".
+        """Return the name of the bias that is added to the scores, or "" without a bias.
 
         Returns None if the bias is not a constant vector.
         """
@@ -152,7 +153,7 @@ class Routers:
         return _Product(x, weights, bool(attributes.get("transB")), node.output[0]) if plain else None
 
     def _constant(self, name: str) -> float | None:
-        """Return the value of an initializer with one element, or None."""
+        """Return the value of an initializer with one element, or None for any other."""
         if name not in self._weights or np.prod(self._weights.shape(name)) != 1:
             return None
         return float(self._weights.array(name).reshape(-1)[0])

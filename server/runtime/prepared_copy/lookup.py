@@ -35,12 +35,12 @@ Tell = Callable[[str], None]
 class Manifest:
     """The description of a prepared copy.
 
-    source: the original graph file.
-    bytes: size of the copy.
+    source: path of the original graph file.
+    bytes: size of the copy in bytes.
     graph, weights: SHA-256 of these files of the copy.
     sampled: hash of sampled blocks of the weights.
     originals: SHA-256 of each original weight file.
-    checked: result of checking the copy against the original.
+    checked: result of checking the copy against the original, as a text.
     native: whether the copy is for the native kernels.
     """
 
@@ -73,9 +73,9 @@ def default_folder() -> Path:
 
 
 def find(graph: Graph, root: Path, tell: Tell) -> Copy | None:
-    """Return the prepared copy of `graph` under `root`, or None.
+    """Return the prepared copy of `graph` under `root`.
 
-    Calls `tell` with a message if the copy is damaged.
+    Returns None if there is no copy. If the copy is damaged, returns None and calls `tell` with a message.
     """
     folder = root / key(graph)
     if not folder.exists():

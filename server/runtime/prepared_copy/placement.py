@@ -1,4 +1,4 @@
-"""Brings the weights of a prepared copy into memory, and keeps them there while the process runs.
+"""Brings the weights of a prepared copy into memory, and keeps them there.
 
 Mapped weights are pages of the copy's file. The system may drop them unless the process may lock them. Shared weights
 are a second file, in shared memory, which the system keeps. Either way, all servers of a machine share the pages.
@@ -36,7 +36,10 @@ class Placement(StrEnum):
 
 
 def bytes_needed(copy: Graph) -> int:
-    """Return the memory that the weights of a prepared copy need: none if a running server keeps them in memory."""
+    """Return how many more bytes of memory the weights of a prepared copy need.
+
+    Returns 0 if the weights are in memory already, and stay there.
+    """
     file = copy.weights / WEIGHTS
     return 0 if is_kept(file) or lies_in_memory(file) else file.stat().st_size
 

@@ -21,7 +21,9 @@ PARTIAL, LOCK = ".partial", ".lock"
 
 
 def share(copy: Path, shared_memory: Path, tell: Callable[[str], None]) -> Path:
-    """Return a folder in shared memory with the weights of a prepared copy. The process keeps it until it ends.
+    """Return a folder in shared memory with the weights of a prepared copy.
+
+    The process keeps the folder until it ends.
 
     copy: the folder of the prepared copy.
     shared_memory: the root of a file system in memory, such as /dev/shm.
@@ -76,7 +78,10 @@ def _own_folder(shared_memory: Path) -> Path:
 
 
 def _fill(folder: Path, copy: Path, lock: int, tell: Callable[[str], None]) -> None:
-    """Write the weights into `folder` unless another server has. Afterwards, the process holds `lock` as a reader."""
+    """Write the weights into `folder` unless another server has written them.
+
+    Afterwards, the process holds `lock` as a reader.
+    """
     while True:
         fcntl.flock(lock, fcntl.LOCK_SH)  # waits while another server writes the weights
         if folder.exists():

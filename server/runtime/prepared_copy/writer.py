@@ -49,7 +49,10 @@ except ImportError:  # Windows has no fcntl. Without it, two processes may make 
 
 PARTIAL, LOCK = ".partial", ".lock"
 OURS = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}({re.escape(PARTIAL)})?")
-"""The folder names of prepared copies, finished or not. No others are removed."""
+"""A pattern for the folder names of prepared copies, finished or not.
+
+No other folders are removed.
+"""
 GROWTH, NATIVE_GROWTH = 2.25, 1.1
 """The largest expected size of a copy, relative to the original weights.
 
@@ -66,7 +69,7 @@ def most_bytes(graph: Graph) -> int:
 
 
 def make(graph: Graph, precision: str, root: Path, tell: Tell, check: Check) -> Copy:
-    """Return the prepared copy of `graph` under `root`, and make it if necessary.
+    """Return the prepared copy of `graph` under `root`, making it if necessary.
 
     check: checks a new copy and returns the result for the manifest.
 
@@ -86,7 +89,7 @@ def make(graph: Graph, precision: str, root: Path, tell: Tell, check: Check) -> 
 
 
 def prune(root: Path, current: Callable[[Manifest], Graph], tell: Tell) -> int:
-    """Remove unfinished and outdated prepared copies, and return the bytes freed.
+    """Remove unfinished and outdated copies, and return the number of bytes freed.
 
     current: loads the graph from a manifest's source file. Raises OSError if it cannot.
     """
