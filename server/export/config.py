@@ -14,9 +14,9 @@ from server.runtime.checkpoints import EXPORTED_TYPES, OTHER_EXPORTERS
 class MoeConfig:
     """The configuration of a model's experts.
 
-    `num_dense_layers`: number of first layers without experts.
-    `normalize`: whether the chosen experts' weights are scaled to a sum of 1.
-    `scaling_factor`: factor of their output.
+    num_dense_layers: number of layers at the start that have no experts.
+    normalize: whether the chosen experts' weights are scaled to a sum of 1.
+    scaling_factor: factor by which the experts' output is multiplied.
     """
 
     num_dense_layers: int
@@ -32,10 +32,10 @@ class MoeConfig:
 class Lfm2Config:
     """The configuration of an LFM2 model.
 
-    `attention_layers`: for each layer, True for attention and False for a gated short convolution.
-    `conv_length`: length L of the convolution's window in tokens.
-    `tied_head`: whether the output matrix is the embedding matrix.
-    `moe`: configuration of the experts, or None for a dense model.
+    attention_layers: for each layer, True for attention and False for a gated short convolution.
+    conv_length: length L of the convolution's window in tokens.
+    tied_head: whether the output matrix is the embedding matrix.
+    moe: configuration of the experts, or None for a dense model.
     """
 
     vocab_size: int
@@ -111,7 +111,8 @@ def _moe(config: Mapping[str, Any]) -> MoeConfig:
 def _dense_width(config: Mapping[str, Any]) -> int:
     """Return the width of a dense feed-forward network.
 
-    As in Llama 1, two thirds of the nominal width, rounded up to a multiple.
+    As in Llama 1, this is two thirds of the nominal width, rounded up to a multiple of `block_multiple_of`. If
+    `block_auto_adjust_ff_dim` is false, it is the nominal width.
     """
     nominal: int = config["block_ff_dim"] if "block_ff_dim" in config else config["intermediate_size"]
     if not config.get("block_auto_adjust_ff_dim", True):

@@ -11,13 +11,16 @@ from onnx import TensorProto
 
 SHARD_BYTES = 2_000_000_000
 ALIGNMENT = 4096
-"""The alignment of weights in a file, in bytes: a page, so that runtimes can map them."""
+"""The alignment of weights in a file, in bytes.
+
+It is the size of a page, so that runtimes can map the weights.
+"""
 
 
 class ExternalData:
     """A writer that appends arrays to external data files.
 
-    The files are `<graph>_data`, `<graph>_data_1`, and so on, each of at most `shard_bytes`.
+    The files are `<graph>_data`, `<graph>_data_1`, and so on. Each has at most `shard_bytes`, or one larger array.
     """
 
     def __init__(self, graph: Path, shard_bytes: int = SHARD_BYTES) -> None:

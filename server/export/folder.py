@@ -43,9 +43,9 @@ def export_checkpoint(
 ) -> None:
     """Export a Hugging Face checkpoint of an LFM2 to an ONNX model folder.
 
-    `out`: folder to write. Must be empty or not exist.
-    `store_fp16`: whether an fp32 export stores matrices as float16.
-    `progress`: receives a short text before each part of the model.
+    out: folder to write. Must be empty or not exist.
+    store_fp16: whether an fp32 export stores matrices as float16.
+    progress: receives a short text before each part of the model.
 
     Raises ExportError if the checkpoint is incomplete or unsupported, or `out` is not empty.
     """
@@ -69,8 +69,8 @@ def export_random(
 ) -> None:
     """Export a model with random weights, but the shapes and costs of a real model.
 
-    `shape`: a name in SHAPES, or the content of a `config.json`.
-    `tokenizer`: folder with the tokenizer, by default the built-in model's.
+    shape: a name in SHAPES, or the content of a `config.json`.
+    tokenizer: folder with the tokenizer, by default the built-in model's.
 
     Raises ExportError if an argument is invalid or `out` is not empty.
     """

@@ -28,13 +28,13 @@ Shape = Sequence[int | str]
 class GraphBuilder:
     """A graph under construction.
 
-    Values without a given name are called `layer.0/Mul_12:0`: scope, operator and numbers.
+    A value without a given name is named by scope, operator and numbers, for example `layer.0/Mul_12:0`.
     """
 
     def __init__(self, data: ExternalData) -> None:
         """Start an empty graph.
 
-        `data`: writer for large weights. The caller must close it.
+        data: writer for large weights. The caller must close it.
         """
         self._data = data
         self._nodes: list[onnx.NodeProto] = []
@@ -78,7 +78,7 @@ class GraphBuilder:
     ) -> tuple[str, ...]:
         """Add a node with several outputs and return their names.
 
-        `outs`: names of the outputs. None generates a name.
+        outs: names of the outputs. None generates a name.
         """
         name = f"{self._scope}{op}_{len(self._nodes)}"
         names = tuple(out or f"{name}:{i}" for i, out in enumerate(outs))
@@ -88,7 +88,7 @@ class GraphBuilder:
     def tail(self, x: str, first: str, axis: int, out: str | None = None) -> str:
         """Add a slice of `x` that extends to the end of `axis`.
 
-        `first`: name of the slice's first index, int64 [1].
+        first: name of the slice's first index, int64 [1].
         """
         return self.node("Slice", x, first, self.constant([2**63 - 1]), self.constant([axis]), out=out)
 
@@ -114,7 +114,7 @@ class GraphBuilder:
     def view(self, name: str, of: str, shape: Sequence[int]) -> str:
         """Add an initializer that shares the bytes of the initializer `of`.
 
-        `shape`: shape of the new initializer.
+        shape: shape of the new initializer.
         """
         tensor = TensorProto()
         tensor.CopyFrom(self._initializers[of])
@@ -127,7 +127,7 @@ class GraphBuilder:
     def save(self, path: Path, name: str) -> None:
         """Write the .onnx file.
 
-        `name`: name of the graph in the file.
+        name: name of the graph in the file.
         """
         graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, list(self._initializers.values()))
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]

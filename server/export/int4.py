@@ -21,12 +21,12 @@ BLOCK = 32
 class Int4:
     """A quantized matrix [rows, columns] with values `(nibble - zero_point) * scale`.
 
-    `packed`: uint8 [rows, columns / 2].
-    `scales`: float32 [rows, blocks].
-    `zero_points`: uint8 [rows, ceil(blocks / 2)].
+    packed: uint8 [rows, columns / 2].
+    scales: float32 [rows, blocks].
+    zero_points: uint8 [rows, ceil(blocks / 2)].
 
-    Two nibbles or zero points share a byte, the first one in the low bits. A stack of matrices has a further first
-    axis.
+    Two nibbles or zero points share a byte, the first one in the low bits. In a stack of matrices, all
+    arrays have one more axis in front.
     """
 
     packed: ByteArray

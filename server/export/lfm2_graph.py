@@ -20,7 +20,7 @@ class Lfm2Graph:
 
     State of layer N:
 
-    - convolution: `past_conv.N` -> `present_conv.N`, [batch, hidden, L]
+    - convolution: `past_conv.N` -> `present_conv.N`, [batch, hidden, conv_length]
     - attention: `past_key_values.N.key`, `.value` -> `present.N.key`, `.value`, [batch, kv_heads, length, head_dim]
 
     `num_logits_to_keep` is the number of last positions that get logits.
@@ -39,7 +39,7 @@ class Lfm2Graph:
     def build(self, advance: Callable[[int], None]) -> None:
         """Add all layers and the head.
 
-        `advance`: called with the number of finished layers.
+        advance: called with the number of finished layers.
         """
         g, config = self._g, self._config
         hidden = self._layers.embed(self._ids, EMBEDDING)
@@ -64,7 +64,7 @@ class Lfm2Graph:
     def _convolution(self, x: str, name: str, layer: int) -> str:
         """Add the gated short convolution C * conv(B * x).
 
-        The layer's state is B * x of the last L tokens.
+        The layer's state is B * x of the last `conv_length` tokens.
         """
         g, hidden, length = self._g, self._config.hidden_size, self._config.conv_length
         past = g.input(f"past_conv.{layer}", ["batch_size", hidden, length])
@@ -100,7 +100,7 @@ class Lfm2Graph:
     def _head_norm(self, x: str, name: str) -> str:
         """Add a projection of `x` and normalize each head of the result separately.
 
-        `name`: prefix of the weights' names, ending with `q` or `k`.
+        name: prefix of the weights' names, ending with `q` or `k`.
         """
         g, config = self._g, self._config
         projected = self._layers.linear(x, f"{name}_proj.weight")
@@ -116,9 +116,10 @@ class Lfm2Graph:
     def _experts(self, x: str, name: str) -> str:
         """Add the experts of a layer.
 
-        LFM2 chooses experts by score plus bias, and weights them by score. MoE and QMoE do both by one routing value.
-        They weight by its softmax. For chosen experts, this value is therefore log(score), because softmax(log w) = w /
-        sum(w). For others it is minus infinity.
+        LFM2 chooses experts by score plus bias, and weights them by score. MoE and QMoE use one routing value for both:
+        they choose the experts with the largest values, and weight them by the softmax of these values. The value of a
+        chosen expert is therefore log(score), because softmax(log w) = w / sum(w). That of any other expert is the
+        lowest float32.
         """
         g, moe = self._g, self._config.moe
         assert moe is not None
@@ -136,8 +137,8 @@ class Lfm2Graph:
     def _scale(self, mixed: str, weights: str, moe: MoeConfig) -> str:
         """Multiply the experts' output by the factors that MoE and QMoE do not apply.
 
-        `mixed`: name of the experts' output.
-        `weights`: name of the chosen experts' scores.
+        mixed: name of the experts' output.
+        weights: name of the chosen experts' scores.
         """
         g = self._g
         if not moe.normalize:  # the operators always normalize

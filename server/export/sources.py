@@ -45,9 +45,9 @@ class _Place:
 
     A fused tensor [experts, rows, columns] holds the tensors of all experts.
 
-    `stored`: name of the stored tensor.
-    `expert`: index in a fused tensor, or None.
-    `half`: 0 or 1 for half of the expert's rows, None for all. Example: w3 is half 1 of `experts.gate_up_proj`.
+    stored: name of the stored tensor.
+    expert: index of the expert in a fused tensor; None if the tensor is not fused.
+    half: 0 or 1 for half of the expert's rows, None for all rows. Example: w3 is half 1 of `experts.gate_up_proj`.
     """
 
     stored: str
@@ -64,7 +64,7 @@ class Checkpoint:
     def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Locate all tensors.
 
-        `shapes`: expected shapes of the tensors, by name.
+        shapes: expected shapes of the tensors, by name.
 
         Raises ExportError if `folder` is not a checkpoint or tensors are missing.
         """

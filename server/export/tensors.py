@@ -1,6 +1,6 @@
 """Defines the names and shapes of the tensors in an LFM2 checkpoint.
 
-They are those of transformers.
+The names and shapes are those in transformers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Shapes = dict[str, tuple[int, ...]]
 def tensor_shapes(config: Lfm2Config) -> Shapes:
     """Return the shape of each tensor of a model, by name.
 
-    Matrices are [out, in]. The depthwise kernel of a convolution is [hidden, 1, L].
+    Matrices are [out, in]. The depthwise kernel of a convolution is [hidden, 1, conv_length].
     """
     shapes: Shapes = {EMBEDDING: (config.vocab_size, config.hidden_size)}
     for layer in range(len(config.attention_layers)):
