@@ -50,7 +50,11 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A request for `tool`, with `others` beside it, for at most `limit` tokens."""
+    """A request that tests the schema of `tool`.
+
+    others: further tools of the request.
+    limit: maximum number of tokens in the answer.
+    """
 
     way: Way
     tool: Schema
@@ -101,9 +105,9 @@ class Case:
                 )
 
     def _faults_of_beginning(self, message: dict[str, Any]) -> Iterator[str]:
-        """Yield the faults of a cut answer.
+        """Yield the faults of an answer that was cut off.
 
-        Its text or last call must be the beginning of JSON. Earlier calls must be whole.
+        Its text or last call must be the beginning of JSON. Earlier calls must be complete.
         """
         if self.way is Way.JSON_SCHEMA:
             written = message["content"]

@@ -86,7 +86,10 @@ KINDS: dict[str, tuple[int, Client]] = {
 
 
 class Lateness:
-    """The event loop's longest delay since the last `take`, in seconds."""
+    """A monitor of the event loop's delays.
+
+    `take` returns the longest delay since the last `take`, in seconds.
+    """
 
     def __init__(self) -> None:
         self._worst = 0.0

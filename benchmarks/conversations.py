@@ -1,4 +1,4 @@
-"""The multi-turn load of the routing measurements and simulations, and its result."""
+"""The multi-turn load of the routing measurements and simulations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class Load:
     """Conversations with a common system message.
 
     clients: number of clients. Each has one conversation at a time, and starts another one after its last turn.
-    system, answer: lengths of the system message and of each answer, in tokens.
+    system: length of the system message, in tokens.
+    answer: length of each answer, in tokens.
     user: average length of a user message, in tokens.
     think: average number of seconds between an answer and the next turn; only simulated.
     """
@@ -31,7 +32,10 @@ class Load:
     answer: int = 32
 
     def user_tokens(self, conversation: int, turn: int) -> int:
-        """Return the length of a user message, which is between half and one and a half times the average."""
+        """Return the length of a user message, in tokens.
+
+        It is between half and one and a half times the average.
+        """
         return random.Random(f"{conversation} {turn}").randint(self.user // 2, self.user * 3 // 2)
 
     def messages(self, conversation: int, turn: int) -> Messages:
@@ -44,8 +48,10 @@ class Load:
 class Result:
     """What a load cost.
 
-    prompt_tokens, computed_tokens: sums over all requests.
-    ttft, ttft_p95: median and 95th percentile, in seconds.
+    prompt_tokens: number of prompt tokens of all requests.
+    computed_tokens: number of those that were not cached.
+    ttft: median TTFT, in seconds.
+    ttft_p95: 95th percentile of the TTFT, in seconds.
     """
 
     prompt_tokens: int

@@ -20,7 +20,10 @@ QUESTION = "Decode throughput, served and raw"
 BATCHES = (1, 8, 16)
 PROMPT = 64
 MAX_TOKENS = 2000
-"""Enough tokens that no stream ends before the last one has made its steps."""
+"""Maximum number of tokens per stream.
+
+It is so large that no stream ends before the last one has made its steps.
+"""
 
 SAMPLINGS: dict[str, dict[str, Any]] = {"default sampling": {}, "top_p 0.9": {"top_p": 0.9}}
 COLUMNS = (

@@ -45,12 +45,18 @@ STREAMS, STREAM_PROMPT, STREAM_ANSWER = 8, 256, 256
 ENTRIES = 100_000
 GIBIBYTE, MARGIN = 1 << 30, 64 << 10
 SETTLE_SECONDS = 3
-"""Time after an answer until its blocks are written."""
+"""Seconds after an answer until its blocks are written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An answer: TTFT, log-probabilities, cached prompt tokens and ITLs."""
+    """The figures of one answer.
+
+    ttft: TTFT in seconds.
+    logprobs: log-probability of each token.
+    cached: number of cached prompt tokens.
+    intervals: ITLs in seconds.
+    """
 
     ttft: float
     logprobs: list[float]
@@ -139,7 +145,7 @@ async def gap(model: Path | None, folder: Path | None, turn: int) -> float:
 
 
 async def p99(measured: OwnServer, turn: int) -> float:
-    """Run 8 streams. Return the time between two of their tokens at the 99th percentile, in seconds."""
+    """Run 8 streams, and return their ITL at the 99th percentile, in seconds."""
     await ask(measured, prompt(64, (turn,)), 8)
     texts = [prompt(STREAM_PROMPT, (turn, stream)) for stream in range(STREAMS)]
     runs = await asyncio.gather(*(ask(measured, text, STREAM_ANSWER) for text in texts))
@@ -161,7 +167,7 @@ async def intervals(model: Path | None, folder: Path, pairs: int) -> None:
 
 
 def fill(folder: Path, entries: int) -> None:
-    """Write entries of another model, and one large file that leaves no room for more."""
+    """Write entries of another model, and a large file that leaves no room for more."""
     shutil.rmtree(folder, ignore_errors=True)
     state = StateTensor("past.0.key", "present.0.key", StateKind.KV, (1, 32), np.dtype(np.float32))
     form, target = EntryFormat([state], b"another model", half=False), EntryFolder(folder)
@@ -187,7 +193,7 @@ def time_command(folder: Path) -> None:
 
 
 async def many(model: Path | None, folder: Path) -> None:
-    """Measure a server with a full folder of many entries, against one without a folder."""
+    """Compare a server with a folder full of entries with one without a folder."""
     text, limit = prompt(PROMPT, (2,)), ("--cache-disk", "1")
     for place in (None, folder):
         begin = time.perf_counter()

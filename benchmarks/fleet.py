@@ -1,4 +1,4 @@
-"""Simulates fleets of replicas under a multi-turn load, and compares ways to route requests.
+"""Compares ways to route requests in simulated fleets under a multi-turn load.
 
 Replicas prefill prompts and decode answers at speeds that were measured on one machine, and each has a prefix cache of
 limited size. The router that follows prefixes is the one of the Ray Serve application.

@@ -3,7 +3,7 @@
 A grammar leaves no choice about a forced token, so several share one step. One stream writes calls of a strict tool,
 alone and beside 15 streams. Every other call requests logprobs, which turns forcing off.
 
-The prompt is cached. Tokens beyond the server's steps were forced.
+The prompt is cached. The number of forced tokens is the number of tokens minus the server's steps.
 """
 
 from __future__ import annotations
@@ -49,7 +49,12 @@ CALL: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Duration and tokens of one call, and the server's steps during it."""
+    """One call.
+
+    seconds: duration of the call.
+    tokens: number of tokens in the call.
+    steps: number of the server's steps during the call.
+    """
 
     seconds: float
     tokens: int

@@ -66,7 +66,7 @@ class Tally:
 
 
 class Bench:
-    """Compiles schemas in both ways, and tallies the results."""
+    """A benchmark that compiles schemas in both ways and tallies the results."""
 
     def __init__(self, verbose: bool) -> None:
         self._tokenizer = Tokenizer.load(BUILT_IN)
@@ -125,7 +125,7 @@ class Bench:
     ) -> None:
         """Feed instances to a grammar.
 
-        instances: (whether it is valid, its spellings, its spellings without unlisted properties) of each.
+        instances: for each, whether it is valid, its spellings, and its spellings without unlisted properties.
         """
         for valid, texts, listed in instances:
             kind = "valid" if valid else "invalid"
@@ -162,7 +162,10 @@ def _known(data: dict[str, Any], schema: dict[str, Any], keys: Keys) -> dict[str
 
 
 def _calls(arguments: dict[str, Any], schema: dict[str, Any]) -> list[str]:
-    """Return the spellings of a call: `tool(a=1, **{"b c": 2})`, `tool(**{"a": 1, "b c": 2})`."""
+    """Return the spellings of a call.
+
+    Example: `tool(a=1, **{"b c": 2})` and `tool(**{"a": 1, "b c": 2})`.
+    """
     names = {*schema.get("properties", {}), *as_list(schema.get("required", []))}
     plain = {name: value for name, value in arguments.items() if name in names and "**" not in _rendered({name: value})}
     rest = {name: value for name, value in arguments.items() if name not in plain}

@@ -1,4 +1,4 @@
-/* What one core can do at most: products of 8-bit numbers from registers, and a plain read of memory. */
+/* Measures the limits of one core: products of 8-bit numbers in registers, and plain reads of memory. */
 #include <stddef.h>
 #include <stdint.h>
 

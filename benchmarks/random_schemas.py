@@ -58,7 +58,7 @@ def _tool_name(rng: random.Random, number: int) -> str:
 
 
 class _Maker:
-    """Makes the schema of one tool."""
+    """A generator of the schema of one tool."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng

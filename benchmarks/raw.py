@@ -1,4 +1,4 @@
-"""The raw session: the served graph in a loop, without scheduler, sampling or HTTP."""
+"""The raw session: the graph in a loop, without scheduler, sampling or HTTP."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHUNK = 512
 class RawSession:
     """Up to `batch` sequences of `max_len` tokens, on the server's prepared copy.
 
-    kernels: None for those of the server.
+    kernels: kernels to use; None for those of the server.
     """
 
     name = "raw session"

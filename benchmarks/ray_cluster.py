@@ -37,9 +37,11 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class RayCluster:
-    """A cluster with the application. The head node runs Ray's proxy and the ingress, each worker node one replica.
+    """A cluster with the application.
 
-    cores: cores of each replica.
+    The head node runs Ray's proxy and the ingress. Each worker node runs one replica.
+
+    cores: number of cores of each replica.
     """
 
     cluster: Any
@@ -48,7 +50,9 @@ class RayCluster:
     url: str
 
     def deploy(self, **engine: Any) -> None:
-        """Deploy the application as `serve deploy` does, or change it. Returns when requests are answered.
+        """Deploy the application as `serve deploy` does, or change it.
+
+        Returns when requests are answered.
 
         engine: options of the engine's deployment. A change of `autoscaling_config` restarts no replica.
         """
@@ -63,7 +67,7 @@ class RayCluster:
         wait_until(lambda: is_ready(self.url), START_SECONDS)
 
     def running_replicas(self) -> int:
-        """Return the number of replicas that run."""
+        """Return the number of running replicas."""
         application = serve.status().applications.get(NAME)
         engine = application.deployments.get("engine") if application else None
         return engine.replica_states.get("RUNNING", 0) if engine else 0
@@ -75,10 +79,12 @@ class RayCluster:
 
 @contextlib.contextmanager
 def ray_cluster(workers: int, cores: float = 1, **engine: Any) -> Iterator[RayCluster]:
-    """Run the application on a cluster during the block, which starts when requests are answered.
+    """Run the application on a cluster during the block.
+
+    The block starts when requests are answered.
 
     workers: number of worker nodes.
-    cores: cores of each replica.
+    cores: number of cores of each replica.
     engine: options of the engine's deployment.
     """
     os.environ.update(ENVIRONMENT)
@@ -105,7 +111,10 @@ def fixed(replicas: int) -> dict[str, int]:
 
 
 def _node_options() -> dict[str, int]:
-    """Return options of a node; with given ports, Ray does not wait for its agents, which start slowly."""
+    """Return the options of a node.
+
+    With given ports, Ray does not wait for its agents, which start slowly.
+    """
     ports = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
     return {"object_store_memory": OBJECT_STORE, **{name: free_port() for name in ports}}
 

@@ -1,4 +1,6 @@
-"""Measures the Ray Serve application: its routing over three replicas, and its overhead over one plain server.
+"""Measures the Ray Serve application.
+
+Measures its routing to three replicas, and its overhead compared with one plain server.
 
 Needs the environment of requirements/ray.txt.
 """
@@ -38,8 +40,9 @@ def main() -> None:
 
 
 def routing(model: Path | None) -> None:
-    """Compare the computed prompt tokens of one replica, of three, and of three with round robin.
+    """Compare the numbers of computed prompt tokens.
 
+    Compares one replica, three replicas, and three with round robin.
     Each figure stands beside the prediction of the simulation.
     """
     print("| replicas | router | prompt tokens | computed | ratio | predicted | measured / predicted | TTFT median |")
@@ -72,7 +75,7 @@ def _show(replicas: int, name: str, result: Result, single: Result, router: Rout
 
 
 def overhead(model: Path | None, rounds: int, answer: int) -> None:
-    """Compare the throughput and TTFT of 8 streams, through Ray and on the plain server, in turns."""
+    """Compare the throughput and TTFT of 8 streams through Ray and on a plain server."""
     cores = os.cpu_count() or 1
     with ray_cluster(1, cores, autoscaling_config=fixed(1), user_config=_user_config(model)) as cluster:
         pairs = asyncio.run(_pairs(model, f"{cluster.url}/v1", rounds, answer))

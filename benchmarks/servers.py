@@ -23,7 +23,7 @@ from server.loading.model_choice import BUILT_IN
 OURS = "lfm-serve"
 START_SECONDS = 300
 IDLE_SHARE = 0.1
-"""Share of one core below which a process is idle."""
+"""Share of one core below which a process counts as idle."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""Simulates replicas that answer a multi-turn load. Only the order and the duration of steps are simulated."""
+"""Simulates replicas that answer a multi-turn load.
+
+Only the order and the duration of steps are simulated.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ SYSTEM = "system"
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Speed and size of a replica. The defaults are LFM2-8B-A1B in 4 bits on 2 cores (docs/sizing.md).
+    """Speed and size of a replica.
+
+    The defaults are those of LFM2-8B-A1B in 4 bits on 2 cores (docs/sizing.md).
 
     token: seconds to prefill one token.
     step: seconds of a decode step without rows.
@@ -41,7 +46,8 @@ class Request:
     """One turn of a conversation.
 
     sent: time at which the client sent it, in seconds.
-    prompt, answer: lengths in tokens.
+    prompt: length of the prompt in tokens.
+    answer: length of the answer in tokens.
     missing: number of prompt tokens to prefill; None before the prefill starts.
     """
 
@@ -56,7 +62,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a replica: its duration in seconds, the requests that got their first token, and those that ended."""
+    """One step of a replica.
+
+    seconds: duration of the step.
+    started: the requests that got their first token.
+    ended: the requests that ended.
+    """
 
     seconds: float
     started: list[Request]
@@ -87,12 +98,12 @@ class Replica:
         return len(self.queue) + len(self.prefilling) + len(self.decoding)
 
     def prefix(self, conversation: int) -> int:
-        """Return how many tokens at the start of a conversation's prompt are cached, in whole blocks."""
+        """Return how many leading tokens of a conversation are cached, in whole blocks."""
         tokens = self.cached.get(conversation) or self.cached.get(SYSTEM) or 0
         return tokens // BLOCK_TOKENS * BLOCK_TOKENS
 
     def expected_prefix(self, conversation: int) -> int:
-        """Return how many tokens will be cached once the replica has prefilled its present requests."""
+        """Return how many tokens will be cached once the present requests are prefilled."""
         return self.prefix(conversation) or (self.system if self.ongoing else 0)
 
     def step(self) -> Step:
@@ -139,7 +150,7 @@ class Replica:
 
 
 Router = Callable[[Sequence[Replica], Request], int]
-"""Returns the position of the replica that a request goes to."""
+"""A function that returns the index of the replica for a request."""
 
 
 class Fleet:
@@ -174,7 +185,10 @@ class Fleet:
             self._at(when, lambda now: self._send(conversation, 0, self._load.system, now))
 
     def _send(self, conversation: int, turn: int, history: int, now: float) -> None:
-        """Send a turn. `history`: number of tokens before its user message."""
+        """Send a turn.
+
+        history: number of tokens before the turn's user message.
+        """
         prompt = history + self._load.user_tokens(conversation, turn)
         self._prompt_tokens += prompt
         request = Request(conversation, turn, now, prompt, self._load.answer)

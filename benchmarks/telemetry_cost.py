@@ -3,7 +3,7 @@
     python -m benchmarks.telemetry_cost [--pairs 6] [--rounds 6] [--streams 64] [--requests 1] [--tokens 256]
 
 Two servers on the built-in model take turns. The observed one is scraped every second, logs JSON and sends spans to a
-collector. The bare one does nothing of this. Each round yields the ratios of throughput and of CPU time per token.
+collector. The bare one does none of this. Each round yields the ratios of throughput and of CPU time per token.
 Quote the medians. Several pairs of servers run, because two processes of one program differ by a few percent.
 """
 
@@ -58,7 +58,11 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """`streams` at once, with `requests` requests each and `tokens` tokens per answer."""
+    """A load of several streams at once.
+
+    requests: number of requests per stream.
+    tokens: number of tokens per answer.
+    """
 
     streams: int
     requests: int

@@ -69,7 +69,7 @@ class Protocol:
 
     body: returns the protocol's own request fields, from a question and a number of tokens.
     last: start of a stream's last line.
-    usage: returns the answer tokens of an event, or None if it has no usage.
+    usage: returns the number of answer tokens from an event, or None if the event has no usage.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""All that one client can send to cost a server much, at once."""
+"""All costly requests that one client can send, at the same time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def _attack(url: str, key: str, end: float) -> list[int]:
 
 
 def _attacks() -> Iterator[Attack]:
-    """Yield each attack as often as it runs at once."""
+    """Yield the attacks to run at the same time, each of them several times."""
     rng = random.Random(7)
     forms = [_chat(max_tokens=20, **hostile_form(rng)) for _ in range(100)]
     overlong = _chat(messages=[{"role": "user", "content": "river " * 300_000}])

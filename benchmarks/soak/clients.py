@@ -14,7 +14,7 @@ import httpx
 
 CHAT = "/v1/chat/completions"
 HANGS = 300.0
-"""Seconds without a byte after which a request hangs."""
+"""Seconds without a byte after which a request counts as hung."""
 
 
 @dataclass(slots=True)
@@ -22,7 +22,8 @@ class Outcome:
     """How one request ended.
 
     end: finish reason, error code, "left" (by the client), "hung", "unanswered", or "broken" (after the first byte).
-    first_token, seconds: times since the request was sent.
+    first_token: seconds from the request to the first token; None if none came.
+    seconds: duration of the request.
     """
 
     end: str = ""
@@ -47,7 +48,7 @@ class Tally:
         return Counter(outcome.end for outcome in self.outcomes)
 
     def tokens(self) -> tuple[int, int]:
-        """Return the prompt tokens and the generated tokens."""
+        """Return the numbers of prompt tokens and of generated tokens."""
         prompts = sum(outcome.prompt_tokens for outcome in self.outcomes)
         return prompts, sum(outcome.completion_tokens for outcome in self.outcomes)
 

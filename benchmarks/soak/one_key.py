@@ -53,7 +53,7 @@ async def run(report: Report, server: Service, seconds: float = 120) -> None:
 
 
 def _requests() -> list[tuple[str, Callable[[], dict[str, Any]]]]:
-    """Return the kinds of the other key's requests, each with a function that makes one."""
+    """Return each kind of the other key's requests, with a function that makes one."""
     numbers = itertools.count()
 
     def schema() -> dict[str, Any]:

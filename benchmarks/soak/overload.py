@@ -15,11 +15,15 @@ from benchmarks.soak.requests import chat
 from tests.fleet import Service
 
 TOKENS = 384
-"""Tokens per answer, long enough for these clients to send ten times the capacity."""
+"""Tokens per answer, enough for these clients to send ten times the capacity."""
 
 
 async def run(report: Report, server: Service, tally: Tally, slots: int, waiting: int, seconds: float = 120) -> None:
-    """Flood a server with `slots` (--max-seqs) and `waiting` (--max-waiting)."""
+    """Flood a server with requests.
+
+    slots: the server's --max-seqs.
+    waiting: the server's --max-waiting.
+    """
     rng = random.Random(1)
     async with connect(server.url) as client:
 

@@ -12,7 +12,7 @@ from tests.scraping import Scrape
 
 @dataclass(slots=True)
 class Report:
-    """Prints each figure at once, and collects failed checks."""
+    """A report that prints each figure at once and collects failed checks."""
 
     part: str
     failures: list[str] = field(default_factory=list)

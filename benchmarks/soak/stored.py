@@ -1,4 +1,7 @@
-"""Thousands of stored responses: memory has a bound, and a file keeps all of them through a kill."""
+"""Thousands of stored responses, in bounded memory and in a file.
+
+The file keeps all of them if the server is killed.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from tests.fleet import Service
 ROUTE = "/v1/responses"
 CLIENTS = 8
 WARM_UP = 200
-"""Responses after which the server has all its working memory."""
+"""Number of responses after which the server has all its working memory."""
 LIMIT = 8
 """MiB of --responses-memory; 10,000 responses take about 60."""
 SLACK = 24
@@ -31,7 +34,7 @@ T, R = TypeVar("T"), TypeVar("R")
 
 
 async def run(report: Report, folder: Path, count: int) -> None:
-    """Store `count` responses in the memory of one server, and as many in the file of another."""
+    """Store `count` responses in memory and, with another server, in a file."""
     keys = folder / "keys.toml"
     keys.write_text(KEYS)
     options = ("--api-keys-file", str(keys), "--threads", "1", "--max-seqs", str(CLIENTS), "--cache-memory", "16")
@@ -40,7 +43,7 @@ async def run(report: Report, folder: Path, count: int) -> None:
 
 
 async def _in_memory(report: Report, folder: Path, count: int, *options: str) -> None:
-    """Check that the memory has a bound, and that the newest responses fill it."""
+    """Check that memory is bounded, and that the newest responses fill it."""
     async with running(folder / "memory", *options, "--responses-memory", str(LIMIT)) as server:
         ids = await _fill(report, "memory", server, count, LIMIT)
         async with connect(server.url) as client:
@@ -55,7 +58,7 @@ async def _in_memory(report: Report, folder: Path, count: int, *options: str) ->
 
 
 async def _in_file(report: Report, folder: Path, count: int, *options: str) -> None:
-    """Check that a file keeps all responses through a kill, for their key only."""
+    """Check that a file keeps all responses after a kill, for their key only."""
     file = folder / "responses.db"
     async with running(folder / "file", *options, "--responses-file", str(file)) as server:
         ids = await _fill(report, "file", server, count, 0)
@@ -75,7 +78,9 @@ async def _in_file(report: Report, folder: Path, count: int, *options: str) -> N
 
 
 async def _fill(report: Report, store: str, server: Service, count: int, limit: int) -> list[str]:
-    """Store responses, check the growth of the server's memory, and return their IDs, oldest first.
+    """Store responses, and check the growth of the server's memory.
+
+    Returns the responses' IDs, oldest first.
 
     limit: MiB by which the stored responses may let the server grow.
     """
@@ -104,7 +109,10 @@ async def _get(client: httpx.AsyncClient, response_id: str, headers: dict[str, A
 
 
 async def _each(work: Callable[[T], Awaitable[R]], arguments: Iterable[T]) -> list[R]:
-    """Return the results of `work` for all arguments, in their order; run CLIENTS at a time."""
+    """Return the results of `work` for all arguments, in order.
+
+    At most CLIENTS calls run at a time.
+    """
     places = asyncio.Semaphore(CLIENTS)
 
     async def one(argument: T) -> R:
