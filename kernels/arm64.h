@@ -1,5 +1,5 @@
-/* Micro-kernels for arm64 with the dot product, included by one file for each instruction set: it defines ISA, the
-   interface's name, and may define MMLA, for tiles that multiply matrices of 2 x 8 and 8 x 2 (i8mm). */
+/* Micro-kernels for arm64 with the dot product, included by one file for each instruction set. That file
+   defines ISA, the interface's name. It may define MMLA, for tiles that multiply 2 x 8 by 8 x 2 matrices (i8mm). */
 #include "panel.h"
 #include <arm_neon.h>
 
@@ -39,14 +39,15 @@ INLINE void quantize_block(const float *x, int factor, Activations *out) {
   out->scale = limit < __builtin_inff() ? limit > 4e-37f ? limit / 127.0f : 0.0f : __builtin_nanf("");
 }
 
-/* A block's product in floats, added to `sum`: integer sums of 4 columns, their zero points, and both scales. */
+/* Returns `sum` plus a block's product in floats, from integer sums of 4 columns, their zero points and both scales. */
 INLINE float32x4_t add_block(int32x4_t total, int has_zeros, int32x4_t zeros, float32x4_t scales, const Activations *a,
                              float32x4_t sum) {
   total = has_zeros ? vmlaq_n_s32(total, zeros, a->bias) : vaddq_s32(total, vdupq_n_s32(a->bias));
   return vfmaq_f32(sum, vcvtq_f32_s32(total), vmulq_n_f32(scales, a->scale));
 }
 
-/* Products of 32 bytes of a plane, which hold k = 4 i .. 4 i + 3 and 16 more of 8 columns, with every row. */
+/* Adds the products of 32 bytes of a plane with every row. The bytes hold k = 4 i .. 4 i + 3 and the same + 16 of 8
+   columns. */
 #define STREAM_STEP(i) \
   for (int h = 0; h < 2; h++) { \
     uint8x16_t v = vld1q_u8(plane + 32 * (i) + 16 * h); \
@@ -57,8 +58,8 @@ INLINE float32x4_t add_block(int32x4_t total, int has_zeros, int32x4_t zeros, fl
     } \
   }
 
-/* 1 to 4 rows x 8 columns straight from the packed weights, which are read once and in order. 8-bit weights add up the
-   plane of high nibbles first, then 16 times that and the low ones. */
+/* Computes 1 to 4 rows x 8 columns straight from the packed weights, which are read once and in order. For 8-bit
+   weights, the plane of high nibbles is added up first, and its sum times 16 is where the low nibbles start. */
 INLINE void stream(const int rows, const int planes, const int has_zeros, int64_t count, const uint8_t *w,
                    const Activations *const *x, float *out) {
   const size_t size = superblock_bytes(planes, has_zeros), block = (size_t)planes * PLANE_BYTES;
@@ -100,8 +101,8 @@ INLINE void stream(const int rows, const int planes, const int has_zeros, int64_
     for (int h = 0; h < 2; h++) vst1q_f32(out + r * PANEL + 4 * h, sum[r][h]);
 }
 
-/* Two vectors of 4 columns x 4 k, the second's k after the first's, at places `at` and `at` + 1 of a panel's 64-byte steps:
-   as they are for the dot product, for MMLA with 8 k of a column side by side. */
+/* Stores two vectors of 4 columns x 4 k at places `at` and `at` + 1 of a panel's 64-byte steps. The second vector
+   has the next 4 k. The dot product needs the vectors unchanged, MMLA the 8 k of a column side by side. */
 INLINE void put(uint8_t *to, int at, int half, int h, int8x16_t first, int8x16_t second) {
 #ifdef MMLA
   int32x4_t a = vreinterpretq_s32_s8(first), b = vreinterpretq_s32_s8(second);
@@ -138,7 +139,7 @@ INLINE void unpack(const int planes, const int has_zeros, int64_t count, const u
     }
 }
 
-/* total[rows][16 columns] of a block's plane, which is added up. */
+/* Adds the products of a block's plane to total[rows][16 columns]. */
 #ifdef MMLA
 INLINE void add_plane(const int rows, const uint8_t *plane, const Activations *const *a,
                       int32x4_t total[TILE_ROWS][QUARTERS]) {
@@ -194,7 +195,7 @@ INLINE void add_plane(const int rows, const uint8_t *plane, const Activations *c
 }
 #endif
 
-/* `rows` x 16 columns of `blocks` blocks of a panel, added to out[rows][16]. */
+/* Adds the products of `rows` rows with `blocks` blocks of a panel to out[rows][16]. */
 INLINE void tile(const int rows, const int planes, const int has_zeros, int blocks, const Panel *panel,
                  const Activations *const *x, int64_t first, float *out) {
   const Activations *a[TILE_ROWS];

@@ -58,7 +58,7 @@ A file is left out of the library if the compiler does not know its flags.
 
 
 class CompileError(Exception):
-    """An error: there is no C compiler, or the compiler failed."""
+    """The error if there is no C compiler or it fails."""
 
 
 def build(
@@ -66,8 +66,8 @@ def build(
 ) -> Path:
     """Compile the library into `output`, and return `output`.
 
-    `target`: another machine, and the compiler for it.
-    `simde`: folder of SIMDe's headers. With these, AVX2 emulates the instructions that the CPU lacks; for tests.
+    target: another machine and the compiler for it; None for this machine.
+    simde: folder of SIMDe's headers. With these, AVX2 emulates the instructions that the CPU lacks; for tests.
 
     Replaces an existing library in one step. Raises CompileError if the library cannot be compiled.
     """
@@ -83,7 +83,10 @@ def build(
 
 
 def build_program(source: Path, output: Path, flags: Sequence[str]) -> Path:
-    """Compile a program that contains the kernels, and return it; for tests. Raises CompileError."""
+    """Compile a program that contains the kernels, and return its path. For tests.
+
+    Raises CompileError if the program cannot be compiled.
+    """
     with tempfile.TemporaryDirectory() as folder:
         _run([*_compile(Path(folder), flags), str(source), "-pthread", "-o", str(output)])
     return output
@@ -92,7 +95,10 @@ def build_program(source: Path, output: Path, flags: Sequence[str]) -> Path:
 def _compile(
     folder: Path, flags: Sequence[str], target: tuple[str, str] | None = None, simde: Path | None = None
 ) -> list[str]:
-    """Compile all sources in `folder`. Returns a command that links them, without its output."""
+    """Compile all sources into object files in `folder`.
+
+    Returns the command that links them, without the output file.
+    """
     machine, command = target or (platform.machine(), os.environ.get("CC") or "cc")
     compiler = shlex.split(command)
     if shutil.which(compiler[0]) is None:
@@ -112,7 +118,7 @@ def _compile(
 
 
 def remove(output: Path = OUTPUT) -> None:
-    """Remove the library of an earlier `build`, since it may not match the sources any more."""
+    """Remove the library of an earlier `build`, since it may differ from the sources."""
     for path in (output, output.with_suffix(".sha256")):
         path.unlink(missing_ok=True)
 

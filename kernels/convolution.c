@@ -1,11 +1,11 @@
-/* A gated short convolution: float32, and each channel independent of the others. */
+/* A gated short convolution in float32. The channels are independent of each other. */
 #include "lfm_kernels.h"
 
 enum { CHANNELS = 64, VALUES_ALONE = 1 << 15 /* fewer are computed in less time than threads need to wake up */ };
 
 static int64_t blocks_of(const Convolution *c) { return (c->hidden + CHANNELS - 1) / CHANNELS; }
 
-/* Adds up the taps in rising order, then the bias: the same sums whatever the length. */
+/* Adds up the taps in ascending order, then the bias. The order does not depend on the length. */
 static void convolve_token(const Convolution *c, const float (*weight)[CHANNELS], const float *window, const float *gate,
                            const float *bias, int64_t count, float *restrict y) {
   float sum[CHANNELS];

@@ -4,7 +4,7 @@
 
 LFM_API int lfm_version(void) { return LFM_VERSION; }
 
-/* The name of an instruction set, best first; NULL after the last. */
+/* Returns the name of an instruction set by its index in lfm_isas, or NULL after the last one. */
 LFM_API const char *lfm_isa_name(int index) { return lfm_isas[index] ? lfm_isas[index]->name : NULL; }
 LFM_API int lfm_isa_runs(int index) { return lfm_runs(lfm_isas[index]); }
 

@@ -4,7 +4,7 @@
 
 enum { UNIT = 64, QUANTIZED_ALONE = 16, ALIGNED = 64 };
 
-/* One row at one of its experts; `weight` is the routing weight of the expert for this row. */
+/* A row at one of its chosen experts. `weight` is the routing weight of this expert. */
 typedef struct {
   int32_t row;
   float weight;
@@ -15,13 +15,13 @@ typedef struct {
   const Experts *e;
   const float *x;
   float *y;
-  int64_t rows, hidden_blocks, inner_blocks; /* blocks of 32 activations, of a row and of what `up` yields */
+  int64_t rows, hidden_blocks, inner_blocks; /* blocks of 32 activations in a row of x and of inner */
   Activations *quantized;                    /* [rows][hidden_blocks] */
   Activations *inner;                        /* [rows * chosen][inner_blocks], in the order of `places` */
-  Place *places;                             /* by expert, each one's rows in rising order */
-  int64_t *start;                            /* [experts + 1] into places */
-  int32_t *active;                           /* experts with rows, rising */
-  int32_t *choice;                           /* [rows][chosen], rising */
+  Place *places;                             /* grouped by expert, with ascending rows */
+  int64_t *start;                            /* [experts + 1]: where each group begins in places */
+  int32_t *active;                           /* experts with rows, ascending */
+  int32_t *choice;                           /* [rows][chosen], ascending */
   float *weight;                             /* [rows][chosen] */
 } Job;
 
@@ -57,14 +57,15 @@ size_t lfm_experts_scratch(const Experts *e, int64_t rows) {
   return lay_out(&job, NULL);
 }
 
-/* The `chosen` largest logits, in rising order of experts, and their softmax; NaN anywhere makes every weight NaN. */
+/* Writes the `chosen` experts with the largest logits, ascending, and the softmax of these logits. If any logit is NaN,
+   every weight is NaN. */
 static void choose(const float *logits, int experts, int chosen, int32_t *choice, float *weight) {
   float most = -__builtin_inff(), sum = 0;
   int broken = 0;
   for (int c = 0; c < chosen; c++) choice[c] = -1;
   for (int i = 0; i < experts; i++) {
     broken |= logits[i] != logits[i];
-    int c = chosen; /* insert into the choices, largest logit first; equal logits keep the order of experts */
+    int c = chosen; /* insert into the choices, largest logit first; experts with equal logits keep their order */
     while (c > 0 && (choice[c - 1] < 0 || logits[i] > logits[choice[c - 1]])) c--;
     if (c == chosen) continue;
     memmove(choice + c + 1, choice + c, (size_t)(chosen - c - 1) * sizeof *choice);
@@ -127,7 +128,7 @@ static void add_up_bias(const Experts *e, int expert, int64_t first, int rows, f
   }
 }
 
-/* 32 inner activations of one expert's rows: gates and ups multiplied, SwiGLU, quantized. */
+/* Computes 32 inner activations of one expert's rows: products with gates and ups, then SwiGLU, quantized. */
 static void compute_up(void *opaque, size_t unit) {
   const Job *j = opaque;
   const int64_t per_expert = up_units(j), block = (int64_t)unit % per_expert;
@@ -153,7 +154,7 @@ static void compute_up(void *opaque, size_t unit) {
   }
 }
 
-/* 64 columns of every row's sum over its experts, in rising order of experts. */
+/* Computes 64 columns of every row's sum over its experts, which are added in ascending order. */
 static void compute_down(void *opaque, size_t unit) {
   const Job *j = opaque;
   const int64_t hidden = j->e->hidden, first = (int64_t)unit * UNIT;

@@ -1,8 +1,8 @@
 /* Products of int8 activations and packed 4- or 8-bit weights. docs/kernels.md describes the packing and the arithmetic.
 
-   A packed matrix [columns, depth] is a row of groups of 8 columns. A group is a row of superblocks of 128 k; columns
-   and depth are padded with zeros, columns to a multiple of 16. A superblock holds
-     4 blocks of 32 k     per plane 128 bytes: byte 32 i + 4 n + j has, of column n, k = 4 i + j in its low half and
+   A packed matrix [columns, depth] is a row of groups of 8 columns. A group is a row of superblocks of 128 k; k is the
+   index along the depth. Columns and depth are padded with zeros, columns to a multiple of 16. A superblock holds
+     4 blocks of 32 k     128 bytes per plane. Of column n, byte 32 i + 4 n + j holds k = 4 i + j in its low half and
                           k = 16 + 4 i + j in its high half. 8-bit weights have two planes, low and high nibbles.
      4 x 8 scales         float16
      4 x 8 zero points    uint8, only if the matrix has them; all others are 8 (4 bits) or 128 (8 bits)
@@ -18,8 +18,8 @@
 enum { BLOCK = 32, BLOCKS = 4, SUPERBLOCK = BLOCK * BLOCKS, GROUP = 8, PANEL = 2 * GROUP, MAX_ROWS = 128 };
 enum { PLANE_BYTES = 128, SCALE_BYTES = 2 * GROUP, ZERO_BYTES = GROUP };
 
-/* A block of 32 activations: q * scale, and the correction for zero points: -sum(q), times the zero point of all
-   columns if they share one. */
+/* A block of 32 activations, q * scale. `bias` is the correction for zero points: -sum(q) or, if all columns share a
+   zero point, -sum(q) times this zero point. */
 typedef struct {
   int8_t q[BLOCK];
   float scale;
@@ -43,9 +43,11 @@ static inline size_t group_bytes(const Matrix *w) {
 }
 static inline int bias_factor(const Matrix *w) { return w->has_zero_points ? -1 : w->planes == 1 ? -8 : -128; }
 
-/* One instruction set's micro-kernels. `multiply` computes `rows` (at most MAX_ROWS) x 16 columns from group `group` on
-   into out[rows][16]; `quantize` fills `blocks` blocks from k floats, padded with zeros; `gate` turns 8 gates and 8 ups
-   per row into silu(gate) * up, rows of `out` 32 floats apart; `dots` are x . w[i] for each of `count` rows of w. */
+/* One instruction set's micro-kernels.
+     quantize  fills `blocks` blocks from k floats, padded with zeros
+     multiply  computes `rows` (at most MAX_ROWS) x 16 columns, from group `group` on, into out[rows][16]
+     gate      turns 8 gates and 8 ups per row into silu(gate) * up; the rows of `out` are 32 floats apart
+     dots      computes x . w[i] for each of `count` rows of w */
 typedef struct {
   const char *name;
   void (*quantize)(const float *x, int64_t k, int64_t blocks, int factor, Activations *out);
@@ -54,14 +56,15 @@ typedef struct {
   void (*dots)(const float *x, const float *w, int64_t k, int count, float *out);
 } Isa;
 
-/* All instruction sets of this build, best first, ending in NULL; and whether this CPU supports one of them. */
+/* All instruction sets of this build, the best first, ending with NULL. */
 extern const Isa *const lfm_isas[];
+/* Returns whether this CPU supports an instruction set. */
 int lfm_runs(const Isa *isa);
 const Isa *lfm_best_isa(void);
 
 extern const Isa lfm_portable, lfm_avx2, lfm_avxvnni, lfm_avx512vnni, lfm_dotprod, lfm_i8mm;
 
-/* Runs part(job, 0) .. part(job, parts - 1), on threads that `context` knows. */
+/* Runs part(job, 0) .. part(job, parts - 1) on the threads of `context`. */
 typedef void (*Parallel)(void *context, void (*part)(void *job, size_t index), size_t parts, void *job);
 
 /* y[rows][columns] = x[rows][depth] * w^T + bias, where bias may be NULL. `scratch` is 64-byte aligned. */
@@ -69,9 +72,11 @@ size_t lfm_matmul_scratch(const Matrix *w, int64_t rows);
 void lfm_matmul(const Isa *isa, const Matrix *w, const float *x, int64_t rows, const float *bias, float *y,
                 void *scratch, Parallel parallel, void *context);
 
-/* A block of experts. `up` is [experts][2 * inner, hidden] with 8 gates and 8 ups in turn, inner padded to a multiple of
-   32; `down` is [experts][hidden, inner]; data of one expert follows the other's. The biases, [experts][2 * inner] and
-   [experts][hidden], are as in the graph and may be NULL: gates and ups in turn (`gated` 1) or one half after the other. */
+/* A block of experts.
+     up         [experts][2 * inner, hidden], 8 gates and 8 ups in turn, with inner padded to a multiple of 32
+     down       [experts][hidden, inner]
+     up_bias    [experts][2 * inner] or NULL, as in the graph: gates and ups in turn (`gated` 1) or first all gates (2)
+     down_bias  [experts][hidden] or NULL */
 typedef struct {
   Matrix up, down;
   int experts, chosen;
@@ -80,16 +85,17 @@ typedef struct {
   int gated;
 } Experts;
 
-/* The row of the graph's matrix that is a packed column; -1 for padding. Gates and ups, in turn (`gated` 1) or one half
-   after the other (2), go into panels of 8 gates and 8 ups. */
+/* Returns the row of the graph's matrix that becomes a packed column, or -1 for padding. The graph has gates and ups in
+   turn (`gated` 1) or first all gates (2). They go into panels of 8 gates and 8 ups. */
 int64_t lfm_source_row(int64_t column, int64_t rows, int gated);
 
-/* y[rows][hidden] = sum over the `chosen` largest of logits[rows][experts] of their softmax times the expert's SwiGLU. */
+/* y[rows][hidden]: for each row, the sum of the SwiGLU of its chosen experts, weighted by the softmax of their logits.
+   These are the `chosen` experts with the largest of logits[rows][experts]. */
 size_t lfm_experts_scratch(const Experts *e, int64_t rows);
 void lfm_experts(const Isa *isa, const Experts *e, const float *x, const float *logits, int64_t rows, float *y,
                  void *scratch, Parallel parallel, void *context);
 
-/* A router's float32 weights [experts][hidden]; `bias` may be NULL. With `chosen` 0 the scores are the result. */
+/* A router's float32 weights [experts][hidden]; `bias` may be NULL. If `chosen` is 0, the result is the scores. */
 enum { MAX_EXPERTS = 1024 };
 typedef struct {
   const float *weights, *bias;
@@ -103,7 +109,8 @@ void lfm_route(const Isa *isa, const Router *r, const float *x, int64_t rows, fl
 
 /* A gated short convolution over windows of `taps` tokens; `bias` may be NULL.
      projected  [batch][length][3 * hidden]: for each token the gates b and c, and the value x
-     past       [batch][hidden][columns], where columns >= taps - 1; present likewise, and may be the same memory
+     past       [batch][hidden][columns], where columns >= taps - 1
+     present    as past; may be the same memory
      weight     [hidden][taps]
      trace      [batch][columns + length][hidden]: the past transposed, then b * x of each token
      gated      [batch][length][hidden]: c times the convolution of the trace */

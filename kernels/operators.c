@@ -6,11 +6,11 @@
      Experts  x float [..., hidden], logits [rows, experts], packed up, packed down, optional biases -> as x
               attributes experts, chosen, hidden, inner, bits, up_zero_points, down_zero_points, gated
      Router   x float [..., hidden], weights [experts, hidden], optional bias [experts] -> [rows, experts]
-              attribute chosen; with 0 the shape is [..., experts]
+              attribute chosen; if it is 0, the shape is [..., experts]
      Convolution
               projected float [batch, length, 3 * hidden], past [batch, hidden, columns], weight [hidden, 1, taps],
               optional bias [hidden] -> [batch, length, hidden], trace [batch, columns + length, hidden], present as past
-   The attribute `isa`, an index of lfm_isas, chooses an instruction set; without it the best that the CPU has. */
+   The attribute `isa`, an index of lfm_isas, chooses an instruction set. Without it, the CPU's best one is used. */
 #include "operators.h"
 #include <stdlib.h>
 

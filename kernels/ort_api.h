@@ -1,4 +1,4 @@
-/* The part of onnxruntime's C interface that custom operators need, declared here since its wheels bring no headers.
+/* The part of onnxruntime's C interface that custom operators need. It is declared here, since wheels have no headers.
    The table of functions only ever grows, so an entry's index is part of the ABI. */
 #ifndef LFM_ORT_API_H
 #define LFM_ORT_API_H

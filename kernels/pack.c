@@ -1,4 +1,4 @@
-/* Weights from the layout of onnxruntime's MatMulNBits and QMoE into the packing of lfm_kernels.h. */
+/* Packs weights as in lfm_kernels.h, from the layout of onnxruntime's MatMulNBits and QMoE. */
 #include "lfm_kernels.h"
 #include <string.h>
 
@@ -32,7 +32,7 @@ static int zero_at(const Source *s, int64_t row, int64_t k) {
   return value_at(s->zero_points + row * ((source_blocks(s) * s->bits + 7) / 8), k / s->block, s->bits);
 }
 
-/* Packs 32 k of one source row as column n of a block; a row below 0 is padding, whose scale stays 0. */
+/* Packs 32 k of one source row as column n of a block. A negative row means padding, whose scale stays 0. */
 static void pack_block(const Source *s, int64_t row, int64_t k, int n, uint8_t *planes, uint8_t *scale, uint8_t *zero) {
   if (row < 0 || k >= s->depth) return;
   int zero_point = zero_at(s, row, k);
@@ -54,7 +54,7 @@ int64_t lfm_source_row(int64_t column, int64_t rows, int gated) {
   return gated == 1 ? 2 * i + up : up * (rows / 2) + i;
 }
 
-/* Packs a matrix of `rows` rows into `columns` columns, columns >= rows. `out` has lfm_packed_bytes bytes. */
+/* Packs a matrix of `rows` rows into `columns` columns, where columns >= rows. `out` has lfm_packed_bytes bytes. */
 LFM_API void lfm_pack(const uint8_t *weights, const uint16_t *scales, const uint8_t *zero_points, int64_t rows,
                       int64_t depth, int64_t block, int bits, int has_zero_points, int gated, int64_t columns,
                       uint8_t *out) {

@@ -1,4 +1,4 @@
-/* What the micro-kernels of all instruction sets share: the unpacked panel, and how their loops are compiled. */
+/* The common parts of all instruction sets' micro-kernels: the unpacked panel, and how loops are compiled. */
 #include "lfm_kernels.h"
 #include <string.h>
 
@@ -11,7 +11,7 @@
 #endif
 enum { STREAMED_ROWS = 4, CHUNK = 16 /* blocks of an unpacked panel: K 512 */, AHEAD = 2048 };
 
-/* 16 columns of `CHUNK` blocks with a byte for each nibble: per block and plane 8 x 64 bytes. */
+/* 16 columns of CHUNK blocks, with one byte for each nibble, so 8 x 64 bytes per block and plane. */
 typedef struct {
   uint8_t q[CHUNK * 2 * 512];
   float scales[CHUNK * PANEL];

@@ -13,8 +13,8 @@ typedef struct {
 
 static float log_sigmoid(float x) { return x < 0 ? x - lfm_log(1 + lfm_exp(x)) : -lfm_log(1 + lfm_exp(-x)); }
 
-/* Turns a row's scores into logits whose softmax weighs the chosen experts as their sigmoids do: log of the sigmoid for
-   those with the largest sigmoid plus bias, and as good as minus infinity for all others. */
+/* Turns a row's scores into logits, so that their softmax weights the chosen experts by their sigmoids. The chosen
+   experts have the largest sigmoids plus bias. Their logits are log(sigmoid). The others' are the lowest float. */
 static void route(const Router *r, float *row) {
   float ranked[MAX_EXPERTS];
   uint8_t is_chosen[MAX_EXPERTS] = {0};

@@ -1,4 +1,4 @@
-/* The shapes of the operators' outputs, which onnxruntime needs to optimise the graph around them. */
+/* The shapes of the operators' outputs, which onnxruntime needs to optimize the graph around them. */
 #include "operators.h"
 #include <stdio.h>
 

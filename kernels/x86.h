@@ -1,5 +1,6 @@
-/* Micro-kernels for x86-64 with AVX2, FMA and F16C, included by one file for each instruction set: it defines ISA, the
-   interface's name, and may define DOT, a function as `_mm256_dpbusd_epi32`, and CUSTOM_TILE, a file with a tile of its own. */
+/* Micro-kernels for x86-64 with AVX2, FMA and F16C, included by one file for each instruction set. That file
+   defines ISA, the interface's name. It may define DOT, a function like `_mm256_dpbusd_epi32`, and CUSTOM_TILE, a file
+   with its own tile. */
 #include "panel.h"
 #ifdef LFM_SIMDE /* for tests on CPUs without AVX-512 */
 #define SIMDE_ENABLE_NATIVE_ALIASES
@@ -73,7 +74,7 @@ INLINE void quantize_block(const float *x, int factor, Activations *out) {
   out->scale = limit < __builtin_inff() ? limit > 4e-37f ? limit / 127.0f : 0.0f : __builtin_nanf("");
 }
 
-/* A block's product in floats, added to `sum`: integer sums of 8 columns, their zero points, and both scales. */
+/* Returns `sum` plus a block's product in floats, from integer sums of 8 columns, their zero points and both scales. */
 INLINE __m256 add_block(__m256i low, __m256i high, int planes, int has_zeros, __m256i zeros, __m256 scales,
                         const Activations *a, __m256 sum) {
   __m256i total = widened(low);
@@ -84,7 +85,7 @@ INLINE __m256 add_block(__m256i low, __m256i high, int planes, int has_zeros, __
   return _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(total, bias)), scale, sum);
 }
 
-/* 1 to 4 rows x 8 columns straight from the packed weights, which are read once and in order. */
+/* Computes 1 to 4 rows x 8 columns straight from the packed weights, which are read once and in order. */
 INLINE void stream(const int rows, const int planes, const int has_zeros, int64_t count, const uint8_t *w,
                    const Activations *const *x, float *out) {
   const __m256i nibble = _mm256_set1_epi8(15);
@@ -151,7 +152,7 @@ enum { STREAMED_AT_MOST = STREAMED_ROWS };
 enum { STREAMED_AT_MOST = 16 };
 #endif
 
-/* `rows` x 16 columns of `blocks` blocks of a panel, added to out[rows][16]. */
+/* Adds the products of `rows` rows with `blocks` blocks of a panel to out[rows][16]. */
 #ifndef CUSTOM_TILE
 enum { TILE_ROWS = 4 };
 INLINE void tile(const int rows, const int planes, const int has_zeros, int blocks, const Panel *panel,
