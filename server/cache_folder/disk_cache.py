@@ -21,7 +21,7 @@ class DiskCache:
     Any thread may call the methods. All except `finish` return at once. If the folder fails, the cache stores and finds
     nothing.
 
-    identity: hash of the model, which the names of its blocks depend on.
+    identity: hash of the model (see `block_names.model_identity`). The names of blocks depend on it.
     held: tracks which of the model's blocks are in the folder; None to track nothing.
     """
 

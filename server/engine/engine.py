@@ -57,7 +57,7 @@ class Engine:
         """Create the engine without starting it.
 
         sessions: the wide session, optionally followed by two narrow sessions.
-        observe: called with an observation of each step, on the worker's thread.
+        observe: called with an observation of each step, on the thread of the worker that ran it.
         disk: prefix cache on disk; None if it is off.
         """
         self.config = config

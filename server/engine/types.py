@@ -47,7 +47,7 @@ class RequestContext:
     tenant: owner of the request; tenants take turns for slots.
     priority: order within a tenant, lowest first.
     cache_salt: only requests with the same salt share cached prefixes.
-    deadline: time by which the request must have finished, in monotonic seconds.
+    deadline: time at which the API layer ends the request, in monotonic seconds.
     """
 
     id: str = ""

@@ -58,7 +58,7 @@ class _Place:
 class Checkpoint:
     """The tensors of a checkpoint folder, in one or more safetensors files.
 
-    Reading a tensor raises ExportError if it is unreadable or has another shape or dtype.
+    Reading a tensor raises ExportError if it is unreadable, its dtype is not in FLOATS, or its shape is unexpected.
     """
 
     def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:

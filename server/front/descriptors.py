@@ -1,4 +1,4 @@
-"""Raises the limit of file descriptors, and computes how many connections fit."""
+"""Raises the limit on file descriptors, and computes how many connections fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CROWDED = 256
 
 
 def raise_limit(max_connections: int) -> int:
-    """Raise the soft limit of file descriptors to fit `max_connections`.
+    """Raise the soft limit on file descriptors to fit `max_connections`.
 
     Returns how many connections fit: at most `max_connections`, fewer if the hard limit is too low.
     """

@@ -14,7 +14,10 @@ LOST_REPLICA = (RayActorError, NodeDiedError, ObjectLostError, WorkerCrashedErro
 
 
 def translated(error: Exception) -> Exception:
-    """Return the server's error for an error of Ray. Other errors are returned unchanged."""
+    """Convert the Ray errors that mean overload, a lost replica or no replica.
+
+    Returns any other error unchanged.
+    """
     if isinstance(error, BackPressureError):
         return QueueFullError(f"{error.args[1]} requests", error.retry_after_s or RETRY_SECONDS)
     if isinstance(error, LOST_REPLICA):

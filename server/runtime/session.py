@@ -216,7 +216,7 @@ class ModelSession:
                 raise UnsupportedModelError(
                     "This graph cannot be served, because a trial step failed. Its attention must either update a KV "
                     "cache of fixed length in place (GroupQueryAttention) or return the past and the new values "
-                    f"joined. Its convolution windows must have a constant size. The error: {error}"
+                    f"joined. Its convolution windows must have a constant size. Error: {error}"
                 ) from error
             self.contract = replace(self.contract, joins=True)
 

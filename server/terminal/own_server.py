@@ -30,7 +30,7 @@ STOP_SECONDS = 10.0
 def own_server(variables: Mapping[str, str], say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """Run a server during a `with` block, and yield the facts that it logs when ready.
 
-    Examples are `address`, `name` and `built_in`.
+    The facts include `address`, `name` and `built_in`.
 
     variables: the server's options as LFM_* variables; those of this process are ignored.
     say: called with each line of progress while the server starts.

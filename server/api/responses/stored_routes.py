@@ -147,7 +147,9 @@ async def _recorded(stored: StoredResponse, first: int) -> Events:
     Raises InvalidRequestError if the response has no events.
     """
     if stored.events is None:
-        raise InvalidRequestError("The response was not created with stream: true, so it has no events.", "stream")
+        raise InvalidRequestError(
+            "The response was created with neither stream: true nor background: true, so it has no events.", "stream"
+        )
     for event in unpacked(stored.events)[first:]:
         yield event
 

@@ -88,8 +88,8 @@ def _argument_rules(prefix: str, parts: Sequence[tuple[str, bool]]) -> Iterator[
     prefix: start of all rule names. The rule `{prefix}_args` matches the whole list.
     parts: for each argument, its grammar and whether it is required.
 
-    Each range of arguments has two rules: `a` begins without a comma, and `b` with a comma.
-    Example for a required argument X and an optional argument Y:
+    Each range of arguments has two rules: `a` if it begins the list, and `b` if a comma must precede each argument.
+    Example for a required argument X and an optional argument Y, without the rules that nothing uses:
 
         p_args: p_a0_2
         p_a0_2: p_a0_1 p_b1_2

@@ -235,7 +235,7 @@ class _Block:
         return self._pending if complete and is_closed and has_call else [source]
 
     def _read_plain(self, text: str) -> None:
-        """Process text without brackets, quotes, commas and line breaks."""
+        """Process text without brackets, quotes, commas or line breaks."""
         if self._item is None:
             stripped = text.lstrip()
             self._read_separator(text[: len(text) - len(stripped)])

@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 
 
 def control_groups(root: Path, controller: str) -> Iterator[Path]:
-    """Yield the folders of this process's control group and its parents.
+    """Yield the folders of this process's control group and its parents. Some may not exist.
 
-    root: folder with `proc` and `sys`. Without them, yields nothing.
+    root: folder with `proc` and `sys`. Without `proc`, yields nothing.
     controller: "cpu" or "memory".
     """
     mounts = root / "sys" / "fs" / "cgroup"

@@ -32,7 +32,7 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """The nodes of a convolution.
+    """Nodes that one operator may replace, if they compute a short convolution.
 
     projected: name of the input projection's result, [batch, length, 3 * hidden].
     past: name of the past state.

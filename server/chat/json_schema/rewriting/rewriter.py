@@ -55,7 +55,7 @@ class Rewriter:
                     yield {"anyOf": [{"properties": {name: False}}, {"allOf": [{"required": [name]}, then]}]}
 
     def _names(self, value: Any, where: str) -> Iterator[Schema]:
-        """Yield a schema of objects whose property names satisfy the schema `value`."""
+        """Yield a schema for objects whose property names satisfy `value`, or nothing if all names do."""
         for _ in range(MAX_REFERENCES):
             if _keywords(value) == {"$ref"}:
                 value = self._references.lookup(value["$ref"], where)
