@@ -3,7 +3,7 @@
     python -m benchmarks [--model FOLDER] [--only clients,decode] [--against [NAME=]URL ...]
 
 Each part answers one question with a table, which is saved as JSON, as an SVG plot and in summary.md. The built-in
-model, the default, is too small for figures to quote.
+model, the default, is too small for figures worth quoting.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def describe_model(path: Path) -> str:
-    """Return the model's name, dtype and size of weights."""
+    """Return the model's name, dtype and size."""
     folder = open_model_folder(path)
     size = sum(file.stat().st_size for file in folder.graph.parent.glob(f"{folder.graph.name}*"))
     return f"{path.name} in {folder.dtype} ({size / 1e9:.2g} GB)"

@@ -20,7 +20,7 @@ class Load:
     system: length of the system message, in tokens.
     answer: length of each answer, in tokens.
     user: average length of a user message, in tokens.
-    think: average number of seconds between an answer and the next turn; only simulated.
+    think: average number of seconds between an answer and the next turn; used only in simulations.
     """
 
     conversations: int = 24
@@ -48,7 +48,7 @@ class Load:
 class Result:
     """What a load cost.
 
-    prompt_tokens: number of prompt tokens of all requests.
+    prompt_tokens: number of prompt tokens in all requests.
     computed_tokens: number of those that were not cached.
     ttft: median TTFT, in seconds.
     ttft_p95: 95th percentile of the TTFT, in seconds.

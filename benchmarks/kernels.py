@@ -31,14 +31,14 @@ from server.runtime.native.library import PORTABLE, Library, MatrixFormat, load_
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 MATRICES = {"in memory": MatrixFormat(65536, 2048, 4, False), "in cache": MatrixFormat(2048, 3584, 4, False)}
-"""The head of LFM2-8B-A1B, and a matrix that fits in most CPUs' last cache."""
+"""The head of LFM2-8B-A1B, and a matrix that fits in most CPUs' last-level cache."""
 ROWS = (1, 2, 3, 4, 8, 16, 64, 128, 512)
 BUDGET = 0.4
 """Seconds for which a measurement is repeated. The shortest run counts."""
 LEAST_REPEATS = 3
 PREFILLS, BATCHES = (16, 128, 512), (1, 4, 8, 16)
 PAST, STEPS = 64, 4
-"""Tokens before a decode step, and decode steps per measurement."""
+"""Tokens before the first decode step, and decode steps per measurement."""
 
 
 def fastest(work: Callable[[], object], budget: float = BUDGET) -> float:

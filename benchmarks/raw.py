@@ -22,9 +22,9 @@ CHUNK = 512
 
 
 class RawSession:
-    """Up to `batch` sequences of `max_len` tokens, on the server's prepared copy.
+    """Up to `batch` sequences of `max_len` tokens, on the server's graph.
 
-    kernels: kernels to use; None for those of the server.
+    kernels: kernels to use; None for the server's.
     """
 
     name = "raw session"
@@ -43,7 +43,7 @@ class RawSession:
         self._tokens = np.random.default_rng(0).integers(100, 1000, (batch, max_len))
 
     def prefill(self, slot: int, length: int) -> float:
-        """Prefill a prompt into an empty slot, and return the seconds."""
+        """Prefill a prompt into an empty slot, and return the time in seconds."""
         start = time.perf_counter()
         self._slots.clear(slot)
         for first in range(0, length, CHUNK):
@@ -52,7 +52,10 @@ class RawSession:
         return time.perf_counter() - start
 
     def decode(self, batch: int, past: int, steps: int) -> float:
-        """Decode `steps` tokens after `past` in `batch` slots, and return the seconds."""
+        """Decode `steps` tokens in each of `batch` slots, and return the time in seconds.
+
+        past: number of tokens before them in each slot.
+        """
         start = time.perf_counter()
         for length in range(past, past + steps):
             tokens = self._tokens[:batch, length : length + 1]

@@ -43,7 +43,7 @@ def routing(model: Path | None) -> None:
     """Compare the numbers of computed prompt tokens.
 
     Compares one replica, three replicas, and three with round robin.
-    Each figure stands beside the prediction of the simulation.
+    Each figure stands beside the simulation's prediction.
     """
     print("| replicas | router | prompt tokens | computed | ratio | predicted | measured / predicted | TTFT median |")
     print("|---|---|---|---|---|---|---|---|")
@@ -75,7 +75,7 @@ def _show(replicas: int, name: str, result: Result, single: Result, router: Rout
 
 
 def overhead(model: Path | None, rounds: int, answer: int) -> None:
-    """Compare the throughput and TTFT of 8 streams through Ray and on a plain server."""
+    """Compare the throughput of 8 streams and the TTFT of one, with and without Ray."""
     cores = os.cpu_count() or 1
     with ray_cluster(1, cores, autoscaling_config=fixed(1), user_config=_user_config(model)) as cluster:
         pairs = asyncio.run(_pairs(model, f"{cluster.url}/v1", rounds, answer))

@@ -37,7 +37,7 @@ class Keys:
     def listed(self, instance: Any, schema: Any, depth: int = 0) -> Any:
         """Return `instance` without unlisted properties.
 
-        An object keeps them if its schema lists none or allows others.
+        An object keeps them if its schema lists none, or has `additionalProperties` or `patternProperties`.
         """
         if depth > MAX_DEPTH:
             return instance
@@ -53,7 +53,7 @@ class Keys:
         return {name: self.listed(instance[name], known.get(name, {}), depth + 1) for name in names}
 
     def known(self, schema: Any, instance: Any) -> dict[str, Any]:
-        """Return the schemas of the properties of `schema`, then of other required ones."""
+        """Return the schema of each property: listed ones first, then only required ones."""
         known: dict[str, list[Any]] = {}
         required: list[str] = []
         for part in self._parts(schema, instance):

@@ -68,7 +68,7 @@ class Exchange:
     async def read(self, parse: Callable[[Any], T]) -> T:
         """Return `parse(body)` for the decoded JSON body.
 
-        Raises the errors of `read_json`.
+        Raises the errors of `read_json` and `parse`.
         """
         return await read_json(self._request, self._server, parse)
 

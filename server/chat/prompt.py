@@ -69,7 +69,7 @@ class ChatPrompt:
     ) -> list[int]:
         """Return the tokens of a chat's prompt.
 
-        Raises InvalidRequestError if the template fails, or a call's arguments are not a JSON object.
+        Raises InvalidRequestError if the chat cannot be rendered, or a call's arguments are not a JSON object.
         """
         options = options or TemplateOptions()
         template = self._template(bool(tools))

@@ -17,7 +17,7 @@ class NamedUrl:
 def base_url(text: str) -> str:
     """Return an endpoint's base URL: `http://host:8000/` -> `http://host:8000/v1`.
 
-    Raises ValueError if `text` is not an HTTP URL.
+    Raises ValueError if `text` is not an HTTP URL, or has a query or fragment.
     """
     try:
         parts = urlsplit(text)
@@ -34,7 +34,7 @@ def named_url(text: str) -> NamedUrl:
 
     The default name is the URL's host and port.
 
-    Raises ValueError if the URL is not an HTTP URL.
+    Raises the errors of `base_url`.
     """
     name, separator, url = text.partition("=")
     if separator and name and "/" not in name:

@@ -44,7 +44,7 @@ Two lengths let the cost model tell the fixed cost from the cost per token.
 class Engine:
     """Continuous batching over one or more sessions, with one thread each.
 
-    Call methods on the event loop's thread only, except `stats` and `join`.
+    After `start`, call methods on the event loop's thread only, except `stats` and `join`.
     """
 
     def __init__(

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def preempt_for_memory(state: EngineState) -> None:
-    """Preempt the youngest sequences until the rest fit into `slot_tokens`."""
+    """Preempt the youngest sequences until the rest fit into `slot_tokens`.
+
+    Never preempts a sequence in a step, or the last running one.
+    """
     while state.held_tokens > state.slot_tokens and state.running > 1:
         candidates = _youngest_first(state)
         if not candidates:

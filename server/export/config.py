@@ -111,8 +111,9 @@ def _moe(config: Mapping[str, Any]) -> MoeConfig:
 def _dense_width(config: Mapping[str, Any]) -> int:
     """Return the width of a dense feed-forward network.
 
-    As in Llama 1, this is two thirds of the nominal width, rounded up to a multiple of `block_multiple_of`. If
-    `block_auto_adjust_ff_dim` is false, it is the nominal width.
+    As in Llama 1, this is two thirds of the nominal width, times `block_ffn_dim_multiplier`, rounded up to a multiple
+    of `block_multiple_of`. If the multiplier is null, the two thirds are not rounded up. If `block_auto_adjust_ff_dim`
+    is false, this is the nominal width.
     """
     nominal: int = config["block_ff_dim"] if "block_ff_dim" in config else config["intermediate_size"]
     if not config.get("block_auto_adjust_ff_dim", True):

@@ -17,7 +17,7 @@ from server.export.external_data import ExternalData
 MICROSOFT = "com.microsoft"
 OPSET, IR_VERSION = 21, 10
 INLINE_BYTES = 1024
-"""The largest size of weights in the .onnx file, in bytes.
+"""The maximum size of a weight in the .onnx file, in bytes.
 
 Larger weights go to separate files. Shape inference needs small constants in the .onnx file.
 """

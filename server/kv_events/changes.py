@@ -1,4 +1,4 @@
-"""Collects the changes of a cache until they are published."""
+"""Collects the changes to a cache until they are published."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Change = Stored | Removed
 
 
 class PendingChanges:
-    """The unpublished changes of one cache. Thread-safe.
+    """The unpublished changes to one cache. Thread-safe.
 
     arrived: called when a change arrives and no other changes are waiting. It must not block.
     """

@@ -33,7 +33,7 @@ from server.telemetry.logs import configure_logging, resolved
 
 SESSION_ID = "x-session-id"
 MODEL_SECONDS = 10.0
-"""Seconds between checks whether the replicas have changed their model."""
+"""Seconds between checks of whether the replicas have changed their model."""
 RETRY_SECONDS = 1.0
 """Seconds between attempts to get the tokenizer and the templates for the first time."""
 
@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 class Ingress:
     """The ingress deployment. Ray Serve calls `reconfigure` and `__call__`.
 
-    replicas: Ray's handle of the deployment of `server.ray.replica.Replica`.
+    replicas: Ray's handle for the `server.ray.replica.Replica` deployment.
     """
 
     def __init__(self, replicas: Any) -> None:
@@ -54,7 +54,10 @@ class Ingress:
         self._following: asyncio.Task[None] | None = None
 
     async def reconfigure(self, options: Mapping[str, Any]) -> None:
-        """Take over new options. Raises StartupError or pydantic's ValidationError if they are invalid."""
+        """Apply new options.
+
+        Raises StartupError or pydantic's ValidationError if they are invalid.
+        """
         settings = replica_settings(options)
         configure_logging(resolved(settings.log_format), settings.log_level)
         self._limits, self._keys = limits(settings), keyring(settings)
@@ -101,7 +104,7 @@ class Ingress:
         return key.name if key else None
 
     async def _follow_model(self) -> None:
-        """Get the tokenizer and the templates from a replica, and again when the replicas have changed their model."""
+        """Keep the tokenizer and the templates up to date with the replicas' model."""
         while True:
             try:
                 identity = self._blocks.identity if self._blocks else b""

@@ -60,7 +60,7 @@ class PromptBlocks:
         Returns no names if the request has no prompt, continues a stored response or is invalid. In the last case, the
         replica answers with an error.
 
-        key_name: name of the client's API key; None without keys.
+        key_name: name of the client's API key; None without a valid key.
         """
         read = _PROTOCOLS.get(path)
         if read is None:

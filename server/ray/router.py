@@ -14,11 +14,11 @@ from server.ray.routing_stats import RoutingStats
 
 
 class PrefixRouter(ConsistentHashRouter):
-    """A request router that sends each prompt to the replica that holds its longest prefix.
+    """A router that sends each prompt to the replica that holds its longest prefix.
 
     If that replica is busy, the prompt goes to the least loaded one.
 
-    Requests with a session ID go to the replica that Ray's ConsistentHashRouter assigns to the session instead.
+    Requests with a session ID go instead to the replica that Ray's ConsistentHashRouter assigns to the session.
     """
 
     def initialize_state(self, max_lead: int = MAX_LEAD, **options: Any) -> None:
@@ -29,7 +29,7 @@ class PrefixRouter(ConsistentHashRouter):
         self._reports: dict[ReplicaID, tuple[Any, RoutingStats, frozenset[bytes]]] = {}
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
-        """Take over the current replicas and forget those that are gone."""
+        """Set the current replicas and forget those that are gone."""
         super().update_replicas(replicas)
         known = {replica.replica_id for replica in replicas}
         for memory in (self._expected, self._reports):
@@ -75,6 +75,6 @@ class PrefixRouter(ConsistentHashRouter):
 
 
 def _blocks(pending_request: PendingRequest) -> tuple[bytes, ...]:
-    """Return the names of a forwarded request's blocks; none for other calls of a replica."""
+    """Return the names of a forwarded request's blocks; none for other calls."""
     (argument,) = pending_request.args
     return argument.blocks if isinstance(argument, ForwardedRequest) else ()

@@ -15,7 +15,7 @@ MAX_REPORTED = 4096
 class RoutingStats:
     """A replica's report to the routers.
 
-    blocks: the names of the blocks in its prefix cache, joined to one string of bytes.
+    blocks: the names of the blocks in its prefix cache, joined into one byte string.
     ongoing: number of sequences that it is answering or has queued.
     slots: number of requests that it can answer at once.
     token_seconds: predicted time to prefill one token.

@@ -112,7 +112,7 @@ def discover(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], head_d
 
     head_dim: size of the KV cache's last axis if the graph has only a symbol for it; None if unknown.
 
-    Raises UnsupportedModelError if the graph does not fit.
+    Raises UnsupportedModelError if the graph is not a supported decoder.
     """
     past = [i for i in inputs if i.name.startswith("past")]
     tokens = [i for i in inputs if not i.name.startswith("past")]

@@ -108,7 +108,7 @@ def rewrite(model: onnx.ModelProto, precision: Precision) -> None:
 
 
 def _follow_links(model: onnx.ModelProto, folder: Path) -> tuple[Path, tuple[Path, ...]]:
-    """Replace links to weight files by the paths of the linked files.
+    """Replace links to weight files with the paths of the linked files.
 
     Returns the common folder of the files, and their paths.
     """
@@ -197,10 +197,10 @@ class _Convolutions:
         return trace
 
     def _unfuse(self, node: onnx.NodeProto) -> None:
-        """Replace a CausalConvWithState node by separate operators."""
+        """Replace a CausalConvWithState node with separate operators."""
         new, weight, bias, past = node.input
         output, present = node.output
-        # This node's state has one column less than its weight.
+        # This node's state has one column fewer than its weight.
         columns = self._pasts[past].type.tensor_type.shape.dim[LENGTH_AXIS].dim_value
         window = self._window(past, new)
         summed = self._sum(past, output, columns + 1, weight, *filter(None, [bias]))

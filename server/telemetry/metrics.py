@@ -57,7 +57,7 @@ class Metrics:
         prometheus_client.GCCollector(registry=self.registry)
 
     def serve(self, model: Mapping[str, str], stats: Callable[[], EngineStats], cache_blocks: int) -> None:
-        """Start to report a loaded model.
+        """Start reporting a loaded model.
 
         model: labels of lfm_model_info.
         stats: returns the engine's statistics.
@@ -156,7 +156,7 @@ class RequestMetrics:
 
 
 class StepMetrics:
-    """Metrics that each step updates, on its own thread."""
+    """Metrics that each step updates, on the thread that ran it."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._seconds = Histogram(

@@ -1,4 +1,4 @@
-"""Questions about the demo model and the server, and questions it cannot answer."""
+"""Questions about the model and server, and ones that the model cannot answer."""
 
 from __future__ import annotations
 

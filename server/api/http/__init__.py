@@ -1,1 +1,1 @@
-"""HTTP code of all routes: bodies, errors, SSE, request IDs, request log."""
+"""HTTP handling for all routes: bodies, errors, SSE, request IDs, request log."""

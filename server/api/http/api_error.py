@@ -122,7 +122,7 @@ def _retry(seconds: float) -> dict[str, str]:
 
 
 def _invalid_field(error: ValidationError) -> InvalidRequestError:
-    """Convert the first error of a ValidationError."""
+    """Convert a ValidationError's first error to an InvalidRequestError."""
     first = error.errors(include_url=False)[0]
     details = first.get("ctx", {})
     param = _path(first["loc"]) + details.get("field", "")
@@ -139,7 +139,7 @@ def _invalid_field(error: ValidationError) -> InvalidRequestError:
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """Return a location as a path, without tags of unions.
+    """Return a location as a path, without union tags.
 
     Example: ("messages", 2, "content", 0, "<text>", "text") -> `messages[2].content[0].text`.
     """

@@ -12,7 +12,7 @@ class BackgroundRun:
     """A response being generated in the background.
 
     owner: name of the API key whose request created it; empty if there are no keys.
-    ended: set when the response is stored.
+    ended: set when the response is stored, or storing it has failed.
     """
 
     def __init__(self, run: ResponseRun, owner: str) -> None:

@@ -118,7 +118,7 @@ async def _whole(run: ResponseRun) -> Response:
 async def _in_background(
     run: ResponseRun, exchange: Exchange, responses: Responses, owner: str, *, stream: bool
 ) -> Response:
-    """Start to generate in the background, and return at once.
+    """Start generating in the background, and return at once.
 
     stream: whether to return the events instead of the body with status `queued`.
     """

@@ -140,7 +140,7 @@ APPLICATORS = frozenset({"$ref", "allOf", "anyOf", "oneOf", "not", "if", "depend
 
 
 def is_only_alternatives(node: Node) -> bool:
-    """Return whether `node` only refers to other schemas through one keyword.
+    """Return whether `node` is only a reference to other schemas, by one keyword.
 
     Example: `{"$ref": "#/$defs/a", "title": "A"}`.
     """

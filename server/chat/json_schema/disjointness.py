@@ -49,7 +49,10 @@ class DisjointnessProver:
         return [*facts.properties.get(name, []), *others]
 
     def _visit(self, node: Node) -> tuple[Node, Any]:
-        """Return `node` without ignored keywords, and the target of its `$ref` or None."""
+        """Return `node` without ignored keywords, and the target of its `$ref`.
+
+        The target is None if there is no `$ref`, or if it cannot be followed.
+        """
         self._steps += 1 + len(node)
         node = self._references.effective(node)
         if "$ref" not in node or self._steps > _MAX_STEPS:

@@ -11,7 +11,7 @@ START, END = 100, 150  # characters that are kept at the start and at the end of
 class Unenforced:
     """Messages about keywords that are not enforced.
 
-    Keeps the first few, shortens long ones and escapes them for headers and logs.
+    Keeps the first few, shortened if long, and escaped for headers and logs.
     """
 
     def __init__(self) -> None:

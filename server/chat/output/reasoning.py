@@ -49,7 +49,7 @@ class ReasoningSplitter:
         return Split(reasoning=text.rstrip()) if self._inside else Split(content=text)
 
     def _decide(self) -> bool:
-        """Return whether the text so far shows if it begins with thoughts."""
+        """Decide whether the text begins with thoughts. Returns False if still unclear."""
         start = self._text.lstrip()
         if start.startswith(THINK_START):
             self._text, self._inside = start[len(THINK_START) :], True

@@ -53,7 +53,7 @@ def parse_call(source: str) -> CallExpression:
 def parse_nested_quotes(source: str) -> list[CallExpression] | None:
     """Parse calls, perhaps in a list, whose strings contain unescaped quotes.
 
-    Returns None if the syntax is wrong or ambiguous.
+    Returns None if `source` is too long, or its syntax is wrong or ambiguous.
     """
 
     def read(choices: QuoteChoices) -> list[CallExpression]:

@@ -20,7 +20,7 @@ class MarkerSplitter:
         self._held = ""
 
     def feed(self, text: str) -> list[str]:
-        """Return alternating texts and markers. The first and the last element are texts.
+        """Return alternating texts and markers. The first and last elements are texts.
 
         Holds back the possible start of a marker.
         """

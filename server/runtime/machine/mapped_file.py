@@ -36,7 +36,7 @@ class MappedFile:
 def map_file(path: Path) -> MappedFile:
     """Map a file and read all of it.
 
-    Its pages are locked if the limit of locked memory permits. They are huge if possible, because a core reads a third
+    Its pages are locked if the limit on locked memory permits. They are huge if possible, because a core reads a third
     more bytes per second from huge pages.
     Raises OSError if the file cannot be mapped.
     """
@@ -86,7 +86,7 @@ def _map(libc: ctypes.CDLL, file: int, size: int) -> int:
 
 
 def _raise_limit() -> None:
-    """Raise the soft limit of locked memory to the hard limit."""
+    """Raise the soft limit on locked memory to the hard limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (hard, hard))
 

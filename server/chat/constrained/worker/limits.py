@@ -28,7 +28,7 @@ GRAMMAR_SIZE = 200_000
 def parser_limits(arguments: int) -> LLParserLimits:
     """Return llguidance's limits for a grammar.
 
-    arguments: largest number of arguments of any of its tools.
+    arguments: largest number of arguments of any one tool.
     """
     row = max(ROW_ITEMS, ROW_ITEMS_PER_ARGUMENT * arguments)
     return LLParserLimits(

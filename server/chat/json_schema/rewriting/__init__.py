@@ -1,1 +1,1 @@
-"""Replaces keywords that llguidance lacks by supported ones."""
+"""Rewrites keywords that llguidance lacks in terms of supported ones."""
