@@ -1,6 +1,6 @@
 """Compares narrow sessions with prefill in chunks on a single session.
 
-Repeats `pace` with 4 streams. Without a prepared copy of a large model, a server has one session.
+Repeats `pace` with 4 streams. Without a prepared copy, the server of a large model has one session.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TARGETS = (0.25, 0.5, 1.0)
 
 
 async def measure(bench: Bench) -> Report:
-    """Measure one server after the other."""
+    """Measure one server after another."""
     paces = {}
     with tempfile.TemporaryDirectory() as empty:
         one_session = ("--prepared-folder", empty, "--itl-target")

@@ -1,7 +1,7 @@
-"""Compares the decode throughput of a client with that of the raw session.
+"""Compares the decode throughput that clients see with that of the raw session.
 
-The raw session decodes random tokens in a bare loop. The server decodes as many streams over HTTP. Both take turns.
-Quote the ratio of medians, because absolute numbers depend on the machine.
+The raw session decodes a batch of random tokens in a bare loop. The server decodes as many streams over HTTP. The two
+take turns. Quote the ratio of medians, because absolute numbers depend on the machine.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ async def measure(bench: Bench) -> Report:
 
 
 async def _served(endpoint: Endpoint, batch: int, steps: int, turn: int, sampling: dict[str, Any]) -> float:
-    """Return the throughput while all streams decode, until each has made `steps`."""
+    """Return the throughput while every stream generates at least `steps` tokens."""
     streams = [
         Stream(user(prompt(PROMPT, f"{turn} {i} {sampling}")), MAX_TOKENS, sampling | {"seed": i}) for i in range(batch)
     ]

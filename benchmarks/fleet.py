@@ -1,7 +1,7 @@
 """Compares ways to route requests in simulated fleets under a multi-turn load.
 
 Replicas prefill prompts and decode answers at speeds that were measured on one machine, and each has a prefix cache of
-limited size. The router that follows prefixes is the one of the Ray Serve application.
+limited size. The router that follows prefixes is that of the Ray Serve application.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from server.ray.ranking import MAX_LEAD, ReplicaLoad, rank
 
 
 def round_robin() -> Router:
-    """Return a router that takes the replicas in turns."""
+    """Return a router that takes the replicas in turn."""
     turn = -1
 
     def route(replicas: Sequence[Replica], request: Request) -> int:

@@ -1,4 +1,4 @@
-"""Random schemas, grammars and expressions that cost a server as much as possible."""
+"""Random schemas, grammars and regexes that cost a server as much as possible."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _definitions(rng: random.Random) -> dict[str, Any]:
 
 
 def _schema(rng: random.Random, depth: int = 0) -> Any:
-    """Return a random schema that is recursive, deep, wide or has huge numbers."""
+    """Return a random schema, perhaps recursive, deep, wide or with huge numbers."""
     makers: tuple[Callable[[random.Random, int], Any], ...] = (_leaf, _leaf, _reference)
     if depth < 3:
         makers += (_combined, _combined, _object, _wide, _negated)

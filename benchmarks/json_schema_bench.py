@@ -66,7 +66,7 @@ class Tally:
 
 
 class Bench:
-    """A benchmark that compiles schemas in both ways and tallies the results."""
+    """A benchmark that enforces schemas in answers and calls, and tallies results."""
 
     def __init__(self, verbose: bool) -> None:
         self._tokenizer = Tokenizer.load(BUILT_IN)

@@ -33,7 +33,7 @@ COLUMNS = ("", "measured", "expected", "measured to expected")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The process's anonymous memory, and tokens and bytes of /metrics."""
+    """The server's anonymous memory, and token and byte counts from its /metrics."""
 
     anonymous: int
     slot_tokens: int

@@ -2,8 +2,8 @@
 
     python -m benchmarks.playground [--limit MILLISECONDS]
 
-A scripted model answers in the browser while text is typed. Prints the browser's tasks above 50 ms. The exit code is 1
-if one exceeds the limit. Needs requirements/playground.txt, Debian's chromium and a quiet machine.
+A scripted model answers in the browser while text is typed. Prints the browser's longest tasks above 50 ms. The exit
+code is 1 if one exceeds the limit. Needs requirements/playground.txt, Debian's chromium and a quiet machine.
 """
 
 from __future__ import annotations

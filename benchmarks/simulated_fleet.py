@@ -79,7 +79,7 @@ class Replica:
     """One replica: its queue, its slots and its prefix cache.
 
     system: length of the common system message, in tokens.
-    cached: number of tokens by conversation, least recently used first.
+    cached: number of cached tokens by conversation, and for SYSTEM; least recently used first.
     """
 
     costs: Costs

@@ -111,7 +111,7 @@ def process(code: str, *options: str, **variables: str) -> Iterator[subprocess.P
 
 @contextlib.asynccontextmanager
 async def serving(code: str, streams: int, *options: str, **variables: str) -> AsyncIterator[Server]:
-    """Run the server that `code` starts during a `with` block, once it is ready."""
+    """Run the server that `code` starts, and yield it when it is ready."""
     port = free_port()
     options = ("serve", "--port", str(port), "--max-seqs", str(streams), *options)
     with process(code, *options, **variables) as started:

@@ -1,6 +1,6 @@
 """Parses the arguments of `lfm-serve`.
 
-Each command has a pydantic model, such as `server.settings.Settings`. Each field of the model becomes an option.
+Each command has a pydantic model, such as `server.settings.Settings`. Each field with a description becomes an option.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ class LfmServeError(Exception):
 def shown(text: str, limit: int = 60) -> str:
     """Return a client's text, safe to show in a message.
 
-    The text is cut after `limit` characters. Unprintable characters are escaped.
+    A text longer than `limit` characters is cut. Unprintable characters are escaped.
     """
     whole = text if len(text) <= limit else text[: limit - 3] + "..."
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in whole)

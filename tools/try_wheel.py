@@ -55,7 +55,7 @@ def fetch(url: str, body: object = None) -> bytes:
 
     body: value to POST as JSON; None to send a GET request.
 
-    Raises URLError unless the status is 200.
+    Raises OSError if no response arrives or its status is an error.
     """
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})

@@ -21,7 +21,7 @@ SAMPLE = 100
 
 
 async def run(report: Report, folder: Path, seconds: float = 90) -> None:
-    """Send a prompt with about `seconds` of prefill, as a short one predicts."""
+    """Send a prompt that takes over `seconds` to prefill, judging by a short one."""
     model, rng = await asyncio.to_thread(slow_model, folder / "slow"), random.Random(5)
     with fleet.fleet(folder, "--model", str(model), proxy_read_timeout=f"{READ_TIMEOUT}s") as running:
         async with connect(running.nginx.url) as client:

@@ -1,4 +1,4 @@
-"""One key sends all costly requests at once, and another key must not wait."""
+"""One key sends all kinds of costly requests at once; another must not wait."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUESTION = [{"role": "user", "content": "What is the weather in Rome?"}]
 
 
 def write_keys(folder: Path) -> Path:
-    """Write the file of both keys, and return its path."""
+    """Write a file with both keys, and return its path."""
     path = folder / "keys.toml"
     path.write_text(KEYS)
     return path

@@ -1,4 +1,4 @@
-"""A server of the soak, which runs as a process of its own."""
+"""A server for the soak, in its own process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.fleet import Service
 
 @asynccontextmanager
 async def running(folder: Path, *options: str) -> AsyncIterator[Service]:
-    """Run a server during the block; its log goes to the new folder."""
+    """Run a server during the block. Its log goes to `folder`, which must be new."""
     folder.mkdir()
     server = fleet.replica(folder, folder.name, *options)
     try:

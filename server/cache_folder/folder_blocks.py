@@ -34,7 +34,7 @@ class FolderBlocks:
     def __init__(self, folder: EntryFolder, identity: bytes, scan_seconds: float = SCAN_SECONDS) -> None:
         """Create a tracker that knows no blocks.
 
-        The first call of `take` or `take_all` scans the folder.
+        The first call to `take` or `take_all` scans the folder.
 
         identity: hash of the model (see `block_names.model_identity`).
         scan_seconds: minimum time between two scans.
@@ -56,7 +56,7 @@ class FolderBlocks:
             self.changes.add([Stored(_block(key)) for key in new])
 
     def discard(self, names: Iterable[str]) -> None:
-        """Record files that are no longer in the folder. They may be of other models."""
+        """Record files that are no longer in the folder. They may belong to other models."""
         with self._lock:
             gone = [name for name in names if name in self._held]
             self._held.difference_update(gone)

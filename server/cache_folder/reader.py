@@ -33,7 +33,7 @@ MEASURE_SECONDS = 30.0
 """The time after which a folder that was too slow is measured again."""
 
 NOT_FILES = (errno.ELOOP, errno.EISDIR, errno.ENXIO)
-"""The errors of opening or reading something that is not a regular file."""
+"""The errors from opening or reading something that is not a regular file."""
 
 Deliver = Callable[[Sequence[Snapshot], bool], bool]
 

@@ -63,7 +63,7 @@ class RenderedChat:
     """A tokenized chat and the grammar of its answer.
 
     checkpoints: the result of `ChatPrompt.checkpoints`.
-    grammar: None if any answer is allowed.
+    grammar: None if the answer has no grammar.
     """
 
     prompt: tuple[int, ...]

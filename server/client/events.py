@@ -22,7 +22,7 @@ class EventParser:
     def feed(self, data: bytes) -> list[dict[str, Any]]:
         """Return the objects that `data` completes.
 
-        Raises ValueError if the data of an event is not JSON.
+        Raises ValueError if an object is not valid JSON.
         """
         *lines, self._rest = (self._rest + data).split(b"\n")
         values = (line[5:].strip() for line in lines if line.startswith(b"data:"))

@@ -130,8 +130,8 @@ class PrefixCache:
     def insert(self, tokens: Tokens, salt: str, snapshot: Snapshot) -> tuple[Node, int] | None:
         """Add a snapshot to the tree.
 
-        Returns (node, n) if `tokens` end after n tokens of the node. Returns None if tokens before the snapshot are not
-        in the tree, or if the snapshot is larger than the budget.
+        Returns (node, n), where `tokens` end after n tokens of the node. Returns None if tokens before the snapshot are
+        not in the tree, or if the snapshot is larger than the budget.
 
         tokens: all tokens of the sequence up to the end of the snapshot.
         """
@@ -161,7 +161,7 @@ class PrefixCache:
     def _walk(self, tokens: Tokens, salt: str) -> tuple[list[Node], Node | None, int]:
         """Follow `tokens` down the tree of `salt`.
 
-        Returns (nodes that match completely, node that matches in part or None, matching tokens).
+        Returns (nodes that match completely, node that matches in part or None, number of matching tokens).
         """
         current: Root | None = self._roots.get(salt)
         nodes: list[Node] = []

@@ -197,7 +197,7 @@ def _is_complete(graph: Path) -> bool:
 
 @contextmanager
 def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
-    """Convert errors of the hub to HubErrors that say what to do."""
+    """Convert hub errors to HubErrors that say what to do."""
     hub, cache = constants.ENDPOINT, constants.HF_HUB_CACHE
     try:
         yield

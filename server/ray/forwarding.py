@@ -1,4 +1,4 @@
-"""Carries a request from the ingress to a replica, and its response back, as ASGI messages."""
+"""Carries requests to replicas, and responses back as ASGI messages."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class ForwardedRequest:
 
 
 async def respond(app: ASGIApp, request: ForwardedRequest) -> AsyncGenerator[Batch]:
-    """Run `app` for a request and yield the messages of its response.
+    """Run `app` for a request and yield its response in batches of messages.
 
     Closing the generator early tells `app` that the client has disconnected.
     """

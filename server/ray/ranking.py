@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MAX_LEAD = 4
-"""The default of `max_lead` in `rank`."""
+"""The usual `max_lead` of `rank`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,9 @@ def rank(replicas: Sequence[ReplicaLoad], max_lead: int) -> list[int]:
 
 
 def is_busy(favourite: ReplicaLoad, least_loaded: ReplicaLoad, max_lead: int) -> bool:
-    """Return whether a request should go to the least loaded replica instead of the favourite.
+    """Return whether to pass over the favourite for the least loaded replica.
 
-    This is the case if the favourite has over `max_lead` requests more, or if the additional wait for its slot takes
+    This is the case if the favourite has over `max_lead` more requests, or if the additional wait for its slot takes
     longer than its longer prefix saves.
     """
     if favourite.ongoing - least_loaded.ongoing > max_lead:

@@ -47,7 +47,7 @@ class Telemetry:
     def install(self, app: FastAPI) -> None:
         """Add /metrics and middleware to `app`.
 
-        Call this after all other middleware except RequestId.
+        Call this after adding all other middleware except RequestId.
         """
         app.include_router(metrics_route(self.metrics))
         app.add_middleware(RequestLogMiddleware, log=self._request_log)

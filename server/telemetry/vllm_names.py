@@ -44,7 +44,7 @@ class VllmCollector(Collector):
         self._cache_blocks = 0
 
     def serve(self, stats: Callable[[], EngineStats], cache_blocks: int) -> None:
-        """Start to report a loaded model.
+        """Start reporting a loaded model.
 
         stats: returns the engine's statistics.
         cache_blocks: capacity of the prefix cache in blocks.

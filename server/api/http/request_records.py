@@ -61,7 +61,7 @@ class RequestRecord:
 class RequestLogEntry:
     """The log's entry for a request being answered.
 
-    error_code: code of the error sent, or its HTTP status.
+    error_code: code of the error sent, or its HTTP status if it has no code.
     background: work that may outlive the response; None if there is none.
     """
 

@@ -40,7 +40,8 @@ async def event_stream(
 ) -> EventSourceResponse:
     """Return a response that streams `events`, with `ping` every `ping_seconds`.
 
-    Waits up to `ping_seconds` for the first event. An error in this time is raised, so that it can set the HTTP status.
+    Waits up to `ping_seconds` for the first event. An error during this wait is raised, so that it can set the
+    HTTP status.
 
     last_event: returns the event that ends the stream after a later error.
     """

@@ -47,7 +47,7 @@ def open_responses(file: Path | None, memory: int, ttl: float) -> Responses:
     """Open the store of responses, in memory or in a file.
 
     file: SQLite file, or None for memory.
-    memory: limit of the memory store, in MiB.
+    memory: maximum size of the memory store, in MiB.
     ttl: seconds for which a response is kept.
 
     Raises StartupError if the file cannot be used.

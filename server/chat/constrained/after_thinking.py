@@ -96,7 +96,7 @@ class AfterThinking:
     def forced_tokens(self) -> list[int]:
         """Return the tokens that must come next, in order.
 
-        Once the budget is spent, these are the remaining tokens of `</think>`.
+        In thoughts that have spent the budget, these are the remaining tokens of `</think>`.
         """
         if self._tracker.state is Thoughts.OPEN:
             return [*self._forced_end()]

@@ -70,7 +70,7 @@ class Grammar:
     def without_uncompilable(self, compile_error: Callable[[str], str | None]) -> Grammar:
         """Return a copy in which every value rule can be compiled.
 
-        Other rules become `impossible` or get their `fallback` (see ValueRule).
+        A rule that does not compile becomes `impossible` or gets its `fallback` (see ValueRule).
 
         compile_error: returns why a grammar cannot be compiled, or None if it can.
 

@@ -1,6 +1,6 @@
 r"""Builds rules for JSON strings whose value must match a grammar or regex.
 
-JSON escapes a line break as `\n`. Character classes are replaced by classes of such escaped characters.
+JSON escapes a line break as `\n`. Each character class is replaced by an expression for its characters in this form.
 """
 
 from __future__ import annotations

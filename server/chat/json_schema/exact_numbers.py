@@ -87,7 +87,7 @@ def _bounds(schema: Node) -> tuple[int, int]:
 
     A missing bound becomes LARGEST_NUMBER or -LARGEST_NUMBER.
     """
-    # If the other bound lies beyond LARGEST_NUMBER, a missing bound becomes ten times the other bound.
+    # A missing bound becomes ten times the other bound if that lies beyond LARGEST_NUMBER.
     low, high = _low(schema), _high(schema)
     low = low if low is not None else min(-LARGEST_NUMBER, 10 * high if high is not None else 0)
     high = high if high is not None else max(LARGEST_NUMBER, 10 * low)

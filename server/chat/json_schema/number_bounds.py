@@ -132,7 +132,7 @@ def _intersections(schema: Schema) -> list[Node]:
 
 
 def _reached(schemas: Sequence[Schema], definitions: Mapping[str, Schema]) -> set[str]:
-    """Return the names of the definitions to which `schemas` refer, also indirectly."""
+    """Return the names of all definitions that `schemas` use, directly or indirectly."""
     reached: set[str] = set()
     stack: list[Schema] = [*schemas]
     while stack:

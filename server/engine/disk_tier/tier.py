@@ -83,7 +83,7 @@ class DiskTier:
             self._awaiting.append(seq)
 
     def end_overdue_waits(self) -> None:
-        """End the waiting of sequences whose deadline has passed."""
+        """End the waits of sequences whose deadlines have passed."""
         now = time.monotonic()
         for seq in self._awaiting:
             if seq.blocks is not None and seq.blocks.deadline is not None and seq.blocks.deadline <= now:
@@ -104,7 +104,7 @@ class DiskTier:
         self.disk.use(seq.blocks.names.names[: cached // BLOCK_TOKENS])
 
     def write(self, seq: sequence.Sequence, end: int, place: tuple[Node, int]) -> None:
-        """Write the blocks that end after `seq.saved` + 1 to `end` tokens.
+        """Write the blocks that end after token `seq.saved`, up to token `end`.
 
         place: result of PrefixCache.insert for the first `end` tokens.
         """

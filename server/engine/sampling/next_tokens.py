@@ -56,7 +56,7 @@ def draw(
 def _row_error(sequence: Sequence, error: BaseException) -> LfmServeError:
     """Return the error that ends one sequence.
 
-    error: exception of the constraint. Compiled constraints raise BaseException for internal faults.
+    error: exception from the constraint. Compiled constraints raise BaseException for internal faults.
     """
     if isinstance(error, LfmServeError):
         return error

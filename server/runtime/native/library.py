@@ -134,7 +134,7 @@ class Library:
 def load_library(path: Path = LIBRARY) -> Library:
     """Load the library.
 
-    Raises KernelsError if it is missing, damaged or of another version.
+    Raises KernelsError if it is missing, is damaged or does not have version VERSION.
     """
     if not path.exists():
         raise KernelsError("they are not compiled. Install a C compiler (apt install gcc) and lfm-serve again")
@@ -158,7 +158,7 @@ def load_library(path: Path = LIBRARY) -> Library:
 
 
 def native_name() -> str:
-    """Return the name of the native kernels with their instruction set: "native avx2".
+    """Return the native kernels' name and instruction set, such as "native avx2".
 
     Raises KernelsError if the library cannot be loaded.
     """

@@ -20,7 +20,7 @@ class MemoryStore:
     def __init__(self, max_size: int, ttl: float) -> None:
         """Create an empty store.
 
-        max_size: limit of `size`.
+        max_size: limit on `size`.
         ttl: seconds for which a response is kept.
         """
         self.size = 0

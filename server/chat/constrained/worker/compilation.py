@@ -138,9 +138,9 @@ def anonymous_bytes() -> int:
 
 
 def reason(message: str) -> str:
-    """Return the reason in an error message of llguidance.
+    """Return the reason in an llguidance error message.
 
-    Leaves out quotations of the grammar, which the client has not seen.
+    Leaves out quotations from the grammar, which the client has not seen.
     """
     text = message.partition("failed to compile JSON schema: ")[2] or message
     lines = [line.strip() for line in text.splitlines()]

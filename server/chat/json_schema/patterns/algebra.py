@@ -78,7 +78,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 class _Writer:
-    """A converter of an automaton to a pattern that matches the same texts.
+    """A converter from an automaton to a pattern that matches the same texts.
 
     Adds a start (-2) and an end (-1), then removes all other states one by one. Paths through a removed state become
     edges with patterns.

@@ -1,4 +1,4 @@
-"""Replaces keywords that llguidance lacks by supported ones.
+"""Rewrites keywords that llguidance lacks in terms of supported ones.
 
 Most rewritings follow propositional logic. `allOf` is "and", `anyOf` is "or". Examples:
 
@@ -55,7 +55,10 @@ class Rewriter:
                     yield {"anyOf": [{"properties": {name: False}}, {"allOf": [{"required": [name]}, then]}]}
 
     def _names(self, value: Any, where: str) -> Iterator[Schema]:
-        """Yield a schema for objects whose property names satisfy `value`, or nothing if all names do."""
+        """Yield a schema for objects whose property names satisfy `value`.
+
+        Yields nothing if all names satisfy `value`.
+        """
         for _ in range(MAX_REFERENCES):
             if _keywords(value) == {"$ref"}:
                 value = self._references.lookup(value["$ref"], where)
