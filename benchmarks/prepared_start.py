@@ -2,8 +2,8 @@
 
     python -m benchmarks.prepared_start MODEL_FOLDER [--rounds 3] [--prepared-folder FOLDER]
 
-Compares `lfm-serve serve`, until it is ready, with a process that only creates an onnxruntime session. They take turns.
-Quote the ratio of medians. Memory is the anonymous memory of idle servers.
+Compares the time until `lfm-serve serve` is ready with that of a process that only creates an onnxruntime session. The
+two take turns. Quote the ratio of medians. Memory is the anonymous memory of each server once both are ready.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ print(time.perf_counter() - start)
 
 
 def raw_seconds(copy: Path, native: bool) -> float:
-    """Return the seconds from starting the interpreter to the session."""
+    """Return how long a process takes to create a session and exit, in seconds."""
     start = time.perf_counter()
     command = [sys.executable, "-c", RAW, str(copy / lookup.GRAPH), str(available_threads())]
     library = [str(load_library().path)] if native else []

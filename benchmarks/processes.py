@@ -17,14 +17,14 @@ def free_port() -> int:
 
 
 def anonymous_bytes(pid: int) -> int:
-    """Return the memory of a process that no file backs. Linux only."""
+    """Return how much of a process's memory no file backs. Linux only."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     (kilobytes,) = re.findall(r"^Anonymous: +(\d+) kB$", rollup, re.MULTILINE)
     return int(kilobytes) * 1024
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process; 0 without /proc."""
+    """Return the CPU time of a process; 0 if /proc has no such process."""
     stat = Path(f"/proc/{pid}/stat")
     if not stat.exists():
         return 0

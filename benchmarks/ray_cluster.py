@@ -24,7 +24,7 @@ NAME = "lfm-serve"
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",  # on loopback, without a token file in the home folder
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_memory_monitor_refresh_ms": "0",  # kill no worker if others fill the memory of the machine
+    "RAY_memory_monitor_refresh_ms": "0",  # kill no worker if others fill the machine's memory
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",
     "RAY_agent_register_timeout_ms": "600000",  # a busy machine starts processes slowly
@@ -54,7 +54,7 @@ class RayCluster:
 
         Returns when requests are answered.
 
-        engine: options of the engine's deployment. A change of `autoscaling_config` restarts no replica.
+        engine: options of the engine's deployment. A change to `autoscaling_config` restarts no replica.
         """
         actor = {"num_cpus": self.cores, "resources": {"engine": 1}}
         ingress = {"num_cpus": 0, "resources": {"head": 0.1}}

@@ -86,7 +86,10 @@ class OwnServer:
 
 @contextlib.asynccontextmanager
 async def own_server(model: Path | None, *options: str, name: str = OURS) -> AsyncIterator[OwnServer]:
-    """Run `lfm-serve serve` during a `with` block, which starts once it is idle."""
+    """Run `lfm-serve serve` during a `with` block.
+
+    The block starts when the server is idle.
+    """
     port = free_port()
     command = [sys.executable, "-m", "server", "serve", "--port", str(port), *options]
     command += ["--model", str(model)] if model else []
@@ -103,7 +106,7 @@ async def own_server(model: Path | None, *options: str, name: str = OURS) -> Asy
 
 
 async def _is_ready(process: subprocess.Popen[bytes], url: str) -> bool:
-    """Wait until the server is ready, or return False if it ends or takes too long."""
+    """Return True once the server is ready, or False if it ends or takes too long."""
     give_up = time.monotonic() + START_SECONDS
     async with httpx.AsyncClient(base_url=url) as client:
         while time.monotonic() < give_up and process.poll() is None:
@@ -115,7 +118,7 @@ async def _is_ready(process: subprocess.Popen[bytes], url: str) -> bool:
 
 
 async def _until_idle(pid: int) -> None:
-    """Wait until the process is idle: a ready server still opens narrow sessions."""
+    """Wait until the process is idle: a ready server may still be opening sessions."""
     spent, before = cpu_seconds(pid), -IDLE_SHARE
     while spent - before >= IDLE_SHARE:
         await asyncio.sleep(1)

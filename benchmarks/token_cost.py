@@ -2,8 +2,8 @@
 
     python -m benchmarks.token_cost [PROTOCOL ...] [--clients 64] [--tokens 300] [--rounds 3] [--profile FILE]
 
-The server runs in this process with one compute thread, and the clients in another. The result is divided into the
-event loop's thread, the engine's threads without the model, and all others. Several protocols take turns, and are
+The server runs in this process with one compute thread, and the clients in a second process. The result is divided into
+the event loop's thread, the engine's threads without the model, and all others. Several protocols take turns, and are
 compared with the first. `--profile` saves a cProfile of the event loop's thread.
 """
 
@@ -180,7 +180,7 @@ async def stream(url: str, protocol: Protocol, tokens: int, seed: int) -> int:
 
 
 async def streams(url: str, protocol: Protocol, clients: int, tokens: int) -> None:
-    """Read one answer per client at once, and print the number of tokens."""
+    """Read one answer per client, all at once, and print the sum of their tokens."""
     print(sum(await asyncio.gather(*(stream(url, protocol, tokens, seed) for seed in range(clients)))))
 
 

@@ -3,9 +3,9 @@
     python -m benchmarks.weights limit MODEL_FOLDER [--gigabytes 7.5]
     python -m benchmarks.weights pressure MODEL_FOLDER [--gigabytes 30] [--weights mapped]
 
-`limit` serves four conversations of 2,000 tokens in a control group with this much memory, and prints the time and the
-memory used. It needs root. `pressure` decodes before and after another process reads a file of this size, and compares
-the ITL.
+`limit` serves four conversations of 2,000 tokens in a control group with `--gigabytes` of memory, and prints the time
+and the memory used. It needs root. `pressure` decodes before and after another process reads a file of `--gigabytes`,
+and compares the ITL.
 """
 
 from __future__ import annotations

@@ -13,6 +13,6 @@ def printable(text: str) -> str:
 
 
 def escaped(text: str, limit: int) -> str:
-    """Return `printable(text)`, cut after `limit` characters with "..."."""
+    """Return `printable(text)`, cut to `limit` characters plus "..." if longer."""
     shown = printable(text[:limit])
     return shown if len(text) <= limit and len(shown) <= limit else f"{shown[:limit]}..."

@@ -86,7 +86,7 @@ def _require_memory(graph: Graph) -> None:
 def prune(root: Path, tell: Tell) -> None:
     """Remove prepared copies that are unfinished or out of date.
 
-    A copy is out of date if its model, onnxruntime or the CPU has changed.
+    A copy is out of date if its model has changed or, without the native kernels, onnxruntime or the CPU.
     """
 
     def current(manifest: Manifest) -> Graph:

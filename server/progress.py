@@ -27,7 +27,7 @@ def show_progress(
 ) -> Iterator[Advance]:
     """Yield a function to call with the amount of work done so far.
 
-    It updates a bar if standard error is a terminal. Otherwise it calls `say` every `interval` seconds.
+    It updates a bar if standard error is a terminal. Otherwise it calls `say`, at most every `interval` seconds.
 
     line: returns the text for an amount of work done.
     start: work done before the task began, such as by an interrupted download.

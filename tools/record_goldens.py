@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Records the answers of transformers for tests/golden. Needs the `train` extra.
 
-    record_goldens.py random             tiny checkpoints of random weights -> tests/golden/random-*.npz
-    record_goldens.py demo CHECKPOINT    the built-in model's checkpoint    -> tests/golden/demo.npz
+    record_goldens.py random             tiny checkpoints with random weights -> tests/golden/random-*.npz
+    record_goldens.py demo CHECKPOINT    the built-in model's checkpoint      -> tests/golden/demo.npz
 
-Replaces prompts whose best two logits ever differ by less than MARGIN: correct computations may disagree there.
+Replaces prompts whose answer has a step at which the best two logits differ by less than MARGIN: correct computations
+may disagree there.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def record(name: str, model: PreTrainedModel, prompts: Iterator[list[int]], coun
 
 
 def answer(model: PreTrainedModel, prompt: list[int]) -> tuple[Golden, float]:
-    """Return the greedy answer, and the smallest difference of its best two logits."""
+    """Return the greedy answer, and the least difference between its best two logits."""
     ids = torch.tensor([prompt])
     out = model.generate(
         ids,

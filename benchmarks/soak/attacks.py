@@ -22,7 +22,7 @@ Attack = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
 
 
 def attack(url: str, key: str, seconds: float) -> list[int]:
-    """Send all attacks with `key` for some time, and return the statuses."""
+    """Repeat all attacks for `seconds`, and return the statuses."""
     return asyncio.run(_attack(url, key, time.monotonic() + seconds))
 
 

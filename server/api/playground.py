@@ -1,4 +1,4 @@
-"""GET /: the playground, a page to try the model.
+"""GET /: the playground, a page for trying the model.
 
 The page itself needs no API key. Its requests to the API need one if the server has keys.
 """

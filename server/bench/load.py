@@ -100,7 +100,7 @@ class Stream:
     def take(self, event: dict[str, Any]) -> None:
         """Record an event. Raises RefusedError if it is an error.
 
-        Tokens are counted from the usage, which includes tokens without text.
+        Tokens are counted from the usage, if any, which includes tokens without text.
         """
         if "error" in event:
             raise RefusedError(str(event["error"]))
@@ -225,7 +225,7 @@ def user(content: str) -> Messages:
 
 
 def prompt(tokens: int, seed: object) -> str:
-    """Return a text whose prompt has about `tokens` tokens, with the chat template.
+    """Return a text whose chat prompt has about `tokens` tokens, template included.
 
     Texts of different seeds share no prefix.
     """

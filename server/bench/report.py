@@ -1,4 +1,4 @@
-"""Saves the table and charts of a benchmark as JSON, and renders them."""
+"""Saves a benchmark's table and charts as JSON, and the table as Markdown."""
 
 from __future__ import annotations
 
@@ -72,7 +72,10 @@ def summarize(folder: Path, parts: Sequence[str]) -> None:
 
 
 def _shown(cell: Cell) -> str:
-    """Format a cell with three significant digits."""
+    """Format a cell.
+
+    Numbers below 100 get up to three significant digits. Others are rounded to whole numbers.
+    """
     if isinstance(cell, str):
         return cell
     if cell is None:

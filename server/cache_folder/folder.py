@@ -78,7 +78,7 @@ class EntryFolder:
         return self._entries / name[:SHARD_DIGITS] / f"{name}{SUFFIX}"
 
     def exists(self, name: str) -> bool:
-        """Return whether the folder has an entry."""
+        """Return whether the folder has the entry `name`."""
         return self.file(name).exists()
 
     def open(self, name: str) -> BufferedReader:
@@ -88,7 +88,7 @@ class EntryFolder:
         return os.fdopen(descriptor, "rb")
 
     def write(self, name: str, parts: Sequence[memoryview | bytes]) -> None:
-        """Write an entry, replacing an existing one."""
+        """Write an entry, replacing any of the same name."""
         target = self.file(name)
         # Not the process id: in containers that share a volume, every server has the same one.
         partial = target.parent / f".{name}.{secrets.token_hex(8)}.partial"

@@ -44,7 +44,7 @@ class ChoiceReader(Protocol[D_co]):
 
 @dataclass(slots=True)
 class Times:
-    """When a request was queued and received tokens (monotonic clock, in seconds).
+    """When a request was queued and its tokens arrived (monotonic clock, in seconds).
 
     first_token: None until a token arrives.
     last_token: time of the latest token so far; None until a token arrives.

@@ -146,7 +146,7 @@ class EngineState:
                 self.add_to_cache(sequence, sequence.computed, snapshot)
 
     def add_to_cache(self, sequence: Sequence, end: int, snapshot: Snapshot) -> None:
-        """Add a snapshot of tokens `sequence.saved` to `end` - 1 to the prefix cache.
+        """Add to the prefix cache a snapshot of tokens `sequence.saved` to `end` - 1.
 
         Logs a warning if memory runs out.
         """

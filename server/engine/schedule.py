@@ -2,7 +2,7 @@
 
 The wide session uses all cores. It alternates decode batches with prefill chunks short enough for the ITL target. For a
 long prompt, two narrow sessions with half the cores each take over. One prefills while the other decodes, so streams
-slow down but never stop. A lone narrow session would waste half of the cores.
+slow down but never stop. Without streams, the wide session prefills: a lone narrow one would waste half of the cores.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ TEMPLATE_FOLDER = "additional_chat_templates"
 def export_checkpoint(
     checkpoint: Path, out: Path, dtype: Dtype, store_fp16: bool = False, progress: Progress | None = None
 ) -> None:
-    """Export a Hugging Face checkpoint of an LFM2 to an ONNX model folder.
+    """Export a Hugging Face checkpoint of an LFM2 model to an ONNX model folder.
 
     out: folder to write. Must be empty or not exist.
     store_fp16: whether an fp32 export stores matrices as float16.

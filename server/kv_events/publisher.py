@@ -1,7 +1,7 @@
 """Publishes KV events over ZeroMQ, in the frames that vLLM sends.
 
 A message has three frames: the topic, a number (8 bytes, big-endian, from 0), and a batch of events.
-ZeroMQ sends a subscriber only later messages, so a new subscriber makes the server publish all blocks again.
+ZeroMQ does not send earlier messages to a new subscriber, so the server then publishes all blocks again.
 A subscriber may send a number to the replay socket. It then gets the messages from this number on.
 The number -1 ends the replay.
 """
@@ -36,7 +36,7 @@ SEND_QUEUE = 10_000
 """The maximum number of messages waiting for a slow subscriber. The subscriber misses further messages."""
 
 TAKE_SECONDS = 10
-"""The maximum time between two calls of `take`, since a cache may look for changes only when it is called."""
+"""The maximum time between two calls of `take`. A cache may look for changes only when `take` is called."""
 
 LINGER_MILLISECONDS = 500
 """The maximum time to send the remaining messages when the server stops."""

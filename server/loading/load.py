@@ -62,7 +62,7 @@ class LoadedModel:
     threads: threads of the wide session.
     chats: whether the model has a chat template.
     cache_blocks: capacity of the prefix cache in blocks.
-    kv_events: publishes changes of the prefix cache; None if they are not published.
+    kv_events: publishes changes to the prefix cache; None if they are not published.
     """
 
     served: ServedModel
@@ -205,7 +205,7 @@ def _fingerprint(folder: ModelFolder, max_model_len: int, precision: Precision, 
 
 
 def _publish(settings: Settings, held: HeldBlocks, disk: DiskCache | None) -> KvEventPublisher:
-    """Start to publish the changes of the prefix cache, in memory and on disk.
+    """Start publishing changes to the prefix cache, in memory and on disk.
 
     held: the blocks in memory.
 

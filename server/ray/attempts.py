@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 class Attempts:
     """The attempts to answer one request.
 
-    handle: Ray's handle of the replicas' method `answer`.
+    handle: Ray's handle to the replicas' method `answer`.
     scope: ASGI scope of the request, with its ID and dialect.
     started: the message that started the response; None if nothing has been sent.
     """
@@ -44,7 +44,7 @@ class Attempts:
 
         on_start: called when the response starts.
 
-        Raises the server's own errors until the response starts.
+        Raises the server's own errors, unless the response is a stream that has started.
         """
         for replay in range(MAX_REPLAYS + 1):
             try:
@@ -69,7 +69,10 @@ class Attempts:
                     await self.send(message)
 
     async def _end(self, error: Exception) -> None:
-        """End a response that cannot be completed. A stream gets the error as its last event."""
+        """End a response that cannot be completed.
+
+        A stream gets `error` as its last event. For any other response, raises `error`.
+        """
         assert self.started is not None
         if not Headers(raw=self.started["headers"]).get("content-type", "").startswith("text/event-stream"):
             raise error

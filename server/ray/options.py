@@ -14,10 +14,10 @@ from server.settings import ENV_PREFIX, Settings
 def replica_settings(options: Mapping[str, Any]) -> Settings:
     """Return the settings of this replica.
 
-    An option that is not given comes from its `LFM_*` variable. By default, a replica has as many threads as the cores
-    that `ray_actor_options` give it.
+    An option that is not given comes from its `LFM_*` variable. By default, a replica has one thread for each core
+    that `ray_actor_options` gives it.
 
-    options: the `user_config` of the deployment, by the names of the fields of Settings.
+    options: the `user_config` of the deployment, by field of Settings.
 
     Raises pydantic's ValidationError if an option is unknown or invalid.
     """

@@ -25,7 +25,7 @@ def is_adapter(files: Iterable[str]) -> bool:
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Return whether a folder contains weights of any kind."""
+    """Return whether a folder contains the weights of a checkpoint or an adapter."""
     return any(_holds_weights(path.name) or path.name == ADAPTER_CONFIG for path in folder.glob("*"))
 
 

@@ -72,7 +72,7 @@ class JoinedCache:
 
 
 def token_mask(past: Past, length: int) -> npt.NDArray[np.bool_]:
-    """Return the attention mask of a run on joined caches, which hides the padding.
+    """Return the attention mask that hides the padding in a run on joined caches.
 
     Its shape is [rows, longest past + `length`].
     """

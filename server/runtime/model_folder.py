@@ -109,7 +109,7 @@ def open_model_folder(folder: Path, dtype: str = "auto") -> ModelFolder:
 
 
 def graph_dtype(file: str) -> str | None:
-    """Return the dtype of a graph from its path, or None for any other path.
+    """Return a graph's dtype from its path; None unless it matches GRAPH_FILE.
 
     Examples: "onnx/model_q4.onnx" -> "q4", "model.onnx" -> "fp32".
     """

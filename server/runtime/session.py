@@ -49,7 +49,7 @@ class ModelSession:
         head_dim: size of the KV cache's last axis if the graph has only a symbol for it; None if unknown.
         proven: a session of the same graph, so that its trial steps need not be repeated; None if there is none.
 
-        Raises UnsupportedModelError if the graph does not fit.
+        Raises UnsupportedModelError if the graph cannot be served.
         """
         # onnxruntime uses these values in place, and does not keep them.
         self._weights = {name: ort.OrtValue.ortvalue_from_numpy(value) for name, value in graph.tensors.items()}

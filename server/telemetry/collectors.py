@@ -131,7 +131,7 @@ class IntervalCollector(Collector):
 class TokenCollector(Collector):
     """Counters of prompt and generated tokens.
 
-    Each scrape sums over all requests, so that generating a token updates nothing.
+    Each scrape sums over the running requests, so that generating a token updates nothing.
 
     open: log entries of the running requests.
     """

@@ -55,7 +55,7 @@ class ChatEndpoint:
 
         The end of the block closes the connection, so that the server stops generating.
 
-        body: a chat request without the fields STREAMED.
+        body: a chat request without the fields in STREAMED.
 
         Raises EndpointError if the request fails, even within the block.
         """

@@ -46,7 +46,7 @@ class ToolTurn:
 
 
 def tool_turn(rng: random.Random, tool: Tool, others: list[Tool]) -> ToolTurn:
-    """Ask for `tool`, sometimes with a second call of it or of another tool."""
+    """Ask for `tool`, sometimes with a second call to it or to another tool."""
     first = tool.arguments(rng)
     if tool.pairs and rng.random() < 0.25:
         partners = [t for t in others if t.pairs == tool.pairs and t is not tool]

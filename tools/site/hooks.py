@@ -17,7 +17,7 @@ OWN_MERMAID = 'new URL("mermaid.js",document.querySelector("script[src*=bundle]"
 def on_post_build(config: MkDocsConfig) -> None:
     """Copy Mermaid beside the theme's script, and make the script load that copy.
 
-    Raises PluginError if Mermaid is missing or the theme loads other files from the CDN.
+    Raises PluginError if Mermaid is missing, or the theme does not load Mermaid or loads other files from the CDN.
     """
     if not MERMAID.is_file():
         raise PluginError(f"{MERMAID} is missing: run npm ci --prefix tools/site, or build with make docs")

@@ -36,8 +36,8 @@ class MessageBody:
     def to_json(self) -> AnthropicMessage:
         """Return the message.
 
-        Arguments that were cut off lose their last value, as in Anthropic's client: `{"city": "Bern", "day": "Mo`
-        becomes {"city": "Bern"}.
+        Arguments that were cut off lose an incomplete last value, as in Anthropic's client:
+        `{"city": "Bern", "day": "Mo` becomes `{"city": "Bern"}`.
         """
         assert self._message is not None
         for block, pieces in zip(self._message["content"], self._pieces, strict=True):

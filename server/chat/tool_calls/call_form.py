@@ -49,7 +49,7 @@ class CallForm:
 
 
 def call_form(render: Render, special: Sequence[str]) -> CallForm:
-    """Return the form in which a chat template shows calls, or the default form.
+    """Return the form of the calls in a chat template, or the default if unclear.
 
     render: renders a chat. Its errors propagate.
     special: the text of each special token.
@@ -73,7 +73,7 @@ def call_form(render: Render, special: Sequence[str]) -> CallForm:
 
 
 def _shown_calls(render: Render, calls: Sequence[Mapping[str, Any]]) -> str:
-    """Return the text with which a template shows calls, or "" if it does not."""
+    """Return the text with which a template shows calls, or "" if it shows none."""
     mark = secrets.token_hex(16)
     question = {"role": "user", "content": "?"}
     before, _, after = render([question, {"role": "assistant", "content": mark}]).partition(mark)

@@ -153,7 +153,7 @@ class Routers:
         return _Product(x, weights, bool(attributes.get("transB")), node.output[0]) if plain else None
 
     def _constant(self, name: str) -> float | None:
-        """Return the value of an initializer with one element, or None for any other."""
+        """Return the value of a one-element initializer, or None if `name` is not one."""
         if name not in self._weights or np.prod(self._weights.shape(name)) != 1:
             return None
         return float(self._weights.array(name).reshape(-1)[0])

@@ -93,7 +93,7 @@ def exists(graph: Graph, root: Path) -> bool:
 def is_outdated(graph: Graph, precision: str, root: Path) -> bool:
     """Return whether there is a copy of `graph` that must be made again.
 
-    Either it is damaged, or the graph's file, onnxruntime or the CPU has changed.
+    It is damaged, or the graph's file has changed or, without the native kernels, onnxruntime or the CPU.
     """
     folder = root / key(graph)
     if folder.exists():
@@ -171,7 +171,7 @@ def _manifest(folder: Path) -> Manifest:
 def open_copy(folder: Path, name: str) -> Copy:
     """Open the copy in `folder` and check its graph, but not its weights.
 
-    Raises OSError, ValueError or TypeError if files are missing or differ.
+    Raises OSError, ValueError or TypeError if a file is missing or the graph does not match the manifest.
     """
     manifest = _manifest(folder)
     model = (folder / GRAPH).read_bytes()

@@ -63,7 +63,7 @@ class ResponseReasoningItem(TypedDict):
 
 
 class ResponseFunctionToolCall(TypedDict):
-    """A call of a function."""
+    """A function call."""
 
     id: ItemId
     type: Literal["function_call"]
@@ -80,7 +80,7 @@ class ResponseFunctionToolCall(TypedDict):
 
 
 class ResponseCustomToolCall(TypedDict):
-    """A call of a custom tool."""
+    """A custom tool call."""
 
     id: ItemId
     type: Literal["custom_tool_call"]

@@ -14,7 +14,7 @@ class StoredResponse:
     """A response and the data that later requests need.
 
     owner: name of the API key whose request created it; empty if there are no keys.
-    created: seconds since 1970.
+    created: when this state was stored, in seconds since 1970.
     running: whether it is still being generated.
     response: JSON of the response.
     input_items: JSON of its own input items, without those of earlier responses.
@@ -42,7 +42,7 @@ class StoredResponse:
         return items
 
     def failed(self, message: str) -> StoredResponse:
-        """Return a copy of the response that has failed.
+        """Return a copy of the response, marked as failed.
 
         message: the reason, for the client.
         """

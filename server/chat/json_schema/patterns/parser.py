@@ -49,7 +49,7 @@ class Alternatives:
 
 @dataclass(frozen=True, slots=True)
 class Repetition:
-    """A part that occurs `low` to `high` times, or without limit if `high` is None."""
+    """A part that occurs `low` to `high` times, or at least `low` if `high` is None."""
 
     part: Expression
     low: int

@@ -67,7 +67,7 @@ class OneOf:
         return self._closed(narrowed, closings, place)
 
     def _without(self, other: Any, one: Any, where: str) -> Schema:
-        """Return a negation of `other` that is correct for the values of `one`."""
+        """Return a negation of `other` for the values of `one`, stricter if necessary."""
         try:
             return self._negator.negation(other, where, within=one)
         except UnenforceableError:
