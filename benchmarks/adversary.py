@@ -39,7 +39,10 @@ FORMATS = jsonschema.FormatChecker(["date", "ipv4", "ipv6", "uuid", "email"])
 
 
 class Way(StrEnum):
-    """How a request makes the server enforce a schema."""
+    """How a request makes the server enforce a schema.
+
+    CUT is REQUIRED with a low token limit, to cut the answer off.
+    """
 
     REQUIRED = "required"
     NAMED = "named"
@@ -156,7 +159,10 @@ class Tally:
 
 
 def make_cases(tools: Sequence[Schema], ways: Sequence[Way], seed: int) -> list[Case]:
-    """Return a case for each tool and way."""
+    """Return a case for each tool and way.
+
+    Tools without parameters have no JSON_SCHEMA case.
+    """
     rng = random.Random(seed)
     cases = []
     for tool in tools:

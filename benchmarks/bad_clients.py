@@ -1,10 +1,10 @@
-"""Measures how long others wait for the event loop while clients misbehave.
+"""Measures the event loop's delays while clients misbehave.
 
     python -m benchmarks.bad_clients [--seconds 4]
 
-The server runs in this process, beside two well-behaved streams. Bad clients run in another, one kind after the other.
-Each kind prints the event loop's longest delay and the clients' answers: a status, "cut" (closed without an answer) or
-"nothing" (no answer in time).
+The server runs in this process, two well-behaved streams in another, and bad clients in a third, one kind after
+another. For each kind, this prints the event loop's longest delay and the clients' answers: a status, "cut" (closed
+without an answer), "nothing" (no answer in time) or "not connected".
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ async def once(url: str, client: Client, until: float) -> str:
 
 
 async def stream_for_ever(url: str) -> None:
-    """Read one stream after the other, as a well-behaved client."""
+    """Read one stream after another, as a well-behaved client."""
     body = json.dumps({"messages": [{"role": "user", "content": "Hello"}], "stream": True, "ignore_eos": True}).encode()
     while True:
         address = urlsplit(url)
@@ -168,7 +168,7 @@ def raise_open_files() -> None:
 
 
 def serve() -> tuple[str, Lateness]:
-    """Start a server on a daemon thread; return its URL and event loop's lateness."""
+    """Start a server on a daemon thread; return its URL and its loop's Lateness."""
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     settings = Settings(threads=1, read_timeout=2, log_level="error")

@@ -60,7 +60,7 @@ class Clock:
         self._thread = threading.local()
 
     def watch(self) -> None:
-        """Patch ModelSession to time all runs."""
+        """Patch ModelSession to time the threads between runs."""
         run = ModelSession.run
 
         def timed(*args: Any, **options: Any) -> Any:
@@ -137,7 +137,7 @@ class Bench:
 
 
 async def measure(bench: Bench, streams: int, tokens: int, rounds: int) -> None:
-    """Measure free and constrained answers in turns, and print medians."""
+    """Measure free and constrained answers in turn, and print medians."""
     costs: dict[bool, list[Cost]] = {False: [], True: []}
     delays: dict[bool, list[float]] = {False: [], True: []}
     first = await bench.milliseconds_to_first_token(constrained=True)

@@ -153,7 +153,7 @@ async def p99(measured: OwnServer, turn: int) -> float:
 
 
 async def intervals(model: Path | None, folder: Path, pairs: int) -> None:
-    """Compare ITLs at the 99th percentile, in alternating pairs."""
+    """Compare ITLs at the 99th percentile with and without the folder, in pairs."""
     ratios = []
     for pair in range(pairs):
         order = [folder, None] if pair % 2 else [None, folder]
@@ -193,7 +193,7 @@ def time_command(folder: Path) -> None:
 
 
 async def many(model: Path | None, folder: Path) -> None:
-    """Compare a server with a folder full of entries with one without a folder."""
+    """Compare a server whose folder is full of entries to one without a folder."""
     text, limit = prompt(PROMPT, (2,)), ("--cache-disk", "1")
     for place in (None, folder):
         begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Tools with random JSON schemas that use every enforced keyword and odd names.
+"""Tools with random JSON schemas that use most enforced keywords and odd names.
 
 Strings and arrays are short, because random weights rarely close them.
 """
@@ -58,7 +58,7 @@ def _tool_name(rng: random.Random, number: int) -> str:
 
 
 class _Maker:
-    """A generator of the schema of one tool."""
+    """A generator of one tool's schema."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng

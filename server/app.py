@@ -183,7 +183,7 @@ def _resume_collection() -> None:
 
 
 async def _load(app: FastAPI, settings: Settings, address: str, on_loaded: Callable[[], None]) -> None:
-    """Load the model and start to serve it.
+    """Load the model and start serving it.
 
     On failure, store the error in `app.state.failure` and stop the server.
     """
@@ -205,7 +205,7 @@ async def _load(app: FastAPI, settings: Settings, address: str, on_loaded: Calla
     app.state.kv_events = loaded.kv_events
     app.state.telemetry.metrics.serve(_model_labels(settings, loaded), loaded.engine.stats, loaded.cache_blocks)
     server.model = loaded.served
-    # The first grammar need not wait for the fork server, and its start does not delay the server's.
+    # In the background, so that the fork server delays neither the first grammar nor the server's start.
     in_background(loaded.start_workers, "workers")
     if loaded.open_narrow is not None:
         in_background(partial(_join_narrow, loaded.engine, loaded.open_narrow), "narrow sessions")

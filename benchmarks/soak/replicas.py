@@ -1,4 +1,4 @@
-"""Two replicas with nginx and 32 streaming clients: one is killed, one replaced."""
+"""Two replicas behind nginx, with 32 clients: one replica is killed, one stopped."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ CLIENTS = 32
 
 
 async def run(report: Report, folder: Path, seconds: float = 180) -> None:
-    """Kill one replica after a third of the time, and stop the other after two thirds.
+    """Kill one replica after a third of the time and stop the other after two thirds.
 
-    Both are restarted at once.
+    Each is restarted immediately.
     """
     with fleet.fleet(folder, "--threads", "1", "--max-seqs", "16") as running:
         start, killed, rng = time.monotonic(), running.replicas[0], random.Random(0)

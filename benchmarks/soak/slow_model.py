@@ -16,7 +16,7 @@ SIZE = 1536
 
 
 def slow_model(folder: Path) -> Path:
-    """Write the model to a new `folder`, and return it."""
+    """Write the model to a new folder, and return `folder`."""
     shutil.copytree(BUILT_IN, folder)
     path = folder / "onnx" / "model.onnx"
     model = onnx.load(path, load_external_data=False)

@@ -17,7 +17,7 @@ from server.errors import ModelNotReadyError, engine_failed
 
 RETRY_SECONDS = 5.0
 LEAST_CLOSING_SECONDS = 2.0
-"""Minimum time for closing the model, even after a full drain."""
+"""Minimum time for closing the model, even if the drain used up its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class ServerState:
 
     model: the served model; None while it is loading.
     loading: progress of loading, for error messages.
-    draining: whether the server is not ready but still admits requests.
+    draining: whether the server is no longer ready. It still admits requests until `stopping`.
     stopping: whether it refuses new requests.
     stopped_at: time of `stop`, in monotonic seconds; 0 before.
     parsing: parses large bodies one at a time, to keep the event loop free.

@@ -1,6 +1,6 @@
 """Measures throughput and TTFT with 1, 4 and 16 clients at once.
 
-The optional baseline computes the same prompts and answers without a server.
+The optional baseline computes prompts and answers of the same lengths without a server.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Describes the machine for reports of benchmarks."""
+"""Describes the machine for benchmark reports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def describe_machine() -> str:
 
 
 def _processor() -> str:
-    """Return the processor's model on Linux, its architecture elsewhere."""
+    """Return the processor's model if /proc/cpuinfo names it, else its architecture."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -1,6 +1,6 @@
 """Measures how much a cached prefix shortens the TTFT.
 
-Each scenario compares prompts that share a prefix with prompts of the same length that share none.
+Each scenario compares prompts with a cached prefix to prompts of about the same length without one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COLUMNS = ("", "server", "cold TTFT s", "warm TTFT s", "warm to cold", "tokens f
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Streams with prompts of equal length.
+    """Streams with prompts of about equal length.
 
     cold: prompts without a cached prefix.
     warm: prompts with a cached prefix.

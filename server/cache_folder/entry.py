@@ -24,7 +24,7 @@ FORMAT = "lfm-serve prefix block 1"
 CHECKSUM_BYTES = 16
 NO_CHECKSUM = "0" * (2 * CHECKSUM_BYTES)
 LENGTH_BYTES = 8
-"""The size of the number at the start of a safetensors file: the length of the header."""
+"""The size of the field for the header's length, at the start of a safetensors file."""
 
 MAX_HEADER = 1 << 20
 ALIGNMENT = 8
@@ -32,7 +32,7 @@ DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(np.
 
 
 class DamagedEntryError(Exception):
-    """A file is damaged or holds another block than its name says.
+    """A file is damaged or holds a different block than its name says.
 
     The message says what is wrong.
     """
@@ -111,7 +111,7 @@ class EntryFormat:
     def decode(self, file: BufferedReader, key: BlockKey) -> DecodedBlock:
         """Read a block's entry.
 
-        Raises DamagedEntryError if the file is damaged or holds another block.
+        Raises DamagedEntryError if the file is damaged or holds a block other than `key`.
         Raises OSError if the file cannot be read.
         """
         # The header is compared, not parsed. The safetensors package would parse it and copy all tensors.

@@ -35,7 +35,7 @@ class ReadSpeed:
 
 
 def measure(folder: EntryFolder, size: int) -> Sequence[float]:
-    """Return how many seconds each of a few reads of `size` bytes from disk takes.
+    """Read `size` bytes from disk a few times, and return the seconds of each read.
 
     Raises OSError if the folder cannot be written or read.
     """

@@ -49,7 +49,7 @@ class Statistics:
         return self._stats
 
     def add(self, **amounts: float) -> None:
-        """Add to totals. The keys of `amounts` are names of fields."""
+        """Add to values. The keys of `amounts` are names of fields."""
         with self._lock:
             total = {name: getattr(self._stats, name) + amount for name, amount in amounts.items()}
             self._stats = replace(self._stats, **total)

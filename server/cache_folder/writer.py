@@ -119,7 +119,7 @@ class Writer:
                 self._wake.notify()
 
     def _is_fresh(self, name: str) -> bool:
-        """Return whether this server marked the block as used within FRESH_SECONDS."""
+        """Return whether this server used or wrote the block in the last FRESH_SECONDS."""
         return time.monotonic() - self._fresh.get(name, float("-inf")) < FRESH_SECONDS
 
     def _refresh(self, name: str) -> None:

@@ -142,7 +142,7 @@ def _token_bytes(backend: tokenizers.Tokenizer) -> dict[int, bytes]:
 
 
 def _word_piece_bytes(token: str) -> bytes:
-    """Return the bytes of a token of SentencePiece.
+    """Return the bytes of a SentencePiece token.
 
     U+2581 stands for a space, and `<0x0A>` for the byte 0x0A.
     """

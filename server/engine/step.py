@@ -150,7 +150,7 @@ def prompt_progress(sequence: Sequence, now: float) -> PromptProgress:
 
 
 def _register(state: EngineState, kind: StepKind, width: Width, sequences: list[Sequence]) -> RunningStep:
-    """Add a running step to the state, and mark its sequences as in a step."""
+    """Add a running step to the state, and mark its sequences as being in a step."""
     for sequence in sequences:
         sequence.in_step = True
     running = RunningStep(kind, width, len(sequences), time.monotonic())
@@ -162,7 +162,7 @@ def _register(state: EngineState, kind: StepKind, width: Width, sequences: list[
 def _start_prompt(state: EngineState, sequence: Sequence, now: float) -> Match:
     """Look up a sequence in the prefix cache, and mark its prefill as started.
 
-    The last token is always computed, because its logits are needed.
+    The last token is always computed, because its logits are needed. A prompt to be scored is computed whole.
     """
     match = Match((), 0, 0)
     if sequence.request.prompt_logprobs is None:

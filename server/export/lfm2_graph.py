@@ -62,9 +62,9 @@ class Lfm2Graph:
         return self._g.node("Add", hidden, fed)
 
     def _convolution(self, x: str, name: str, layer: int) -> str:
-        """Add the gated short convolution C * conv(B * x).
+        """Add the gated short convolution C * conv(B * v).
 
-        The layer's state is B * x of the last `conv_length` tokens.
+        `in_proj` yields B, C and v. The layer's state is B * v of the last `conv_length` tokens.
         """
         g, hidden, length = self._g, self._config.hidden_size, self._config.conv_length
         past = g.input(f"past_conv.{layer}", ["batch_size", hidden, length])

@@ -27,7 +27,7 @@ INDEX_FILE, SINGLE_FILE = "model.safetensors.index.json", "model.safetensors"
 
 
 class TensorSource(Protocol):
-    """The interface of a source of tensors (see `server.export.tensors`)."""
+    """The interface of a tensor source (see `server.export.tensors`)."""
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor."""

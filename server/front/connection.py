@@ -26,7 +26,7 @@ Also limits trailers, and the chunk headers between two parts of a body.
 READ_BUFFER = 16 * 2**10
 """Maximum number of bytes parsed before the event loop turns to other clients.
 
-They may hold thousands of chunks or dozens of requests.
+These bytes may hold thousands of chunks or dozens of requests.
 """
 
 MAX_PIPELINED = 64
@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Limits of client connections. Times are in seconds.
+    """Limits on client connections. Times are in seconds.
 
     max_connections: maximum number of connections served; further ones get errors.
     read_timeout: maximum time to send a request's head, or the rest of its body after the response.

@@ -63,8 +63,8 @@ def block_hash(name: bytes) -> int:
 def events_of(changes: Iterable[Change], medium: str) -> Iterator[Event]:
     """Yield the events for the changes of one cache, in order.
 
-    Consecutive changes of one type share an event.
-    A BlockStored lists each block after its parent.
+    Consecutive changes of one type share an event, up to MAX_BLOCKS.
+    In a BlockStored, each block is the parent of the next, so a block with another parent begins a new event.
     """
     event: BlockStored | BlockRemoved | None = None
     last: bytes | None = None

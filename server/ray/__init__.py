@@ -1,1 +1,1 @@
-"""The Ray Serve application: an ingress that chooses replicas, and replicas that run the server."""
+"""The Ray Serve application: an ingress chooses among replicas of the server."""

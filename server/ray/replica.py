@@ -1,4 +1,7 @@
-"""The deployment that serves the model: one replica runs one engine and the server's own application."""
+"""The deployment that serves the model.
+
+Each replica runs one engine and the server's own application.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ class Replica:
             await previous.close()
 
     async def answer(self, request: ForwardedRequest) -> AsyncGenerator[Batch]:
-        """Answer a request; yields the messages of the response."""
+        """Answer a request; yields the messages of the response in batches."""
         async for batch in respond(self._app().asgi, request):
             yield batch
 
@@ -96,7 +99,10 @@ class HostedApp:
 
     @classmethod
     async def start(cls, settings: Settings) -> HostedApp:
-        """Return an application that has loaded its model. Raises StartupError if the model cannot be loaded."""
+        """Return an application that has loaded its model.
+
+        Raises StartupError if the model cannot be loaded.
+        """
         loaded = asyncio.Event()
 
         def ready() -> None:
@@ -115,7 +121,10 @@ class HostedApp:
         return hosted
 
     async def close(self) -> None:
-        """Let running requests finish for `drain_timeout` seconds, end the others, and stop the engine."""
+        """Stop the engine.
+
+        Running requests get up to `drain_timeout` seconds to finish. Those that remain are ended.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + self._drain_timeout
         while self.server.request_log.open and loop.time() < until:  # noqa: ASYNC110 - the log has no event

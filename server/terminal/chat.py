@@ -43,7 +43,7 @@ class TerminalChat:
     def _handle(self, line: str) -> None:
         """Run a command or send a message.
 
-        Raises CommandError or FileError if a command is invalid.
+        Raises CommandError if a command is invalid, FileError if its file cannot be used.
         """
         if line.startswith("/"):
             self._commands.run(line)

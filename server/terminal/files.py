@@ -14,7 +14,7 @@ class FileError(LfmServeError):
 
 
 def read_tools(path: Path) -> list[dict[str, Any]]:
-    """Return the tool definitions of a file.
+    """Return the tool definitions in a file.
 
     The file has a list of tools in OpenAI's form, or {"tools": [...]}.
     """
@@ -32,7 +32,7 @@ def read_tools(path: Path) -> list[dict[str, Any]]:
 
 
 def read_schema(path: Path) -> dict[str, Any]:
-    """Return the JSON schema of a file."""
+    """Return the JSON schema in a file."""
     value = _read_json(path)
     if not isinstance(value, dict):
         raise FileError(f"{path} must contain a JSON schema, which is a JSON object")

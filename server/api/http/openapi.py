@@ -94,7 +94,7 @@ def either(first: Responses, second: Responses) -> Responses:
 def streamed(
     responses: Responses, *chunks: type[Any], example: str, named: bool = False, error: type[Any] = ErrorBody
 ) -> Responses:
-    """Add a stream to `responses`, as an alternative to the JSON body.
+    """Return `responses` with a stream, as an alternative to the JSON body.
 
     chunks: TypedDicts of the stream's chunks.
     example: text of an example stream.

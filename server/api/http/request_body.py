@@ -1,6 +1,6 @@
 """Reads JSON request bodies of limited size within a limited time.
 
-The header Content-Type is ignored.
+The Content-Type header is ignored.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class GrammarSource:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def build(self) -> Grammar:
-        """Build the grammar. This may take long, so call it in a worker.
+        """Build the grammar. This may take a long time, so call it in a worker.
 
         Raises InvalidRequestError if a schema or the text form cannot be enforced.
         """

@@ -22,10 +22,10 @@ class Facts:
     types: the possible types. Here, "number" excludes integers.
     values: the only possible values, by their JSON text. None if any value is possible.
     properties: for each property, the schemas that it must satisfy if present.
-    others: (names, patterns, schema) for each `additionalProperties`. It applies to names not listed or matched.
-    range: bounds of a number.
-    length: bounds of the length of a string.
-    size: bounds of the length of an array.
+    others: (names, patterns, schema) for each `additionalProperties`. It applies to names neither listed nor matched.
+    range: bounds on a number.
+    length: bounds on the length of a string.
+    size: bounds on the length of an array.
     items: pairs (schemas of the first items, schema of further items). An array satisfies each pair.
     alternatives: branches of each `anyOf` or `oneOf`.
     """
@@ -46,7 +46,7 @@ class Facts:
     def add(self, schema: Any, visit: Callable[[Any], tuple[Any, Any]], depth: int) -> None:
         """Add the conditions of `schema`, its `allOf` and its references.
 
-        visit: returns a node without ignored keywords, and the target of its `$ref` or None.
+        visit: returns a node without ignored keywords, and the target of its `$ref`; None if it has none.
         depth: number of levels of nested schemas to follow.
         """
         if schema is False:
@@ -144,7 +144,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 def _narrowed(bounds: Bounds, schema: Mapping[str, Any], low: str, high: str, *, exclusive: int = 0) -> Bounds:
     """Return `bounds`, narrowed by the keywords `low` and `high` of `schema`.
 
-    exclusive: 1 if the values of the keywords are out of bounds, otherwise 0.
+    exclusive: 1 if the bounds exclude the keywords' values, otherwise 0.
     """
     least, greatest = bounds
     if _is_number(schema.get(low)):

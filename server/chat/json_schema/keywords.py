@@ -21,7 +21,9 @@ FORMAT_PATTERNS = {
     "uri-reference": rf"^(?:[A-Za-z][A-Za-z0-9+.-]*:(?:{_CHARACTER}|[:/])*|{_CHARACTER}*(?:/(?:{_CHARACTER}|[:/])*)?)"
     rf"(?:\?(?:{_CHARACTER}|[:/?])*)?(?:#(?:{_CHARACTER}|[:/?])*)?$"
 }
-"""The values of `format` that are enforced as patterns. Others are ignored, as JSON Schema allows.
+"""The values of `format` that are enforced as patterns.
+
+Values neither here nor in FORMATS are ignored, as JSON Schema allows.
 
 uri-reference: section 4.1 of RFC 3986, without checks of the authority.
 """

@@ -1,1 +1,1 @@
-"""Turns generated tokens into deltas of text, reasoning and tool calls."""
+"""Turns generated tokens into deltas of text, thoughts and tool calls."""

@@ -235,7 +235,7 @@ def _number_text(number: re.Match[str]) -> str:
 
     Keeps decimal digits as written, without leading zeros. Converts other bases to decimal.
 
-    Raises ValueError if the number is too large for a float.
+    Raises ValueError if a number with a fraction or an exponent is too large for a float.
     """
     sign = "-" if number["sign"] == "-" else ""
     if number["radix"]:

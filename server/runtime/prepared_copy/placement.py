@@ -1,7 +1,7 @@
 """Brings the weights of a prepared copy into memory, and keeps them there.
 
 Mapped weights are pages of the copy's file. The system may drop them unless the process may lock them. Shared weights
-are a second file, in shared memory, which the system keeps. Either way, all servers of a machine share the pages.
+are a second file, in shared memory, which the system keeps. Either way, all servers on a machine share the pages.
 """
 
 from __future__ import annotations

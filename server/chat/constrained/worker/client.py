@@ -91,7 +91,7 @@ class Workers:
     async def _answer(self, request: bytes) -> tuple[bytes, int | None]:
         """Send `request` to a new worker, and return its answer and exit status.
 
-        The status is None if no worker could be started.
+        The status is None if no worker could be started, or if the fork server ended.
         """
         control = await asyncio.to_thread(self.start)
         ours, theirs = socket.socketpair()
