@@ -33,7 +33,13 @@ from server.api.http.request_records import UNKNOWN_ROUTE, RequestRecord, is_unl
 from server.chat.completion import AnyCompletion
 from server.telemetry.logs import trace_context
 
-OPERATIONS = {"/v1/chat/completions": "chat", "/v1/completions": "text_completion", "/v1/responses": "chat"}
+OPERATIONS = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "text_completion",
+    "/v1/messages": "chat",
+    "/v1/responses": "chat",
+}
+"""The operation of each route that generates, as OpenTelemetry names it (`gen_ai.operation.name`)."""
 
 
 class Traces:

@@ -116,6 +116,23 @@ def test_a_request_is_a_span_with_its_generation_and_its_phases(
     assert collector.resources[0]["service.name"] == "lfm-serve"
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/responses", {"input": "Hello!", "max_output_tokens": 2}),
+        ("/v1/messages", {"messages": HELLO, "max_tokens": 2, "model": "tiny-model"}),
+    ],
+)
+def test_the_other_protocols_have_generations(
+    server: Server, collector: Collector, path: str, body: dict[str, Any]
+) -> None:
+    assert httpx.post(server.url + path, json=body).status_code == 200
+    server.wait_until(lambda: f"POST {path}" in collector.spans)
+    generation = collector.spans["chat tiny-model"]
+    assert generation.parent_span_id == collector.spans[f"POST {path}"].span_id
+    assert attributes(generation)["gen_ai.usage.output_tokens"] == 2
+
+
 def test_it_is_part_of_the_callers_trace(server: Server, collector: Collector) -> None:
     parent = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
     httpx.post(server.url + CHAT, json={"messages": HELLO, "max_tokens": 2}, headers=parent)
