@@ -62,7 +62,7 @@ def _distinct(urls: tuple[NamedUrl, ...]) -> tuple[NamedUrl, ...]:
     Raises ValueError if two of them have the same name.
     """
     if len({url.name for url in urls}) < len(urls):
-        raise ValueError("two servers have the same name; name them with NAME=URL")
+        raise ValueError("two servers have the same name; give each its own with NAME=URL")
     return urls
 
 

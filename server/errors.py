@@ -171,7 +171,8 @@ class SlowClientError(LfmServeError):
 class ModelNotReadyError(LfmServeError):
     """The server cannot answer requests at the moment.
 
-    code: "model_loading", "stalled", "failed", "draining" or "overloaded".
+    code: "model_loading", "stalled", "failed", "draining" or "overloaded"; with Ray Serve, also "replica_died" or
+        "unavailable".
     retry_after: seconds to wait before a retry.
     """
 

@@ -39,7 +39,7 @@ class ServerState:
 
     model: the served model; None while it is loading.
     loading: progress of loading, for error messages.
-    draining: whether the server is no longer ready. It still admits requests until `stopping`.
+    draining: whether /ready returns 503 because the server will stop. It admits requests until `stopping`.
     stopping: whether it refuses new requests.
     stopped_at: time of `stop`, in monotonic seconds; 0 before.
     parsing: parses large bodies one at a time, to keep the event loop free.

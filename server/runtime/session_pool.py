@@ -45,7 +45,7 @@ def choose_graph(graph: Graph, prepared_folder: Path, say: Callable[[str], None]
     if graph.weight_bytes < SMALL:
         return pack_in_memory(graph, load_library())
     # A large graph without a copy runs on onnxruntime's kernels.
-    say("Large models need a prepared copy for the native kernels: onnxruntime's are used.")
+    say("There is no prepared copy for the native kernels, which large models need.")
     return choose_graph(replace(graph, native=False), prepared_folder, say)
 
 

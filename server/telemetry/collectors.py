@@ -1,4 +1,4 @@
-"""Metrics that each scrape computes."""
+"""Collectors that build their metrics at each scrape."""
 
 from __future__ import annotations
 

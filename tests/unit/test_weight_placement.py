@@ -182,7 +182,7 @@ def test_a_server_with_another_model_removes_the_weights_of_a_killed_one(weights
 def test_a_folder_that_others_can_change_is_refused(weights: Path, tmp_path: Path) -> None:
     folder_of(tmp_path).mkdir(mode=0o700)
     folder_of(tmp_path).chmod(0o777)
-    with pytest.raises(SharedMemoryError, match="other users can change files"):
+    with pytest.raises(SharedMemoryError, match="closed to others"):
         share(weights, tmp_path, lambda _: None)
 
 

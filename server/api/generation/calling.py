@@ -54,7 +54,7 @@ class CustomGrammar(ApiModel):
     )
 
     def text_form(self, field: str) -> TextForm:
-        """Return the constraint that this grammar sets.
+        """Return this grammar as the form of the tool's input.
 
         field: path of the definition in the request, for error messages.
         """

@@ -34,8 +34,8 @@ class MarkerWatch:
 class NoCalls:
     """A constraint that forbids calls in an answer.
 
-    It forbids ordinary tokens that would complete the opening marker of calls. A logit bias of the service forbids the
-    marker's special token.
+    It forbids ordinary tokens that would complete the opening marker of calls. ChatService forbids the marker's
+    special token by a logit bias.
     """
 
     def __init__(self, watch: MarkerWatch) -> None:

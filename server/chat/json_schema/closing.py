@@ -49,7 +49,10 @@ class Names:
 
 
 class Closer:
-    """A collector of the property names in the schemas of one document."""
+    """Collects the property names in all schemas that apply to one value.
+
+    The limit on steps is for a whole document.
+    """
 
     def __init__(self, references: References) -> None:
         self._references = references

@@ -67,13 +67,13 @@ def _folder_in(shared_memory: Path) -> Path:
 def _own_folder(shared_memory: Path) -> Path:
     """Return this user's folder in shared memory, which only this user may open.
 
-    Raises SharedMemoryError if the folder belongs to another user, who could change the weights.
+    Raises SharedMemoryError if it belongs to another user or is open to others, who could change the weights.
     """
     folder = _folder_in(shared_memory)
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
     if status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise SharedMemoryError(f"other users can change files in {folder}")
+        raise SharedMemoryError(f"{folder} must belong to this user and be closed to others (mode 700)")
     return folder
 
 

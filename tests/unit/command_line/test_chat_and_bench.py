@@ -63,7 +63,10 @@ NO_URL = "is invalid: must be a URL such as http://127.0.0.1:8000/v1"
         (["bench", "--url", "http://a", "--url", "b=ftp://c"], [f"--url: b=ftp://c {NO_URL}"]),
         (
             ["bench", "--url", "http://a/b", "--url", "http://a/c"],
-            ["--url: ['http://a/b', 'http://a/c'] is invalid: two servers have the same name; name them with NAME=URL"],
+            [
+                "--url: ['http://a/b', 'http://a/c'] is invalid: two servers have the same name; give each its own "
+                "with NAME=URL"
+            ],
         ),
         (
             ["bench", "--url", "http://a", "--only", "client"],
