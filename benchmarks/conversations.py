@@ -46,10 +46,10 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a load cost.
+    """The cost of a load.
 
     prompt_tokens: number of prompt tokens in all requests.
-    computed_tokens: number of those that were not cached.
+    computed_tokens: number of prompt tokens that no cache held.
     ttft: median TTFT, in seconds.
     ttft_p95: 95th percentile of the TTFT, in seconds.
     """

@@ -109,7 +109,7 @@ void lfm_route(const Isa *isa, const Router *r, const float *x, int64_t rows, fl
 
 /* A gated short convolution over windows of `taps` tokens; `bias` may be NULL.
      projected  [batch][length][3 * hidden]: for each token the gates b and c, and the value x
-     past       [batch][hidden][columns], where columns >= taps - 1
+     past       [batch][hidden][columns]; columns >= taps - 1
      present    as past; may be the same memory
      weight     [hidden][taps]
      trace      [batch][columns + length][hidden]: the past transposed, then b * x of each token

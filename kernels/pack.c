@@ -54,7 +54,7 @@ int64_t lfm_source_row(int64_t column, int64_t rows, int gated) {
   return gated == 1 ? 2 * i + up : up * (rows / 2) + i;
 }
 
-/* Packs a matrix of `rows` rows into `columns` columns, where columns >= rows. `out` has lfm_packed_bytes bytes. */
+/* Packs a matrix of `rows` rows into `columns` columns; columns >= rows. `out` has lfm_packed_bytes bytes. */
 LFM_API void lfm_pack(const uint8_t *weights, const uint16_t *scales, const uint8_t *zero_points, int64_t rows,
                       int64_t depth, int64_t block, int bits, int has_zero_points, int gated, int64_t columns,
                       uint8_t *out) {

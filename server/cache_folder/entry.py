@@ -34,7 +34,7 @@ DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(np.
 class DamagedEntryError(Exception):
     """A file is damaged or holds a different block than its name says.
 
-    The message says what is wrong.
+    The message names the damage.
     """
 
 

@@ -23,7 +23,7 @@ SCAN_SECONDS = 60.0
 class FolderBlocks:
     """The blocks of one model in a cache folder.
 
-    This server reports its own changes at once. A scan finds those of other servers. Thread-safe.
+    This server reports its own changes at once. A scan finds the changes of other servers. Thread-safe.
 
     medium: the name that events use for the folder.
     changes: the changes waiting to be published.

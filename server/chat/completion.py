@@ -130,7 +130,7 @@ class Completion(Generic[D]):
     def fail(self, error: LfmServeError) -> None:
         """Stop generating because of `error`.
 
-        `deltas` first yields what has arrived, then raises `error`.
+        `deltas` yields the deltas that have arrived, then raises `error`.
         """
         for stream in self._streams:
             stream.fail(error)

@@ -19,7 +19,7 @@ class ThoughtTracker:
     parts: the incomplete starts of `<think>` that may occur. Only "" if `<think>` is a special token.
     state: OPEN in the thoughts, POSSIBLE while `<think>` may still come, otherwise NONE.
     begun: incomplete marker at the end of the text, such as `</th`.
-    spent: number of tokens after `<think>`, up to and including those of `</think>`.
+    spent: number of tokens after `<think>`, including the tokens of `</think>`.
     """
 
     def __init__(self, is_open: bool, parts: Container[bytes] = PARTS) -> None:

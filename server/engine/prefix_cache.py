@@ -130,8 +130,8 @@ class PrefixCache:
     def insert(self, tokens: Tokens, salt: str, snapshot: Snapshot) -> tuple[Node, int] | None:
         """Add a snapshot to the tree.
 
-        Returns (node, n), where `tokens` end after n tokens of the node. Returns None if tokens before the snapshot are
-        not in the tree, or if the snapshot is larger than the budget.
+        Returns (node, n): the node that holds the last of `tokens`, and the number of its tokens up to there. Returns
+        None if tokens before the snapshot are not in the tree, or if the snapshot is larger than the budget.
 
         tokens: all tokens of the sequence up to the end of the snapshot.
         """

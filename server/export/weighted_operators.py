@@ -51,7 +51,7 @@ class Layers(Protocol):
         """
 
     def experts(self, x: str, routing: str, name: str, count: int, top_k: int) -> str:
-        """Add `count` SwiGLU experts, of which each token uses `top_k`.
+        """Add `count` SwiGLU experts. Each token uses `top_k` of them.
 
         routing: name of the routing values [tokens, count].
         name: prefix of the weights: `<name>.<i>.w1.weight` is the gate, `w3` up, `w2` down.

@@ -110,7 +110,7 @@ export const GROUPS = [
         kind: "integer",
         min: 1,
         unset: "context",
-        help: "most tokens of the answer; by default, what the context has left",
+        help: "maximum tokens in the answer; by default, the rest of the context",
       },
       { name: "min_tokens", kind: "integer", min: 0, unset: "0", help: "the answer does not end by itself before" },
       { name: "stop", kind: "lines", unset: "none", help: "up to 4 strings that end the answer, one per line" },

@@ -1,4 +1,4 @@
-"""Options of replicas and of the ingress: the same as those of `lfm-serve serve`."""
+"""The options of `lfm-serve serve` for replicas and the ingress."""
 
 from __future__ import annotations
 

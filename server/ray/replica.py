@@ -123,7 +123,7 @@ class HostedApp:
     async def close(self) -> None:
         """Stop the engine.
 
-        Running requests get up to `drain_timeout` seconds to finish. Those that remain are ended.
+        Running requests get up to `drain_timeout` seconds to finish. The server then ends the rest.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + self._drain_timeout

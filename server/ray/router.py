@@ -29,7 +29,7 @@ class PrefixRouter(ConsistentHashRouter):
         self._reports: dict[ReplicaID, tuple[Any, RoutingStats, frozenset[bytes]]] = {}
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
-        """Set the current replicas and forget those that are gone."""
+        """Set the current replicas, and forget removed ones."""
         super().update_replicas(replicas)
         known = {replica.replica_id for replica in replicas}
         for memory in (self._expected, self._reports):

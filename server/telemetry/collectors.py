@@ -98,7 +98,7 @@ class EngineCollector(Collector):
 
 
 class IntervalCollector(Collector):
-    """Histogram of inter-token latencies, updated with those of a whole batch at once.
+    """Histogram of inter-token latencies, updated for a whole batch at once.
 
     bounds: upper bounds of the buckets, in seconds.
     """

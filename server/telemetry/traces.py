@@ -77,7 +77,7 @@ class Traces:
             self._add_generation(record, record.completion)
 
     def _add_generation(self, record: RequestRecord, completion: AnyCompletion) -> None:
-        """Create the span of a finished completion, and in it those of its phases."""
+        """Create the span of a finished completion, and the spans of its phases inside it."""
         epoch = time.time() - time.monotonic()
 
         def nanoseconds(when: float) -> int:  # since 1970; `when` is in seconds of the monotonic clock

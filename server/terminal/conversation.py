@@ -26,7 +26,7 @@ class Conversation:
     def request(self, turn: Sequence[Message] = ()) -> dict[str, Any]:
         """Return the body of a request.
 
-        turn: messages after those of the conversation.
+        turn: messages to add after the conversation.
         """
         system = [{"role": "system", "content": self.system}] if self.system else []
         body: dict[str, Any] = {"model": self.model, "messages": [*system, *self.messages, *turn]}

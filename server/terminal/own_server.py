@@ -32,7 +32,7 @@ def own_server(variables: Mapping[str, str], say: Callable[[str], None]) -> Iter
 
     The facts include `address`, `name` and `built_in`.
 
-    variables: the server's options as LFM_* variables; those of this process are ignored.
+    variables: the server's options as LFM_* variables. LFM_* variables of this process are ignored.
     say: called with each line of progress while the server starts.
 
     Raises StartupError if the server does not start.

@@ -18,7 +18,7 @@ HASHED = "sha256:"
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A named API key and its limits, where None means unlimited.
+    """A named API key and its limits. A limit of None means unlimited.
 
     digest: SHA-256 of the secret that clients send.
     max_concurrent: maximum number of requests at once.

@@ -117,7 +117,7 @@ def closed(names: Iterable[str]) -> Node:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What is known about the other schemas that apply to the same value.
+    """Facts about the other schemas that apply to the same value.
 
     alone: True if there are none. False if there are, or if unknown.
     listed: for each property, how many of the schemas that apply to the value list it in `properties`. None if unknown.

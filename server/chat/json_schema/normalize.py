@@ -117,7 +117,7 @@ class _Normalizer:
     def _keyword(self, node: Node, keyword: str, value: Any, path: tuple[str, ...], depth: int, parts: Place) -> Node:
         """Return the keywords that replace `keyword` of `node`.
 
-        Returns {} for annotations, unknown keywords, and those that `_conjuncts` replaces.
+        Returns {} for annotations, unknown keywords, and keywords that `_conjuncts` replaces.
         Raises UnenforceableError if the keyword cannot be enforced.
         """
         where = ".".join(path)

@@ -125,7 +125,7 @@ class TextChoice:
         return certain + self._stop.finish() if self.ended else certain
 
     def _released(self) -> Iterator[PlacedToken]:
-        """Yield the tokens whose text has been sent. Excludes those of a stop string."""
+        """Yield the tokens whose text has been sent, without the tokens of a stop string."""
         while self._waiting and (self._waiting[0].offset < self._sent or self._sent == self._length):
             yield self._waiting.popleft()
 

@@ -37,7 +37,7 @@ class _Candidate:
     projected: name of the input projection's result, [batch, length, 3 * hidden].
     past: name of the past state.
     state: hidden size and number of columns of the past state.
-    sizes: names of further inputs, of which only the shape is used.
+    sizes: names of further inputs. The nodes use only their shapes.
     constants: names of the initializers that the nodes read, including `parameters`.
     parameters: names of the weight [hidden, 1, taps] and, if there is one, of the bias [hidden].
     outputs: names of the gated result, the trace and the present state.
