@@ -23,7 +23,7 @@ class EngineConfig:
     itl_target: target for the maximum time between two tokens of a stream, in seconds.
     unknown_ids: token ids outside the vocabulary, which are never drawn; int64.
     max_waiting_tokens: maximum number of prompt tokens in the queue; None if unlimited.
-    held_blocks: tracks the blocks in the prefix cache; None if nothing needs them.
+    held_blocks: tracks the blocks in the prefix cache; None if nothing reads them.
     """
 
     max_seqs: int

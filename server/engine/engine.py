@@ -31,6 +31,7 @@ from server.engine.stream import TokenStream
 from server.engine.types import GenerationRequest
 from server.engine.worker import Shared, Worker
 from server.errors import ModelNotReadyError, QueueFullError, engine_failed
+from server.kv_events.held_blocks import HeldBlocks
 from server.runtime.session import ModelSession
 from server.runtime.slots import SlotPool
 
@@ -91,6 +92,11 @@ class Engine:
     def max_sequences_per_request(self) -> int:
         """Maximum number of sequences in one request: all slots and the whole queue."""
         return self.config.max_seqs + self.config.max_waiting
+
+    @property
+    def held_blocks(self) -> HeldBlocks:
+        """The blocks in the prefix cache."""
+        return self.state.cache.held
 
     @property
     def failed(self) -> bool:

@@ -15,7 +15,7 @@ from operator import itemgetter
 import numpy as np
 import numpy.typing as npt
 
-from server.kv_events.blocks import NO_BLOCKS, BlockRun
+from server.kv_events.blocks import BlockRun
 from server.kv_events.held_blocks import HeldBlocks
 from server.runtime.slots import Windows
 from server.runtime.snapshots import Snapshot
@@ -30,11 +30,11 @@ class Root:
     Siblings may share tokens, such as [1, 2, 3] and [1, 2, 4]. A node can be split only at a checkpoint.
 
     children: child nodes by their first token.
-    blocks: blocks that end within this node, if tracked.
+    blocks: blocks that end within this node.
     """
 
     children: dict[int, list[Node]] = field(default_factory=dict)
-    blocks: BlockRun = NO_BLOCKS
+    blocks: BlockRun = field(kw_only=True)
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +67,7 @@ class PrefixCache:
     """A cache of snapshots that evicts the least recently used ones. Not thread-safe.
 
     budget: maximum number of bytes in the cache.
-    held: tracks the blocks in the cache; None if nothing needs them.
+    held: tracks the blocks in the cache.
     tokens: number of tokens in the cache now.
     nbytes: number of bytes in the cache now.
     window_bytes: part of `nbytes` for convolution windows.
@@ -78,7 +78,7 @@ class PrefixCache:
 
     def __init__(self, budget: int, held: HeldBlocks | None = None) -> None:
         self.budget = budget
-        self.held = held
+        self.held = held or HeldBlocks(b"", max_changes=0)
         self.tokens = 0
         self.nbytes = 0
         self.window_bytes = 0
@@ -181,11 +181,11 @@ class PrefixCache:
     def _root(self, salt: str) -> Root:
         """Return the root for a salt, creating it if needed."""
         if salt not in self._roots:
-            self._roots[salt] = Root(blocks=self.held.first_run(salt) if self.held else NO_BLOCKS)
+            self._roots[salt] = Root(blocks=self.held.first_run(salt))
         return self._roots[salt]
 
     def _add(self, parent: Root, tokens: Tokens, snapshot: Snapshot) -> Node:
-        blocks = self.held.add(parent.blocks, tokens) if self.held else NO_BLOCKS
+        blocks = self.held.add(parent.blocks, tokens)
         node = Node(tokens=tokens, snapshot=snapshot, parent=parent, blocks=blocks)
         parent.children.setdefault(int(tokens[0]), []).append(node)
         self._by_use[node] = None
@@ -201,8 +201,7 @@ class PrefixCache:
         if not siblings:
             del node.parent.children[first]
         del self._by_use[node]
-        if self.held:
-            self.held.remove(node.blocks)
+        self.held.remove(node.blocks)
         self.tokens -= len(node.tokens)
         self.nbytes -= node.snapshot.nbytes
         self.window_bytes -= node.snapshot.window_bytes
@@ -231,8 +230,7 @@ class PrefixCache:
         at, whole = len(head.tokens), node.snapshot
         node.tokens, node.parent = node.tokens[at:].copy(), head
         node.snapshot = whole.split(at, whole.windows)[1]
-        if self.held:
-            node.blocks = self.held.cut(node.blocks, head.blocks)
+        node.blocks = self.held.cut(node.blocks, head.blocks)
         head.children.setdefault(int(node.tokens[0]), []).append(node)
         self.tokens -= at
         self.nbytes += node.snapshot.nbytes - whole.nbytes

@@ -70,7 +70,6 @@ def next_link(link: bytes, tokens: Tokens) -> bytes:
 
 
 NO_TOKENS: Tokens = np.empty(0, np.int64)
-NO_BLOCKS = BlockRun((), b"", None, NO_TOKENS)
 
 
 def first_run(identity: bytes, salt: str) -> BlockRun:

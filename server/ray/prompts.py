@@ -48,9 +48,7 @@ class PromptBlocks:
     @classmethod
     def of_model(cls, model: ServedModel) -> PromptBlocks:
         """Return the object that names the blocks for a served model."""
-        held = model.service.engine.config.held_blocks
-        assert held is not None  # served models always track their blocks
-        return cls(model.service.prompts, held.identity)
+        return cls(model.service.prompts, model.service.engine.held_blocks.identity)
 
     def names(self, path: str, body: bytes, key_name: str | None) -> tuple[bytes, ...]:
         """Return the names of the blocks of a request's prompt.

@@ -35,9 +35,9 @@ class RoutingStats:
 
 def routing_stats(engine: Engine) -> RoutingStats:
     """Return the current report of a replica. Any thread may call this."""
-    held, stats = engine.config.held_blocks, engine.stats()
+    stats = engine.stats()
     return RoutingStats(
-        blocks=b"".join(held.names(MAX_REPORTED)) if held else b"",
+        blocks=b"".join(engine.held_blocks.names(MAX_REPORTED)),
         ongoing=stats.running + stats.waiting + stats.suspended,
         slots=stats.slots,
         token_seconds=stats.prefill_token_seconds,
