@@ -36,8 +36,9 @@ class MappedFile:
 def map_file(path: Path) -> MappedFile:
     """Map a file and read all of it.
 
-    Its pages are locked if the limit on locked memory permits. They are huge if possible, because a core reads a third
-    more bytes per second from huge pages.
+    Its pages are locked if the limit on locked memory permits. They are huge if possible, because huge pages take fewer
+    address translations.
+
     Raises OSError if the file cannot be mapped.
     """
     libc = _libc()
