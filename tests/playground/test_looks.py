@@ -112,6 +112,17 @@ def test_a_phone_has_room_for_its_keyboard_and_writes_lines(scripted_server: Ser
     assert end["y"] < 400
 
 
+def test_a_touch_screen_shows_the_buttons_of_a_conversation(scripted_server: Server, open_page: OpenPage) -> None:
+    playground = open_page(scripted_server.url, 390, 844, touch=True)
+    playground.wait_until_ready()
+    playground.page.fill("#prompt", "Answer with wide blocks")
+    playground.page.tap("#send")
+    playground.page.wait_for_selector(".turn.assistant")
+    button = playground.page.locator("#conversation-list li .icon-button").first
+    style = button.evaluate("element => [getComputedStyle(element).opacity, getComputedStyle(element).width]")
+    assert style == ["1", "36px"]
+
+
 def test_the_message_field_grows_in_a_browser_without_field_sizing(demo: Server, open_page: OpenPage) -> None:
     playground = open_page(demo.url)
     page = playground.page

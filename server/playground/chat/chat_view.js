@@ -112,11 +112,11 @@ export class ChatView {
  * @param {() => void} toEnd
  */
 function toEndButton(scroller, toEnd) {
-  const toggle = byId("to-end", "button");
-  toggle.addEventListener("click", toEnd);
+  const jump = byId("to-end", "button");
+  jump.addEventListener("click", toEnd);
   const options = { root: scroller, rootMargin: `0px 0px ${NEAR_END}px` };
   const update = (/** @type {IntersectionObserverEntry[]} */ entries) => {
-    toggle.hidden = entries[entries.length - 1].isIntersecting;
+    jump.hidden = entries[entries.length - 1].isIntersecting;
   };
   new IntersectionObserver(update, options).observe(byId("end", "div"));
 }

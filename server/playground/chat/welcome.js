@@ -30,7 +30,7 @@ export function welcome(session) {
     h(
       "p",
       {},
-      "Messages go to this server only, and conversations stay in this browser. Settings holds every field of a request; Inspect shows what the server received and returned.",
+      "Messages go to this server only, and conversations stay in this browser. Settings has the fields of a request, and Inspect shows what the server received and returned.",
     ),
     ...(model?.built_in ? [builtInNote()] : []),
     h(
