@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.processes import anonymous_bytes
+from benchmarks.processes import anonymous_bytes, free_port
 from server.runtime.graph import Precision, load
 from server.runtime.machine.cpu import available_threads
 from server.runtime.model_folder import open_model_folder
@@ -55,13 +55,15 @@ class Server:
     seconds: the time it took to start.
     """
 
-    def __init__(self, folder: Path, root: Path, port: int) -> None:
-        start = time.perf_counter()
+    def __init__(self, folder: Path, root: Path) -> None:
+        port, start = free_port(), time.perf_counter()
         command = [sys.executable, "-m", "server", "serve", "--model", str(folder), "--port", str(port)]
         command += ["--prepared-folder", str(root)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         while self._process.poll() is None and not self._is_ready(port):
             time.sleep(POLL_SECONDS)
+        if self._process.poll() is not None:
+            raise SystemExit(f"The server ended with status {self._process.returncode}.")
         self.seconds = time.perf_counter() - start
 
     def anonymous_gigabytes(self) -> float:
@@ -100,12 +102,12 @@ def main() -> None:
     raw, served = [], []
     for _ in range(args.rounds):
         raw.append(raw_seconds(copy, graph.native))
-        server = Server(args.model, args.prepared_folder, 8411)
+        server = Server(args.model, args.prepared_folder)
         served.append(server.seconds)
         server.stop()
         print(f"raw session {raw[-1]:5.2f} s   server ready {served[-1]:5.2f} s", flush=True)
     print(f"ready / raw = {statistics.median(served) / statistics.median(raw):.2f} (medians of {args.rounds})")
-    servers = [Server(args.model, args.prepared_folder, port) for port in (8411, 8412)]
+    servers = [Server(args.model, args.prepared_folder) for _ in range(2)]
     first, second = (server.anonymous_gigabytes() for server in servers)
     for server in servers:
         server.stop()

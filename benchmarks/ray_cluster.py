@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
 from benchmarks.processes import free_port
+from tests.waiting import wait_until
 
 START_SECONDS = 600
 OBJECT_STORE = 80 << 20  # bytes; the application passes only small objects
@@ -124,12 +124,3 @@ def is_ready(url: str) -> bool:
     with contextlib.suppress(httpx.TransportError):
         return httpx.get(f"{url}/ready", timeout=10).status_code == 200
     return False
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    """Poll until `condition` is true. Raises TimeoutError after `seconds`."""
-    give_up = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > give_up:
-            raise TimeoutError(f"The condition was still false after {seconds:g} s.")
-        time.sleep(0.1)

@@ -15,12 +15,13 @@ from statistics import median
 
 from benchmarks.conversations import Load, Result, run
 from benchmarks.fleet import prefixes, round_robin
-from benchmarks.ray_cluster import START_SECONDS, fixed, ray_cluster, wait_until
+from benchmarks.ray_cluster import START_SECONDS, fixed, ray_cluster
 from benchmarks.servers import own_server
 from benchmarks.simulated_fleet import Costs, Fleet, Router
 from server.bench.load import Endpoint, Stream, prompt, tokens_per_second, user
 from server.client.urls import NamedUrl
 from server.ray.application import REPLICA
+from tests.waiting import wait_until
 
 ROUND_ROBIN = "ray.serve.experimental.round_robin_router:RoundRobinRouter"
 

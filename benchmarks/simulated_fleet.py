@@ -99,12 +99,11 @@ class Replica:
 
     def prefix(self, conversation: int) -> int:
         """Return how many leading tokens of a conversation are cached, in whole blocks."""
-        tokens = self.cached.get(conversation) or self.cached.get(SYSTEM) or 0
-        return tokens // BLOCK_TOKENS * BLOCK_TOKENS
+        return _whole_blocks(self.cached.get(conversation) or self.cached.get(SYSTEM) or 0)
 
     def expected_prefix(self, conversation: int) -> int:
         """Return how many tokens will be cached once the present requests are prefilled."""
-        return self.prefix(conversation) or (self.system if self.ongoing else 0)
+        return self.prefix(conversation) or (_whole_blocks(self.system) if self.ongoing else 0)
 
     def step(self) -> Step:
         """Run one step. Decode steps and prefill chunks alternate."""
@@ -217,3 +216,8 @@ class Fleet:
         else:
             history = request.prompt + request.answer
             self._at(when, lambda now: self._send(request.conversation, request.turn + 1, history, now))
+
+
+def _whole_blocks(tokens: int) -> int:
+    """Return how many of `tokens` lie in whole blocks."""
+    return tokens // BLOCK_TOKENS * BLOCK_TOKENS

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.processes import anonymous_bytes
@@ -25,12 +27,15 @@ from server.bench.load import Stream, prompt, user
 
 CONVERSATIONS, PROMPT_TOKENS, ANSWER_TOKENS = 4, 2_000, 16
 DECODED_TOKENS = 64
-GIGABYTES = {"limit": 7.5, "pressure": 30.0}
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
-async def under_limit(model: Path, limit: float, weights: str) -> None:
-    """Serve conversations in a control group. Both versions of control groups work."""
+@contextlib.contextmanager
+def memory_limit(limit: float) -> Iterator[Path]:
+    """Limit this process and its children during the block. Yields the file with the peak of their memory.
+
+    limit: gigabytes.
+    """
     first_version = (CONTROL_GROUPS / "memory").is_dir()
     group = (CONTROL_GROUPS / "memory" if first_version else CONTROL_GROUPS) / "lfm-serve-limit"
     limit_file, peak_file = (
@@ -39,8 +44,22 @@ async def under_limit(model: Path, limit: float, weights: str) -> None:
     group.mkdir(exist_ok=True)
     (group / limit_file).write_text(str(int(limit * 1e9)))
     os.sync()
-    Path("/proc/sys/vm/drop_caches").write_text("3")  # pages that others have read would count for them
-    (group / "cgroup.procs").write_text(str(os.getpid()))  # the server inherits the group
+    Path("/proc/sys/vm/drop_caches").write_text("3")  # cached pages stay charged to the group that read them first
+    (group / "cgroup.procs").write_text(str(os.getpid()))
+    try:
+        yield group / peak_file
+    finally:
+        (group.parent / "cgroup.procs").write_text(str(os.getpid()))
+        group.rmdir()
+
+
+async def under_limit(model: Path, limit: float, weights: str) -> None:
+    """Serve conversations in a control group. Both versions of control groups work."""
+    with memory_limit(limit) as peak_file:
+        await _serve_conversations(model, weights, peak_file)
+
+
+async def _serve_conversations(model: Path, weights: str, peak_file: Path) -> None:
     started = time.perf_counter()
     async with own_server(model, "--weights", weights) as server:
         print(f"ready and idle after {time.perf_counter() - started:.1f} s, from disk")
@@ -49,7 +68,7 @@ async def under_limit(model: Path, limit: float, weights: str) -> None:
             streams = await server.endpoint.run_all([Stream(user(text), ANSWER_TOKENS) for text in words])
             for stream in streams:
                 print(f"turn {turn + 1}: {stream.prompt_tokens} tokens, {stream.cached_tokens} from the prefix cache")
-        peak = int((group / peak_file).read_text())
+        peak = int(peak_file.read_text())
         print(f"peak of the group {peak / 1e9:.2f} GB, anonymous {anonymous_bytes(server.pid) / 1e9:.2f} GB")
 
 
@@ -71,17 +90,21 @@ async def _interval(server: OwnServer) -> float:
     return statistics.mean(stream.intervals())
 
 
+PARTS = {"limit": (under_limit, 7.5), "pressure": (under_pressure, 30.0)}
+"""Each part, and its default of --gigabytes."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.weights", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("part", choices=tuple(GIGABYTES))
+    parser.add_argument("part", choices=tuple(PARTS))
     parser.add_argument("model", type=Path, help="folder of a model with a prepared copy")
     parser.add_argument("--gigabytes", type=float, help="the limit, or the size of the file (default: 7.5 or 30)")
     parser.add_argument("--weights", choices=("mapped", "shared"), default="mapped", help="as for serve")
     options = parser.parse_args()
-    measure = under_limit if options.part == "limit" else under_pressure
-    asyncio.run(measure(options.model, options.gigabytes or GIGABYTES[options.part], options.weights))
+    measure, gigabytes = PARTS[options.part]
+    asyncio.run(measure(options.model, options.gigabytes or gigabytes, options.weights))
 
 
 if __name__ == "__main__":

@@ -92,15 +92,12 @@ async def _fill(report: Report, store: str, server: Service, count: int, limit: 
             return response_id
 
         await _each(create, range(WARM_UP))
-        before, start = anonymous_bytes(server.process.pid), time.monotonic()
+        before, start = anonymous_bytes(server.process.pid) / 2**20, time.monotonic()
         ids = await _each(create, range(count))
-    after, seconds = anonymous_bytes(server.process.pid), time.monotonic() - start
+    after, seconds = anonymous_bytes(server.process.pid) / 2**20, time.monotonic() - start
     report.say(f"{store}: {count} responses in {seconds:.0f} s")
-    before_mebibytes, after_mebibytes = before / 2**20, after / 2**20
-    report.check(
-        after_mebibytes - before_mebibytes < limit + SLACK,
-        f"{store}: anonymous memory: {before_mebibytes:.0f} MiB before, {after_mebibytes:.0f} MiB after",
-    )
+    growth = f"{before:.0f} MiB before, {after:.0f} MiB after"
+    report.check(after - before < limit + SLACK, f"{store}: anonymous memory: {growth}")
     return ids
 
 
