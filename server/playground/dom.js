@@ -146,6 +146,16 @@ export function button(label, click, attributes = {}) {
 }
 
 /**
+ * Return the classes of an element that shows a token; those with line breaks are marked.
+ *
+ * @param {string} text
+ * @param {string} kind
+ */
+export function tokenClass(text, kind) {
+  return text.includes("\n") ? `token ${kind} newline` : `token ${kind}`;
+}
+
+/**
  * Return a function that runs `work` once later, however often the function is called before.
  *
  * @param {(run: () => void) => void} schedule runs its argument later

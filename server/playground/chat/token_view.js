@@ -2,7 +2,7 @@
  * Shows an answer as tokens, tinted by their probability. Hover, or focus and arrow keys, show the alternatives.
  */
 
-import { fill, h } from "../dom.js";
+import { fill, h, tokenClass } from "../dom.js";
 
 /** @typedef {import("../types.js").TokenLogprob} TokenLogprob */
 
@@ -78,8 +78,7 @@ function span(token, index) {
     "data-index": index,
     "aria-label": quoted(token.token),
   };
-  const newline = token.token.includes("\n") ? " newline" : "";
-  return h("span", { ...attributes, class: `token p${level}${newline}` }, token.token || "∅");
+  return h("span", { ...attributes, class: tokenClass(token.token, `p${level}`) }, token.token || "∅");
 }
 
 /** @param {string} token */

@@ -2,7 +2,7 @@
  * Shows the prompt of a request as the model sees it: rendered by the chat template and cut into tokens.
  */
 
-import { fill, h } from "../dom.js";
+import { fill, h, tokenClass } from "../dom.js";
 import { whole } from "../format.js";
 import { requestOf } from "../request.js";
 
@@ -54,7 +54,7 @@ export class PromptTokens {
     const spans = texts.slice(from, from + PER_FRAME).map((text, index) => {
       const id = ids[from + index];
       const kind = /^<\|.*\|>$/.test(text) ? "special" : `t${(from + index) % 4}`;
-      return h("span", { class: `token ${kind}${text.includes("\n") ? " newline" : ""}`, title: `id ${id}` }, text);
+      return h("span", { class: tokenClass(text, kind), title: `id ${id}` }, text);
     });
     this.#tokens.append(...spans);
     requestAnimationFrame(() => this.#append(turn, texts, ids, from + PER_FRAME));
