@@ -17,7 +17,6 @@ helm = pytest.importorskip("helm_python", reason="needs requirements/helm.txt")
 
 Objects = dict[str, Any]
 CHART = DEPLOY / "helm"
-ADDED_LABELS = {"instance", "managed-by", "version"}
 
 
 def render(values: dict[str, Any] | None = None, name: str = "lfm-serve") -> Objects:
@@ -26,7 +25,9 @@ def render(values: dict[str, Any] | None = None, name: str = "lfm-serve") -> Obj
         chart.validate_schema(values or {})
         files = chart.render(values or {}, name=name, namespace="models")
     objects = [each for text in files.values() for each in yaml.safe_load_all(text) if each]
-    return {each["kind"]: each for each in objects}
+    made = {each["kind"]: each for each in objects}
+    assert len(made) == len(objects)
+    return made
 
 
 DEFAULTS = render()
@@ -39,7 +40,7 @@ def without_helms_own(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     added = {"helm.sh/chart", "helm.sh/resource-policy", "checksum/config"}
-    added |= {f"app.kubernetes.io/{name}" for name in ADDED_LABELS}
+    added |= {f"app.kubernetes.io/{name}" for name in ("instance", "managed-by", "version")}
     cleaned = {key: without_helms_own(each) for key, each in value.items() if key not in added}
     return {key: each for key, each in cleaned.items() if key != "annotations" or each}
 
@@ -84,7 +85,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("values", CHANGES.values(), ids=CHANGES)
-def test_a_rendered_object_is_what_the_api_takes(values: dict[str, Any], version: str) -> None:
+def test_rendered_objects_are_valid_for_the_api(values: dict[str, Any], version: str) -> None:
     for each in render(values).values():
         kubernetes_validate.validate(each, version, strict=True)
 
@@ -105,7 +106,7 @@ def test_keda_scales_the_deployment_as_the_autoscaler_does() -> None:
     assert scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"] == known["behavior"]
 
 
-def test_a_claim_of_the_users_is_mounted_and_kept() -> None:
+def test_an_existing_claim_is_mounted_instead_of_a_new_one() -> None:
     objects = render(CHANGES["own claim"])
     volume, _ = objects["Deployment"]["spec"]["template"]["spec"]["volumes"]
     assert volume["persistentVolumeClaim"]["claimName"] == "models"
