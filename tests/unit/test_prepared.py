@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ from server.errors import PreparationError
 from server.prepare import prepare
 from server.runtime import session_pool
 from server.runtime.graph import Graph, Precision, load
+from server.runtime.machine.mapped_file import map_file
 from server.runtime.model_folder import open_model_folder
-from server.runtime.prepared_copy import agreement, lookup
+from server.runtime.prepared_copy import agreement, lookup, placement
 from server.runtime.prepared_copy.placement import Placement, place
 from server.runtime.session import ModelSession, SessionOptions
 from server.runtime.session_pool import SessionPool, choose_graph, open_sessions
@@ -245,6 +247,8 @@ def test_sessions_of_both_widths_are_opened_on_a_copy(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session_pool, "SMALL", 0)
+    monkeypatch.setattr(placement, "map_file", lambda path: replace(map_file(path), locked=False))
+    monkeypatch.setattr(placement, "lies_in_memory", lambda path: False)
     said: Lines = []
     alone = opened(model, tmp_path, 2, said)
     assert [session.threads for session in alone.sessions] == [2]
@@ -256,6 +260,7 @@ def test_sessions_of_both_widths_are_opened_on_a_copy(
     assert [session.threads for session in shared.sessions] == [2]
     assert shared.open_narrow is not None
     assert [session.threads for session in shared.open_narrow()] == [1, 1]
+    assert shared.droppable_bytes == (copies(tmp_path)[0] / "weights").stat().st_size
     assert any("when it was made, the likeliest token is the same" in line for line in said)
 
 
@@ -271,5 +276,7 @@ def test_a_copy_that_does_not_fit_into_memory_is_left_alone(
     make(model, tmp_path)
     monkeypatch.setattr(session_pool, "memory_left", lambda: 1_000_000)
     said: Lines = []
+    graph = choose_graph(load(open_model_folder(model).graph, Precision.EXACT), tmp_path, said.append)
+    assert not graph.prepared
     assert opened(model, tmp_path, 1, said).droppable_bytes == 0
     assert "does not fit into the 1.0 MB of memory" in said[-1]
