@@ -8,16 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from server.prepare import prepare, prune, renew
-from server.runtime import session_pool
-from server.runtime.graph import Graph, Precision, load
+from server.prepare import prepare, prune
+from server.runtime.graph import Precision
 from server.runtime.model_folder import open_model_folder
 from server.runtime.native.library import LIBRARY
 from server.runtime.prepared_copy import lookup, writer
 from server.runtime.prepared_copy.lookup import WEIGHTS
-from server.runtime.session_pool import choose_graph, open_sessions
-from server.runtime.slots import SlotPool
+from server.runtime.session_pool import open_sessions
 from tests import models
+from tests.unit.prepared_copies import first_start, graph_of, logits, make_large
 
 pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason="the kernels are not compiled")
 
@@ -29,27 +28,7 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes every model large."""
-    monkeypatch.setattr(session_pool, "SMALL", 0)
-    monkeypatch.setattr("server.prepare.SMALL", 0)
-
-
-def graph_of(model: Path) -> Graph:
-    return load(open_model_folder(model).graph, Precision.FAST, native=True)
-
-
-def first_start(model: Path, root: Path, create: bool = True) -> tuple[Graph, list[str]]:
-    """Return the graph that a server would run, and its progress messages."""
-    said: list[str] = []
-    graph = graph_of(model)
-    renew(open_model_folder(model), graph, Precision.FAST, 1, root, said.append, create)
-    return choose_graph(graph, root, said.append), said
-
-
-def logits(graph: Graph) -> np.ndarray:
-    session = open_sessions(graph, 1, 16).sessions[0]
-    slots = SlotPool(session.contract.states, 1, 16)
-    return session.run(slots, 0, np.arange(8, 20)[None], np.array([0])).copy()
+    make_large(monkeypatch)
 
 
 def test_a_small_model_is_packed_in_memory(model: Path, tmp_path: Path) -> None:

@@ -16,18 +16,14 @@ import numpy as np
 import pytest
 
 from server.errors import SharedMemoryError
-from server.prepare import renew
-from server.runtime import session_pool
-from server.runtime.graph import Graph, Precision, load
+from server.runtime.graph import Graph
 from server.runtime.machine.mapped_file import is_kept, map_file
-from server.runtime.model_folder import open_model_folder
 from server.runtime.native.library import LIBRARY
 from server.runtime.prepared_copy.lookup import WEIGHTS
 from server.runtime.prepared_copy.placement import Placement, place
 from server.runtime.prepared_copy.shared_weights import remove_unused, share
-from server.runtime.session_pool import choose_graph, open_sessions
-from server.runtime.slots import SlotPool
 from tests import models
+from tests.unit.prepared_copies import first_start, logits, make_large
 
 ROOT = Path(__file__).parents[2]
 SHARE = """\
@@ -56,13 +52,10 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
     if not LIBRARY.exists():
         pytest.skip("the kernels are not compiled")
     folder = tmp_path_factory.mktemp("placement")
-    model = open_model_folder(models.build("q4", folder / "q4"))
-    graph = load(model.graph, Precision.FAST, native=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session_pool, "SMALL", 0)
-        patch.setattr("server.prepare.SMALL", 0)
-        renew(model, graph, Precision.FAST, 1, folder / "prepared", lambda _: None)
-        yield choose_graph(graph, folder / "prepared", lambda _: None)
+        make_large(patch)
+        graph, _ = first_start(models.build("q4", folder / "q4"), folder / "prepared")
+        yield graph
 
 
 @pytest.fixture
@@ -72,12 +65,6 @@ def weights(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / WEIGHTS).write_bytes(b"weights")
     return folder
-
-
-def logits(graph: Graph) -> np.ndarray:
-    session = open_sessions(graph, 1, 16).sessions[0]
-    slots = SlotPool(session.contract.states, 1, 16)
-    return session.run(slots, 0, np.arange(8, 20)[None], np.array([0])).copy()
 
 
 @contextmanager
