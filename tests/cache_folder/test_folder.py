@@ -164,8 +164,10 @@ def test_changes_are_reported(tmp_path: Path, form: EntryFormat) -> None:
     cache.finish(blocks, time.monotonic() + 60)
     changes = held.take()
     assert changes is not None
-    assert [change.block.name.hex() for change in changes if isinstance(change, Stored)] == [b.key.name for b in blocks]
-    assert [change.block.parent is None for change in changes if isinstance(change, Stored)] == [True, False, False]
+    stored = [change for change in changes if isinstance(change, Stored)]
+    assert len(stored) == len(changes)
+    assert [change.block.name.hex() for change in stored] == [each.key.name for each in blocks]
+    assert [change.block.parent is None for change in stored] == [True, False, False]
 
 
 def test_only_the_models_own_blocks_are_reported(tmp_path: Path, form: EntryFormat) -> None:
