@@ -1,4 +1,4 @@
-"""Responses as the OpenAI SDK and raw HTTP see them: items, streams, tools, thoughts and errors."""
+"""Responses as the OpenAI SDK and raw HTTP see them: items, tools, thoughts and errors."""
 
 from __future__ import annotations
 
@@ -15,42 +15,9 @@ from pydantic import BaseModel
 
 from server.settings import Settings
 from tests.errors import error_of
+from tests.http.responses_scripts import COMMAND, GREETING, MODEL, SCRIPTS, SHELL, WEATHER, without_ids
 from tests.scripted import THOUGHTS, thinker
 from tests.serving import Server, recorded_requests, serving
-
-MODEL = "thinker"
-GREETING = "Hello there! 😀"
-COMMAND = 'ls "a\\b"\n'
-
-
-def calls(*written: str) -> str:
-    return f"<|tool_call_start|>[{', '.join(written)}]<|tool_call_end|>"
-
-
-def result(text: str) -> str:
-    return f"<|tool_response_start|>{text}<|tool_response_end|>"
-
-
-SCRIPTS = [
-    ("hello", GREETING),
-    ("weather", "Let me see." + calls('get_weather(city="Oslo")')),
-    ("cities", calls('get_weather(city="Oslo")', 'get_weather(city="Rome")')),
-    (result("21 degrees"), "It is warm.", "tool"),
-    ("thanks", "You are welcome."),
-    ("run", calls(f"shell(input={json.dumps(COMMAND)})")),
-    ("person", '{"name": "Ada", "age": 36}'),
-    ("silence", ""),
-]
-CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-WEATHER: dict[str, Any] = {"type": "function", "name": "get_weather", "parameters": CITY}
-SHELL: dict[str, Any] = {"type": "custom", "name": "shell", "description": "Runs a command."}
-STREAMED = {
-    "hello": [],
-    "weather": [WEATHER],
-    "cities": [WEATHER],
-    "run": [SHELL],
-    "silence": [],
-}
 
 
 class Person(BaseModel):
@@ -75,18 +42,6 @@ def post(server: Server, **body: Any) -> httpx.Response:
     return httpx.post(f"{server.url}/v1/responses", json=body, timeout=60)
 
 
-def without_ids(items: Any) -> Any:
-    """Items as JSON, without the IDs, which are random, and without what the SDK's helpers add."""
-    if isinstance(items, list):
-        return [without_ids(item if isinstance(item, (dict, list)) else item.to_dict()) for item in items]
-    left_out = ("id", "call_id", "parsed", "parsed_arguments")
-    return {
-        name: without_ids(value) if name == "content" else value
-        for name, value in items.items()
-        if name not in left_out
-    }
-
-
 def test_an_answer_has_its_thoughts_its_message_and_its_usage(client: Any) -> None:
     answer = client.create(model=MODEL, input="hello")
     thoughts, message = answer.output
@@ -98,52 +53,6 @@ def test_an_answer_has_its_thoughts_its_message_and_its_usage(client: Any) -> No
     usage = answer.usage
     assert usage.total_tokens == usage.input_tokens + usage.output_tokens
     assert 0 < usage.output_tokens_details.reasoning_tokens < usage.output_tokens
-
-
-@pytest.mark.parametrize("question", STREAMED)
-def test_the_streams_deltas_are_the_done_events_and_the_body(client: Any, question: str) -> None:
-    fields = {"model": MODEL, "input": question, "tools": STREAMED[question]}
-    events = list(client.create(**fields, stream=True))
-    assert [event.sequence_number for event in events] == list(range(len(events)))
-    assert [event.type for event in events[:2]] == ["response.created", "response.in_progress"]
-    assert events[-1].type == "response.completed"
-    final = events[-1].response
-    joined: dict[str, str] = {}
-    done: dict[str, str] = {}
-    for event in events:
-        if event.type.endswith(".delta"):
-            joined[event.item_id] = joined.get(event.item_id, "") + event.delta
-        elif event.type.endswith(("text.done", "arguments.done", "input.done")):
-            values = (getattr(event, name, None) for name in ("text", "arguments", "input"))
-            done[event.item_id] = next(value for value in values if value is not None)
-        elif event.type == "response.output_item.done":
-            assert event.item == final.output[event.output_index]
-    assert {item: text for item, text in done.items() if text} == joined
-    assert [item.id for item in final.output] == list(done)
-    assert without_ids(final.output) == without_ids(client.create(**fields).output)
-
-
-def test_the_events_of_each_kind_of_item_come_in_openais_order(client: Any) -> None:
-    events = client.create(model=MODEL, input="weather", tools=[WEATHER], stream=True)
-    kinds = [event.type.removeprefix("response.") for event in events]
-    distinct = [kind for i, kind in enumerate(kinds) if i == 0 or kinds[i - 1] != kind]
-    part = ["output_item.added", "content_part.added"]
-    end = ["content_part.done", "output_item.done"]
-    assert distinct == [
-        "created", "in_progress",
-        *part, "reasoning_text.delta", "reasoning_text.done", *end,
-        *part, "output_text.delta", "output_text.done", *end,
-        "output_item.added", "function_call_arguments.delta", "function_call_arguments.done", "output_item.done",
-        "completed",
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize("question", STREAMED)
-def test_the_sdks_stream_helper_gives_the_body(client: Any, question: str) -> None:
-    fields: dict[str, Any] = {"model": MODEL, "input": question, "tools": STREAMED[question]}
-    with client.stream(**fields) as stream:
-        final = stream.get_final_response()
-    assert without_ids(final.output) == without_ids(client.create(**fields).output)
 
 
 def test_parse_gives_the_model_class(client: Any) -> None:

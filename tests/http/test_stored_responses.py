@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,15 +11,12 @@ import httpx
 import openai
 import pytest
 
-from server.errors import StartupError
 from server.settings import Settings
 from tests.errors import error_of
+from tests.http.responses_scripts import LONG, MODEL, SCRIPTS
 from tests.scripted import scripted
 from tests.serving import Server, StartServer, serving
 
-MODEL = "scripted"
-LONG = "word " * 600
-SCRIPTS = [("hello", "Hello there! 😀"), ("thanks", "You are welcome."), ("tell me all", LONG)]
 KEYS = '[ann]\nkey = "ann-key"\n[bob]\nkey = "bob-key"\n'
 
 
@@ -233,48 +226,6 @@ def test_a_response_expires(folder: Path, tmp_path: Path, start_server: StartSer
         answer = server.client.responses.create(model=MODEL, input="hello")
         url = f"{server.url}/v1/responses/{answer.id}"
         server.wait_until(lambda url=url: httpx.get(url).status_code == 404)  # type: ignore[misc]
-
-
-def test_a_file_keeps_responses_and_conversations_through_a_kill(folder: Path, tmp_path: Path) -> None:
-    file = tmp_path / "responses.db"
-    command = [sys.executable, "-m", "server", "serve", "--model", str(folder), "--threads", "1", "--port", "0"]
-    command += ["--responses-file", str(file), "--log-format", "json"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
-        server = Server(address_in(process), None)  # type: ignore[arg-type]
-        first = server.client.responses.create(model=MODEL, input="hello")
-        events = list(server.client.responses.create(model=MODEL, input="hello", stream=True))
-        running = server.client.responses.create(model=MODEL, input="tell me all", background=True)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-    with serving(Settings(model=str(folder), threads=1, responses_file=file)) as restarted:
-        client = restarted.client.responses
-        assert client.retrieve(first.id) == first
-        assert list(client.retrieve(events[-1].response.id, stream=True)) == events
-        second = client.create(model=MODEL, input="thanks", previous_response_id=first.id)
-        assert second.output_text == "You are welcome."
-        lost = client.retrieve(running.id)
-        assert (lost.status, lost.error.code) == ("failed", "server_error")
-        with pytest.raises(StartupError, match=r"--responses-file: .*locked"):
-            serving(Settings(model=str(folder), threads=1, responses_file=file)).__enter__()
-
-
-def address_in(process: Any) -> str:
-    """The address that a starting server logs."""
-    for line in process.stderr:
-        entry = json.loads(line)
-        if entry.get("message", "").startswith("Serving "):
-            address: str = entry["message"].rpartition(" on ")[2]
-            return address
-    raise AssertionError("the server has not started")
-
-
-def test_a_file_that_is_no_database_stops_the_start(folder: Path, tmp_path: Path) -> None:
-    file = tmp_path / "responses.db"
-    file.write_text("no database " * 100)
-    with pytest.raises(StartupError, match="--responses-file"):
-        serving(Settings(model=str(folder), responses_file=file)).__enter__()
 
 
 def test_a_slow_response_in_the_background_fails_at_its_time_limit(server: Server) -> None:
