@@ -134,6 +134,7 @@ def test_a_wrong_key_is_refused(one_key: Server, authorization: str | None, mess
     headers = {} if authorization is None else {"Authorization": authorization}
     for answer in (
         httpx.post(f"{one_key.url}/v1/chat/completions", json={"messages": HELLO}, headers=headers),
+        httpx.post(f"{one_key.url}/v1/completions", json={"prompt": "hello"}, headers=headers),
         httpx.get(f"{one_key.url}/v1/models", headers=headers),
     ):
         error = error_of(answer, 401)
