@@ -28,11 +28,6 @@ def send_message(server: ServerProcess) -> httpx.Response:
     return httpx.post(f"{server.url}/v1/messages", json=body, timeout=60)
 
 
-def waiting_requests(server: ServerProcess) -> float:
-    lines = server.get("/metrics").text.splitlines()
-    return float(next(line for line in lines if line.startswith("lfm_requests_waiting ")).split()[1])
-
-
 def test_while_the_model_loads_the_server_is_alive_and_reports_its_progress(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hub:  # takes connections and never answers
         endpoint = f"http://127.0.0.1:{hub.getsockname()[1]}"
@@ -59,7 +54,7 @@ def test_a_drain_lets_running_requests_finish_and_refuses_waiting_ones(tiny_opti
         server.wait_until_ready()
         with server.stream(max_tokens=3000) as lines, ThreadPoolExecutor(2) as pool:
             chat, message = pool.submit(server.chat, stream=True), pool.submit(send_message, server)
-            server.wait_until(lambda: waiting_requests(server) == 2)
+            server.wait_until(lambda: Scrape(server.url)("lfm_requests_waiting") == 2)
             server.signal()
             refused = chat.result()
             assert messages_route.error_of(message.result(), 503)["type"] == "overloaded_error"
