@@ -13,6 +13,10 @@ from tests.serving import Server, serving
 
 FIM, END, CALL_START, LETTER = 3, 7, 10, 40
 STRING, INTEGER, BOOLEAN, OBJECT = "valid string", "valid integer", "valid boolean", "valid dictionary"
+ODD = {"type": "object", "properties": {"x": {"type": "string", "pattern": "(?=a)"}}}
+"""A schema that cannot be enforced."""
+ALWAYS_CALLS = {"logit_bias": {str(END): -100, str(CALL_START): 100}}
+"""Fields for an answer that begins with a call."""
 TEMPLATE = Path(__file__).parents[2].joinpath("server/demo/chat_template.jinja").read_text()
 
 Check = Callable[[Any], object]
@@ -29,7 +33,7 @@ class Field:
 
 
 def changes(**fields: Any) -> Check:
-    """The answer is another one."""
+    """Return a check that the fields change the answer."""
     return lambda route: route.said(**fields) != route.said()
 
 
@@ -38,12 +42,12 @@ def changes_nothing(name: str, value: Any) -> Check:
 
 
 def greedy(**fields: Any) -> Check:
-    """However hot, only the likeliest tokens are left."""
+    """Return a check that the answer is greedy at a high temperature."""
     return lambda route: route.said(temperature=2, **fields) == route.said(temperature=0)
 
 
 def held(content: str, **fields: Any) -> Check:
-    """There is one text that the answer can be."""
+    """Return a check that the answer is `content`."""
     return lambda route: route.said(**fields) == content
 
 

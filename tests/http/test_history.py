@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.http.test_errors import error_of
+from tests.errors import error_of
 from tests.serving import Server
 
 TOOL = {"type": "function", "function": {"name": "list_directory"}}

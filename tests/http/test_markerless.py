@@ -12,7 +12,8 @@ import pytest
 
 from server.settings import Settings
 from tests import models
-from tests.http.test_errors import UNENFORCEABLE, error_of
+from tests.errors import error_of
+from tests.http.test_errors import UNENFORCEABLE
 from tests.markerless import TEMPLATES, take_markers
 from tests.scripted import scripted
 from tests.serving import Server, serving

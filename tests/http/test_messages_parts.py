@@ -8,14 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.http.field_tables import serving_random_weights
+from tests.http.field_tables import ODD, serving_random_weights
 from tests.http.messages_route import CACHED, PING, SEARCH, Route, assistant, error_of, text, user
 
 THINKING = {"type": "thinking", "thinking": "Hm.", "signature": "any"}
 CALL = {"type": "tool_use", "id": "c", "name": "ping", "input": {}}
 RESULT = {"type": "tool_result", "tool_use_id": "c"}
-ODD = {"type": "object", "properties": {"x": {"type": "string", "pattern": "(?=a)"}}}
-"""A schema that cannot be enforced."""
 
 
 def without(block: dict[str, Any], name: str) -> dict[str, Any]:

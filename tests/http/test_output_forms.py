@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.http.test_errors import UNENFORCEABLE, error_of
+from tests.errors import error_of
+from tests.http.test_errors import UNENFORCEABLE
 from tests.serving import Server
 
 ROUTES: dict[str, dict[str, Any]] = {

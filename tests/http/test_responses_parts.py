@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.errors import error_of
-from tests.http.field_tables import CALL_START, END, Check, changes_nothing, serving_random_weights
+from tests.http.field_tables import ALWAYS_CALLS, ODD, Check, changes_nothing, serving_random_weights
 from tests.http.responses_route import AB, PING, SHELL, Route
 
 PONG = {"type": "function", "name": "pong"}
@@ -17,8 +17,6 @@ CALL = {"type": "function_call", "call_id": "c", "name": "ping", "arguments": "{
 RESULT = {"type": "function_call_output", "call_id": "c", "output": "pong"}
 RUN = {"type": "custom_tool_call", "call_id": "d", "name": "shell", "input": "ls"}
 BYE = {"role": "user", "content": "bye"}
-ODD = {"type": "object", "properties": {"x": {"type": "string", "pattern": "(?=a)"}}}
-"""A schema that cannot be enforced."""
 
 
 def text(value: str, kind: str = "input_text") -> dict[str, Any]:
@@ -64,7 +62,7 @@ def test_a_history_with_every_kind_of_item_gives_the_chats_prompt(route: Route) 
 
 
 def calls(*names: str, **fields: Any) -> Check:
-    """The answer calls these tools, and no others."""
+    """Return a check that the answer calls these tools, and no others."""
     return lambda route: tuple(route.called(tools=[PING, PONG, SHELL, {"type": "mcp"}], **fields)) == names
 
 
@@ -73,7 +71,7 @@ def allowed(mode: str, *tools: dict[str, Any]) -> dict[str, Any]:
 
 
 def forgets(*items: Any) -> Check:
-    """Of these items and a last one, only the last fits; they are a call and a result that is too long."""
+    """Return a check that a prompt drops these items: a call, and a result that is too long for the context."""
     fields: dict[str, Any] = {"truncation": "auto", "instructions": "Be brief."}
     return lambda route: route.prompt(input=[*items, BYE], **fields) == route.prompt(input=[BYE], **fields)
 
@@ -85,17 +83,16 @@ def warns_unless_strict(route: Route) -> bool:
 
 
 ONE = {"parallel_tool_calls": False}
-ALWAYS_CALLS = {"logit_bias": {str(END): -100, str(CALL_START): 100}, **ONE}
 LONG_RESULT = {**RESULT, "output": "pong " * 5000}
 EFFECTS: dict[str, Check] = {
     "text.format text": changes_nothing("text", {"format": {"type": "text"}}),
     "text.format json_object": lambda r: r.said(text={"format": {"type": "json_object"}}).startswith("{"),
     "text.verbosity": changes_nothing("text", {"verbosity": "low"}),
     "reasoning.summary": changes_nothing("reasoning", {"summary": "auto"}),
-    "tool_choice auto": calls("ping", **ALWAYS_CALLS, tool_choice="auto"),
-    "tool_choice none": calls(**ALWAYS_CALLS, tool_choice="none", max_output_tokens=20),
+    "tool_choice auto": calls("ping", **ALWAYS_CALLS, **ONE, tool_choice="auto"),
+    "tool_choice none": calls(**ALWAYS_CALLS, **ONE, tool_choice="none", max_output_tokens=20),
     "tool_choice custom": calls("shell", tool_choice={"type": "custom", "name": "shell"}),
-    "tool_choice allowed_tools auto": calls("pong", **ALWAYS_CALLS, **allowed("auto", PONG, {"type": "mcp"})),
+    "tool_choice allowed_tools auto": calls("pong", **ALWAYS_CALLS, **ONE, **allowed("auto", PONG, {"type": "mcp"})),
     "tool_choice allowed_tools required": calls("pong", **ONE, **allowed("required", PONG)),
     "tools custom format text": lambda r: (
         r.called(tools=[{**SHELL, "format": {"type": "text"}}], tool_choice="required", **ONE) == ["shell"]

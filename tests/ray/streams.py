@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from tests.chats import CHAT
+
 if TYPE_CHECKING:
     from benchmarks.ray_cluster import RayCluster
 
-CHATS = "/v1/chat/completions"
 SECONDS = 120
 SYSTEM = {"role": "system", "content": "You are the assistant of a library and answer from its catalogue. " * 40}
 
@@ -29,7 +30,7 @@ def outcome(
     """
     end = ""
     body, headers = chat(user, stream=True, max_tokens=tokens), {"x-session-id": session}
-    with httpx.stream("POST", f"{cluster.url}{CHATS}", json=body, headers=headers, timeout=SECONDS) as response:
+    with httpx.stream("POST", f"{cluster.url}{CHAT}", json=body, headers=headers, timeout=SECONDS) as response:
         for line in response.iter_lines():
             if not line.startswith("data: {"):
                 continue

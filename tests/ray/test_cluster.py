@@ -12,12 +12,13 @@ pytest.importorskip("ray", reason="needs the environment of requirements/ray.txt
 
 from benchmarks.ray_cluster import RayCluster
 from server.kv_events.blocks import BLOCK_TOKENS
-from tests.ray.streams import CHATS, SECONDS, chat
+from tests.chats import CHAT
+from tests.ray.streams import SECONDS, chat
 from tests.waiting import wait_until
 
 
 def post(cluster: RayCluster, body: dict[str, Any], headers: dict[str, str] | None = None) -> httpx.Response:
-    return httpx.post(f"{cluster.url}{CHATS}", json=body, headers=headers, timeout=SECONDS)
+    return httpx.post(f"{cluster.url}{CHAT}", json=body, headers=headers, timeout=SECONDS)
 
 
 def cached(cluster: RayCluster, user: str, **headers: str) -> int:
@@ -49,7 +50,7 @@ def test_a_request_id_is_in_the_response_once(cluster: RayCluster) -> None:
 def test_errors_of_replicas_and_of_the_ingress_have_the_same_shape(
     cluster: RayCluster, content: bytes, status: int, code: str
 ) -> None:
-    response = httpx.post(f"{cluster.url}{CHATS}", content=content, timeout=60)
+    response = httpx.post(f"{cluster.url}{CHAT}", content=content, timeout=60)
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
 
 
@@ -70,7 +71,7 @@ def test_an_error_on_messages_is_in_anthropics_format(cluster: RayCluster) -> No
 def test_a_client_that_leaves_frees_its_slot(cluster: RayCluster) -> None:
     headers = {"x-session-id": "leaving"}
     body = chat("Write on.", stream=True, max_tokens=20_000)
-    with httpx.stream("POST", f"{cluster.url}{CHATS}", json=body, headers=headers, timeout=SECONDS) as response:
+    with httpx.stream("POST", f"{cluster.url}{CHAT}", json=body, headers=headers, timeout=SECONDS) as response:
         lines = response.iter_lines()
         next(lines)
         assert running(cluster, headers) == 1
