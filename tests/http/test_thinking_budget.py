@@ -65,7 +65,7 @@ def ask(server: Server, content: str = "middle", kind: str = "model opens", **fi
 
 
 class Answer(NamedTuple):
-    """What the tests compare of an answer; `calls` are names and arguments."""
+    """The parts of an answer that tests compare; `calls` are names and arguments."""
 
     thoughts: str
     text: str
@@ -79,8 +79,11 @@ def chat(server: Server, content: str, kind: str, budget: int, *, must_call: boo
     answer = ask(server, content, kind, thinking_token_budget=budget, **required if must_call else {})
     said, used = message(answer), answer["usage"]["completion_tokens"]
     calls = [call["function"] for call in said.get("tool_calls", ())]
+    assert all(call["arguments"] == "{}" for call in calls)
     called = [(call["name"], json.loads(call["arguments"])) for call in calls]
-    return Answer(said.get("reasoning_content") or "", said["content"] or "", called, reasoning_tokens(answer), used)
+    assert said.get("reasoning_content") != "", "empty thoughts are left out"
+    thoughts = said.get("reasoning_content", "")
+    return Answer(thoughts, said["content"] or "", called, reasoning_tokens(answer), used)
 
 
 def responses(server: Server, content: str, kind: str, budget: int, *, must_call: bool) -> Answer:
