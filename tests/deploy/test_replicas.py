@@ -25,7 +25,7 @@ CHAT: dict[str, Any] = {"model": "lfm2-demo", "messages": [{"role": "user", "con
 
 
 def streamed(client: openai.OpenAI, tokens: int, on_first: Callable[[], None] = lambda: None) -> str:
-    """How a stream ended: its finish reason, or the error that the SDK raised."""
+    """Return how a stream ended: its finish reason, or the error that the SDK raised."""
     try:
         stream = client.chat.completions.create(
             **CHAT, stream=True, max_tokens=tokens, extra_body={"ignore_eos": True}, timeout=120
@@ -45,7 +45,7 @@ def log_lines(running: Fleet) -> int:
 
 
 def takes_load(running: Fleet, replica: fleet.Service, since: int) -> bool:
-    """Whether nginx has had an answer from this replica, going by its log's lines from the number `since` on."""
+    """Return whether nginx has had an answer from this replica, by the lines of its log from `since` on."""
     fleet.answers(running.nginx.url + "/ready")
     lines = running.nginx.log.with_name("access.log").read_text().splitlines()[since:]
     return any(line["replicas"] == replica.address and line["status"] == 200 for line in map(json.loads, lines))

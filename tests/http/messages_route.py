@@ -54,17 +54,17 @@ class Route:
         return "".join(block["text"] for block in self.ask(**fields)["content"] if block["type"] == "text")
 
     def used(self, **fields: Any) -> tuple[int, int]:
-        """Tokens of prompt and answer."""
+        """Return the number of tokens of the prompt and the answer."""
         usage = self.ask(**fields)["usage"]
         return usage["input_tokens"] + usage["cache_read_input_tokens"], usage["output_tokens"]
 
     def prompt(self, **fields: Any) -> list[int]:
-        """The token IDs of the prompt."""
+        """Return the token IDs of the prompt."""
         ids: list[int] = self.ask(**fields, return_token_ids=True)["prompt_token_ids"]
         return ids
 
     def called(self, **fields: Any) -> list[str]:
-        """Names of the called tools."""
+        """Return the names of the called tools."""
         content = self.ask(**{"max_tokens": 200} | fields)["content"]
         return [block["name"] for block in content if block["type"] == "tool_use"]
 

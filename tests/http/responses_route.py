@@ -45,17 +45,17 @@ class Route:
         )
 
     def used(self, **fields: Any) -> tuple[int, int]:
-        """Tokens of prompt and answer."""
+        """Return the number of tokens of the prompt and the answer."""
         usage = self.ask(**fields)["usage"]
         return usage["input_tokens"], usage["output_tokens"]
 
     def prompt(self, **fields: Any) -> list[int]:
-        """The token IDs of the prompt."""
+        """Return the token IDs of the prompt."""
         ids: list[int] = self.ask(**fields, return_token_ids=True)["prompt_token_ids"]
         return ids
 
     def called(self, **fields: Any) -> list[str]:
-        """Names of the called tools."""
+        """Return the names of the called tools."""
         output = self.ask(**{"max_output_tokens": 200} | fields)["output"]
         return [item["name"] for item in output if item["type"] in ("function_call", "custom_tool_call")]
 

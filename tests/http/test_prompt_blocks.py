@@ -25,7 +25,7 @@ TOOLS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def prompts(demo: Server) -> PromptBlocks:
-    """What the ingress gets from a replica, pickled."""
+    """The PromptBlocks that a replica sends to the ingress, after pickling."""
     restored: PromptBlocks = pickle.loads(pickle.dumps(PromptBlocks.of_model(demo.model)))
     return restored
 

@@ -124,7 +124,7 @@ class Observer:
         self._observe(self._content["application/json"]["schema"], answer)
 
     def chunk(self, chunk: Any) -> None:
-        if chunk.get("type") != "ping":  # which the SDK itself drops
+        if chunk.get("type") != "ping":  # the SDK drops pings
             self._types[1].validate_json(json.dumps(chunk), strict=True)
         data = self._content["text/event-stream"]["schema"]["properties"]["data"]
         data = data["anyOf"][-1] if "anyOf" in data else data

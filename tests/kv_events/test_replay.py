@@ -158,7 +158,7 @@ class SharedFolder:
 
 @pytest.mark.parametrize("shared", [False, True], ids=["own folder", "shared folder"])
 def test_replayed_events_equal_the_caches_in_memory_and_on_disk(tmp_path: Path, shared: bool) -> None:
-    """Without a second server, one scan of the folder must do; with one, each look at the events scans it."""
+    """Alone, the server scans its folder once; with a second server, it scans at each call."""
     held, router, rng = HeldBlocks(IDENTITY), Router(), random.Random(1)
     cache = PrefixCache(60 * Snapshot(HYBRID.states, 1).nbytes, held)
     folder = SharedFolder(tmp_path / "cache", rng, 0 if shared else float("inf"))

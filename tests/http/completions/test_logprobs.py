@@ -46,7 +46,7 @@ def test_echo_does_not_change_the_answer(complete: Complete) -> None:
 
 
 def test_a_token_that_ends_the_answer_is_scored_too(complete: Complete) -> None:
-    """Who cuts the generated tokens off a scored text must find each of them."""
+    """A client that cuts the generated tokens off a scored text needs each of them."""
     forced: dict[str, Any] = {"logit_bias": {str(EOS): 100}, "echo": True, "logprobs": 1, "max_tokens": 1}
     answer = complete("hello", **forced)
     (choice,) = answer.choices
