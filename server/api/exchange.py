@@ -55,7 +55,7 @@ class Exchange:
             self._rate_limit.begin()
 
     def context(self, body: GenerationFields) -> RequestContext:
-        """Return what the chat service and the engine need to know about this request."""
+        """Return the request context for the chat service and the engine."""
         state = self._request.state
         return RequestContext(
             id=self._log_entry.request_id,
@@ -131,11 +131,11 @@ class Exchange:
         self._log_entry.background = asyncio.create_task(work)
 
     def describe(self, error: Exception) -> ApiError:
-        """Return the error response to `error`, and log its code."""
+        """Return the error response to `error`, and log the error's code."""
         return noted(error, self._request)
 
     def close(self) -> None:
-        """Cancel timers and completion, and charge the remaining tokens.
+        """Cancel the timers and the completion, and charge the remaining tokens.
 
         With work in the background, this happens when the work ends.
         """
@@ -182,7 +182,7 @@ def cache_salt(key_name: str | None, salt: str | None) -> str:
     """Return the cache salt of a request.
 
     key_name: name of the client's API key; None if the server has no keys.
-    salt: the request's own `cache_salt`.
+    salt: the request field `cache_salt`; None if it is not set.
     """
     return (salt or "") if key_name is None else f"{key_name}\0{salt or ''}"
 
@@ -191,6 +191,8 @@ def request_timeout(request: Request, server_limit: float) -> float:
     """Return the request's time limit in seconds.
 
     The header X-Request-Timeout may lower the server's limit.
+
+    Raises InvalidRequestError if the header is not a positive number.
     """
     sent = request.headers.get(TIMEOUT_HEADER)
     if sent is None:
@@ -214,4 +216,4 @@ async def _open(request: Request, server: Server) -> AsyncIterator[Exchange]:
 
 
 OpenExchange = Annotated[Exchange, Depends(_open)]
-"""Route dependency: the exchange, open until the response is sent."""
+"""Route dependency that opens an exchange and closes it after the response."""

@@ -38,7 +38,7 @@ async def health(request: Request, server: Server) -> Response:
 
 @router.get("/ready", responses=answers(HealthStatus, 503), response_model=None)
 async def ready(request: Request, server: Server) -> Response:
-    """Check readiness. A 503 says why, such as a model that is still loading."""
+    """Check readiness. A 503 says why the check fails, such as `model_loading`."""
     try:
         server.check_ready()
     except ModelNotReadyError as error:

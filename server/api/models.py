@@ -108,7 +108,7 @@ async def get_model(
 ) -> ModelDetails | AnthropicModel:
     """Return one model and its sampling defaults.
 
-    The header `anthropic-version` selects Anthropic's form, without the defaults.
+    The header `anthropic-version` selects Anthropic's form, which has no sampling defaults.
     """
     name = model.name_for(name)
     if VERSION in request.headers:

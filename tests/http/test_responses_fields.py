@@ -133,7 +133,7 @@ TABLE = {
         {"include_obfuscation": True},
         "stream_options requires stream: true.",
     ),
-    "response_format": Field(None, {"type": "text"}, "Send response_format as text.format."),
+    "response_format": Field(None, {"type": "text"}, "response_format is not supported: send text.format."),
     "continue_final_message": Field(lambda r: r.used(continue_final_message=True)[0] < r.used()[0], 1, BOOLEAN),
     "input": Field(changes(input="bye"), 3, "valid list"),
     "instructions": Field(lambda r: r.used(instructions="Be brief.")[0] > r.used()[0], 3, STRING),

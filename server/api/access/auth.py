@@ -41,7 +41,7 @@ async def require_key(
 def sent_secret(authorization: str | None, x_api_key: str | None) -> bytes:
     """Return the API key that a request contains; empty if there is none.
 
-    authorization, x_api_key: the values of the headers with these names.
+    authorization, x_api_key: values of the headers `Authorization` and `x-api-key`.
     """
     scheme, _, secret = (authorization or "").partition(" ")
     secret = secret if scheme.lower() == "bearer" else x_api_key or ""

@@ -20,9 +20,9 @@ BUSY_SECONDS = 1.0  # a guess at the time until one of the running requests ends
 
 @dataclass(slots=True)
 class RateLimit:
-    """The current use of one key's limits.
+    """One key's current use of its limits.
 
-    Tokens come from a bucket of `tokens_per_minute` tokens, which refills in a minute.
+    Requests take their tokens from a bucket. An empty bucket refills to `tokens_per_minute` tokens in a minute.
 
     running: number of requests running now.
     tokens: number of tokens left in the bucket; negative if requests used more than it contained.
@@ -82,7 +82,7 @@ class RateLimit:
 
 
 class RateLimitHeaders:
-    """Middleware that adds the rate limit headers of a key to its responses."""
+    """Middleware that adds rate limit headers to responses if the API key has limits."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -116,8 +116,8 @@ class ChatCompletionRequest(GenerationFields, TextFormFields, TemplateFields, Th
 
         `none` requires no tools. `auto` requires a list, which may be empty. Other choices require at least one tool.
 
-        field: request field of `choice`, such as "function_call".
-        requires: request field of `tools`, such as "functions".
+        field: name of the request field with the choice, such as "function_call".
+        requires: name of the request field with the tools, such as "functions".
         """
         if choice is None or tools or choice.type == "none" or (tools is not None and choice.type == "auto"):
             return

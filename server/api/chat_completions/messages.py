@@ -18,9 +18,9 @@ PART = {
 
 
 def _text(content: Any) -> Any:
-    """Join a list of content parts with line breaks.
+    """Join the texts of content parts with line breaks.
 
-    Other content is returned unchanged.
+    Content that is not a list is returned unchanged.
     """
     if not isinstance(content, list):
         return content
@@ -64,7 +64,7 @@ class CustomCall(ApiModel):
 
 
 class HistoryToolCall(Tagged):
-    """A tool call in an earlier answer. `type` names the field that holds it."""
+    """A tool call in an earlier answer. `type` names the field that holds the call."""
 
     id: str = Field(
         "", description="ID of the call, repeated in the `tool_call_id` of its result.", examples=["call_5f2c"]

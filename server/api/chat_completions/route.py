@@ -37,8 +37,8 @@ async def create_chat_completion(model: Model, exchange: OpenExchange) -> Respon
 
     The answer is one JSON body, or with `stream` a stream of events.
 
-    Tool calls and structured output match their schemas. With `tool_choice: auto`, the header `x-lfm-unenforced` lists
-    parts of tool schemas that are not enforced.
+    Tool calls and structured output match their schemas. One exception: with `tool_choice: auto`, a tool schema may
+    have parts that the server cannot enforce. The header `x-lfm-unenforced` lists them.
     """
     body, chat = await exchange.read(lambda value: _parse(value, model.service.defaults))
     envelope = Envelope(model.name_for(body.model), model.fingerprint)

@@ -16,7 +16,7 @@ ROLES: dict[str, Role] = {"developer": "system", "function": "tool"}
 def to_chat_request(body: ChatCompletionRequest, defaults: SamplingParams) -> ChatRequest:
     """Return the chat request in `body`.
 
-    defaults: the model's sampling parameters.
+    defaults: sampling parameters that apply if `body` does not set them.
     """
     tools, calling = _tools(body)
     return ChatRequest(

@@ -1,6 +1,6 @@
 """Converts tool calls to OpenAI's JSON.
 
-The forms are functions, custom tools and the deprecated `function_call`.
+Handles calls of functions and custom tools, and the deprecated form `function_call`.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class CustomDefinition(ApiModel):
 
 
 class ToolDefinition(Tagged):
-    """A tool. `type` names the field that defines it."""
+    """A tool. `type` names the field that defines the tool."""
 
     type: Literal["function", "custom"] = Field(description="Kind of the tool.")
     function: FunctionDefinition | None = Field(None, description="A function with arguments.")
@@ -74,7 +74,7 @@ class Named(ApiModel):
 
 
 class ToolReference(Tagged):
-    """A tool's name, such as {"type": "function", "function": {"name": "get_weather"}}."""
+    """A tool's name, as in {"type": "function", "function": {"name": "get_weather"}}."""
 
     type: Literal["function", "custom"] = Field("function", description="Kind of the tool; `function` by default.")
     function: Named | None = Field(None, description="The function.")

@@ -56,7 +56,7 @@ class CalledCustomTool(TypedDict):
 
 
 class ChatCompletionMessageToolCall(TypedDict):
-    """A tool call. `type` names the field that holds it."""
+    """A tool call. `type` names the field that holds the call."""
 
     id: Annotated[
         str, Field(description="ID of the call; send it as `tool_call_id` with the result.", examples=["call_5f2c"])

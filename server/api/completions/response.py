@@ -112,7 +112,7 @@ def _logprobs(tokens: Sequence[PlacedToken]) -> CompletionLogprobs:
 def _by_text(tokens: Sequence[TokenText]) -> dict[str, float]:
     """Map each token's text to its log-probability.
 
-    The first of several tokens with the same text counts.
+    If several tokens have the same text, only the first one is included.
     """
     logprobs: dict[str, float] = {}
     for token in tokens:

@@ -11,7 +11,7 @@ from server.engine.types import SamplingParams
 def to_text_request(body: CompletionRequest, defaults: SamplingParams) -> TextRequest:
     """Return the text request in `body`.
 
-    defaults: the model's sampling parameters.
+    defaults: sampling parameters that apply if `body` does not set them.
     """
     return TextRequest(
         prompts=body.prompt,

@@ -30,7 +30,7 @@ TOOL_CHOICE = Field(
     examples=["auto"],
     json_schema_extra=also({"type": "string", "enum": ["none", "auto", "required"]}),
 )
-"""Description of the field `tool_choice` in each protocol."""
+"""Description of the field `tool_choice` of chat completions and responses."""
 
 
 def _mode_as_object(choice: Any) -> Any:
@@ -54,7 +54,7 @@ class CustomGrammar(ApiModel):
     )
 
     def text_form(self, field: str) -> TextForm:
-        """Return this grammar as the form of the tool's input.
+        """Return this grammar as a constraint on the tool's input.
 
         field: path of the definition in the request, for error messages.
         """

@@ -1,4 +1,4 @@
-"""Schemas in the example requests of several protocols for /docs."""
+"""JSON schemas that the example requests on the page /docs share."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ TokenId = Annotated[str, Field(json_schema_extra={"pattern": TOKEN_ID.pattern})]
 
 
 class StreamOptions(ApiModel):
-    """Options of a stream."""
+    """Options for a stream."""
 
     include_usage: bool | None = Field(None, description="Send a final chunk with the usage and no choices.")
     continuous_usage_stats: bool | None = Field(None, description="Send the usage so far in every chunk.")

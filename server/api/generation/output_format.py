@@ -22,7 +22,7 @@ Pattern = Annotated[str, StringConstraints(min_length=1)]
 def _schema(value: Any) -> Any:
     """Parse a schema that was sent as text.
 
-    Other values are returned unchanged.
+    A schema that is not a string is returned unchanged.
     """
     if not isinstance(value, str):
         return value

@@ -28,7 +28,7 @@ class TemplateFields(ApiModel):
 
     @property
     def template_options(self) -> TemplateOptions:
-        """The options for the chat layer, with defaults for fields that are not set."""
+        """Options for the chat template, with defaults for fields that are not set."""
         return TemplateOptions(
             variables=self.chat_template_kwargs or {},
             add_generation_prompt=self.add_generation_prompt is not False,

@@ -36,8 +36,8 @@ class ThinkingFields(ApiModel):
     )
 
     def requested_thinking(self, effort: Effort | None) -> Thinking:
-        """Return the settings for the chat layer.
+        """Return the request's settings for thoughts.
 
-        effort: the value of the protocol's own field, such as `reasoning_effort`.
+        effort: value of the protocol's effort field, such as `reasoning_effort`; None if it is not set.
         """
         return Thinking(self.thinking_token_budget, effort, self.include_reasoning is not False)

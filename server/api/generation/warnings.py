@@ -14,7 +14,7 @@ UNENFORCED = "x-lfm-unenforced"
 """Response header that lists the unenforced parts of tool schemas."""
 
 DROPPED = "x-lfm-dropped-tools"
-"""Response header that lists the types of dropped built-in tools."""
+"""Response header that lists ignored built-in tools of OpenAI and Anthropic, such as "web_search"."""
 
 MAX_HEADER = 1000  # characters
 
@@ -27,7 +27,10 @@ def warn_of_unenforced(response: Response, parts: Iterable[str]) -> None:
 
 
 def warn_of_dropped_tools(response: Response, kinds: Iterable[str]) -> None:
-    """Report dropped built-in tools in a header and in the log."""
+    """Report ignored built-in tools in a header and in the log.
+
+    kinds: types of the tools, such as "web_search".
+    """
     _warn(response, DROPPED, ", ", dict.fromkeys(kinds), "tools that this server does not have")
 
 

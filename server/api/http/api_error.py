@@ -1,4 +1,4 @@
-"""Describes exceptions as error responses."""
+"""Converts exceptions to error responses."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _invalid_field(error: ValidationError) -> InvalidRequestError:
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """Return a location as a path, without union tags.
+    """Return a Pydantic error location as a path, without union tags.
 
     Example: ("messages", 2, "content", 0, "<text>", "text") -> `messages[2].content[0].text`.
     """

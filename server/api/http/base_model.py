@@ -35,9 +35,9 @@ def union_tag(kind: str) -> str:
 
 
 class Tagged(ApiModel):
-    """An object whose `type` names the field with its content.
+    """An object whose `type` names the field that holds its content.
 
-    Example: {"type": "function", "function": {...}}. A type without such a field has no content.
+    Example: {"type": "function", "function": {...}}. Some types have no content, as in {"type": "auto"}.
     """
 
     type: str

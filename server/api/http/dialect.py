@@ -26,7 +26,7 @@ class Dialect(Protocol):
 
     @property
     def id_headers(self) -> tuple[str, ...]:
-        """Response headers with the request's ID."""
+        """Names of the response headers that contain the request's ID."""
 
     def adapted(self, error: ApiError, request: Request) -> ApiError:
         """Return `error` with the protocol's status and headers."""
@@ -48,7 +48,7 @@ class OpenAIDialect:
     id_headers = ("x-request-id",)
 
     def adapted(self, error: ApiError, request: Request) -> ApiError:
-        """Return `error`, which already has OpenAI's status."""
+        """Return `error` unchanged, because it already has OpenAI's status."""
         return error
 
     def error_body(self, error: ApiError, request_id: str) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Return the result of `work`, which is cancelled if the client disconnects.
 
-    The body must have been read. Nothing else may call `receive` meanwhile.
+    The request's body must have been read before. Nothing else may call `request.receive` while `work` runs.
 
     Raises ClientDisconnect if the client disconnects.
     """

@@ -16,14 +16,14 @@ from server.errors import InvalidRequestError, LfmServeError, shown
 
 
 def noted(error: Exception, request: Request) -> ApiError:
-    """Return the description of `error`, and log its code."""
+    """Return the error response to `error`, and log the error's code."""
     api_error = describe(error, request.state.request_id)
     log_entry(request).error_code = api_error.label
     return api_error
 
 
 def respond(error: Exception, request: Request) -> JSONResponse:
-    """Return the HTTP response to `error`, and log its code."""
+    """Return the HTTP response to `error`, and log the error's code."""
     return error_response(noted(error, request), request)
 
 
@@ -33,7 +33,7 @@ def last_event(error: Exception, request: Request) -> bytes:
 
 
 def install(app: FastAPI) -> None:
-    """Add handlers for all exceptions, unknown paths and methods to `app`."""
+    """Add handlers to `app` for exceptions, unknown paths and disallowed methods."""
     app.add_exception_handler(LfmServeError, _answer)
     app.add_exception_handler(ValidationError, _answer)
     app.add_exception_handler(RequestValidationError, _answer_parameter)
@@ -47,7 +47,7 @@ async def _answer(request: Request, error: Exception) -> Response:
 
 
 async def _answer_parameter(request: Request, error: Exception) -> Response:
-    """Answer an invalid parameter in the URL."""
+    """Answer a request with an invalid parameter in its URL."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     param = str(first["loc"][-1])
@@ -72,7 +72,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
 
 
 def error_response(api_error: ApiError, request: Request) -> JSONResponse:
-    """Return the HTTP response for `api_error` in the dialect of its request."""
+    """Return the HTTP response for `api_error` in the dialect of `request`."""
     dialect, request_id = dialect_of(request.scope), request.state.request_id
     adapted = dialect.adapted(api_error, request)
     headers = {**adapted.headers, **dict.fromkeys(dialect.id_headers, request_id)}

@@ -13,11 +13,14 @@ from typing import Any
 from fastapi.responses import Response
 
 PIECE = 64
-"""Number of list elements encoded per call. A call takes a few milliseconds at most."""
+"""Number of list elements in one `json.dumps` call, which then takes a few milliseconds at most."""
 
 
 async def json_response(build: Callable[[], Any]) -> Response:
-    """Build and encode an answer on a thread."""
+    """Return the value of `build()` as a JSON response.
+
+    Both `build` and the encoding run on a worker thread.
+    """
     return Response(await asyncio.to_thread(lambda: encode(build())), media_type="application/json")
 
 

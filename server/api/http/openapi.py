@@ -1,6 +1,6 @@
 """Builds the OpenAPI document of /docs.
 
-It adds the request bodies. FastAPI does not know them, because the routes parse them on their own.
+Adds the request bodies, which FastAPI does not know because the routes parse them on their own.
 """
 
 from __future__ import annotations
@@ -94,11 +94,11 @@ def either(first: Responses, second: Responses) -> Responses:
 def streamed(
     responses: Responses, *chunks: type[Any], example: str, named: bool = False, error: type[Any] = ErrorBody
 ) -> Responses:
-    """Return `responses` with a stream, as an alternative to the JSON body.
+    """Return `responses` with an event stream as an alternative to the JSON body.
 
     chunks: TypedDicts of the stream's chunks.
     example: text of an example stream.
-    named: whether events have names; such streams have no `[DONE]`.
+    named: whether events have names. A stream of named events has no `[DONE]`.
     error: TypedDict of the event that ends a failed stream.
     """
     data: dict[str, Any] = {
@@ -170,7 +170,7 @@ def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _schemas() -> dict[str, Any]:
-    """Return the schemas of all referenced types."""
+    """Return the JSON schemas of all types in `_referenced`, by name."""
     inputs: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
         (name, "validation", TypeAdapter(model)) for name, model in sorted(_referenced.items())
     ]

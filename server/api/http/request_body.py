@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 LARGE = 64 * 2**10  # bytes; larger bodies take over a millisecond to parse and are parsed on a thread
 MAX_ITEMS = {"messages": 5_000, "input": 5_000, "tools": 1_000, "functions": 1_000, "stop_token_ids": 10_000}
-"""Maximum list lengths, checked before the items are validated."""
+"""Maximum length of each list field, checked before the items are validated."""
 
 
 async def read_json(request: Request, server: ServerState, parse: Callable[[Any], T]) -> T:

@@ -22,7 +22,7 @@ PROBES = frozenset(("/health", "/ready", "/metrics"))
 """Paths that machines poll every few seconds."""
 
 PAGE_FILES = "/playground/"
-"""Prefix of the playground's files, which browsers load by the dozen."""
+"""Path prefix of the playground's files, which browsers load by the dozen."""
 
 
 def is_unlogged(path: str) -> bool:
@@ -37,7 +37,7 @@ class RequestRecord:
     route: path as in the application's routes, or "unknown".
     status: HTTP status; 499 if the client left before the response was complete.
     finish: "stop", "length", "tool_calls", "error", "cancelled", or "none" without a completion.
-    error_code: code of the error sent; a failed stream has a code and status 200.
+    error_code: code of the error sent; None without an error. A failed stream has a code although its status is 200.
     received, ended: monotonic times in seconds.
     key: name of the client's API key; None without a valid key.
     prompt: the prompt or messages as sent; None without a completion.
@@ -84,7 +84,7 @@ class RequestLogEntry:
             self.background.add_done_callback(lambda _: action())
 
     async def observe(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run `app` for this request, and note how its response ends."""
+        """Run `app` for this request, and note how the response ends."""
 
         async def send_observed(message: Message) -> None:
             await send(message)
@@ -128,7 +128,7 @@ class RequestLog:
     """Requests being answered, and the listeners for finished ones.
 
     open: entries of the requests being answered.
-    listeners: called on the event loop for each finished request; must not wait or raise.
+    listeners: called on the event loop for each finished request; must not block or raise.
     """
 
     def __init__(self) -> None:
@@ -143,8 +143,8 @@ class RequestLog:
 class RequestLogMiddleware:
     """Middleware that adds requests to the request log.
 
-    Unlogged paths get an entry, too, but no listener sees it. The middleware must be directly inside RequestId, to see
-    every response.
+    Requests for unlogged paths, such as /health, get an entry, too, but no listener sees it. The middleware must be
+    directly inside RequestId, to see every response.
     """
 
     def __init__(self, app: ASGIApp, log: RequestLog) -> None:

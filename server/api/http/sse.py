@@ -65,7 +65,7 @@ async def event_stream(
 class EventStream(EventSourceResponse):
     """An EventSourceResponse without a time limit for sending an event.
 
-    The limit would cost CPU time for each token. Connections of clients that stop reading close anyway.
+    Checking the limit would cost CPU time for each token. `server.front.connection` closes stalled connections anyway.
     """
 
     async def _send_with_timeout(self, send: Send, message: Message) -> None:

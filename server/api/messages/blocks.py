@@ -11,7 +11,7 @@ from server.errors import shown
 
 
 class TextBlockParam(ApiModel):
-    """A text."""
+    """A block of text."""
 
     type: Literal["text"] = Field(description="Kind of the block.")
     text: str = Field(description="The text.", examples=["What is the weather in Bern?"])
@@ -44,7 +44,7 @@ class ToolUseBlockParam(ApiModel):
 def _text(content: Any) -> Any:
     """Join a list of text blocks with line breaks.
 
-    Other content is returned unchanged.
+    Content that is not a list is returned unchanged.
     """
     if not isinstance(content, list):
         return content

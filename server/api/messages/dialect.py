@@ -22,7 +22,7 @@ VERSION = "anthropic-version"
 OVERLOADED = 529  # Anthropic's status for a full queue
 
 PROXY = "x-lfm-proxy"
-"""Request header of a proxy that retries; its only known value is "nginx"."""
+"""Request header from a proxy that retries requests. The only known value is "nginx"."""
 
 TYPES = {
     401: "authentication_error",
@@ -58,8 +58,8 @@ class AnthropicDialect:
     def adapted(self, error: ApiError, request: Request) -> ApiError:
         """Return `error`, with Anthropic's status 529 if the queue is full.
 
-        nginx cannot retry after a 529, so it gets a 403 and tries another replica. If all are full, X-Accel-Redirect
-        makes nginx answer 529.
+        nginx cannot retry after a 529, so it gets a 403 and tries another replica. If all replicas are full, the header
+        X-Accel-Redirect makes nginx answer 529.
         """
         if (error.status, error.code) != (429, "overloaded"):
             return error
@@ -74,7 +74,7 @@ class AnthropicDialect:
         return {"type": "error", "error": {"type": kind, "message": error.message}, "request_id": request_id}
 
     def error_event(self, error: ApiError, request_id: str) -> bytes:
-        """Return the event `error`."""
+        """Return the event `error`, the last event of a stream that fails."""
         return named_event(self.error_body(error, request_id))
 
     def quota_headers(self, quota: Quota) -> Mapping[str, str]:
@@ -87,7 +87,7 @@ class AnthropicDialect:
 class ChooseAnthropic:
     """Middleware that sets Anthropic's dialect for Anthropic's clients.
 
-    These use /v1/messages, or /v1/models with the header `anthropic-version`.
+    Their requests are for /v1/messages, or for /v1/models with the header `anthropic-version`.
     """
 
     def __init__(self, app: ASGIApp) -> None:

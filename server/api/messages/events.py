@@ -94,9 +94,9 @@ class MessageEvents:
         yield {"type": "message_stop"}
 
     def _opened(self, block: ContentBlock) -> Iterator[Event]:
-        """Yield the events that begin `block` and end the block before it.
+        """Yield the events that end the open block and begin `block`.
 
-        An open block of the same type continues, without events.
+        If the open block has the same type, it stays open and there are no events.
         """
         if self._open != block["type"]:
             yield from self._closed()

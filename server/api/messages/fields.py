@@ -51,7 +51,7 @@ class OutputFormat(ApiModel):
 
 
 class OutputConfig(ApiModel):
-    """Options of the answer."""
+    """Options for the answer."""
 
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = Field(
         None, description="How much to think: the server has a budget for each effort.", examples=["low"]

@@ -50,7 +50,7 @@ async def create_message(model: Model, exchange: OpenExchange) -> Response:
 
     The answer is one JSON body, or with `stream` a stream of named events.
 
-    The header `x-lfm-dropped-tools` lists tools that were left out because Anthropic defines them.
+    Tools that Anthropic defines, such as web search, are left out. The header `x-lfm-dropped-tools` lists them.
     """
     body, chat = await exchange.read(lambda value: _parse(value, model.service.defaults))
     name = model.name_for(body.model)

@@ -24,7 +24,7 @@ from server.engine.types import SamplingParams
 def to_chat_request(body: MessagesRequest, defaults: SamplingParams) -> ChatRequest:
     """Return the chat request in `body`.
 
-    defaults: the model's sampling parameters.
+    defaults: sampling parameters that apply if `body` does not set them.
     """
     thinking = _thinking(body, body.thinking_token_budget, included=body.include_reasoning is not False)
     form = body.output_config.format if body.output_config else None
@@ -67,8 +67,8 @@ def _prompt(body: PromptFields, template: TemplateOptions, thinking: Thinking) -
 def _thinking(body: PromptFields, budget: int | None, *, included: bool) -> Thinking:
     """Return the request's settings for thoughts.
 
-    budget: value of `thinking_token_budget`, which overrides `thinking`.
-    included: value of `include_reasoning`, which the display "omitted" overrides.
+    budget: value of `thinking_token_budget`; None to use the budget in `thinking`.
+    included: whether to return the thoughts. The display "omitted" in `thinking` overrides it.
     """
     config = body.thinking
     if config is not None:

@@ -19,7 +19,7 @@ StopReason = Annotated[
 
 
 class TextBlock(TypedDict):
-    """A text."""
+    """A block of text."""
 
     type: Literal["text"]
     text: Annotated[str, Field(description="The text.", examples=["Hello!"])]
@@ -77,7 +77,7 @@ class AnthropicMessage(TypedDict):
 
 
 class TokenCount(TypedDict):
-    """The number of tokens of a prompt."""
+    """The number of tokens in a prompt."""
 
     input_tokens: Annotated[int, Field(ge=0, description="Tokens of the prompt.", examples=[14])]
 
@@ -151,7 +151,7 @@ class EndOfMessage(TypedDict):
 
 
 class MessageDelta(TypedDict):
-    """The end of the answer, with its usage."""
+    """The end of the answer, with the token counts."""
 
     type: Literal["message_delta"]
     delta: EndOfMessage

@@ -22,7 +22,7 @@ class BackgroundRun:
         self._changed = asyncio.Event()
 
     async def generate(self) -> None:
-        """Generate the whole response, and wake `follow` at each event."""
+        """Generate and store the response, and pass its events to `follow`."""
         try:
             async for _ in self.run.events():
                 self._wake()
@@ -45,7 +45,7 @@ class BackgroundRun:
             await changed.wait()
 
     async def cancel(self) -> None:
-        """Stop generating, and wait until the response is stored."""
+        """Stop generating, and wait until the response has ended."""
         self.run.cancel()
         await self.ended.wait()
 

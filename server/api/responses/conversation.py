@@ -1,4 +1,4 @@
-"""Finds the items of earlier responses that a request refers to."""
+"""Finds the stored responses and items to which a request refers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from server.errors import InvalidRequestError, NotStoredError, shown
 async def history(body: ResponseRequest, responses: Responses, owner: str) -> list[InputItem]:
     """Return the items of the responses that `body` continues, oldest first.
 
-    Raises NotStoredError if a response is not stored, InvalidRequestError if it is still running.
+    Raises NotStoredError if one of these responses is not stored.
+    Raises InvalidRequestError if one of them is still running.
     """
     chain: list[StoredResponse] = []
     previous = body.previous_response_id

@@ -132,9 +132,9 @@ class ResponseRequest(GenerationFields, TextFormFields, TemplateFields, Thinking
     prompt_cache_retention: str | None = Field(None, description="Accepted; no effect.", examples=["24h"])
     service_tier: str | None = Field(None, description="Accepted; no effect.", examples=["auto"])
     n: Literal[1] | None = Field(None, description="A response has one answer.", examples=[1])
-    response_format: Annotated[None, BeforeValidator(_refused("Send response_format as text.format."))] = Field(
-        None, description="Not supported; `text.format` takes its place."
-    )
+    response_format: Annotated[
+        None, BeforeValidator(_refused("response_format is not supported: send text.format."))
+    ] = Field(None, description="Not supported; `text.format` takes its place.")
     conversation: Annotated[
         None, BeforeValidator(_refused("conversation is not supported: send previous_response_id."))
     ] = Field(None, description="Not supported; `previous_response_id` takes its place.")
@@ -165,7 +165,7 @@ class ResponseRequest(GenerationFields, TextFormFields, TemplateFields, Thinking
             raise invalid("tool_choice requires tools of type function or custom.", field="tool_choice")
         if choice.names == []:
             raise invalid(
-                "allowed_tools names only built-in tools; name a function or custom tool.",
+                "allowed_tools names only built-in tools, which this server lacks: name a function or custom tool.",
                 "unsupported_value",
                 "tool_choice.tools",
             )
@@ -176,11 +176,11 @@ class ResponseRequest(GenerationFields, TextFormFields, TemplateFields, Thinking
 
     @property
     def own_tools(self) -> list[ResponseTool]:
-        """Tools of the client, without OpenAI's built-in ones."""
+        """Tools that the client defines, without OpenAI's built-in tools."""
         return [tool for tool in self.tools or () if not tool.built_in]
 
     def includes(self, part: str) -> bool:
-        """Whether the request field `include` lists `part`."""
+        """Return whether the request field `include` lists `part`."""
         return part in (self.include or ())
 
     def _forms(self) -> list[TextForm]:

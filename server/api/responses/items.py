@@ -32,7 +32,7 @@ def _parts(content: Any) -> Any:
 
 
 class Part(ApiModel):
-    """A part of the text of an item."""
+    """A part of an item's text."""
 
     type: Literal["input_text", "output_text", "text", "refusal", "summary_text", "reasoning_text"] = Field(
         description="Kind of the text."
@@ -108,7 +108,7 @@ class InputItem(ApiModel):
     def _has_its_fields(self) -> InputItem:
         for field in REQUIRED[self.type]:
             if getattr(self, field) is None:
-                message = f"An item of type {self.type} requires {field}."
+                message = f"An item of type {self.type} requires the field {field}."
                 raise invalid(message, "missing_required_parameter", f".{field}")
         if self.type == "reasoning" and self.encrypted_content is not None and unsealed(self.encrypted_content) is None:
             raise invalid("encrypted_content was not created by this server.", field=".encrypted_content")

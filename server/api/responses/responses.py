@@ -30,7 +30,7 @@ class Responses:
     async def get(self, response_id: str, owner: str) -> StoredResponse | None:
         """Return a stored response, or None if `owner` has none with this ID.
 
-        A response counts as failed if the server was killed while generating it, or could not store its end.
+        A response that was interrupted, for example because the server was killed, is returned as failed.
         """
         running = response_id in self.running  # before the wait, because the response may end during the wait
         stored = await self.store.get(response_id, owner)
@@ -66,4 +66,4 @@ def _owner(request: Request) -> str:
 
 KeptResponses = Annotated[Responses, Depends(_responses)]
 Owner = Annotated[str, Depends(_owner)]
-"""Name of the request's key, which owns its responses; empty if there are no keys."""
+"""Name of the request's API key, the owner of its responses; empty if there are no keys."""

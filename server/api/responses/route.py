@@ -45,7 +45,7 @@ async def create_response(model: Model, exchange: OpenExchange, responses: KeptR
 
     The answer is one JSON body, or with `stream` a stream of named events.
 
-    The header `x-lfm-dropped-tools` lists OpenAI's built-in tools, which are left out.
+    OpenAI's built-in tools, such as web search, are left out. The header `x-lfm-dropped-tools` lists them.
     """
     body, chat = await _read(exchange, responses, owner, model.service.defaults)
     name = model.name_for(body.model)
@@ -89,9 +89,9 @@ async def compact_response() -> Response:
 async def _read(
     exchange: Exchange, responses: Responses, owner: str, defaults: SamplingParams
 ) -> tuple[ResponseRequest, ChatRequest]:
-    """Return the request's body and its chat request.
+    """Return the request's body, and the chat request made from it.
 
-    Stored items replace references in the body.
+    In the body, stored items replace item references.
     """
     body = await exchange.read(ResponseRequest.model_validate)
     body = await exchange.wait_for(resolved(body, responses, owner))
@@ -101,7 +101,7 @@ async def _read(
 async def _about_input(work: Coroutine[Any, Any, T]) -> T:
     """Return the result of `work`.
 
-    Its errors name the field `input`, which the chat layer calls `messages`.
+    Errors about the chat layer's field `messages` name the request's field `input` instead.
     """
     try:
         return await work

@@ -93,7 +93,7 @@ class Output:
                 events.append(event)
 
     def _begin(self, item: OpenItem, events: list[bytes]) -> None:
-        """End the current item, begin `item`, and append the events of both."""
+        """End the current item, begin `item`, and append their events to `events`."""
         self._close("completed", events)
         self._open = item
         events += _encoded(item.opened())

@@ -1,6 +1,6 @@
 """Encodes the events that append text to an output item.
 
-A stream has one such event per token. Their constant parts are encoded once per item.
+A stream has one of these events per token, so their constant parts are encoded only once per item.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class ResponseCustomToolCallInputDoneEvent(_ItemEvent):
 
 
 class ResponseErrorEvent(_Event):
-    """The response has failed. `response.failed` follows."""
+    """The response has failed. The event `response.failed` follows."""
 
     type: Literal["error"]
     code: Annotated[str | None, Field(description="Machine-readable error code.", examples=["internal_error"])]

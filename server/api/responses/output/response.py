@@ -1,4 +1,4 @@
-"""Responses in OpenAI's JSON."""
+"""Builds responses in OpenAI's JSON."""
 
 from __future__ import annotations
 

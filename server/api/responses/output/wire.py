@@ -187,7 +187,7 @@ class ResponseItemList(TypedDict):
 
 
 class InputTokenCount(TypedDict):
-    """The number of tokens of an input."""
+    """The number of tokens in an input."""
 
     object: Literal["response.input_tokens"]
     input_tokens: Annotated[int, Field(ge=0, description="Tokens in the prompt.", examples=[14])]
