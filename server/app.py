@@ -1,6 +1,6 @@
 """Creates the application and runs the server until a signal stops it.
 
-The model loads in the background. Until then, requests that need it get a 503.
+The model loads in the background. Until it is loaded, requests that need it get a 503.
 """
 
 from __future__ import annotations
@@ -238,12 +238,15 @@ def _announce(settings: Settings, facts: Facts) -> None:
 
 
 def limits(settings: Settings) -> Limits:
-    """Return the server's limits."""
+    """Return the server's limits from `settings`."""
     return Limits(**{field.name: getattr(settings, field.name) for field in fields(Limits)})
 
 
 def keyring(settings: Settings) -> Keyring:
-    """Return the API keys; raises StartupError if their file cannot be read."""
+    """Return the API keys in `settings` and in the file of API keys.
+
+    Raises StartupError if the file cannot be read.
+    """
     keys = [plain_key("default", settings.api_key.get_secret_value())] if settings.api_key else []
     return Keyring([*keys, *(read_keys(settings.api_keys_file) if settings.api_keys_file else ())])
 

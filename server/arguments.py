@@ -112,7 +112,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Version(argparse.Action):
-    """Prints versions, CPU features and kernels for `--version`, and exits."""
+    """The action of `--version`: print versions, CPU features and kernels, and exit."""
 
     def __call__(self, *_: object) -> NoReturn:
         from server.runtime.machine.cpu import kernel_features
@@ -129,7 +129,7 @@ class Version(argparse.Action):
 
 
 def parse(argv: Sequence[str]) -> Command:
-    """Return the command that the arguments describe.
+    """Return the command in `argv`, with its options.
 
     Environment variables also set options of `serve`, `chat`, `prepare` and `cache`.
 

@@ -17,7 +17,7 @@ from server.errors import ModelNotReadyError, engine_failed
 
 RETRY_SECONDS = 5.0
 LEAST_CLOSING_SECONDS = 2.0
-"""Minimum time for closing the model, even if the drain used up its time."""
+"""Minimum time for closing the model, even if the drain took all of its timeout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,10 @@ class ServerState:
 
     model: the served model; None while it is loading.
     loading: progress of loading, for error messages.
-    draining: whether /ready returns 503 because the server will stop. It admits requests until `stopping`.
-    stopping: whether it refuses new requests.
-    stopped_at: time of `stop`, in monotonic seconds; 0 before.
-    parsing: parses large bodies one at a time, to keep the event loop free.
+    draining: whether /ready returns 503 because the server will stop soon. Until then, it admits requests.
+    stopping: whether the server refuses new requests.
+    stopped_at: when `stop` was called (monotonic clock, in seconds); 0 before that.
+    parsing: parses large request bodies one at a time, to keep the event loop free.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -84,7 +84,7 @@ class ServerState:
         return self.model is not None and self.model.service.engine.failed
 
     def hanging_seconds(self) -> float | None:
-        """Return how long the oldest step has run; None if no step exceeds `step_timeout`."""
+        """Return the seconds the oldest step has run; None if within `step_timeout`."""
         since = self.model.service.engine.stats().oldest_step_since if self.model is not None else None
         seconds = 0 if since is None else time.monotonic() - since
         return seconds if seconds > self.limits.step_timeout else None
@@ -102,7 +102,10 @@ class ServerState:
         return RETRY_SECONDS if self.model is None else self.model.service.engine.retry_after()
 
     def rate_limit(self, key: Key) -> RateLimit:
-        """Return the rate limit of a key, with the current limits and the counts so far."""
+        """Return the rate limit of a key.
+
+        Later calls for a key update its limits and keep the counts so far.
+        """
         rate_limit = self._rate_limits.setdefault(key.name, RateLimit(key))
         rate_limit.key = key
         return rate_limit
@@ -112,7 +115,7 @@ class ServerState:
         self.draining = True
 
     def stop(self) -> None:
-        """Refuse new requests, and end those waiting for a slot."""
+        """Refuse new requests, and end requests that are waiting for a slot."""
         self.draining = self.stopping = True
         self.stopped_at = time.monotonic()
         for completion in self.request_log.completions():
@@ -120,7 +123,7 @@ class ServerState:
                 completion.fail(_stopping())
 
     def drained_at(self, timeout: float) -> float:
-        """Return the deadline for closing the model, in monotonic seconds.
+        """Return the deadline for closing the model (monotonic clock, in seconds).
 
         timeout: maximum duration of the drain.
         """

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 async def watch(server: ServerState) -> None:
-    """Check every few seconds whether a step is hanging, until cancelled."""
+    """Log when a step hangs and when it ends after all, until cancelled."""
     hangs = False
     while True:
         await asyncio.sleep(min(CHECK_SECONDS, server.limits.step_timeout))

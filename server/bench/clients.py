@@ -35,10 +35,10 @@ class Baseline(Protocol):
     name: str
 
     def prefill(self, slot: int, length: int) -> float:
-        """Prefill a prompt of `length` tokens into an empty slot, and return the seconds."""
+        """Prefill `length` tokens into an empty slot, and return the seconds taken."""
 
     def decode(self, batch: int, past: int, steps: int) -> float:
-        """Run `steps` decode steps of `batch` slots, and return the seconds.
+        """Run `steps` decode steps of `batch` slots, and return the seconds taken.
 
         past: number of tokens in each slot before the first step.
         """

@@ -25,7 +25,7 @@ def run(
 ) -> None:
     """Run the benchmarks `parts`, and publish each report when it is ready.
 
-    model: model to request; None for the first that each server lists.
+    model: model to request; None for the first model that each server lists.
     say: called with each line of progress.
 
     Raises RefusedError if a server cannot be reached or rejects the requests.

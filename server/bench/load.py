@@ -31,7 +31,7 @@ TEMPLATE_TOKENS = 10
 """Approximate number of tokens that a chat template adds to a message."""
 
 SAMPLING = {"temperature": 0.8, "top_k": 40, "top_p": 1, "min_p": 0, "repetition_penalty": 1}
-"""Sampling parameters for every server, whatever its defaults.
+"""Sampling parameters sent to every server, so that its defaults do not matter.
 
 Greedy streams would end up repeating one phrase.
 """
@@ -82,14 +82,14 @@ class Stream:
     def tokens_by(self, when: float) -> int:
         """Return the number of tokens received up to the time `when`.
 
-        when: time of the first token or later.
+        when: must not be before the first token.
         """
         return max(count for arrived, count in self.arrivals if arrived <= when)
 
     def intervals(self, begin: float = 0, end: float = float("inf")) -> list[float]:
-        """Return the ITLs between `begin` and `end`.
+        """Return the ITLs between `begin` and `end`, in seconds.
 
-        The time before an event of n tokens counts as n equal intervals.
+        If an event has n tokens, the time since the previous event counts as n equal intervals.
         """
         gaps = []
         for (before, had), (after, has) in zip(self.arrivals, self.arrivals[1:], strict=False):
@@ -98,9 +98,10 @@ class Stream:
         return gaps
 
     def take(self, event: dict[str, Any]) -> None:
-        """Record an event. Raises RefusedError if it is an error.
+        """Record an event of the stream.
 
-        Tokens are counted from the usage, if any, which includes tokens without text.
+        Uses the event's token count if it has one, because a token may have no text.
+        Raises RefusedError if the event is an error.
         """
         if "error" in event:
             raise RefusedError(str(event["error"]))
@@ -135,7 +136,7 @@ class Endpoint:
     async def connect(cls, server: NamedUrl, key: str | None = None, model: str | None = None) -> Self:
         """Return the endpoint of a server, after a first answer to warm it up.
 
-        model: model to request; None for the first that the server lists.
+        model: model to request; None for the first model that the server lists.
         """
         endpoint = cls(server.name, server.url, model or await _first_model(server, key), key)
         try:
@@ -148,7 +149,7 @@ class Endpoint:
     async def run(self, stream: Stream) -> Stream:
         """Send the stream's request and read its answer to the end.
 
-        Raises RefusedError if the server cannot be reached, rejects the request or breaks off.
+        Raises RefusedError if the server cannot be reached, rejects the request or breaks off the answer.
         """
         body = {"model": self.model, "messages": stream.messages, "max_tokens": stream.max_tokens, "ignore_eos": True}
         usage = {"include_usage": True} | ({"continuous_usage_stats": True} if self.extended else {})
@@ -170,7 +171,9 @@ class Endpoint:
 
     @contextlib.asynccontextmanager
     async def running(self, streams: Sequence[Stream]) -> AsyncIterator[None]:
-        """Run `streams` during a `with` block, which starts at their first tokens.
+        """Run `streams` during a `with` block.
+
+        The block starts when every stream has a token. Streams that still run at its end are cancelled.
 
         Raises RefusedError if a stream fails.
         """
@@ -189,7 +192,7 @@ class Endpoint:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def run_all(self, streams: Iterable[Stream]) -> list[Stream]:
-        """Run all `streams` at once."""
+        """Run all `streams` at once, and return them when all have ended."""
         return await asyncio.gather(*map(self.run, streams))
 
 
@@ -225,7 +228,7 @@ def user(content: str) -> Messages:
 
 
 def prompt(tokens: int, seed: object) -> str:
-    """Return a text whose chat prompt has about `tokens` tokens, template included.
+    """Return a random text of about `tokens` tokens, including the chat template.
 
     Texts of different seeds share no prefix.
     """
@@ -233,12 +236,15 @@ def prompt(tokens: int, seed: object) -> str:
 
 
 def words(count: int, seed: object) -> str:
-    """Return `count` random words."""
+    """Return `count` random words; equal seeds give equal words."""
     return " ".join(random.Random(str(seed)).choices(WORDS, k=count))
 
 
 def tokens_per_second(streams: Sequence[Stream]) -> float:
-    """Return the joint throughput, from the first request to the last token."""
+    """Return the throughput of all streams together.
+
+    The time runs from the first request to the last token.
+    """
     seconds = max(stream.end for stream in streams) - min(stream.sent for stream in streams)
     return sum(stream.tokens for stream in streams) / seconds
 

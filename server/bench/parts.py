@@ -17,9 +17,10 @@ NO_PLOTS = "There are no plots, because matplotlib is not installed. Install it:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How much to measure.
+    """The extent of the benchmarks.
 
-    rounds: how often each endpoint is measured.
+    rounds: how often `clients` and `prefixes` measure each endpoint.
+    pace: sizes for the benchmark `pace`.
     """
 
     rounds: int
@@ -27,7 +28,7 @@ class Work:
 
 
 async def measure(part: str, endpoints: Sequence[Endpoint], work: Work, baseline: Baseline | None = None) -> Report:
-    """Run one of the benchmarks PARTS.
+    """Run the benchmark `part`, one of PARTS, and return its report.
 
     baseline: used by the benchmark `clients` only.
     """
@@ -42,7 +43,7 @@ def publish(report: Report, out: Path, parts: Sequence[str], say: Callable[[str]
     """Print the report, and save it in `out` as JSON, as SVG and in the summary.
 
     parts: all benchmarks, in the order of the summary.
-    say: called if matplotlib, which draws the SVG, is missing.
+    say: receives a message if there is no SVG because matplotlib is missing.
     """
     report.save(out)
     print(report.markdown(), flush=True)

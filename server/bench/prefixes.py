@@ -67,7 +67,7 @@ async def second_turn(endpoint: Endpoint, seed: str) -> Pair:
 
 
 async def shared_start(endpoint: Endpoint, seed: str) -> Pair:
-    """Run 4 clients at once, with 300 tokens each and the first 256 cached."""
+    """Run 4 prompts of 300 tokens at once: cold, then with the first 256 cached."""
     shared = prompt(256, f"{seed} shared")
     cold = await endpoint.run_all(Stream(user(prompt(300, f"{seed} cold {i}")), ANSWER) for i in range(4))
     prompts = [user(f"{shared} {words(44, f'{seed} {i}')}") for i in range(6)]
@@ -77,7 +77,10 @@ async def shared_start(endpoint: Endpoint, seed: str) -> Pair:
 
 
 async def system_prompt(endpoint: Endpoint, seed: str) -> Pair:
-    """Run 16 requests at once that share a new system prompt of 256 tokens."""
+    """Run 16 requests at once, with system prompts of 256 tokens.
+
+    When cold, each request has its own system prompt. When warm, all share one.
+    """
 
     def chats(kind: str, shared: bool) -> list[Messages]:
         systems = [words(256, f"{seed} {kind} {0 if shared else i}") for i in range(16)]

@@ -74,7 +74,7 @@ def summarize(folder: Path, parts: Sequence[str]) -> None:
 def _shown(cell: Cell) -> str:
     """Format a cell.
 
-    Numbers below 100 get up to three significant digits. Others are rounded to whole numbers.
+    Numbers below 100 get up to three significant digits. Larger ones are rounded to whole numbers.
     """
     if isinstance(cell, str):
         return cell

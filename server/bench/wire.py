@@ -1,6 +1,6 @@
 """A small HTTP client for streams.
 
-It needs little CPU time, because it may share the machine with the server.
+It uses little CPU time, because it may share the machine with the server under test.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from server.client.events import EventParser
 class EventReader(asyncio.Protocol):
     """Reads one response and yields its server-sent events as parsed JSON.
 
-    `status` is set before the first event. `body` is the whole body unless the status is 200.
+    status: HTTP status, set before the first event.
+    body: body of the response; empty if the status is 200.
     """
 
     def __init__(self) -> None:
@@ -56,7 +57,10 @@ class EventReader(asyncio.Protocol):
 
 @asynccontextmanager
 async def post(url: str, body: dict[str, Any], headers: Mapping[str, str]) -> AsyncIterator[EventReader]:
-    """Send `body` as JSON on a new connection, which the `with` block closes."""
+    """Send `body` as JSON, and yield a reader of the response.
+
+    The end of the `with` block closes the connection.
+    """
     parts, content = urlsplit(url), pydantic_core.to_json(body)
     context = ssl.create_default_context() if parts.scheme == "https" else None
     address = (parts.hostname or "", parts.port or (443 if context else 80))

@@ -18,8 +18,8 @@ from server.cache_folder.writer import Writer
 class DiskCache:
     """A cache of blocks of state in a folder.
 
-    Any thread may call the methods. All except `finish` return at once. If the folder fails, the cache stores and finds
-    nothing.
+    Any thread may call the methods. All except `finish` return at once. After a disk error, the cache stores and
+    finds nothing for a while.
 
     identity: hash of the model (see `block_names.model_identity`). The names of blocks depend on it.
     held: tracks which of the model's blocks are in the folder; None to track nothing.
@@ -45,7 +45,7 @@ class DiskCache:
     def finish(self, blocks: Iterable[StateBlock], deadline: float) -> None:
         """Write the queued blocks, then `blocks`, and end the threads.
 
-        Returns at `deadline` at the latest (monotonic clock, in seconds). The remaining blocks are then lost.
+        Gives up at `deadline` (monotonic clock, in seconds). Blocks not written by then are lost.
         """
         self._reader.stop()
         self._writer.finish(blocks, deadline)

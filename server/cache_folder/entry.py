@@ -1,7 +1,7 @@
 """Encodes blocks as files and decodes them.
 
-An entry is a safetensors file with a block's tokens, KV and convolution windows. The checksum covers everything except
-itself.
+An entry is a safetensors file with a block's tokens and KV, and usually its convolution windows. The checksum covers
+everything except itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FORMAT = "lfm-serve prefix block 1"
 CHECKSUM_BYTES = 16
 NO_CHECKSUM = "0" * (2 * CHECKSUM_BYTES)
 LENGTH_BYTES = 8
-"""The size of the field for the header's length, at the start of a safetensors file."""
+"""The size of the first field of a safetensors file: the length of its header."""
 
 MAX_HEADER = 1 << 20
 ALIGNMENT = 8
@@ -55,8 +55,6 @@ class DecodedBlock:
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
-    """A tensor in an entry."""
-
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
@@ -120,20 +118,20 @@ class EntryFormat:
         if size != len(header) + sum(tensor.nbytes for tensor in self._tensors):
             header = self._header(key, whole := False)
             if size != len(header) + sum(tensor.nbytes for tensor in self._without_windows):
-                raise DamagedEntryError(f"it has {size:,} bytes")
+                raise DamagedEntryError(f"its size of {size:,} bytes is wrong")
         at = header.index(NO_CHECKSUM.encode(), header.index(b'"checksum"'))
         found = file.read(len(header))
         checksum = found[at : at + len(NO_CHECKSUM)]
         if found[:at] + NO_CHECKSUM.encode() + found[at + len(NO_CHECKSUM) :] != header:
-            raise DamagedEntryError("its header differs")
+            raise DamagedEntryError("its header is wrong")
         arrays = [np.empty(t.shape, t.dtype) for t in (self._tensors if whole else self._without_windows)]
         data = [array.data.cast("B") for array in arrays]
         if any(file.readinto(part) != len(part) for part in data):
             raise DamagedEntryError("it ends early")
         if _checksum([header, *data]).encode() != checksum:
-            raise DamagedEntryError("its checksum differs")
+            raise DamagedEntryError("its checksum is wrong")
         if not np.array_equal(arrays[0], key.tokens):
-            raise DamagedEntryError("it holds other tokens")
+            raise DamagedEntryError("it holds the tokens of another block")
         return DecodedBlock(self._snapshot(arrays[1:]), resumable=whole or not self._convolutions)
 
     def _snapshot(self, arrays: Sequence[Array]) -> Snapshot:
@@ -145,7 +143,10 @@ class EntryFormat:
         return snapshot
 
     def _stored(self, kv: Array) -> Array:
-        """Return KV in the dtype of the file."""
+        """Return `kv` in the stored dtype.
+
+        Raises UnstorableBlockError if a value is too large for it.
+        """
         if not self._half or kv.dtype == np.float16:
             return kv
         with np.errstate(over="ignore"):

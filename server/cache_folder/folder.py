@@ -2,8 +2,8 @@
 
 The files are the only record. A file's modification time is the time of its last use.
 
-No locks are needed. Files appear whole, by renaming. Two writers of an entry write equal bytes. Two processes that
-evict choose the same files.
+There are no locks. Files appear whole, by renaming. Processes that write the same entry write equal bytes. Processes
+that evict at once choose the same files.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class EntryFolder:
         return {match[1] for file in self._files() if (match := NAME.fullmatch(file.name))}
 
     def listing(self) -> Listing:
-        """Return all entries."""
+        """Return the names, sizes and times of last use of all entries."""
         names, sizes, used = [], [], []
         for file in self._files():
             if (match := NAME.fullmatch(file.name)) is None:
@@ -140,7 +140,7 @@ class EntryFolder:
     def sweep(self, budget: int) -> tuple[list[str], int]:
         """Evict the least recently used entries if the folder exceeds `budget` bytes.
 
-        Also removes abandoned files.
+        Also removes abandoned temporary files.
         Returns the names of the evicted entries, and the total size of the remaining entries in bytes.
         """
         self._remove_abandoned()

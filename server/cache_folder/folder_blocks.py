@@ -14,7 +14,7 @@ from server.kv_events.blocks import BLOCK_TOKENS, Block
 from server.kv_events.changes import Change, PendingChanges, Removed, Stored
 
 ON_DISK = "STORAGE"
-"""The medium of blocks in a folder. vLLM has this name for its cache in a file system."""
+"""The medium that KV events name for blocks on disk, as in vLLM."""
 
 SCAN_SECONDS = 60.0
 """The time after which the folder is scanned again, since other servers may have changed it."""
@@ -56,14 +56,14 @@ class FolderBlocks:
             self.changes.add([Stored(_block(key)) for key in new])
 
     def discard(self, names: Iterable[str]) -> None:
-        """Record files that are no longer in the folder. They may belong to other models."""
+        """Record files that have left the folder. Ignores files of other models."""
         with self._lock:
             gone = [name for name in names if name in self._held]
             self._held.difference_update(gone)
             self.changes.add([Removed(bytes.fromhex(name)) for name in gone])
 
     def take(self) -> list[Change] | None:
-        """Return the changes since the last call, in order; None if changes were dropped.
+        """Return the changes since the last call, in order; None if there were too many.
 
         Scans the folder first if the last scan was long ago.
         """
@@ -78,7 +78,7 @@ class FolderBlocks:
     def take_all(self) -> list[Block]:
         """Return all blocks in the folder, each after its parent.
 
-        Discards the changes so far.
+        Discards the changes waiting to be published.
         """
         with self._lock:
             self.changes.reset()

@@ -16,13 +16,13 @@ RETRY_SECONDS = 30.0
 
 
 class Health:
-    """The state of a folder: whether it can currently be read, or written.
+    """The state of a cache folder for one kind of access: reading or writing.
 
     After an error, `usable` is False for RETRY_SECONDS. Only the first of several errors in a row is logged.
     """
 
     def __init__(self, path: Path, access: str, statistics: Statistics) -> None:
-        """Create the state for one kind of access.
+        """Create the state of a folder that had no errors.
 
         access: "read" or "written", for the log.
         """
@@ -35,7 +35,7 @@ class Health:
 
     @property
     def usable(self) -> bool:
-        """Whether to access the folder now."""
+        """Whether the folder may be accessed now."""
         return not self._failing or time.monotonic() >= self._retry_at
 
     def failed(self, error: OSError) -> None:

@@ -207,7 +207,6 @@ class Reader:
         return decoded
 
     def _remove(self, name: str, reason: str) -> None:
-        """Remove a damaged file."""
         log.info("The file %s in the cache folder is damaged and is removed: %s.", name, reason)
         self._statistics.add(damaged_files=1)
         with suppress(OSError):

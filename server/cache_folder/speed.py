@@ -17,9 +17,9 @@ PROBE_NAME = b"probe".hex().ljust(32, "0")
 
 
 class ReadSpeed:
-    """The time to read one entry: that of the fastest recent read.
+    """An estimate of the time to read one entry: the time of the fastest recent read.
 
-    A busy machine delays some reads, and a slow disk delays all of them.
+    A busy machine delays only some reads, but a slow disk delays all of them.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class ReadSpeed:
         self._recent.append(seconds)
 
     def seconds(self, entries: int) -> float:
-        """Return the expected seconds for reading entries, or 0 without measurements."""
+        """Return the expected seconds for reading `entries` entries; 0 if unknown."""
         return entries * min(self._recent, default=0.0)
 
 

@@ -49,12 +49,12 @@ class Statistics:
         return self._stats
 
     def add(self, **amounts: float) -> None:
-        """Add to values. The keys of `amounts` are names of fields."""
+        """Increase fields by amounts. Example: `add(read_blocks=1)`."""
         with self._lock:
             total = {name: getattr(self._stats, name) + amount for name, amount in amounts.items()}
             self._stats = replace(self._stats, **total)
 
     def set(self, **values: float) -> None:
-        """Set current values. The keys of `values` are names of fields."""
+        """Set fields to values. Example: `set(writable=True)`."""
         with self._lock:
             self._stats = replace(self._stats, **values)  # type: ignore[arg-type]

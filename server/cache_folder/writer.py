@@ -19,10 +19,10 @@ from server.cache_folder.statistics import Statistics
 log = logging.getLogger(__name__)
 
 PENDING_BYTES = 256 << 20
-"""The maximum size of all queued blocks. Queued blocks can keep evicted state in memory."""
+"""The maximum size of all queued blocks. Until it is written, a block keeps its state in memory."""
 
 FRESH_SECONDS = 300.0
-"""The time for which a used block is not marked as used again."""
+"""The minimum time before a block marked as used is marked again."""
 
 FRESH_NAMES = 1 << 16
 RECOUNT_SECONDS = 60.0
@@ -76,7 +76,7 @@ class Writer:
     def finish(self, blocks: Iterable[StateBlock], deadline: float) -> None:
         """Write the queued blocks, then `blocks`, and end the thread.
 
-        Returns at `deadline` at the latest (monotonic clock, in seconds). The remaining blocks are then lost.
+        Gives up at `deadline` (monotonic clock, in seconds). Blocks not written by then are lost.
         """
         with self._wake:
             self._stop_at = deadline
@@ -205,7 +205,7 @@ class Writer:
             self._sweep(size)
 
     def _sweep(self, size: int) -> None:
-        """Measure the folder, and evict entries to free `size` bytes of the budget."""
+        """Measure the folder, and evict entries if `size` more bytes do not fit."""
         evicted, remaining = self._folder.sweep(self._budget - size)
         self._counted_at = time.monotonic()
         self._statistics.set(bytes=remaining)

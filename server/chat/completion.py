@@ -106,7 +106,7 @@ class Completion(Generic[D]):
 
     @property
     def started(self) -> float | None:
-        """The start of the first prefill (monotonic clock, in seconds); None before it."""
+        """When the first prefill started (monotonic clock, in seconds); None before."""
         return min((stream.started_at for stream in self._streams if stream.started_at is not None), default=None)
 
     @property

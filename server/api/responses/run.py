@@ -43,8 +43,8 @@ class ResponseRun:
     ) -> None:
         """Create the run of `response`.
 
-        owner: name of the API key whose request created it; empty if there are no keys.
-        keep: stores the response; None with `store: false`.
+        owner: name of the API key whose request created the response; empty if there are no keys.
+        keep: stores the response; None if the request has `store: false`.
         describe: logs an error and returns its description for the client.
         """
         self.response = response
@@ -62,8 +62,8 @@ class ResponseRun:
     async def events(self) -> Events:
         """Generate the response and yield its encoded events.
 
-        Stores the response before the last event. An error before the first event is raised. A later one becomes the
-        events `error` and `response.failed`.
+        Stores the response before the last event. An error before the first event is raised. A later error becomes
+        the events `error` and `response.failed`.
         """
         begun = bool(self._body.background)
         if begun:
@@ -99,7 +99,7 @@ class ResponseRun:
         return self.response
 
     def snapshot(self) -> ResponseBody:
-        """Return the body with the output so far."""
+        """Return the response with its output so far."""
         if self.response["status"] not in RUNNING:
             return self.response
         return {**self.response, "output": self._output.items()}
@@ -109,7 +109,7 @@ class ResponseRun:
         self._completion.cancel()
 
     async def store(self) -> None:
-        """Store the current state, unless the request has `store: false`."""
+        """Store the response in its current state, unless the request has `store: false`."""
         if self._keep is not None:
             await self._keep(await asyncio.to_thread(self._stored))
 

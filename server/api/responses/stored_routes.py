@@ -39,7 +39,7 @@ async def get_response(
         int | None, Query(ge=0, description="Number of the last event that the client already has.")
     ] = None,
 ) -> Response:
-    """Return a stored response, or with `stream` its events."""
+    """Return a stored response, or its events if `stream` is set."""
     if not stream:
         return await _answer(response_id, responses, owner)
     first = 0 if starting_after is None else starting_after + 1
@@ -57,7 +57,7 @@ async def get_response(
 
 @router.delete("/v1/responses/{response_id}", responses=answers(DeletedResponse, 401, 404, 500), response_model=None)
 async def delete_response(response_id: str, responses: KeptResponses, owner: Owner) -> Response:
-    """Delete a stored response, and stop generating it."""
+    """Delete a stored response. Generation stops if it is still running."""
     if (running := _running(response_id, responses, owner)) is not None:
         await running.cancel()
     if not await responses.store.delete(response_id, owner):
@@ -142,7 +142,7 @@ async def _stored(response_id: str, responses: Responses, owner: str) -> StoredR
 async def _recorded(stored: StoredResponse, first: int) -> Events:
     """Yield the stored events of a response that has ended.
 
-    first: number of the first event to yield, from 0.
+    first: number of the first event to yield, counted from 0.
 
     Raises InvalidRequestError if the response has no events.
     """

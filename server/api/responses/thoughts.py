@@ -17,7 +17,7 @@ def sealed(thoughts: str) -> str:
 
 
 def unsealed(content: str) -> str | None:
-    """Return the thoughts in `encrypted_content`, or None if `sealed` did not create it."""
+    """Return the thoughts in `content`, or None if `sealed` did not create it."""
     try:
         data = base64.b64decode(content.encode("ascii"), validate=True)
         return data.removeprefix(_PREFIX).decode() if data.startswith(_PREFIX) else None

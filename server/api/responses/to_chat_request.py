@@ -19,8 +19,8 @@ ROLES: dict[str, Role] = {"developer": "system", "system": "system", "user": "us
 def to_chat_request(body: ResponseRequest, history: Sequence[InputItem], defaults: SamplingParams) -> ChatRequest:
     """Return the chat request in `body`.
 
-    history: items of the conversation before the input.
-    defaults: the model's sampling parameters.
+    history: items of the conversation before the input of `body`.
+    defaults: the model's sampling parameters, used for parameters that `body` does not set.
     """
     tools, calls = _tools(body)
     instructions = [Message("system", body.instructions)] if body.instructions else []
@@ -47,7 +47,7 @@ def to_chat_request(body: ResponseRequest, history: Sequence[InputItem], default
 def messages(located: Iterable[tuple[InputItem, str]]) -> list[Message]:
     """Convert items to messages.
 
-    Consecutive assistant items become one message if the model wrote them as one. Example: thoughts, a text and a call.
+    Consecutive items of one assistant turn, such as thoughts, a text and a call, become one message.
 
     located: pairs of an item and its path in the request.
     """
@@ -78,7 +78,7 @@ class _Turn:
     ends_with_text: bool = False
 
     def takes(self, item: InputItem) -> bool:
-        """Return whether `item` belongs to the message of the items so far.
+        """Return whether `item` belongs to this message.
 
         Thoughts after a text or call begin a new message. So does a text right after a text.
         """
@@ -103,7 +103,7 @@ class _Turn:
             self.calls.append(custom_call(item.call_id or "", item.name or "", item.input or ""))
 
     def take(self) -> list[Message]:
-        """Return the message, unless it is empty, and begin a new one."""
+        """Return the message, or [] if it is empty, and begin a new one."""
         empty = self.content is None and not self.calls and not self.reasoning
         message = Message("assistant", self.content or "", tuple(self.calls), reasoning=self.reasoning or None)
         self.reasoning, self.content, self.calls, self.ends_with_text = None, None, [], False

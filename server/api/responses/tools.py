@@ -1,6 +1,6 @@
 """Tool definitions and tool choice of a response.
 
-The server has none of OpenAI's built-in tools, such as web search, and drops them.
+The server has none of OpenAI's built-in tools, such as web search. It drops them from requests.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class ResponseTool(ApiModel):
 
 
 class ResponseToolReference(ApiModel):
-    """A reference to a tool."""
+    """A reference to one of the request's `tools`."""
 
     type: str = Field(description="Kind of the tool.", examples=["function"])
     name: str | None = Field(None, description="Name as defined in `tools`.", examples=["get_weather"])
@@ -116,7 +116,9 @@ class ResponseToolChoice(ApiModel):
             raise invalid(f"tool_choice of type {self.type} requires a name.", "missing_required_parameter", ".name")
         if self.type == "allowed_tools" and not (self.mode and self.tools):
             missing = "tools" if self.mode else "mode"
-            raise invalid(f"allowed_tools requires {missing}.", "missing_required_parameter", f".{missing}")
+            raise invalid(
+                f"tool_choice of type allowed_tools requires {missing}.", "missing_required_parameter", f".{missing}"
+            )
         if self.type not in ("none", "auto", "required", "allowed_tools", *OWN_KINDS):
             message = f"tool_choice names the built-in tool {shown(self.type)}, which this server does not have."
             raise invalid(message, "unsupported_value", ".type")
@@ -124,7 +126,7 @@ class ResponseToolChoice(ApiModel):
 
     @property
     def names(self) -> list[str] | None:
-        """Names of the tools that the choice is limited to; None if it names none.
+        """Names of the tools that may be called; None if the choice is not limited.
 
         Built-in tools are left out.
         """

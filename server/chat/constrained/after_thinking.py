@@ -18,10 +18,9 @@ from server.engine.sampling.constraint import Bitmask, Constraint
 class ThoughtMarkers:
     """The tokens that spell `<think>` and `</think>`.
 
-    starts: the tokens that continue `<think>`, by the text so far. Example: `in` and `ink>` after `<th`.
+    starts: for each part of `<think>` written so far, the tokens that continue it. Example: `in` and `ink>` after
+        `<th`. If `<think>` is a special token, `starts` holds only this token.
     end: the tokens of `</think>`, in order.
-
-    If `<think>` is a special token, `starts` is {"": (`<think>`,)}.
     """
 
     tokenizer: Tokenizer

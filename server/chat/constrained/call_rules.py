@@ -1,6 +1,7 @@
 """Builds the grammar rules for calls of one tool.
 
-Example: `name(first=1, second="x", **{"odd name": 2})`. Names that do not match ARGUMENT_NAME go after `**`.
+Example of a call: `name(first=1, second="x", **{"odd name": 2})`. Arguments go after `**` if their names do not match
+ARGUMENT_NAME.
 """
 
 from __future__ import annotations
@@ -37,8 +38,7 @@ def call_rules(prefix: str, tool: Tool, *, strict: bool, values: ValueRules, une
     strict: whether an unenforceable schema is an error, instead of a message in `unenforced`.
     values: receives the rules of the argument values.
 
-    Raises InvalidRequestError if the schema is invalid or too large, if `values` becomes too large, or if `strict` is
-    set and the schema is unenforceable.
+    Raises InvalidRequestError if the schema is invalid or too large, or if it is unenforceable and `strict` is set.
     """
     param = tool.field
     schema = normalized(tool.parameters, param, strict=strict)
@@ -139,7 +139,7 @@ class _Parameters:
     def of(cls, schema: NormalizedSchema) -> _Parameters:
         """Return the parameters that `schema` describes.
 
-        A root with keywords such as `anyOf` becomes the object after `**`.
+        If the root has keywords such as `anyOf`, all arguments go into the object after `**`.
         Raises UnenforceableError if the root does not admit objects.
         """
         root = schema.resolve(schema.root)

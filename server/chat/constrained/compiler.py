@@ -55,7 +55,7 @@ class CompiledGrammar:
     known: mask of the tokens that have a text.
     end_tokens: the tokens that end an answer.
     opening_token: id of the token `opens_with` (see Grammar); None if the whole answer must match.
-    marker_endings: the ordinary tokens that complete the opening marker of calls, by the text so far.
+    marker_endings: the ordinary tokens that complete the opening marker of calls, by the part written so far.
 
     The fields `param`, `unenforced`, `size` and `repeats` are those of Accepted.
     """
@@ -104,7 +104,7 @@ class GrammarConstraint:
         """Store in `out`, [mask_words(vocab_size)], which tokens may come next.
 
         Returns False, and leaves `out` unchanged, if every token may come next.
-        Raises InvalidRequestError if no token may, or if computing the mask takes too long.
+        Raises InvalidRequestError if no token may come next, or if computing the mask takes too long.
         """
         if self._matcher is not None:
             start = time.thread_time()
@@ -158,7 +158,8 @@ class GrammarConstraint:
 class GrammarCompiler:
     """A compiler of grammars for one tokenizer, with a least-recently-used cache.
 
-    A worker tries each grammar first. Call all methods except `load` on the event loop's thread.
+    A worker process tries out each grammar before this process compiles it. Call all methods except `load` on the event
+    loop's thread.
     """
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, end_tokens: Sequence[int]) -> None:
@@ -209,7 +210,7 @@ class GrammarCompiler:
 
         Raises InvalidRequestError if the grammar is invalid or exceeds a limit.
         Raises ModelNotReadyError if the worker does not start or is killed.
-        Raises GrammarAnalysisError if the server is at fault.
+        Raises GrammarAnalysisError if the worker fails because of a bug.
         """
         if (cached := self.find_cached(source)) is not None:
             return cached
@@ -267,7 +268,7 @@ class GrammarCompiler:
 
 
 def _marker_endings(marker: bytes, tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...]]:
-    """Return the ordinary tokens that complete `marker`, by the text so far.
+    """Return the ordinary tokens that complete `marker`, by the part written so far.
 
     Example: after `<|tool_call_`, all ordinary tokens that begin with `start|>`.
     """

@@ -98,7 +98,7 @@ def call_grammar(
 
     text_form: form of an answer without calls in mode AUTO. None for any text.
 
-    Raises InvalidRequestError if this form or a strict schema cannot be enforced.
+    Raises InvalidRequestError if `text_form` or a strict schema cannot be enforced.
     """
     values = ValueRules()
     unenforced = Unenforced()
@@ -138,7 +138,7 @@ def json_call_grammar(
 
     text_form: form of an answer without calls in mode AUTO. None for any text.
 
-    Raises the errors of `call_grammar`.
+    Raises InvalidRequestError if `text_form` or a strict schema cannot be enforced.
     """
     values = ValueRules()
     unenforced = Unenforced()
@@ -184,7 +184,7 @@ def _arguments_body(tool: Tool, param: str, *, strict: bool, unenforced: Unenfor
 def _arguments_schema(tool: Tool) -> Mapping[str, Any]:
     """Return the schema of a tool's arguments.
 
-    It forbids additional properties if the parameters use only common keywords.
+    It forbids additional properties if the parameters use only keywords such as `type` and `properties`.
     """
     plain = tool.parameters.keys() <= {"type", "properties", "required", "$defs", "definitions", "title", "description"}
     return {**tool.parameters, "type": "object"} | ({"additionalProperties": False} if plain else {})

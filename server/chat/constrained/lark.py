@@ -37,7 +37,7 @@ def lark_of(form: TextForm) -> str:
 
 
 def without_anchors(regex: str) -> str:
-    """Return `regex` without `^` at its start or `$` at its end.
+    """Return `regex` without `^` at its start and without `$` at its end.
 
     The whole text must match anyway.
     """

@@ -1,6 +1,6 @@
 """Converts non-recursive grammars in Lark to regular expressions.
 
-llguidance finds the ends of some terminals too early. A regular expression is a single terminal.
+llguidance sometimes ends a terminal too early. A regular expression avoids this, because it is a single terminal.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ _TOKEN = re.compile(
 class LarkRegex:
     """A converter from the rules of one grammar to regular expressions.
 
-    quoted: converts an expression in the grammar, such as `[a-z]`, with flags such as "i".
-    literal: converts a string in the grammar with its flags.
+    quoted: converts a regular expression in the grammar, such as `[a-z]`, and its flags, such as "i".
+    literal: converts a string in the grammar and its flags to a regular expression.
     """
 
     def __init__(self, grammar: str, quoted: Callable[[str, str], str], literal: Callable[[str, str], str]) -> None:

@@ -1,6 +1,7 @@
 r"""Builds rules for JSON strings whose value must match a grammar or regex.
 
-JSON escapes a line break as `\n`. Each character class is replaced by an expression for its characters in this form.
+JSON escapes some characters: a line break becomes `\n`. So each character class is replaced by an expression that
+matches its characters as JSON writes them.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def _quoted(pattern: str, flags: str) -> str:
     def quoted(found: re.Match[str]) -> str:
         if found["group"] is not None:
             if found["group"] == "(?":
-                raise ValueError("of the groups that begin with (?, only (?:...) is supported")
+                raise ValueError("groups that begin with (? are not supported, except (?:...) and (?i:...)")
             return found["group"]
         if found["dot"] is not None:
             return _quoted_set(r"[\s\S]" if "s" in flags else r"[^\n]")

@@ -40,7 +40,7 @@ class ValueRule:
     param: request field that describes the value.
     path: path of the description within this field.
     strict: whether a body that cannot be compiled is an error.
-    optional: whether the value may be absent. If no text matches its body, the rule becomes `impossible`.
+    optional: whether the value may be absent. If no text matches `body`, the rule becomes `impossible`.
     constants: Python constants that the value may also be.
     fallback: schema for a body that cannot be compiled, if the rule is not strict.
     impossible: whether the value must be absent. The rule then matches no text.
@@ -122,7 +122,7 @@ def text_rule(form: TextForm) -> ValueRule:
 def value_body(schema: NormalizedSchema, value: Schema) -> str:
     """Return the body of a rule for JSON that satisfies `value`, a part of `schema`.
 
-    Raises UnenforceableError if its numbers cannot be enforced exactly.
+    Raises UnenforceableError if numbers in `value` cannot be enforced exactly.
     """
     document = schema.document(value)
     if is_exact(document):

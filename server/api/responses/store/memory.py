@@ -8,7 +8,7 @@ from collections import OrderedDict
 from server.api.responses.store.stored import StoredResponse
 
 OVERHEAD = 1024
-"""Estimated size of a stored response besides its contents, in bytes."""
+"""Estimated memory per stored response in addition to its contents, in bytes."""
 
 
 class MemoryStore:
@@ -21,7 +21,7 @@ class MemoryStore:
         """Create an empty store.
 
         max_size: limit on `size`.
-        ttl: seconds for which a response is kept.
+        ttl: seconds after which a response expires.
         """
         self.size = 0
         self._max_size = max_size
@@ -44,7 +44,7 @@ class MemoryStore:
     async def get(self, response_id: str, owner: str) -> StoredResponse | None:
         """Return a response, or None if `owner` has none with this ID.
 
-        It becomes the most recently used one.
+        The response becomes the most recently used.
         """
         stored = self._responses.get(response_id)
         if stored is None or stored.owner != owner:
@@ -56,7 +56,7 @@ class MemoryStore:
         return stored
 
     async def delete(self, response_id: str, owner: str) -> bool:
-        """Delete a response. Return False if `owner` has none with this ID."""
+        """Delete a response, and return whether `owner` had one with this ID."""
         known = await self.get(response_id, owner) is not None
         if known:
             self._drop(response_id)

@@ -1,4 +1,4 @@
-"""Keeps responses in an SQLite file, which survives restarts."""
+"""Keeps responses in an SQLite file, so that they survive restarts."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ COLUMNS = [field.name for field in fields(StoredResponse)]
 
 
 class SqliteStore:
-    """A store in one file, which no other process can open while the store is open.
+    """A store in one SQLite file, locked against other processes.
 
-    One thread does all work, so that the event loop never waits for the disk.
+    A separate thread accesses the file, so that the event loop never waits for the disk.
     """
 
     def __init__(self, path: Path, ttl: float) -> None:
-        """Open the file, or create it.
+        """Open the file at `path`, creating it if it does not exist.
 
-        ttl: seconds for which a response is kept.
+        ttl: seconds after which a response expires.
 
         Raises StartupError if the file cannot be used.
         """
@@ -47,7 +47,7 @@ class SqliteStore:
             self._database = self._thread.submit(self._open, path).result()
         except sqlite3.Error as error:
             self._thread.shutdown()
-            raise StartupError(f"--responses-file: {path}: {error}.") from None
+            raise StartupError(f"--responses-file: {path} cannot be used: {error}.") from None
 
     async def put(self, stored: StoredResponse) -> None:
         """Write a response to the file, replacing one with the same ID.
@@ -75,7 +75,7 @@ class SqliteStore:
         return None if row is None else StoredResponse(*row)
 
     async def delete(self, response_id: str, owner: str) -> bool:
-        """Delete a response. Return False if `owner` has none with this ID."""
+        """Delete a response, and return whether `owner` had one with this ID."""
 
         def delete() -> int:
             with self._database:

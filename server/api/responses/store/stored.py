@@ -11,14 +11,14 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """A response and the data that later requests need.
+    """A response as it is stored.
 
-    owner: name of the API key whose request created it; empty if there are no keys.
-    created: when this state was stored, in seconds since 1970.
-    running: whether it is still being generated.
+    owner: name of the API key whose request created the response; empty if there are no keys.
+    created: when the response was last stored, in seconds since 1970.
+    running: whether the response is still being generated.
     response: JSON of the response.
-    input_items: JSON of its own input items, without those of earlier responses.
-    events: compressed events; None if none were recorded.
+    input_items: JSON of the input items of its request, without those of earlier responses.
+    events: compressed events of the response (see `packed`); None if none were recorded.
     """
 
     id: str
@@ -31,13 +31,13 @@ class StoredResponse:
 
     @property
     def body(self) -> dict[str, Any]:
-        """The response, decoded."""
+        """The response, decoded from JSON."""
         body: dict[str, Any] = json.loads(self.response)
         return body
 
     @property
     def items(self) -> list[dict[str, Any]]:
-        """The input items, decoded."""
+        """The input items, decoded from JSON."""
         items: list[dict[str, Any]] = json.loads(self.input_items)
         return items
 
@@ -52,7 +52,7 @@ class StoredResponse:
 
 
 class ResponseStore(Protocol):
-    """Keeps responses for a limited time."""
+    """A store that keeps responses for a limited time."""
 
     async def put(self, stored: StoredResponse) -> None:
         """Store a response, replacing one with the same ID."""
@@ -61,7 +61,7 @@ class ResponseStore(Protocol):
         """Return a response, or None if `owner` has none with this ID."""
 
     async def delete(self, response_id: str, owner: str) -> bool:
-        """Delete a response. Return False if `owner` has none with this ID."""
+        """Delete a response, and return whether `owner` had one with this ID."""
 
     async def close(self) -> None:
         """Release the store's resources."""

@@ -1,4 +1,4 @@
-"""Starts the workers that analyse clients' grammars, and talks to them."""
+"""Starts the worker processes that analyse grammars, and talks to them."""
 
 from __future__ import annotations
 
@@ -125,11 +125,11 @@ class Workers:
 
 
 def _understood(answer: bytes, status: int | None, field: str) -> messages.Answer:
-    """Return the answer of a worker, or a refusal if it exceeded a limit.
+    """Return the answer of a worker, or a refusal if the worker exceeded a limit.
 
     status: exit status, or None if the worker did not start.
 
-    Raises ModelNotReadyError if it did not start or was killed.
+    Raises ModelNotReadyError if the worker did not start or was killed.
     """
     if status == 0:
         return messages.from_json(answer)

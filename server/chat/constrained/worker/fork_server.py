@@ -118,7 +118,7 @@ def _answer(connection: socket.socket, source: GrammarSource, tokenizer: LLToken
 
 
 def _limit_resources() -> None:
-    """Limit this process's CPU time and memory. Lower limits stay in force."""
+    """Limit this process's CPU time and memory. Never raises an existing limit."""
     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
     _limit(resource.RLIMIT_CPU, 2 * math.ceil(CPU_SECONDS))
     _limit(resource.RLIMIT_CORE, 0)
@@ -134,7 +134,7 @@ def _limit(kind: int, value: int) -> None:
 
 
 def receive(connection: socket.socket) -> bytes:
-    """Receive a message that starts with its length. Return it without the length.
+    """Receive a message, and return it without the length at its start.
 
     Raises EOFError if the connection closes before the end of the message.
     """
