@@ -93,7 +93,7 @@ def _bench(command: Bench) -> None:
 
 
 def _api_key(option: SecretStr | None, variable: str = "") -> str | None:
-    """Return the API key in `option`, or else in the environment, if any."""
+    """Return the API key in `option`, else in the environment `variable`, else None."""
     return option.get_secret_value() if option else os.environ.get(variable) or None
 
 

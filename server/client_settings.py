@@ -19,7 +19,10 @@ NOT_FOR_CHAT = {
     *("log_format", "log_level", "log_prompts", "metrics_compat", "no_playground"),
     *("kv_events_endpoint", "kv_events_replay_endpoint", "kv_events_topic"),
 }
-"""Options of `serve` that `chat` lacks: its server uses a free local port and writes no log."""
+"""Options of `serve` that `chat` lacks.
+
+The server that `chat` starts uses a free local port and writes no log.
+"""
 
 
 class Chat(Settings):
@@ -50,16 +53,16 @@ class Chat(Settings):
 
 
 def _as_variable(value: object) -> str:
-    """Return an option's value as an environment variable spells it."""
+    """Return an option's value as text for an environment variable."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     return str(value) if isinstance(value, str | Path) else json.dumps(value)
 
 
 def _distinct(urls: tuple[NamedUrl, ...]) -> tuple[NamedUrl, ...]:
-    """Return the URLs.
+    """Return `urls` unchanged.
 
-    Raises ValueError if two of them have the same name.
+    Raises ValueError if two of the URLs have the same name.
     """
     if len({url.name for url in urls}) < len(urls):
         raise ValueError("two servers have the same name; give each its own with NAME=URL")

@@ -30,9 +30,9 @@ class ChatPrompt:
 
     sources: the templates. None for a base model, for which every chat is an error.
     variables: values of template variables such as `bos_token`.
-    bare_tools: whether the template receives tools without OpenAI's `{"type": "function", "function": ...}`.
+    bare_tools: whether the template receives tools without OpenAI's wrapper `{"type": "function", "function": ...}`.
     thinks: whether the model can write thoughts.
-    call_form: JSON form of calls; None if the vocabulary has call markers.
+    call_form: how the model writes calls in JSON; None if the vocabulary has call markers.
 
     Raises ModelFolderError if a template is not valid Jinja.
     """
@@ -56,7 +56,7 @@ class ChatPrompt:
         self.call_form = None if CALL_START in tokenizer.special else self._call_form()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the prompt as the arguments that it was created with."""
+        """Pickle this object as the arguments that it was created with."""
         return ChatPrompt, self._arguments
 
     @property
@@ -69,7 +69,7 @@ class ChatPrompt:
     ) -> list[int]:
         """Return the tokens of a chat's prompt.
 
-        Raises InvalidRequestError if the chat cannot be rendered, or a call's arguments are not a JSON object.
+        Raises InvalidRequestError if the chat cannot be rendered, or if a call's arguments are not a JSON object.
         """
         options = options or TemplateOptions()
         template = self._template(bool(tools))

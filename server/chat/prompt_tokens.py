@@ -12,7 +12,10 @@ from server.chat.tokenizer import Tokenizer
 from server.chat.types import ChatRequest
 
 DEFAULT_ROOM = 4
-"""The share of the context left for the answer by default: 4 means a quarter."""
+"""The divisor for the share of the context that is left for an answer.
+
+4 leaves a quarter. Applies if the request sets no `max_tokens`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class PromptTokens:
 
 
 def truncated(request: ChatRequest, tokens: Callable[[ChatRequest], list[int]], max_model_len: int) -> list[int] | None:
-    """Return the tokens of the prompt with as many of the newest messages as fit.
+    """Return the prompt's tokens, keeping as many of the newest messages as fit.
 
     Keeps the system messages at the start of the chat. Returns None if no message fits.
 

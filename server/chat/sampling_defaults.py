@@ -15,7 +15,7 @@ def sampling_defaults(
 ) -> dict[str, Any]:
     """Return the default sampling parameters of a model.
 
-    card: values of the model card, used if generation_config sets none of `KEYS`.
+    card: values from the model card, used if `generation_config` sets none of `KEYS`.
     override: values that take precedence over both.
     """
     own = {key: value for key, value in (generation_config or {}).items() if key in KEYS and value is not None}

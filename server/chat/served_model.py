@@ -15,7 +15,7 @@ class ServedModel:
     """A model that is ready to answer.
 
     names: the ids that requests may use. The first is the default.
-    fingerprint: changes with the model's files, the server's version and its settings.
+    fingerprint: a text that changes with the model's files, the server's version and its settings.
     sampling: default values of the sampling parameters.
     created: load time in seconds since 1970.
     """

@@ -73,7 +73,7 @@ class RenderedChat:
 
 
 class ChatService:
-    """Starts completions. Call it only on the event loop's thread."""
+    """The service that starts completions. Call it only on the event loop's thread."""
 
     def __init__(self, engine: Engine, model: ChatModel, limits: AnswerLimits = AnswerLimits()) -> None:
         self.engine = engine
@@ -114,7 +114,7 @@ class ChatService:
         return Completion([chat.prompt], streams, choices, grammar.unenforced if grammar else ())
 
     async def complete(self, request: TextRequest, context: RequestContext) -> Completion[TextChoiceDelta]:
-        """Tokenize and queue texts to continue, without using the chat template.
+        """Tokenize and queue texts for the model to continue, without a chat template.
 
         Raises the same errors as `chat`.
         """

@@ -65,7 +65,7 @@ class Template:
 def read_templates(folder: Path) -> TemplateSources | None:
     """Return a model folder's chat templates, or None if it has none.
 
-    Raises ModelFolderError if a template is invalid or none is named "default".
+    Raises ModelFolderError if a template is invalid, or if there are templates but none named "default".
     """
     named = (
         _unnamed_file(folder) or _in_json(folder / "tokenizer_config.json") or _in_json(folder / "chat_template.json")
@@ -98,7 +98,7 @@ def _unnamed_file(folder: Path) -> dict[str, str]:
 
 
 def _in_json(path: Path) -> dict[str, str]:
-    """Return the templates in a JSON file by name. A single one is named "default"."""
+    """Return the templates in a JSON file by name. An unnamed one becomes "default"."""
     value = (read_object(path) or {}).get("chat_template")
     where = f"chat_template in {path}"
     if value is None:

@@ -45,7 +45,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class TextForm:
-    """The form of a whole answer, unless the answer is a call.
+    """The form that a whole answer must have, unless the answer is a call.
 
     value: JSON schema, regular expression, list of texts, or grammar in Lark or GBNF.
     field: request field with `value`, for errors.
@@ -58,12 +58,12 @@ class TextForm:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that the model may call.
+    """A function or custom tool that the model may call.
 
     parameters: JSON schema of the parameters.
     strict: whether the whole schema must be enforced.
     field: path of `parameters` in the request, for errors.
-    input_form: form of a custom tool's only argument; None if any text is allowed, and for functions.
+    input_form: form of a custom tool's only argument; None for functions, and for custom tools that accept any text.
     """
 
     name: str
@@ -103,7 +103,7 @@ class TemplateOptions:
     """Options for rendering a chat with the template.
 
     variables: template variables of the request.
-    add_generation_prompt: whether to end with the start of an assistant turn.
+    add_generation_prompt: whether to end the prompt with the start of an assistant turn.
     continue_final_message: whether the model continues the last message.
     add_special_tokens: whether to put the BOS before the prompt.
     """
@@ -156,7 +156,7 @@ class TextRequest:
     echo: whether to repeat the prompt before the answer.
     add_special_tokens: whether to put the model's BOS before a prompt that is text.
 
-    The other fields are those of ChatRequest.
+    The other fields mean the same as in ChatRequest.
     """
 
     prompts: tuple[str | tuple[int, ...], ...]

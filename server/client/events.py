@@ -1,6 +1,6 @@
 """Reads server-sent events.
 
-httpx-sse would require httpx, but `server.bench` reads from a bare transport.
+Works with any HTTP client: `server.bench` uses its own, not httpx.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pydantic_core
 
 
 class EventParser:
-    """Splits the bytes of a stream into the JSON objects of its events.
+    """A parser that splits the bytes of a stream into the JSON objects of its events.
 
     Comments, event names and `[DONE]` are skipped.
     """

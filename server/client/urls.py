@@ -34,7 +34,7 @@ def named_url(text: str) -> NamedUrl:
 
     The default name is the URL's host and port.
 
-    Raises the errors of `base_url`.
+    Raises ValueError if `base_url` rejects the URL.
     """
     name, separator, url = text.partition("=")
     if separator and name and "/" not in name:
@@ -43,5 +43,5 @@ def named_url(text: str) -> NamedUrl:
 
 
 def key_header(key: str | None) -> dict[str, str]:
-    """Return the header with an API key, or no header without a key."""
+    """Return the Authorization header for an API key, or {} without a key."""
     return {"Authorization": f"Bearer {key}"} if key else {}

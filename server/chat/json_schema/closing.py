@@ -1,7 +1,6 @@
-"""Decides which properties an object may have if its schema does not say.
+"""Decides which properties an object may have without `additionalProperties`.
 
-Without `additionalProperties`, an object may have only the properties that its schema lists or requires, unless a
-subschema permits others.
+The object may have only the properties that its schema lists or requires, unless a subschema permits others.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class Names:
     listed: for each property, how many of these schemas list it in `properties`.
     closed: whether any schema forbids additional properties.
     is_open: whether any schema permits additional properties.
-    is_whole: whether all schemas were visited.
+    is_whole: whether all schemas were visited. False if they are too many or too deeply nested.
     """
 
     all: dict[str, None] = field(default_factory=dict)
@@ -44,14 +43,17 @@ class Names:
 
     @property
     def closable(self) -> bool:
-        """Whether to forbid additional properties, because no schema mentions them."""
+        """Whether to forbid additional properties.
+
+        True if all schemas were visited, and they list properties but neither permit nor forbid additional ones.
+        """
         return bool(self.listed) and self.is_whole and not self.is_open and not self.closed
 
 
 class Closer:
-    """Collects the property names in all schemas that apply to one value.
+    """A collector of the property names in all schemas that apply to one value.
 
-    The limit on steps is for a whole document.
+    It visits a limited number of schemas in total. Beyond this limit, `Names.is_whole` is False.
     """
 
     def __init__(self, references: References) -> None:
@@ -59,7 +61,7 @@ class Closer:
         self._steps = 0
 
     def names(self, schema: Any) -> Names:
-        """Return the property names in `schema` and its subschemas for the same value."""
+        """Return the property names in `schema` and in its subschemas for the same value."""
         names = Names()
         self._collect(schema, names, frozenset(), 0)
         return names
@@ -111,15 +113,15 @@ def _needs_others(schema: Node) -> bool:
 
 
 def closed(names: Iterable[str]) -> Node:
-    """Return a schema of objects that may have only the properties `names`."""
+    """Return a schema for objects that may have only the properties `names`."""
     return {"properties": dict.fromkeys(names, True), "additionalProperties": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Facts about the other schemas that apply to the same value.
+    """The other schemas that apply to the same value as a given schema.
 
-    alone: True if there are none. False if there are, or if unknown.
+    alone: True if there are no other schemas. False if there are, or if unknown.
     listed: for each property, how many of the schemas that apply to the value list it in `properties`. None if unknown.
     """
 
@@ -127,9 +129,9 @@ class Place:
     listed: Mapping[str, int] | None = None
 
     def of_property(self, name: str) -> Place:
-        """Return the place of the schema of the property `name`.
+        """Return the place of the schema for the property `name`.
 
-        It is alone if no other schema lists `name`.
+        The place is alone if no other schema lists `name`.
         """
         return ALONE if self.listed is not None and self.listed.get(name) == 1 else Place()
 
@@ -143,9 +145,9 @@ APPLICATORS = frozenset({"$ref", "allOf", "anyOf", "oneOf", "not", "if", "depend
 
 
 def is_only_alternatives(node: Node) -> bool:
-    """Return whether `node` is only a reference to other schemas, by one keyword.
+    """Return whether `node` only refers to other schemas, by one keyword.
 
-    Example: `{"$ref": "#/$defs/a", "title": "A"}`.
+    `type` and annotations may stand beside this keyword. Example: `{"$ref": "#/$defs/a", "title": "A"}`.
     """
     own = node.keys() & (READERS.keys() | APPLICATORS | {"properties", "patternProperties", "additionalProperties"})
     own -= {"type"}

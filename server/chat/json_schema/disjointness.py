@@ -28,11 +28,11 @@ class DisjointnessProver:
         self._known: dict[int, tuple[Any, Facts]] = {}  # by the id of the schema, which stays alive here
 
     def disjoint(self, a: Any, b: Any) -> bool:
-        """Return whether `a` and `b` are proven disjoint."""
+        """Return whether the schemas `a` and `b` are proven disjoint."""
         return self._disjoint(self.facts(a), self.facts(b), 0)
 
     def facts(self, schema: Any) -> Facts:
-        """Return the facts of `schema`."""
+        """Return conditions that every value of `schema` satisfies."""
         if id(schema) not in self._known:
             facts = Facts()
             facts.add(schema, self._visit, _MAX_DEPTH)
@@ -51,7 +51,7 @@ class DisjointnessProver:
     def _visit(self, node: Node) -> tuple[Node, Any]:
         """Return `node` without ignored keywords, and the target of its `$ref`.
 
-        The target is None if there is no `$ref`, or if it cannot be followed.
+        The target is None if `node` has no `$ref` or the `$ref` cannot be followed.
         """
         self._steps += 1 + len(node)
         node = self._references.effective(node)
@@ -76,7 +76,7 @@ class DisjointnessProver:
         return self._no_alternative(a, b, depth) or self._no_alternative(b, a, depth)
 
     def _no_value(self, a: Facts, b: Facts) -> bool:
-        """Return whether `b` excludes each of the possible values of `a`."""
+        """Return whether `a` lists its possible values and `b` excludes all of them."""
         if a.values is None:
             return False
         self._steps += len(a.values)
@@ -101,7 +101,7 @@ class DisjointnessProver:
         return False
 
     def _disjoint_as(self, kind: str, a: Facts, b: Facts, depth: int) -> bool:
-        """Return whether no value of type `kind` can have the facts `a` and `b`."""
+        """Return whether no value of type `kind` can satisfy both `a` and `b`."""
         match kind:
             case "integer" | "number":
                 return _apart(a.range, b.range)

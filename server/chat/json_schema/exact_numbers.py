@@ -1,6 +1,6 @@
 """Enforces numbers that llguidance would round, because it reads them as floats.
 
-Supports constants, and integers between bounds. Other schemas with such numbers are errors.
+Supports constants, and integers between bounds. Raises UnenforceableError for other schemas with such numbers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def is_exact(value: Any) -> bool:
 def exact_rule(schema: Node) -> str:
     """Return the body of a Lark rule for the values that satisfy `schema`.
 
-    Raises UnenforceableError if its numbers cannot be enforced exactly.
+    Raises UnenforceableError if no value satisfies `schema`, or if its numbers cannot be enforced exactly.
     """
     if schema.keys() & {"enum", "const"} and schema.keys() <= _CONSTANTS:
         return " | ".join(_literal(value) for value in _constants(schema))
@@ -85,9 +85,9 @@ def _literal(value: Any) -> str:
 def _bounds(schema: Node) -> tuple[int, int]:
     """Return the least and the greatest integer within the bounds of `schema`.
 
-    A missing bound becomes LARGEST_NUMBER or -LARGEST_NUMBER.
+    A missing bound becomes a number at least LARGEST_NUMBER away from zero.
     """
-    # A missing bound becomes ten times the other bound if that lies beyond LARGEST_NUMBER.
+    # Ten times the other bound lies beyond it, so that the range is not empty.
     low, high = _low(schema), _high(schema)
     low = low if low is not None else min(-LARGEST_NUMBER, 10 * high if high is not None else 0)
     high = high if high is not None else max(LARGEST_NUMBER, 10 * low)
@@ -107,7 +107,7 @@ def _low(schema: Node) -> int | None:
 
 
 def _high(schema: Node) -> int | None:
-    """Return the greatest integer that the upper bounds allow; None without bounds."""
+    """Return the greatest integer within the upper bounds; None if there are none."""
     turned: Node = {}  # with reversed signs: `maximum: 5` becomes `minimum: -5`
     for name, other in (("minimum", "maximum"), ("exclusiveMinimum", "exclusiveMaximum")):
         bound = _number(schema.get(other))
@@ -142,7 +142,7 @@ def _naturals(low: int, high: int) -> Iterator[str]:
 def _same_length(low: str, high: str) -> Iterator[str]:
     """Yield patterns that together match the digit strings from `low` to `high`.
 
-    Both must have the same length.
+    `low` and `high` must have the same length.
     """
     if low == high:
         yield low

@@ -1,4 +1,4 @@
-"""Collects conditions that every value of a JSON schema satisfies."""
+"""Collects conditions that a value must satisfy to match a JSON schema."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ _UNBOUNDED: Bounds = ((float("-inf"), 0), (float("inf"), 0))
 
 @dataclass(slots=True)
 class Facts:
-    """Conditions that every value of a schema satisfies.
+    """Conditions that a value must satisfy to match a schema.
 
     never: whether the schema admits no value.
     types: the possible types. Here, "number" excludes integers.
     values: the only possible values, by their JSON text. None if any value is possible.
     properties: for each property, the schemas that it must satisfy if present.
-    others: (names, patterns, schema) for each `additionalProperties`. It applies to names neither listed nor matched.
+    others: (names, patterns, schema) for each `additionalProperties`. The schema applies to any property that is not in
+        names and matches none of the patterns.
     range: bounds on a number.
     length: bounds on the length of a string.
     size: bounds on the length of an array.
@@ -46,7 +47,7 @@ class Facts:
     def add(self, schema: Any, visit: Callable[[Any], tuple[Any, Any]], depth: int) -> None:
         """Add the conditions of `schema`, its `allOf` and its references.
 
-        visit: returns a node without ignored keywords, and the target of its `$ref`; None if it has none.
+        visit: returns a schema without ignored keywords, and the target of its `$ref`, or None if there is no target.
         depth: number of levels of nested schemas to follow.
         """
         if schema is False:
@@ -73,7 +74,7 @@ class Facts:
         """Remove the types and values that `schema` excludes."""
         if "type" in schema:
             types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-            if types and all(isinstance(kind, str) and kind in _ALL_TYPES for kind in types):  # others prove nothing
+            if types and all(isinstance(kind, str) and kind in _ALL_TYPES for kind in types):  # others are ignored
                 self.types &= frozenset(types) | ({"integer"} if "number" in types else frozenset())
         for values in ([schema["const"]] if "const" in schema else None, schema.get("enum")):
             if isinstance(values, list):

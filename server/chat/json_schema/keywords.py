@@ -1,4 +1,4 @@
-"""Reads the values of JSON schema keywords that contain no schemas.
+"""Reads the JSON schema keywords whose values contain no schemas.
 
 A reader gets a keyword's value and path. It returns the value as llguidance expects it, or raises UnenforceableError.
 """
@@ -21,9 +21,9 @@ FORMAT_PATTERNS = {
     "uri-reference": rf"^(?:[A-Za-z][A-Za-z0-9+.-]*:(?:{_CHARACTER}|[:/])*|{_CHARACTER}*(?:/(?:{_CHARACTER}|[:/])*)?)"
     rf"(?:\?(?:{_CHARACTER}|[:/?])*)?(?:#(?:{_CHARACTER}|[:/?])*)?$"
 }
-"""The values of `format` that are enforced as patterns.
+"""Regular expressions for values of `format` that llguidance does not enforce.
 
-Values neither here nor in FORMATS are ignored, as JSON Schema allows.
+Values that are neither here nor in FORMATS are ignored, as JSON Schema allows.
 
 uri-reference: section 4.1 of RFC 3986, without checks of the authority.
 """
@@ -36,7 +36,7 @@ MAX_COUNT = (1 << 31) - 1
 class UnenforceableError(Exception):
     """A schema keyword cannot be enforced.
 
-    where: path of the keyword in the schema.
+    where: path of the keyword in the schema; "" for the root, or if unknown.
     """
 
     def __init__(self, where: str, reason: str) -> None:
@@ -106,7 +106,7 @@ def multiple_of(value: object, where: str) -> int | float:
 def digits_of(multiple: int | float) -> int:
     """Return the digits of `multiple` as an integer: 25 for 0.25, 500 for 500.
 
-    It determines the number of states with which llguidance enforces divisibility.
+    This integer determines how many states llguidance needs to enforce divisibility.
     """
     return multiple if isinstance(multiple, int) else int(repr(multiple).partition("e")[0].replace(".", ""))
 

@@ -45,8 +45,8 @@ def normalize(schema: object, *, strict: bool) -> NormalizedSchema:
     strict: whether an unenforceable keyword is an error, instead of a message in the result.
 
     Raises InvalidRequestError if the schema is too large.
-    Raises UnenforceableError if it is neither an object nor a boolean, or if `strict` is set and a keyword cannot be
-    enforced.
+    Raises UnenforceableError if `schema` is neither an object nor a boolean.
+    Raises UnenforceableError if `strict` is set and a keyword cannot be enforced.
     """
     return _Normalizer(schema, strict).result()
 
@@ -170,7 +170,7 @@ class _Normalizer:
     def _count_cost(self, node: Node, keyword: str, value: Any, where: str) -> None:
         """Count a `pattern` or `multipleOf` towards the limits.
 
-        Raises InvalidRequestError or UnenforceableError above a limit.
+        Raises InvalidRequestError if patterns cost too much, and UnenforceableError if the multiples are too large.
         """
         if keyword == "pattern":
             self._spend(100 if node.keys() & {"minLength", "maxLength"} else 20)
@@ -220,7 +220,7 @@ class _Normalizer:
     def _one_of(self, node: Node, path: tuple[str, ...], depth: int, place: Place) -> list[Schema]:
         """Return the branches of an `anyOf` that replaces the `oneOf` of `node`.
 
-        If branches may overlap, raises UnenforceableError in strict mode, and otherwise adds a message.
+        If branches may overlap, raises UnenforceableError in strict mode. Otherwise records a message about them.
         """
         try:
             branches = self._disjoint.disjoint_branches(node, place, ".".join(path))

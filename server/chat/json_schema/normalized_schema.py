@@ -47,7 +47,7 @@ class NormalizedSchema:
         return bounded_document(schema, self.definitions)
 
     def admits(self, schema: Schema, constant: bool | None) -> bool:
-        """Return whether `schema` admits a constant: True, False or None (null)."""
+        """Return whether `schema` admits `constant`. None stands for null."""
         return self._admits(schema, constant, {})
 
     def _admits(self, schema: Schema, constant: bool | None, known: dict[str, bool]) -> bool:

@@ -1,10 +1,10 @@
 """Bounds all numbers in a schema, so that JSON parsers can represent them.
 
-JSON's syntax allows 1e999, which most parsers read as infinity. A schema without restrictions admits numbers, too. It
-becomes the definition "any", which admits any value with bounded numbers.
+JSON's syntax allows 1e999, which most parsers read as infinity. A schema without restrictions admits such numbers, too.
+It is replaced by a reference to the definition "any", which admits any value with bounded numbers.
 
 llguidance intersects schemas for the same value, as in `allOf`. It cannot intersect "any" with itself. Intersected
-schemas without restrictions therefore stay as they are.
+schemas without restrictions are therefore not replaced.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _bounded(schema: Schema, *, intersected: bool) -> Node:
 def _restrict_open_places(node: Node) -> None:
     """Add `type`, `additionalProperties` and `items` if they are missing.
 
-    `_bounded` then restricts them. Nodes with a keyword such as `enum` stay unchanged.
+    `_bounded` then restricts what they admit. Nodes with `enum`, `const`, `$ref`, `anyOf` or `allOf` stay unchanged.
     """
     if node.keys() & {*_COMBINING, "enum", "const"}:
         return
@@ -109,8 +109,8 @@ def _clamped(node: Node) -> Node:
 def _intersects(node: Node) -> bool:
     """Return whether llguidance must intersect parts of `node`.
 
-    It intersects `$ref`, `anyOf`, each schema in `allOf`, and the other keywords together. It also intersects
-    `properties` with `patternProperties`.
+    The parts are `$ref`, `anyOf`, each schema in `allOf`, and all other keywords as one part. In addition, llguidance
+    intersects `properties` with `patternProperties`.
     """
     own = bool(node.keys() - _COMBINING)
     parts = own + ("$ref" in node) + ("anyOf" in node) + len(node.get("allOf", ()))

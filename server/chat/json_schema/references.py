@@ -1,6 +1,6 @@
 """Resolves the references of a JSON schema within its own document.
 
-Examples: `#/$defs/a`, or the `$id`, `id` or `$anchor` of a subschema.
+A reference is a JSON pointer such as `#/$defs/a`, or the `$id`, `id` or `$anchor` of a subschema.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class References:
         self._ignores_siblings = isinstance(dialect, str) and bool(_OLD_DRAFT.match(dialect))
 
     def effective(self, node: Node) -> Node:
-        """Return `node` without the keywords beside `$ref`, if the draft ignores them."""
+        """Return `node`, without siblings of `$ref` if the schema's draft ignores them."""
         return {"$ref": node["$ref"]} if self._ignores_siblings and "$ref" in node else node
 
     def lookup(self, reference: object, where: str) -> Any:
         """Return the schema that `reference` points to.
 
-        where: path to name in errors.
+        where: path of the reference, for errors.
 
         Raises UnenforceableError if the document has no such schema.
         """

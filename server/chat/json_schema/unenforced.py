@@ -26,14 +26,14 @@ class Unenforced:
             self._more += 1
 
     def extend(self, messages: Unenforced, prefix: str) -> None:
-        """Add the messages of another collection, each after `prefix`."""
+        """Add the messages of another collection, with `prefix` in front of each."""
         for message in messages._named:
             self.add(f"{prefix}{message}")
         self._more += messages._more
 
     @property
     def messages(self) -> tuple[str, ...]:
-        """The kept messages, and the number of further ones if any."""
+        """The kept messages, then "and 3 more" if three others were not kept."""
         return (*self._named, f"and {self._more} more") if self._more else tuple(self._named)
 
 

@@ -35,7 +35,7 @@ class ChatChoice:
     visible: special tokens that are part of the text.
     includes_thoughts: whether to pass on the thoughts. If False, they are only counted.
     max_calls: maximum number of calls; None if unlimited. A further call ends the choice.
-    ended: True after the last event, a stop string or a call too many. Do not feed further events.
+    ended: True after the last event, a stop string, or a call beyond `max_calls`. Do not feed further events.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ class ReasoningSplitter:
 
     @property
     def held(self) -> int:
-        """The number of characters held back."""
+        """The number of characters held back for later."""
         return len(self._text)
 
     def feed(self, text: str) -> Split:

@@ -133,7 +133,6 @@ class TextChoice:
         return ChoiceEnd.LENGTH if finish is FinishReason.LENGTH and not self._stop.found else ChoiceEnd.STOP
 
     def _prompt_tokens(self, prompt: TextPrompt, logprobs: PromptLogprobs) -> Iterator[PlacedToken]:
-        """Yield the tokens of an echoed prompt."""
         detokenizer = Detokenizer(self._tokenizer, visible=frozenset(self._tokenizer.special))
         offset = 0
         for i, (token, scores) in enumerate(zip(prompt.tokens, (None, *logprobs.tokens), strict=True)):

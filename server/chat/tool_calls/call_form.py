@@ -17,9 +17,9 @@ Render = Callable[[list[dict[str, Any]]], str]
 
 @dataclass(frozen=True, slots=True)
 class CallForm:
-    """The form of calls of a model without call markers.
+    """The way in which a model without call markers writes calls.
 
-    A call is `opening`, a JSON object with name and arguments, and `closing`.
+    A call consists of `opening`, a JSON object with name and arguments, and `closing`.
 
     arguments: key of the arguments in this object.
     separator: text between two calls; None if an answer can have only one call.
@@ -49,7 +49,7 @@ class CallForm:
 
 
 def call_form(render: Render, special: Sequence[str]) -> CallForm:
-    """Return the form of the calls in a chat template, or the default if unclear.
+    """Return how a chat template writes calls, or `CallForm()` if unclear.
 
     render: renders a chat. Its errors propagate.
     special: the text of each special token.
@@ -73,7 +73,7 @@ def call_form(render: Render, special: Sequence[str]) -> CallForm:
 
 
 def _shown_calls(render: Render, calls: Sequence[Mapping[str, Any]]) -> str:
-    """Return the text with which a template shows calls, or "" if it shows none."""
+    """Return the text that a template renders for calls, or "" if it renders none."""
     mark = secrets.token_hex(16)
     question = {"role": "user", "content": "?"}
     before, _, after = render([question, {"role": "assistant", "content": mark}]).partition(mark)

@@ -78,7 +78,6 @@ class ConstrainedCallParser:
         return self._block(part) if self._in_block else [self._filter.feed(part)]
 
     def _block(self, text: str) -> list[ConstrainedPiece]:
-        """Process text inside a block."""
         pieces: list[ConstrainedPiece] = []
         at = 0
         while at < len(text):
@@ -173,7 +172,8 @@ class ConstrainedCallParser:
     def _value_pieces(self, text: str) -> list[ConstrainedPiece]:
         """Return `text`, a part of a value, as pieces of the call's JSON object.
 
-        Example: `name(a=1, **{"b c": 2})` becomes `{"a": 1, "b c": 2}`, with a comma after 1.
+        Adds the comma before the first member of `**{...}`. Example: `name(a=1, **{"b c": 2})` becomes
+        `{"a": 1, "b c": 2}`.
         """
         if self._in_rest and self._separator:
             text = text.lstrip()

@@ -56,7 +56,7 @@ class FreeCallParser:
         return _joined(self._without_markers(chain.from_iterable(map(self._read, self._splitter.feed(text)))))
 
     def finish(self) -> list[FreePiece]:
-        """End the answer and return the rest. An incomplete call is content."""
+        """End the answer and return its remaining pieces. An incomplete call is content."""
         rest = [*self._read(self._splitter.finish()), self._xml.finish(), *self._end_block(complete=False)]
         return _joined([*self._without_markers(rest), self._filter.flush()])
 
@@ -135,7 +135,7 @@ class _Tools:
         return bool(self._exact)
 
     def resolve(self, source: str, parse: Callable[[str], CallExpression] = parse_call) -> ParsedCall | None:
-        """Parse `source` as a call of one of the tools. Returns None if it is not one."""
+        """Parse `source` as a call of one of the tools, or return None if it is invalid."""
         try:
             return self._resolved(parse(source))
         except ValueError:
@@ -197,7 +197,7 @@ class _Block:
     def feed(self, text: str) -> list[FreePiece]:
         """Parse the next part of the block and return the calls that it completes.
 
-        Returns nothing after an item that is not a call. `end` returns the rest.
+        After an item that is not a call, returns no further calls. `end` returns them.
         """
         calls: list[FreePiece] = []
         at = 0

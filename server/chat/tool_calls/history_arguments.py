@@ -24,7 +24,7 @@ _CLOSING = {"{": "}", "[": "]"}
 
 
 def arguments_object(text: str) -> str:
-    """Return the arguments of a call as a JSON object.
+    """Return a call's arguments as the text of a JSON object, closed if cut off.
 
     Examples: `null` -> `{}`, `{"a": "b` -> `{"a": "b"}`.
     Raises ValueError if `text` is not the beginning of an object.

@@ -63,7 +63,8 @@ class LiteralReader:
 
     Its methods raise ValueError if the syntax is wrong.
 
-    end_of_string: returns where a string ends, given the text, the start and the quote. None for the usual rules.
+    end_of_string: returns the index of a string's closing quote, given the text, the string's start and its quote. If
+        None, the first matching quote that is not escaped closes the string.
     """
 
     def __init__(self, text: str, end_of_string: Callable[[str, int, str], int] | None = None) -> None:
@@ -73,7 +74,7 @@ class LiteralReader:
         self._depth = 0
 
     def match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
-        """Consume and return a match of `pattern` at this position, or return None."""
+        """Consume and return a match of `pattern`, or return None if none comes next."""
         self._skip_space()
         found = pattern.match(self._text, self._at)
         if found:
@@ -253,7 +254,7 @@ def _number_text(number: re.Match[str]) -> str:
 def _string_value(prefix: str, quote: str, body: str) -> str:
     """Return the value of a string literal.
 
-    Double-quoted strings are JSON if possible. Otherwise Python's escapes apply.
+    Reads double-quoted strings as JSON if possible. Otherwise Python's escapes apply.
     """
     if "\\" not in body or prefix in ("r", "R"):
         return body

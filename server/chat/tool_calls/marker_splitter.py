@@ -72,7 +72,7 @@ class MarkerFilter:
     def flush(self) -> str:
         """Return the content that is held back, before a call or at the end.
 
-        If it becomes a marker later, only the rest of the marker is removed.
+        If this content proves to be the start of a marker, only the rest of that marker is removed.
         """
         held: list[str] = []
         for partial in takewhile(lambda partial: partial.held, reversed(self._partial)):

@@ -43,7 +43,7 @@ class QuoteChoices:
     def end_of_string(self, text: str, start: int, quote: str) -> int:
         """Return the position of the quote that ends the string starting at `start`.
 
-        Raises ValueError if there is none, or if two or more quotes inside the string do not enclose words.
+        Raises ValueError if there is no such quote, or if two or more quotes inside the string do not enclose words.
         """
         place = len(self._has_more)
         if place == len(self._skipped):

@@ -33,7 +33,7 @@ class XmlSplitter:
         self._tail = ""  # the last characters of the element, which may be the start of its closing tag
 
     def feed(self, text: str) -> list[tuple[str, bool]]:
-        """Return (piece of text, whether it is an element) pairs in order."""
+        """Return pairs (piece of text, whether the piece is an element), in order."""
         pieces: list[tuple[str, bool]] = []
         text, self._held = self._held + text, ""
         while text:
@@ -41,7 +41,7 @@ class XmlSplitter:
         return pieces
 
     def finish(self) -> str:
-        """End the answer and return the rest. An element without a closing tag is text."""
+        """End the answer and return the text held back, such as an unclosed element."""
         rest = self._held + "".join(self._element)
         self._held, self._element, self._closing, self._tail = "", [], "", ""
         return rest

@@ -36,9 +36,9 @@ class PatternAlgebra:
         return None if automaton is None or state is None else automaton.verdicts[state][0]
 
     def others(self, pattern: str) -> str | None:
-        """Return the negation of `pattern`: a pattern that matches all other texts.
+        """Return a pattern that matches exactly the texts that `pattern` does not match.
 
-        Returns None if there are no other texts.
+        Returns None if `pattern` matches every text.
         Raises UnreadablePatternError if `pattern` cannot be read or is too costly.
         """
         automaton = self._automaton((pattern,))
@@ -80,8 +80,8 @@ def _escaped(found: re.Match[str]) -> str:
 class _Writer:
     """A converter from an automaton to a pattern that matches the same texts.
 
-    Adds a start (-2) and an end (-1), then removes all other states one by one. Paths through a removed state become
-    edges with patterns.
+    Adds a start state (-2) and an end state (-1), then removes all other states one by one. Paths through a removed
+    state become edges with patterns.
 
     accepted: the states in which a text may end.
     """
@@ -104,7 +104,6 @@ class _Writer:
                 self._add(merged, -1, _EMPTY)
 
     def result(self) -> str:
-        """Return the pattern."""
         self._patterns[-2] = {}
         self._add(-2, 0, _EMPTY)
         for state in sorted((one for one in self._patterns if one >= 0), reverse=True):  # the most distant ones first
@@ -130,7 +129,7 @@ class _Writer:
         self._patterns[state][following] = pattern if known is None else f"{known}|{pattern}"
         self._before.setdefault(following, set()).add(state)
         if len(self._patterns[state][following]) > MAX_CHARACTERS:
-            raise UnreadablePatternError("the pattern to write is too long")
+            raise UnreadablePatternError("the negated pattern is too long")
 
 
 def _group(pattern: str) -> str:

@@ -40,7 +40,7 @@ class _Nondeterministic:
     def closure(self, nodes: Iterable[int], anchors: str) -> _Nodes:
         """Return `nodes` and all nodes reachable from them without consuming a character.
 
-        anchors: the anchors that match here, such as "^$".
+        anchors: the anchors that match at this position of the text, such as "^$".
         """
         reached = set(nodes)
         stack = list(reached)
@@ -52,7 +52,7 @@ class _Nondeterministic:
         return frozenset(reached)
 
     def moved(self, nodes: _Nodes, alphabet: Alphabet) -> list[_Nodes]:
-        """Return the nodes after one more character, for each group of `alphabet`."""
+        """Return the nodes reached by one more character, for each group of `alphabet`."""
         reached: list[set[int]] = [set() for _ in alphabet.groups]
         for node in nodes:
             for ranges, following in self.moves[node]:
@@ -61,7 +61,7 @@ class _Nondeterministic:
         return [self.closure(one, "") for one in reached]
 
     def _add(self, expression: parser.Expression, start: int) -> int:
-        """Add the nodes of `expression` after `start` and return the last one."""
+        """Add the nodes of `expression` after `start` and return the last node."""
         match expression:
             case parser.Characters(ranges):
                 end = self._node()
@@ -108,7 +108,7 @@ class _Nondeterministic:
 
 @dataclass(slots=True)
 class Deterministic:
-    """An automaton for several patterns that is in one state at a time.
+    """An automaton that matches several patterns. It is in one state at a time.
 
     moves: for each state, the next state for each group of `alphabet`.
     verdicts: for each state, whether each pattern matches a text that ends there.
@@ -152,7 +152,7 @@ class Deterministic:
     def state_after(self, text: str) -> int | None:
         """Return the state after `text`.
 
-        Returns None if it depends on the Unicode class of a character.
+        Returns None if the state depends on the Unicode class of a character.
         """
         state = 0
         for character in text:

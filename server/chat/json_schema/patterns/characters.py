@@ -60,7 +60,7 @@ class Alphabet:
     sets: sets of characters. Each is a union of groups.
     groups: the characters of each group.
 
-    Example: the sets [a-f] and [d-z] require the groups [a-c], [d-f], [g-z] and the rest.
+    Example: the sets [a-f] and [d-z] require the groups [a-c], [d-f], [g-z], and one of all other characters.
     """
 
     def __init__(self, sets: Iterable[Ranges]) -> None:
@@ -78,13 +78,16 @@ class Alphabet:
         self.is_exact = not (self._has_classes and any(ASCII_END < cut <= LAST for cut in cuts))
 
     def of_set(self, ranges: Ranges) -> Sequence[int]:
-        """Return the indices of the groups that form one of the alphabet's sets."""
+        """Return the indices of the groups that make up `ranges`.
+
+        `ranges` must be one of the alphabet's sets.
+        """
         return self._of_set[ranges]
 
     def group(self, character: str) -> int | None:
         """Return the index of the group of `character`.
 
-        Returns None if it depends on the Unicode class of the character.
+        Returns None if the group depends on the Unicode class of the character.
         """
         code = ord(character)
         if code > ASCII_END and self._has_classes:
@@ -92,7 +95,7 @@ class Alphabet:
         return next(i for i, ranges in enumerate(self.groups) if any(low <= code <= high for low, high in ranges))
 
     def pattern(self, groups: Iterable[int]) -> str:
-        """Return a pattern that matches one character of any of these groups."""
+        """Return a pattern that matches one character from any of `groups`."""
         ranges = union(one for group in groups for one in self.groups[group])
         if ranges == EVERYTHING:
             return "(?s:.)"

@@ -42,7 +42,7 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Alternatives:
-    """Any of the parts."""
+    """Any one of the parts."""
 
     parts: tuple[Expression, ...]
 

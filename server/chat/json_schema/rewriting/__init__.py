@@ -1,1 +1,1 @@
-"""Rewrites keywords that llguidance lacks in terms of supported ones."""
+"""Replaces schema keywords that llguidance lacks with keywords that it supports."""

@@ -18,7 +18,7 @@ MAX_CHOICES = 50  # alternatives that replace one keyword
 
 
 def counted(node: Node, names: Names | None) -> dict[str, list[Schema]] | None:
-    """Return replacements for `minProperties` and `maxProperties`, by keyword.
+    """Return schemas that replace `minProperties` and `maxProperties`, by keyword.
 
     names: property names in the node, or None if other schemas apply to the same value.
 
@@ -57,7 +57,7 @@ def counted(node: Node, names: Names | None) -> dict[str, list[Schema]] | None:
 
 
 def _possible(node: Node, names: Names | None) -> Sequence[str] | None:
-    """Return all properties that an object of `node` may have, or None if unknown."""
+    """Return all properties that objects of `node` may have, or None if unknown."""
     properties = node.get("properties")
     if not isinstance(properties, dict) or "patternProperties" in node:
         return None

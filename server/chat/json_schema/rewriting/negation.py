@@ -3,7 +3,7 @@
 The negation is an `anyOf` of the violations of each keyword (De Morgan's laws). For `type`, the violation is all other
 types. The violations of some keywords, such as `format`, cannot be written.
 
-A negation need only be correct for values of another schema, `within`, which makes it simpler.
+A negation need only be correct for values that match a second schema, `within`. This makes the negation simpler.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ MAX_ITEMS = 20  # positions in an array at which a violation is written
 
 
 class Negator:
-    """A writer of negations for the schemas of one document, limited in steps."""
+    """A writer of negations for one document's schemas, with a limit on its steps."""
 
     def __init__(self, references: References, prover: DisjointnessProver, patterns: PatternAlgebra) -> None:
         self._references = references
@@ -61,7 +61,7 @@ class Negator:
         self._steps = 0
 
     def negation(self, schema: Any, where: str, *, within: Any, lossy: bool = False) -> Schema:
-        """Return a negation of `schema` that is correct for the values of `within`.
+        """Return a negation of `schema` that is correct for values matching `within`.
 
         lossy: whether to omit violations that cannot be written, if others remain.
 
@@ -106,7 +106,6 @@ class Negator:
             raise no_negation(scope)
 
     def _violations(self, keyword: str, schema: Node, scope: Scope) -> Sequence[Violation]:
-        """Return the violations of `keyword` in `schema`."""
         value, where = schema[keyword], scope.where
         same = scope.inside(scope.within)
         match keyword:
@@ -151,7 +150,7 @@ class Negator:
         ]
 
     def _none(self, schemas: Sequence[Any], scope: Scope) -> Schema:
-        """Return a schema of the values that satisfy none of `schemas`."""
+        """Return a schema for the values that satisfy none of `schemas`."""
         return {"allOf": [self._negation(one, scope) for one in schemas]}
 
     def _unmet(self, name: str, dependency: Any, scope: Scope) -> Schema:
@@ -222,7 +221,7 @@ class Negator:
         return [missing(scope), partial(self._item, start, value, scope)]
 
     def _item(self, position: int, schema: Any, scope: Scope) -> Schema:
-        """Return a schema of the arrays whose item at `position` violates `schema`."""
+        """Return a schema for the arrays whose item at `position` violates `schema`."""
         if position > MAX_ITEMS:
             raise no_negation(scope)
         within = {"allOf": self._prover.facts(scope.within).item_schemas(position)}
@@ -266,7 +265,7 @@ class Negator:
         return violations if complete else [missing(scope), *violations]
 
     def _property(self, name: str, schema: Any, scope: Scope) -> Schema:
-        """Return a schema of the objects in which the property `name` violates `schema`."""
+        """Return a schema for the objects in which the property `name` violates `schema`."""
         within = {"allOf": self._prover.property_schemas(self._prover.facts(scope.within), name)}
         never = self._negation(schema, scope.inside(within))
         node: Node = {"type": "object", "required": [name]}

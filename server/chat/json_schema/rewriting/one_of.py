@@ -19,7 +19,7 @@ MAX_ALTERNATIVES = 8  # of a branch, after multiplying the alternatives of all s
 
 
 class OverlapError(UnenforceableError):
-    """Two branches may both match and cannot be narrowed.
+    """Two branches of a `oneOf` may both match and cannot be narrowed.
 
     branches: the branches without narrowing.
     """
@@ -41,8 +41,8 @@ class OneOf:
     def disjoint_branches(self, node: Node, place: Place, where: str) -> Sequence[Schema]:
         """Return branches for an `anyOf` that can replace the `oneOf` of `node`.
 
-        Each branch excludes the others, and perhaps a few valid values.
-        Raises OverlapError if this is not possible.
+        Each branch excludes the values of the other branches. A branch may also exclude a few valid values.
+        Raises OverlapError if such branches cannot be written.
         """
         branches = list_of(node["oneOf"], where)
         siblings = {keyword: value for keyword, value in node.items() if keyword != "oneOf"}
@@ -67,7 +67,10 @@ class OneOf:
         return self._closed(narrowed, closings, place)
 
     def _without(self, other: Any, one: Any, where: str) -> Schema:
-        """Return a negation of `other` for the values of `one`, stricter if necessary."""
+        """Return a negation of `other` for values that match `one`.
+
+        The negation may exclude valid values if no exact negation can be written.
+        """
         try:
             return self._negator.negation(other, where, within=one)
         except UnenforceableError:
@@ -83,10 +86,10 @@ class OneOf:
         ]
 
     def _closings(self, siblings: Node, branches: Sequence[Any], place: Place) -> list[Node | None]:
-        """Return, for each branch, a schema that forbids additional properties, or None.
+        """Return, for each branch, a schema that forbids additional properties.
 
-        None leaves them allowed. The schema permits the properties of the branch and of `siblings`, the keywords
-        beside `oneOf`.
+        The schema permits the properties of the branch and of `siblings`, the keywords beside `oneOf`. None leaves the
+        branch unchanged.
         """
         context = self._closer.names(siblings)
         if not place.alone and (place.listed is None or context.is_open or context.closed or not context.is_whole):
@@ -99,9 +102,9 @@ class OneOf:
 
 
 def _few(schemas: Sequence[Schema]) -> Sequence[Schema]:
-    """Return `schemas`, or stricter ones if they have too many alternatives.
+    """Return `schemas`, or stricter schemas if `schemas` have too many alternatives.
 
-    An `anyOf` then becomes one alternative that only requires properties.
+    Each `anyOf` is then replaced, if possible, by a single alternative that only requires properties.
     """
     alternatives = [one["anyOf"] if isinstance(one, dict) and one.keys() == {"anyOf"} else [one] for one in schemas]
     if math.prod(map(len, alternatives)) <= MAX_ALTERNATIVES:

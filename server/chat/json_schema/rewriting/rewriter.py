@@ -1,4 +1,4 @@
-"""Rewrites keywords that llguidance lacks in terms of supported ones.
+"""Replaces schema keywords that llguidance lacks with keywords that it supports.
 
 Most rewritings follow propositional logic. `allOf` is "and", `anyOf` is "or". Examples:
 
@@ -79,7 +79,8 @@ class Rewriter:
     def without_universal_patterns(self, node: Node) -> Node:
         """Return an equivalent of `node` without patterns that match every name.
 
-        Moves their schemas to `additionalProperties`. llguidance rejects two patterns that match the same name.
+        Moves the schemas of these patterns to `additionalProperties`, because llguidance rejects two patterns that
+        match the same name.
         """
         patterns = node.get("patternProperties")
         if not isinstance(patterns, dict):

@@ -1,6 +1,7 @@
 """Writes violations of single keywords that need no knowledge of other schemas.
 
-A violation is a schema. Example: `{"type": "string", "maxLength": 2}` violates `minLength: 3`.
+A violation is a schema whose values break the keyword. Example: values of `{"type": "string", "maxLength": 2}` break
+`minLength: 3`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Scope:
     """The conditions under which a negation is written.
 
     where: path of the rewritten keyword, for errors.
-    within: a schema. The negation need only be correct for its values.
+    within: a schema. The negation need only be correct for values that match it.
     lossy: whether the negation may exclude valid values.
     depth: number of enclosing negated schemas.
     """
@@ -49,7 +50,7 @@ def pairs(branches: Sequence[Any], scope: Scope) -> Sequence[Violation]:
 
 
 def all_of(*schemas: Any) -> Schema:
-    """Return a schema of the values that satisfy all of `schemas`."""
+    """Return a schema for the values that satisfy all of `schemas`."""
     return {"allOf": list(schemas)}
 
 
@@ -59,14 +60,14 @@ def constant(value: bool) -> Schema:
 
 
 def without_property(name: str) -> Schema:
-    """Return a schema of the objects without the property `name`."""
+    """Return a schema for the objects without the property `name`."""
     return {"type": "object", "properties": {name: False}}
 
 
 def gaps(numbers: Sequence[float]) -> Sequence[Violation]:
     """Return the violations of an `enum` with these numbers, which must be sorted.
 
-    Example: for [1, 5], schemas of the numbers below 1, between 1 and 5, and above 5.
+    Example: for [1, 5], schemas for the numbers below 1, between 1 and 5, and above 5.
     """
     lows: list[Node] = [{}, *({"exclusiveMinimum": one} for one in numbers)]
     highs: list[Node] = [*({"exclusiveMaximum": one} for one in numbers), {}]
