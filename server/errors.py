@@ -97,7 +97,7 @@ class RequestTooLargeError(LfmServeError):
 
 
 class ContentEncodingError(LfmServeError):
-    """A request body is compressed."""
+    """A request body has a content encoding, such as gzip."""
 
     def __init__(self, encoding: str) -> None:
         super().__init__(
@@ -117,7 +117,7 @@ class ModelNotFoundError(LfmServeError):
 class NotStoredError(LfmServeError):
     """A response or item is not stored for the request's API key.
 
-    param: field that names it, or None if the URL does.
+    param: path of the field with the unknown id; None if the id is in the URL.
     code: OpenAI's error code.
     """
 
@@ -195,7 +195,4 @@ class GrammarAnalysisError(LfmServeError):
 
 
 class StepFailedError(LfmServeError):
-    """The engine step of this sequence failed.
-
-    The log has the cause. Other sequences continue.
-    """
+    """The engine could not compute a sequence, but keeps running."""

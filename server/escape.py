@@ -6,7 +6,7 @@ import json
 
 
 def printable(text: str) -> str:
-    r"""Return `text` with unprintable characters as JSON escapes: a line break -> `\n`."""
+    r"""Return `text` with unprintable characters escaped as in JSON, such as `\n`."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)

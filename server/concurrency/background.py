@@ -1,4 +1,4 @@
-"""Runs work on threads that do not delay the end of the process."""
+"""Runs work on threads that do not keep the process alive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 def in_background(work: Callable[[], T], name: str) -> Future[T]:
     """Start `work`, such as a download, on a daemon thread.
 
-    The future gets the result or the exception of `work`.
+    Returns a future for the result or exception of `work`.
 
     name: name of the thread.
     """

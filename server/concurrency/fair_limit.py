@@ -15,7 +15,11 @@ class FairLimit:
     """
 
     def __init__(self, places: int, per_tenant: int) -> None:
-        """per_tenant: maximum number of places for one tenant."""
+        """Create a limit with all places free.
+
+        places: maximum number of tasks that run at once.
+        per_tenant: maximum number of places that one tenant may hold at once.
+        """
         self._free = places
         self._per_tenant = per_tenant
         self._held: Counter[str] = Counter()
@@ -34,7 +38,7 @@ class FairLimit:
             raise
 
     def release(self, tenant: str) -> None:
-        """Give back a place of `tenant`."""
+        """Give back a place that `tenant` holds."""
         self._free += 1
         self._held[tenant] -= 1
         if not self._held[tenant]:
@@ -43,7 +47,7 @@ class FairLimit:
 
     @asynccontextmanager
     async def place(self, tenant: str) -> AsyncIterator[None]:
-        """Hold a place during a `with` block."""
+        """Hold a place during an `async with` block."""
         await self.acquire(tenant)
         try:
             yield

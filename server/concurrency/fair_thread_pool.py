@@ -25,9 +25,10 @@ class FairThreadPool:
         self._turns = FairLimit(threads, per_tenant=threads)
 
     async def run(self, tenant: str, work: Callable[[], T]) -> T:
-        """Run `work` on a thread, in the caller's context, when it is the tenant's turn.
+        """Run `work` on a thread when it is the tenant's turn, and return its result.
 
-        If the caller is cancelled, work that has started still runs to its end.
+        The work sees the caller's context variables. If the caller is cancelled, work that has started still
+        runs to its end.
         """
         await self._turns.acquire(tenant)
         context = contextvars.copy_context()

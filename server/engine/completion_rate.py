@@ -11,7 +11,7 @@ class CompletionRate:
     """A moving average of the time between the ends of running sequences.
 
     interval: average seconds between two ends.
-    last: time of the last end or restart, in monotonic seconds.
+    last: time of the last end, or of `restart` if later, in monotonic seconds.
     """
 
     interval: float = 1.0

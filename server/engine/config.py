@@ -21,9 +21,9 @@ class EngineConfig:
     slot_tokens: maximum number of tokens in all running sequences together.
     cache_bytes: maximum size of the prefix cache.
     itl_target: target for the maximum time between two tokens of a stream, in seconds.
-    unknown_ids: token ids outside the vocabulary, which are never drawn; int64.
+    unknown_ids: token ids that the tokenizer does not know, which are never drawn; int64.
     max_waiting_tokens: maximum number of prompt tokens in the queue; None if unlimited.
-    held_blocks: tracks the blocks in the prefix cache; None if nothing reads them.
+    held_blocks: tracks the blocks in the prefix cache; None to create a new one.
     """
 
     max_seqs: int

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from server.engine.observations import StepKind
 
 DECAY = 0.95
-"""Factor by which each new step reduces the weight of earlier ones.
+"""Factor by which each new step multiplies the weight of earlier ones.
 
 The last twenty steps of a kind have most of the weight.
 """
@@ -17,8 +17,8 @@ The last twenty steps of a kind have most of the weight.
 class LinearFit:
     """A least-squares fit of recent step durations: seconds = fixed + per_item * n.
 
-    n is the number of rows or tokens. To minimize the relative error, it fits y = per_item + fixed * x with x = 1 / n
-    and y = seconds / n. The fields are weighted sums of 1, x, x², y and xy.
+    n is the number of rows or tokens of a step. The fit is y = per_item + fixed * x with x = 1 / n and
+    y = seconds / n, so it minimizes the error per row or token. The fields are weighted sums of 1, x, x², y and xy.
     """
 
     one: float = 0.0
@@ -80,12 +80,11 @@ class CostModel:
         return int(max(0.0, seconds - fixed) / max(per_item, 1e-9))
 
     def min_forced_tokens(self, threads: int, rows: int) -> float:
-        """Return the number of forced tokens from which a prefill chunk pays off.
+        """Return the minimum number of forced tokens for which a prefill chunk pays off.
 
-        A constraint can force the next tokens of a sequence. One chunk computes all of them, while a decode step
-        computes one. The chunk delays the rest of the batch by its duration. Each decode step delays it by the duration
-        of one row. The result is the number of tokens for which both ways cause the same delay. It is inf if a chunk
-        never pays off or the steps have not been timed.
+        Forced tokens are the only ones that a constraint allows next. A prefill chunk computes all of them in one step,
+        but the decode batch waits for it. A decode step computes only one of them, and takes longer by one row. Returns
+        inf if a chunk never pays off or the steps have not been timed.
 
         rows: number of sequences in the batch.
         """

@@ -1,7 +1,6 @@
-"""Connects the event loop and the worker threads.
+"""Runs requests on worker threads, and delivers their events on the event loop.
 
-The engine queues requests, owns the workers and delivers their events. It works on tokens and knows neither text nor
-HTTP.
+The engine works on tokens and knows neither text nor HTTP.
 """
 
 from __future__ import annotations
@@ -110,7 +109,7 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Number of sequences without a slot, queued or suspended."""
+        """Number of sequences that are queued, or suspended because of a slow client."""
         return len(self.state.waiting) + len(self.state.suspended)
 
     def stats(self) -> EngineStats:
@@ -121,7 +120,7 @@ class Engine:
     def warm_up(self) -> None:
         """Warm up each session, and measure its speed.
 
-        Call this before `start`. Raises any error of the model.
+        Call this before `start`. Raises any error from the model.
         """
         chunks = [n for n in WARM_UP_CHUNKS if n <= min(self.config.prefill_chunk, self.max_model_len - 1)]
         measured: set[int] = set()
@@ -159,7 +158,7 @@ class Engine:
     async def stop(self, deadline: float = 0.0) -> None:
         """Stop the workers after their current steps, and end all sequences.
 
-        The streams raise ModelNotReadyError.
+        Streams of unfinished sequences raise ModelNotReadyError.
 
         deadline: time by which writing the prefix cache to disk must end, in monotonic seconds.
         """
@@ -224,7 +223,6 @@ class Engine:
         return streams
 
     def _queue_load(self, tenant: str) -> QueueLoad:
-        """Return the load of the queue as `tenant` sees it."""
         with self._wake:
             waiting, reserved = self.state.waiting, self._reserved
             return QueueLoad(
@@ -280,7 +278,7 @@ class QueuePlaces:
     def submit(self, requests: Requests[GenerationRequest]) -> list[TokenStream]:
         """Queue all of `requests` in the reserved places, or none of them.
 
-        Raises QueueFullError if the prompts have too many tokens.
+        Raises QueueFullError if the prompts have too many tokens for the queue.
         Raises ModelNotReadyError if the engine is stopping or has failed.
         """
         return self.engine._submit(self, requests)

@@ -1,7 +1,8 @@
 """Keeps the engine's sequences and assigns them to slots.
 
-The n decoding sequences have the first n slots, so that a decode batch is a view of them. Prefilling sequences have
-higher slots. Sequences change slots to keep this order, but never during a step. All access needs the engine's lock.
+The n decoding sequences have the first n slots, so that a decode batch is a contiguous view of their state. Prefilling
+sequences have higher slots. Sequences change slots to keep this order, but not while they are in a step. All access
+needs the engine's lock.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ CACHE_OUT_OF_MEMORY = "There is no memory to keep a request's state in the prefi
 MAX_UNSTARTED_PROMPTS = 4
 """Maximum number of admitted prompts whose prefill has not started.
 
-At this limit, only a more urgent prompt is admitted.
+At this limit, a prompt is admitted only if it is more urgent than one of these.
 """
 
 
@@ -93,7 +94,10 @@ class EngineState:
         self.waiting.add(sequence, self._estimated_finish(sequence))
 
     def settle(self) -> None:
-        """Bring all sequences up to date, except those in a running step."""
+        """Cancel, suspend, resume, preempt and admit sequences as needed.
+
+        Sequences in a running step are left alone.
+        """
         if self.disk is not None:
             self.disk.end_overdue_waits()
         self._remove_cancelled()
@@ -105,7 +109,7 @@ class EngineState:
         preempt_for_fairness(self, time.monotonic())
 
     def unfinished(self) -> list[Sequence]:
-        """Return all sequences."""
+        """Return all sequences, with or without a slot."""
         return [*self.waiting, *self.prefilling, *self.decoding, *self.suspended]
 
     def load(self) -> Load:
@@ -126,7 +130,7 @@ class EngineState:
         """Return the sequences that can be prefilled now, most urgent first.
 
         Sequences in a running step or waiting for the disk are left out. The most urgent sequence has the earliest
-        estimated finish, so that no long prompt waits forever.
+        estimated finish. Estimates start from the time of the request, so no long prompt waits forever.
         """
         pending = [s for s in self.prefilling if not (s.in_step or s.is_ready_to_decode or s.awaits_disk)]
         return sorted(pending, key=self._estimated_finish)
@@ -146,9 +150,11 @@ class EngineState:
                 self.add_to_cache(sequence, sequence.computed, snapshot)
 
     def add_to_cache(self, sequence: Sequence, end: int, snapshot: Snapshot) -> None:
-        """Add to the prefix cache a snapshot of tokens `sequence.saved` to `end` - 1.
+        """Add a snapshot of a sequence to the prefix cache.
 
         Logs a warning if memory runs out.
+
+        snapshot: state of tokens `sequence.saved` to `end` - 1.
         """
         try:
             place = self.cache.insert(sequence.tokens[:end], sequence.request.context.cache_salt, snapshot)

@@ -56,7 +56,7 @@ class FairQueue:
         self._tenants.move_to_end(sequence.request.context.tenant, last=False)
 
     def waits(self, now: float) -> dict[str, float]:
-        """Return the age of each tenant's next sequence, in seconds.
+        """Return the age of each tenant's next sequence: the seconds since its request.
 
         now: the current monotonic time.
         """

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 PATIENCE = 1.0
-"""Seconds that a tenant below its fair share waits before another gives up slots."""
+"""Seconds that a tenant below its fair share waits before another gives up slots for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handover:
     """A transfer of slots from one tenant to another.
 
-    most: maximum number of slots to transfer, which is what `giver` has above its fair share.
+    most: maximum number of slots to transfer: the number that `giver` has above its fair share.
     """
 
     giver: str

@@ -29,8 +29,10 @@ class Budget:
 def share_memory(available: int, bytes_per_token: int, max_slot_tokens: int, cache_bytes: int | None) -> Budget:
     """Divide `available` bytes between the slots and the prefix cache.
 
-    The cache gets `cache_bytes`, but at most the usable memory. By default, it gets CACHE_BYTES, but at most half of
-    the usable memory. The slots get the rest, up to `max_slot_tokens`.
+    Only the fraction USABLE of them is divided. The slots get what the cache leaves, up to `max_slot_tokens`.
+
+    cache_bytes: size of the cache, at most the usable memory; None for CACHE_BYTES or half of the usable memory,
+        whichever is less.
     """
     usable = int(available * USABLE)
     cache = min(CACHE_BYTES, usable // 2) if cache_bytes is None else min(cache_bytes, usable)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def preempt_for_memory(state: EngineState) -> None:
-    """Preempt the youngest sequences until the rest fit into `slot_tokens`.
+    """Preempt the youngest sequences until the remaining ones fit into `slot_tokens`.
 
     Never preempts a sequence in a step, or the last running one.
     """
@@ -31,7 +31,7 @@ def preempt_for_memory(state: EngineState) -> None:
 def preempt_for_fairness(state: EngineState, now: float) -> None:
     """Preempt sequences of one tenant if another has waited too long.
 
-    Takes the youngest sequences, and no more than needed.
+    Preempts the youngest sequences, and no more than needed.
 
     now: the current monotonic time.
     """
@@ -52,9 +52,9 @@ def preempt_for_fairness(state: EngineState, now: float) -> None:
 
 
 def _fewest_that_make_room(state: EngineState, candidates: list[Sequence]) -> list[Sequence]:
-    """Return the first candidates that make room for the queue's next sequence.
+    """Return the fewest leading candidates that make room for one more sequence.
 
-    Returns [] if even all candidates together do not make enough room.
+    The sequence is the queue's next one. Returns [] if all candidates together do not make enough room.
     """
     taker = state.waiting.peek()
     assert taker is not None

@@ -2,7 +2,7 @@
 
 The cache is a radix tree over tokens. Each node holds the KV of its tokens, and the convolution windows after its last
 token. KV can be cut after any token, but windows cannot. A prompt therefore continues from the end of a node, called a
-checkpoint. Without convolutions, it can continue from any token.
+checkpoint. In a model without convolutions, it can continue from any token.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Tokens = npt.NDArray[np.int64]
 class Root:
     """The root of the tree for one cache salt.
 
-    Siblings may share tokens, such as [1, 2, 3] and [1, 2, 4]. A node can be split only at a checkpoint.
+    Siblings may begin alike, such as [1, 2, 3] and [1, 2, 4], because a node can be split only at a checkpoint.
 
     children: child nodes by their first token.
     blocks: blocks that end within this node.
@@ -95,7 +95,7 @@ class PrefixCache:
         return iter(self._by_use)
 
     def match(self, tokens: Tokens, salt: str) -> Match:
-        """Return the state of the longest cached prefix of `tokens`, and count its use."""
+        """Look up the longest cached prefix of `tokens`, and mark it as just used."""
         nodes, partial, branch = self._walk(tokens, salt)
         snapshots = [node.snapshot for node in nodes]
         length = _held(nodes, partial, branch)
@@ -114,9 +114,9 @@ class PrefixCache:
         return _held(*self._walk(tokens, salt))
 
     def paths(self) -> Iterator[tuple[str, list[Node]]]:
-        """Yield the salt and the nodes from root to leaf, for each leaf.
+        """Yield (salt, nodes) for each leaf: the nodes on the path that ends at it.
 
-        The most recently used leaf comes first.
+        The root is left out. The most recently used leaf comes first.
         """
         salts = {id(root): salt for salt, root in self._roots.items()}
         for leaf in [node for node in reversed(self._by_use) if not node.children]:
@@ -130,8 +130,8 @@ class PrefixCache:
     def insert(self, tokens: Tokens, salt: str, snapshot: Snapshot) -> tuple[Node, int] | None:
         """Add a snapshot to the tree.
 
-        Returns (node, n): the node that holds the last of `tokens`, and the number of its tokens up to there. Returns
-        None if tokens before the snapshot are not in the tree, or if the snapshot is larger than the budget.
+        Returns (node, n): the last of `tokens` is token n of this node, counted from 1. Returns None if tokens before
+        the snapshot are not in the tree, or if the snapshot is larger than the budget.
 
         tokens: all tokens of the sequence up to the end of the snapshot.
         """
@@ -209,7 +209,7 @@ class PrefixCache:
     def _split(self, node: Node, at: int, windows: Windows) -> Node:
         """Split a node after `at` tokens and return the first part.
 
-        Siblings that begin with the same tokens become its children, too.
+        The second part becomes a child of the first. So do siblings that begin with the tokens of the first part.
 
         windows: convolution windows after `at` tokens.
         """
@@ -258,7 +258,7 @@ class PrefixCache:
 def _held(nodes: list[Node], partial: Node | None, branch: int) -> int:
     """Return how many leading tokens of a prompt have usable state.
 
-    With convolutions, the state ends at a checkpoint.
+    With convolutions, only the state up to a checkpoint is usable.
 
     nodes, partial, branch: result of `_walk`.
     """
@@ -268,7 +268,6 @@ def _held(nodes: list[Node], partial: Node | None, branch: int) -> int:
 
 
 def _common_prefix(a: Tokens, b: Tokens) -> int:
-    """Return the length of the longest common prefix of `a` and `b`."""
     n = min(len(a), len(b))
     agree = a[:n] == b[:n]
     return n if agree.all() else int(agree.argmin())

@@ -1,7 +1,7 @@
 """Chooses the next step of a free session.
 
 The wide session uses all cores. It alternates decode batches with prefill chunks short enough for the ITL target. For a
-long prompt, two narrow sessions with half the cores each take over. One prefills while the other decodes, so streams
+long prompt, two narrow sessions take over, each with half the cores. One prefills while the other decodes, so streams
 slow down but never stop. Without streams, the wide session prefills: a lone narrow one would waste half of the cores.
 """
 
@@ -23,7 +23,7 @@ LONG_PROMPT_CHUNKS = 8
 """Number of chunks above which a prompt is prefilled on a narrow session."""
 
 UNMEASURED_CHUNK = 64
-"""Number of tokens in a chunk as long as no prefill step has been timed."""
+"""Number of tokens in a chunk until a prefill step has been timed."""
 
 
 class Width(Enum):
@@ -65,7 +65,7 @@ class PendingPrompt:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The work to choose from, and the running steps.
+    """The scheduler's input: the work to choose from, and the running steps.
 
     decoding: number of sequences in the decode batch; 0 while a decode step is running.
     prompts: prompts that can be prefilled now, most urgent first.
@@ -85,7 +85,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Fixed parameters of the scheduler.
+    """Parameters of the scheduler.
 
     wide: number of threads of the wide session.
     narrow: number of threads of each narrow session; None if there are no narrow sessions.

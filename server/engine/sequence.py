@@ -29,7 +29,7 @@ A prompt that diverges from a cached one recomputes at most this many shared tok
 """
 
 MAX_BACKLOG = 256
-"""Backlog at which a sequence is suspended.
+"""Backlog at which a sequence is suspended, so that it loses its slot.
 
 The backlog is the number of tokens that the consumer has not received.
 """
@@ -48,7 +48,7 @@ A checkpoint takes as much memory as the KV of several tokens.
 class Sequence:
     """The state of one sequence. Times are monotonic seconds.
 
-    Access needs the engine's lock or the running step that includes the sequence.
+    Access needs the engine's lock, except for the worker that runs the sequence's current step.
 
     deliver: called on the event loop with each event.
     queued_at: time of the request.
@@ -69,7 +69,7 @@ class Sequence:
     biases: values in logit_bias, float32 [entries].
     consumed: number of tokens that the consumer has received; written on the event loop only.
     counts: number of occurrences of each token in the answer.
-    prompt_logprobs: scores of `tokens[1 : computed + 1]`, if the request wants them.
+    prompt_logprobs: log-probabilities of the computed prompt tokens, from the second on; empty unless requested.
     blocks: the sequence's blocks in the prefix cache on disk; None before they are looked up.
     branch_points: numbers of leading tokens after which other prompts may diverge.
     """
@@ -197,7 +197,7 @@ def is_last(event: Event) -> bool:
 def _space_out(hints: tuple[int, ...]) -> list[int]:
     """Drop suggested checkpoints that are too close to a later one.
 
-    Returns the others in descending order, at least MIN_HINT_SPACING tokens apart.
+    Returns the remaining ones in descending order, at least MIN_HINT_SPACING tokens apart.
     """
     kept: list[int] = []
     for hint in sorted(hints, reverse=True):

@@ -39,8 +39,8 @@ class Step:
 
     first_slot: slot of the first sequence; the others follow in order.
     tokens: int64 [B, S], the tokens to compute.
-    past: int64 [B], number of tokens computed before.
-    reaches_end: whether the last known tokens are included, so that next tokens can be drawn.
+    past: int64 [B], number of tokens of each sequence computed before this step.
+    reaches_end: whether the step includes each sequence's last known token, so that next tokens can be drawn.
     restore: cached state to load into the slot first; None if the slot already has the sequence's state.
     """
 
@@ -64,13 +64,13 @@ class Step:
 
     @property
     def scores_prompt(self) -> bool:
-        """Whether the step needs logits at every position, to score the prompt."""
+        """Whether the step computes log-probabilities of prompt tokens."""
         first = self.sequences[0]
         return first.request.prompt_logprobs is not None and not first.generated
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the first step of its sequence, not one after a preemption."""
+        """Whether this is the sequence's first step. A step after a preemption is not."""
         return self.restore is not None and self.running.started_at == self.sequences[0].started_at
 
 
@@ -108,7 +108,7 @@ def start_prefill(state: EngineState, width: Width, sequence: Sequence, max_toke
 
 
 def decode_checkpoints(step: Step) -> Iterator[tuple[Sequence, int]]:
-    """Yield (sequence, n) for each sequence to cache after n computed tokens.
+    """Yield (sequence, n) for each sequence whose state to cache after n tokens.
 
     n is a multiple of CHECKPOINT_INTERVAL.
     """
@@ -162,7 +162,8 @@ def _register(state: EngineState, kind: StepKind, width: Width, sequences: list[
 def _start_prompt(state: EngineState, sequence: Sequence, now: float) -> Match:
     """Look up a sequence in the prefix cache, and mark its prefill as started.
 
-    The last token is always computed, because its logits are needed. A prompt to be scored is computed whole.
+    The last token is always computed, because its logits are needed. A prompt whose log-probabilities
+    are wanted is computed whole.
     """
     match = Match((), 0, 0)
     if sequence.request.prompt_logprobs is None:

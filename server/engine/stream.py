@@ -17,12 +17,12 @@ StreamEvent = TokenEvent | PromptProgress | PromptLogprobs
 class TokenStream:
     """An asynchronous iterator over the events of one sequence.
 
-    It ends after an event with `finish`, or raises the error that ends the sequence. PromptProgress and PromptLogprobs
-    come before the first token.
+    It ends after the event whose `finish` is set, or raises the error that ends the sequence. PromptProgress and
+    PromptLogprobs come before the first token.
 
     queued_at: time of the request, in monotonic seconds.
     started_at: start of prefill, in monotonic seconds; None before.
-    cached_tokens: number of prompt tokens found in the prefix cache.
+    cached_tokens: number of prompt tokens found in the prefix cache; 0 before prefill.
     """
 
     def __init__(
@@ -61,13 +61,13 @@ class TokenStream:
         return event
 
     def cancel(self) -> None:
-        """End the stream, and free the slot within one step."""
+        """End the stream. The sequence loses its slot after its current step."""
         self._ended = True
         self._arrived.set()
         self._cancel(self.sequence)
 
     def fail(self, error: LfmServeError) -> None:
-        """Cancel the sequence, and end the stream with `error` after its current tokens."""
+        """Cancel the sequence. The stream raises `error` after the events so far."""
         self._cancel(self.sequence)
         self._deliver(error)
 

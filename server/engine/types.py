@@ -24,7 +24,7 @@ class SamplingParams:
     presence_penalty: subtracted once from logits of tokens in the answer; 0 is off.
     logit_bias: added to logits, by token id.
     seed: seed of the draws; None for a random one.
-    top_logprobs: number of likeliest tokens to score per position, besides the drawn one; None scores nothing.
+    top_logprobs: number of likeliest tokens to report besides the drawn one; None for no log-probabilities.
     """
 
     temperature: float = 1.0
@@ -59,14 +59,16 @@ class RequestContext:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One sequence to generate, of at most `max_model_len` tokens.
+    """One sequence to generate.
+
+    Its prompt and answer have at most `max_model_len` tokens together.
 
     prompt: token ids, at least one.
     max_tokens: maximum number of tokens to generate; 0 only with `prompt_logprobs`.
     stop_token_ids: tokens that end the answer.
     min_tokens: minimum number of tokens before a stop token; ignored if `constraint` sets a mask.
     constraint: decides which tokens may come next, for this sequence only; None if all may.
-    prompt_logprobs: number of likeliest tokens to score per position, besides the prompt's own; None scores nothing.
+    prompt_logprobs: number of likeliest tokens to report besides each prompt token; None for no log-probabilities.
     checkpoints: numbers of prompt tokens after which other prompts may diverge.
     report_progress: whether to send PromptProgress events.
     """

@@ -50,7 +50,7 @@ class Shared:
     unknown_ids: int64, ids that are never drawn.
     hand_over: called with the events of each step, on the worker's thread.
     observe: called with an observation of each step, on the worker's thread.
-    failed: set with `closing` when a worker fails.
+    failed: set together with `closing` when a worker fails.
     """
 
     state: EngineState
@@ -74,7 +74,7 @@ class Worker:
     def run(self) -> None:
         """Run steps on the current thread until the engine closes.
 
-        An error outside a step closes the engine, whose state may be inconsistent.
+        If planning or committing a step fails, the engine closes, because its state may be inconsistent.
         """
         step: Step | None = None
         try:
@@ -147,7 +147,6 @@ class Worker:
             self._shared.wake.notify_all()
 
     def _execute_or_log(self, step: Step) -> StepResult | None:
-        """Execute a step, or log its error and return None."""
         try:
             return self._execute(step)
         except Exception:
@@ -266,7 +265,7 @@ class Worker:
 
 
 def _score_prompt(sequence: Sequence, logits: npt.NDArray[np.float32]) -> None:
-    """Score prompt tokens with the logits of a prefill step.
+    """Append the log-probabilities of prompt tokens to `sequence.prompt_logprobs`.
 
     logits: float32 [tokens of the step, vocab]; row i predicts token `sequence.computed + 1 + i`.
     """

@@ -1,4 +1,4 @@
-"""Parses the architecture from an LFM2 `config.json`, old or new."""
+"""Parses a model's architecture from its `config.json`."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Lfm2Config:
     """The configuration of an LFM2 model.
 
     attention_layers: for each layer, True for attention and False for a gated short convolution.
-    conv_length: length L of the convolution's window in tokens.
+    conv_length: length of the convolution's window, in tokens.
     tied_head: whether the output matrix is the embedding matrix.
-    moe: configuration of the experts, or None for a dense model.
+    moe: configuration of the experts; None for a dense model.
     """
 
     vocab_size: int
@@ -111,9 +111,9 @@ def _moe(config: Mapping[str, Any]) -> MoeConfig:
 def _dense_width(config: Mapping[str, Any]) -> int:
     """Return the width of a dense feed-forward network.
 
-    As in Llama 1, this is two thirds of the nominal width, times `block_ffn_dim_multiplier`, rounded up to a multiple
-    of `block_multiple_of`. If the multiplier is null, the two thirds are not rounded up. If `block_auto_adjust_ff_dim`
-    is false, this is the nominal width.
+    This is two thirds of the width in `config.json`, as in Llama 1, times `block_ffn_dim_multiplier`, and rounded up to
+    a multiple of `block_multiple_of`. It is not rounded if the multiplier is null. If `block_auto_adjust_ff_dim` is
+    false, this is the width in `config.json`.
     """
     nominal: int = config["block_ff_dim"] if "block_ff_dim" in config else config["intermediate_size"]
     if not config.get("block_auto_adjust_ff_dim", True):

@@ -20,7 +20,8 @@ It is the size of a page, so that runtimes can map the weights.
 class ExternalData:
     """A writer that appends arrays to external data files.
 
-    The files are `<graph>_data`, `<graph>_data_1`, and so on. Each has at most `shard_bytes`, or one larger array.
+    The files are `<graph>_data`, `<graph>_data_1`, and so on. Each has at most `shard_bytes`, unless it holds a
+    single array that is larger.
     """
 
     def __init__(self, graph: Path, shard_bytes: int = SHARD_BYTES) -> None:

@@ -28,7 +28,7 @@ Shape = Sequence[int | str]
 class GraphBuilder:
     """A graph under construction.
 
-    A value without a given name is named by scope, operator and numbers, for example `layer.0/Mul_12:0`.
+    Unnamed values get names such as `layer.0/Mul_12:0`: scope, operator, node number, output number.
     """
 
     def __init__(self, data: ExternalData) -> None:
@@ -45,13 +45,13 @@ class GraphBuilder:
 
     @contextmanager
     def scope(self, name: str) -> Iterator[None]:
-        """Prefix the names of all values created in the block with `<name>/`."""
+        """Prefix the names of all values created in a `with` block with `<name>/`."""
         outer, self._scope = self._scope, f"{self._scope}{name}/"
         yield
         self._scope = outer
 
     def input(self, name: str, shape: Shape, dtype: int = TensorProto.FLOAT) -> str:
-        """Add an input of the graph and return its name.
+        """Add an input to the graph and return its name.
 
         Strings in `shape` are symbolic axes.
         """
@@ -59,7 +59,7 @@ class GraphBuilder:
         return name
 
     def output(self, name: str, shape: Shape, dtype: int = TensorProto.FLOAT) -> str:
-        """Add an output of the graph and return its name.
+        """Add an output to the graph and return its name.
 
         Strings in `shape` are symbolic axes.
         """

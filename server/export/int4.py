@@ -1,6 +1,6 @@
 """Quantizes matrices to 4 bits by rounding to nearest.
 
-The layout is that of MatMulNBits, QMoE and GatherBlockQuantized.
+The layout is that of onnxruntime's operators MatMulNBits, QMoE and GatherBlockQuantized.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Int4:
     """A quantized matrix [rows, columns] with values `(nibble - zero_point) * scale`.
 
     packed: uint8 [rows, columns / 2].
-    scales: float32 [rows, blocks].
+    scales: float32 [rows, blocks], with one block for every BLOCK columns.
     zero_points: uint8 [rows, ceil(blocks / 2)].
 
-    Two nibbles or zero points share a byte, the first one in the low bits. In a stack of matrices, all
-    arrays have one more axis in front.
+    Two nibbles or zero points share a byte, the first one in the low bits. In a stack of matrices, each array has one
+    more axis in front.
     """
 
     packed: ByteArray

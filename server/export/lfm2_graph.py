@@ -116,10 +116,9 @@ class Lfm2Graph:
     def _experts(self, x: str, name: str) -> str:
         """Add the experts of a layer.
 
-        LFM2 chooses experts by score plus bias, and weights them by score. MoE and QMoE use one routing value for both:
-        they choose the experts with the largest values, and weight them by the softmax of these values. The value of a
-        chosen expert is therefore log(score), because softmax(log w) = w / sum(w). That of any other expert is the
-        lowest float32.
+        LFM2 chooses experts by score plus bias, but weights them by score alone. The operators MoE and QMoE take one
+        routing value per expert: they choose the largest values, and weight by their softmax. The routing value of a
+        chosen expert is therefore log(score), since softmax(log s) = s / sum(s). Other experts get the lowest float32.
         """
         g, moe = self._g, self._config.moe
         assert moe is not None
@@ -157,7 +156,7 @@ class Lfm2Graph:
         return self._g.node("SimplifiedLayerNormalization", x, self._layers.exact(name), **attributes)
 
     def _sequence_lengths(self) -> tuple[str, str]:
-        """Add the lengths for GroupQueryAttention, both int32, and return their names.
+        """Add the two int32 length inputs of GroupQueryAttention, and return their names.
 
         The first is each row's length minus 1. The second is the longest row's length.
         """
@@ -169,7 +168,10 @@ class Lfm2Graph:
 
 
 def rotary_tables(config: Lfm2Config) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return cosines and sines, float32 [positions, head_dim / 2]."""
+    """Return cosines and sines for rotary position embeddings.
+
+    Both are float32 [positions, head_dim / 2].
+    """
     # In float32 throughout, for the same rounding errors as in transformers.
     even = np.arange(0, config.head_dim, 2, dtype=np.float32)
     frequencies = np.float32(1) / np.float32(config.rope_theta) ** (even / np.float32(config.head_dim))

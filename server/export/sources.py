@@ -27,7 +27,7 @@ INDEX_FILE, SINGLE_FILE = "model.safetensors.index.json", "model.safetensors"
 
 
 class TensorSource(Protocol):
-    """The interface of a tensor source (see `server.export.tensors`)."""
+    """A source of a model's tensors, by their names in `server.export.tensors`."""
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor."""
@@ -47,7 +47,7 @@ class _Place:
 
     stored: name of the stored tensor.
     expert: index of the expert in a fused tensor; None if the tensor is not fused.
-    half: 0 or 1 for half of the expert's rows, None for all rows. Example: w3 is half 1 of `experts.gate_up_proj`.
+    half: 0 for the first half of the expert's rows, 1 for the second; None for all rows.
     """
 
     stored: str
@@ -185,7 +185,7 @@ def _missing(wanted: Iterable[str], files: Mapping[str, Path]) -> list[str]:
 def _place(name: str, stored: Mapping[str, Path]) -> _Place:
     """Locate a tensor, under its own name or in a fused tensor of transformers.
 
-    Fused, w1 and w3 are the halves of `experts.gate_up_proj`, and w2 is `experts.down_proj`.
+    In fused tensors, w1 and w3 are the halves of `experts.gate_up_proj`, and w2 is `experts.down_proj`.
     """
     head, marker, tail = name.partition(".experts.")
     if name in stored or not marker:

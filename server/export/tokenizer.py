@@ -10,7 +10,10 @@ BUILT_IN_TOKENIZER = Path(__file__).resolve().parent.parent / "demo"
 
 
 def pad_vocabulary(path: Path, size: int) -> None:
-    """Add tokens such as "<512>" to a tokenizer.json for unused ids below `size`."""
+    """Add a token to a tokenizer.json for each unused id below `size`.
+
+    For example, id 512 gets the token "<512>".
+    """
     tokenizer = json.loads(path.read_text(encoding="utf-8"))
     vocabulary: dict[str, int] = tokenizer["model"]["vocab"]
     known = set(vocabulary.values()) | {token["id"] for token in tokenizer["added_tokens"]}

@@ -25,7 +25,7 @@ SWIGLU: dict[str, Any] = {
 }
 """The attributes that make MoE and QMoE compute silu(gate) * up.
 
-Rows of gate and up alternate. The weights of the chosen experts sum to 1.
+The operators expect alternating rows of gate and up. They scale the chosen experts' weights to a sum of 1.
 """
 
 
@@ -61,7 +61,8 @@ class Layers(Protocol):
 class Float32Layers:
     """Layers with float32 weights.
 
-    With `store_fp16`, matrices are stored as float16. A runtime casts them once, when it loads the graph.
+    With `store_fp16`, matrices are stored as float16. A runtime casts them to float32 once, when it loads the
+    graph.
     """
 
     def __init__(self, graph: GraphBuilder, source: TensorSource, store_fp16: bool) -> None:

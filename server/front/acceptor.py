@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 class Acceptor:
     """Accepts client connections.
 
-    At `max_open` connections, a new one replaces the one idle the longest. If none is idle, the new one waits in the
-    listener's backlog.
+    At `max_open` connections, a new one replaces the one that has been idle the longest. If none is idle, the new one
+    waits in the listener's backlog.
 
     protocol: creates the handler of a connection.
     connections: all open connections.

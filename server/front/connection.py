@@ -37,11 +37,11 @@ TOO_MANY_PIPELINED = f"Too many pipelined requests: the limit is {MAX_PIPELINED}
 SEND_BUFFER = 256 * 2**10
 """Size of the socket's send buffer in bytes.
 
-A larger buffer would hide a slow reader for megabytes of output.
+A larger buffer would take megabytes of output before the server notices a slow client.
 """
 
 CROWDED_SECONDS = 1.0
-"""Time in which a connection above the limit must send its first request."""
+"""Time in which a connection above `max_connections` must send its first request."""
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +63,8 @@ class ConnectionLimits:
 class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     """An HTTP connection that limits the time and the data of its client.
 
-    It is aborted if the client is too slow to send a head, to read the response, or to send the rest of a body.
-    Trailers and upgrades are ignored.
+    It is aborted if the client is too slow to send a head, to read the response, or to finish sending a body after the
+    response. Trailers and upgrades are ignored.
 
     scope["state"]["crowded"]: tells the application that too many connections are open.
     config.idle: connections without a request, in the order in which they became idle.

@@ -9,7 +9,7 @@ RESERVED = 128
 """Descriptors kept free for files, worker processes and the event loop."""
 
 CROWDED = 256
-"""Number of connections above `max_connections` that are accepted and get an error."""
+"""Maximum number of connections above `max_connections`. They are accepted, but get errors."""
 
 
 def raise_limit(max_connections: int) -> int:

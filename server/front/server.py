@@ -6,7 +6,7 @@ The first signal starts these stages, and the second kills the process:
 - `stop`: new requests are refused, and running ones have `drain_timeout` seconds to finish.
 - `abandon`: the remaining requests end.
 
-A Drainable implements them.
+The application implements the stages as a Drainable.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class FrontServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Run the stages of the shutdown. Overrides uvicorn's method.
 
-        Kills the process if that takes much too long.
+        Kills the process if the stages take much longer than `drain_timeout`.
         """
         timeout, loop = self._front.drain_timeout, asyncio.get_running_loop()
         if self._signal is not None:  # without a signal, the start has failed, and only the reason is printed
@@ -170,7 +170,6 @@ class FrontServer(uvicorn.Server):
             timer.cancel()
 
     def _abort_connections(self) -> None:
-        """Abort the remaining connections."""
         for connection in list(self.server_state.connections):
             assert isinstance(connection, Connection)
             connection.transport.abort()

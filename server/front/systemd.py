@@ -1,7 +1,7 @@
-"""Tells systemd that the server is ready or stopping, and takes over a listening socket.
+"""Tells systemd about the server's state, and takes over a listening socket.
 
-The protocols are in sd_notify(3) and sd_listen_fds(3). The package sdnotify is unmaintained, and systemd-python needs
-libsystemd.
+The protocols are in sd_notify(3) and sd_listen_fds(3). No package is used: sdnotify is unmaintained, and
+systemd-python needs libsystemd.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def notify(state: str) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.sendto(state.encode(), f"\0{path[1:]}" if path.startswith("@") else path)
     except OSError as error:
-        logger.warning("systemd cannot be told %s: %s", state, error)
+        logger.warning("%s cannot be sent to systemd: %s", state, error)
 
 
 def inherited_listener() -> socket.socket | None:
-    """Return the listening socket that systemd has passed to this process; None if it has passed none.
+    """Return the listening socket passed by systemd, or None if there is none.
 
-    Removes systemd's variables, so that a child process does not take the socket for its own.
+    Removes systemd's environment variables, so that a child process does not take the socket for its own.
 
     Raises StartupError if systemd has passed anything but one TCP socket.
     """

@@ -55,9 +55,9 @@ class HubFile:
 
 @dataclass(frozen=True, slots=True)
 class HubCache:
-    """The cache of one repository.
+    """The folder of one repository in huggingface_hub's cache.
 
-    folder: its subfolder `blobs` has files named by their hashes, and `snapshots` has links to them.
+    folder: path of the folder. Its subfolder `blobs` has files named by hash, and `snapshots` has links to them.
     """
 
     folder: Path
@@ -67,9 +67,9 @@ class HubCache:
         return (self.folder / "snapshots" / commit / file.path).exists() or self._blob(file).exists()
 
     def bytes_to_fetch(self, missing: Iterable[HubFile]) -> int:
-        """Return the number of bytes to download.
+        """Return the number of bytes still to download for the files in `missing`.
 
-        Bytes left by interrupted downloads are not counted.
+        Bytes that interrupted downloads have received are not counted.
         """
         return sum(file.size - _size(_partial(self._blob(file))) for file in missing)
 
@@ -77,6 +77,7 @@ class HubCache:
         """Download a large file, resuming an interrupted download.
 
         Raises HubError if the connection keeps breaking or the checksum is wrong.
+        Raises HfHubHTTPError if the hub refuses the download.
         """
         blob = self._blob(file)
         lock = self.folder.parent / ".locks" / self.folder.name / f"{blob.name}.lock"
@@ -107,6 +108,7 @@ def _receive(url: str, out: BinaryIO, file: HubFile, say: Callable[[str], None])
     """Append the rest of a file to `out`, reconnecting if the connection breaks.
 
     Raises HubError if several attempts in a row receive nothing.
+    Raises HfHubHTTPError if the hub refuses the download.
     """
     delays = iter(RETRY_DELAYS)
     with (
@@ -167,7 +169,7 @@ def _refusal(response: httpx.Response) -> HfHubHTTPError:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type's name if it is empty."""
+    """Return the first line of an error's message, or its type's name if it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

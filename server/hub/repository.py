@@ -69,7 +69,7 @@ def is_repo_id(text: str) -> bool:
 def download(repo_id: str, revision: str | None, dtype: str, progress: Progress | None = None) -> Path:
     """Download a model and return its folder.
 
-    If the hub does not list the model's files, uses the model in the cache.
+    If the hub cannot be reached or refuses the request, uses the model in the cache.
 
     revision: branch, tag or commit. None means "main".
     progress: receives lines about the downloads; None to drop them.
@@ -111,8 +111,8 @@ def _check_space(repo_id: str, needed: int, folder: Path) -> None:
     disk = next(parent for parent in folder.parents if parent.exists())
     if needed > (free := shutil.disk_usage(disk).free):
         raise HubError(
-            f"{repo_id} needs {size_text(needed)} more, but {disk} has only {size_text(free)} free. Make room, choose "
-            "a smaller dtype, or set HF_HOME to a folder on another disk."
+            f"{repo_id} needs {size_text(needed)} of disk space, but {disk} has only {size_text(free)} free. Make "
+            "room, choose a smaller dtype, or set HF_HOME to a folder on another disk."
         )
 
 
@@ -170,7 +170,7 @@ def _cached(repo_id: str, revision: str | None, dtype: str, error: HubError) -> 
 
     error: why the hub cannot be used.
 
-    Raises `error` if the cache has no complete graph, and HubError if it lacks `dtype`.
+    Raises `error` if the cache has no complete graph, and HubError if it has none in `dtype`.
     """
     try:
         folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True, allow_patterns=[]))

@@ -11,7 +11,7 @@ from server.kv_events.blocks import Block
 MAX_CHANGES = 10_000
 """The maximum number of changes waiting to be published.
 
-If there are more, they are dropped, and the publisher starts over with all blocks.
+If there are more, they are dropped, and all blocks are published again.
 """
 
 
@@ -50,7 +50,7 @@ class PendingChanges:
         self._dropped = False
 
     def add(self, changes: Sequence[Change]) -> None:
-        """Add changes. If there are then too many, drop all of them."""
+        """Add changes. If too many are then waiting, drop all until `reset` is called."""
         with self._lock:
             if not changes or self._dropped:
                 return
@@ -73,6 +73,6 @@ class PendingChanges:
             return changes
 
     def reset(self) -> None:
-        """Discard the changes so far, and collect further ones even if some were dropped."""
+        """Discard the waiting changes, and collect changes again if some were dropped."""
         with self._lock:
             self._changes, self._dropped = [], False

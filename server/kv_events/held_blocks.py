@@ -15,8 +15,8 @@ IN_MEMORY = "GPU"
 class HeldBlocks:
     """The blocks that one cache holds.
 
-    The cache keeps runs of tokens in a tree and reports each change. It holds a block while a run contains the block's
-    end. Any thread may call the methods.
+    The cache keeps runs of tokens in a tree and reports each change. A block is held while a run contains its last
+    token. Any thread may call the methods.
 
     medium: name of the cache's storage in events.
     identity: bytes that identify the model.

@@ -56,15 +56,15 @@ class EventBatch(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
 
 
 def block_hash(name: bytes) -> int:
-    """Return the number of a block in events: the last 64 bits of its name."""
+    """Return a block's number in events: the last 64 bits of its name."""
     return int.from_bytes(name[-8:], "big")
 
 
 def events_of(changes: Iterable[Change], medium: str) -> Iterator[Event]:
     """Yield the events for the changes of one cache, in order.
 
-    Consecutive changes of one type share an event, up to MAX_BLOCKS.
-    In a BlockStored, each block is the parent of the next, so a block with another parent begins a new event.
+    Consecutive changes of one type share an event of up to MAX_BLOCKS blocks.
+    In a BlockStored, each block is the parent of the next. Any other block begins a new event.
     """
     event: BlockStored | BlockRemoved | None = None
     last: bytes | None = None
@@ -88,7 +88,7 @@ def events_of(changes: Iterable[Change], medium: str) -> Iterator[Event]:
 
 
 def _stored(block: Block, medium: str) -> BlockStored:
-    """Return an event without blocks. Its first block will be `block`."""
+    """Return an event that is still empty, and whose first block will be `block`."""
     parent = None if block.parent is None else block_hash(block.parent)
     return BlockStored([], parent, [], BLOCK_TOKENS, None, medium)
 

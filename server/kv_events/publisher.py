@@ -1,7 +1,7 @@
 """Publishes KV events over ZeroMQ, in the frames that vLLM sends.
 
-A message has three frames: the topic, a number (8 bytes, big-endian, from 0), and a batch of events.
-ZeroMQ does not send earlier messages to a new subscriber, so the server then publishes all blocks again.
+A message has three frames: the topic, a number (8 bytes, big-endian, counted from 0), and a batch of events.
+ZeroMQ does not send earlier messages to a new subscriber, so the server publishes all blocks again for it.
 A subscriber may send a number to the replay socket. It then gets the messages from this number on.
 The number -1 ends the replay.
 """
@@ -77,7 +77,7 @@ class Cache(Protocol):
 class KvEventPublisher:
     """A thread that publishes which blocks the caches add and remove.
 
-    The first event is AllBlocksCleared. Subscribers then forget the blocks of an earlier process.
+    The first event is AllBlocksCleared, so that subscribers forget the blocks of an earlier process.
     """
 
     def __init__(self, endpoint: str, replay_endpoint: str | None, topic: str, caches: Sequence[Cache]) -> None:
@@ -85,6 +85,7 @@ class KvEventPublisher:
 
         endpoint: as in vLLM, `tcp://*:5557` listens and `tcp://router:5557` connects.
         replay_endpoint: endpoint for replay requests; None to support no replay.
+        topic: first frame of each message, by which subscribers filter.
 
         Raises StartupError if an endpoint cannot be used.
         """
@@ -211,7 +212,7 @@ class KvEventPublisher:
         """Send the requested messages that are still kept, then the end of the replay."""
         frames = replay.recv_multipart()
         if len(frames) != 3 or len(frames[2]) != 8:
-            logger.warning("A replay request is invalid: it must be a sequence number of 8 bytes.")
+            logger.warning("Ignored an invalid replay request: it must be a message number of 8 bytes.")
             return
         client, _, first = frames
         for number, payload in self._sent:

@@ -175,7 +175,7 @@ def test_a_notification_socket_that_nobody_reads_does_not_stop_the_server(
     server = replica(tmp_path, "server", "--threads", "1")
     try:
         server.wait_until_ready()
-        wait_until(lambda: "systemd cannot be told READY=1" in server.log.read_text())
+        wait_until(lambda: "READY=1 cannot be sent to systemd" in server.log.read_text())
         assert server.terminate() == 0
     finally:
         server.stop()

@@ -35,7 +35,7 @@ PATIENCE_SECONDS = 2.0
 class DiskTier:
     """The prefix cache on disk, for one engine.
 
-    All methods except `finish` return at once and need the engine's lock.
+    Except for `finish`, the methods return at once, and the caller must hold the engine's lock.
 
     hit_tokens: number of prompt tokens whose state came from the disk.
     """
@@ -43,7 +43,7 @@ class DiskTier:
     def __init__(self, disk: DiskCache, cache: PrefixCache, wake: threading.Condition) -> None:
         """Connect a disk cache to the prefix cache in memory.
 
-        wake: the engine's lock, notified when a sequence stops waiting.
+        wake: the engine's lock, notified when a sequence has received its last blocks.
         """
         self.disk = disk
         self.hit_tokens = 0
@@ -54,7 +54,7 @@ class DiskTier:
     def look_up(self, seq: sequence.Sequence, compute_seconds: float) -> None:
         """Start reading the blocks of `seq` that are not in memory, if that saves time.
 
-        compute_seconds: expected time to compute the missing tokens instead.
+        compute_seconds: expected time to prefill the sequence without the disk.
         """
         salt = seq.request.context.cache_salt
         names = self.disk.names(salt) if seq.blocks is None else seq.blocks.names
@@ -96,7 +96,7 @@ class DiskTier:
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     def count_hit(self, seq: sequence.Sequence, cached: int) -> None:
-        """Record that the first `cached` tokens of a sequence were cached."""
+        """Record that a sequence starts with `cached` tokens from the prefix cache."""
         if seq.blocks is None:
             return
         self.hit_tokens += max(0, min(cached, seq.blocks.read_to) - seq.blocks.read_from)
@@ -104,7 +104,7 @@ class DiskTier:
         self.disk.use(seq.blocks.names.names[: cached // BLOCK_TOKENS])
 
     def write(self, seq: sequence.Sequence, end: int, place: tuple[Node, int]) -> None:
-        """Write the blocks that end after token `seq.saved`, up to token `end`.
+        """Write the blocks of `seq` that end between tokens `seq.saved` and `end`.
 
         place: result of PrefixCache.insert for the first `end` tokens.
         """
@@ -133,7 +133,7 @@ class DiskTier:
 
         Returns whether the sequence is waiting for more snapshots.
 
-        last: whether these are the sequence's last snapshots.
+        last: whether no more snapshots of the sequence follow.
         """
         salt = seq.request.context.cache_salt
         for snapshot in snapshots:
@@ -175,7 +175,7 @@ def _key(names: BlockNames, index: int, tokens: npt.NDArray[np.int64]) -> BlockK
 def _pieces(node: Node, offset: int, skipped: int) -> tuple[Piece, ...]:
     """Return the parts of snapshots that make up a block, in order.
 
-    The block ends `skipped` tokens before position `offset` of `node`. It may end in an ancestor.
+    The block ends `skipped` tokens before position `offset` of `node`. It may end in an ancestor of `node`.
     """
     pieces: list[Piece] = []
     missing, end = BLOCK_TOKENS, offset

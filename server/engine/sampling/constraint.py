@@ -23,18 +23,21 @@ class Constraint(Protocol):
     def mask(self, out: Bitmask) -> bool:
         """Write the non-empty set of allowed tokens to `out`.
 
-        Returns False, and leaves `out` unchanged, if all tokens are allowed.
+        Returns True if it wrote `out`. If all tokens are allowed, it writes nothing and returns False.
         """
 
     def commit(self, token: int) -> None:
         """Advance the constraint by an allowed token."""
 
     def forced_tokens(self) -> list[int]:
-        """Return the tokens that must come next, without advancing."""
+        """Return the tokens that must come next, in order; [] if there is a choice.
+
+        Does not advance the constraint.
+        """
 
 
 def mask_words(vocab_size: int) -> int:
-    """Return the length of a bitmask for `vocab_size` tokens."""
+    """Return the number of 32-bit words in a bitmask for `vocab_size` tokens."""
     return (vocab_size + 31) // 32
 
 

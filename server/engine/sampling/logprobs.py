@@ -14,9 +14,8 @@ Logits = npt.NDArray[np.float32]
 def score(logits: Logits, tokens: npt.NDArray[np.int64], alternatives: int) -> list[TokenLogprobs]:
     """Return the log-probabilities of `tokens`.
 
-    logits: float32 [N, vocab]; row i predicts `tokens[i]`.
-    tokens: int64 [N].
-    alternatives: number of likeliest tokens to add per position.
+    logits: float32 [len(tokens), vocab]; row i predicts `tokens[i]`.
+    alternatives: number of likeliest tokens to score as well at each position.
 
     Raises StepFailedError if logits are not finite.
     """

@@ -25,12 +25,12 @@ def draw(
 ) -> list[list[Draw] | LfmServeError]:
     """Draw each sequence's next token, followed by the tokens its constraint forces.
 
-    Returns the tokens of each sequence, or the error that ends it. Such an error is caused by logits that are not
-    finite, a failing constraint, or the lack of an allowed token.
+    Returns the tokens of each sequence, or the error that ends it. The error means that logits are not finite, that
+    the constraint failed, or that no token is allowed.
 
     logits: float32 [sequences, vocab], modified in place.
     unknown_ids: int64, ids that are never drawn.
-    min_forced: minimum number of tokens, including the drawn one. With fewer, none are forced.
+    min_forced: minimum number of tokens, counting the drawn one. With fewer, only the drawn one is returned.
     """
     finite = np.isfinite(logits.max(axis=1))
     logits[:, unknown_ids] = -np.inf
@@ -66,8 +66,8 @@ def _row_error(sequence: Sequence, error: BaseException) -> LfmServeError:
 
 def _no_token_allowed() -> InvalidRequestError:
     return InvalidRequestError(
-        "No token can come next. The grammar, min_tokens with stop_token_ids, and the token ids that the model does "
-        "not use exclude all tokens.",
+        "No token can come next: the grammar, min_tokens and the token ids that the model does not use together "
+        "exclude all tokens.",
         code="no_token_allowed",
     )
 
@@ -84,8 +84,8 @@ def _mask(sequence: Sequence, vocab_size: int) -> Bitmask | None:
 def _with_forced(sequence: Sequence, drawn: Draw, min_forced: float) -> list[Draw]:
     """Commit the drawn token and the tokens forced after it, and return them.
 
-    Nothing is forced if they are fewer than `min_forced`, or if the request wants log-probabilities, which need the
-    logits of each token.
+    Returns only the drawn token if the tokens are fewer than `min_forced`, or if the request wants log-probabilities,
+    which need the logits of each token.
     """
     request, token = sequence.request, drawn[0]
     if request.constraint is None:

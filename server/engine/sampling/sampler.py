@@ -20,7 +20,7 @@ from server.engine.types import SamplingParams, TokenLogprobs
 GREEDY_TEMPERATURE = 1e-5
 """Highest temperature at which the likeliest token is always drawn.
 
-Here, a logit that is 0.001 lower has a relative weight of only e^-100.
+At this temperature, a token whose logit is 0.001 below the highest has only e^-100 of its weight.
 """
 
 Ids = npt.NDArray[np.int64]
@@ -59,7 +59,6 @@ def _logprobs(row: Logits, token: int, alternatives: int) -> TokenLogprobs:
 
 
 def _apply_bias_and_penalties(logits: Logits, sequences: Rows[Sequence]) -> None:
-    """Apply logit_bias and the three penalties, in place."""
     repeating: list[tuple[int, Sequence]] = []
     for i, sequence in enumerate(sequences):
         params = sequence.request.sampling
@@ -80,7 +79,7 @@ def _apply_bias_and_penalties(logits: Logits, sequences: Rows[Sequence]) -> None
 def _penalize_repetition(logits: Logits, repeating: list[tuple[int, Sequence]]) -> None:
     """Apply the repetition penalty to prompt and answer tokens, in place.
 
-    Keskar et al. 2019 (CTRL), computed as in transformers.
+    The penalty is that of Keskar et al. 2019 (CTRL), computed as in transformers.
     """
     ids = [sequence.seen for _, sequence in repeating]
     lengths = [len(seen) for seen in ids]
@@ -153,7 +152,7 @@ def _min_p_candidates(
 def _filter_row(row: Logits, params: SamplingParams, peak: float) -> tuple[Ids, LogWeights]:
     """Apply top_k, top_p and min_p to a row, and return ids and log weights.
 
-    Without any filter, this includes ids with logit -inf.
+    If none of them is set, returns all ids, even those with logit -inf.
     """
     if params.top_k == 0 and params.top_p == 1 and params.min_p == 0:
         return np.arange(len(row)), (row - np.float32(peak)) * np.float32(1 / params.temperature)
@@ -168,7 +167,7 @@ def _filter_row(row: Logits, params: SamplingParams, peak: float) -> tuple[Ids, 
 
 
 def _top_k(row: Logits, k: int) -> Ids:
-    """Return the ids of the `k` largest logits, ascending, without those at -inf.
+    """Return the ids of the `k` largest logits, sorted by id, without those at -inf.
 
     k: 0 for all.
     """
@@ -185,9 +184,9 @@ def _total_weight(row: Logits, peak: float, temperature: float) -> float:
 
 
 def _nucleus(ids: Ids, log_weights: LogWeights, needed: float) -> tuple[Ids, LogWeights]:
-    """Return the fewest of the likeliest ids whose total weight reaches `needed`.
+    """Return the ids and log weights in the nucleus (Holtzman et al. 2020).
 
-    This is nucleus sampling (Holtzman et al. 2020).
+    The nucleus holds the fewest likeliest ids whose total weight reaches `needed`.
     """
     weights = np.exp(log_weights)
     # The nucleus nearly always lies within the few hundred likeliest ids, so try to sort only those.

@@ -44,7 +44,7 @@ def test_a_full_disk_is_noticed_before_the_download(hub: Hub, download: Download
     hub.repositories[REPO].claimed_sizes["onnx/model_q4.onnx_data"] = 10**17
     error = download().error
     assert error is not None
-    assert error.startswith(f"{REPO} needs 100000000.0 GB more, but {tmp_path} has only ")
+    assert error.startswith(f"{REPO} needs 100000000.0 GB of disk space, but {tmp_path} has only ")
     assert error.endswith(" GB free. Make room, choose a smaller dtype, or set HF_HOME to a folder on another disk.")
     assert not hub.downloads()
 
