@@ -55,9 +55,9 @@ def prepare(
 def renew(
     folder: ModelFolder, graph: Graph, precision: Precision, threads: int, root: Path, tell: Tell, create: bool = True
 ) -> None:
-    """Rewrite the prepared copy of `graph` if the copy is damaged or out of date.
+    """Replace the prepared copy of `graph` if the copy is damaged or out of date.
 
-    create: also write a missing copy of a large graph for the native kernels.
+    create: whether to also write a first copy of a large graph for the native kernels.
     tell: called with lines of progress, and with the reason if writing fails.
     """
     outdated = lookup.is_outdated(graph, precision, root)
@@ -78,15 +78,16 @@ def renew(
 def _require_memory(graph: Graph) -> None:
     if most_bytes(graph) + HEADROOM > (left := memory_left()):
         raise PreparationError(
-            f"There is too little memory for a prepared copy: the copy takes up to {gigabytes(most_bytes(graph))}, and "
-            f"only {gigabytes(left)} are left. `lfm-serve serve` works without a copy."
+            f"There is too little memory for a prepared copy: {gigabytes(most_bytes(graph) + HEADROOM)} may be needed, "
+            f"and only {gigabytes(left)} are free. `lfm-serve serve` works without a copy."
         )
 
 
 def prune(root: Path, tell: Tell) -> None:
-    """Remove prepared copies that are unfinished or out of date.
+    """Remove unfinished and outdated prepared copies.
 
-    A copy is out of date if its model has changed or, without the native kernels, onnxruntime or the CPU.
+    A copy is outdated if its model, the kernels or the CPU that it was made for has changed. Weights in shared memory
+    that no server uses are removed, too.
     """
 
     def current(manifest: Manifest) -> Graph:

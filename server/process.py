@@ -17,8 +17,8 @@ EXIT_SECONDS = 5.0
 def open_standard_streams() -> None:
     """Replace standard streams that were closed when the process started.
 
-    Otherwise the next file would get a closed stream's descriptor. Native libraries would then write errors into that
-    file.
+    Otherwise, the next file to be opened would get a closed stream's descriptor. Native libraries would then write
+    errors into that file.
     """
     for descriptor in range(3):
         try:
@@ -32,7 +32,7 @@ def open_standard_streams() -> None:
 def stop_at_end_of_input() -> None:
     """Send this process a SIGTERM when its standard input ends.
 
-    A pipe from the parent ends even if the parent is killed.
+    If the input is a pipe from the parent process, it also ends when the parent is killed.
     """
 
     def wait_for_end() -> None:

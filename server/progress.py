@@ -27,9 +27,10 @@ def show_progress(
 ) -> Iterator[Advance]:
     """Yield a function to call with the amount of work done so far.
 
-    It updates a bar if standard error is a terminal. Otherwise it calls `say`, at most every `interval` seconds.
+    The function updates a bar if standard error is a terminal. Otherwise, it calls `say` with a line of text, but at
+    most every `interval` seconds.
 
-    line: returns the text for an amount of work done.
+    line: returns the text for `say`, from the amount of work done.
     start: work done before the task began, such as by an interrupted download.
     unit: unit of all amounts; "B" for bytes.
     bar: false to never show a bar.

@@ -35,7 +35,7 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class SamplingOverrides(BaseModel):
     """Sampling parameters that an operator may set with `default_sampling`.
 
-    Only parameters that are set have an effect.
+    Parameters that are not set keep the model's own defaults.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -246,7 +246,7 @@ class Cache(BaseSettings):
 class Export(BaseModel):
     """Options of `lfm-serve export`.
 
-    source: a checkpoint folder, or the name of a shape if `random` is set.
+    source: a checkpoint folder or, if `random` is set, the name of a shape such as lfm2-8b-a1b.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -1,1 +1,1 @@
-"""From settings to a model that is ready to serve."""
+"""Finds and opens the model that the settings choose, and creates its engine."""

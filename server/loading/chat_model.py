@@ -1,4 +1,4 @@
-"""Assembles the tokenizer, the chat template, the grammars and the sampling defaults of a model."""
+"""Assembles a model's tokenizer, template, grammars and sampling defaults."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from server.settings import SamplingOverrides, Settings
 
 
 def chat_model(settings: Settings, folder: ModelFolder) -> ChatModel:
-    """Return what a chat needs besides the engine.
+    """Return the model's tokenizer, chat template, grammars and sampling defaults.
 
-    Raises ModelFolderError if the model has no end token or a sampling default is invalid.
+    Raises ModelFolderError if the model has no token that ends an answer, or if a sampling default is invalid.
     """
     tokenizer = Tokenizer.load(folder.path)
     own = settings.chat_template
@@ -32,7 +32,9 @@ def chat_model(settings: Settings, folder: ModelFolder) -> ChatModel:
     if (end := tokenizer.special.get(variables.get("eos_token", ""))) is not None:
         stop.add(end)
     if not stop:
-        raise ModelFolderError(f"The model in {folder.path} has no end token: set eos_token_id in its config.json.")
+        raise ModelFolderError(
+            f"The model in {folder.path} has no token that ends an answer: set eos_token_id in its config.json."
+        )
     grammars = GrammarCompiler(tokenizer, folder.vocab_size, sorted(stop))
     return ChatModel(
         tokenizer=tokenizer,

@@ -57,12 +57,12 @@ LEAST_TOKENS = 64  # hardly any chat fits into fewer tokens
 class LoadedModel:
     """A model and its engine, ready to be started.
 
-    open_narrow: opens the narrow sessions; None if the engine already has all its sessions.
-    start_workers: starts the process from which grammar workers are forked.
+    open_narrow: opens the narrow sessions; None if there are none left to open.
+    start_workers: starts the process that forks a worker for each grammar to compile.
     threads: threads of the wide session.
     chats: whether the model has a chat template.
     cache_blocks: capacity of the prefix cache in blocks.
-    kv_events: publishes changes to the prefix cache; None if they are not published.
+    kv_events: publishes changes to the prefix cache; None if this is switched off.
     """
 
     served: ServedModel
@@ -80,12 +80,12 @@ class LoadedModel:
 def load_model(
     settings: Settings, observe: Callable[[StepObservation], None], say: Callable[[str], None] = logger.info
 ) -> LoadedModel:
-    """Find, download and open the model chosen in `settings`.
+    """Find the model chosen in `settings`, download it if needed, and open it.
 
-    observe: called after each engine step, on its thread.
+    observe: called after each engine step, on the thread that ran it.
     say: called with each line of progress.
 
-    Raises StartupError if this fails.
+    Raises StartupError if the model cannot be served.
     """
     folder = find_model(settings, say)
     threads = settings.threads or available_threads()
@@ -198,7 +198,10 @@ def _disk_cache(
 
 
 def _fingerprint(folder: ModelFolder, max_model_len: int, precision: Precision, kernels: str) -> str:
-    """Return a hash of everything that determines the model's logits."""
+    """Return a hash of the model and of the options that affect its logits.
+
+    Weight files count by name and size only.
+    """
     files = sorted((file.name, file.stat().st_size) for file in folder.graph.parent.glob(f"{folder.graph.name}*"))
     facts = (__version__, files, str(precision), max_model_len, PREFILL_CHUNK, kernels)
     return "fp_" + hashlib.sha256(folder.graph.read_bytes() + repr(facts).encode()).hexdigest()[:12]

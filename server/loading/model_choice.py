@@ -34,7 +34,7 @@ def find_model(settings: ModelSettings, say: Callable[[str], None]) -> ModelFold
 
 
 def _name(settings: Settings) -> str:
-    """Return the default name: the built-in model's, folder's or repository's."""
+    """Return the default name: BUILT_IN_NAME, or the folder's or repository's name."""
     if settings.model is None:
         return BUILT_IN_NAME
     return Path(settings.model).resolve().name if Path(settings.model).exists() else settings.model

@@ -30,11 +30,17 @@ INGRESS: dict[str, Any] = {
     "max_ongoing_requests": 2000,
     "graceful_shutdown_timeout_s": 600,
 }
-"""The options of the two deployments. A configuration file for `serve deploy` can change each of them."""
+"""The options of the ingress deployment; REPLICA has those of the replicas.
+
+A configuration file for `serve deploy` can override each option.
+"""
 
 
 def _with_variables(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a deployment, with this process's `LFM_*` variables set in its replicas."""
+    """Return deployment options that also set this process's `LFM_*` variables.
+
+    Variables that `options` already sets take precedence.
+    """
     actor = dict(options["ray_actor_options"])
     environment = dict(actor.get("runtime_env") or {})
     environment["env_vars"] = {**variables(), **environment.get("env_vars", {})}
@@ -45,4 +51,4 @@ _replicas = serve.deployment(Replica, **_with_variables(REPLICA))
 _ingress = serve.deployment(Ingress, **_with_variables(INGRESS))
 
 app = _ingress.bind(_replicas.bind())
-"""The application for `serve run`, and for the `import_path` of a configuration file."""
+"""The application, for `serve run` or the `import_path` of a configuration file."""

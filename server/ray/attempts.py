@@ -1,4 +1,4 @@
-"""Sends a request to a replica, and again to another one if the replica dies before the response starts."""
+"""Forwards a request, and retries if the replica dies before it responds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from server.ray.forwarding import Batch, ForwardedRequest
 
 MAX_REPLAYS = 4
 REPLAY_SECONDS = 0.25
-"""Delay before the first replay. Each further delay is twice as long, so that Ray notices which replicas are gone."""
+"""Delay before a request is first sent again.
+
+Each further delay is twice as long. The delays give Ray time to notice which replicas are gone.
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +47,7 @@ class Attempts:
 
         on_start: called when the response starts.
 
-        Raises the server's own errors, unless the response is a stream that has started.
+        If the request fails, raises the error, or sends it as the last event of a stream that has started.
         """
         for replay in range(MAX_REPLAYS + 1):
             try:

@@ -1,4 +1,4 @@
-"""Converts Ray's errors to the server's own errors, which have a response in each protocol."""
+"""Converts Ray's errors to the server's own, which every protocol can report."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from server.errors import ModelNotReadyError, QueueFullError
 RETRY_SECONDS = 5.0
 
 LOST_REPLICA = (RayActorError, NodeDiedError, ObjectLostError, WorkerCrashedError, ReplicaUnavailableError)
-"""Errors that mean that a replica has died or cannot be reached."""
+"""Ray's errors that mean that a replica has died or cannot be reached."""
 
 
 def translated(error: Exception) -> Exception:
-    """Convert the Ray errors that mean overload, a lost replica or no replica.
+    """Convert a Ray error that means overload, a lost replica or no replica.
 
     Returns any other error unchanged.
     """
@@ -24,6 +24,6 @@ def translated(error: Exception) -> Exception:
         message = "The replica that was answering this request has died. Please send the request again."
         return ModelNotReadyError(message, "replica_died", RETRY_SECONDS)
     if isinstance(error, DeploymentUnavailableError):
-        message = "No replica could be started; Ray Serve's status and logs have the cause."
+        message = "No replica could be started. Ray Serve's status and logs show the cause."
         return ModelNotReadyError(message, "unavailable", RETRY_SECONDS)
     return error

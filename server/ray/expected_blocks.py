@@ -1,4 +1,4 @@
-"""Remembers the blocks that a replica will hold because of the requests sent to it."""
+"""Predicts which blocks a replica will hold, from the requests sent to it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ MAX_EXPECTED = 8192
 """The maximum number of blocks to remember for each replica."""
 
 EXPECTED_SECONDS = 60.0
-"""Time to remember a block after its request. By then, the replica has reported the block itself."""
+"""Time to remember a block after the request.
+
+By then, the replica has reported the block itself.
+"""
 
 
 class ExpectedBlocks:
-    """The names of the blocks that one replica will hold because of the requests sent to it.
+    """The blocks that one replica will hold, predicted from the requests sent to it.
 
-    They fill the gap until the replica reports these blocks.
+    The router relies on this prediction until the replica reports the blocks itself.
     """
 
     def __init__(self) -> None:
         self._until: OrderedDict[bytes, float] = OrderedDict()  # when to forget each block (monotonic clock)
 
     def add(self, blocks: Sequence[bytes]) -> None:
-        """Expect `blocks` for the next EXPECTED_SECONDS."""
+        """Expect the replica to hold `blocks`, for the next EXPECTED_SECONDS."""
         until = time.monotonic() + EXPECTED_SECONDS
         for block in blocks:
             self._until[block] = until

@@ -32,7 +32,7 @@ class ForwardedRequest:
 
     @classmethod
     def of(cls, request: Request, body: bytes, blocks: tuple[bytes, ...]) -> ForwardedRequest:
-        """Return the request to forward."""
+        """Return a request, with its body, in the form to forward."""
         scope, client = request.scope, request.client
         return cls(
             method=scope["method"],

@@ -33,9 +33,9 @@ from server.telemetry.logs import configure_logging, resolved
 
 SESSION_ID = "x-session-id"
 MODEL_SECONDS = 10.0
-"""Seconds between checks of whether the replicas have changed their model."""
+"""Seconds between checks for a change of the replicas' model."""
 RETRY_SECONDS = 1.0
-"""Seconds between attempts to get the tokenizer and the templates for the first time."""
+"""Seconds between attempts to get the model's tokenizer for the first time."""
 
 logger = logging.getLogger(__name__)
 
@@ -64,13 +64,13 @@ class Ingress:
         self._following = self._following or asyncio.create_task(self._follow_model())
 
     async def __call__(self, request: Request) -> Response:
-        """Return the response to a request. Ray Serve then runs it."""
+        """Return a response that forwards the request when Ray Serve sends it."""
         return ForwardedResponse(self, request)
 
     async def forward(self, request: Request, send: Send) -> None:
         """Read a request, forward it and send the response.
 
-        Raises the server's own errors until the response starts.
+        If the request fails, raises the error, or sends it as the last event of a stream that has started.
         """
         seconds = request_timeout(request, self._limits.request_timeout)
         deadline = asyncio.get_running_loop().time() + seconds
@@ -95,7 +95,7 @@ class Ingress:
         return self._blocks.names(request.scope["path"], body, self._key_name(request))
 
     def _key_name(self, request: Request) -> str | None:
-        """Return the name of the client's API key; None if it sends no valid key.
+        """Return the name of the request's API key; None without a valid key.
 
         If the key is wrong, the replica answers with an error.
         """
@@ -147,7 +147,7 @@ class ForwardedResponse(Response):
 
 
 def _without_request_id(message: Message) -> Message:
-    """Remove the request's ID from the headers of a response, because Ray's proxy adds it."""
+    """Return `message` without the request's ID, which Ray's proxy adds itself."""
     if message["type"] != "http.response.start":
         return message
     return {**message, "headers": [pair for pair in message["headers"] if pair[0].lower() != REQUEST_ID.encode()]}

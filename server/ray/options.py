@@ -12,9 +12,9 @@ from server.settings import ENV_PREFIX, Settings
 
 
 def replica_settings(options: Mapping[str, Any]) -> Settings:
-    """Return the settings of this replica.
+    """Return the settings of this process, a replica of one of the deployments.
 
-    An option that is not given comes from its `LFM_*` variable. By default, a replica has one thread for each core
+    An option that is not given comes from its `LFM_*` variable. By default, a process has one thread for each core
     that `ray_actor_options` gives it.
 
     options: the `user_config` of the deployment, by field of Settings.

@@ -36,7 +36,7 @@ Prompt = tuple[GenerationFields, list[int]]
 
 @dataclass(frozen=True, slots=True)
 class PromptBlocks:
-    """Names the blocks of the prompts for one model. It can be pickled.
+    """Names the blocks of prompts for one model. Can be pickled.
 
     prompts: the part of the model that tokenizes prompts.
     identity: bytes that identify the model, as in `server.kv_events.blocks`.
@@ -47,16 +47,14 @@ class PromptBlocks:
 
     @classmethod
     def of_model(cls, model: ServedModel) -> PromptBlocks:
-        """Return the object that names the blocks for a served model."""
+        """Return the PromptBlocks of a served model."""
         return cls(model.service.prompts, model.service.engine.held_blocks.identity)
 
     def names(self, path: str, body: bytes, key_name: str | None) -> tuple[bytes, ...]:
         """Return the names of the blocks of a request's prompt.
 
-        Only the first of several prompts counts.
-
-        Returns no names if the request has no prompt, continues a stored response or is invalid. In the last case, the
-        replica answers with an error.
+        Only the first of several prompts counts. Returns no names if the request has no prompt, continues a stored
+        response or is invalid.
 
         key_name: name of the client's API key; None without a valid key.
         """

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MAX_LEAD = 4
-"""The usual `max_lead` of `rank`."""
+"""The default `max_lead` of the router (see `rank`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class ReplicaLoad:
     ongoing: number of requests that the replica is answering or has queued.
     slots: number of requests that the replica can answer at once.
     token_seconds: time to prefill one token.
-    request_seconds: average time between two completions.
+    request_seconds: average time between the ends of two answers.
     """
 
     prefix_tokens: int
@@ -36,10 +36,10 @@ class ReplicaLoad:
 
 
 def rank(replicas: Sequence[ReplicaLoad], max_lead: int) -> list[int]:
-    """Return the positions of `replicas`, the best replica for the request first.
+    """Return the indices of `replicas`, ordered from best to worst for a prompt.
 
-    The favourite is the replica that holds the longest prefix; among equals, it is the least loaded. A busy favourite
-    is passed over for the least loaded replica. The others follow by load.
+    The favourite, which holds the longest prefix of the prompt, comes first. If it is busy (see `is_busy`), the least
+    loaded replica comes first. The others follow by load.
 
     max_lead: maximum number of requests by which the favourite may exceed the least loaded replica.
     """
@@ -53,8 +53,8 @@ def rank(replicas: Sequence[ReplicaLoad], max_lead: int) -> list[int]:
 def is_busy(favourite: ReplicaLoad, least_loaded: ReplicaLoad, max_lead: int) -> bool:
     """Return whether to pass over the favourite for the least loaded replica.
 
-    This is the case if the favourite has over `max_lead` more requests, or if the additional wait for its slot takes
-    longer than its longer prefix saves.
+    The favourite is passed over if it has over `max_lead` more requests than the least loaded replica. It is also
+    passed over if the longer wait for its slot costs more time than its longer prefix saves.
     """
     if favourite.ongoing - least_loaded.ongoing > max_lead:
         return True

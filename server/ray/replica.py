@@ -52,14 +52,14 @@ class Replica:
             await previous.close()
 
     async def answer(self, request: ForwardedRequest) -> AsyncGenerator[Batch]:
-        """Answer a request; yields the messages of the response in batches."""
+        """Answer a request, and yield the response in batches of messages."""
         async for batch in respond(self._app().asgi, request):
             yield batch
 
     async def prompt_blocks(self, known_identity: bytes) -> PromptBlocks | None:
-        """Return what the ingress needs to name the blocks of prompts.
+        """Return the object with which the ingress names the blocks of prompts.
 
-        Returns None if `known_identity` identifies this model, because the ingress then has it already.
+        known_identity: identity of the object that the ingress has now. If that is up to date, returns None.
         """
         blocks = PromptBlocks.of_model(self._app().server.ready_model())
         return None if blocks.identity == known_identity else blocks
@@ -70,7 +70,7 @@ class Replica:
             self._hosted.server.check_ready()
 
     async def record_routing_stats(self) -> dict[str, Any]:
-        """Return what the routers need to know about this replica."""
+        """Return this replica's report to the routers, with the fields of RoutingStats."""
         engine = self._app().server.ready_model().service.engine
         return asdict(await asyncio.to_thread(routing_stats, engine))
 
@@ -85,10 +85,10 @@ class Replica:
 
 
 class HostedApp:
-    """The server's application without a server of its own.
+    """The server's application, for requests that arrive through Ray.
 
     asgi: the application to call.
-    server: its state.
+    server: state of the application.
     """
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
@@ -123,7 +123,7 @@ class HostedApp:
     async def close(self) -> None:
         """Stop the engine.
 
-        Running requests get up to `drain_timeout` seconds to finish. The server then ends the rest.
+        Running requests get up to `drain_timeout` seconds to finish. Requests still running after that get an error.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + self._drain_timeout

@@ -1,4 +1,4 @@
-"""Routes requests to replicas, by session or by the prefixes that the replicas hold."""
+"""Routes requests to replicas, by session or by the prefixes that replicas hold."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ class PrefixRouter(ConsistentHashRouter):
     """
 
     def initialize_state(self, max_lead: int = MAX_LEAD, **options: Any) -> None:
-        """Set the options in `request_router_kwargs`; those of ConsistentHashRouter are allowed too."""
+        """Set the options in `request_router_kwargs` of Ray's configuration.
+
+        max_lead: see `rank`.
+        options: options of ConsistentHashRouter.
+        """
         super().initialize_state(**options)
         self._max_lead = max_lead
         self._expected: dict[ReplicaID, ExpectedBlocks] = {}
@@ -49,7 +53,7 @@ class PrefixRouter(ConsistentHashRouter):
         return [[candidate_replicas[position]] for position in rank(loads, self._max_lead)]
 
     def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: Any) -> None:
-        """Expect the replica that has accepted a request to hold its blocks."""
+        """Expect a replica to hold the blocks of a request that it has accepted."""
         self._expected.setdefault(replica_id, ExpectedBlocks()).add(_blocks(pending_request))
 
     def _load(self, replica: RunningReplica, blocks: tuple[bytes, ...]) -> ReplicaLoad:
@@ -65,7 +69,10 @@ class PrefixRouter(ConsistentHashRouter):
         )
 
     def _report(self, replica: RunningReplica) -> tuple[RoutingStats, frozenset[bytes]]:
-        """Return the replica's last report and the set of its blocks, which is built once per report."""
+        """Return the replica's last report, and the set of block names in it.
+
+        The set is built once per report.
+        """
         sent = replica.routing_stats
         known = self._reports.get(replica.replica_id)
         if known is None or known[0] is not sent:
@@ -75,6 +82,9 @@ class PrefixRouter(ConsistentHashRouter):
 
 
 def _blocks(pending_request: PendingRequest) -> tuple[bytes, ...]:
-    """Return the names of a forwarded request's blocks; none for other calls."""
+    """Return the names of the blocks in a forwarded request.
+
+    Returns no names for a call that forwards no request, such as of `prompt_blocks`.
+    """
     (argument,) = pending_request.args
     return argument.blocks if isinstance(argument, ForwardedRequest) else ()

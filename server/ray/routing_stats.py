@@ -8,7 +8,10 @@ from server.engine.engine import Engine
 from server.kv_events.blocks import NAME_BYTES
 
 MAX_REPORTED = 4096
-"""The maximum number of blocks in a report. 4,096 blocks are 262,144 tokens, and their names take 64 KiB."""
+"""The maximum number of blocks in a report.
+
+4,096 blocks are 262,144 tokens, and their names take 64 KiB.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,7 @@ class RoutingStats:
     ongoing: number of sequences that it is answering or has queued.
     slots: number of requests that it can answer at once.
     token_seconds: predicted time to prefill one token.
-    request_seconds: average time between two completions.
+    request_seconds: average time between the ends of two answers.
     """
 
     blocks: bytes = b""

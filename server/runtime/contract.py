@@ -1,7 +1,7 @@
-"""Derives the roles of a decoder graph's inputs and outputs from names and shapes.
+"""Derives the roles of a graph's inputs and outputs from their names and shapes.
 
-`past_conv.3` and `present_conv.3` belong together. A state with four axes is a KV cache, one with three axes a
-convolution window.
+`past_conv.3` and `present_conv.3` are the same state before and after a run. A state with four axes is a KV cache, one
+with three axes a convolution window.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class StateTensor:
 
     past, present: names of the input and the output.
     shape: (kv_heads, head_dim) for KV, (hidden, L) for a convolution window of L values.
-    trace: name of an output with the past window and the new tokens' values; None if there is none.
+    trace: name of an output with the past window and the new tokens' values; None if the graph has none.
 
     The trace of S tokens is [batch, L + S, hidden]. Its rows n to n + L - 1, transposed, are the window after n tokens.
     """
@@ -81,7 +81,7 @@ class Contract:
     states: the state tensors, in the order of the graph's inputs.
     token_dtypes: dtype of each input that is not a state, by name (see TOKEN_INPUTS).
     logits_dtype: float32 or float16.
-    joins: whether the graph returns new KV caches instead of updating them in place.
+    joins: whether a run returns new KV caches instead of updating the past ones in place.
     """
 
     states: tuple[StateTensor, ...]
@@ -126,7 +126,7 @@ def discover(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], head_d
     vocab_size = logits.shape[-1]
     if not isinstance(vocab_size, int):
         raise UnsupportedModelError(
-            f"Output logits has shape {logits.shape}: its last axis must be the vocabulary size."
+            f"Output logits has shape {logits.shape}: its last axis must be a number, the vocabulary size."
         )
     return Contract(
         states=tuple(_state(i, presents, {o.name for o in outputs}, head_dim) for i in past),

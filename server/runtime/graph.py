@@ -1,7 +1,7 @@
 """Rewrites a decoder graph before onnxruntime loads it.
 
 A short convolution works on a window: L past values and those of S new tokens, [batch, hidden, L + S]. The rewritten
-graph holds it as [batch, L + S, hidden]:
+graph holds this window as [batch, L + S, hidden], which permits two changes:
 
 - The convolution becomes a sum of slices, one per tap. In a decode step, this is ten times faster. Results are
   bit-identical.
@@ -49,14 +49,14 @@ class Precision(StrEnum):
 class Graph:
     """A serialized model and the location of its external weights.
 
-    name: name in messages.
+    name: name of the graph in messages.
     weights: folder with the external weights, directly or in subfolders.
     prepared: whether the graph is a prepared copy, which is already checked.
     native: whether the native kernels compute the 4- and 8-bit layers.
     files: the files with external weights.
     source: the file from which the graph was loaded; None for a prepared copy.
-    tensors: external weights that are already in memory, by name. onnxruntime maps the others.
-    droppable_bytes: size of the weights that the system counts as free memory.
+    tensors: external weights that are already in memory, by name. onnxruntime maps all others.
+    droppable_bytes: size of the weights that the system may drop, and so counts as free memory.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Graph:
 
     @property
     def weight_bytes(self) -> int:
-        """The size of all weights in bytes, including those in the model file."""
+        """The size in bytes of `model` and of the external weights."""
         return len(self.model) + sum(file.stat().st_size for file in self.files)
 
 
@@ -101,7 +101,7 @@ def _graph(model: onnx.ModelProto, path: Path) -> Graph:
 
 
 def rewrite(model: onnx.ModelProto, precision: Precision) -> None:
-    """Rewrite a graph in place for this precision, and transpose its convolutions."""
+    """Rewrite a graph in place for `precision`, and transpose its convolutions."""
     if precision is Precision.FAST:
         _use_int8(model.graph)
     _Convolutions(model.graph).rewrite()

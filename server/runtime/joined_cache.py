@@ -1,7 +1,7 @@
-"""Manages the KV caches of graphs that return new caches.
+"""Manages the KV caches of graphs that do not update their caches in place.
 
-A new cache joins past and new values. Most exports of attention-only models return such caches. Before a run, past
-values are copied from the slots and padded. After it, new values are copied into the slots.
+Such a graph returns a new cache, which joins past and new values. Most exports of attention-only models are like this.
+Before a run, past values are copied from the slots and padded. After the run, new values are copied into the slots.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Array = npt.NDArray[np.generic]
 class JoinedCache:
     """Memory for the caches that a run reads (past) and returns (joined).
 
-    pads: whether results stay the same if past values are padded.
+    pads: whether the graph's results stay the same if past values are padded.
     """
 
     def __init__(self, states: Sequence[StateTensor], pads: bool = False) -> None:
@@ -31,7 +31,9 @@ class JoinedCache:
         self._memory: dict[str, Array] = {}
 
     def takes(self, past: Past) -> bool:
-        """Return whether rows can share a run: they need little or no padding.
+        """Return whether rows can share a run.
+
+        They can if they need no padding, or if they need little and `pads` is true.
 
         past: number of past tokens of each row.
         """
@@ -74,7 +76,10 @@ class JoinedCache:
 def token_mask(past: Past, length: int) -> npt.NDArray[np.bool_]:
     """Return the attention mask that hides the padding in a run on joined caches.
 
-    Its shape is [rows, longest past + `length`].
+    past: number of past tokens of each row.
+    length: number of new tokens per row.
+
+    Its shape is [rows, max(past) + length].
     """
     positions = np.arange(past.max() + length)
     mask: npt.NDArray[np.bool_] = (positions < past[:, None]) | (positions >= past.max())

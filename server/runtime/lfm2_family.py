@@ -20,7 +20,7 @@ CACHED_REPOSITORY = "models--"
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A model of the family, as described by its model card.
+    """A model of the LFM2 family, as described by its model card.
 
     context: maximum number of tokens of a prompt and its answer.
     sampling: sampling parameters if generation_config.json sets none.
@@ -36,7 +36,7 @@ SMALL_SAMPLING = {"temperature": 0.1, "top_k": 50, "repetition_penalty": 1.05}
 LARGE_SAMPLING = {"temperature": 0.2, "top_k": 80, "repetition_penalty": 1.05}
 
 LFM2 = Member("LFM2", 32_768, LFM2_SAMPLING)
-"""LFM2 itself, and members of the family that are not listed."""
+"""LFM2 itself, and all members of the family that LFM2_5 does not list."""
 
 LFM2_5 = {
     "230m": Member("LFM2.5-230M", 32_768, SMALL_SAMPLING),
@@ -72,7 +72,9 @@ def recognise(names: Iterable[str]) -> Member:
 def names_of(folder: Path, name_or_path: object) -> Iterable[str]:
     """Yield names that may identify the model in a folder, the most reliable first.
 
-    These are the names of the folder, of its repository in the hub's cache, and in the config's `_name_or_path`.
+    These are the names of the folder, of its repository in the hub's cache, and the parts of `name_or_path`.
+
+    name_or_path: `_name_or_path` in the config.
     """
     for path in (folder.absolute(), folder.resolve()):
         yield path.name

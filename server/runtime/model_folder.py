@@ -40,7 +40,7 @@ class ModelFolder:
     generation_config: content of generation_config.json; None if there is no such file.
     eos_token_ids: tokens that end an answer.
     member: the model's entry in the LFM2 family; None for another family.
-    positions: number of positions for a prompt and its answer together.
+    positions: maximum number of tokens that the model can hold, prompt and answer together.
     """
 
     path: Path
@@ -74,7 +74,7 @@ class ModelFolder:
 def open_model_folder(folder: Path, dtype: str = "auto") -> ModelFolder:
     """Check a model folder and choose the graph to serve.
 
-    dtype: "auto" chooses the most preferred dtype.
+    dtype: dtype of the graph to serve, or "auto" for the most preferred one.
 
     Raises ModelFolderError if the folder is invalid or lacks `dtype`.
     """

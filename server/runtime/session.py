@@ -47,7 +47,7 @@ class ModelSession:
         """Load `graph`.
 
         head_dim: size of the KV cache's last axis if the graph has only a symbol for it; None if unknown.
-        proven: a session of the same graph, so that its trial steps need not be repeated; None if there is none.
+        proven: an open session of the same graph, which has passed the trial steps; None to run them.
 
         Raises UnsupportedModelError if the graph cannot be served.
         """
@@ -127,9 +127,10 @@ class ModelSession:
         return wanted.astype(np.float32, copy=False)
 
     def windows_after(self, count: int) -> dict[str, npt.NDArray[np.generic]]:
-        """Return the convolution windows after `count` tokens of the last run, if traced.
+        """Return the convolution windows after `count` tokens of the last run.
 
-        Returns views [hidden, L] (see `StateTensor`) by name of the past input, valid until the next run.
+        The run must have been traced. Returns views [hidden, L] (see `StateTensor`) by name of the past input, valid
+        until the next run.
         """
         return {
             state.past: self._trace(state, self._traced_length)[0, count : count + state.shape[1]].T
@@ -202,7 +203,7 @@ class ModelSession:
     def _try_steps(self) -> None:
         """Run trial steps, so that an unsuitable graph fails before any request.
 
-        They also show whether the graph updates its KV caches in place.
+        The steps also show whether the graph updates its KV caches in place.
         """
         slots = SlotPool(self.contract.states, 2, PROBE_LENGTH)
         try:

@@ -16,16 +16,16 @@ from server.runtime.prepared_copy.placement import bytes_needed
 from server.runtime.session import ModelSession, SessionOptions
 
 SMALL = 256_000_000
-"""The size of weights, in bytes, below which packing at each start is fast enough."""
+"""The size of weights in bytes below which packing at each start is fast enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionPool:
-    """The sessions of a model: a wide one with all threads, and narrow ones with half.
+    """A model's sessions: a wide one with all threads, and narrow ones with half.
 
     sessions: the sessions that are already open.
-    droppable_bytes: size of the weights that the system counts as free memory.
-    open_narrow: opens the narrow sessions later; None if they are open already or not needed.
+    droppable_bytes: size of the weights that the system may drop, and so counts as free memory.
+    open_narrow: opens the narrow sessions later; None if there are none left to open.
     """
 
     sessions: list[ModelSession]
@@ -52,7 +52,8 @@ def choose_graph(graph: Graph, prepared_folder: Path, say: Callable[[str], None]
 def open_sessions(graph: Graph, threads: int, max_tokens: int, head_dim: int | None = None) -> SessionPool:
     """Open the wide session, and narrow ones if they need little memory.
 
-    Otherwise, the result's `open_narrow` may open them later.
+    If they need more, the result's `open_narrow` can open them later.
+
     Raises UnsupportedModelError if the graph cannot be served.
     """
 

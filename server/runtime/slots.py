@@ -56,7 +56,10 @@ class SlotPool:
         self.release(source)
 
     def swap(self, long: int, short: int, long_length: int, short_length: int) -> None:
-        """Exchange the state of two slots with the given numbers of tokens."""
+        """Exchange the states of the slots `long` and `short`.
+
+        long_length, short_length: number of tokens in each. `long_length` is at least `short_length`.
+        """
         for state in self.states:
             array = self.arrays[state.past]
             if state.kind is StateKind.KV:
@@ -66,7 +69,7 @@ class SlotPool:
         self._trim(long, short_length)
 
     def release(self, slot: int) -> None:
-        """Return a slot's memory to the system, on Linux."""
+        """Return a slot's memory to the system. Does nothing except on Linux."""
         for state in self.states:
             stride = self.arrays[state.past].strides[0]
             self._drop_pages(state, slot * stride, (slot + 1) * stride)
@@ -104,7 +107,7 @@ class SlotPool:
                 self._drop_pages(state, begin + length * array.strides[2], begin + array.strides[1])
 
     def _drop_pages(self, state: StateTensor, begin: int, end: int) -> None:
-        """Drop the pages entirely within bytes `begin` .. `end` - 1 of a mapping."""
+        """Drop the pages entirely within bytes `begin` .. `end` - 1 of a state's memory."""
         begin, end = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
         if end > begin and hasattr(mmap, "MADV_DONTNEED"):
             self._mappings[state.past].madvise(mmap.MADV_DONTNEED, begin, end - begin)

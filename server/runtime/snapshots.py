@@ -1,4 +1,4 @@
-"""Stores copies of state that outlive their slot."""
+"""Stores copies of a sequence's state that outlive its slot."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Snapshot:
         self.window_bytes = sum(window.nbytes for window in self.windows.values())
 
     def split(self, at: int, windows: Mapping[str, Array]) -> tuple[Snapshot, Snapshot]:
-        """Return copies of the state of the first `at` tokens and of the rest.
+        """Return copies of the state of the first `at` tokens and of the later ones.
 
         windows: convolution windows after the first `at` tokens.
         """

@@ -142,7 +142,7 @@ class TokenCollector(Collector):
         self._generated = 0
 
     def finish(self, completion: AnyCompletion) -> None:
-        """Count the tokens of a finished request, which must have left `open`."""
+        """Count the tokens of a finished request, which must no longer be in `open`."""
         self._prompt += _prompt_tokens(completion)
         self._generated += completion.completion_tokens
 

@@ -23,7 +23,7 @@ from server.chat.completion import AnyCompletion
 from server.escape import escaped, printable
 
 trace_context: ContextVar[Mapping[str, str]] = ContextVar("trace_context", default=MappingProxyType({}))
-"""`trace_id` and `span_id` of the current request, if traced."""
+"""`trace_id` and `span_id` of the current request; empty if it is not traced."""
 
 MAX_TEXT = 64 * 2**10
 """Maximum number of characters in a message, a field or a traceback."""

@@ -31,7 +31,7 @@ class Telemetry:
     def __init__(
         self, request_log: RequestLog, ready: Callable[[], bool], log_prompts: bool, vllm_name: str | None
     ) -> None:
-        """Create the metrics, the log writer and the traces, as listeners of `request_log`.
+        """Create the metrics, log writer and traces, as listeners of `request_log`.
 
         ready: returns whether the server accepts requests.
         log_prompts: whether to log prompts.
@@ -55,7 +55,7 @@ class Telemetry:
             app.add_middleware(self._traces.middleware)
 
     async def close(self) -> None:
-        """Send the last traces, within `CLOSE_SECONDS`."""
+        """Send the last traces. They are lost if this takes over `CLOSE_SECONDS`."""
         if self._traces is None:
             return
         closing = asyncio.wrap_future(in_background(self._traces.close, "traces"))

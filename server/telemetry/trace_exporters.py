@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 def wanted_traces(environment: Mapping[str, str]) -> Traces | None:
     """Return Traces if `environment` enables them, else None.
 
-    Logs a warning for each missing package. Returns None if no exporter remains.
+    Logs a warning for each missing package. If no exporter is installed, also returns None.
     """
     names = _exporters(environment)
     if not names:

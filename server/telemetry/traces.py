@@ -1,7 +1,7 @@
 """OpenTelemetry spans for requests, completions and their phases.
 
-The spans of a completion are created after it has finished, to cost nothing meanwhile. This module needs the extra
-`otel`.
+The spans of a completion are created after it has finished, so that they cost nothing while it runs. This module needs
+the extra `otel`.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ OPERATIONS = {
     "/v1/messages": "chat",
     "/v1/responses": "chat",
 }
-"""The operation of each route that generates, as OpenTelemetry names it (`gen_ai.operation.name`)."""
+"""OpenTelemetry's `gen_ai.operation.name` of each route that generates."""
 
 
 class Traces:
     """Creates and exports the spans of all requests.
 
-    `request` is a listener of the request log.
+    The request log calls `request` for each finished request.
     """
 
     def __init__(self, exporters: list[SpanExporter]) -> None:
@@ -55,7 +55,10 @@ class Traces:
         self._tracer = self._provider.get_tracer("lfm-serve", __version__)
 
     def middleware(self, app: ASGIApp) -> Traced:
-        """Wrap `app`, including RequestLogMiddleware, so that each request gets a span."""
+        """Wrap `app` so that each request gets a span.
+
+        `app` must include RequestLogMiddleware, which then runs inside the span.
+        """
         return Traced(app, self._tracer)
 
     def close(self) -> None:
@@ -63,7 +66,7 @@ class Traces:
         self._provider.shutdown()
 
     def request(self, record: RequestRecord) -> None:
-        """Add a finished request to the current span, with the spans of its completion."""
+        """Describe a finished request in the current span, and add spans for its phases."""
         span = get_current_span()
         if not span.is_recording():
             return
@@ -77,7 +80,7 @@ class Traces:
             self._add_generation(record, record.completion)
 
     def _add_generation(self, record: RequestRecord, completion: AnyCompletion) -> None:
-        """Create the span of a finished completion, and the spans of its phases inside it."""
+        """Create the span of a finished completion, and inside it those of its phases."""
         epoch = time.time() - time.monotonic()
 
         def nanoseconds(when: float) -> int:  # since 1970; `when` is in seconds of the monotonic clock
@@ -95,7 +98,7 @@ class Traces:
 
 
 class Traced:
-    """Middleware that opens a span for each request, unless its path is unlogged.
+    """Middleware that opens a span for each request that is logged.
 
     The client's `traceparent` header, if any, names the parent span.
     """
@@ -161,7 +164,7 @@ def _set_error(span: Span, record: RequestRecord) -> None:
 
 
 def _resource() -> Resource:
-    """Return the attributes of this service.
+    """Return the attributes that describe this service in traces.
 
     OpenTelemetry's environment variables override them.
     """

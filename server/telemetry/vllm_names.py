@@ -68,7 +68,7 @@ class VllmCollector(Collector):
                 yield self._renamed(metric)
 
     def _renamed(self, metric: Metric) -> Metric:
-        """Return a copy of `metric`, one of VLLM_NAMES, under its new name."""
+        """Return a copy of `metric` under its name in VLLM_NAMES."""
         name = VLLM_NAMES[metric.name]
         renamed = Metric(name, metric.documentation, metric.type)
         for sample in metric.samples:

@@ -69,9 +69,9 @@ class TerminalChat:
     def _complete(self, turn: list[Message]) -> bool:
         """Append answers and results of calls to `turn`, up to an answer without calls.
 
-        The user enters the results. Text before a Ctrl-C counts as an answer.
+        The user enters the results. Text received before a Ctrl-C counts as an answer without calls.
 
-        Returns False if the user gives up before an answer without calls.
+        Returns False if the user gives up before such an answer.
         """
         while True:
             answer = Answer()

@@ -16,7 +16,10 @@ from server.errors import LfmServeError
 
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 TIMEOUT = httpx.Timeout(10, read=None)
-"""Timeouts in seconds. Reading has none: prompts may be long, and Ctrl-C stops it."""
+"""Timeouts in seconds.
+
+Reading has none: the server may prefill a long prompt for minutes, and Ctrl-C ends the wait.
+"""
 
 
 class EndpointError(LfmServeError):

@@ -21,7 +21,7 @@ def read_tools(path: Path) -> list[dict[str, Any]]:
     value = _read_json(path)
     tools = value.get("tools") if isinstance(value, dict) else value
     if not isinstance(tools, list) or not tools:
-        raise FileError(f"{path} must contain a list of tools, or an object with such a list as `tools`")
+        raise FileError(f"{path} must contain a non-empty list of tools, or an object that has this list in `tools`")
     for number, tool in enumerate(tools, 1):
         function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):

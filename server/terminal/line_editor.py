@@ -86,9 +86,9 @@ def _key_bindings() -> KeyBindings:
 
 
 def _history() -> History:
-    """Return the history file of all the user's chats.
+    """Return the history of all the user's chats, which is kept in a file.
 
-    If it cannot be written, returns a history in memory.
+    If the file cannot be written, returns an empty history in memory.
     """
     state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     file = Path(state) / "lfm-serve" / "chat-history"

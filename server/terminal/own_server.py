@@ -21,16 +21,19 @@ from server.process import stop_at_end_of_input
 stop_at_end_of_input()
 sys.exit(main(["serve"]))
 """
-"""The server's program. It serves until its standard input ends, so that it never outlives the chat."""
+"""The server's program.
+
+It serves until its standard input ends, so that it never outlives the chat.
+"""
 LOCAL = {"LFM_HOST": "127.0.0.1", "LFM_PORT": "0", "LFM_LOG_FORMAT": "json", "LFM_LOG_LEVEL": "info"}
 STOP_SECONDS = 10.0
 
 
 @contextmanager
 def own_server(variables: Mapping[str, str], say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """Run a server during a `with` block, and yield the facts that it logs when ready.
+    """Run a server during a `with` block, and yield what it logs when ready.
 
-    The facts include `address`, `name` and `built_in`.
+    The yielded facts include `address`, `name` and `built_in`.
 
     variables: the server's options as LFM_* variables. LFM_* variables of this process are ignored.
     say: called with each line of progress while the server starts.
@@ -64,7 +67,8 @@ def own_server(variables: Mapping[str, str], say: Callable[[str], None]) -> Iter
 def _facts(log: Iterable[str], say: Callable[[str], None]) -> dict[str, Any]:
     """Return the facts that the server logs when ready.
 
-    `say` gets the messages before them. A thread discards the rest of the log, so that the pipe never fills up.
+    `say` gets the log messages before the facts. A thread discards all later lines, so that the pipe never
+    fills up.
 
     Raises StartupError if the log ends without facts.
     """

@@ -11,7 +11,7 @@ from server.terminal.answer import Answer
 class ChatStatistics:
     """The last answer, and sums over all answers.
 
-    A stopped answer counts as 0 tokens, because servers report them at its end.
+    A stopped answer counts as 0 tokens, because servers report the number at the end of an answer.
     """
 
     last: Answer | None = None
@@ -34,12 +34,12 @@ def count(answer: Answer, name: str) -> int:
 
 
 def cached(answer: Answer) -> int:
-    """Return how many prompt tokens the server had cached."""
+    """Return how many prompt tokens came from the server's cache; 0 if unknown."""
     return int((answer.usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
 
 
 def thoughts(answer: Answer) -> int:
-    """Return how many tokens are thoughts."""
+    """Return how many tokens of the answer are thoughts; 0 if unknown."""
     return int((answer.usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0)
 
 

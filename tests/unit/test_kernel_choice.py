@@ -35,7 +35,7 @@ def compiled() -> Path:
 
 
 def missing(*_: object) -> None:
-    raise KernelsError("they are not compiled: install a C compiler")
+    raise KernelsError("the library is not compiled: install a C compiler")
 
 
 def test_onnxruntime_is_taken_without_a_look_at_the_library(fake: pytest.MonkeyPatch) -> None:

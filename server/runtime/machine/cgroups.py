@@ -7,7 +7,9 @@ from pathlib import Path, PurePosixPath
 
 
 def control_groups(root: Path, controller: str) -> Iterator[Path]:
-    """Yield the folders of this process's control group and its parents. Some may not exist.
+    """Yield the folders of this process's control group and its parents.
+
+    Some of them may not exist.
 
     root: folder with `proc` and `sys`. Without `proc`, yields nothing.
     controller: "cpu" or "memory".

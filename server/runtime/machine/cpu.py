@@ -26,7 +26,7 @@ The values are their names in /proc/cpuinfo.
 def available_threads(root: Path = Path("/")) -> int:
     """Return the number of cores that this process may use, at least 1.
 
-    root: folder with `proc` and `sys`. Without them, there is no quota.
+    root: folder with `proc` and `sys`, which hold the quotas of control groups.
     """
     quota = min(_quotas(root), default=math.inf)  # in addition to the process's affinity
     return max(1, math.ceil(min(_cores(), quota)))

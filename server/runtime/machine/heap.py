@@ -1,7 +1,7 @@
-"""Tunes glibc's heap while a large model is loaded, and gives memory back.
+"""Tunes glibc's heap while a large model is loaded, and returns freed memory.
 
-Loading a prepared copy allocates and frees a buffer for each weight. By default, glibc returns such buffers to the
-system, which clears their pages. This would take a fifth of the loading time.
+Loading a prepared copy allocates and frees a buffer for each weight. By default, glibc returns freed buffers to
+the system, which clears their pages. This would take a fifth of the loading time.
 
 Without glibc, the functions do nothing.
 """
@@ -27,7 +27,7 @@ def trim_heap() -> None:
 
 @contextmanager
 def kept_heap() -> Iterator[None]:
-    """Keep freed memory in the heap until the end of the block."""
+    """Keep freed memory in the heap during a `with` block."""
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):
         yield

@@ -36,7 +36,7 @@ class MappedFile:
 def map_file(path: Path) -> MappedFile:
     """Map a file and read all of it.
 
-    Its pages are locked if the limit on locked memory permits. They are huge if possible, because huge pages take fewer
+    Its pages are locked if the limit on locked memory permits. They are huge if possible, because huge pages need fewer
     address translations.
 
     Raises OSError if the file cannot be mapped.
@@ -57,7 +57,7 @@ def map_file(path: Path) -> MappedFile:
 
 
 def keep(path: Path) -> None:
-    """Announce that this process keeps a file's content in memory until it ends.
+    """Announce that a file's content stays in memory until this process ends.
 
     Other processes see this through `is_kept`.
     """

@@ -25,8 +25,8 @@ class Kernels(StrEnum):
 class KernelChoice:
     """Whether to use the native kernels.
 
-    reason: why the native kernels do not suit this machine, or "".
-    required: whether it is an error if a model cannot run on them.
+    reason: why the native kernels do not suit this machine; "" if they do or are not wanted.
+    required: whether a model that cannot run on the native kernels is an error.
     """
 
     native: bool
@@ -74,7 +74,7 @@ def choose_kernels(kernels: Kernels, precision: Precision) -> KernelChoice:
 def kernels_in_use(graph: Graph, original: Graph, choice: KernelChoice) -> KernelsInUse:
     """Return the kernels that compute `graph`.
 
-    graph: the result of `choose_graph`.
+    graph: the result of `session_pool.choose_graph`.
     original: the graph that was passed to `choose_graph`.
 
     Raises StartupError if the native kernels are required but not used.

@@ -1,7 +1,7 @@
-"""Replaces gated short convolutions by lfm.Convolution nodes.
+"""Replaces gated short convolutions with lfm.Convolution nodes.
 
-Exporters write them in different ways. All nodes between the two projections are replaced if an lfm.Convolution
-computes the same values.
+Exporters write such a convolution in different ways. All nodes between its input projection and its output projection
+are replaced if an lfm.Convolution computes the same values.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from server.runtime.native.nodes import DOMAIN, needed
 from server.runtime.native.tensors import Weights
 
 BEFORE_TRACE = ("Transpose", "Split", "Mul", "Concat", "Slice")
-"""The operators between the input projection and the trace."""
+"""The operators allowed between the input projection and the trace."""
 INSIDE = (*BEFORE_TRACE, "Add")
-"""The operators between the input projection and the output projection."""
+"""The operators allowed between the input projection and the output projection."""
 SIZES = ((2, 1), (1, 5))
-"""The batch sizes and lengths to compare: a decode batch and a prefill chunk."""
+"""(batch, length) of the compared runs: a decode batch and a prefill chunk."""
 TOLERANCE = 1e-5
-"""The largest relative and absolute difference of sums of three float32 products."""
+"""The largest relative and absolute difference of values that count as equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class _Candidate:
     projected: name of the input projection's result, [batch, length, 3 * hidden].
     past: name of the past state.
     state: hidden size and number of columns of the past state.
-    sizes: names of further inputs. The nodes use only their shapes.
+    sizes: names of further inputs that the nodes read only for their shapes.
     constants: names of the initializers that the nodes read, including `parameters`.
     parameters: names of the weight [hidden, 1, taps] and, if there is one, of the bias [hidden].
     outputs: names of the gated result, the trace and the present state.
@@ -59,7 +59,7 @@ class _Candidate:
 
 
 def replace_convolutions(model: onnx.ModelProto, weights: Weights, library: Library) -> None:
-    """Replace the gated short convolutions of a graph in place, and drop unused nodes."""
+    """Replace the gated short convolutions of a graph, and drop unused nodes."""
     graph = model.graph
     replaced = {
         candidate.outputs[0]: candidate.native()
@@ -131,8 +131,8 @@ def _candidate(
 ) -> _Candidate | None:
     """Return the candidate with these outputs.
 
-    Returns None if the nodes do not read exactly one weight and at most one bias, or if they read anything besides
-    `projected`, the past state, initializers and shapes.
+    The nodes must read exactly one weight and at most one bias. Besides these, they may only read `projected`, the past
+    state, other initializers and shapes. Otherwise, returns None.
     """
     cut = [node for node in graph.node if node.op_type != "Shape" and projected not in node.output]
     nodes = needed(cut, outputs)
@@ -156,7 +156,7 @@ def _candidate(
 
 
 def _same_values(candidate: _Candidate, model: onnx.ModelProto, weights: Weights, library: Library) -> bool:
-    """Return whether the native convolution computes the same values as the candidate."""
+    """Return whether an lfm.Convolution computes the same values as the candidate."""
     hidden, columns = candidate.state
     names = [candidate.projected, candidate.past, *candidate.sizes]
     constants = [numpy_helper.from_array(np.array(weights.array(name)), name) for name in candidate.constants]

@@ -28,7 +28,7 @@ Array = npt.NDArray[Any]
 
 
 class ArrayPointer:
-    """The type of a parameter that accepts a contiguous array or None."""
+    """The type of a C function's parameter, which takes a contiguous array or None."""
 
     @classmethod
     def from_param(cls, array: Array | None) -> c_void_p:
@@ -68,9 +68,9 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class MatrixFormat:
-    """The format of a packed matrix, which turns x [rows, depth] into [rows, columns].
+    """The format of a packed matrix, which turns x [n, depth] into [n, columns].
 
-    columns: number of rows of the original matrix; with gates, rounded up to a multiple of 64.
+    columns: number of rows of the original matrix; rounded up to a multiple of 64 if these include gates.
     depth: number of columns of the original matrix.
     bits: 4 or 8.
     zero_points: whether zero points are stored. If not, all are 8 (4 bits) or 128 (8 bits).
@@ -84,9 +84,9 @@ class MatrixFormat:
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """The loaded library.
+    """The loaded library of native kernels.
 
-    isas: index of each instruction set that this CPU supports, the best one first.
+    isas: index of each instruction set that this CPU supports, by name, the best one first.
     functions: the library's functions, which accept numpy arrays as pointers.
     """
 
@@ -117,11 +117,11 @@ class Library:
         return out
 
     def matmul(self, form: MatrixFormat, packed: Array, x: Array, bias: Array | None = None, isa: str = "") -> Array:
-        """Multiply x [rows, depth] by a packed matrix, on one thread.
+        """Multiply x [n, depth] by a packed matrix, on one thread.
 
         isa: instruction set to use; "" for the best one.
 
-        Returns float32 [rows, columns].
+        Returns float32 [n, columns].
         """
         y = np.empty((len(x), form.columns), np.float32)
         sizes = (form.columns, form.depth, form.bits, form.zero_points)
@@ -137,7 +137,7 @@ def load_library(path: Path = LIBRARY) -> Library:
     Raises KernelsError if it is missing, is damaged or does not have version VERSION.
     """
     if not path.exists():
-        raise KernelsError("they are not compiled. Install a C compiler (apt install gcc) and lfm-serve again")
+        raise KernelsError("the library is not compiled. Install a C compiler (apt install gcc) and lfm-serve again")
     if not _is_whole(path):  # loading a truncated library would crash the process
         raise KernelsError(f"{path} is damaged. Install lfm-serve again")
     try:

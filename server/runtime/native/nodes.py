@@ -17,7 +17,7 @@ def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
 
 
 def needed(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -> list[onnx.NodeProto]:
-    """Return the nodes on which the outputs depend, in order."""
+    """Return the nodes on which `outputs` depend, in their original order."""
     wanted, kept = set(outputs), []
     for node in reversed(nodes):
         if wanted.intersection(node.output):

@@ -1,4 +1,4 @@
-"""Replaces operators of a graph by operators of the native kernels.
+"""Replaces operators of a graph with operators of the native kernels.
 
 MatMulNBits becomes lfm.MatMul, QMoE becomes lfm.Experts, and its router becomes lfm.Router. Unsupported nodes stay
 unchanged.
@@ -23,7 +23,7 @@ MICROSOFT = "com.microsoft"
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 SMALLEST_BLOCK = 32
 NEGLIGIBLE = 2.0**-16
-"""The largest error from rounding a scale to float16.
+"""The largest acceptable error from rounding a scale to float16.
 
 It is relative to the largest scale. An error below 2^-10 of the scale itself is also accepted.
 """
@@ -57,7 +57,7 @@ class Matrix:
 
 
 def find_matmul(node: onnx.NodeProto, weights: Weights) -> Matrix | None:
-    """Return the matrix of a MatMulNBits that the kernels support, otherwise None."""
+    """Return the matrix of a MatMulNBits; None if the kernels do not support it."""
     if node.domain != MICROSOFT or node.op_type != "MatMulNBits":
         return None
     attributes = attributes_of(node)
@@ -69,7 +69,7 @@ def find_matmul(node: onnx.NodeProto, weights: Weights) -> Matrix | None:
 
 
 def find_experts(node: onnx.NodeProto, weights: Weights) -> tuple[Matrix, Matrix] | None:
-    """Return the matrices of a QMoE that the kernels support, otherwise None.
+    """Return the matrices of a QMoE; None if the kernels do not support it.
 
     The first stack has the gate and up matrices, the second the down matrices.
     """
@@ -176,7 +176,7 @@ def _all_zeros_are(centre: int, zeros: np.ndarray[Any, Any], bits: int, blocks: 
 
 
 def _in_float32(node: onnx.NodeProto, data_type: int, packed: Sequence[str]) -> Iterator[onnx.NodeProto]:
-    """Yield `node` with casts, so that it computes in float32.
+    """Yield `node` and the casts that let it compute in float32.
 
     data_type: type of the inputs and the output.
     packed: names of the inputs that are not cast.

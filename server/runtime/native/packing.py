@@ -94,7 +94,6 @@ def _rewrite(model: onnx.ModelProto, weights: Weights, library: Library) -> list
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
-    """Remove initializers that no node uses."""
     used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
@@ -182,7 +181,7 @@ def _rows_of(matrix: Matrix, panel: int) -> Iterator[int | None]:
 
 
 def _dequantized(matrix: Matrix, weights: Weights, index: int, row: int) -> npt.NDArray[np.float64]:
-    """Return one row [depth] in float64, with its scales rounded to float16."""
+    """Return an original row [depth] in float64, with scales rounded to float16."""
     form = matrix.form
 
     def part(name: str) -> Array:

@@ -1,7 +1,7 @@
-"""Replaces the routers of expert blocks by lfm.Router nodes.
+"""Replaces the routers of expert blocks with lfm.Router nodes.
 
 A router computes the logits by which experts are chosen. It begins with the product of the hidden state and a matrix.
-In graphs of `server.export.lfm2_graph`, this pattern follows:
+In graphs that `server.export.lfm2_graph` builds, this pattern follows:
 
 - The sigmoid of the product is the score of each expert.
 - The experts with the largest scores plus bias are chosen.
@@ -49,7 +49,7 @@ class Routers:
         self._producers = {name: node for node in graph.node for name in node.output}
 
     def replace(self, blocks: list[onnx.NodeProto]) -> None:
-        """Replace the routers of the expert blocks in place, and drop unused nodes."""
+        """Replace the routers of these lfm.Experts nodes, and drop unused nodes."""
         made: dict[str, onnx.NodeProto] = {}
         for block in blocks:
             logits, chosen = block.input[1], attributes_of(block)["chosen"]
@@ -73,7 +73,9 @@ class Routers:
         return helper.make_node("Router", inputs, [output], name=f"{output}/router", domain=DOMAIN, chosen=chosen)
 
     def _pattern(self, logits: str, chosen: int) -> tuple[_Product, str] | None:
-        """Return the product and the bias (or "") of the pattern, or None if not found.
+        """Return the product and the bias ("" if none) of the pattern before `logits`.
+
+        The module's docstring describes the pattern. Returns None if the graph lacks it.
 
         chosen: number of experts that the pattern must choose.
         """

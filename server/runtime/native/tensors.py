@@ -35,19 +35,19 @@ class Weights:
     def data_type(self, name: str) -> int:
         """Return the TensorProto data type of an initializer.
 
-        Returns UNDEFINED for any other name.
+        Returns UNDEFINED if there is no initializer called `name`.
         """
         return self._tensors[name].data_type if name in self._tensors else TensorProto.UNDEFINED
 
     def external(self) -> dict[str, Array]:
-        """Return all external initializers."""
+        """Return the values of all external initializers, by name."""
         tensors = self._tensors.values()
         return {one.name: self.array(one.name) for one in tensors if one.data_location == TensorProto.EXTERNAL}
 
     def array(self, name: str) -> Array:
         """Return the value of an initializer.
 
-        An external initializer is a view of the mapped file.
+        The value of an external initializer is a view of the mapped file.
         """
         tensor = self._tensors[name]
         if tensor.data_location != TensorProto.EXTERNAL:

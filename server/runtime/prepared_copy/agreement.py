@@ -15,7 +15,7 @@ from server.runtime.slots import SlotPool
 
 CHUNK = 64  # tokens in one run of a model
 TOLERANCES = {Precision.FAST: (0.85, 0.02), Precision.EXACT: (0.97, 0.001)}
-"""The lowest acceptable `top_1` and the highest acceptable `kl_divergence`."""
+"""The limits on `Agreement.top_1` (lowest) and `kl_divergence` (highest)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Agreement:
     """How well two graphs agree.
 
     tokens: number of positions compared.
-    top_1: share of positions with the same most likely token.
+    top_1: share of positions at which both graphs have the same most likely token.
     kl_divergence: mean of KL(original || rewritten), in nats.
     """
 

@@ -37,10 +37,10 @@ class Manifest:
 
     source: path of the original graph file.
     bytes: size of the copy in bytes.
-    graph, weights: SHA-256 of these files of the copy.
+    graph, weights: SHA-256 of the copy's files GRAPH and WEIGHTS.
     sampled: hash of sampled blocks of the weights.
     originals: SHA-256 of each original weight file.
-    checked: result of checking the copy against the original, as a text.
+    checked: result of checking the copy against the original, as text for messages.
     native: whether the copy is for the native kernels.
     """
 
@@ -93,7 +93,8 @@ def exists(graph: Graph, root: Path) -> bool:
 def is_outdated(graph: Graph, precision: str, root: Path) -> bool:
     """Return whether there is a copy of `graph` that must be made again.
 
-    It is damaged, or the graph's file has changed or, without the native kernels, onnxruntime or the CPU.
+    A copy must be made again if it is damaged, or if its model, the kernels or the CPU that it was made for has
+    changed.
     """
     folder = root / key(graph)
     if folder.exists():
@@ -102,9 +103,10 @@ def is_outdated(graph: Graph, precision: str, root: Path) -> bool:
 
 
 def key(graph: Graph) -> str:
-    """Return the key of a graph's prepared copy: a hash of everything it depends on.
+    """Return the key of a graph's prepared copy, which is the name of its folder.
 
-    Weight files count by name, size and modification time, because reading them takes long.
+    The key is a hash of everything the copy depends on. Weight files count by name, size and modification time, because
+    reading them takes long.
     """
     stats = [(file.name, file.stat()) for file in graph.files]
     facts = {
@@ -148,9 +150,9 @@ def _sound(folder: Path, name: str) -> Copy | None:
 
 
 def _was_made_of(folder: Path, graph: Graph, precision: str) -> bool:
-    """Return whether the copy in `folder` was made from the file of `graph`.
+    """Return whether a copy was made from the file of `graph` in this precision.
 
-    The content of the file may have changed since.
+    The copy must also be for the same kernels as `graph`. The content of the file may have changed since.
     """
     try:
         manifest = _manifest(folder)

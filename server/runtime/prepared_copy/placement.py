@@ -1,6 +1,6 @@
 """Brings the weights of a prepared copy into memory, and keeps them there.
 
-Mapped weights are pages of the copy's file. The system may drop them unless the process may lock them. Shared weights
+Mapped weights are pages of the copy's file. The system may drop them unless the process can lock them. Shared weights
 are a second file, in shared memory, which the system keeps. Either way, all servers on a machine share the pages.
 """
 
@@ -23,13 +23,17 @@ from server.runtime.prepared_copy.shared_weights import share
 
 SHARED_MEMORY = Path("/dev/shm")
 NOT_LOCKED = (
-    "The limit of locked memory is too low for the weights: the system may drop them from memory while the server "
+    "The limit on locked memory is too low for the weights: the system may drop them from memory while the server "
     "idles. Raise the limit (ulimit -l), or serve with --weights shared."
 )
 
 
 class Placement(StrEnum):
-    """Where the weights of a prepared copy are in memory."""
+    """Where the weights of a prepared copy are in memory.
+
+    MAPPED: in pages of the copy's file.
+    SHARED: in a second file, in shared memory.
+    """
 
     MAPPED = "mapped"
     SHARED = "shared"
@@ -49,7 +53,8 @@ def place(
 ) -> Graph:
     """Bring the weights of `graph` into memory if it is a prepared copy.
 
-    The weights are mapped if they cannot be shared.
+    If `placement` is SHARED but the weights cannot be shared, they are mapped.
+
     Returns the graph to load.
     """
     if not graph.prepared:

@@ -23,10 +23,11 @@ PARTIAL, LOCK = ".partial", ".lock"
 def share(copy: Path, shared_memory: Path, tell: Callable[[str], None]) -> Path:
     """Return a folder in shared memory with the weights of a prepared copy.
 
-    The process keeps the folder until it ends.
+    The folder stays at least until this process ends.
 
     copy: the folder of the prepared copy.
     shared_memory: the root of a file system in memory, such as /dev/shm.
+
     Raises SharedMemoryError if the weights cannot be placed there.
     """
     try:
@@ -38,13 +39,15 @@ def share(copy: Path, shared_memory: Path, tell: Callable[[str], None]) -> Path:
         raise SharedMemoryError(f"{shared_memory} cannot be used: {error}") from error
     if sampled(root / copy.name / WEIGHTS) != sampled(copy / WEIGHTS):
         os.close(lock)
-        raise SharedMemoryError(f"the weights in {root / copy.name} differ from the prepared copy; stop their servers")
+        raise SharedMemoryError(
+            f"the weights in {root / copy.name} differ from the prepared copy; stop the servers that use them"
+        )
     atexit.register(_leave, root, lock)
     return root / copy.name
 
 
 def remove_unused(shared_memory: Path) -> None:
-    """Remove this user's weights that no running server uses."""
+    """Remove this user's weights in shared memory that no running server uses."""
     _remove_unused(_folder_in(shared_memory))
 
 
@@ -80,7 +83,7 @@ def _own_folder(shared_memory: Path) -> Path:
 def _fill(folder: Path, copy: Path, lock: int, tell: Callable[[str], None]) -> None:
     """Write the weights into `folder` unless another server has written them.
 
-    Afterwards, the process holds `lock` as a reader.
+    Afterwards, this process holds a shared lock on `lock`.
     """
     while True:
         fcntl.flock(lock, fcntl.LOCK_SH)  # waits while another server writes the weights
@@ -96,8 +99,8 @@ def _write(folder: Path, copy: Path, tell: Callable[[str], None]) -> None:
     free = shutil.disk_usage(folder.parent).free
     if free < size or memory_left() < size + HEADROOM:
         raise SharedMemoryError(
-            f"the weights take {gigabytes(size)}, but {gigabytes(free)} of shared memory and "
-            f"{gigabytes(memory_left())} of memory are free"
+            f"the weights take {gigabytes(size)}, and {gigabytes(HEADROOM)} of memory must stay free, but only "
+            f"{gigabytes(free)} of shared memory and {gigabytes(memory_left())} of memory are free"
         )
     tell(f"Copying {gigabytes(size)} of weights into shared memory ...")
     partial = folder.with_suffix(PARTIAL)

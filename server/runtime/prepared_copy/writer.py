@@ -56,7 +56,7 @@ No other folders are removed.
 GROWTH, NATIVE_GROWTH = 2.25, 1.1
 """The largest expected size of a copy, relative to the original weights.
 
-A copy by onnxruntime contains the weights both packed and unpacked.
+GROWTH is for onnxruntime's copies, which contain the weights both packed and unpacked.
 """
 POLL_SECONDS = 0.5
 
@@ -64,7 +64,7 @@ Check = Callable[[Graph], str]
 
 
 def most_bytes(graph: Graph) -> int:
-    """Return the largest size that a prepared copy of `graph` may have, in bytes."""
+    """Return the largest expected size of a prepared copy of `graph`, in bytes."""
     return int(graph.weight_bytes * (NATIVE_GROWTH if graph.native else GROWTH))
 
 
@@ -162,7 +162,7 @@ def _check_space(graph: Graph, folder: Path, tell: Tell) -> None:
 
 
 def _convert(graph: Graph, target: Path, tell: Tell) -> None:
-    """Write the copy's files, packed by this project or by onnxruntime."""
+    """Write a copy's graph and weights, packed for the kernels of `graph`."""
     if graph.native:
         _pack(graph, target, tell)
         return
