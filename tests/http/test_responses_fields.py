@@ -77,7 +77,10 @@ def has_logprobs(route: Route) -> bool:
     streamed = [entry for event in route.events(**include) for entry in event.get("logprobs", ()) if "delta" in event]
     (text,) = answer["output"][0]["content"]
     assert route.ask()["output"][0]["content"][0]["logprobs"] == []
-    assert streamed == text["logprobs"]
+    assert [entry["token"] for entry in streamed] == [entry["token"] for entry in text["logprobs"]]
+    values = [entry["logprob"] for entry in text["logprobs"]]
+    # The second prompt comes from the prefix cache, so its chunks differ, and so do float32 roundings.
+    assert [entry["logprob"] for entry in streamed] == pytest.approx(values, abs=1e-4)
     return len(streamed) == answer["usage"]["output_tokens"]
 
 
