@@ -135,9 +135,9 @@ class Exchange:
         return noted(error, self._request)
 
     def close(self) -> None:
-        """Cancel the timers and the completion, and charge the remaining tokens.
+        """End the exchange: cancel what is left of it, and charge the remaining tokens.
 
-        With work in the background, this happens when the work ends.
+        If a background task works for the exchange, all of this waits until the task ends.
         """
         self._log_entry.when_done(self._close)
 

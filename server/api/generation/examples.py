@@ -1,4 +1,4 @@
-"""JSON schemas that the example requests on the page /docs share."""
+"""JSON schemas in the example requests of the page /docs."""
 
 from __future__ import annotations
 

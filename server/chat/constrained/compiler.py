@@ -55,7 +55,8 @@ class CompiledGrammar:
     known: mask of the tokens that have a text.
     end_tokens: the tokens that end an answer.
     opening_token: id of the token `opens_with` (see Grammar); None if the whole answer must match.
-    marker_endings: the ordinary tokens that complete the opening marker of calls, by the part written so far.
+    marker_endings: the ordinary tokens that complete the opening marker of calls. The key is what an answer has
+        written of the marker so far, such as b"<|tool_call".
 
     The fields `param`, `unenforced`, `size` and `repeats` are those of Accepted.
     """

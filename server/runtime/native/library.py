@@ -70,8 +70,10 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 class MatrixFormat:
     """The format of a packed matrix, which turns x [n, depth] into [n, columns].
 
-    columns: number of rows of the original matrix; rounded up to a multiple of 64 if these include gates.
-    depth: number of columns of the original matrix.
+    The graph stores the matrix transposed, as [columns, depth].
+
+    columns: a multiple of 64 if the matrix computes the gates and ups of experts, otherwise any number.
+    depth: any number.
     bits: 4 or 8.
     zero_points: whether zero points are stored. If not, all are 8 (4 bits) or 128 (8 bits).
     """
