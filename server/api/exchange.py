@@ -1,4 +1,4 @@
-"""One request and its response, for all routes that generate."""
+"""A request and its response, on the routes that use the model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ C = TypeVar("C", bound=AnyCompletion)
 
 
 class Exchange:
-    """One request, from its admission to the end of its response.
+    """One request, from its admission to the end of its response or background work.
 
     Routes open it with the dependency `OpenExchange`.
     """
@@ -39,7 +39,7 @@ class Exchange:
     def __init__(self, request: Request, server: ServerState) -> None:
         """Admit the request.
 
-        Raises RateLimitError if the key has reached a limit.
+        Raises RateLimitError if the API key has reached a limit.
         Raises InvalidRequestError if the header X-Request-Timeout is not a positive number.
         """
         self._request = request
@@ -135,9 +135,9 @@ class Exchange:
         return noted(error, self._request)
 
     def close(self) -> None:
-        """End the exchange: cancel what is left of it, and charge the remaining tokens.
+        """Cancel the timers and the completion, and charge the tokens not yet charged.
 
-        If a background task works for the exchange, all of this waits until the task ends.
+        If background work is still running, all of this happens when that work ends.
         """
         self._log_entry.when_done(self._close)
 

@@ -74,7 +74,7 @@ def test_a_key_is_limited_to_its_concurrent_requests(guarded: Server) -> None:
         answer = chat(guarded, "key-b", max_tokens=1)
         error = error_of(answer, 429)
         assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
-        assert error["message"] == "The key bob has reached its limit of concurrent requests (max_concurrent = 1)."
+        assert error["message"] == "The key bob has reached its limit on concurrent requests (max_concurrent = 1)."
         assert answer.headers["retry-after"] == "1"
         assert answer.headers["x-ratelimit-limit-requests"] == "1"
         assert chat(guarded, "key-a", max_tokens=1).status_code == 200
@@ -88,7 +88,7 @@ def test_a_key_that_has_used_up_its_tokens_is_refused(guarded: Server) -> None:
     assert first.headers["x-ratelimit-limit-tokens"] == "20"
     answer = chat(guarded, "key-c", max_tokens=1)
     error = error_of(answer, 429)
-    assert error["message"] == "The key carl has reached its limit of tokens per minute (tokens_per_minute = 20)."
+    assert error["message"] == "The key carl has reached its limit on tokens per minute (tokens_per_minute = 20)."
     assert 30 <= int(answer.headers["retry-after"]) <= 120
     assert answer.headers["x-ratelimit-remaining-tokens"] == "0"
     assert answer.headers["x-ratelimit-reset-tokens"].endswith("s")

@@ -75,7 +75,7 @@ def read_keys(path: Path) -> Sequence[Key]:
     Example of a key named "ann":
 
         [ann]
-        key = "sk-1234"  # or "sha256:" and the hash in hexadecimal
+        key = "sk-1234"  # or "sha256:" and the key's SHA-256 hash in hexadecimal
         max_concurrent = 4  # optional
         tokens_per_minute = 10000  # optional
 

@@ -18,7 +18,8 @@ async def require_key(
 ) -> None:
     """Authenticate a request and set its tenant and rate limit.
 
-    Sets `tenant`, `key_name` and `rate_limit` in `request.state`. Without keys, the tenant is the client's address.
+    Sets `tenant`, `key_name` and `rate_limit` in `request.state`. If the server has no keys, the tenant is
+    the client's address, and `key_name` and `rate_limit` are None.
 
     Raises InvalidApiKeyError if the server has keys and the request sends none of them.
     """

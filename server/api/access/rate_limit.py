@@ -43,10 +43,10 @@ class RateLimit:
         """
         name, concurrent, rate = self.key.name, self.key.max_concurrent, self.key.tokens_per_minute
         if concurrent is not None and self.running >= concurrent:
-            message = f"The key {name} has reached its limit of concurrent requests (max_concurrent = {concurrent})."
+            message = f"The key {name} has reached its limit on concurrent requests (max_concurrent = {concurrent})."
             raise RateLimitError(message, BUSY_SECONDS)
         if rate is not None and self._fill() < 1:
-            message = f"The key {name} has reached its limit of tokens per minute (tokens_per_minute = {rate})."
+            message = f"The key {name} has reached its limit on tokens per minute (tokens_per_minute = {rate})."
             raise RateLimitError(message, (1 - self.tokens) / rate * MINUTE)
         self.running += 1
 

@@ -114,7 +114,8 @@ class ChatCompletionRequest(GenerationFields, TextFormFields, TemplateFields, Th
     ) -> None:
         """Check that the request has the tools that `choice` requires.
 
-        `none` requires no tools. `auto` requires a list, which may be empty. Other choices require at least one tool.
+        `none` requires no tools. `auto` requires a list of tools, which may be empty. Other choices require at least
+        one tool.
 
         field: name of the request field with the choice, such as "function_call".
         requires: name of the request field with the tools, such as "functions".

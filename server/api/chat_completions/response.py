@@ -181,7 +181,7 @@ def progress(progress: PromptProgress) -> PrefillProgress:
 
 
 def timings(completion: AnyCompletion) -> Timings:
-    """Return the durations of a completion, in llama.cpp's format."""
+    """Return a completion's token counts and durations, in llama.cpp's format."""
     times = completion.times
     begun = completion.started or times.queued
     first = times.first_token or begun

@@ -26,7 +26,7 @@ FINISH_REASONS: dict[ChoiceEnd, ChatFinishReason] = {
 
 @dataclass(slots=True)
 class AssembledCall:
-    """A tool call as received so far.
+    """A tool call as generated so far.
 
     arguments: JSON text of the arguments.
     input: decodes a custom tool's input: `{"input": "ls"}` -> `ls`.
@@ -58,7 +58,7 @@ class CallAssembler:
     def add(self, delta: ToolCallDelta) -> ChoiceDelta:
         """Append a part of a call and return it in OpenAI's JSON.
 
-        The result is empty if there is nothing to send yet.
+        Returns an empty object if there is nothing to send yet.
         """
         if delta.id is not None and delta.name is not None:
             self.calls.append(AssembledCall(delta.id, delta.name))

@@ -96,7 +96,7 @@ class ChatCompletionChoice(TypedDict):
 
 
 class Timings(TypedDict):
-    """Durations in the format of llama.cpp."""
+    """Token counts and durations, in llama.cpp's format."""
 
     cache_n: Annotated[int, Field(ge=0, description="Prompt tokens taken from the prefix cache.", examples=[0])]
     prompt_n: Annotated[int, Field(ge=0, description="Prompt tokens computed.", examples=[14])]
@@ -136,7 +136,7 @@ class ChatCompletion(TypedDict):
 
 
 class PrefillProgress(TypedDict):
-    """Progress of the prefill in the format of llama.cpp."""
+    """Progress of the prefill, in llama.cpp's format."""
 
     total: Annotated[int, Field(ge=0, description="Tokens in the prompt.", examples=[2000])]
     cache: Annotated[int, Field(ge=0, description="Tokens taken from the prefix cache.", examples=[0])]

@@ -18,7 +18,7 @@ Prompts = tuple[str | tuple[int, ...], ...]
 
 
 def _prompts(prompt: Any) -> Prompts:
-    """Return one prompt, or a list of prompts, as a tuple.
+    """Convert one prompt, or a list of prompts, to a tuple of prompts.
 
     A prompt is a text or a list of token IDs.
     """

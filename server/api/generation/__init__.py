@@ -1,1 +1,1 @@
-"""Request fields and response types that chat and text completions share."""
+"""Request fields and response types used by several routes."""

@@ -17,7 +17,7 @@ from server.api.http.base_model import ApiModel, also
 from server.chat.types import Calling, TextForm, Tool, ToolCall
 
 CUSTOM_ARGUMENT = "input"
-"""Argument of the function that stands for a custom tool."""
+"""Name of the only argument of a function that stands for a custom tool."""
 
 ToolName = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\w.:/-]+$")]
 

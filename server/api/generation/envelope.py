@@ -41,7 +41,7 @@ def new_id(kind: str) -> str:
 
 
 def usage(completion: Counted) -> CompletionUsage:
-    """Return the token counts so far."""
+    """Return a completion's token counts so far."""
     return {
         "prompt_tokens": completion.prompt_tokens,
         "completion_tokens": completion.completion_tokens,

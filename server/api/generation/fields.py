@@ -1,4 +1,4 @@
-"""Request fields that chat and text completions share."""
+"""Request fields common to all routes that generate text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def _stops(stop: Any) -> Any:
 
 
 def unsupported(name: str) -> Callable[[Any], Any]:
-    """Return a validator that rejects all values of the field `name` except null."""
+    """Return a validator that rejects every value except null.
+
+    name: name of the field, for the error message.
+    """
 
     def refuse(value: Any) -> Any:
         if value is not None:
@@ -50,7 +53,7 @@ Label = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class GenerationFields(ApiModel):
-    """Fields of both chat and text completion requests."""
+    """Request fields common to all routes that generate text."""
 
     model: str | None = Field(None, description="ID of a served model; defaults to the first.", examples=["lfm2-demo"])
     temperature: float | None = Field(

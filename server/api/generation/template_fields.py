@@ -1,4 +1,4 @@
-"""Request fields that control how a chat is rendered."""
+"""Request fields that control how a chat becomes a prompt."""
 
 from __future__ import annotations
 

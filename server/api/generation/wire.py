@@ -1,4 +1,4 @@
-"""JSON types that answers of chat and text completions share.
+"""JSON types used in the answers of several routes.
 
 The OpenAPI document is generated from these types.
 """

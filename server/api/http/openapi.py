@@ -130,7 +130,7 @@ def request_body(*models: type[BaseModel], examples: Mapping[str, Any]) -> dict[
 
 
 def install(app: FastAPI) -> None:
-    """Make `app` serve this module's document."""
+    """Make `app` serve the OpenAPI document that this module builds."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

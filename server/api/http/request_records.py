@@ -34,9 +34,9 @@ def is_unlogged(path: str) -> bool:
 class RequestRecord:
     """A finished request.
 
-    route: path as in the application's routes, or "unknown".
+    route: path of the route, such as "/v1/responses/{response_id}"; "unknown" if no route matches.
     status: HTTP status; 499 if the client left before the response was complete.
-    finish: "stop", "length", "tool_calls", "error", "cancelled", or "none" without a completion.
+    finish: "stop", "length", "tool_calls", "error" or "cancelled"; "none" for a success without a completion.
     error_code: code of the error sent; None without an error. A failed stream has a code although its status is 200.
     received, ended: monotonic times in seconds.
     key: name of the client's API key; None without a valid key.
@@ -77,7 +77,7 @@ class RequestLogEntry:
     background: asyncio.Task[None] | None = None
 
     def when_done(self, action: Callable[[], None]) -> None:
-        """Call `action` after the background work, or at once if there is none."""
+        """Call `action` after the background work, or at once if none is running."""
         if self.background is None or self.background.done():
             action()
         else:
@@ -143,7 +143,7 @@ class RequestLog:
 class RequestLogMiddleware:
     """Middleware that adds requests to the request log.
 
-    Requests for unlogged paths, such as /health, get an entry, too, but no listener sees it. The middleware must be
+    Requests for unlogged paths, such as /health, also get an entry, but no listener sees it. The middleware must be
     directly inside RequestId, to see every response.
     """
 

@@ -22,7 +22,7 @@ VERSION = "anthropic-version"
 OVERLOADED = 529  # Anthropic's status for a full queue
 
 PROXY = "x-lfm-proxy"
-"""Request header from a proxy that retries requests. The only known value is "nginx"."""
+"""Request header of a proxy that retries requests. The only value is "nginx"."""
 
 TYPES = {
     401: "authentication_error",
@@ -103,7 +103,7 @@ DIALECT = AnthropicDialect()
 
 
 def rfc3339(time: datetime) -> str:
-    """Return a UTC time like 2026-01-01T00:00:00Z (RFC 3339)."""
+    """Return a UTC time as text, such as 2026-01-01T00:00:00Z (RFC 3339)."""
     return time.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 

@@ -83,7 +83,7 @@ class TokenCount(TypedDict):
 
 
 class MessageStart(TypedDict):
-    """The first event."""
+    """The first event of a stream."""
 
     type: Literal["message_start"]
     message: AnthropicMessage
@@ -160,7 +160,7 @@ class MessageDelta(TypedDict):
 
 
 class MessageStop(TypedDict):
-    """The last event."""
+    """The last event of a stream."""
 
     type: Literal["message_stop"]
 

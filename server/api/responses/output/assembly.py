@@ -21,7 +21,7 @@ from server.chat.types import ChoiceEnd, Delta, ToolCallDelta
 class Output:
     """The output items of one response.
 
-    end: why the answer ended; None until then.
+    end: why the answer ended; None if it has not ended.
     """
 
     def __init__(self, response_id: str, number: Callable[[], int], custom: frozenset[str], *, with_sealed: bool):
@@ -44,7 +44,7 @@ class Output:
         return [*self._items, *([self._open.item("in_progress")] if self._open else ())]
 
     def add(self, delta: Delta) -> list[bytes]:
-        """Add `delta` to the items, and return the encoded events."""
+        """Add `delta` to the items, and return its encoded events."""
         events: list[bytes] = []
         if delta.reasoning:
             if not isinstance(self._open, OpenReasoning):

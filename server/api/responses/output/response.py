@@ -70,7 +70,7 @@ def ended(response: ResponseBody, status: Status, output: list[OutputItem], used
 
 
 def usage(completion: AnyCompletion) -> ResponseUsage:
-    """Return the token counts so far."""
+    """Return a completion's token counts so far."""
     return {
         "input_tokens": completion.prompt_tokens,
         "input_tokens_details": {"cached_tokens": completion.cached_tokens, "cache_write_tokens": 0},

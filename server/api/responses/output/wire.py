@@ -132,7 +132,7 @@ class IncompleteDetails(TypedDict):
 
 
 class ResponseBody(TypedDict):
-    """A response, which repeats the fields of its request."""
+    """A response, which repeats most settings of its request."""
 
     id: Annotated[str, Field(description="ID of the response.", examples=["resp_5f2c"])]
     object: Literal["response"]
