@@ -83,7 +83,7 @@ def _within_descriptors(settings: Settings) -> Settings:
         return settings
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     logger.warning(
-        "The limit of file descriptors (%d) allows %d connections, fewer than --max-connections (%d).",
+        "The limit on file descriptors (%d) allows %d connections, fewer than --max-connections (%d).",
         limit, allowed, settings.max_connections,
     )  # fmt: skip
     return settings.model_copy(update={"max_connections": allowed})

@@ -230,8 +230,8 @@ def _variable(name: str) -> str:
 def _unknown(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
     """Return one error message per unknown option.
 
-    An argument after an unknown option may be its value, so it gets no message. Without unknown options, one message
-    lists all arguments.
+    An argument after an unknown option may be its value, so it gets no message. If there is no unknown option, one
+    message lists all `arguments`.
     """
     options = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
     if not options:

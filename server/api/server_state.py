@@ -17,7 +17,7 @@ from server.errors import ModelNotReadyError, engine_failed
 
 RETRY_SECONDS = 5.0
 LEAST_CLOSING_SECONDS = 2.0
-"""Minimum time for closing the model, even if the drain took all of its timeout."""
+"""Minimum time for closing the model, even if the drain used up its timeout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,10 @@ class ServerState:
         return self.model is not None and self.model.service.engine.failed
 
     def hanging_seconds(self) -> float | None:
-        """Return the seconds the oldest step has run; None if within `step_timeout`."""
+        """Return how long a hanging step has run, in seconds; None if no step hangs.
+
+        A step hangs if it runs longer than `step_timeout`.
+        """
         since = self.model.service.engine.stats().oldest_step_since if self.model is not None else None
         seconds = 0 if since is None else time.monotonic() - since
         return seconds if seconds > self.limits.step_timeout else None

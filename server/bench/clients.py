@@ -76,8 +76,9 @@ class Figures:
 async def measure(endpoints: Sequence[Endpoint], rounds: int, baseline: Baseline | None = None) -> Report:
     """Measure all endpoints and the baseline in turn.
 
-    The report compares the first endpoint with the others. `baseline` needs a slot of PROMPT + OUTPUT tokens per
-    client.
+    The report compares the first endpoint with the others.
+
+    baseline: must have a slot of PROMPT + OUTPUT tokens for each client; None to measure only the endpoints.
     """
     figures: dict[tuple[int, str], Figures] = defaultdict(Figures)
     for turn in range(rounds):

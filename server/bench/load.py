@@ -31,9 +31,9 @@ TEMPLATE_TOKENS = 10
 """Approximate number of tokens that a chat template adds to a message."""
 
 SAMPLING = {"temperature": 0.8, "top_k": 40, "top_p": 1, "min_p": 0, "repetition_penalty": 1}
-"""Sampling parameters sent to every server, so that its defaults do not matter.
+"""Sampling parameters of every request.
 
-Greedy streams would end up repeating one phrase.
+They replace the servers' defaults, which may differ. Greedy streams would end up repeating one phrase.
 """
 
 
@@ -100,7 +100,7 @@ class Stream:
     def take(self, event: dict[str, Any]) -> None:
         """Record an event of the stream.
 
-        Uses the event's token count if it has one, because a token may have no text.
+        Uses the token count in the event, if there is one, because a token may have no text.
         Raises RefusedError if the event is an error.
         """
         if "error" in event:
@@ -216,7 +216,7 @@ async def _first_model(server: NamedUrl, key: str | None) -> str:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until `condition` is true.
 
-    Checks it rarely, to leave the cores to the server.
+    Checks it only every 250 ms, to leave the cores to the server.
     """
     while not condition():
         await asyncio.sleep(0.25)

@@ -19,7 +19,7 @@ NO_PLOTS = "There are no plots, because matplotlib is not installed. Install it:
 class Work:
     """The extent of the benchmarks.
 
-    rounds: how often `clients` and `prefixes` measure each endpoint.
+    rounds: how often the benchmarks `clients` and `prefixes` measure each endpoint.
     pace: sizes for the benchmark `pace`.
     """
 

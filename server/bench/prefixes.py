@@ -25,8 +25,8 @@ COLUMNS = ("", "server", "cold TTFT s", "warm TTFT s", "warm to cold", "tokens f
 class Pair:
     """Streams with prompts of about equal length.
 
-    cold: prompts without a cached prefix.
-    warm: prompts with a cached prefix.
+    cold: streams whose prompts have no cached prefix.
+    warm: streams whose prompts begin with a cached prefix.
     """
 
     cold: list[Stream]
@@ -67,7 +67,7 @@ async def second_turn(endpoint: Endpoint, seed: str) -> Pair:
 
 
 async def shared_start(endpoint: Endpoint, seed: str) -> Pair:
-    """Run 4 prompts of 300 tokens at once: cold, then with the first 256 cached."""
+    """Run 4 prompts of 300 tokens at once: cold, then with 256 tokens cached."""
     shared = prompt(256, f"{seed} shared")
     cold = await endpoint.run_all(Stream(user(prompt(300, f"{seed} cold {i}")), ANSWER) for i in range(4))
     prompts = [user(f"{shared} {words(44, f'{seed} {i}')}") for i in range(6)]
@@ -77,9 +77,9 @@ async def shared_start(endpoint: Endpoint, seed: str) -> Pair:
 
 
 async def system_prompt(endpoint: Endpoint, seed: str) -> Pair:
-    """Run 16 requests at once, with system prompts of 256 tokens.
+    """Run 16 requests at once, twice, with system prompts of 256 tokens.
 
-    When cold, each request has its own system prompt. When warm, all share one.
+    The first time (cold), each request has its own system prompt. The second time (warm), all share one.
     """
 
     def chats(kind: str, shared: bool) -> list[Messages]:

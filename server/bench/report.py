@@ -15,7 +15,7 @@ Cell = str | float | None
 class Chart:
     """A line chart or a bar chart.
 
-    series: (x, y) points by legend entry; x is a number, or the label of a bar.
+    series: the (x, y) points of each legend entry. In a bar chart, x is the label of a group of bars.
     log: whether both axes are logarithmic.
     """
 

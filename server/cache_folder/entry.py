@@ -135,7 +135,10 @@ class EntryFormat:
         return DecodedBlock(self._snapshot(arrays[1:]), resumable=whole or not self._convolutions)
 
     def _snapshot(self, arrays: Sequence[Array]) -> Snapshot:
-        """Return a snapshot of `arrays`: the KV, then the windows if there are any."""
+        """Return a snapshot with the contents of `arrays`.
+
+        arrays: KV tensors, then the convolution windows if the entry has them.
+        """
         snapshot = Snapshot(self.states, BLOCK_TOKENS)
         for state, array in zip((*self._kv, *self._convolutions), arrays, strict=False):
             place = snapshot.kv if state.kind is StateKind.KV else snapshot.windows
@@ -183,8 +186,8 @@ class EntryFormat:
 def read_metadata(file: BufferedReader) -> dict[str, str]:
     """Read the metadata in an entry's header.
 
-    Afterwards, the first tensor is next in `file`. Returns {} if the file is not an entry of this version. Raises
-    OSError if it cannot be read.
+    Afterwards, the first tensor is next in `file`. Returns {} if the file is not an entry in the format FORMAT.
+    Raises OSError if it cannot be read.
     """
     length = int.from_bytes(file.read(LENGTH_BYTES), "little")
     try:

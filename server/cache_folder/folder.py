@@ -1,9 +1,9 @@
 """Stores entries in a folder that several processes may share.
 
-The files are the only record. A file's modification time is the time of its last use.
+There is no index. A file's modification time is the time of its last use.
 
-There are no locks. Files appear whole, by renaming. Processes that write the same entry write equal bytes. Processes
-that evict at once choose the same files.
+There are no locks. Each file is written under a temporary name, then renamed, so it is never seen incomplete.
+Processes that write the same entry write equal bytes. Processes that evict at the same time choose the same files.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class FolderBlocks:
     def take(self) -> list[Change] | None:
         """Return the changes since the last call, in order; None if there were too many.
 
-        Scans the folder first if the last scan was long ago.
+        Scans the folder first if the last scan was at least `scan_seconds` ago.
         """
         if time.monotonic() - self._scanned_at >= self._scan_seconds:
             with self._lock:

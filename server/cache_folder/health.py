@@ -22,7 +22,7 @@ class Health:
     """
 
     def __init__(self, path: Path, access: str, statistics: Statistics) -> None:
-        """Create the state of a folder that had no errors.
+        """Create the state of a folder that has had no errors.
 
         access: "read" or "written", for the log.
         """

@@ -16,7 +16,7 @@ from server.cache_folder.folder import EntryFolder
 from server.kv_events.blocks import BLOCK_TOKENS
 
 UNKNOWN = "unknown"
-"""The model shown for a file that is not an entry of this version."""
+"""The model shown for a file without readable metadata."""
 
 Tell = Callable[[str], None]
 

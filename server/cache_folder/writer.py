@@ -19,7 +19,7 @@ from server.cache_folder.statistics import Statistics
 log = logging.getLogger(__name__)
 
 PENDING_BYTES = 256 << 20
-"""The maximum size of all queued blocks. Until it is written, a block keeps its state in memory."""
+"""The maximum size of all queued blocks, whose state stays in memory."""
 
 FRESH_SECONDS = 300.0
 """The minimum time before a block marked as used is marked again."""
@@ -90,7 +90,7 @@ class Writer:
     def write(self, block: StateBlock) -> None:
         """Queue a block to be written, unless its file exists.
 
-        Drops the block if the folder fails or too many blocks are queued.
+        Drops the block if the folder has just failed, or if too many blocks are queued.
         """
         with self._wake:
             if self._is_fresh(block.key.name) or not self._health.usable:
@@ -152,7 +152,7 @@ class Writer:
             return item
 
     def _handle(self, item: StateBlock | Used) -> None:
-        """Carry out an item. Records and logs errors."""
+        """Carry out a queued item. Records and logs errors."""
         try:
             if isinstance(item, StateBlock):
                 self._store(item)

@@ -69,7 +69,7 @@ class Completion(Generic[D]):
     unenforced: messages about unenforced keywords of tool schemas.
     prompt_tokens: number of tokens in all prompts.
     completion_tokens: number of tokens in all choices so far.
-    ends: how each finished choice ended, by the choice's number.
+    ends: how each finished choice ended. The key is the number of the choice.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Completion(Generic[D]):
 
     @property
     def generated_tokens(self) -> int:
-        """The number of tokens that the engine has generated. `deltas` may lag behind it."""
+        """The number of tokens generated, including those not yet yielded by `deltas`."""
         return sum(stream.sequence.generated for stream in self._streams)
 
     @property

@@ -49,7 +49,7 @@ def test_more_idle_connections_than_descriptors_delay_nobody(sent: bytes) -> Non
             assert time.monotonic() - begun < 5
         server.terminate()
         printed = server.printed()
-    assert printed.count("The limit of file descriptors (256) allows 112 connections") == 1
+    assert printed.count("The limit on file descriptors (256) allows 112 connections") == 1
     assert printed.count("closing idle ones") <= 1
     assert "Traceback" not in printed
 

@@ -28,7 +28,7 @@ Keep = Callable[[StoredResponse], Awaitable[None]]
 class ResponseRun:
     """A response being generated.
 
-    response: its body, with an empty output until the response ends.
+    response: body of the response; its output stays empty until the response ends.
     recorded: encoded events so far; empty if the response is not stored.
     """
 

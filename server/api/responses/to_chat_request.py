@@ -17,7 +17,7 @@ ROLES: dict[str, Role] = {"developer": "system", "system": "system", "user": "us
 
 
 def to_chat_request(body: ResponseRequest, history: Sequence[InputItem], defaults: SamplingParams) -> ChatRequest:
-    """Return the chat request in `body`.
+    """Convert a response request to a chat request.
 
     history: items of the conversation before the input of `body`.
     defaults: the model's sampling parameters, used for parameters that `body` does not set.
@@ -103,7 +103,7 @@ class _Turn:
             self.calls.append(custom_call(item.call_id or "", item.name or "", item.input or ""))
 
     def take(self) -> list[Message]:
-        """Return the message, or [] if it is empty, and begin a new one."""
+        """Return [the message], or [] if it is empty, and begin a new one."""
         empty = self.content is None and not self.calls and not self.reasoning
         message = Message("assistant", self.content or "", tuple(self.calls), reasoning=self.reasoning or None)
         self.reasoning, self.content, self.calls, self.ends_with_text = None, None, [], False

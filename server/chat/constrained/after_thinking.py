@@ -18,8 +18,9 @@ from server.engine.sampling.constraint import Bitmask, Constraint
 class ThoughtMarkers:
     """The tokens that spell `<think>` and `</think>`.
 
-    starts: for each part of `<think>` written so far, the tokens that continue it. Example: `in` and `ink>` after
-        `<th`. If `<think>` is a special token, `starts` holds only this token.
+    starts: the tokens that continue an incomplete `<think>`. The key is what an answer has written of it so far.
+        Example: for the key b"<th", tokens such as `in` and `ink>`. If `<think>` is a special token, the only key is
+        b"", which holds only this token.
     end: the tokens of `</think>`, in order.
     """
 
@@ -37,7 +38,7 @@ class AfterThinking:
     """A constraint that applies another constraint only after the thoughts.
 
     start_answer: returns the constraint of the answer. None if any answer is allowed.
-    end_tokens: the tokens that end an answer; none if the answer may be empty.
+    end_tokens: the tokens that end an answer, forbidden in the thoughts; () if the answer may be empty.
     is_open: whether the prompt ends inside the thoughts. If not, the answer may start with `<think>`.
     budget: number of tokens in the thoughts after which `</think>` is forced; None if unlimited.
     """
@@ -95,14 +96,14 @@ class AfterThinking:
     def forced_tokens(self) -> list[int]:
         """Return the tokens that must come next, in order.
 
-        In thoughts that have spent the budget, these are the remaining tokens of `</think>`.
+        Once the thoughts have used up the budget, these are the remaining tokens of `</think>`.
         """
         if self._tracker.state is Thoughts.OPEN:
             return [*self._forced_end()]
         return self._answer.forced_tokens() if self._answer and self._tracker.state is Thoughts.NONE else []
 
     def _forced_end(self) -> Sequence[int]:
-        """Return the remaining tokens of `</think>`, or none before the budget is spent."""
+        """Return the remaining tokens of `</think>`, or () before the budget is spent."""
         if self._budget is None or self._tracker.spent < self._budget:
             return ()
         return self._markers.end[self._tracker.spent - self._budget :]

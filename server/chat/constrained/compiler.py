@@ -91,8 +91,8 @@ class CompiledGrammar:
 class GrammarConstraint:
     """The state of one sequence in its grammar.
 
-    Call `mask` before each token and `commit` after it. If the grammar has an opening token, the text before it is
-    free.
+    Call `mask` before each token and `commit` after it. If the grammar has an opening token, any text may precede that
+    token.
     """
 
     def __init__(self, grammar: CompiledGrammar) -> None:
@@ -269,9 +269,10 @@ class GrammarCompiler:
 
 
 def _marker_endings(marker: bytes, tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...]]:
-    """Return the ordinary tokens that complete `marker`, by the part written so far.
+    """Return the ordinary tokens that may complete `marker`.
 
-    Example: after `<|tool_call_`, all ordinary tokens that begin with `start|>`.
+    The key is what an answer has written of the marker so far. Example: for the key b"<|tool_call_", all ordinary
+    tokens that begin with `start|>`.
     """
     ends = tuple(marker[i:] for i in range(1, len(marker)))
     texts = enumerate(tokenizer.all_token_bytes(vocab_size))

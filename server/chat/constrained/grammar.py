@@ -46,7 +46,7 @@ class Grammar:
     arguments: largest number of arguments of any tool; 0 unless calls are in LFM2's syntax.
     unenforced: messages about unenforced schema keywords.
 
-    With `opens_with`, the text before this token and after the match is free.
+    If `opens_with` is set, the text before this token and after the match is free.
     """
 
     structure: str
@@ -96,7 +96,7 @@ def call_grammar(
 ) -> Grammar:
     """Return a grammar for calls of `tools` in LFM2's syntax.
 
-    text_form: form of an answer without calls in mode AUTO. None for any text.
+    text_form: in mode AUTO, the form of an answer without calls; None for any text.
 
     Raises InvalidRequestError if `text_form` or a strict schema cannot be enforced.
     """
@@ -136,7 +136,7 @@ def json_call_grammar(
 ) -> Grammar:
     """Return a grammar for JSON calls of `tools` by models without call markers.
 
-    text_form: form of an answer without calls in mode AUTO. None for any text.
+    text_form: in mode AUTO, the form of an answer without calls; None for any text.
 
     Raises InvalidRequestError if `text_form` or a strict schema cannot be enforced.
     """

@@ -55,7 +55,7 @@ def grammar_source(
     """Return the source of the answer's grammar, or None if any answer is allowed.
 
     call_form: JSON form of calls; None if the model has call markers.
-    constrain_always: whether to enforce schemas that are not strict. Applies only with call markers.
+    constrain_always: whether to enforce schemas that are not strict. Applies only to models with call markers.
     """
     enforced = calling.required or text_form is not None or any(tool.strict for tool in calling.tools)
     tools = calling.tools if enforced or (constrain_always and call_form is None) else ()

@@ -49,8 +49,9 @@ _TOKEN = re.compile(
 class LarkRegex:
     """A converter from the rules of one grammar to regular expressions.
 
-    quoted: converts a regular expression in the grammar, such as `[a-z]`, and its flags, such as "i".
-    literal: converts a string in the grammar and its flags to a regular expression.
+    quoted: receives a regular expression in the grammar, such as `[a-z]`, and its flags, such as "i". Returns the
+        regular expression to use instead.
+    literal: receives a string in the grammar and its flags. Returns a regular expression that matches the string.
     """
 
     def __init__(self, grammar: str, quoted: Callable[[str, str], str], literal: Callable[[str, str], str]) -> None:

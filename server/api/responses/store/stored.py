@@ -17,7 +17,7 @@ class StoredResponse:
     created: when the response was last stored, in seconds since 1970.
     running: whether the response is still being generated.
     response: JSON of the response.
-    input_items: JSON of the input items of its request, without those of earlier responses.
+    input_items: JSON of the request's own input items, without the conversation before them.
     events: compressed events of the response (see `packed`); None if none were recorded.
     """
 

@@ -110,7 +110,7 @@ def _step(matcher: LLMatcher, mask: Bitmask) -> tuple[float, list[int]]:
 def check_mask(matcher: LLMatcher, mask: Bitmask, field: str, if_empty: str) -> None:
     """Raise InvalidRequestError if a mask is empty or could not be computed.
 
-    mask: last mask of `matcher`, limited to known tokens.
+    mask: last mask of `matcher`, limited to tokens that have a text.
     if_empty: reason to give for an empty mask.
     """
     error = matcher.get_error()
@@ -121,7 +121,7 @@ def check_mask(matcher: LLMatcher, mask: Bitmask, field: str, if_empty: str) -> 
 
 
 def known_tokens(tokens: Sequence[bytes]) -> Bitmask:
-    """Return a mask of the tokens that have a text. Others pad the vocabulary."""
+    """Return a mask of the tokens that have a text. The others are only padding."""
     bits = np.zeros(mask_words(len(tokens)) * 32, np.uint8)
     bits[: len(tokens)] = [bool(token) for token in tokens]
     return np.packbits(bits, bitorder="little").view(np.int32)
