@@ -28,7 +28,7 @@ class HubError(StartupError):
 
 
 class ModelFolderError(StartupError):
-    """A model folder is incomplete, or one of its files cannot be served."""
+    """A model folder is incomplete, or one of its files is invalid or not supported."""
 
 
 class UnsupportedModelError(StartupError):
@@ -65,7 +65,7 @@ class ExportError(LfmServeError):
 class InvalidRequestError(LfmServeError):
     """A field of a request has an invalid value.
 
-    param: path of the field, such as `messages[2].content`.
+    param: path of the field, such as `messages[2].content`; None if no single field is at fault.
     code: OpenAI's error code.
     """
 

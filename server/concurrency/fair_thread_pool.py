@@ -20,7 +20,10 @@ class FairThreadPool:
     """
 
     def __init__(self, threads: int, name: str) -> None:
-        """name: prefix of the threads' names."""
+        """Create a pool of `threads` threads.
+
+        name: prefix of the threads' names.
+        """
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._turns = FairLimit(threads, per_tenant=threads)
 

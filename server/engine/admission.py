@@ -35,6 +35,8 @@ def is_below_fair_share(load: QueueLoad, count: int, max_waiting: int) -> bool:
 
     The fair share is `max_waiting` divided by `load.tenants`. Returns False if no other tenant is waiting, or if
     the queue would exceed twice `max_waiting`.
+
+    max_waiting: usual maximum number of sequences in the queue.
     """
     fair = load.tenants > 1 and load.own + count <= max_waiting // load.tenants
     return fair and count <= 2 * max_waiting + load.spare_slots
@@ -43,7 +45,7 @@ def is_below_fair_share(load: QueueLoad, count: int, max_waiting: int) -> bool:
 def has_places(load: QueueLoad, count: int, max_waiting: int) -> bool:
     """Return whether the queue has room for `count` more sequences.
 
-    A tenant within its fair share may exceed `max_waiting`.
+    The queue may exceed `max_waiting` sequences if the tenant stays within its fair share.
     """
     return is_below_fair_share(load, count, max_waiting) or count <= max_waiting + load.spare_slots
 

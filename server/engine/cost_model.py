@@ -82,9 +82,9 @@ class CostModel:
     def min_forced_tokens(self, threads: int, rows: int) -> float:
         """Return the minimum number of forced tokens for which a prefill chunk pays off.
 
-        Forced tokens are the only ones that a constraint allows next. A prefill chunk computes all of them in one step,
-        but the decode batch waits for it. A decode step computes only one of them, and takes longer by one row. Returns
-        inf if a chunk never pays off or the steps have not been timed.
+        A token is forced if a constraint allows no other. A chunk computes all forced tokens of a sequence at once, but
+        delays the decode batch. Without a chunk, each forced token adds a row to a decode step. Returns inf if a chunk
+        never pays off or the steps have not been timed.
 
         rows: number of sequences in the batch.
         """

@@ -36,7 +36,7 @@ CACHE_OUT_OF_MEMORY = "There is no memory to keep a request's state in the prefi
 MAX_UNSTARTED_PROMPTS = 4
 """Maximum number of admitted prompts whose prefill has not started.
 
-At this limit, a prompt is admitted only if it is more urgent than one of these.
+At this limit, another prompt is admitted only if it is more urgent than at least one of them.
 """
 
 
@@ -48,7 +48,7 @@ class EngineState:
 
     slots: state of the running sequences.
     slot_tokens: maximum number of tokens in all slots together; one sequence alone may exceed it.
-    suspended: sequences that lost their slots because their clients do not keep up.
+    suspended: sequences that lost their slots because their clients read too slowly.
     costs: predicted durations of steps.
     last_kind: kind of the step that started last; None before the first step.
     preemptions: number of preemptions so far.
@@ -180,7 +180,7 @@ class EngineState:
     def return_to_prefill(self, sequence: Sequence) -> None:
         """Move a sequence from the decode batch to prefill, to compute forced tokens.
 
-        The caller must ensure that no decode step is running.
+        A token is forced if the sequence's constraint allows no other. No decode step may be running.
         """
         assert sequence.slot is not None
         last = self.decoding.pop()
@@ -202,7 +202,7 @@ class EngineState:
         last.slot = slot
 
     def _estimated_finish(self, sequence: Sequence) -> float:
-        """Return when prefill would end if it had started at `queued_at`.
+        """Return when prefill would end if it had started at the time of the request.
 
         The result is in monotonic seconds.
         """

@@ -27,7 +27,7 @@ def next_handover(held: Mapping[str, int], waits: Mapping[str, float], slots: in
     The taker is below its fair share and has been waiting for more than PATIENCE. The giver is above its fair share and
     has the most slots. All tenants have the same fair share.
 
-    held: number of slots of each running tenant.
+    held: number of slots that each tenant holds; tenants without slots are left out.
     waits: seconds that each waiting tenant has been waiting.
     slots: total number of slots.
     """

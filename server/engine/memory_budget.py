@@ -31,7 +31,7 @@ def share_memory(available: int, bytes_per_token: int, max_slot_tokens: int, cac
 
     Only the fraction USABLE of them is divided. The slots get what the cache leaves, up to `max_slot_tokens`.
 
-    cache_bytes: size of the cache, at most the usable memory; None for CACHE_BYTES or half of the usable memory,
+    cache_bytes: size of the cache, capped at the usable memory; None for CACHE_BYTES or half of the usable memory,
         whichever is less.
     """
     usable = int(available * USABLE)

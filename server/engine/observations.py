@@ -54,7 +54,7 @@ class EngineStats:
     running: number of sequences with a slot.
     waiting: number of sequences in the queue.
     waiting_tokens: number of tokens in the queue's sequences.
-    suspended: number of sequences that lost their slots because their clients do not keep up.
+    suspended: number of sequences that lost their slots because their clients read too slowly.
     slots: number of slots, so the maximum number of running sequences.
     slot_tokens: number of computed tokens in the slots, limited by `slot_tokens_budget`.
     cache_tokens: number of tokens in the prefix cache.

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 def preempt_for_memory(state: EngineState) -> None:
-    """Preempt the youngest sequences until the remaining ones fit into `slot_tokens`.
+    """Preempt the youngest sequences until the remaining ones fit into memory.
 
-    Never preempts a sequence in a step, or the last running one.
+    Running sequences may have at most `slot_tokens` tokens together. Never preempts a sequence in a step, or the last
+    running one.
     """
     while state.held_tokens > state.slot_tokens and state.running > 1:
         candidates = _youngest_first(state)
@@ -31,7 +32,7 @@ def preempt_for_memory(state: EngineState) -> None:
 def preempt_for_fairness(state: EngineState, now: float) -> None:
     """Preempt sequences of one tenant if another has waited too long.
 
-    Preempts the youngest sequences, and no more than needed.
+    Preempts the youngest first, and only as many as make room for the other tenant's next sequence.
 
     now: the current monotonic time.
     """

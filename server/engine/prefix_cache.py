@@ -258,7 +258,7 @@ class PrefixCache:
 def _held(nodes: list[Node], partial: Node | None, branch: int) -> int:
     """Return how many leading tokens of a prompt have usable state.
 
-    With convolutions, only the state up to a checkpoint is usable.
+    In a model with convolutions, only the state up to a checkpoint is usable.
 
     nodes, partial, branch: result of `_walk`.
     """

@@ -2,7 +2,8 @@
 
 The wide session uses all cores. It alternates decode batches with prefill chunks short enough for the ITL target. For a
 long prompt, two narrow sessions take over, each with half the cores. One prefills while the other decodes, so streams
-slow down but never stop. Without streams, the wide session prefills: a lone narrow one would waste half of the cores.
+slow down but never stop. If nothing is decoding, the wide session prefills: a lone narrow one would waste half of the
+cores.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ Shorter chunks are hardly faster.
 """
 
 LONG_PROMPT_CHUNKS = 8
-"""Number of chunks above which a prompt is prefilled on a narrow session."""
+"""Number of chunks above which a prompt is prefilled on a narrow session.
+
+Each chunk is as long as the ITL target allows.
+"""
 
 UNMEASURED_CHUNK = 64
 """Number of tokens in a chunk until a prefill step has been timed."""
@@ -169,6 +173,6 @@ def _itl_chunk(streams: int, policy: Policy, costs: CostModel) -> int:
 def _clamp_chunk(tokens: int | None, policy: Policy) -> int:
     """Limit a chunk to MIN_CHUNK .. `policy.max_chunk` tokens.
 
-    tokens: wanted length; None if no prefill step has been timed.
+    tokens: wanted length; None for UNMEASURED_CHUNK.
     """
     return min(max(UNMEASURED_CHUNK if tokens is None else tokens, MIN_CHUNK), policy.max_chunk)

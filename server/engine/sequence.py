@@ -55,7 +55,7 @@ class Sequence:
     tokens: int64 [prompt length + max_tokens]; `tokens[:length]` are prompt and answer so far.
     computed: number of leading tokens whose state is in the slot.
     expected_cached: number of tokens that prefill is expected to find in the prefix cache; 0 once prefill starts.
-    prefill_total: number of tokens to compute when prefill last started.
+    prefill_total: number of tokens that were left to compute when prefill last started.
     saved: number of leading tokens whose state is in the prefix cache.
     cached: number of prompt tokens found in the prefix cache when prefill first started.
     slot: index of the slot; None if the sequence is not running.

@@ -108,7 +108,7 @@ def start_prefill(state: EngineState, width: Width, sequence: Sequence, max_toke
 
 
 def decode_checkpoints(step: Step) -> Iterator[tuple[Sequence, int]]:
-    """Yield (sequence, n) for each sequence whose state to cache after n tokens.
+    """Yield (sequence, n) for each sequence that reaches a checkpoint after n tokens.
 
     n is a multiple of CHECKPOINT_INTERVAL.
     """

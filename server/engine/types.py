@@ -20,8 +20,8 @@ class SamplingParams:
     top_p: keeps the fewest likeliest tokens that reach this total probability; 1 keeps all.
     min_p: keeps tokens with at least this fraction of the highest probability; 0 keeps all.
     repetition_penalty: divides positive and multiplies negative logits of tokens in prompt and answer; 1 is off.
-    frequency_penalty: subtracted from a logit per occurrence in the answer; 0 is off.
-    presence_penalty: subtracted once from logits of tokens in the answer; 0 is off.
+    frequency_penalty: subtracted from a token's logit for each occurrence in the answer; 0 is off.
+    presence_penalty: subtracted once from the logit of each token in the answer; 0 is off.
     logit_bias: added to logits, by token id.
     seed: seed of the draws; None for a random one.
     top_logprobs: number of likeliest tokens to report besides the drawn one; None for no log-probabilities.
@@ -141,7 +141,7 @@ class TokenEvent:
     """One generated token.
 
     logprobs: None unless the request wants them.
-    finish: why the sequence ended; None if more events follow. With STOP, `token` is the stop token.
+    finish: why the sequence ended; None if more events follow. If it is STOP, `token` is the stop token.
     """
 
     token: int

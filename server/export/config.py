@@ -111,9 +111,9 @@ def _moe(config: Mapping[str, Any]) -> MoeConfig:
 def _dense_width(config: Mapping[str, Any]) -> int:
     """Return the width of a dense feed-forward network.
 
-    This is two thirds of the width in `config.json`, as in Llama 1, times `block_ffn_dim_multiplier`, and rounded up to
-    a multiple of `block_multiple_of`. It is not rounded if the multiplier is null. If `block_auto_adjust_ff_dim` is
-    false, this is the width in `config.json`.
+    If `block_auto_adjust_ff_dim` is false, this is the width in `config.json`. Otherwise, it is two thirds of that
+    width, as in Llama 1. Unless `block_ffn_dim_multiplier` is null, the result is multiplied by it and rounded up to a
+    multiple of `block_multiple_of`.
     """
     nominal: int = config["block_ff_dim"] if "block_ff_dim" in config else config["intermediate_size"]
     if not config.get("block_auto_adjust_ff_dim", True):

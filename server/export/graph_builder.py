@@ -88,7 +88,7 @@ class GraphBuilder:
     def tail(self, x: str, first: str, axis: int, out: str | None = None) -> str:
         """Add a slice of `x` that extends to the end of `axis`.
 
-        first: name of the slice's first index, int64 [1].
+        first: name of the value with the slice's first index, int64 [1].
         """
         return self.node("Slice", x, first, self.constant([2**63 - 1]), self.constant([axis]), out=out)
 

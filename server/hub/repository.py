@@ -170,7 +170,8 @@ def _cached(repo_id: str, revision: str | None, dtype: str, error: HubError) -> 
 
     error: why the hub cannot be used.
 
-    Raises `error` if the cache has no complete graph, and HubError if it has none in `dtype`.
+    Raises `error` if the cache has no complete graph.
+    Raises HubError if no complete graph in the cache has `dtype`.
     """
     try:
         folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True, allow_patterns=[]))

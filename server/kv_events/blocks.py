@@ -75,7 +75,7 @@ NO_TOKENS: Tokens = np.empty(0, np.int64)
 def first_run(identity: bytes, salt: str) -> BlockRun:
     """Return the empty run at the start of a sequence.
 
-    identity: see `first_link`.
+    identity: bytes that identify the model, such as a hash of its weights.
     """
     return BlockRun((), first_link(identity, salt), None, NO_TOKENS)
 

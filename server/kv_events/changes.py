@@ -50,7 +50,10 @@ class PendingChanges:
         self._dropped = False
 
     def add(self, changes: Sequence[Change]) -> None:
-        """Add changes. If too many are then waiting, drop all until `reset` is called."""
+        """Add changes.
+
+        If too many are then waiting, drops them and all later changes until `reset` is called.
+        """
         with self._lock:
             if not changes or self._dropped:
                 return
@@ -64,7 +67,7 @@ class PendingChanges:
     def take(self) -> list[Change] | None:
         """Return the changes since the last call, in order.
 
-        Returns None if changes were dropped since the last call of `reset`.
+        Returns None if changes were dropped since the last call to `reset`.
         """
         with self._lock:
             if self._dropped:

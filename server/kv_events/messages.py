@@ -63,8 +63,8 @@ def block_hash(name: bytes) -> int:
 def events_of(changes: Iterable[Change], medium: str) -> Iterator[Event]:
     """Yield the events for the changes of one cache, in order.
 
-    Consecutive changes of one type share an event of up to MAX_BLOCKS blocks.
-    In a BlockStored, each block is the parent of the next. Any other block begins a new event.
+    Consecutive changes of one type share an event of up to MAX_BLOCKS blocks. A stored block begins a new event if its
+    parent is not the block before it.
     """
     event: BlockStored | BlockRemoved | None = None
     last: bytes | None = None
@@ -88,7 +88,7 @@ def events_of(changes: Iterable[Change], medium: str) -> Iterator[Event]:
 
 
 def _stored(block: Block, medium: str) -> BlockStored:
-    """Return an event that is still empty, and whose first block will be `block`."""
+    """Return an empty event whose first block will be `block`."""
     parent = None if block.parent is None else block_hash(block.parent)
     return BlockStored([], parent, [], BLOCK_TOKENS, None, medium)
 

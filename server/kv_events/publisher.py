@@ -36,13 +36,16 @@ SEND_QUEUE = 10_000
 """The maximum number of messages waiting for a slow subscriber. The subscriber misses further messages."""
 
 TAKE_SECONDS = 10
-"""The maximum time between two calls of `take`. A cache may look for changes only when `take` is called."""
+"""The maximum time between two calls to `take`. A cache may look for changes only when `take` is called."""
 
 LINGER_MILLISECONDS = 500
 """The maximum time to send the remaining messages when the server stops."""
 
 CLOSE_SECONDS = 5
-"""The maximum time to wait for the thread when the server stops. A cache may be reading from a slow disk."""
+"""The maximum time to wait for the publisher's thread when the server stops.
+
+A cache may be reading from a slow disk.
+"""
 
 SUBSCRIBE = b"\x01"
 """The first byte of a subscription, before the topic."""

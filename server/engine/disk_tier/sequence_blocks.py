@@ -13,7 +13,7 @@ class SequenceBlocks:
 
     deadline: time at which to stop waiting for the disk, in monotonic seconds; None if prefill is not waiting.
     read_from: index of the first token whose state came from the disk.
-    read_to: index after the last such token; at most `read_from` if there are none.
+    read_to: index after the last token whose state came from the disk; at most `read_from` if there is none.
     """
 
     names: BlockNames

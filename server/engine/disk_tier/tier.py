@@ -91,7 +91,10 @@ class DiskTier:
         self._awaiting = [seq for seq in self._awaiting if seq.awaits_disk and seq.slot is not None]
 
     def seconds_to_wait(self) -> float | None:
-        """Return the seconds until the next deadline, or None if no sequence is waiting."""
+        """Return the seconds until the next deadline.
+
+        Returns None if no sequence is waiting for the disk.
+        """
         deadlines = [seq.blocks.deadline for seq in self._awaiting if seq.blocks and seq.blocks.deadline is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
@@ -152,7 +155,7 @@ class DiskTier:
     def _blocks_in_memory(self) -> Iterator[StateBlock]:
         """Yield the complete blocks in memory, the most recently used path first.
 
-        A path leads from the root to a leaf. A block on several paths comes once for each.
+        A path leads from the root of the cache's tree to a leaf. A block on several paths comes once per path.
         """
         for salt, nodes in self._cache.paths():
             tokens = np.concatenate([node.tokens for node in nodes])

@@ -15,7 +15,7 @@ def score(logits: Logits, tokens: npt.NDArray[np.int64], alternatives: int) -> l
     """Return the log-probabilities of `tokens`.
 
     logits: float32 [len(tokens), vocab]; row i predicts `tokens[i]`.
-    alternatives: number of likeliest tokens to score as well at each position.
+    alternatives: number of likeliest tokens to score at each position, in addition to `tokens`.
 
     Raises StepFailedError if logits are not finite.
     """

@@ -30,7 +30,7 @@ def draw(
 
     logits: float32 [sequences, vocab], modified in place.
     unknown_ids: int64, ids that are never drawn.
-    min_forced: minimum number of tokens, counting the drawn one. With fewer, only the drawn one is returned.
+    min_forced: minimum number of tokens, counting the drawn one. If there are fewer, only the drawn one is returned.
     """
     finite = np.isfinite(logits.max(axis=1))
     logits[:, unknown_ids] = -np.inf
@@ -66,8 +66,8 @@ def _row_error(sequence: Sequence, error: BaseException) -> LfmServeError:
 
 def _no_token_allowed() -> InvalidRequestError:
     return InvalidRequestError(
-        "No token can come next: the grammar, min_tokens and the token ids that the model does not use together "
-        "exclude all tokens.",
+        "No token can come next: together, the grammar, min_tokens and the model's unused token ids exclude all "
+        "tokens.",
         code="no_token_allowed",
     )
 
@@ -84,7 +84,7 @@ def _mask(sequence: Sequence, vocab_size: int) -> Bitmask | None:
 def _with_forced(sequence: Sequence, drawn: Draw, min_forced: float) -> list[Draw]:
     """Commit the drawn token and the tokens forced after it, and return them.
 
-    Returns only the drawn token if the tokens are fewer than `min_forced`, or if the request wants log-probabilities,
+    Returns only the drawn token if there are fewer than `min_forced` tokens, or if the request wants log-probabilities,
     which need the logits of each token.
     """
     request, token = sequence.request, drawn[0]

@@ -20,7 +20,7 @@ from server.engine.types import SamplingParams, TokenLogprobs
 GREEDY_TEMPERATURE = 1e-5
 """Highest temperature at which the likeliest token is always drawn.
 
-At this temperature, a token whose logit is 0.001 below the highest has only e^-100 of its weight.
+At this temperature, a token whose logit is 0.001 below the highest has e^-100 times the weight of the likeliest token.
 """
 
 Ids = npt.NDArray[np.int64]
@@ -93,8 +93,8 @@ def _penalize_repetition(logits: Logits, repeating: list[tuple[int, Sequence]]) 
 def _forbid_tokens(logits: Logits, sequences: Rows[Sequence], masks: Rows[Bitmask | None]) -> None:
     """Set the logits of forbidden tokens to -inf, in place.
 
-    With a mask, these are the tokens outside it. Without a mask, they are the stop tokens, until the answer has
-    `min_tokens` tokens.
+    In a row with a mask, these are the tokens outside it. In a row without one, they are the stop tokens, until the
+    answer has `min_tokens` tokens.
     """
     for i, sequence in enumerate(sequences):
         mask = masks[i] if masks else None
