@@ -57,7 +57,7 @@ def renew(
 ) -> None:
     """Replace the prepared copy of `graph` if the copy is damaged or out of date.
 
-    create: whether to also write a first copy of a large graph for the native kernels.
+    create: whether to also write the first copy if `graph` is large and runs on the native kernels.
     tell: called with lines of progress, and with the reason if writing fails.
     """
     outdated = lookup.is_outdated(graph, precision, root)

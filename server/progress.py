@@ -31,7 +31,7 @@ def show_progress(
     most every `interval` seconds.
 
     line: returns the text for `say`, from the amount of work done.
-    start: work done before the task began, such as by an interrupted download.
+    start: work done before this task, for example by an interrupted download. All other amounts include it.
     unit: unit of all amounts; "B" for bytes.
     bar: false to never show a bar.
     """

@@ -19,7 +19,7 @@ from server.ray.forwarding import Batch, ForwardedRequest
 
 MAX_REPLAYS = 4
 REPLAY_SECONDS = 0.25
-"""Delay before a request is first sent again.
+"""Delay before the first retry of a request.
 
 Each further delay is twice as long. The delays give Ray time to notice which replicas are gone.
 """

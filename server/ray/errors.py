@@ -10,13 +10,13 @@ from server.errors import ModelNotReadyError, QueueFullError
 RETRY_SECONDS = 5.0
 
 LOST_REPLICA = (RayActorError, NodeDiedError, ObjectLostError, WorkerCrashedError, ReplicaUnavailableError)
-"""Ray's errors that mean that a replica has died or cannot be reached."""
+"""Ray's errors for a replica that has died or cannot be reached."""
 
 
 def translated(error: Exception) -> Exception:
-    """Convert a Ray error that means overload, a lost replica or no replica.
+    """Return the server's own error for a Ray error.
 
-    Returns any other error unchanged.
+    Returns the error unchanged unless it means overload, a lost replica or no replica.
     """
     if isinstance(error, BackPressureError):
         return QueueFullError(f"{error.args[1]} requests", error.retry_after_s or RETRY_SECONDS)

@@ -12,7 +12,7 @@ MAX_EXPECTED = 8192
 """The maximum number of blocks to remember for each replica."""
 
 EXPECTED_SECONDS = 60.0
-"""Time to remember a block after the request.
+"""Time to remember a block after a request with this block is sent.
 
 By then, the replica has reported the block itself.
 """

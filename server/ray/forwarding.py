@@ -32,7 +32,7 @@ class ForwardedRequest:
 
     @classmethod
     def of(cls, request: Request, body: bytes, blocks: tuple[bytes, ...]) -> ForwardedRequest:
-        """Return a request, with its body, in the form to forward."""
+        """Return `request` and its body as a ForwardedRequest."""
         scope, client = request.scope, request.client
         return cls(
             method=scope["method"],

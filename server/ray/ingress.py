@@ -35,7 +35,7 @@ SESSION_ID = "x-session-id"
 MODEL_SECONDS = 10.0
 """Seconds between checks for a change of the replicas' model."""
 RETRY_SECONDS = 1.0
-"""Seconds between attempts to get the model's tokenizer for the first time."""
+"""Seconds between attempts to get a tokenizer while the ingress has none."""
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Ingress:
         self._following = self._following or asyncio.create_task(self._follow_model())
 
     async def __call__(self, request: Request) -> Response:
-        """Return a response that forwards the request when Ray Serve sends it."""
+        """Return a response for Ray Serve to send. Sending it forwards the request."""
         return ForwardedResponse(self, request)
 
     async def forward(self, request: Request, send: Send) -> None:

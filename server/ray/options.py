@@ -12,12 +12,12 @@ from server.settings import ENV_PREFIX, Settings
 
 
 def replica_settings(options: Mapping[str, Any]) -> Settings:
-    """Return the settings of this process, a replica of one of the deployments.
+    """Return the settings of this process, which runs a replica or the ingress.
 
     An option that is not given comes from its `LFM_*` variable. By default, a process has one thread for each core
     that `ray_actor_options` gives it.
 
-    options: the `user_config` of the deployment, by field of Settings.
+    options: the `user_config` of the deployment, which names fields of Settings.
 
     Raises pydantic's ValidationError if an option is unknown or invalid.
     """

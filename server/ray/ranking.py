@@ -20,7 +20,7 @@ class ReplicaLoad:
     ongoing: number of requests that the replica is answering or has queued.
     slots: number of requests that the replica can answer at once.
     token_seconds: time to prefill one token.
-    request_seconds: average time between the ends of two answers.
+    request_seconds: average time from the end of one answer to the end of the next.
     """
 
     prefix_tokens: int
@@ -38,8 +38,8 @@ class ReplicaLoad:
 def rank(replicas: Sequence[ReplicaLoad], max_lead: int) -> list[int]:
     """Return the indices of `replicas`, ordered from best to worst for a prompt.
 
-    The favourite, which holds the longest prefix of the prompt, comes first. If it is busy (see `is_busy`), the least
-    loaded replica comes first. The others follow by load.
+    The favourite is the replica that holds the longest prefix of the prompt. It comes first unless it is busy (see
+    `is_busy`). Apart from that, the order is by load, the least loaded first.
 
     max_lead: maximum number of requests by which the favourite may exceed the least loaded replica.
     """
@@ -53,7 +53,7 @@ def rank(replicas: Sequence[ReplicaLoad], max_lead: int) -> list[int]:
 def is_busy(favourite: ReplicaLoad, least_loaded: ReplicaLoad, max_lead: int) -> bool:
     """Return whether to pass over the favourite for the least loaded replica.
 
-    The favourite is passed over if it has over `max_lead` more requests than the least loaded replica. It is also
+    The favourite is passed over if it exceeds the least loaded replica by over `max_lead` requests. It is also
     passed over if the longer wait for its slot costs more time than its longer prefix saves.
     """
     if favourite.ongoing - least_loaded.ongoing > max_lead:

@@ -40,7 +40,7 @@ class Replica:
     async def reconfigure(self, options: Mapping[str, Any]) -> None:
         """Load the model with new options, and switch to it when it is ready.
 
-        Requests being answered finish with the old options.
+        Running requests finish with the old options.
 
         Raises StartupError or pydantic's ValidationError if the model cannot be served with `options`.
         """
@@ -59,7 +59,9 @@ class Replica:
     async def prompt_blocks(self, known_identity: bytes) -> PromptBlocks | None:
         """Return the object with which the ingress names the blocks of prompts.
 
-        known_identity: identity of the object that the ingress has now. If that is up to date, returns None.
+        Returns None if the ingress already has it.
+
+        known_identity: `identity` of the object that the ingress has; b"" if it has none.
         """
         blocks = PromptBlocks.of_model(self._app().server.ready_model())
         return None if blocks.identity == known_identity else blocks

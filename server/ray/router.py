@@ -22,7 +22,7 @@ class PrefixRouter(ConsistentHashRouter):
     """
 
     def initialize_state(self, max_lead: int = MAX_LEAD, **options: Any) -> None:
-        """Set the options in `request_router_kwargs` of Ray's configuration.
+        """Set the options, which Ray's configuration holds in `request_router_kwargs`.
 
         max_lead: see `rank`.
         options: options of ConsistentHashRouter.
@@ -84,7 +84,7 @@ class PrefixRouter(ConsistentHashRouter):
 def _blocks(pending_request: PendingRequest) -> tuple[bytes, ...]:
     """Return the names of the blocks in a forwarded request.
 
-    Returns no names for a call that forwards no request, such as of `prompt_blocks`.
+    Returns no names if the call forwards no request, such as a call of `Replica.prompt_blocks`.
     """
     (argument,) = pending_request.args
     return argument.blocks if isinstance(argument, ForwardedRequest) else ()

@@ -22,7 +22,7 @@ class RoutingStats:
     ongoing: number of sequences that it is answering or has queued.
     slots: number of requests that it can answer at once.
     token_seconds: predicted time to prefill one token.
-    request_seconds: average time between the ends of two answers.
+    request_seconds: average time from the end of one answer to the end of the next.
     """
 
     blocks: bytes = b""

@@ -58,7 +58,8 @@ class StateTensor:
     shape: (kv_heads, head_dim) for KV, (hidden, L) for a convolution window of L values.
     trace: name of an output with the past window and the new tokens' values; None if the graph has none.
 
-    The trace of S tokens is [batch, L + S, hidden]. Its rows n to n + L - 1, transposed, are the window after n tokens.
+    The trace of S tokens is [batch, L + S, hidden]. Its rows n to n + L - 1, transposed, are the window after the first
+    n tokens.
     """
 
     past: str

@@ -56,7 +56,7 @@ class Graph:
     files: the files with external weights.
     source: the file from which the graph was loaded; None for a prepared copy.
     tensors: external weights that are already in memory, by name. onnxruntime maps all others.
-    droppable_bytes: size of the weights that the system may drop, and so counts as free memory.
+    droppable_bytes: size of the weights that the system may drop and therefore counts as free memory.
     """
 
     name: str
@@ -214,7 +214,7 @@ class _Convolutions:
     def _sum(self, past: str, name: str, taps: int, weight: str, *bias: str) -> str:
         """Add a depthwise convolution as a sum of slices of the window of `past`.
 
-        taps: number of columns of the weight.
+        taps: size of the convolution's kernel.
 
         Returns the name of the result, [batch, length - taps + 1, hidden] for a window of `length` values.
         """

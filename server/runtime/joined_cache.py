@@ -76,10 +76,10 @@ class JoinedCache:
 def token_mask(past: Past, length: int) -> npt.NDArray[np.bool_]:
     """Return the attention mask that hides the padding in a run on joined caches.
 
+    The shape of the mask is [rows, max(past) + length].
+
     past: number of past tokens of each row.
     length: number of new tokens per row.
-
-    Its shape is [rows, max(past) + length].
     """
     positions = np.arange(past.max() + length)
     mask: npt.NDArray[np.bool_] = (positions < past[:, None]) | (positions >= past.max())

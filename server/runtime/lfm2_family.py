@@ -59,7 +59,8 @@ def member_of(folder: Path, config: Mapping[str, Any]) -> Member | None:
 def recognise(names: Iterable[str]) -> Member:
     """Return the member of the LFM2 family that `names` identify.
 
-    Example: "LFM2.5-350M-ONNX" -> LFM2.5-350M. Only the first name with "LFM2" counts. Anything unclear is LFM2.
+    Example: "LFM2.5-350M-ONNX" -> LFM2.5-350M. Only the first name with "LFM2" counts. Returns LFM2
+    if no member in LFM2_5 matches.
     """
     for name in names:
         if generation := GENERATION.search(name):
@@ -72,7 +73,7 @@ def recognise(names: Iterable[str]) -> Member:
 def names_of(folder: Path, name_or_path: object) -> Iterable[str]:
     """Yield names that may identify the model in a folder, the most reliable first.
 
-    These are the names of the folder, of its repository in the hub's cache, and the parts of `name_or_path`.
+    These are the folder's name, the name of its repository in the hub's cache, and the parts of `name_or_path`.
 
     name_or_path: `_name_or_path` in the config.
     """

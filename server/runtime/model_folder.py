@@ -109,7 +109,7 @@ def open_model_folder(folder: Path, dtype: str = "auto") -> ModelFolder:
 
 
 def graph_dtype(file: str) -> str | None:
-    """Return a graph's dtype from its path; None unless it matches GRAPH_FILE.
+    """Return a graph's dtype from its path, or None if GRAPH_FILE does not match.
 
     Examples: "onnx/model_q4.onnx" -> "q4", "model.onnx" -> "fp32".
     """
@@ -263,7 +263,7 @@ def _rotary_positions(model: onnx.ModelProto) -> int | None:
 
 
 def _vocab_size(folder: Path, config: Mapping[str, Any], model: onnx.ModelProto) -> int:
-    """Return the vocabulary size from the graph's logits or, if symbolic, the config.
+    """Return the vocabulary size from the graph, or else from the config.
 
     Raises ModelFolderError if neither has it.
     """

@@ -16,7 +16,7 @@ from server.runtime.prepared_copy.placement import bytes_needed
 from server.runtime.session import ModelSession, SessionOptions
 
 SMALL = 256_000_000
-"""The size of weights in bytes below which packing at each start is fast enough."""
+"""The size in bytes below which weights need no prepared copy: packing is fast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class SessionPool:
     """A model's sessions: a wide one with all threads, and narrow ones with half.
 
     sessions: the sessions that are already open.
-    droppable_bytes: size of the weights that the system may drop, and so counts as free memory.
+    droppable_bytes: size of the weights that the system may drop and therefore counts as free memory.
     open_narrow: opens the narrow sessions later; None if there are none left to open.
     """
 

@@ -58,7 +58,7 @@ class SlotPool:
     def swap(self, long: int, short: int, long_length: int, short_length: int) -> None:
         """Exchange the states of the slots `long` and `short`.
 
-        long_length, short_length: number of tokens in each. `long_length` is at least `short_length`.
+        long_length, short_length: number of tokens in each slot. `long_length` is at least `short_length`.
         """
         for state in self.states:
             array = self.arrays[state.past]
@@ -69,7 +69,7 @@ class SlotPool:
         self._trim(long, short_length)
 
     def release(self, slot: int) -> None:
-        """Return a slot's memory to the system. Does nothing except on Linux."""
+        """Give a slot's memory back to the system. Does nothing except on Linux."""
         for state in self.states:
             stride = self.arrays[state.past].strides[0]
             self._drop_pages(state, slot * stride, (slot + 1) * stride)
@@ -97,7 +97,7 @@ class SlotPool:
             self.arrays[name][slot] = window
 
     def _trim(self, slot: int, length: int) -> None:
-        """Return the KV memory after the first `length` tokens of a slot to the system."""
+        """Free the KV memory of a slot, except that of its first `length` tokens."""
         for state in self.states:
             if state.kind is not StateKind.KV:
                 continue

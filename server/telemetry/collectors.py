@@ -74,7 +74,7 @@ DISK_COUNTERS = {
 class EngineCollector(Collector):
     """The gauge `lfm_ready` and the engine's statistics.
 
-    stats: returns the statistics; None while the model is loading.
+    stats: a function that returns the statistics; None while the model is loading.
     """
 
     def __init__(self, ready: Callable[[], bool]) -> None:
@@ -131,7 +131,7 @@ class IntervalCollector(Collector):
 class TokenCollector(Collector):
     """Counters of prompt and generated tokens.
 
-    Each scrape sums over the running requests, so that generating a token updates nothing.
+    Each scrape counts the tokens of the running requests, so that generating a token updates no counter.
 
     open: log entries of the running requests.
     """

@@ -55,7 +55,7 @@ def configure_logging(log_format: Literal["text", "json"], level: str) -> None:
 
 
 def note_request(line: logging.LogRecord) -> bool:
-    """Logging filter: attach the current request's ID and trace to `line`."""
+    """Attach the current request's ID and trace to `line`. A logging filter."""
     request_id = current_request_id.get()
     line.context = {"request_id": request_id, **trace_context.get()} if request_id else {}
     return True

@@ -39,7 +39,7 @@ OPERATIONS = {
     "/v1/messages": "chat",
     "/v1/responses": "chat",
 }
-"""OpenTelemetry's `gen_ai.operation.name` of each route that generates."""
+"""OpenTelemetry's `gen_ai.operation.name` for each route that generates text."""
 
 
 class Traces:
@@ -80,7 +80,7 @@ class Traces:
             self._add_generation(record, record.completion)
 
     def _add_generation(self, record: RequestRecord, completion: AnyCompletion) -> None:
-        """Create the span of a finished completion, and inside it those of its phases."""
+        """Create the span of a finished completion, with a child span for each phase."""
         epoch = time.time() - time.monotonic()
 
         def nanoseconds(when: float) -> int:  # since 1970; `when` is in seconds of the monotonic clock

@@ -45,6 +45,7 @@ def chat_with_new_server(variables: Mapping[str, str], key: str | None, model: s
     """Chat with a server that is started for this chat.
 
     variables: the server's options as environment variables.
+    model: None for the new server's model.
     """
     screen = _open_screen()
     with ExitStack() as stack:

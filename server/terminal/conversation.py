@@ -14,7 +14,7 @@ class Conversation:
     """The messages so far, and the user's options for all requests.
 
     tools: definitions in OpenAI's form.
-    schema: JSON schema of the answers.
+    schema: JSON schema that answers must match; None for free text.
     """
 
     model: str

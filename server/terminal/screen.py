@@ -23,7 +23,7 @@ NOTES = {
     "length": "The answer was cut: it reached the maximum number of tokens.",
     "content_filter": "The server's content filter ended the answer.",
 }
-"""What to tell the user about a finish reason."""
+"""What to tell the user about an answer, by its finish reason."""
 
 
 def safe(text: str) -> str:

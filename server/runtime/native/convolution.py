@@ -36,7 +36,7 @@ class _Candidate:
 
     projected: name of the input projection's result, [batch, length, 3 * hidden].
     past: name of the past state.
-    state: hidden size and number of columns of the past state.
+    state: (hidden, L) of the past state [batch, hidden, L].
     sizes: names of further inputs that the nodes read only for their shapes.
     constants: names of the initializers that the nodes read, including `parameters`.
     parameters: names of the weight [hidden, 1, taps] and, if there is one, of the bias [hidden].
@@ -129,10 +129,10 @@ def _candidate(
     past: onnx.ValueInfoProto,
     outputs: tuple[str, str, str],
 ) -> _Candidate | None:
-    """Return the candidate with these outputs.
+    """Return the candidate with these outputs, or None if its inputs do not fit.
 
-    The nodes must read exactly one weight and at most one bias. Besides these, they may only read `projected`, the past
-    state, other initializers and shapes. Otherwise, returns None.
+    Its nodes must read exactly one weight and at most one bias. Otherwise, they may read only `projected`, the past
+    state, shapes and other initializers.
     """
     cut = [node for node in graph.node if node.op_type != "Shape" and projected not in node.output]
     nodes = needed(cut, outputs)

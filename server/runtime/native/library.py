@@ -28,7 +28,7 @@ Array = npt.NDArray[Any]
 
 
 class ArrayPointer:
-    """The type of a C function's parameter, which takes a contiguous array or None."""
+    """A parameter type for C functions: accepts a contiguous array, or None for NULL."""
 
     @classmethod
     def from_param(cls, array: Array | None) -> c_void_p:
@@ -72,8 +72,7 @@ class MatrixFormat:
 
     The graph stores the matrix transposed, as [columns, depth].
 
-    columns: a multiple of 64 if the matrix computes the gates and ups of experts, otherwise any number.
-    depth: any number.
+    columns: any number, but a multiple of 64 if the matrix computes the gates and ups of experts.
     bits: 4 or 8.
     zero_points: whether zero points are stored. If not, all are 8 (4 bits) or 128 (8 bits).
     """
@@ -88,7 +87,7 @@ class MatrixFormat:
 class Library:
     """The loaded library of native kernels.
 
-    isas: index of each instruction set that this CPU supports, by name, the best one first.
+    isas: the library's number for each instruction set that this CPU supports, by name, the best one first.
     functions: the library's functions, which accept numpy arrays as pointers.
     """
 

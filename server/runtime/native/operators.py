@@ -37,7 +37,7 @@ class Matrix:
     scales: name of the initializer with the scales.
     zeros: name of the initializer with the zero points; "" if there are none.
     form: format of the packed matrix.
-    block: number of weights in a block.
+    block: number of adjacent weights that share a scale.
     count: number of matrices in the stack.
     gated: 1 if gate rows and up rows alternate, 2 if all gate rows come first, 0 without gates.
     """

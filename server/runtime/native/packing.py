@@ -166,9 +166,9 @@ def _check(matrix: Matrix, weights: Weights, packed: Array, library: Library) ->
 
 
 def _rows_of(matrix: Matrix, panel: int) -> Iterator[int | None]:
-    """Yield the original row for each column of a panel, or None for padding.
+    """Yield the index of the original row that each column of a panel holds.
 
-    A panel is SAMPLED_COLUMNS adjacent columns of a packed matrix.
+    A panel is SAMPLED_COLUMNS adjacent columns of a packed matrix. Yields None for columns of padding.
     """
     for column in range(SAMPLED_COLUMNS):
         row = panel * SAMPLED_COLUMNS + column

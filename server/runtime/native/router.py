@@ -116,7 +116,7 @@ class Routers:
         return node if all(given.get(name) == value for name, value in attributes.items()) else None
 
     def _bias(self, ranked: str, scores: str) -> str | None:
-        """Return the name of the bias that is added to the scores, or "" without a bias.
+        """Return the name of the bias that is added to the scores; "" if there is none.
 
         Returns None if the bias is not a constant vector.
         """

@@ -15,7 +15,7 @@ from server.runtime.slots import SlotPool
 
 CHUNK = 64  # tokens in one run of a model
 TOLERANCES = {Precision.FAST: (0.85, 0.02), Precision.EXACT: (0.97, 0.001)}
-"""The limits on `Agreement.top_1` (lowest) and `kl_divergence` (highest)."""
+"""The lowest `top_1` and the highest `kl_divergence` of an acceptable copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Agreement:
 def compare(
     original: Graph, rewritten: Graph, tokens: Sequence[int], threads: int, head_dim: int | None = None
 ) -> Agreement:
-    """Run both graphs on `tokens`, one after the other, and compare their logits."""
+    """Run one graph after the other on `tokens`, and compare their logits."""
     expected = _log_probabilities(original, tokens, threads, head_dim)
     found = _log_probabilities(rewritten, tokens, threads, head_dim)
     same = expected.argmax(axis=1) == found.argmax(axis=1)

@@ -28,7 +28,7 @@ def share(copy: Path, shared_memory: Path, tell: Callable[[str], None]) -> Path:
     copy: the folder of the prepared copy.
     shared_memory: the root of a file system in memory, such as /dev/shm.
 
-    Raises SharedMemoryError if the weights cannot be placed there.
+    Raises SharedMemoryError if the weights cannot be placed in shared memory, or differ from the copy's.
     """
     try:
         root = _own_folder(shared_memory)

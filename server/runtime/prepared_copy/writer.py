@@ -56,7 +56,8 @@ No other folders are removed.
 GROWTH, NATIVE_GROWTH = 2.25, 1.1
 """The largest expected size of a copy, relative to the original weights.
 
-GROWTH is for onnxruntime's copies, which contain the weights both packed and unpacked.
+GROWTH is for copies for onnxruntime's kernels, which contain the weights both packed and unpacked. NATIVE_GROWTH is for
+copies for the native kernels.
 """
 POLL_SECONDS = 0.5
 
