@@ -70,7 +70,7 @@ def _distinct(urls: tuple[NamedUrl, ...]) -> tuple[NamedUrl, ...]:
 
 
 class Bench(BaseModel):
-    """Options of `lfm-serve bench`. Environment variables cannot set them."""
+    """Options of `lfm-serve bench`. The environment variables LFM_* do not set them."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -91,7 +91,7 @@ class ChatPrompt:
     def checkpoints(self, prompt: Sequence[int]) -> tuple[int, ...]:
         """Return the positions in `prompt` at which turns and thoughts begin.
 
-        Another prompt may be equal up to such a position and differ after it.
+        Another prompt may be equal up to one of these positions and differ after it.
         """
         # Templates drop the thoughts of earlier turns, so the next prompt of a chat may differ from there.
         return tuple(i for i, token in enumerate(prompt) if i and token in self._boundaries)
@@ -218,8 +218,8 @@ class ChatPrompt:
 class SpecialTokenEscape:
     """An escape for special tokens that are spelled out in a client's text.
 
-    Before rendering, `<|im_end|>` becomes `<NONCE|im_end|>`. After rendering, the nonces are removed, and these texts
-    become plain tokens.
+    Before rendering, `<|im_end|>` becomes `<NONCE|im_end|>`. After rendering, `encode` removes the nonce and turns the
+    text `<|im_end|>` into ordinary tokens.
     """
 
     def __init__(self, special: Mapping[str, int]) -> None:

@@ -14,7 +14,7 @@ from server.chat.types import ChatRequest
 DEFAULT_ROOM = 4
 """The divisor for the share of the context that is left for an answer.
 
-4 leaves a quarter. Applies if the request sets no `max_tokens`.
+4 leaves a quarter. Applies if messages are dropped and the request sets no `max_tokens`.
 """
 
 

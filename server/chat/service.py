@@ -63,7 +63,7 @@ class RenderedChat:
     """A tokenized chat and the grammar of its answer.
 
     checkpoints: the result of `ChatPrompt.checkpoints`.
-    grammar: None if the answer has no grammar.
+    grammar: None if no grammar constrains the answer.
     """
 
     prompt: tuple[int, ...]

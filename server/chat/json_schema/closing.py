@@ -1,6 +1,6 @@
-"""Decides which properties an object may have without `additionalProperties`.
+"""Decides which properties objects may have if `additionalProperties` is missing.
 
-The object may have only the properties that its schema lists or requires, unless a subschema permits others.
+An object may then have only the properties that its schema lists or requires, unless a subschema permits others.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _MAX_STEPS = 100_000
 class Names:
     """The property names in the schemas that apply to one object.
 
-    Example: a schema and the parts of its `allOf`.
+    For example, a schema and the parts of its `allOf` apply to the same object.
 
     all: all properties that these schemas list or require, in order of appearance.
     listed: for each property, how many of these schemas list it in `properties`.
     closed: whether any schema forbids additional properties.
     is_open: whether any schema permits additional properties.
-    is_whole: whether all schemas were visited. False if they are too many or too deeply nested.
+    is_whole: whether all schemas were visited. False if there are too many, or if they are nested too deeply.
     """
 
     all: dict[str, None] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Names:
 class Closer:
     """A collector of the property names in all schemas that apply to one value.
 
-    It visits a limited number of schemas in total. Beyond this limit, `Names.is_whole` is False.
+    It visits a limited number of schemas over all calls of `names`. Beyond this limit, `Names.is_whole` is False.
     """
 
     def __init__(self, references: References) -> None:
@@ -61,7 +61,10 @@ class Closer:
         self._steps = 0
 
     def names(self, schema: Any) -> Names:
-        """Return the property names in `schema` and in its subschemas for the same value."""
+        """Return the property names in `schema` and in the schemas that it combines.
+
+        Example: the schemas in its `allOf`.
+        """
         names = Names()
         self._collect(schema, names, frozenset(), 0)
         return names
@@ -145,9 +148,10 @@ APPLICATORS = frozenset({"$ref", "allOf", "anyOf", "oneOf", "not", "if", "depend
 
 
 def is_only_alternatives(node: Node) -> bool:
-    """Return whether `node` only refers to other schemas, by one keyword.
+    """Return whether `node` consists of one `$ref`, `anyOf`, `oneOf` or `allOf`.
 
-    `type` and annotations may stand beside this keyword. Example: `{"$ref": "#/$defs/a", "title": "A"}`.
+    `allOf` must contain exactly one schema. `type` and annotations may stand beside the keyword. Example:
+    `{"$ref": "#/$defs/a", "title": "A"}`.
     """
     own = node.keys() & (READERS.keys() | APPLICATORS | {"properties", "patternProperties", "additionalProperties"})
     own -= {"type"}

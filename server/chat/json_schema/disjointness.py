@@ -49,7 +49,7 @@ class DisjointnessProver:
         return [*facts.properties.get(name, []), *others]
 
     def _visit(self, node: Node) -> tuple[Node, Any]:
-        """Return `node` without ignored keywords, and the target of its `$ref`.
+        """Return `References.effective(node)` and the target of its `$ref`.
 
         The target is None if `node` has no `$ref` or the `$ref` cannot be followed.
         """
@@ -63,7 +63,7 @@ class DisjointnessProver:
             return node, None  # the normalization of the reference reports the error
 
     def _disjoint(self, a: Facts, b: Facts, depth: int) -> bool:
-        """Return whether the schemas with these facts are proven disjoint."""
+        """Return whether schemas with the facts `a` and `b` are proven disjoint."""
         self._steps += 1
         if a.never or b.never:
             return True

@@ -1,6 +1,6 @@
 """Enforces numbers that llguidance would round, because it reads them as floats.
 
-Supports constants, and integers between bounds. Raises UnenforceableError for other schemas with such numbers.
+Supports constants, and integers between bounds. Raises UnenforceableError for other schemas with these numbers.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _low(schema: Node) -> int | None:
 
 
 def _high(schema: Node) -> int | None:
-    """Return the greatest integer within the upper bounds; None if there are none."""
+    """Return the greatest integer within the upper bounds; None without upper bounds."""
     turned: Node = {}  # with reversed signs: `maximum: 5` becomes `minimum: -5`
     for name, other in (("minimum", "maximum"), ("exclusiveMinimum", "exclusiveMaximum")):
         bound = _number(schema.get(other))

@@ -28,7 +28,7 @@ class Facts:
     length: bounds on the length of a string.
     size: bounds on the length of an array.
     items: pairs (schemas of the first items, schema of further items). An array satisfies each pair.
-    alternatives: branches of each `anyOf` or `oneOf`.
+    alternatives: for each `anyOf` or `oneOf`, its branches.
     """
 
     never: bool = False
@@ -47,7 +47,8 @@ class Facts:
     def add(self, schema: Any, visit: Callable[[Any], tuple[Any, Any]], depth: int) -> None:
         """Add the conditions of `schema`, its `allOf` and its references.
 
-        visit: returns a schema without ignored keywords, and the target of its `$ref`, or None if there is no target.
+        visit: returns a pair for a schema: the schema without keywords that its draft ignores, and the target of its
+            `$ref`. The target is None if there is no `$ref` or it cannot be followed.
         depth: number of levels of nested schemas to follow.
         """
         if schema is False:
@@ -107,7 +108,7 @@ class Facts:
 
 
 def canonical(value: Any) -> str:
-    """Return JSON text that is the same for equal values, such as 1 and 1.0."""
+    """Return `value` as JSON text, the same for equal values such as 1 and 1.0."""
     return json.dumps(json.loads(json.dumps(value), parse_float=_number), sort_keys=True)
 
 

@@ -177,7 +177,9 @@ class _Normalizer:
         elif keyword == "multipleOf":
             self._multiple = math.lcm(self._multiple, max(1, digits_of(value)))
             if self._multiple > MAX_MULTIPLE:
-                raise UnenforceableError(where, f"the least common multiple of all multipleOf exceeds {MAX_MULTIPLE:,}")
+                raise UnenforceableError(
+                    where, f"the least common multiple of multipleOf values exceeds {MAX_MULTIPLE:,}"
+                )
 
     def _count_node(self, depth: int) -> None:
         self._nodes += 1
@@ -185,7 +187,7 @@ class _Normalizer:
             raise too_large(f"it has more than {MAX_NODES:,} subschemas or more than {MAX_DEPTH} levels")
 
     def _spend(self, cost: int) -> None:
-        """Add to the total cost. Raises InvalidRequestError above MAX_COST."""
+        """Add `cost` to the total. Raises InvalidRequestError above MAX_COST."""
         self._cost += cost
         if self._cost > MAX_COST:
             raise too_large(

@@ -43,7 +43,10 @@ class NormalizedSchema:
         return schema
 
     def document(self, schema: Schema) -> Node:
-        """Return `schema` and its definitions as one document with bounded numbers."""
+        """Return `schema` and its definitions as one document with bounded numbers.
+
+        The bounds ensure that JSON parsers can represent all numbers in the answer.
+        """
         return bounded_document(schema, self.definitions)
 
     def admits(self, schema: Schema, constant: bool | None) -> bool:

@@ -1,10 +1,10 @@
 """Bounds all numbers in a schema, so that JSON parsers can represent them.
 
-JSON's syntax allows 1e999, which most parsers read as infinity. A schema without restrictions admits such numbers, too.
-It is replaced by a reference to the definition "any", which admits any value with bounded numbers.
+JSON's syntax allows 1e999, which most parsers read as infinity. A schema without restrictions admits these numbers.
+It is therefore replaced by a reference to the definition "any", which admits any value with bounded numbers.
 
-llguidance intersects schemas for the same value, as in `allOf`. It cannot intersect "any" with itself. Intersected
-schemas without restrictions are therefore not replaced.
+llguidance intersects schemas for the same value, as in `allOf`. It cannot intersect "any" with itself. A schema
+without restrictions is therefore not replaced if it is intersected.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def _bounded(schema: Schema, *, intersected: bool) -> Node:
 def _restrict_open_places(node: Node) -> None:
     """Add `type`, `additionalProperties` and `items` if they are missing.
 
-    `_bounded` then restricts what they admit. Nodes with `enum`, `const`, `$ref`, `anyOf` or `allOf` stay unchanged.
+    `_bounded` then bounds the numbers that they admit. Nodes with `enum`, `const`, `$ref`, `anyOf` or `allOf` stay
+    unchanged.
     """
     if node.keys() & {*_COMBINING, "enum", "const"}:
         return
@@ -148,7 +149,6 @@ def _reached(schemas: Sequence[Schema], definitions: Mapping[str, Schema]) -> se
 
 
 def _subschemas(node: Node) -> list[Schema]:
-    """Return the direct subschemas of `node`."""
     inner: list[Schema] = []
     for keyword, value in node.items():
         if keyword in _OBJECTS:

@@ -34,7 +34,7 @@ class References:
 
         where: path of the reference, for errors.
 
-        Raises UnenforceableError if the document has no such schema.
+        Raises UnenforceableError if `reference` does not point to a schema in the document.
         """
         if not isinstance(reference, str):
             raise UnenforceableError(where, "a reference must be a string")
@@ -57,7 +57,7 @@ class References:
         return target
 
     def _by_identifier(self, identifier: str) -> Any:
-        """Return the first schema with this `$id`, `id` or `#anchor`, or None."""
+        """Return the first schema with this `$id`, `id` or `#anchor`; None if not found."""
         if self._identified is None:
             self._identified = {}
             root = ""

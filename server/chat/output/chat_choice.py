@@ -32,10 +32,10 @@ class ChatChoice:
     """One choice of a chat, fed with the events of its sequence in order.
 
     thoughts: the result of `ChatPrompt.thoughts`. None if the model cannot write thoughts.
-    visible: special tokens that are part of the text.
+    visible: special tokens to keep in the text.
     includes_thoughts: whether to pass on the thoughts. If False, they are only counted.
     max_calls: maximum number of calls; None if unlimited. A further call ends the choice.
-    ended: True after the last event, a stop string, or a call beyond `max_calls`. Do not feed further events.
+    ended: True after the last event, a stop string, or a call beyond `max_calls`. After that, feed no further events.
     """
 
     def __init__(

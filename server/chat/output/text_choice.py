@@ -66,8 +66,8 @@ class TextChoice:
 
     echo: prompt to repeat before the answer; None to leave it out.
     scored: whether to report the tokens of `echo` with their log-probabilities.
-    visible: special tokens that are part of the text.
-    ended: True after the last event or a stop string. Do not feed further events.
+    visible: special tokens to keep in the text.
+    ended: True after the last event or a stop string. After that, feed no further events.
     reasoning_tokens: always 0, because text completions contain no thoughts.
     """
 

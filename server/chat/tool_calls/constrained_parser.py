@@ -27,7 +27,7 @@ class CallOpened:
 
 @dataclass(frozen=True, slots=True)
 class ArgumentsPiece:
-    """The next piece of the JSON object with the arguments of the last opened call."""
+    """The next piece of the JSON arguments of the call that was opened last."""
 
     text: str
 

@@ -142,9 +142,9 @@ class _Tools:
             return None
 
     def resolve_whole(self, source: str) -> list[ParsedCall]:
-        """Parse a block as XML-style calls, or calls with unescaped quotes in strings.
+        """Parse a block of XML-style calls, or of calls with unescaped quotes in strings.
 
-        Returns [] unless the whole block consists of such calls.
+        Returns [] if any part of the block is not a valid call.
         """
         splitter = XmlSplitter()
         pieces = [piece for piece in (*splitter.feed(source), (splitter.finish(), False)) if piece[0].strip()]

@@ -70,9 +70,9 @@ class MarkerFilter:
         return "".join(certain)
 
     def flush(self) -> str:
-        """Return the content that is held back, before a call or at the end.
+        """Return the content that is held back, because a call or the end follows.
 
-        If this content proves to be the start of a marker, only the rest of that marker is removed.
+        If this content later proves to be the start of a marker, only the rest of that marker is removed.
         """
         held: list[str] = []
         for partial in takewhile(lambda partial: partial.held, reversed(self._partial)):

@@ -84,7 +84,7 @@ def _encloses_words(parts: list[str]) -> bool:
 def only_reading(read: Callable[[QuoteChoices], T]) -> T | None:
     """Return the result of `read` for the only valid or only plausible reading.
 
-    Returns None if there is no such reading, or if there are too many to try.
+    Returns None if there is no such reading, or if there are too many readings to try.
 
     read: parses the text with a choice of quotes, or raises ValueError.
     """

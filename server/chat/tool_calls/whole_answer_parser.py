@@ -1,6 +1,6 @@
 """Parses the answers of models without call markers.
 
-Such an answer consists only of calls in JSON, or is text.
+An answer of these models consists only of calls in JSON, or it is text, which may contain XML-style calls.
 """
 
 from __future__ import annotations

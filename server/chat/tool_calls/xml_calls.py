@@ -1,6 +1,6 @@
 """Finds XML-style calls in text that arrives in pieces.
 
-Some models write these instead of their own style:
+The supported forms are:
 
 - `<tool_call>CALL</tool_call>`, with a CALL in Python or JSON style
 - `<function=name>{JSON}</function>`

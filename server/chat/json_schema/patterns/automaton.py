@@ -52,7 +52,7 @@ class _Nondeterministic:
         return frozenset(reached)
 
     def moved(self, nodes: _Nodes, alphabet: Alphabet) -> list[_Nodes]:
-        """Return the nodes reached by one more character, for each group of `alphabet`."""
+        """Return, for each group of `alphabet`, the nodes that its characters reach."""
         reached: list[set[int]] = [set() for _ in alphabet.groups]
         for node in nodes:
             for ranges, following in self.moves[node]:
@@ -108,7 +108,7 @@ class _Nondeterministic:
 
 @dataclass(slots=True)
 class Deterministic:
-    """An automaton that matches several patterns. It is in one state at a time.
+    """An automaton for several patterns at once. It is in one state at a time.
 
     moves: for each state, the next state for each group of `alphabet`.
     verdicts: for each state, whether each pattern matches a text that ends there.

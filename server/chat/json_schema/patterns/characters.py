@@ -3,8 +3,8 @@ r"""Sets of characters in regular expressions.
 A set is a tuple of inclusive ranges of code points, sorted and disjoint.
 
 `\d`, `\w` and `\s` contain characters of many scripts. In patterns with these classes, four symbols stand for all
-characters outside ASCII. They are numbers above the last code point. Such patterns cannot name single characters
-outside ASCII.
+characters outside ASCII. The symbols are numbers above the last code point. A pattern with these classes cannot name
+single characters outside ASCII.
 """
 
 from __future__ import annotations

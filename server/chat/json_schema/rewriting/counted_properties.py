@@ -22,7 +22,7 @@ def counted(node: Node, names: Names | None) -> dict[str, list[Schema]] | None:
 
     names: property names in the node, or None if other schemas apply to the same value.
 
-    Returns None if `node` has neither keyword or they cannot be replaced.
+    Returns None if `node` has neither keyword, or if its keywords cannot be replaced.
     """
     # llguidance supports these keywords only if all listed properties are required.
     possible = _possible(node, names)

@@ -1,7 +1,8 @@
-"""Writes the negation of a schema without the keyword `not`.
+"""Negates a schema without using the keyword `not`.
 
-The negation is an `anyOf` of the violations of each keyword (De Morgan's laws). For `type`, the violation is all other
-types. The violations of some keywords, such as `format`, cannot be written.
+A violation of a keyword is a schema whose values break it. Example: `maxLength: 2` is a violation of `minLength: 3`.
+The negation of a schema is an `anyOf` of the violations of its keywords (De Morgan's laws). The violations of some
+keywords, such as `format`, cannot be written.
 
 A negation need only be correct for values that match a second schema, `within`. This makes the negation simpler.
 """

@@ -42,7 +42,7 @@ class OneOf:
         """Return branches for an `anyOf` that can replace the `oneOf` of `node`.
 
         Each branch excludes the values of the other branches. A branch may also exclude a few valid values.
-        Raises OverlapError if such branches cannot be written.
+        Raises OverlapError if these branches cannot be written.
         """
         branches = list_of(node["oneOf"], where)
         siblings = {keyword: value for keyword, value in node.items() if keyword != "oneOf"}

@@ -1,7 +1,7 @@
-"""Writes violations of single keywords that need no knowledge of other schemas.
+"""Writes violations of single keywords.
 
-A violation is a schema whose values break the keyword. Example: values of `{"type": "string", "maxLength": 2}` break
-`minLength: 3`.
+A violation of a keyword is a schema whose values break it. Example: `{"type": "string", "maxLength": 2}` is a violation
+of `minLength: 3`.
 """
 
 from __future__ import annotations
