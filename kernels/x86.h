@@ -158,7 +158,11 @@ enum { TILE_ROWS = 4 };
 INLINE void tile(const int rows, const int planes, const int has_zeros, int blocks, const Panel *panel,
                  const Activations *const *x, int64_t first, float *out) {
   const Activations *a[TILE_ROWS];
-  for (int r = 0; r < rows; r++) a[r] = x[r] + first;
+  __m256 sum[TILE_ROWS][2];
+  for (int r = 0; r < rows; r++) {
+    a[r] = x[r] + first;
+    UNROLL for (int h = 0; h < 2; h++) sum[r][h] = _mm256_load_ps(out + r * PANEL + h * GROUP);
+  }
   for (int kb = 0; kb < blocks; kb++) {
     __m256i left[2][TILE_ROWS], right[2][TILE_ROWS];
     for (int p = 0; p < planes; p++) {
@@ -180,13 +184,13 @@ INLINE void tile(const int rows, const int planes, const int has_zeros, int bloc
     __m256 s0 = _mm256_load_ps(scales), s1 = _mm256_load_ps(scales + GROUP);
     __m256i z0 = has_zeros ? zeros[0] : _mm256_setzero_si256(), z1 = has_zeros ? zeros[1] : z0;
     UNROLL for (int r = 0; r < rows; r++) {
-      float *o = out + r * PANEL;
-      _mm256_store_ps(o, add_block(left[0][r], left[planes - 1][r], planes, has_zeros, z0, s0, a[r], _mm256_load_ps(o)));
-      _mm256_store_ps(o + GROUP, add_block(right[0][r], right[planes - 1][r], planes, has_zeros, z1, s1, a[r],
-                                           _mm256_load_ps(o + GROUP)));
+      sum[r][0] = add_block(left[0][r], left[planes - 1][r], planes, has_zeros, z0, s0, a[r], sum[r][0]);
+      sum[r][1] = add_block(right[0][r], right[planes - 1][r], planes, has_zeros, z1, s1, a[r], sum[r][1]);
       a[r]++;
     }
   }
+  for (int r = 0; r < rows; r++)
+    UNROLL for (int h = 0; h < 2; h++) _mm256_store_ps(out + r * PANEL + h * GROUP, sum[r][h]);
 }
 #else
 #include CUSTOM_TILE
