@@ -34,7 +34,7 @@ from server.kv_events.held_blocks import HeldBlocks
 from server.runtime.session import ModelSession
 from server.runtime.slots import SlotPool
 
-WARM_UP_CHUNKS = (2, 8)
+WARM_UP_CHUNKS = (1, 8)
 """Lengths of the warm-up chunks, in tokens.
 
 Two lengths let the cost model tell the fixed cost from the cost per token.
@@ -125,12 +125,14 @@ class Engine:
         chunks = [n for n in WARM_UP_CHUNKS if n <= min(self.config.prefill_chunk, self.max_model_len - 1)]
         measured: set[int] = set()
         for session in self._sessions:
-            prefill = [(StepKind.PREFILL, chunk) for chunk in chunks if session.threads not in measured]
-            measured.add(session.threads)
-            for kind, n in [(StepKind.DECODE, 1), *prefill]:
+            for n in chunks if session.threads not in measured else chunks[:1]:
                 started_at = time.monotonic()
                 session.run(self.state.slots, 0, np.zeros((1, n), np.int64), np.array([1]))
-                self.state.costs.observe(kind, session.threads, n, time.monotonic() - started_at)
+                seconds = time.monotonic() - started_at
+                self.state.costs.observe(StepKind.PREFILL, session.threads, n, seconds)
+                if n == 1:  # also what a decode step of one row does
+                    self.state.costs.observe(StepKind.DECODE, session.threads, n, seconds)
+            measured.add(session.threads)
         self.state.slots.release(0)
 
     def start(self) -> None:
