@@ -40,7 +40,7 @@ from server.runtime.native.choice import Kernels, KernelsInUse, choose_kernels, 
 from server.runtime.prepared_copy.lookup import default_folder, weight_digests
 from server.runtime.prepared_copy.placement import Placement, place
 from server.runtime.session import ModelSession
-from server.runtime.session_pool import SMALL, SessionPool, choose_graph, open_sessions
+from server.runtime.session_pool import SMALL, choose_graph, open_sessions
 from server.runtime.snapshots import Snapshot
 from server.settings import Settings
 
@@ -88,6 +88,8 @@ def load_model(
     Raises StartupError if the model cannot be served.
     """
     folder = find_model(settings, say)
+    # The tokenizer and the template take one core for a second. The graph loads in the meantime.
+    loading_chat = in_background(lambda: chat_model(settings, folder), "tokenizer")
     threads = settings.threads or available_threads()
     say(f"Loading {folder.graph.name} with {threads} threads ...")
     max_tokens = max(PREFILL_CHUNK, settings.max_seqs)
@@ -97,16 +99,10 @@ def load_model(
     renew(folder, original, precision, threads, prepared, say, create=not settings.no_prepare)
     graph = choose_graph(original, prepared, say)
     kernels = kernels_in_use(graph, original, choice)
+    digests = in_background(lambda: weight_digests(graph, original), "digests") if settings.cache_folder else None
     with nullcontext() if graph.weight_bytes < SMALL else kept_heap():
-        # Reading or packing weights takes one core for seconds. The tokenizer and the template load in the meantime.
-        def open_placed() -> SessionPool:
-            placed = place(graph, Placement(settings.weights), say)
-            return open_sessions(placed, threads, max_tokens, folder.head_dim)
-
-        opening = in_background(open_placed, "session")
-        digests = in_background(lambda: weight_digests(graph, original), "digests") if settings.cache_folder else None
-        chat = chat_model(settings, folder)
-        pool = opening.result()
+        pool = open_sessions(place(graph, Placement(settings.weights), say), threads, max_tokens, folder.head_dim)
+        chat = loading_chat.result()
     contract = pool.sessions[0].contract
     if contract.vocab_size != folder.vocab_size:
         raise ModelFolderError(
