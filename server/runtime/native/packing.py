@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 
 from server.errors import PreparationError
 from server.runtime.graph import Graph
+from server.runtime.machine.mapped_file import HUGE_PAGE
 from server.runtime.native.convolution import replace_convolutions
 from server.runtime.native.library import Library
 from server.runtime.native.nodes import DOMAIN
@@ -68,7 +69,7 @@ def pack_into(
     matrices = _rewrite(model, weights, library)
     _drop_unused(model.graph)
     unpacked = Weights(model.graph, graph.weights)  # the rewrite also adds some, such as transposed routers
-    with (target / weights_name).open("w+b") as file:
+    with (target / weights_name).open("wb", buffering=HUGE_PAGE) as file:
         for tensor in model.graph.initializer:
             if tensor.data_location == TensorProto.EXTERNAL or tensor.ByteSize() > INLINE_BYTES:
                 _write(file, tensor, weights_name, iter([unpacked.array(tensor.name)]))
@@ -129,10 +130,10 @@ def _source(matrix: Matrix, weights: Weights, index: int) -> tuple[Array, Array,
 
 def _write(file: BinaryIO, tensor: TensorProto, location: str, parts: Iterator[Array]) -> None:
     """Append a tensor's data to the file, and make the tensor refer to it."""
-    start = -(-file.tell() // PAGE) * PAGE  # the next page
-    file.seek(start)
+    file.write(bytes(-file.tell() % PAGE))
+    start = file.tell()
     for part in parts:
-        file.write(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+        _append(file, np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
     tensor.ClearField("raw_data")
     for field in ("float_data", "int32_data", "int64_data"):
         tensor.ClearField(field)
@@ -140,6 +141,18 @@ def _write(file: BinaryIO, tensor: TensorProto, location: str, parts: Iterator[A
     tensor.data_location = TensorProto.EXTERNAL
     for key, value in (("location", location), ("offset", start), ("length", file.tell() - start)):
         tensor.external_data.add(key=key, value=str(value))
+
+
+def _append(file: BinaryIO, data: memoryview) -> None:
+    """Write `data` in pieces that end at multiples of HUGE_PAGE.
+
+    With a buffer of this size, the file is written in whole huge pages. The system then caches it in huge pages, which
+    a server maps and locks in no time.
+    """
+    begin, end = 0, -file.tell() % HUGE_PAGE
+    while begin < len(data):
+        file.write(data[begin:end])
+        begin, end = end, end + HUGE_PAGE
 
 
 def _check(matrix: Matrix, weights: Weights, packed: Array, library: Library) -> None:
