@@ -20,7 +20,7 @@ class Tokenizer:
     """A model's vocabulary and the rules that split text into tokens.
 
     bos: text of the BOS token; None if there is none. Ignored if the tokenizer has a post-processor.
-    special: id of each special token, by its text.
+    special: maps the text of each special token to its id.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, bos: str | None = None) -> None:

@@ -17,12 +17,12 @@ class SamplingParams:
 
     temperature: divides the logits; 0 draws the likeliest token.
     top_k: keeps the k likeliest tokens; 0 keeps all.
-    top_p: keeps the fewest likeliest tokens that reach this total probability; 1 keeps all.
+    top_p: keeps the likeliest tokens until their probabilities add up to this; 1 keeps all.
     min_p: keeps tokens with at least this fraction of the highest probability; 0 keeps all.
     repetition_penalty: divides positive and multiplies negative logits of tokens in prompt and answer; 1 is off.
     frequency_penalty: subtracted from a token's logit for each occurrence in the answer; 0 is off.
     presence_penalty: subtracted once from the logit of each token in the answer; 0 is off.
-    logit_bias: added to logits, by token id.
+    logit_bias: maps token ids to the values added to their logits.
     seed: seed of the draws; None for a random one.
     top_logprobs: number of likeliest tokens to report besides the drawn one; None for no log-probabilities.
     """

@@ -64,7 +64,7 @@ class Checkpoint:
     def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Locate all tensors.
 
-        shapes: expected shapes of the tensors, by name.
+        shapes: expected shapes of the tensors, keyed by name.
 
         Raises ExportError if `folder` is not a checkpoint or tensors are missing.
         """

@@ -13,7 +13,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def tensor_shapes(config: Lfm2Config) -> Shapes:
-    """Return the shape of each tensor of a model, by name.
+    """Return the shape of each tensor of a model, keyed by name.
 
     Matrices are [out, in]. The depthwise kernel of a convolution is [hidden, 1, conv_length].
     """

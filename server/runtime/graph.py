@@ -141,14 +141,14 @@ class _Convolutions:
 
     Values computed from windows stay transposed, too. A Transpose restores them where needed.
 
-    _turned: name of the transposed value, by the name of the original.
+    _turned: maps the name of an original value to that of its transpose.
     """
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._graph = graph
         self._pasts = {value.name: value for value in graph.input if _is_conv_state(value)}
         self._constants = {tensor.name: tensor for tensor in graph.initializer if len(tensor.dims) == 1}
-        self._windows: dict[str, str] = {}  # name of the past state, by the name of the window
+        self._windows: dict[str, str] = {}  # maps the name of a window to that of its past state
         self._turned: dict[str, str] = {}
         self._turned_back: set[str] = set()
         self._nodes: list[onnx.NodeProto] = []

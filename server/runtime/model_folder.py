@@ -121,7 +121,7 @@ def graph_dtype(file: str) -> str | None:
 
 
 def graphs_by_dtype(files: Iterable[str]) -> dict[str, str]:
-    """Return the paths of the graphs among `files`, by dtype.
+    """Return the paths of the graphs among `files`, keyed by dtype.
 
     Graphs under `onnx/` take precedence.
     """
@@ -194,7 +194,7 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 
 def _graphs(folder: Path, genai: Mapping[str, Any]) -> dict[str, str]:
-    """Return the paths of the graphs in the folder, by dtype.
+    """Return the paths of the graphs in the folder, keyed by dtype.
 
     Raises ModelFolderError if there is none.
     """

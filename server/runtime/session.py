@@ -129,8 +129,8 @@ class ModelSession:
     def windows_after(self, count: int) -> dict[str, npt.NDArray[np.generic]]:
         """Return the convolution windows after `count` tokens of the last run.
 
-        The run must have been traced. Returns views [hidden, L] (see `StateTensor`) by name of the past input, valid
-        until the next run.
+        The run must have been traced. The windows are views, valid until the next run, keyed by `StateTensor.past`.
+        Each is [hidden, L] (see `StateTensor`).
         """
         return {
             state.past: self._trace(state, self._traced_length)[0, count : count + state.shape[1]].T

@@ -14,7 +14,7 @@ from server.runtime.contract import StateKind, StateTensor
 from server.runtime.snapshots import Array, Snapshot, anonymous_mapping
 
 Windows = Mapping[str, Array]
-"""The convolution windows of one sequence, by name of the past input.
+"""The convolution windows of one sequence, keyed by `StateTensor.past`.
 
 Each is [hidden, L] (see `StateTensor`).
 """
@@ -25,7 +25,7 @@ class SlotPool:
 
     Different threads may use different slots at the same time.
 
-    arrays: state of all slots, by name of the past input. KV is [n_slots, kv_heads, max_len, head_dim]. Convolution
+    arrays: state of all slots, keyed by `StateTensor.past`. KV is [n_slots, kv_heads, max_len, head_dim]. Convolution
         windows are [n_slots, hidden, L] (see `StateTensor`).
     """
 

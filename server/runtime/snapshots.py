@@ -16,8 +16,8 @@ Array = npt.NDArray[np.generic]
 class Snapshot:
     """The state of `length` consecutive tokens, in one memory mapping.
 
-    kv: keys and values, [kv_heads, length, head_dim], by name of the past input.
-    windows: convolution windows after the last token, [hidden, L] (see `StateTensor`), by name of the past input.
+    kv: keys and values, [kv_heads, length, head_dim], keyed by `StateTensor.past`.
+    windows: convolution windows after the last token, [hidden, L] (see `StateTensor`), with the same keys.
     nbytes: size of the mapping in bytes.
     window_bytes: size of the windows in bytes.
     """

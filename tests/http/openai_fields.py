@@ -85,7 +85,7 @@ CHAT = (
             "less than or equal to 20",
         ),
         "tools": Field(
-            lambda r: r.used(tools=[PING])[0] > r.used()[0], [{"type": "function"}], "requires the field function"
+            lambda r: r.used(tools=[PING])[0] > r.used()[0], [{"type": "function"}], "requires the field `function`"
         ),
         "tool_choice": Field(called(**REQUIRED), "auto", "tool_choice requires tools."),
         "parallel_tool_calls": Field(

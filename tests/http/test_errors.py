@@ -71,7 +71,7 @@ def user(**message: Any) -> list[dict[str, Any]]:
         (
             {"tools": [{"type": "function"}]},
             "tools[0].function",
-            "An object of type function requires the field function.",
+            "An object of type function requires the field `function`.",
         ),
         ({"tools": [{"type": "function", "function": {"name": ""}}]}, "tools[0].function.name", "at least 1 character"),
         ({"tools": [TOOL], "tool_choice": "sometimes"}, "tool_choice.type", "'sometimes'"),
@@ -83,7 +83,7 @@ def user(**message: Any) -> list[dict[str, Any]]:
         (
             {"tools": [TOOL], "tool_choice": {"type": "function"}},
             "tool_choice.function",
-            "An object of type function requires the field function.",
+            "An object of type function requires the field `function`.",
         ),
         (
             {"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}},
@@ -99,7 +99,7 @@ def user(**message: Any) -> list[dict[str, Any]]:
         (
             {"tools": [{"type": "custom", "custom": {"name": "c", "format": {"type": "grammar"}}}]},
             "tools[0].custom.format.grammar",
-            "requires the field grammar",
+            "requires the field `grammar`",
         ),
         (
             {"tools": [{"type": "function", "function": {"name": "f", "strict": True, "parameters": UNENFORCEABLE}}]},
@@ -113,7 +113,11 @@ def user(**message: Any) -> list[dict[str, Any]]:
             "function_call names the unknown tool 'g'",
         ),
         ({"functions": [{"name": "f"}], "function_call": {}}, "function_call", 'must be "none", "auto" or'),
-        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "requires the field json_schema"),
+        (
+            {"response_format": {"type": "json_schema"}},
+            "response_format.json_schema",
+            "requires the field `json_schema`",
+        ),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"name": "a b"}}},
             "response_format.json_schema.name",

@@ -45,7 +45,7 @@ class Tagged(ApiModel):
     @model_validator(mode="after")
     def _has_the_field_of_its_type(self) -> Self:
         if getattr(self, self.type, self) is None:
-            message = f"An object of type {self.type} requires the field {self.type}."
+            message = f"An object of type {self.type} requires the field `{self.type}`."
             raise invalid(message, "missing_required_parameter", f".{self.type}")
         return self
 

@@ -49,7 +49,7 @@ class AnthropicTool(ApiModel):
     def _is_whole(self) -> AnthropicTool:
         for field in ("name", "input_schema"):
             if getattr(self, field) is None and not self.built_in:
-                raise invalid(f"A tool requires the field {field}.", "missing_required_parameter", f".{field}")
+                raise invalid(f"A tool requires the field `{field}`.", "missing_required_parameter", f".{field}")
         return self
 
     @property
@@ -72,5 +72,7 @@ class AnthropicToolChoice(ApiModel):
     @model_validator(mode="after")
     def _names_its_tool(self) -> AnthropicToolChoice:
         if self.type == "tool" and self.name is None:
-            raise invalid("A tool_choice of type tool requires the field name.", "missing_required_parameter", ".name")
+            raise invalid(
+                "A tool_choice of type tool requires the field `name`.", "missing_required_parameter", ".name"
+            )
         return self

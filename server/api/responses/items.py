@@ -53,7 +53,7 @@ class Part(ApiModel):
     def _has_its_text(self) -> Part:
         field = "refusal" if self.type == "refusal" else "text"
         if getattr(self, field) is None:
-            raise invalid(f"A content part of type {self.type} requires the field {field}.", field=f".{field}")
+            raise invalid(f"A content part of type {self.type} requires the field `{field}`.", field=f".{field}")
         return self
 
     @property
@@ -108,7 +108,7 @@ class InputItem(ApiModel):
     def _has_its_fields(self) -> InputItem:
         for field in REQUIRED[self.type]:
             if getattr(self, field) is None:
-                message = f"An item of type {self.type} requires the field {field}."
+                message = f"An item of type {self.type} requires the field `{field}`."
                 raise invalid(message, "missing_required_parameter", f".{field}")
         if self.type == "reasoning" and self.encrypted_content is not None and unsealed(self.encrypted_content) is None:
             raise invalid("encrypted_content was not created by this server.", field=".encrypted_content")

@@ -32,7 +32,7 @@ class ResponseToolFormat(ApiModel):
     def _is_whole(self) -> ResponseToolFormat:
         for field in ("syntax", "definition") if self.type == "grammar" else ():
             if not getattr(self, field):
-                message = f"A format of type grammar requires the field {field}."
+                message = f"A format of type grammar requires the field `{field}`."
                 raise invalid(message, "missing_required_parameter", f".{field}")
         return self
 

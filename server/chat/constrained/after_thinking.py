@@ -96,14 +96,14 @@ class AfterThinking:
     def forced_tokens(self) -> list[int]:
         """Return the tokens that must come next, in order.
 
-        Once the thoughts have used up the budget, these are the remaining tokens of `</think>`.
+        Once the thoughts have used up the budget, these are the tokens of `</think>` that are still to come.
         """
         if self._tracker.state is Thoughts.OPEN:
             return [*self._forced_end()]
         return self._answer.forced_tokens() if self._answer and self._tracker.state is Thoughts.NONE else []
 
     def _forced_end(self) -> Sequence[int]:
-        """Return the remaining tokens of `</think>`, or () before the budget is spent."""
+        """Return the tokens of `</think>` that are still to come, or () while the budget lasts."""
         if self._budget is None or self._tracker.spent < self._budget:
             return ()
         return self._markers.end[self._tracker.spent - self._budget :]

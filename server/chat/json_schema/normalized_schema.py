@@ -14,7 +14,7 @@ from server.chat.json_schema.unenforced import Unenforced
 class NormalizedSchema:
     """A schema in which every keyword is enforced.
 
-    definitions: the targets of references `#/$defs/name`, by name.
+    definitions: the targets of references `#/$defs/NAME`, keyed by NAME.
     unenforced: messages about keywords that were left out.
     """
 

@@ -53,7 +53,7 @@ def string_text(value: str) -> str:
 def object_text(members: Mapping[str, str]) -> str:
     """Return the text of a JSON object.
 
-    members: the JSON text of each value, by name.
+    members: maps each name to the JSON text of its value.
     """
     return "{" + ", ".join(f"{string_text(name)}: {value}" for name, value in members.items()) + "}"
 

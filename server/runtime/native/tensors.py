@@ -18,7 +18,7 @@ class Weights:
     """The initializers of a graph.
 
     folder: folder with the external data files.
-    mapped: the content of files that are already mapped, uint8, by name.
+    mapped: the content of files that are already mapped, uint8, keyed by file name.
     """
 
     def __init__(self, graph: onnx.GraphProto, folder: Path, mapped: Mapping[str, Array] | None = None) -> None:

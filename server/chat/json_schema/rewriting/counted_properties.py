@@ -18,7 +18,7 @@ MAX_CHOICES = 50  # alternatives that replace one keyword
 
 
 def counted(node: Node, names: Names | None) -> dict[str, list[Schema]] | None:
-    """Return schemas that replace `minProperties` and `maxProperties`, by keyword.
+    """Return schemas that replace `minProperties` and `maxProperties`, keyed by keyword.
 
     names: property names in the node, or None if other schemas apply to the same value.
 
