@@ -40,9 +40,9 @@ class Snapshot:
         self.window_bytes = sum(window.nbytes for window in self.windows.values())
 
     def split(self, at: int, windows: Mapping[str, Array]) -> tuple[Snapshot, Snapshot]:
-        """Return copies of the state of the first `at` tokens and of the later ones.
+        """Return copies of the state of the first `at` tokens, and of the later ones.
 
-        windows: convolution windows after the first `at` tokens.
+        windows: the convolution windows for the first copy. The second copy keeps those of this snapshot.
         """
         head, tail = Snapshot(self._states, at), Snapshot(self._states, self.length - at)
         for name, array in self.kv.items():

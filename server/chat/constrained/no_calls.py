@@ -13,8 +13,8 @@ from server.engine.sampling.constraint import Bitmask
 class MarkerWatch:
     """A watch for ordinary tokens that would complete the opening marker of calls.
 
-    endings: these tokens. The key is what an answer has written of the marker so far. Example: for the key
-        b"<|tool_call_", all tokens that begin with `start|>`.
+    endings: maps the beginnings of the marker to the tokens that complete it, such as b"<|tool_call_" to all tokens
+        that begin with `start|>`.
     """
 
     def __init__(self, tokenizer: Tokenizer, endings: Mapping[bytes, tuple[int, ...]]) -> None:

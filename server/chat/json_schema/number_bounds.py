@@ -81,8 +81,7 @@ def _bounded(schema: Schema, *, intersected: bool) -> Node:
 def _restrict_open_places(node: Node) -> None:
     """Add `type`, `additionalProperties` and `items` if they are missing.
 
-    `_bounded` then bounds the numbers that they admit. Nodes with `enum`, `const`, `$ref`, `anyOf` or `allOf` stay
-    unchanged.
+    Numbers in such places are then bounded, too. Nodes with `enum`, `const`, `$ref`, `anyOf` or `allOf` stay unchanged.
     """
     if node.keys() & {*_COMBINING, "enum", "const"}:
         return
