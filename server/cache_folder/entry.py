@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class _Tensor:
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 class EntryFormat:
@@ -103,8 +104,10 @@ class EntryFormat:
         if whole:
             arrays += [np.ascontiguousarray(block.windows[state.past]) for state in self._convolutions]
         data = [array.data.cast("B") for array in arrays]
-        checksum = _checksum([self._header(block.key, whole), *data])
-        return [self._header(block.key, whole, checksum), *data]
+        header = self._header(block.key, whole)
+        place = _checksum_place(header)
+        checksum = _checksum([header, *data]).encode()
+        return [header[: place.start] + checksum + header[place.stop :], *data]
 
     def decode(self, file: BufferedReader, key: BlockKey) -> DecodedBlock:
         """Read a block's entry.
@@ -119,16 +122,15 @@ class EntryFormat:
             header = self._header(key, whole := False)
             if size != len(header) + sum(tensor.nbytes for tensor in self._without_windows):
                 raise DamagedEntryError(f"its size of {size:,} bytes is wrong")
-        at = header.index(NO_CHECKSUM.encode(), header.index(b'"checksum"'))
         found = file.read(len(header))
-        checksum = found[at : at + len(NO_CHECKSUM)]
-        if found[:at] + NO_CHECKSUM.encode() + found[at + len(NO_CHECKSUM) :] != header:
+        place = _checksum_place(header)
+        if found[: place.start] + header[place] + found[place.stop :] != header:
             raise DamagedEntryError("its header is wrong")
         arrays = [np.empty(t.shape, t.dtype) for t in (self._tensors if whole else self._without_windows)]
         data = [array.data.cast("B") for array in arrays]
         if any(file.readinto(part) != len(part) for part in data):
             raise DamagedEntryError("it ends early")
-        if _checksum([header, *data]).encode() != checksum:
+        if _checksum([header, *data]).encode() != found[place]:
             raise DamagedEntryError("its checksum is wrong")
         if not np.array_equal(arrays[0], key.tokens):
             raise DamagedEntryError("it holds the tokens of another block")
@@ -158,8 +160,8 @@ class EntryFormat:
             raise UnstorableBlockError
         return half
 
-    def _header(self, key: BlockKey, whole: bool, checksum: str = NO_CHECKSUM) -> bytes:
-        """Return the header of an entry, including its length field.
+    def _header(self, key: BlockKey, whole: bool) -> bytes:
+        """Return the header of an entry, including its length field and with NO_CHECKSUM as the checksum.
 
         whole: whether the entry has the convolution windows.
         """
@@ -170,7 +172,7 @@ class EntryFormat:
                 "name": key.name,
                 "parent": key.parent,
                 "end": str(key.end),
-                "checksum": checksum,
+                "checksum": NO_CHECKSUM,
             }
         }
         offset = 0
@@ -214,6 +216,12 @@ def read_key(file: BufferedReader, identity: bytes) -> BlockKey | None:
         return key if next_link(bytes.fromhex(key.parent), tokens).hex() == key.name else None
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def _checksum_place(header: bytes) -> slice:
+    """Return where a header has the checksum."""
+    begin = header.index(NO_CHECKSUM.encode(), header.index(b'"checksum"'))
+    return slice(begin, begin + len(NO_CHECKSUM))
 
 
 def _checksum(parts: Iterable[memoryview | bytes]) -> str:
