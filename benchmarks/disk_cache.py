@@ -1,10 +1,11 @@
 """Measures what the prefix cache on disk saves and costs.
 
-    python -m benchmarks.disk_cache --folder FOLDER [--model MODEL] [--part restart,second,intervals,many] [--pairs 5]
+    python -m benchmarks.disk_cache --folder FOLDER [--model MODEL] [--part restart second intervals many]
 
 restart: TTFT of a prompt that is computed, then read from disk after SIGTERM and SIGKILL.
 second: the same, read by a second server beside the first.
-intervals: ITL of 8 streams at the 99th percentile, with and without the cache on disk, in alternating pairs.
+intervals: ITL of 8 streams at the 99th percentile, with the cache on disk and without it, in rounds. A second server
+without it shows how much of the difference is noise.
 many: start, lookup, eviction and `lfm-serve cache` with 100,000 entries of another model, which take 1.2 GB of disk.
 
 restart and second also compare the log-probabilities of the answers.
@@ -15,7 +16,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -27,11 +27,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import numpy as np
 
 from benchmarks.servers import OwnServer, own_server
-from server.bench.load import prompt
+from server.bench.load import Stream, percentile, prompt, user
+from server.bench.wire import post
 from server.cache_folder.block_names import BlockNames
 from server.cache_folder.entry import EntryFormat
 from server.cache_folder.folder import EntryFolder
@@ -40,12 +40,17 @@ from server.kv_events.blocks import BLOCK_TOKENS
 from server.runtime.contract import StateKind, StateTensor
 from server.runtime.snapshots import Snapshot
 
+PARTS = ("restart", "second", "intervals", "many")
 PROMPT, ANSWER = 2_000, 8
-STREAMS, STREAM_PROMPT, STREAM_ANSWER = 8, 256, 256
+STREAMS, STREAM_PROMPT, STREAM_ANSWER = 8, 64, 256
+GREEDY = {"temperature": 0}
 ENTRIES = 100_000
 GIBIBYTE, MARGIN = 1 << 30, 64 << 10
 SETTLE_SECONDS = 3
 """Seconds after an answer until its blocks are written."""
+
+EVICTION_SECONDS = 60
+"""Seconds to wait for an eviction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,34 +60,29 @@ class Run:
     ttft: TTFT in seconds.
     logprobs: log-probability of each token.
     cached: number of cached prompt tokens.
-    intervals: ITLs in seconds.
     """
 
     ttft: float
     logprobs: list[float]
     cached: int
-    intervals: list[float]
 
 
 async def ask(server: OwnServer, text: str, tokens: int) -> Run:
     """Stream a greedy answer."""
     body = {"model": server.endpoint.model, "prompt": text, "max_tokens": tokens, "temperature": 0, "logprobs": 0}
     body |= {"ignore_eos": True, "stream": True, "stream_options": {"include_usage": True}}
-    times, logprobs, cached = [], [], 0
+    ttft, logprobs, cached = 0.0, [], 0
     begin = time.perf_counter()
-    url = f"{server.url}/v1/completions"
-    async with httpx.AsyncClient(timeout=3600) as client, client.stream("POST", url, json=body) as response:
-        response.raise_for_status()
-        async for line in response.aiter_lines():
-            if not line.startswith("data: {"):
-                continue
-            event = json.loads(line.removeprefix("data: "))
+    async with post(f"{server.endpoint.url}/completions", body, {}) as response:
+        async for event in response:
             if not event["choices"]:
                 cached = event["usage"]["prompt_tokens_details"]["cached_tokens"]
             elif event["choices"][0]["logprobs"]:
-                times.append(time.perf_counter())
+                ttft = ttft or time.perf_counter() - begin
                 logprobs += event["choices"][0]["logprobs"]["token_logprobs"]
-    return Run(times[0] - begin, logprobs, cached, np.diff(times).tolist())
+    if not logprobs:
+        raise SystemExit(f"The server did not answer: {response.status} {response.body.decode(errors='replace')}")
+    return Run(ttft, logprobs, cached)
 
 
 def options(folder: Path | None) -> list[str]:
@@ -136,33 +136,34 @@ def report(name: str, run: Run, cold: Run) -> None:
     )
 
 
-async def gap(model: Path | None, folder: Path | None, turn: int) -> float:
-    """Return the ITL of 8 streams at the 99th percentile, in seconds."""
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
-    async with server(model, folder) as measured:
-        return await p99(measured, turn)
-
-
-async def p99(measured: OwnServer, turn: int) -> float:
-    """Run 8 streams, and return their ITL at the 99th percentile, in seconds."""
-    await ask(measured, prompt(64, (turn,)), 8)
+async def p99(measured: OwnServer, turn: int, answer: int) -> float:
+    """Return the ITL at the 99th percentile while 8 streams decode, in seconds."""
     texts = [prompt(STREAM_PROMPT, (turn, stream)) for stream in range(STREAMS)]
-    runs = await asyncio.gather(*(ask(measured, text, STREAM_ANSWER) for text in texts))
-    return float(np.percentile([seconds for run in runs for seconds in run.intervals], 99))
+    streams = await measured.endpoint.run_all(Stream(user(text), answer, GREEDY.copy()) for text in texts)
+    begin, end = max(stream.start for stream in streams), min(stream.end for stream in streams)
+    return percentile([seconds for stream in streams for seconds in stream.intervals(begin, end)], 99)
 
 
-async def intervals(model: Path | None, folder: Path, pairs: int) -> None:
-    """Compare ITLs at the 99th percentile with and without the folder, in pairs."""
-    ratios = []
-    for pair in range(pairs):
-        order = [folder, None] if pair % 2 else [None, folder]
-        found = {choice: await gap(model, choice, pair) for choice in order}
-        ratios.append(found[folder] / found[None])
+async def intervals(model: Path | None, folder: Path, rounds: int, answer: int) -> None:
+    """Compare ITLs at the 99th percentile with and without the folder, in rounds.
+
+    All servers run the whole time. Those without the folder differ by noise only.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    async with server(model, None) as first, server(model, folder) as cached, server(model, None) as again:
+        servers = [("without", first), ("with the folder", cached), ("without, again", again)]
+        found: dict[str, list[float]] = {name: [] for name, _ in servers}
+        for turn in range(rounds):
+            for at in range(len(servers)):
+                name, measured = servers[(turn + at) % len(servers)]
+                found[name].append(await p99(measured, turn, answer))
+    print(f"p99 between tokens of {STREAMS} streams, {rounds} rounds:")
+    for name, figures in found.items():
+        ratios = [figure / base for figure, base in zip(figures, found["without"], strict=True)]
         print(
-            f"p99 between tokens of {STREAMS} streams: {found[folder] * 1e3:.1f} ms with the disk, "
-            f"{found[None] * 1e3:.1f} ms without, ratio {ratios[-1]:.3f}; median {statistics.median(ratios):.3f}",
-            flush=True,
+            f"{name:>16}: median {statistics.median(figures) * 1e3:.1f} ms "
+            f"({min(figures) * 1e3:.1f} to {max(figures) * 1e3:.1f}), "
+            f"ratio to without {statistics.median(ratios):.3f} ({min(ratios):.2f} to {max(ratios):.2f})"
         )
 
 
@@ -192,6 +193,15 @@ def time_command(folder: Path) -> None:
         print(f"lfm-serve cache {use}: {time.perf_counter() - begin:.1f} s", flush=True)
 
 
+async def evictions(server: OwnServer) -> float:
+    """Wait for the first eviction, which follows a scan of the folder, and return the number of evicted blocks."""
+    give_up, evicted = time.monotonic() + EVICTION_SECONDS, 0.0
+    while not evicted and time.monotonic() < give_up:
+        await asyncio.sleep(1)
+        evicted = (await server.metrics())["lfm_disk_cache_evicted_blocks_total"]
+    return evicted
+
+
 async def many(model: Path | None, folder: Path) -> None:
     """Compare a server whose folder is full of entries to one without a folder."""
     text, limit = prompt(PROMPT, (2,)), ("--cache-disk", "1")
@@ -199,10 +209,10 @@ async def many(model: Path | None, folder: Path) -> None:
         begin = time.perf_counter()
         async with server(model, place, *limit) as started:
             seconds = time.perf_counter() - begin
-            found = await p99(started, 0)
+            found = await p99(started, 0, STREAM_ANSWER)
             cold = await ask(started, text, ANSWER)
             await asyncio.sleep(SETTLE_SECONDS)
-            evicted = (await started.metrics())["lfm_disk_cache_evicted_blocks_total"]
+            evicted = await evictions(started) if place else 0
         print(
             f"{'with' if place else 'without'} the folder: idle after {seconds:.1f} s, p99 between tokens "
             f"{found * 1e3:.1f} ms, {evicted:.0f} blocks evicted",
@@ -217,18 +227,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="cache folder, which is emptied")
     parser.add_argument("--model", type=Path, help="model folder (default: the built-in model)")
-    parser.add_argument("--part", default="restart,second,intervals,many", help="parts to run (default: all)")
-    parser.add_argument("--pairs", type=int, default=5, help="pairs of turns of intervals (default: 5)")
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS, help="parts to run (default: all)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of intervals (default: 5)")
+    parser.add_argument(
+        "--answer", type=int, default=STREAM_ANSWER, help=f"tokens of an answer of intervals (default: {STREAM_ANSWER})"
+    )
     parser.add_argument("--entries", type=int, default=ENTRIES, help=f"entries of many (default: {ENTRIES:,})")
     args = parser.parse_args()
-    parts = args.part.split(",")
-    if "restart" in parts:
+    if "restart" in args.part:
         asyncio.run(restart(args.model, args.folder))
-    if "second" in parts:
+    if "second" in args.part:
         asyncio.run(second(args.model, args.folder))
-    if "intervals" in parts:
-        asyncio.run(intervals(args.model, args.folder, args.pairs))
-    if "many" in parts:
+    if "intervals" in args.part:
+        asyncio.run(intervals(args.model, args.folder, args.rounds, args.answer))
+    if "many" in args.part:
         fill(args.folder, args.entries)
         time_command(args.folder)
         asyncio.run(many(args.model, args.folder))
