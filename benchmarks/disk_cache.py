@@ -157,7 +157,8 @@ async def intervals(model: Path | None, folder: Path, rounds: int, answer: int) 
             for at in range(len(servers)):
                 name, measured = servers[(turn + at) % len(servers)]
                 found[name].append(await p99(measured, turn, answer))
-    print(f"p99 between tokens of {STREAMS} streams, {rounds} rounds:")
+            last = ", ".join(f"{figures[-1] * 1e3:.1f} ms {name}" for name, figures in found.items())
+            print(f"p99 between tokens of {STREAMS} streams: {last}", flush=True)
     for name, figures in found.items():
         ratios = [figure / base for figure, base in zip(figures, found["without"], strict=True)]
         print(

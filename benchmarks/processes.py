@@ -23,6 +23,11 @@ def anonymous_bytes(pid: int) -> int:
     return int(kilobytes) * 1024
 
 
+def major_faults(pid: int) -> int:
+    """Return how often a process has waited for a page from disk. Linux only."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[9])
+
+
 def cpu_seconds(pid: int) -> float:
     """Return the CPU time of a process; 0 if /proc has no such process."""
     stat = Path(f"/proc/{pid}/stat")
