@@ -18,9 +18,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+T = TypeVar("T")
 
 ENTRIES = "blocks"
 """The subfolder of the entries. Files outside it are never read or removed."""
@@ -34,6 +37,14 @@ ABANDONED_SECONDS = 3600
 
 SWEPT_SHARE = 0.9
 """The share of the budget that an eviction leaves in use. More free space makes evictions rarer."""
+
+WORK_SECONDS = 0.001
+PAUSE_SECONDS = 0.004
+"""The pause after each WORK_SECONDS of going through a large folder.
+
+A thread that makes one short system call after the other can take the GIL back before a waiting thread wakes up. The
+engine might then wait for `sys.getswitchinterval` several times per step.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,35 +132,26 @@ class EntryFolder:
 
     def names(self) -> set[str]:
         """Return the names of all entries."""
-        return {match[1] for file in self._files() if (match := NAME.fullmatch(file.name))}
+        return {match[1] for file in _paced(self._files()) if (match := NAME.fullmatch(file.name))}
 
     def listing(self) -> Listing:
         """Return the names, sizes and times of last use of all entries."""
-        names, sizes, used = [], [], []
-        for file in self._files():
-            if (match := NAME.fullmatch(file.name)) is None:
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                status = file.stat(follow_symlinks=False)
-                if stat.S_ISREG(status.st_mode):
-                    names.append(match[1])
-                    sizes.append(status.st_size)
-                    used.append(status.st_mtime)
-        return Listing(names, np.array(sizes, np.int64), np.array(used, np.float64))
+        return _listing(self._files())
 
     def sweep(self, budget: int) -> tuple[list[str], int]:
         """Evict the least recently used entries if the folder exceeds `budget` bytes.
 
-        Also removes abandoned temporary files.
+        Also removes abandoned temporary files. Pauses often, so that other threads get the GIL.
         Returns the names of the evicted entries, and the total size of the remaining entries in bytes.
         """
-        self._remove_abandoned()
-        listing = self.listing()
+        files = list(_paced(self._files()))
+        _remove_abandoned(_paced(files))
+        listing = _listing(_paced(files))
         remaining = listing.bytes
         if remaining <= budget:
             return [], remaining
         evicted = []
-        for index in np.argsort(listing.used, kind="stable"):
+        for index in _paced(np.argsort(listing.used, kind="stable").tolist()):
             if remaining <= SWEPT_SHARE * budget:
                 break
             self.remove(listing.names[index])
@@ -163,14 +165,6 @@ class EntryFolder:
             if NAME.fullmatch(file.name) or PARTIAL.fullmatch(file.name):
                 Path(file.path).unlink(missing_ok=True)
 
-    def _remove_abandoned(self) -> None:
-        before = time.time() - ABANDONED_SECONDS
-        for file in self._files():
-            if PARTIAL.fullmatch(file.name):
-                with contextlib.suppress(FileNotFoundError):
-                    if file.stat(follow_symlinks=False).st_mtime < before:
-                        os.unlink(file.path)
-
     def _files(self) -> Iterator[os.DirEntry[str]]:
         """Yield everything in the shards (subfolders such as `3f`)."""
         for shard in _scan(self._entries):
@@ -179,6 +173,41 @@ class EntryFolder:
 
     def _open_new(self, path: Path) -> int:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def _listing(files: Iterable[os.DirEntry[str]]) -> Listing:
+    """Return the names, sizes and times of last use of the entries among `files`."""
+    names, sizes, used = [], [], []
+    for file in files:
+        if (match := NAME.fullmatch(file.name)) is None:
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            status = file.stat(follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode):
+                names.append(match[1])
+                sizes.append(status.st_size)
+                used.append(status.st_mtime)
+    return Listing(names, np.array(sizes, np.int64), np.array(used, np.float64))
+
+
+def _remove_abandoned(files: Iterable[os.DirEntry[str]]) -> None:
+    """Remove old temporary files."""
+    before = time.time() - ABANDONED_SECONDS
+    for file in files:
+        if PARTIAL.fullmatch(file.name):
+            with contextlib.suppress(FileNotFoundError):
+                if file.stat(follow_symlinks=False).st_mtime < before:
+                    os.unlink(file.path)
+
+
+def _paced(items: Iterable[T]) -> Iterator[T]:
+    """Yield all items, with a pause after each WORK_SECONDS."""
+    begin = time.perf_counter()
+    for item in items:
+        yield item
+        if time.perf_counter() - begin > WORK_SECONDS:
+            time.sleep(PAUSE_SECONDS)
+            begin = time.perf_counter()
 
 
 def _scan(folder: Path) -> Iterable[os.DirEntry[str]]:
