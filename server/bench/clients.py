@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Protocol
 
-from server.bench.load import Endpoint, Stream, prompt, tokens_per_second, user
+from server.bench.load import SAMPLING, Endpoint, Stream, prompt, tokens_per_second, user
 from server.bench.report import Cell, Chart, Report
 
 PART = "clients"
@@ -109,7 +109,9 @@ async def collect(
 
 async def _burst(endpoint: Endpoint, clients: int, lengths: tuple[int, int], seed: str) -> list[Stream]:
     prompts = [prompt(lengths[0], f"{seed} {clients} {client}") for client in range(clients)]
-    return await endpoint.run_all(Stream(user(text), lengths[1]) for text in prompts)
+    return await endpoint.run_all(
+        Stream(user(text), lengths[1], {**SAMPLING, "seed": client}) for client, text in enumerate(prompts)
+    )
 
 
 def _report(figures: dict[tuple[int, str], Figures], first: str) -> Report:
