@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -70,9 +71,12 @@ class Attempts:
             answered = asyncio.ensure_future(response)
             try:
                 await asyncio.wait((answered, connection), return_when=asyncio.FIRST_COMPLETED)
-                if connection.done():
-                    await self._pass_on(connection.result()[0], on_start, answered)
-                await answered
+                if not connection.done():
+                    await answered  # raises the error of a request that no replica has begun to answer
+                    await asyncio.wait((connection,))
+                await self._pass_on(connection.result()[0], on_start, answered)
+                with contextlib.suppress(*LOST_REPLICA):  # the client has the whole response
+                    await answered
             finally:
                 if not answered.done():
                     response.cancel()
