@@ -16,12 +16,15 @@ from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
 from benchmarks.processes import free_port
+from server.ray.application import INGRESS
 from tests.waiting import wait_until
 
 START_SECONDS = 600
 OBJECT_STORE = 80 << 20  # bytes; the application passes only small objects
 NAME = "lfm-serve"
 ENVIRONMENT = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_worker_niceness": "0",
     "RAY_AUTH_MODE": "disabled",  # on loopback, without a token file in the home folder
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_memory_monitor_refresh_ms": "0",  # kill no worker if others fill the machine's memory
@@ -57,7 +60,7 @@ class RayCluster:
         engine: options of the engine's deployment. A change to `autoscaling_config` restarts no replica.
         """
         actor = {"num_cpus": self.cores, "resources": {"engine": 1}}
-        ingress = {"num_cpus": 0, "resources": {"head": 0.1}}
+        ingress = {**INGRESS["ray_actor_options"], "num_cpus": 0, "resources": {"head": 0.1}}
         deployments = [
             {"name": "engine", "ray_actor_options": actor, **engine},
             {"name": "ingress", "ray_actor_options": ingress},
@@ -87,7 +90,7 @@ def ray_cluster(workers: int, cores: float = 1, **engine: Any) -> Iterator[RayCl
     cores: number of cores of each replica.
     engine: options of the engine's deployment.
     """
-    os.environ.update(ENVIRONMENT)
+    os.environ.update(ENVIRONMENT, RAY_SERVE_HAPROXY_METRICS_PORT=str(free_port()))
     head = {"num_cpus": 1, "resources": {"head": 1}, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args={**head, **_node_options()})
     port = free_port()

@@ -18,11 +18,14 @@ from benchmarks.fleet import prefixes, round_robin
 from benchmarks.ray_cluster import START_SECONDS, fixed, ray_cluster
 from benchmarks.servers import own_server
 from benchmarks.simulated_fleet import Costs, Fleet, Router
-from server.bench.load import Endpoint, Stream, prompt, tokens_per_second, user
+from server.bench.clients import collect
+from server.bench.load import Endpoint
 from server.client.urls import NamedUrl
 from server.ray.application import REPLICA
 from tests.waiting import wait_until
 
+STREAMS, PROMPT = 8, 16
+"""The load of `overhead`. Prompts are short, because Ray costs time for each token of the answers."""
 ROUND_ROBIN = "ray.serve.experimental.round_robin_router:RoundRobinRouter"
 
 
@@ -31,8 +34,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ray_serve", description=__doc__)
     parser.add_argument("part", choices=("routing", "overhead"))
     parser.add_argument("--model", type=Path, help="model folder (default: the built-in model)")
-    parser.add_argument("--rounds", type=int, default=3, help="overhead: number of pairs (default: 3)")
-    parser.add_argument("--answer", type=int, default=128, help="overhead: tokens of each answer (default: 128)")
+    parser.add_argument("--rounds", type=int, default=10, help="overhead: number of rounds (default: 10)")
+    parser.add_argument("--answer", type=int, default=64, help="overhead: tokens of each answer (default: 64)")
     options = parser.parse_args()
     if options.part == "routing":
         routing(options.model)
@@ -79,31 +82,22 @@ def overhead(model: Path | None, rounds: int, answer: int) -> None:
     """Compare the throughput of 8 streams and the TTFT of one, with and without Ray."""
     cores = os.cpu_count() or 1
     with ray_cluster(1, cores, autoscaling_config=fixed(1), user_config=_user_config(model)) as cluster:
-        pairs = asyncio.run(_pairs(model, f"{cluster.url}/v1", rounds, answer))
-    for name, results in zip(("plain", "Ray"), zip(*pairs, strict=True), strict=True):
-        rate, ttft = median(rate for rate, _ in results), median(ttft for _, ttft in results)
-        print(f"{name}: {rate:.1f} tokens/s with 8 streams, TTFT {ttft * 1000:.0f} ms alone")
-    ratio = median(through_ray[0] / plain[0] for plain, through_ray in pairs)
-    added = median(through_ray[1] - plain[1] for plain, through_ray in pairs)
-    print(f"medians of {rounds} pairs: throughput {ratio:.3f} of plain, TTFT {added * 1000:+.1f} ms")
+        plain, through_ray = asyncio.run(_speeds(model, f"{cluster.url}/v1", rounds, answer))
+    for name, (rates, ttfts) in {"plain": plain, "Ray": through_ray}.items():
+        print(f"{name}: {median(rates):.1f} tokens/s with {STREAMS} streams, TTFT {median(ttfts) * 1000:.0f} ms alone")
+    ratio = median(with_ray / without for with_ray, without in zip(through_ray[0], plain[0], strict=True))
+    added = median(with_ray - without for with_ray, without in zip(through_ray[1], plain[1], strict=True))
+    print(f"medians of {rounds} rounds: throughput {ratio:.3f} of plain, TTFT {added * 1000:+.1f} ms")
 
 
-async def _pairs(
-    model: Path | None, ray_url: str, rounds: int, answer: int
-) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+async def _speeds(model: Path | None, ray_url: str, rounds: int, answer: int) -> list[tuple[list[float], list[float]]]:
+    """Return the throughputs with STREAMS streams and the TTFTs of one stream, for the plain server and for Ray."""
     async with own_server(model) as plain:
-        through_ray = await Endpoint.connect(NamedUrl("ray", ray_url))
-        return [
-            (await _eight_streams(plain.endpoint, answer, n), await _eight_streams(through_ray, answer, n))
-            for n in range(rounds)
-        ]
-
-
-async def _eight_streams(endpoint: Endpoint, answer: int, round_number: int) -> tuple[float, float]:
-    """Return the tokens per second of 8 streams, and the TTFT of one stream alone."""
-    alone = [await endpoint.run(Stream(user(prompt(16, f"{round_number}-{i}")), 1)) for i in range(9)]
-    streams = [Stream(user(prompt(64, f"{round_number}-stream-{i}")), answer) for i in range(8)]
-    return tokens_per_second(await endpoint.run_all(streams)), median(stream.ttft for stream in alone)
+        endpoints = [plain.endpoint, await Endpoint.connect(NamedUrl("Ray", ray_url))]
+        alone = await collect(endpoints, rounds, numbers=[1], lengths=(PROMPT, 1))
+        together = await collect(endpoints, rounds, numbers=[STREAMS], lengths=(PROMPT, answer))
+    names = [endpoint.name for endpoint in endpoints]
+    return [(together[STREAMS, name].rates, alone[1, name].ttfts) for name in names]
 
 
 def _user_config(model: Path | None) -> dict[str, str]:

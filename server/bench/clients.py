@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Protocol
 
-from server.bench.load import Endpoint, Stream, prompt, tokens_per_second, user
+from server.bench.load import SAMPLING, Endpoint, Stream, prompt, tokens_per_second, user
 from server.bench.report import Cell, Chart, Report
 
 PART = "clients"
@@ -80,21 +80,38 @@ async def measure(endpoints: Sequence[Endpoint], rounds: int, baseline: Baseline
 
     baseline: must have a slot of PROMPT + OUTPUT tokens for each client; None to measure only the endpoints.
     """
+    return _report(await collect(endpoints, rounds, baseline=baseline), endpoints[0].name)
+
+
+async def collect(
+    endpoints: Sequence[Endpoint],
+    rounds: int,
+    numbers: Sequence[int] = CLIENTS,
+    lengths: tuple[int, int] = (PROMPT, OUTPUT),
+    baseline: Baseline | None = None,
+) -> dict[tuple[int, str], Figures]:
+    """Measure all endpoints and the baseline in turn. Return the figures by number of clients and endpoint.
+
+    numbers: numbers of clients.
+    lengths: number of tokens of each prompt and of each answer; only without a baseline.
+    """
     figures: dict[tuple[int, str], Figures] = defaultdict(Figures)
     for turn in range(rounds):
-        for clients in CLIENTS:
+        for clients in numbers:
             for repeat in range(max(1, 4 // clients)):
                 for endpoint in endpoints:
-                    streams = await _burst(endpoint, clients, f"{turn} {repeat}")
+                    streams = await _burst(endpoint, clients, lengths, f"{turn} {repeat}")
                     figures[clients, endpoint.name].add(streams)
                 if baseline:
                     figures[clients, baseline.name].add_baseline(baseline, clients)
-    return _report(figures, endpoints[0].name)
+    return figures
 
 
-async def _burst(endpoint: Endpoint, clients: int, seed: str) -> list[Stream]:
-    prompts = [prompt(PROMPT, f"{seed} {clients} {client}") for client in range(clients)]
-    return await endpoint.run_all(Stream(user(text), OUTPUT) for text in prompts)
+async def _burst(endpoint: Endpoint, clients: int, lengths: tuple[int, int], seed: str) -> list[Stream]:
+    prompts = [prompt(lengths[0], f"{seed} {clients} {client}") for client in range(clients)]
+    return await endpoint.run_all(
+        Stream(user(text), lengths[1], {**SAMPLING, "seed": client}) for client, text in enumerate(prompts)
+    )
 
 
 def _report(figures: dict[tuple[int, str], Figures], first: str) -> Report:

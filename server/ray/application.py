@@ -10,6 +10,9 @@ from server.ray.ingress import Ingress
 from server.ray.options import variables
 from server.ray.replica import Replica
 
+ONE_LOOP = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
+"""Variables for the ingress. Without them, each token would pass from one thread to another."""
+
 REPLICA: dict[str, Any] = {
     "name": "engine",
     "user_config": {},
@@ -26,7 +29,7 @@ REPLICA: dict[str, Any] = {
 INGRESS: dict[str, Any] = {
     "name": "ingress",
     "user_config": {},
-    "ray_actor_options": {"num_cpus": 0.5},
+    "ray_actor_options": {"num_cpus": 0.5, "runtime_env": {"env_vars": ONE_LOOP}},
     "max_ongoing_requests": 2000,
     "graceful_shutdown_timeout_s": 600,
 }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,8 @@ from starlette.types import Message, Scope, Send
 from server.api.http.api_error import describe
 from server.api.http.dialect import dialect_of
 from server.ray.errors import LOST_REPLICA, translated
-from server.ray.forwarding import Batch, ForwardedRequest
+from server.ray.forwarding import ForwardedRequest
+from server.ray.response_stream import BrokenResponseError, ResponseListener, messages
 
 MAX_REPLAYS = 4
 REPLAY_SECONDS = 0.25
@@ -32,11 +33,13 @@ class Attempts:
     """The attempts to answer one request.
 
     handle: Ray's handle to the replicas' method `answer`.
+    listener: where replicas send their responses.
     scope: ASGI scope of the request, with its ID and dialect.
     started: the message that started the response; None if nothing has been sent.
     """
 
     handle: Any
+    listener: ResponseListener
     request: ForwardedRequest
     scope: Scope
     send: Send
@@ -63,13 +66,38 @@ class Attempts:
                 await asyncio.sleep(REPLAY_SECONDS * 2**replay)
 
     async def _attempt(self, on_start: Callable[[], None]) -> None:
-        async with aclosing(_batches(self.handle, self.request)) as batches:
-            async for batch in batches:
-                for message in batch:
-                    if message["type"] == "http.response.start":
-                        self.started = message
-                        on_start()
-                    await self.send(message)
+        with self.listener.expect() as (address, connection):
+            response = self.handle.remote(self.request, address)
+            answered = asyncio.ensure_future(response)
+            try:
+                await asyncio.wait((answered, connection), return_when=asyncio.FIRST_COMPLETED)
+                if not connection.done():
+                    await answered  # raises the error of a request that no replica has begun to answer
+                    await asyncio.wait((connection,))
+                await self._pass_on(connection.result()[0], on_start, answered)
+                with contextlib.suppress(*LOST_REPLICA):  # the client has the whole response
+                    await answered
+            finally:
+                if not answered.done():
+                    response.cancel()
+                    answered.cancel()
+
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, on_start: Callable[[], None], answered: Awaitable[None]
+    ) -> None:
+        """Send the messages of a response to the client.
+
+        answered: Ray's result, which knows best why a connection has ended early.
+        """
+        try:
+            async for message in messages(reader):
+                if message["type"] == "http.response.start":
+                    self.started = message
+                    on_start()
+                await self.send(message)
+        except BrokenResponseError:
+            await answered
+            raise
 
     async def _end(self, error: Exception) -> None:
         """End a response that cannot be completed.
@@ -82,19 +110,3 @@ class Attempts:
         request_id = self.scope["state"]["request_id"]
         event = dialect_of(self.scope).error_event(describe(error, request_id), request_id)
         await self.send({"type": "http.response.body", "body": event, "more_body": False})
-
-
-async def _batches(handle: Any, request: ForwardedRequest) -> AsyncGenerator[Batch]:
-    """Send a request to a replica and yield its response.
-
-    Closing the generator early cancels the request.
-    """
-    response = handle.remote(request)
-    complete = False
-    try:
-        async for batch in response:
-            yield batch
-        complete = True
-    finally:
-        if not complete:
-            response.cancel()

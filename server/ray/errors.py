@@ -6,11 +6,19 @@ from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, Worker
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 
 from server.errors import ModelNotReadyError, QueueFullError
+from server.ray.response_stream import BrokenResponseError
 
 RETRY_SECONDS = 5.0
 
-LOST_REPLICA = (RayActorError, NodeDiedError, ObjectLostError, WorkerCrashedError, ReplicaUnavailableError)
-"""Ray's errors for a replica that has died or cannot be reached."""
+LOST_REPLICA = (
+    RayActorError,
+    NodeDiedError,
+    ObjectLostError,
+    WorkerCrashedError,
+    ReplicaUnavailableError,
+    BrokenResponseError,
+)
+"""The errors for a replica that has died or cannot be reached."""
 
 
 def translated(error: Exception) -> Exception:

@@ -1,16 +1,15 @@
-"""Carries requests to replicas, and responses back as ASGI messages."""
+"""Carries requests to replicas, and runs the application for them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import contextlib
 from dataclasses import dataclass
 
 from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope
+from starlette.types import ASGIApp, Message, Scope
 
-Batch = list[Message]
-"""Consecutive ASGI messages of a response. Ray transfers a batch as one object."""
+from server.ray.response_stream import ReplyAddress, encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +62,15 @@ class ForwardedRequest:
         }
 
 
-async def respond(app: ASGIApp, request: ForwardedRequest) -> AsyncGenerator[Batch]:
-    """Run `app` for a request and yield its response in batches of messages.
+async def respond(app: ASGIApp, request: ForwardedRequest, address: ReplyAddress) -> None:
+    """Run `app` for a request and send its response to `address`.
 
-    Closing the generator early tells `app` that the client has disconnected.
+    `app` sees a client that disconnects if the ingress closes the connection or if this call is cancelled.
+
+    Raises BrokenResponseError if the ingress cannot be reached.
     """
-    messages: asyncio.Queue[Message | None] = asyncio.Queue()
-    gone = asyncio.Event()
+    reader, writer = await address.connect()
+    closed = asyncio.create_task(_until_closed(reader))
     received = False
 
     async def receive() -> Message:
@@ -77,38 +78,28 @@ async def respond(app: ASGIApp, request: ForwardedRequest) -> AsyncGenerator[Bat
         if not received:
             received = True
             return {"type": "http.request", "body": request.body, "more_body": False}
-        await gone.wait()
+        await asyncio.wait((closed,))
         return {"type": "http.disconnect"}
 
-    running = asyncio.create_task(_run(app, request.scope(), receive, messages))
+    async def send(message: Message) -> None:
+        if not closed.done():
+            writer.write(encode(message))
+            with contextlib.suppress(ConnectionError):
+                await writer.drain()
+
+    running = asyncio.ensure_future(app(request.scope(), receive, send))
     try:
-        while batch := await _next_batch(messages):
-            yield batch
-        await running
-    finally:
-        gone.set()
         await asyncio.wait((running,))
-
-
-async def _run(app: ASGIApp, scope: Scope, receive: Receive, messages: asyncio.Queue[Message | None]) -> None:
-    try:
-        await app(scope, receive, messages.put)
+    except asyncio.CancelledError:
+        writer.transport.abort()
+        raise
     finally:
-        messages.put_nowait(None)
+        writer.close()
+        await asyncio.wait((running, closed))
+    await running
 
 
-async def _next_batch(messages: asyncio.Queue[Message | None]) -> Batch:
-    """Wait for a message, and return all messages in the queue.
-
-    Returns an empty batch if the response is complete.
-    """
-    batch: Batch = []
-    message = await messages.get()
-    while message is not None:
-        batch.append(message)
-        if messages.empty():
-            return batch
-        message = messages.get_nowait()
-    if batch:
-        messages.put_nowait(None)  # ends the next call
-    return batch
+async def _until_closed(reader: asyncio.StreamReader) -> None:
+    """Wait until the ingress, which sends nothing, closes the connection."""
+    with contextlib.suppress(ConnectionError):
+        await reader.read()

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from ray.util import get_node_ip_address
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -29,6 +30,7 @@ from server.ray.attempts import Attempts
 from server.ray.forwarding import ForwardedRequest
 from server.ray.options import replica_settings
 from server.ray.prompts import PromptBlocks
+from server.ray.response_stream import ResponseListener
 from server.telemetry.logs import configure_logging, resolved
 
 SESSION_ID = "x-session-id"
@@ -52,6 +54,7 @@ class Ingress:
         self._keys = Keyring(())
         self._blocks: PromptBlocks | None = None
         self._following: asyncio.Task[None] | None = None
+        self._listener: ResponseListener | None = None
 
     async def reconfigure(self, options: Mapping[str, Any]) -> None:
         """Apply new options.
@@ -61,6 +64,7 @@ class Ingress:
         settings = replica_settings(options)
         configure_logging(resolved(settings.log_format), settings.log_level)
         self._limits, self._keys = limits(settings), keyring(settings)
+        self._listener = self._listener or await ResponseListener.start(get_node_ip_address())
         self._following = self._following or asyncio.create_task(self._follow_model())
 
     async def __call__(self, request: Request) -> Response:
@@ -77,8 +81,9 @@ class Ingress:
         body = await read_body(request, self._limits)
         blocks = await asyncio.to_thread(self._names, request, body)
         session = request.headers.get(SESSION_ID, "")
-        handle = self._replicas.options(stream=True, session_id=session, method_name="answer")
-        attempts = Attempts(handle, ForwardedRequest.of(request, body, blocks), request.scope, send)
+        handle = self._replicas.options(session_id=session, method_name="answer")
+        assert self._listener is not None, "Ray Serve calls reconfigure first"
+        attempts = Attempts(handle, self._listener, ForwardedRequest.of(request, body, blocks), request.scope, send)
         try:
             async with asyncio.timeout_at(deadline) as timer:
                 await attempts.run(on_start=lambda: timer.reschedule(None))

@@ -6,7 +6,7 @@ Each replica runs one engine and the server's own application.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
 from typing import Any, cast
@@ -18,9 +18,10 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from server.api.server_state import ServerState
 from server.app import create_app, exempt_from_collection
 from server.errors import StartupError
-from server.ray.forwarding import Batch, ForwardedRequest, respond
+from server.ray.forwarding import ForwardedRequest, respond
 from server.ray.options import replica_settings
 from server.ray.prompts import PromptBlocks
+from server.ray.response_stream import ReplyAddress
 from server.ray.routing_stats import routing_stats
 from server.settings import Settings
 from server.telemetry.logs import configure_logging, resolved
@@ -51,10 +52,9 @@ class Replica:
         if previous is not None:
             await previous.close()
 
-    async def answer(self, request: ForwardedRequest) -> AsyncGenerator[Batch]:
-        """Answer a request, and yield the response in batches of messages."""
-        async for batch in respond(self._app().asgi, request):
-            yield batch
+    async def answer(self, request: ForwardedRequest, address: ReplyAddress) -> None:
+        """Answer a request, and return once the whole response has been sent to `address`."""
+        await respond(self._app().asgi, request, address)
 
     async def prompt_blocks(self, known_identity: bytes) -> PromptBlocks | None:
         """Return the object with which the ingress names the blocks of prompts.

@@ -86,5 +86,5 @@ def _blocks(pending_request: PendingRequest) -> tuple[bytes, ...]:
 
     Returns no names if the call forwards no request, such as a call of `Replica.prompt_blocks`.
     """
-    (argument,) = pending_request.args
+    argument = pending_request.args[0]
     return argument.blocks if isinstance(argument, ForwardedRequest) else ()
