@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -74,7 +75,9 @@ class Attempts:
                 if not connection.done():
                     await answered  # raises the error of a request that no replica has begun to answer
                     await asyncio.wait((connection,))
-                await self._pass_on(connection.result()[0], on_start, answered)
+                reader, writer = connection.result()
+                answered.add_done_callback(partial(_abort_if_failed, writer))
+                await self._pass_on(reader, on_start, answered)
                 with contextlib.suppress(*LOST_REPLICA):  # the client has the whole response
                     await answered
             finally:
@@ -110,3 +113,9 @@ class Attempts:
         request_id = self.scope["state"]["request_id"]
         event = dialect_of(self.scope).error_event(describe(error, request_id), request_id)
         await self.send({"type": "http.response.body", "body": event, "more_body": False})
+
+
+def _abort_if_failed(writer: asyncio.StreamWriter, answered: asyncio.Future[None]) -> None:
+    """End the connection if Ray reports an error: that of a node without power stays open."""
+    if answered.cancelled() or answered.exception() is not None:
+        writer.transport.abort()
