@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from server.cache_folder.entry import read_key
-from server.cache_folder.folder import EntryFolder
+from server.cache_folder.folder import EntryFolder, paced
 from server.cache_folder.state_block import BlockKey
 from server.kv_events.blocks import BLOCK_TOKENS, Block
 from server.kv_events.changes import Change, PendingChanges, Removed, Stored
@@ -102,7 +102,7 @@ class FolderBlocks:
             return set(), []
         self._foreign &= names
         found = []
-        for name in names - before - self._foreign:
+        for name in paced(names - before - self._foreign):
             with suppress(OSError), self._folder.open(name) as file:
                 key = read_key(file, self._identity)
                 if key is None or key.name != name:

@@ -34,10 +34,11 @@ from server.kv_events.held_blocks import HeldBlocks
 from server.runtime.session import ModelSession
 from server.runtime.slots import SlotPool
 
-WARM_UP_CHUNKS = (1, 8)
+WARM_UP_CHUNKS = (8, 1)
 """Lengths of the warm-up chunks, in tokens.
 
-Two lengths let the cost model tell the fixed cost from the cost per token.
+Two lengths let the cost model tell the fixed cost from the cost per token. The short one determines the fixed cost, so
+it comes last: a session's first run is slow.
 """
 
 
@@ -125,7 +126,7 @@ class Engine:
         chunks = [n for n in WARM_UP_CHUNKS if n <= min(self.config.prefill_chunk, self.max_model_len - 1)]
         measured: set[int] = set()
         for session in self._sessions:
-            for n in chunks if session.threads not in measured else chunks[:1]:
+            for n in chunks if session.threads not in measured else chunks[-1:]:
                 started_at = time.monotonic()
                 session.run(self.state.slots, 0, np.zeros((1, n), np.int64), np.array([1]))
                 seconds = time.monotonic() - started_at

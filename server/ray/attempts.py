@@ -17,7 +17,7 @@ from server.api.http.api_error import describe
 from server.api.http.dialect import dialect_of
 from server.ray.errors import LOST_REPLICA, translated
 from server.ray.forwarding import ForwardedRequest
-from server.ray.response_stream import BrokenResponseError, ResponseListener, messages
+from server.ray.response_stream import TICKET_SECONDS, BrokenResponseError, ResponseListener, messages
 
 MAX_REPLAYS = 4
 REPLAY_SECONDS = 0.25
@@ -63,22 +63,25 @@ class Attempts:
                     return
                 if replay == MAX_REPLAYS or not isinstance(error, LOST_REPLICA):
                     raise translated(error) from error
-                logger.warning("A replica has died before it answered, so its request is sent again: %s", error)
+                logger.warning("The request is sent again, because its response did not arrive: %s", error)
                 await asyncio.sleep(REPLAY_SECONDS * 2**replay)
 
     async def _attempt(self, on_start: Callable[[], None]) -> None:
         with self.listener.expect() as (address, connection):
             response = self.handle.remote(self.request, address)
             answered = asyncio.ensure_future(response)
+            answered.add_done_callback(_retrieve)
             try:
                 await asyncio.wait((answered, connection), return_when=asyncio.FIRST_COMPLETED)
                 if not connection.done():
                     await answered  # raises the error of a request that no replica has begun to answer
-                    await asyncio.wait((connection,))
+                    await asyncio.wait((connection,), timeout=TICKET_SECONDS)
+                if not connection.done():
+                    raise BrokenResponseError("The replica has answered, but its connection has not arrived.")
                 reader, writer = connection.result()
                 answered.add_done_callback(partial(_abort_if_failed, writer))
                 await self._pass_on(reader, on_start, answered)
-                with contextlib.suppress(*LOST_REPLICA):  # the client has the whole response
+                with contextlib.suppress(Exception):  # the client has the whole response
                     await answered
             finally:
                 if not answered.done():
@@ -113,6 +116,12 @@ class Attempts:
         request_id = self.scope["state"]["request_id"]
         event = dialect_of(self.scope).error_event(describe(error, request_id), request_id)
         await self.send({"type": "http.response.body", "body": event, "more_body": False})
+
+
+def _retrieve(answered: asyncio.Future[None]) -> None:
+    """Retrieve the exception, if any, so that asyncio does not log it."""
+    if not answered.cancelled():
+        answered.exception()
 
 
 def _abort_if_failed(writer: asyncio.StreamWriter, answered: asyncio.Future[None]) -> None:

@@ -84,7 +84,7 @@ async def respond(app: ASGIApp, request: ForwardedRequest, address: ReplyAddress
     async def send(message: Message) -> None:
         if not closed.done():
             writer.write(encode(message))
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(OSError):
                 await writer.drain()
 
     running = asyncio.ensure_future(app(request.scope(), receive, send))
@@ -101,5 +101,5 @@ async def respond(app: ASGIApp, request: ForwardedRequest, address: ReplyAddress
 
 async def _until_closed(reader: asyncio.StreamReader) -> None:
     """Wait until the ingress, which sends nothing, closes the connection."""
-    with contextlib.suppress(ConnectionError):
+    with contextlib.suppress(OSError):
         await reader.read()

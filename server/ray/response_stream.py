@@ -18,6 +18,7 @@ from typing import Self
 from starlette.types import Message
 
 TICKET_BYTES = 16
+CONNECT_SECONDS = 5.0
 TICKET_SECONDS = 10.0
 """Time for a new connection to send its ticket."""
 
@@ -49,7 +50,8 @@ class ReplyAddress:
         Raises BrokenResponseError if the ingress cannot be reached.
         """
         try:
-            reader, writer = await asyncio.open_connection(self.host, self.port)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                reader, writer = await asyncio.open_connection(self.host, self.port)
         except OSError as error:
             raise BrokenResponseError(f"The ingress at {self.host}:{self.port} cannot be reached: {error}") from error
         writer.write(self.ticket)
@@ -124,5 +126,5 @@ async def _frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     try:
         kind, length = _HEADER.unpack(await reader.readexactly(_HEADER.size))
         return kind, await reader.readexactly(length)
-    except (EOFError, ConnectionError) as error:
+    except (EOFError, OSError) as error:
         raise BrokenResponseError("The connection for the response has ended before the response.") from error

@@ -34,7 +34,7 @@ class StrictEndpoint(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        known = {"model", "messages", "max_tokens", "stream", "stream_options", "temperature", "top_p"}
+        known = {"model", "messages", "max_tokens", "stream", "stream_options", "temperature", "top_p", "seed"}
         if (unknown := body.keys() - known) or body["stream_options"] != {"include_usage": True}:
             self._answer(400, json.dumps({"error": {"message": f"Unknown fields: {sorted(unknown)}"}}))
             return

@@ -98,7 +98,7 @@ TABLE = {
     "tools": Field(
         lambda r: r.prompt(tools=[{**PING, **CACHED}, SEARCH]) == r.prompt(tools=[PING]) != r.prompt(),
         [{"name": "ping"}],
-        "requires input_schema",
+        "requires the field `input_schema`",
     ),
     "tool_choice": Field(chooses, {"type": "any"}, "tool_choice requires tools"),
     "thinking": Field(

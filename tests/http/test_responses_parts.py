@@ -132,7 +132,11 @@ def test_a_part_of_a_field_has_its_effect(route: Route, name: str) -> None:
             "input[0].encrypted_content",
             "encrypted_content",
         ),
-        ({"input": [{"role": "user", "content": [{"type": "input_text"}]}]}, "input[0].content[0].text", "field text"),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_text"}]}]},
+            "input[0].content[0].text",
+            "field `text`",
+        ),
         (
             {"input": [{"role": "assistant", "content": [{"type": "refusal"}]}]},
             "input[0].content[0].refusal",
