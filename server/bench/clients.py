@@ -65,12 +65,13 @@ class Figures:
         """
         return median(self.rates) / rate, median(self.ttfts) / ttft
 
-    def add_baseline(self, baseline: Baseline, clients: int) -> None:
-        waits = [baseline.prefill(slot, PROMPT) for slot in range(clients)]
+    def add_baseline(self, baseline: Baseline, clients: int, lengths: tuple[int, int]) -> None:
+        prompt_tokens, tokens = lengths
+        waits = [baseline.prefill(slot, prompt_tokens) for slot in range(clients)]
         self.ttfts += [sum(waits[: slot + 1]) for slot in range(clients)]
-        seconds = baseline.decode(clients, PROMPT, OUTPUT - 1)
-        self.rates.append(clients * OUTPUT / (sum(waits) + seconds))
-        self.intervals.append(seconds / (OUTPUT - 1))
+        seconds = baseline.decode(clients, prompt_tokens, tokens - 1)
+        self.rates.append(clients * tokens / (sum(waits) + seconds))
+        self.intervals.append(seconds / (tokens - 1))
 
 
 async def measure(endpoints: Sequence[Endpoint], rounds: int, baseline: Baseline | None = None) -> Report:
@@ -93,7 +94,7 @@ async def collect(
     """Measure all endpoints and the baseline in turn. Return the figures by number of clients and endpoint.
 
     numbers: numbers of clients.
-    lengths: number of tokens of each prompt and of each answer; only without a baseline.
+    lengths: number of tokens of each prompt and of each answer.
     """
     figures: dict[tuple[int, str], Figures] = defaultdict(Figures)
     for turn in range(rounds):
@@ -103,7 +104,7 @@ async def collect(
                     streams = await _burst(endpoint, clients, lengths, f"{turn} {repeat}")
                     figures[clients, endpoint.name].add(streams)
                 if baseline:
-                    figures[clients, baseline.name].add_baseline(baseline, clients)
+                    figures[clients, baseline.name].add_baseline(baseline, clients, lengths)
     return figures
 
 
