@@ -202,7 +202,7 @@ def _remove_abandoned(files: Iterable[os.DirEntry[str]]) -> None:
 
 def paced(items: Iterable[T]) -> Iterator[T]:
     """Yield all items, with a pause after each WORK_SECONDS."""
-    begin = time.thread_time()  # waiting for the disk is no work: the GIL is free
+    begin = time.thread_time()  # CPU time: a thread that waits for the disk does not hold the GIL
     for item in items:
         yield item
         if time.thread_time() - begin > WORK_SECONDS:

@@ -125,6 +125,6 @@ def _retrieve(answered: asyncio.Future[None]) -> None:
 
 
 def _abort_if_failed(writer: asyncio.StreamWriter, answered: asyncio.Future[None]) -> None:
-    """End the connection if Ray reports an error: that of a node without power stays open."""
+    """End the connection if Ray reports an error. A node that loses its power never closes it."""
     if answered.cancelled() or answered.exception() is not None:
         writer.transport.abort()

@@ -67,7 +67,7 @@ def test_a_stream_ends_with_an_error_if_its_node_is_lost() -> None:
     sent: list[Any] = []
 
     async def lose_power(address: ReplyAddress) -> None:
-        connections.append(await address.connect())  # nobody closes it
+        connections.append(await address.connect())  # the replica never closes it
         connections[0][1].write(encode(START) + encode(TOKEN))
         while TOKEN not in sent:
             await asyncio.sleep(0.01)

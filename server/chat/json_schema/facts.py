@@ -72,7 +72,7 @@ class Facts:
             self.patterns.append(schema["pattern"])
 
     def _add_type_and_values(self, schema: Mapping[str, Any]) -> None:
-        """Narrow `types` and `values` to those that `schema` allows."""
+        """Keep only the types and values that `schema` allows."""
         if "type" in schema:
             types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
             if types and all(isinstance(kind, str) and kind in _ALL_TYPES for kind in types):  # others are ignored

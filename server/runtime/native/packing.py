@@ -147,7 +147,7 @@ def _append(file: BinaryIO, data: memoryview) -> None:
     """Write `data` in pieces that end at multiples of HUGE_PAGE.
 
     With a buffer of this size, the file is written in whole huge pages. The system then caches it in huge pages, which
-    a server maps and locks in no time.
+    a server maps and locks within milliseconds.
     """
     begin, end = 0, -file.tell() % HUGE_PAGE
     while begin < len(data):
