@@ -2,7 +2,8 @@
 #include "lfm_kernels.h"
 #include <string.h>
 
-enum { ROWS_ALONE = 4 /* fewer rows are computed in less time than threads need to wake up */ };
+enum { UNIT = 8 /* experts that a thread scores at once */ };
+enum { ROWS_ALONE = 32 /* fewer rows are routed in less time than threads need to wake up */ };
 
 typedef struct {
   const Isa *isa;
@@ -34,18 +35,28 @@ static void route(const Router *r, float *row) {
   for (int i = 0; i < r->experts; i++) row[i] = is_chosen[i] ? log_sigmoid(row[i]) : -__FLT_MAX__;
 }
 
-static void compute_row(void *opaque, size_t row) {
+static int64_t units(const Router *r) { return (r->experts + UNIT - 1) / UNIT; }
+
+static void score(void *opaque, size_t index) {
   const Job *j = opaque;
-  float *y = j->y + row * (size_t)j->r->experts;
-  j->isa->dots(j->x + row * (size_t)j->r->hidden, j->r->weights, j->r->hidden, j->r->experts, y);
-  if (j->r->chosen) route(j->r, y);
+  const Router *r = j->r;
+  const int64_t row = (int64_t)index / units(r), first = (int64_t)index % units(r) * UNIT, left = r->experts - first;
+  j->isa->dots(j->x + row * r->hidden, r->weights + first * r->hidden, r->hidden, left < UNIT ? (int)left : UNIT,
+               j->y + row * r->experts + first);
+}
+
+static void route_row(void *opaque, size_t row) {
+  const Job *j = opaque;
+  route(j->r, j->y + row * (size_t)j->r->experts);
 }
 
 void lfm_route(const Isa *isa, const Router *r, const float *x, int64_t rows, float *y, Parallel parallel,
                void *context) {
   Job job = {isa, r, x, y};
+  parallel(context, score, (size_t)(rows * units(r)), &job);
+  if (!r->chosen) return;
   if (rows >= ROWS_ALONE)
-    parallel(context, compute_row, (size_t)rows, &job);
+    parallel(context, route_row, (size_t)rows, &job);
   else
-    for (int64_t i = 0; i < rows; i++) compute_row(&job, (size_t)i);
+    for (int64_t row = 0; row < rows; row++) route_row(&job, (size_t)row);
 }

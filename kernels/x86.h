@@ -128,9 +128,13 @@ INLINE void unpack(const int planes, const int has_zeros, int64_t count, const u
     for (int b = 0; b < BLOCKS; b++) {
       int64_t kb = s * BLOCKS + b;
       for (int p = 0; p < planes; p++) {
+        const uint8_t *plane = w + (size_t)b * block + (size_t)p * PLANE_BYTES;
+        const char *next = (const char *)plane + CHUNK / BLOCKS * size; /* the next panel, if the columns have one */
+        _mm_prefetch(next, _MM_HINT_T0);
+        _mm_prefetch(next + 64, _MM_HINT_T0);
         uint8_t *to = panel->q + (kb * planes + p) * 512 + half * 32;
         UNROLL for (int i = 0; i < 4; i++) {
-          __m256i v = load(w + (size_t)b * block + (size_t)p * PLANE_BYTES + 32 * i);
+          __m256i v = load(plane + 32 * i);
           _mm256_store_si256((__m256i *)(void *)(to + i * 64), _mm256_and_si256(v, nibble));
           v = _mm256_and_si256(_mm256_srli_epi16(v, 4), nibble);
           _mm256_store_si256((__m256i *)(void *)(to + (i + 4) * 64), v);

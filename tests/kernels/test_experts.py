@@ -92,7 +92,7 @@ def test_logits_as_good_as_minus_infinity_are_never_weighed(direct: Direct, isa:
     np.testing.assert_array_equal(direct.experts(block, x, logits, isa), direct.experts(block, x, sure, isa))
 
 
-@pytest.mark.parametrize(("experts", "chosen", "hidden"), [(32, 4, 2048), (8, 2, 192), (5, 3, 33)])
+@pytest.mark.parametrize(("experts", "chosen", "hidden"), [(32, 4, 2048), (8, 2, 192), (5, 3, 33), (12, 3, 33)])
 @pytest.mark.parametrize("has_bias", [False, True])
 def test_the_router_weighs_the_chosen_by_their_sigmoids(
     direct: Direct, isa: str, rng: np.random.Generator, experts: int, chosen: int, hidden: int, has_bias: bool
