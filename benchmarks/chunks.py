@@ -1,6 +1,7 @@
 """Compares narrow sessions with prefill in chunks on a single session.
 
-Repeats `pace` with 4 streams. Without a prepared copy, the server of a large model has one session.
+Repeats `pace` with 4 streams. Without a prepared copy, the server of a large model has one session. It then uses
+onnxruntime's kernels, so the comparison needs a copy for these: `lfm-serve prepare --kernels onnxruntime`.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ async def measure(bench: Bench) -> Report:
     """Measure one server after another."""
     paces = {}
     with tempfile.TemporaryDirectory() as empty:
-        one_session = ("--prepared-folder", empty, "--itl-target")
-        options = {OURS: ()} | {f"chunks, {target:g} s": (*one_session, str(target)) for target in TARGETS}
-        for name, chosen in options.items():
-            async with own_server(bench.model, *chosen, name=name) as server:
+        one_session = ("--no-prepare", "--prepared-folder", empty)
+        chunks = {f"chunks, {target:g} s": (*one_session, "--itl-target", str(target)) for target in TARGETS}
+        for name, options in ({OURS: ()} | chunks).items():
+            async with own_server(bench.model, "--kernels", "onnxruntime", *options, name=name) as server:
                 (paces[name],) = await paces_of(server.endpoint, [STREAMS], bench.sizes.pace)
     rows = [pace.row(name) for name, pace in paces.items()]
     return Report(PART, QUESTION, COLUMNS, rows, charts(list(paces), list(paces.values())))

@@ -4,8 +4,8 @@
     python -m benchmarks.weights pressure MODEL_FOLDER [--gigabytes 30] [--weights mapped]
 
 `limit` serves four conversations of 2,000 tokens in a control group with `--gigabytes` of memory, and prints the time
-and the memory used. It needs root. `pressure` decodes before and after another process reads a file of `--gigabytes`,
-compares the ITLs, and counts the page faults that waited for the disk.
+and the memory used. It needs root. `pressure` decodes before and after ten idle minutes, in which another process reads
+a file of `--gigabytes`. It compares the ITLs, and counts the page faults that waited for the disk.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from benchmarks.servers import OwnServer, own_server
 from server.bench.load import Stream, prompt, user
 
 CONVERSATIONS, PROMPT_TOKENS, ANSWER_TOKENS = 4, 2_000, 16
-DECODED_TOKENS, ANSWERS = 64, 3
+DECODED_TOKENS, ANSWERS = 64, 5
+IDLE_SECONDS = 600
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
@@ -73,25 +74,27 @@ async def _serve_conversations(model: Path, weights: str, peak_file: Path) -> No
 
 
 async def under_pressure(model: Path, gigabytes: float, weights: str) -> None:
-    """Decode before and after another process reads a file.
+    """Decode before and after the server idles while another process reads a file.
 
     Answers on the same side differ by noise only, except the first one after the file was read.
     """
     async with own_server(model, "--weights", weights) as server:
         before = [await _interval(server) for _ in range(ANSWERS)]
+        idle_until = time.monotonic() + IDLE_SECONDS
         with tempfile.NamedTemporaryFile(dir=Path.cwd()) as file:
             file.truncate(int(gigabytes * 1e9))  # a sparse file fills the page cache like any other
             reader = await asyncio.create_subprocess_exec("cat", file.name, stdout=subprocess.DEVNULL)
             await reader.wait()
+        await asyncio.sleep(idle_until - time.monotonic())
         faults = major_faults(server.pid)
         after = [await _interval(server)]
         faults = major_faults(server.pid) - faults
         after += [await _interval(server) for _ in range(ANSWERS - 1)]
     for side, found in (("before", before), ("after", after)):
         print(f"{weights}: mean ITL of each answer {side}: {', '.join(f'{1e3 * mean:.1f}' for mean in found)} ms")
-    print(
-        f"first answer after to median before: {after[0] / statistics.median(before):.2f}, {faults} major page faults"
-    )
+    to_before, to_rest = after[0] / statistics.median(before), after[0] / statistics.median(after[1:])
+    print(f"first answer after: {to_before:.2f} of the median before, {to_rest:.2f} of the median of the rest")
+    print(f"{faults} major page faults during this answer")
 
 
 async def _interval(server: OwnServer) -> float:
