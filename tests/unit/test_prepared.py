@@ -116,6 +116,10 @@ def overwrite(folder: Path) -> None:
     flip(folder / "weights", 0)
 
 
+def empty(folder: Path) -> None:
+    os.truncate(folder / "weights", 0)
+
+
 def damage_the_graph(folder: Path) -> None:
     flip(folder / "model.onnx", 100)
 
@@ -128,7 +132,9 @@ def spoil_the_manifest(folder: Path) -> None:
     (folder / "manifest.json").write_text("{}")
 
 
-@pytest.mark.parametrize("damage", [cut_short, overwrite, damage_the_graph, lose_the_weights, spoil_the_manifest])
+@pytest.mark.parametrize(
+    "damage", [cut_short, empty, overwrite, damage_the_graph, lose_the_weights, spoil_the_manifest]
+)
 def test_a_damaged_copy_is_not_used_and_is_made_again(
     damage: Callable[[Path], None], model: Path, tmp_path: Path
 ) -> None:
