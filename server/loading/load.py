@@ -88,8 +88,6 @@ def load_model(
     Raises StartupError if the model cannot be served.
     """
     folder = find_model(settings, say)
-    # The tokenizer and the template take one core for a second. The graph loads in the meantime.
-    loading_chat = in_background(lambda: chat_model(settings, folder), "tokenizer")
     threads = settings.threads or available_threads()
     say(f"Loading {folder.graph.name} with {threads} threads ...")
     max_tokens = max(PREFILL_CHUNK, settings.max_seqs)
@@ -100,6 +98,8 @@ def load_model(
     graph = choose_graph(original, prepared, say)
     kernels = kernels_in_use(graph, original, choice)
     digests = in_background(lambda: weight_digests(graph, original), "digests") if settings.cache_folder else None
+    # The tokenizer and the template take one core for most of a second. The sessions open in the meantime.
+    loading_chat = in_background(lambda: chat_model(settings, folder), "tokenizer")
     with nullcontext() if graph.weight_bytes < SMALL else kept_heap():
         pool = open_sessions(place(graph, Placement(settings.weights), say), threads, max_tokens, folder.head_dim)
         chat = loading_chat.result()
