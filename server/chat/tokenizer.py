@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ class Tokenizer:
 
     def all_token_bytes(self, vocab_size: int) -> list[bytes]:
         """Return the bytes of each id below `vocab_size`."""
-        return [self._bytes.get(token, b"") for token in range(vocab_size)]
+        return list(map(self._bytes.get, range(vocab_size), repeat(b"")))
 
     def unknown_ids(self, vocab_size: int) -> npt.NDArray[np.int64]:
         """Return the ids below `vocab_size` that are not in the vocabulary.

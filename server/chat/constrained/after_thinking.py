@@ -112,8 +112,7 @@ class AfterThinking:
 def _starts(tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...]]:
     if (special := tokenizer.special.get(THINK_START)) is not None:
         return {b"": (special,)}
-    texts = list(enumerate(tokenizer.all_token_bytes(vocab_size)))
-    texts = [(token, text) for token, text in texts if text and text[:1] in START]
+    texts = [(i, text) for i, text in enumerate(tokenizer.all_token_bytes(vocab_size)) if text and text[0] in START]
     rests = {START[:i]: START[i:] for i in range(len(START))}
     return {
         begun: tuple(token for token, text in texts if text.startswith(rest) or rest.startswith(text))
