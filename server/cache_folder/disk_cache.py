@@ -35,7 +35,7 @@ class DiskCache:
         self._statistics = Statistics(budget)
         folder = EntryFolder(path)
         self._writer = Writer(folder, budget, form, self._statistics, held)
-        self._reader = Reader(folder, form, self._statistics, self._writer.deleted, self._writer.use)
+        self._reader = Reader(folder, form, self._statistics, self._writer.remove, self._writer.use)
 
     def start(self) -> None:
         """Start the threads."""

@@ -76,18 +76,18 @@ class Reader:
         folder: EntryFolder,
         form: EntryFormat,
         statistics: Statistics,
-        deleted: Callable[[Sequence[str]], None],
+        remove: Callable[[str], None],
         used: Callable[[Sequence[str]], None],
     ) -> None:
         """Create the reader without starting its thread.
 
-        deleted: receives the names of damaged entries that the reader has removed.
+        remove: removes a damaged entry; may raise OSError.
         used: receives the names of blocks after they were read.
         """
         self._folder = folder
         self._form = form
         self._statistics = statistics
-        self._deleted = deleted
+        self._remove_entry = remove
         self._used = used
         self._health = Health(folder.path, "read", statistics)
         self._speed = ReadSpeed()
@@ -210,8 +210,7 @@ class Reader:
         log.info("The file %s in the cache folder is damaged and is removed: %s.", name, reason)
         self._statistics.add(damaged_files=1)
         with suppress(OSError):
-            self._folder.remove(name)
-            self._deleted([name])
+            self._remove_entry(name)
 
 
 def _joined(snapshots: Sequence[Snapshot], form: EntryFormat) -> Snapshot:

@@ -39,7 +39,7 @@ class Used:
 class Writer:
     """A thread that writes blocks, marks blocks as used, and evicts blocks.
 
-    Any thread may call `write`, `use` and `deleted`. They return at once.
+    Any thread may call `write`, `use` and `remove`. `write` and `use` return at once.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Writer:
         self._held = held
         self._health = Health(folder.path, "written", statistics)
         self._wake = threading.Condition()
+        self._changing = threading.Lock()  # makes changing a file and recording the change one step
         self._waiting: deque[StateBlock | Used] = deque()
         self._waiting_bytes = 0
         self._fresh: OrderedDict[str, float] = OrderedDict()
@@ -102,7 +103,16 @@ class Writer:
             self._waiting.append(block)
             self._wake.notify()
 
-    def deleted(self, names: Sequence[str]) -> None:
+    def remove(self, name: str) -> None:
+        """Remove a damaged entry.
+
+        Raises OSError if it cannot be removed.
+        """
+        with self._changing:
+            self._folder.remove(name)
+            self._deleted([name])
+
+    def _deleted(self, names: Sequence[str]) -> None:
         """Record that this server has deleted files. Their blocks may be written again."""
         with self._wake:
             for name in names:
@@ -188,15 +198,16 @@ class Writer:
         size = sum(len(part) for part in parts)
         self._make_room(size)
         begin = time.perf_counter()
-        self._folder.write(name, parts)
+        with self._changing:
+            self._folder.write(name, parts)
+            if self._held:
+                self._held.add([block.key])
         self._statistics.add(
             written_blocks=1, written_bytes=size, write_seconds=time.perf_counter() - begin, bytes=size
         )
         self._health.succeeded()
         self._statistics.set(writable=True)
         self._refresh(name)
-        if self._held:
-            self._held.add([block.key])
 
     def _make_room(self, size: int) -> None:
         """Evict entries if an entry of `size` bytes does not fit into the budget."""
@@ -211,4 +222,4 @@ class Writer:
         self._statistics.set(bytes=remaining)
         if evicted:
             self._statistics.add(evicted_blocks=len(evicted))
-            self.deleted(evicted)
+            self._deleted(evicted)
