@@ -46,8 +46,6 @@ static void convolve_block(void *opaque, size_t index) {
 void lfm_convolve(const Convolution *c, Parallel parallel, void *context) {
   Convolution job = *c;
   const size_t parts = (size_t)(c->batch * blocks_of(c));
-  if (c->batch * c->length * c->hidden >= VALUES_ALONE)
-    parallel(context, convolve_block, parts, &job);
-  else
-    for (size_t i = 0; i < parts; i++) convolve_block(&job, i);
+  const int alone = c->batch * c->length * c->hidden < VALUES_ALONE;
+  (alone ? in_turn : parallel)(context, convolve_block, parts, &job);
 }

@@ -8,11 +8,6 @@ LFM_API int lfm_version(void) { return LFM_VERSION; }
 LFM_API const char *lfm_isa_name(int index) { return lfm_isas[index] ? lfm_isas[index]->name : NULL; }
 LFM_API int lfm_isa_runs(int index) { return lfm_runs(lfm_isas[index]); }
 
-static void in_turn(void *context, void (*part)(void *, size_t), size_t parts, void *job) {
-  (void)context;
-  for (size_t i = 0; i < parts; i++) part(job, i);
-}
-
 static void *scratch_of(size_t size) { return aligned_alloc(64, (size + 64) / 64 * 64); }
 
 /* Returns 0, or 1 if memory runs out. */

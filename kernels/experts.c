@@ -190,10 +190,7 @@ void lfm_experts(const Isa *isa, const Experts *e, const float *x, const float *
   job.x = x, job.y = y;
   lay_out(&job, scratch);
   int active = group_rows(&job, logits);
-  if (rows >= QUANTIZED_ALONE)
-    parallel(context, quantize_row, (size_t)rows, &job);
-  else
-    for (int64_t r = 0; r < rows; r++) quantize_row(&job, (size_t)r);
+  (rows < QUANTIZED_ALONE ? in_turn : parallel)(context, quantize_row, (size_t)rows, &job);
   parallel(context, compute_up, (size_t)(active * up_units(&job)), &job);
   parallel(context, compute_down, (size_t)((e->hidden + UNIT - 1) / UNIT), &job);
 }

@@ -67,6 +67,12 @@ extern const Isa lfm_portable, lfm_avx2, lfm_avxvnni, lfm_avx512vnni, lfm_dotpro
 /* Runs part(job, 0) .. part(job, parts - 1) on the threads of `context`. */
 typedef void (*Parallel)(void *context, void (*part)(void *job, size_t index), size_t parts, void *job);
 
+/* A Parallel that uses the calling thread only. */
+static inline void in_turn(void *context, void (*part)(void *, size_t), size_t parts, void *job) {
+  (void)context;
+  for (size_t i = 0; i < parts; i++) part(job, i);
+}
+
 /* y[rows][columns] = x[rows][depth] * w^T + bias, where bias may be NULL. `scratch` is 64-byte aligned. */
 size_t lfm_matmul_scratch(const Matrix *w, int64_t rows);
 void lfm_matmul(const Isa *isa, const Matrix *w, const float *x, int64_t rows, const float *bias, float *y,

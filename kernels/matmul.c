@@ -49,9 +49,6 @@ static void compute_unit(void *opaque, size_t unit) {
 void lfm_matmul(const Isa *isa, const Matrix *w, const float *x, int64_t rows, const float *bias, float *y,
                 void *scratch, Parallel parallel, void *context) {
   Job job = {isa, w, x, bias, y, rows, superblocks(w) * BLOCKS, scratch};
-  if (rows >= QUANTIZED_ALONE)
-    parallel(context, quantize_row, (size_t)rows, &job);
-  else
-    for (int64_t r = 0; r < rows; r++) quantize_row(&job, (size_t)r);
+  (rows < QUANTIZED_ALONE ? in_turn : parallel)(context, quantize_row, (size_t)rows, &job);
   parallel(context, compute_unit, (size_t)((w->columns + UNIT - 1) / UNIT), &job);
 }

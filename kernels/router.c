@@ -54,9 +54,5 @@ void lfm_route(const Isa *isa, const Router *r, const float *x, int64_t rows, fl
                void *context) {
   Job job = {isa, r, x, y};
   parallel(context, score, (size_t)(rows * units(r)), &job);
-  if (!r->chosen) return;
-  if (rows >= ROWS_ALONE)
-    parallel(context, route_row, (size_t)rows, &job);
-  else
-    for (int64_t row = 0; row < rows; row++) route_row(&job, (size_t)row);
+  if (r->chosen) (rows < ROWS_ALONE ? in_turn : parallel)(context, route_row, (size_t)rows, &job);
 }

@@ -101,11 +101,6 @@ static void in_threads(void *context, void (*part)(void *, size_t), size_t parts
   for (int i = 0; i < WORKERS; i++) pthread_join(threads[i], NULL);
 }
 
-static void in_turn(void *context, void (*part)(void *, size_t), size_t parts, void *job) {
-  (void)context;
-  for (size_t i = 0; i < parts; i++) part(job, i);
-}
-
 static float *run(const Case *c, Parallel parallel) {
   float *y = allocate(c->outputs * sizeof *y);
   void *scratch = NULL;
