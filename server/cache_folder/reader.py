@@ -87,7 +87,7 @@ class Reader:
         self._folder = folder
         self._form = form
         self._statistics = statistics
-        self._remove_entry = remove
+        self._remove = remove
         self._used = used
         self._health = Health(folder.path, "read", statistics)
         self._speed = ReadSpeed()
@@ -191,11 +191,11 @@ class Reader:
         except FileNotFoundError:
             return None
         except DamagedEntryError as error:
-            self._remove(key.name, str(error))
+            self._drop_damaged(key.name, str(error))
             return None
         except OSError as error:
             if error.errno in NOT_FILES:
-                self._remove(key.name, "it is not a file")
+                self._drop_damaged(key.name, "it is not a file")
             else:
                 self._health.failed(error)
             return None
@@ -206,11 +206,11 @@ class Reader:
         self._used([key.name])
         return decoded
 
-    def _remove(self, name: str, reason: str) -> None:
+    def _drop_damaged(self, name: str, reason: str) -> None:
         log.info("The file %s in the cache folder is damaged and is removed: %s.", name, reason)
         self._statistics.add(damaged_files=1)
         with suppress(OSError):
-            self._remove_entry(name)
+            self._remove(name)
 
 
 def _joined(snapshots: Sequence[Snapshot], form: EntryFormat) -> Snapshot:

@@ -200,6 +200,7 @@ class Writer:
         begin = time.perf_counter()
         with self._changing:
             self._folder.write(name, parts)
+            self._refresh(name)
             if self._held:
                 self._held.add([block.key])
         self._statistics.add(
@@ -207,7 +208,6 @@ class Writer:
         )
         self._health.succeeded()
         self._statistics.set(writable=True)
-        self._refresh(name)
 
     def _make_room(self, size: int) -> None:
         """Evict entries if an entry of `size` bytes does not fit into the budget."""
