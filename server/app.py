@@ -205,8 +205,8 @@ async def _load(app: FastAPI, settings: Settings, address: str, on_loaded: Calla
     app.state.kv_events = loaded.kv_events
     app.state.telemetry.metrics.serve(_model_labels(settings, loaded), loaded.engine.stats, loaded.cache_blocks)
     server.model = loaded.served
-    # In the background, so that the fork server delays neither the first grammar nor the server's start.
-    in_background(loaded.start_workers, "workers")
+    # In the background, so that it delays neither the first grammar nor the server's start.
+    in_background(loaded.start_grammars, "grammars")
     if loaded.open_narrow is not None:
         in_background(partial(_join_narrow, loaded.engine, loaded.open_narrow), "narrow sessions")
     _announce(settings, _facts(settings, loaded, address, needs_key=bool(server.keys)))

@@ -46,7 +46,8 @@ class ChatPrompt:
     ) -> None:
         self._arguments = (sources, tokenizer, variables, bare_tools)
         texts = [] if sources is None else [sources.default, sources.tool_use or sources.default]
-        self._templates = [Template.compile(text) for text in texts]  # [without tools, with tools]
+        compiled = {text: Template.compile(text) for text in texts}
+        self._templates = [compiled[text] for text in texts]  # [without tools, with tools]
         self.thinks = any(THINK_END in text for text in texts) or THINK_END in tokenizer.special
         self._tokenizer = tokenizer
         self._variables = variables

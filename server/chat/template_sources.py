@@ -52,7 +52,8 @@ class Template:
         """
         environment = template_environment()
         try:
-            tree, jinja = environment.parse(source), environment.from_string(source)
+            tree = environment.parse(source)
+            jinja = environment.from_string(tree)
         except jinja2.TemplateSyntaxError as error:
             raise ModelFolderError(f"The chat template is not valid Jinja: {error} (line {error.lineno}).") from None
         fields = {node.attr for node in tree.find_all(nodes.Getattr)}

@@ -119,21 +119,19 @@ class Engine:
             return collect(self.state, self.config)
 
     def warm_up(self) -> None:
-        """Warm up each session, and measure its speed.
+        """Measure the speed of a session of each width.
 
         Call this before `start`. Raises any error from the model.
         """
         chunks = [n for n in WARM_UP_CHUNKS if n <= min(self.config.prefill_chunk, self.max_model_len - 1)]
-        measured: set[int] = set()
-        for session in self._sessions:
-            for n in chunks if session.threads not in measured else chunks[-1:]:
+        for session in {session.threads: session for session in self._sessions}.values():
+            for n in chunks:
                 started_at = time.monotonic()
                 session.run(self.state.slots, 0, np.zeros((1, n), np.int64), np.array([1]))
                 seconds = time.monotonic() - started_at
                 self.state.costs.observe(StepKind.PREFILL, session.threads, n, seconds)
                 if n == 1:  # also what a decode step of one row does
                     self.state.costs.observe(StepKind.DECODE, session.threads, n, seconds)
-            measured.add(session.threads)
         self.state.slots.release(0)
 
     def start(self) -> None:

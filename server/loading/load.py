@@ -58,7 +58,7 @@ class LoadedModel:
     """A model and its engine, ready to be started.
 
     open_narrow: opens the narrow sessions; None if there are none left to open.
-    start_workers: starts the process that forks a worker for each grammar to compile.
+    start_grammars: makes the first grammar faster (see `GrammarCompiler.start`).
     threads: threads of the wide session.
     chats: whether the model has a chat template.
     cache_blocks: capacity of the prefix cache in blocks.
@@ -68,7 +68,7 @@ class LoadedModel:
     served: ServedModel
     engine: Engine
     open_narrow: Callable[[], list[ModelSession]] | None
-    start_workers: Callable[[], object]
+    start_grammars: Callable[[], object]
     folder: ModelFolder
     threads: int
     kernels: KernelsInUse
@@ -143,9 +143,9 @@ def load_model(
         sampling={key: getattr(chat.defaults, key) for key in KEYS},
         built_in=settings.model is None,
     )
-    start_workers = chat.grammars.workers.start
+    start_grammars = chat.grammars.start
     return LoadedModel(
-        served, engine, pool.open_narrow, start_workers, folder, threads, kernels, chat.prompt.takes_chats,
+        served, engine, pool.open_narrow, start_grammars, folder, threads, kernels, chat.prompt.takes_chats,
         cache_blocks=budget.cache_bytes // Snapshot(contract.states, CHECKPOINT_INTERVAL).nbytes,
         kv_events=_publish(settings, held, disk) if settings.kv_events_endpoint else None,
     )  # fmt: skip

@@ -29,9 +29,12 @@ class ThoughtMarkers:
     end: Sequence[int]
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer, vocab_size: int) -> ThoughtMarkers:
-        """Return the markers of a tokenizer."""
-        return cls(tokenizer, _starts(tokenizer, vocab_size), tokenizer.encode(THINK_END))
+    def of(cls, tokenizer: Tokenizer, tokens: Sequence[bytes]) -> ThoughtMarkers:
+        """Return the markers of a tokenizer.
+
+        tokens: the bytes of each token id.
+        """
+        return cls(tokenizer, _starts(tokenizer, tokens), tokenizer.encode(THINK_END))
 
 
 class AfterThinking:
@@ -109,10 +112,10 @@ class AfterThinking:
         return self._markers.end[self._tracker.spent - self._budget :]
 
 
-def _starts(tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...]]:
+def _starts(tokenizer: Tokenizer, tokens: Sequence[bytes]) -> dict[bytes, tuple[int, ...]]:
     if (special := tokenizer.special.get(THINK_START)) is not None:
         return {b"": (special,)}
-    texts = [(i, text) for i, text in enumerate(tokenizer.all_token_bytes(vocab_size)) if text and text[0] in START]
+    texts = [(i, text) for i, text in enumerate(tokens) if text and text[0] in START]
     rests = {START[:i]: START[i:] for i in range(len(START))}
     return {
         begun: tuple(token for token, text in texts if text.startswith(rest) or rest.startswith(text))

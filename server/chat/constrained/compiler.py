@@ -11,9 +11,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from llguidance import LLMatcher
+from llguidance import LLMatcher, LLTokenizer
 
 from server.chat.constrained.after_thinking import AfterThinking, ThoughtMarkers, forbid_tokens
 from server.chat.constrained.grammar_source import GrammarSource
@@ -159,22 +160,31 @@ class GrammarConstraint:
 class GrammarCompiler:
     """A compiler of grammars for one tokenizer, with a least-recently-used cache.
 
-    A worker process tries out each grammar before this process compiles it. Call all methods except `load` on the event
-    loop's thread.
+    A worker process tries out each grammar before this process compiles it. Call all methods except `start` and `load`
+    on the event loop's thread.
     """
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, end_tokens: Sequence[int]) -> None:
-        vocabulary = Vocabulary.of(tokenizer, vocab_size, end_tokens)
+        self._vocabulary = vocabulary = Vocabulary.of(tokenizer, vocab_size, end_tokens)
         self.workers = Workers(vocabulary)
         self._turns = FairLimit(PLACES, per_tenant=PLACES_PER_TENANT)
         self._tokenizer = tokenizer
         self._end_tokens = vocabulary.end_tokens
-        self.ll_tokenizer = vocabulary.ll_tokenizer(tokenizer.encode_literally)
         self._known = known_tokens(vocabulary.tokens)
-        self._marker_endings = _marker_endings(CALL_START.encode(), tokenizer, vocab_size)
-        self._thought_markers = ThoughtMarkers.of(tokenizer, vocab_size)
+        self._marker_endings = _marker_endings(CALL_START.encode(), vocabulary)
+        self._thought_markers = ThoughtMarkers.of(tokenizer, vocabulary.tokens)
         self._cache: OrderedDict[str, CompiledGrammar] = OrderedDict()
         self._cached_bytes = 0
+
+    @cached_property
+    def ll_tokenizer(self) -> LLTokenizer:
+        """llguidance's tokenizer. Building it takes 0.2 s."""
+        return self._vocabulary.ll_tokenizer(self._tokenizer.encode_literally)
+
+    def start(self) -> None:
+        """Make the first grammar faster. Any thread may call this."""
+        self.workers.start()
+        self.ll_tokenizer  # noqa: B018 (builds it)
 
     def no_calls(self) -> Constraint:
         """Return a new constraint that forbids calls."""
@@ -268,17 +278,14 @@ class GrammarCompiler:
             in_background(trim_heap, "trim")
 
 
-def _marker_endings(marker: bytes, tokenizer: Tokenizer, vocab_size: int) -> dict[bytes, tuple[int, ...]]:
+def _marker_endings(marker: bytes, vocabulary: Vocabulary) -> dict[bytes, tuple[int, ...]]:
     """Return the ordinary tokens that may complete `marker`.
 
     The key is what an answer has written of the marker so far. Example: for the key b"<|tool_call_", all ordinary
     tokens that begin with `start|>`.
     """
     ends = tuple(marker[i:] for i in range(1, len(marker)))
-    texts = enumerate(tokenizer.all_token_bytes(vocab_size))
-    special = frozenset(tokenizer.special.values())
-    candidates = [token for token, text in texts if text.startswith(ends) and token not in special]
-    return {
-        marker[: -len(end)]: tuple(token for token in candidates if tokenizer.token_bytes(token).startswith(end))
-        for end in ends
-    }
+    texts = {token: text for token, text in enumerate(vocabulary.tokens) if text.startswith(ends)}
+    for token in vocabulary.special:
+        texts.pop(token, None)
+    return {marker[: -len(end)]: tuple(token for token in texts if texts[token].startswith(end)) for end in ends}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import platform
 from collections.abc import Callable
@@ -22,6 +23,7 @@ import onnxruntime as ort
 
 from server.runtime.graph import Graph
 from server.runtime.machine.cpu import cpu_flags
+from server.runtime.machine.mapped_file import advise_huge_pages
 from server.runtime.native.library import VERSION as PACKING
 
 GRAPH, WEIGHTS, MANIFEST = "model.onnx", "weights", "manifest.json"
@@ -189,11 +191,13 @@ def copy_graph(name: str, model: bytes, folder: Path, native: bool) -> Graph:
 
 def sampled(path: Path) -> str:
     """Return a hash of a file's size and of blocks spread evenly over the file."""
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    last = max(0, size - SAMPLE_BYTES)
-    with path.open("rb") as file:
-        for i in range(SAMPLES):
-            file.seek(last * i // (SAMPLES - 1))
-            digest.update(file.read(SAMPLE_BYTES))
+    # Mapped, because reading a file that is not in memory would bring it there in small pages.
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        advise_huge_pages(mapped)
+        last = max(0, len(mapped) - SAMPLE_BYTES)
+        digest = hashlib.sha256(str(len(mapped)).encode())
+        with memoryview(mapped) as data:
+            for i in range(SAMPLES):
+                start = last * i // (SAMPLES - 1)
+                digest.update(data[start : start + SAMPLE_BYTES])
     return digest.hexdigest()
