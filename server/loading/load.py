@@ -98,10 +98,11 @@ def load_model(
     graph = choose_graph(original, prepared, say)
     kernels = kernels_in_use(graph, original, choice)
     digests = in_background(lambda: weight_digests(graph, original), "digests") if settings.cache_folder else None
-    # The tokenizer and the template take one core for most of a second. The sessions open in the meantime.
-    loading_chat = in_background(lambda: chat_model(settings, folder), "tokenizer")
     with nullcontext() if graph.weight_bytes < SMALL else kept_heap():
-        pool = open_sessions(place(graph, Placement(settings.weights), say), threads, max_tokens, folder.head_dim)
+        placed = place(graph, Placement(settings.weights), say)
+        # The tokenizer and the template take one core for half a second. The sessions open in the meantime.
+        loading_chat = in_background(lambda: chat_model(settings, folder), "tokenizer")
+        pool = open_sessions(placed, threads, max_tokens, folder.head_dim)
         chat = loading_chat.result()
     contract = pool.sessions[0].contract
     if contract.vocab_size != folder.vocab_size:

@@ -17,11 +17,9 @@ import numpy.typing as npt
 from server.runtime.machine.memory import lies_in_memory
 
 HUGE_PAGE = 2 << 20
-PIECE = 64 << 20
-"""The number of bytes to lock at once. Meanwhile, no other thread of the process can map memory."""
 MAP_FAILED = ctypes.c_void_p(-1).value
 # Numbers from Linux's mmap(2) and madvise(2) that Python's mmap module lacks.
-MAP_FIXED, MADV_HUGEPAGE, MADV_POPULATE_READ, MADV_COLLAPSE = 0x10, 14, 22, 25
+MAP_FIXED, MADV_HUGEPAGE, MADV_COLLAPSE = 0x10, 14, 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +50,11 @@ def map_file(path: Path) -> MappedFile:
     libc.madvise(address, size, MADV_HUGEPAGE)
     if lies_in_memory(path):
         libc.madvise(address, size // HUGE_PAGE * HUGE_PAGE, MADV_COLLAPSE)
+    data = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+    # Read each page before locking them all: while pages are locked, no thread of the process can map memory.
+    data[:: mmap.PAGESIZE].max()
     _raise_limit()
-    pieces = [(address + start, min(PIECE, size - start)) for start in range(0, size, PIECE)]
-    if not (locked := all(libc.mlock(*piece) == 0 for piece in pieces)):
-        libc.munlock(address, size)
-        for piece in pieces:
-            libc.madvise(*piece, MADV_POPULATE_READ)
-    return MappedFile(np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address)), locked)
+    return MappedFile(data, locked=libc.mlock(address, size) == 0)
 
 
 def advise_huge_pages(mapped: mmap.mmap) -> None:
@@ -108,6 +104,6 @@ def _libc() -> ctypes.CDLL:
     pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
     libc.mmap.restype = pointer
     libc.mmap.argtypes = pointer, size, number, number, number, ctypes.c_long
-    libc.mlock.argtypes = libc.munlock.argtypes = pointer, size
+    libc.mlock.argtypes = pointer, size
     libc.madvise.argtypes = pointer, size, number
     return libc
