@@ -119,7 +119,7 @@ class Engine:
             return collect(self.state, self.config)
 
     def warm_up(self) -> None:
-        """Measure the speed of a session of each width.
+        """Warm up and measure a session of each width.
 
         Call this before `start`. Raises any error from the model.
         """
