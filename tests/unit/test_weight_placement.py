@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import signal
@@ -178,6 +179,15 @@ def test_weights_are_mapped_if_there_is_no_shared_memory(copy: Graph, tmp_path: 
     placed = place(copy, Placement.SHARED, said.append, tmp_path / "missing")
     assert "The weights are mapped, not shared" in said[0]
     assert placed.weights == copy.weights
+
+
+def test_weights_that_do_not_fit_leave_no_lock(weights: Path, tmp_path: Path) -> None:
+    """Another server would wait for the lock until this one ends."""
+    os.truncate(weights / WEIGHTS, 1 << 40)
+    with pytest.raises(SharedMemoryError, match="of memory are free"):
+        share(weights, tmp_path, lambda _: None)
+    with (folder_of(tmp_path) / f"{weights.name}.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_damaged_shared_weights_are_refused(weights: Path, tmp_path: Path) -> None:

@@ -34,14 +34,14 @@ def share(copy: Path, shared_memory: Path, tell: Callable[[str], None]) -> Path:
         root = _own_folder(shared_memory)
         _remove_unused(root, except_for=copy.name)
         lock = os.open(root / f"{copy.name}{LOCK}", os.O_RDWR | os.O_CREAT, 0o600)
-        _fill(root / copy.name, copy, lock, tell)
+        try:
+            _fill(root / copy.name, copy, lock, tell)
+            _check(root / copy.name, copy)
+        except BaseException:
+            os.close(lock)  # releases the lock: other servers would wait for it until this one ends
+            raise
     except OSError as error:
         raise SharedMemoryError(f"{shared_memory} cannot be used: {error}") from error
-    if sampled(root / copy.name / WEIGHTS) != sampled(copy / WEIGHTS):
-        os.close(lock)
-        raise SharedMemoryError(
-            f"the weights in {root / copy.name} differ from the prepared copy; stop the servers that use them"
-        )
     atexit.register(_leave, root, lock)
     return root / copy.name
 
@@ -111,6 +111,14 @@ def _write(folder: Path, copy: Path, tell: Callable[[str], None]) -> None:
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check(folder: Path, copy: Path) -> None:
+    """Raise SharedMemoryError if the weights in `folder` differ from the copy's."""
+    if sampled(folder / WEIGHTS) != sampled(copy / WEIGHTS):
+        raise SharedMemoryError(
+            f"the weights in {folder} differ from the prepared copy; stop the servers that use them"
+        )
 
 
 def _leave(root: Path, lock: int) -> None:
