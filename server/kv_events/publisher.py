@@ -35,6 +35,12 @@ REPLAY_MESSAGES, REPLAY_BYTES = 10_000, 32 << 20
 SEND_QUEUE = 10_000
 """The maximum number of messages waiting for a slow subscriber. The subscriber misses further messages."""
 
+REPLAY_QUEUE = 2 * REPLAY_MESSAGES
+"""The maximum number of replayed messages waiting for a slow subscriber.
+
+A whole replay fits twice, since ZeroMQ counts up to half of the limit for messages that the subscriber has received.
+"""
+
 TAKE_SECONDS = 10
 """The maximum time between two calls to `take`. A cache may look for changes only when `take` is called."""
 
@@ -102,6 +108,7 @@ class KvEventPublisher:
         self._replay = None if replay_endpoint is None else self._context.socket(zmq.ROUTER)
         self._open("--kv-events-endpoint", self._publisher, endpoint, listens=_is_local(endpoint))
         if replay_endpoint is not None and self._replay is not None:
+            self._replay.set_hwm(REPLAY_QUEUE)
             self._open("--kv-events-replay-endpoint", self._replay, replay_endpoint, listens=True)
         self._sent: deque[tuple[bytes, bytes]] = deque()
         self._sent_bytes = 0  # of the payloads in _sent
