@@ -167,7 +167,8 @@ class Writer:
             if isinstance(item, StateBlock):
                 self._store(item)
             else:
-                self._touch(item.names)
+                for name in item.names:
+                    self._touch(name)
         except OSError as error:
             self._fail(error)
         except Exception:
@@ -181,15 +182,16 @@ class Writer:
             self._waiting.clear()
             self._waiting_bytes = 0
 
-    def _touch(self, names: Iterable[str]) -> None:
-        for name in names:
-            if self._folder.touch(name):
+    def _touch(self, name: str) -> bool:
+        """Mark a block as just used, and return whether its file exists."""
+        with self._changing:
+            if exists := self._folder.touch(name):
                 self._refresh(name)
+        return exists
 
     def _store(self, block: StateBlock) -> None:
         name = block.key.name
-        if self._folder.touch(name):
-            self._refresh(name)
+        if self._touch(name):
             return
         try:
             parts = self._form.encode(block)
