@@ -50,6 +50,7 @@ class DiskTier:
         self._cache = cache
         self._wake = wake
         self._awaiting: list[sequence.Sequence] = []
+        self._finishing = False
 
     def look_up(self, seq: sequence.Sequence, compute_seconds: float) -> None:
         """Start reading the blocks of `seq` that are not in memory, if that saves time.
@@ -127,6 +128,8 @@ class DiskTier:
 
         deadline: time by which to return, in monotonic seconds.
         """
+        with self._wake:
+            self._finishing = True
         self.disk.finish(self._blocks_in_memory(), deadline)
 
     def _insert(
@@ -138,6 +141,8 @@ class DiskTier:
 
         last: whether no more snapshots of the sequence follow.
         """
+        if self._finishing:  # `finish` reads the cache without the engine's lock
+            return False
         salt = seq.request.context.cache_salt
         for snapshot in snapshots:
             end = blocks.read_to + snapshot.length
