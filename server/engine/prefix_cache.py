@@ -29,10 +29,12 @@ class Root:
 
     Siblings may begin alike, such as [1, 2, 3] and [1, 2, 4], because a node can be split only at a checkpoint.
 
+    salt: cache salt of the tree.
     children: child nodes by their first token.
     blocks: blocks that end within this node.
     """
 
+    salt: str
     children: dict[int, list[Node]] = field(default_factory=dict)
     blocks: BlockRun = field(kw_only=True)
 
@@ -118,14 +120,13 @@ class PrefixCache:
 
         The root is left out. The most recently used leaf comes first.
         """
-        salts = {id(root): salt for salt, root in self._roots.items()}
         for leaf in [node for node in reversed(self._by_use) if not node.children]:
             nodes: list[Node] = []
             current: Root = leaf
             while isinstance(current, Node):
                 nodes.append(current)
                 current = current.parent
-            yield salts[id(current)], nodes[::-1]
+            yield leaf.salt, nodes[::-1]
 
     def insert(self, tokens: Tokens, salt: str, snapshot: Snapshot) -> tuple[Node, int] | None:
         """Add a snapshot to the tree.
@@ -181,12 +182,12 @@ class PrefixCache:
     def _root(self, salt: str) -> Root:
         """Return the root for a salt, creating it if needed."""
         if salt not in self._roots:
-            self._roots[salt] = Root(blocks=self.held.first_run(salt))
+            self._roots[salt] = Root(salt, blocks=self.held.first_run(salt))
         return self._roots[salt]
 
     def _add(self, parent: Root, tokens: Tokens, snapshot: Snapshot) -> Node:
         blocks = self.held.add(parent.blocks, tokens)
-        node = Node(tokens=tokens, snapshot=snapshot, parent=parent, blocks=blocks)
+        node = Node(parent.salt, tokens=tokens, snapshot=snapshot, parent=parent, blocks=blocks)
         parent.children.setdefault(int(tokens[0]), []).append(node)
         self._by_use[node] = None
         self.tokens += len(tokens)
@@ -200,6 +201,8 @@ class PrefixCache:
         siblings.remove(node)
         if not siblings:
             del node.parent.children[first]
+        if node.parent is self._roots[node.salt] and not node.parent.children:
+            del self._roots[node.salt]  # clients choose the salts, so there may be many
         del self._by_use[node]
         self.held.remove(node.blocks)
         self.tokens -= len(node.tokens)
@@ -244,15 +247,10 @@ class PrefixCache:
 
     def _evict(self) -> None:
         """Evict the least recently used nodes until the cache fits its budget."""
-        if self.nbytes <= self.budget:
-            return
         while self.nbytes > self.budget:
             oldest = next(iter(self._by_use))
             self.evicted_tokens += len(oldest.tokens)
             self._remove(oldest)
-        # Clients choose the salts, so there may be many. Drop the salts without nodes.
-        for salt in [salt for salt, root in self._roots.items() if not root.children]:
-            del self._roots[salt]
 
 
 def _held(nodes: list[Node], partial: Node | None, branch: int) -> int:

@@ -130,6 +130,15 @@ def test_the_least_recently_used_is_evicted_but_no_prefix_before_its_continuatio
     assert cache.evicted_tokens == 1
 
 
+def test_a_salt_without_state_takes_no_memory() -> None:
+    page = snapshot([1], 0).nbytes
+    cache = PrefixCache(2 * page)
+    for number in range(10):
+        cache.insert(np.array([1]), f"salt {number}", snapshot([1], 0))
+    assert [found(cache, [1], f"salt {number}") for number in range(10)] == [0] * 8 + [1] * 2
+    assert len(cache._roots) == 2
+
+
 def test_salts_share_no_prefixes() -> None:
     cache = PrefixCache(ROOM)
     put(cache, [1, 2, 3])
