@@ -56,7 +56,7 @@ class Node(Root):
 class Match:
     """The result of a lookup.
 
-    snapshots: consecutive snapshots of the first `length` tokens.
+    snapshots: consecutive snapshots with the first `length` tokens. Without convolutions, the last one may have more.
     branch: number of leading tokens found in the tree; more than `length` if they end between checkpoints.
     """
 
@@ -99,17 +99,14 @@ class PrefixCache:
     def match(self, tokens: Tokens, salt: str) -> Match:
         """Look up the longest cached prefix of `tokens`, and mark it as just used."""
         nodes, partial, branch = self._walk(tokens, salt)
-        snapshots = [node.snapshot for node in nodes]
         length = _held(nodes, partial, branch)
         if partial is not None and length == branch:
-            before = sum(snapshot.length for snapshot in snapshots)
-            snapshots.append(partial.snapshot.split(branch - before, {})[0])
-            self._touch(partial)
-        elif nodes:
+            nodes.append(partial)
+        if nodes:
             self._touch(nodes[-1])
         self.queried_tokens += len(tokens)
         self.hit_tokens += length
-        return Match(tuple(snapshots), length, branch)
+        return Match(tuple(node.snapshot for node in nodes), length, branch)
 
     def count_cached(self, tokens: Tokens, salt: str) -> int:
         """Return how many tokens `match` would find, without side effects."""
@@ -135,6 +132,8 @@ class PrefixCache:
         the snapshot are not in the tree, or if the snapshot is larger than the budget.
 
         tokens: all tokens of the sequence up to the end of the snapshot.
+
+        Raises MemoryError, without changing the tree, if the system refuses memory.
         """
         nodes, partial, branch = self._walk(tokens, salt)
         end = sum(len(node.tokens) for node in nodes)
@@ -147,11 +146,11 @@ class PrefixCache:
         if partial is not None and branch == len(tokens):
             node = self._split(partial, missing, snapshot.windows)
         elif missing <= snapshot.length and snapshot.nbytes <= self.budget:
+            if missing < snapshot.length:
+                snapshot = snapshot.after(snapshot.length - missing)
             parent = nodes[-1] if nodes else self._root(salt)
             if partial is not None and not snapshot.windows:
                 parent = self._split(partial, branch - end, {})
-            if missing < snapshot.length:
-                snapshot = snapshot.split(snapshot.length - missing, snapshot.windows)[1]
             node = self._add(parent, tokens[-missing:].copy(), snapshot)
         if node is None:
             return None
@@ -217,26 +216,30 @@ class PrefixCache:
         windows: convolution windows after `at` tokens.
         """
         siblings = node.parent.children[int(node.tokens[0])]
-        beginning = node.tokens[:at]
+        beginning = node.tokens[:at].copy()
         sharing = [sibling for sibling in siblings if _common_prefix(sibling.tokens, beginning) == at]
-        head = self._add(node.parent, beginning.copy(), node.snapshot.split(at, windows)[0])
-        for child in sharing:
+        # Copy all state before changing the tree, because memory may run out.
+        first = node.snapshot.part(0, at, windows)
+        rests = [child.snapshot.after(at) for child in sharing]
+        head = self._add(node.parent, beginning, first)
+        for child, rest in zip(sharing, rests, strict=True):
             siblings.remove(child)
-            self._move_below(head, child)
+            self._move_below(head, child, rest)
         return head
 
-    def _move_below(self, head: Node, node: Node) -> None:
+    def _move_below(self, head: Node, node: Node, rest: Snapshot) -> None:
         """Make `node` a child of `head`, and cut the tokens of `head` off `node`.
 
         The tokens of `node` must begin with those of `head`.
+
+        rest: snapshot of the remaining tokens of `node`.
         """
-        at, whole = len(head.tokens), node.snapshot
-        node.tokens, node.parent = node.tokens[at:].copy(), head
-        node.snapshot = whole.split(at, whole.windows)[1]
+        at = len(head.tokens)
+        self.tokens -= at
+        self.nbytes += rest.nbytes - node.snapshot.nbytes
+        node.tokens, node.snapshot, node.parent = node.tokens[at:].copy(), rest, head
         node.blocks = self.held.cut(node.blocks, head.blocks)
         head.children.setdefault(int(node.tokens[0]), []).append(node)
-        self.tokens -= at
-        self.nbytes += node.snapshot.nbytes - whole.nbytes
 
     def _touch(self, node: Node) -> None:
         """Mark a node, and then its ancestors, as just used."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from server.engine.engine_state import EngineState
+from server.engine.engine_state import CACHE_OUT_OF_MEMORY, EngineState
 from server.engine.observations import StepKind, StepObservation
 from server.engine.sampling.logprobs import score
 from server.engine.sampling.next_tokens import draw
@@ -162,7 +162,7 @@ class Worker:
         slots = self._state.slots
         if step.restore is not None:
             if step.restore.snapshots:
-                slots.load(step.first_slot, step.restore.snapshots)
+                slots.load(step.first_slot, step.restore.snapshots, step.restore.length)
             else:
                 slots.clear(step.first_slot)
         checkpoints = self._prefill_checkpoints(step)
@@ -171,7 +171,11 @@ class Worker:
             slots, step.first_slot, step.tokens, step.past, step.scores_prompt, bool(checkpoints)
         )
         run_seconds = time.monotonic() - before
-        snapshots = self._snapshots(step, checkpoints)
+        try:
+            snapshots = self._snapshots(step, checkpoints)
+        except MemoryError:
+            log.warning(CACHE_OUT_OF_MEMORY)
+            snapshots = []
         if step.scores_prompt:
             _score_prompt(step.sequences[0], logits)
             logits = logits[-1:]

@@ -86,13 +86,17 @@ class SlotPool:
             window[:] = self.arrays[name][slot] if windows is None else windows[name]
         return snapshot
 
-    def load(self, slot: int, snapshots: Sequence[Snapshot]) -> None:
-        """Restore consecutive snapshots into a slot, from token 0 on."""
+    def load(self, slot: int, snapshots: Sequence[Snapshot], length: int) -> None:
+        """Restore `length` tokens of consecutive snapshots into a slot, from token 0 on.
+
+        The last snapshot may have more tokens if the model has no convolutions.
+        """
         begin = 0
         for snapshot in snapshots:
+            end = min(begin + snapshot.length, length)
             for name, array in snapshot.kv.items():
-                self.arrays[name][slot, :, begin : begin + snapshot.length] = array
-            begin += snapshot.length
+                self.arrays[name][slot, :, begin:end] = array[:, : end - begin]
+            begin = end
         for name, window in snapshots[-1].windows.items():
             self.arrays[name][slot] = window
 

@@ -39,19 +39,26 @@ class Snapshot:
             offset += count
         self.window_bytes = sum(window.nbytes for window in self.windows.values())
 
-    def split(self, at: int, windows: Mapping[str, Array]) -> tuple[Snapshot, Snapshot]:
-        """Return copies of the state of the first `at` tokens, and of the later ones.
+    def part(self, begin: int, end: int, windows: Mapping[str, Array]) -> Snapshot:
+        """Return a copy of the state of tokens `begin` .. `end` - 1.
 
-        windows: the convolution windows for the first copy. The second copy keeps those of this snapshot.
+        windows: convolution windows after these tokens.
+
+        Raises MemoryError if the system refuses the memory.
         """
-        head, tail = Snapshot(self._states, at), Snapshot(self._states, self.length - at)
-        for name, array in self.kv.items():
-            head.kv[name][:] = array[:, :at]
-            tail.kv[name][:] = array[:, at:]
-        for name, window in self.windows.items():
-            head.windows[name][:] = windows[name]
-            tail.windows[name][:] = window
-        return head, tail
+        part = Snapshot(self._states, end - begin)
+        for name, array in part.kv.items():
+            array[:] = self.kv[name][:, begin:end]
+        for name, window in part.windows.items():
+            window[:] = windows[name]
+        return part
+
+    def after(self, begin: int) -> Snapshot:
+        """Return a copy of the state of the tokens from `begin` on.
+
+        Raises MemoryError if the system refuses the memory.
+        """
+        return self.part(begin, self.length, self.windows)
 
 
 def anonymous_mapping(size: int) -> mmap.mmap:

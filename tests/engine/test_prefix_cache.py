@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +44,7 @@ def found(cache: PrefixCache, tokens: Sequence[int], salt: str = "") -> int:
     match = cache.match(np.array(tokens, np.int64), salt)
     if match.snapshots:
         kv = np.concatenate([piece.kv[KV.past][0, :, 0] for piece in match.snapshots])
-        assert kv.tolist() == list(tokens[: match.length])
+        assert kv[: match.length].tolist() == list(tokens[: match.length])
         for window in match.snapshots[-1].windows.values():
             assert window[0].tolist() == [tokens[match.length - 1], match.length]
     return match.length
@@ -128,6 +131,36 @@ def test_the_least_recently_used_is_evicted_but_no_prefix_before_its_continuatio
     put(cache, [6])
     assert [found(cache, tokens) for tokens in ([5], [6], [1, 2, 3])] == [0, 1, 3]
     assert cache.evicted_tokens == 1
+
+
+@pytest.mark.parametrize("states", [HYBRID, ATTENTION], ids=["hybrid", "attention"])
+def test_an_insertion_without_memory_changes_nothing(
+    states: tuple[StateTensor, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = PrefixCache(ROOM)
+    put(cache, [1, 2, 3, 4], states=states)
+    put(cache, [1, 2, 3, 5, 6], states=states)
+    new = [1, 2, 3] if states is HYBRID else [1, 2, 3, 5, 7]  # splits what is there
+    added, system_mmap = snapshot(new, 0, states), mmap.mmap
+    before, room, failures = cache.nbytes, 0, 0
+
+    def refuse(*arguments: Any, **options: Any) -> mmap.mmap:
+        nonlocal room
+        room -= 1
+        if room < 0:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return system_mmap(*arguments, **options)
+
+    monkeypatch.setattr("mmap.mmap", refuse)
+    while cache.nbytes == before:
+        room = failures
+        try:
+            cache.insert(np.array(new), "", added)
+        except MemoryError:
+            failures += 1
+        check_cache(cache)
+    assert failures == 3
+    assert found(cache, new) == len(new)
 
 
 def test_a_salt_without_state_takes_no_memory() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,31 @@ from tests.serving import StartServer
 
 
 def raising(error: Exception) -> Callable[..., None]:
-    def call(*_: Any) -> None:
+    def call(*_: Any, **__: Any) -> None:
         raise error
 
     return call
 
 
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [
+        ("mmap.mmap", OSError(errno.ENOMEM, "Cannot allocate memory")),
+        ("server.engine.prefix_cache.PrefixCache.insert", MemoryError("24,576 bytes cannot be mapped")),
+    ],
+)
 def test_without_memory_for_the_cache_requests_are_answered_uncached(
-    tiny_model: Path, start_server: StartServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tiny_model: Path,
+    start_server: StartServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    function: str,
+    error: Exception,
 ) -> None:
     server = start_server(model=str(tiny_model), max_seqs=2, threads=1)
-    monkeypatch.setattr(PrefixCache, "insert", raising(MemoryError("24,576 bytes cannot be mapped")))
+    monkeypatch.setattr(function, raising(error))
     for _ in range(2):
-        answer = server.chat(messages=HELLO, max_tokens=4)
+        answer = server.chat(messages=HELLO, max_tokens=80)  # past the next regular checkpoint
         assert answer.status_code == 200
         assert answer.json()["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
     assert "no memory to keep" in caplog.text
