@@ -107,14 +107,14 @@ def start_prefill(state: EngineState, width: Width, sequence: Sequence, max_toke
     return Step(running, [sequence], sequence.slot, tokens, past, sequence.remaining == count, restore)
 
 
-def decode_checkpoints(step: Step) -> Iterator[tuple[Sequence, int]]:
-    """Yield (sequence, n) for each sequence that reaches a checkpoint after n tokens.
+def decode_checkpoints(step: Step) -> Iterator[tuple[int, Sequence, int]]:
+    """Yield (row, sequence, n) for each row whose sequence reaches a checkpoint after n tokens.
 
     n is a multiple of CHECKPOINT_INTERVAL.
     """
-    for sequence, past in zip(step.sequences, step.past.tolist(), strict=True):
+    for row, (sequence, past) in enumerate(zip(step.sequences, step.past.tolist(), strict=True)):
         if (past + 1) % CHECKPOINT_INTERVAL == 0:
-            yield sequence, past + 1
+            yield row, sequence, past + 1
 
 
 def sequence_events(step: Step, result: StepResult) -> Iterator[SequenceEvent]:

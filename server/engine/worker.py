@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from server.engine.engine_state import CACHE_OUT_OF_MEMORY, EngineState
 from server.engine.observations import StepKind, StepObservation
-from server.engine.sampling.logprobs import score
+from server.engine.sampling.logprobs import Logits, is_finite, score
 from server.engine.sampling.next_tokens import draw
 from server.engine.schedule import Width, next_step
 from server.engine.sequence import Event, Sequence, is_last
@@ -171,14 +171,14 @@ class Worker:
             slots, step.first_slot, step.tokens, step.past, step.scores_prompt, bool(checkpoints)
         )
         run_seconds = time.monotonic() - before
-        try:
-            snapshots = self._snapshots(step, checkpoints)
-        except MemoryError:
-            log.warning(CACHE_OUT_OF_MEMORY)
-            snapshots = []
         if step.scores_prompt:
             _score_prompt(step.sequences[0], logits)
             logits = logits[-1:]
+        try:
+            snapshots = self._snapshots(step, checkpoints, logits)
+        except MemoryError:
+            log.warning(CACHE_OUT_OF_MEMORY)
+            snapshots = []
         decoding = max(1, len(self._state.decoding))
         min_forced = self._state.costs.min_forced_tokens(self._state.policy.wide, decoding)
         draws = draw(logits, step.sequences, self._shared.unknown_ids, min_forced) if step.draws_tokens else []
@@ -195,17 +195,22 @@ class Worker:
         end = begin + step.tokens.shape[1]
         return step.sequences[0].checkpoints(begin, end) if self._session.traceable else [end]
 
-    def _snapshots(self, step: Step, checkpoints: list[int]) -> list[tuple[Sequence, int, Snapshot]]:
+    def _snapshots(self, step: Step, checkpoints: list[int], logits: Logits) -> list[tuple[Sequence, int, Snapshot]]:
         """Take the snapshots of a step.
 
-        Returns (sequence, n, snapshot) triples. The snapshot ends after the first n tokens of the sequence.
+        Returns (sequence, n, snapshot) triples. The snapshot ends after the first n tokens of the sequence. State that
+        leads to logits that are not finite gets no snapshot, because other sequences would continue from it.
 
         checkpoints: result of `_prefill_checkpoints`.
+        logits: float32 [sequences, vocab].
         """
         slots = self._state.slots
         if step.kind is StepKind.DECODE:
             kept = decode_checkpoints(step) if self._state.cache.budget else ()
-            return [(s, end, slots.save(s.slot, s.saved, end)) for s, end in kept if s.slot is not None]
+            sound = [(s, end) for row, s, end in kept if is_finite(logits[row])]
+            return [(s, end, slots.save(s.slot, s.saved, end)) for s, end in sound if s.slot is not None]
+        if checkpoints and not is_finite(logits[0]):
+            return []
         snapshots = []
         sequence, begin = step.sequences[0], step.sequences[0].saved
         for end in checkpoints:

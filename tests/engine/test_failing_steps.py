@@ -82,6 +82,26 @@ async def test_after_a_failing_decode_step_new_sequences_are_served(
     await engine.stop()
 
 
+@pytest.mark.parametrize(
+    ("prompt", "poison", "fatal", "cached"),
+    [(70, 48, 64, 0), (64, 48, -1, 0), (60, 63, -1, 59)],
+    ids=["first chunk", "last chunk", "decode"],
+)
+async def test_state_with_logits_that_are_not_finite_is_not_cached(
+    faulty_engine: tuple[Engine, FaultySession], prompt: int, poison: int, fatal: int, cached: int
+) -> None:
+    """Other requests would continue from it, even after a restart if it is also on disk."""
+    engine, session = faulty_engine
+    engine.start()
+    session.poison, session.fatal = poison, fatal
+    stream = engine.submit([request(22, prompt, 10)])[0]
+    with pytest.raises(StepFailedError):
+        await tokens_of(stream)
+    await until_idle(engine)
+    assert engine.state.cache.count_cached(stream.sequence.tokens[: stream.sequence.length], "") == cached
+    await engine.stop()
+
+
 async def test_logits_that_are_not_finite_fail_only_their_own_row(faulty_engine: tuple[Engine, FaultySession]) -> None:
     engine, session = faulty_engine
     engine.start()

@@ -19,12 +19,17 @@ def score(logits: Logits, tokens: npt.NDArray[np.int64], alternatives: int) -> l
 
     Raises StepFailedError if logits are not finite.
     """
-    if not np.isfinite(logits.max(axis=1)).all():
+    if not all(map(is_finite, logits)):
         raise StepFailedError("The model computed NaN or infinite logits for this request.")
     return [
         token_logprobs(row, log_sum_exp(row), int(token), likeliest(row, alternatives))
         for row, token in zip(logits, tokens, strict=True)
     ]
+
+
+def is_finite(row: Logits) -> bool:
+    """Return whether a row [vocab] has neither NaN nor infinity; -inf does not count."""
+    return bool(np.isfinite(row.max()))
 
 
 def token_logprobs(row: Logits, normalizer: float, token: int, top: npt.NDArray[np.int64]) -> TokenLogprobs:
