@@ -57,7 +57,9 @@ class Tokenizer:
             from transformers import AutoTokenizer  # imported here: it takes a second, and few models need it
 
             return cls(AutoTokenizer.from_pretrained(folder).backend_tokenizer, bos)
-        except Exception as error:  # tokenizers raises plain Exception for a file it cannot load
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # tokenizers raises plain Exception for a file it cannot load, or panics
             raise ModelFolderError(f"The tokenizer in {folder} cannot be read: {error}") from None
 
     def encode(self, text: str) -> list[int]:

@@ -37,6 +37,14 @@ def test_a_truncated_model_file_is_named(tiny_model: Path, tmp_path: Path, file:
     assert Path(file).stem in last_line(start("--model", str(folder)))
 
 
+def test_a_tokenizer_on_which_its_library_panics_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(tiny_model, tmp_path / "model") / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["model"]["continuing_subword_prefix"] = "#" * 1000  # longer than any token
+    path.write_text(json.dumps(content))
+    assert f"The tokenizer in {path.parent} cannot be read" in last_line(start("--model", str(path.parent)))
+
+
 def test_native_kernels_for_a_model_without_quantized_layers(tiny_model: Path) -> None:
     line = last_line(start("--model", str(tiny_model), "--kernels", "native"))
     assert "4- or 8-bit layers" in line or "is not compiled" in line
