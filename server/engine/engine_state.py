@@ -113,27 +113,23 @@ class EngineState:
         return [*self.waiting, *self.prefilling, *self.decoding, *self.suspended]
 
     def load(self) -> Load:
-        """Return the scheduler's view of the state.
-
-        `Load.prompts[i]` describes `pending_prompts()[i]`.
-        """
+        """Return the scheduler's view of the state."""
+        s = self.next_prompt()
         return Load(
             decoding=0 if self.decode_is_running else len(self.decoding),
-            prompts=tuple(
-                PendingPrompt(s.remaining, max(s.prefill_total, s.remaining)) for s in self.pending_prompts()
-            ),
+            prompt=None if s is None else PendingPrompt(s.remaining, max(s.prefill_total, s.remaining)),
             running_steps=tuple(self.running_steps),
             last_kind=self.last_kind,
         )
 
-    def pending_prompts(self) -> list[Sequence]:
-        """Return the sequences that can be prefilled now, most urgent first.
+    def next_prompt(self) -> Sequence | None:
+        """Return the most urgent sequence that can be prefilled now, or None if there is none.
 
         Sequences in a running step or waiting for the disk are left out. The most urgent sequence has the earliest
         estimated finish. Estimates start from the time of the request, so no long prompt waits forever.
         """
         pending = [s for s in self.prefilling if not (s.in_step or s.is_ready_to_decode or s.awaits_disk)]
-        return sorted(pending, key=self._estimated_finish)
+        return min(pending, key=self._estimated_finish, default=None)
 
     def save(self, sequence: Sequence) -> None:
         """Copy the state of a sequence from its slot into the prefix cache.

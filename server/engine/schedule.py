@@ -72,12 +72,12 @@ class Load:
     """The scheduler's input: the work to choose from, and the running steps.
 
     decoding: number of sequences in the decode batch; 0 while a decode step is running.
-    prompts: prompts that can be prefilled now, most urgent first.
+    prompt: the most urgent prompt that can be prefilled now; None if there is none.
     last_kind: kind of the step that started last; None before the first step.
     """
 
     decoding: int = 0
-    prompts: tuple[PendingPrompt, ...] = ()
+    prompt: PendingPrompt | None = None
     running_steps: tuple[RunningStep, ...] = ()
     last_kind: StepKind | None = None
 
@@ -105,14 +105,12 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """The scheduler's decision: decode the whole batch, or prefill one chunk.
+    """The scheduler's decision: decode the whole batch, or prefill a chunk of the most urgent prompt.
 
-    prompt_index: index in `Load.prompts` of the prompt to prefill.
     tokens: length of the chunk.
     """
 
     kind: StepKind
-    prompt_index: int = 0
     tokens: int = 0
 
 
@@ -137,13 +135,14 @@ def uses_narrow_sessions(load: Load, policy: Policy, costs: CostModel) -> bool:
         return True
     # Compare the total, not the remaining tokens: on the wide session, the last chunks of the prompt would delay the
     # streams as much as the first ones.
-    return bool(load.prompts) and load.prompts[0].total > LONG_PROMPT_CHUNKS * _itl_chunk(load.streams, policy, costs)
+    prompt = load.prompt
+    return prompt is not None and prompt.total > LONG_PROMPT_CHUNKS * _itl_chunk(load.streams, policy, costs)
 
 
 def _plan_wide(load: Load, policy: Policy, costs: CostModel) -> StepPlan | None:
-    if load.prompts and not (load.decoding and load.last_kind is StepKind.PREFILL):
+    if load.prompt is not None and not (load.decoding and load.last_kind is StepKind.PREFILL):
         chunk = _itl_chunk(load.decoding, policy, costs) if load.decoding else policy.max_chunk
-        return StepPlan(StepKind.PREFILL, 0, min(chunk, load.prompts[0].remaining))
+        return StepPlan(StepKind.PREFILL, min(chunk, load.prompt.remaining))
     return StepPlan(StepKind.DECODE) if load.decoding else None
 
 
@@ -151,11 +150,11 @@ def _plan_narrow(load: Load, policy: Policy, costs: CostModel) -> StepPlan | Non
     running_kinds = {step.kind for step in load.running_steps}
     if load.decoding and StepKind.DECODE not in running_kinds:
         return StepPlan(StepKind.DECODE)
-    if load.prompts and StepKind.PREFILL not in running_kinds:
+    if load.prompt is not None and StepKind.PREFILL not in running_kinds:
         assert policy.narrow is not None
         # Only more urgent prompts wait for this chunk, not streams, so it may take longer than the ITL target.
         chunk = _clamp_chunk(costs.max_count(StepKind.PREFILL, policy.narrow, 2 * policy.itl_target), policy)
-        return StepPlan(StepKind.PREFILL, 0, min(chunk, load.prompts[0].remaining))
+        return StepPlan(StepKind.PREFILL, min(chunk, load.prompt.remaining))
     return None
 
 

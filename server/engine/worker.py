@@ -1,7 +1,7 @@
 """Executes steps on one worker thread per session.
 
 A worker plans, executes and commits one step at a time. It holds the engine's lock only to plan and to commit, which
-takes microseconds. A failed step commits nothing.
+takes microseconds unless the state of a sequence moves to another slot. A failed step commits nothing.
 """
 
 from __future__ import annotations
@@ -135,7 +135,9 @@ class Worker:
             return None
         if plan.kind is StepKind.DECODE:
             return start_decode(state, self._width)
-        return start_prefill(state, self._width, state.pending_prompts()[plan.prompt_index], plan.tokens)
+        prompt = state.next_prompt()
+        assert prompt is not None
+        return start_prefill(state, self._width, prompt, plan.tokens)
 
     def _wake_others(self) -> None:
         """Wake the other workers if the scheduler has a step for any session."""

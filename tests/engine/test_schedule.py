@@ -27,12 +27,12 @@ def costs() -> CostModel:
 
 
 def prefill(tokens: int) -> StepPlan:
-    return StepPlan(StepKind.PREFILL, 0, tokens)
+    return StepPlan(StepKind.PREFILL, tokens)
 
 
-def pending(*tokens: int) -> tuple[PendingPrompt, ...]:
-    """Prompts whose prefill has not started."""
-    return tuple(PendingPrompt(count, count) for count in tokens)
+def pending(tokens: int) -> PendingPrompt:
+    """A prompt whose prefill has not started."""
+    return PendingPrompt(tokens, tokens)
 
 
 def running(kind: StepKind, width: Width, rows: int = 1) -> RunningStep:
@@ -44,8 +44,8 @@ def test_no_step_without_work(costs: CostModel) -> None:
 
 
 def test_without_streams_a_prompt_is_prefilled_in_the_longest_chunks(costs: CostModel) -> None:
-    assert next_step(Load(prompts=pending(1000)), Width.WIDE, WIDE_ONLY, costs) == prefill(256)
-    assert next_step(Load(prompts=pending(100, 300)), Width.WIDE, WIDE_ONLY, costs) == prefill(100)
+    assert next_step(Load(prompt=pending(1000)), Width.WIDE, WIDE_ONLY, costs) == prefill(256)
+    assert next_step(Load(prompt=pending(100)), Width.WIDE, WIDE_ONLY, costs) == prefill(100)
 
 
 def test_prefill_and_decode_alternate(costs: CostModel) -> None:
@@ -75,7 +75,7 @@ def test_a_long_prompt_is_prefilled_in_parallel_with_the_streams(costs: CostMode
 
 
 def test_the_rest_of_a_long_prompt_stays_on_a_narrow_session(costs: CostModel) -> None:
-    load = Load(5, (PendingPrompt(remaining=20, total=1000),), (running(StepKind.DECODE, Width.NARROW, 5),))
+    load = Load(5, PendingPrompt(remaining=20, total=1000), (running(StepKind.DECODE, Width.NARROW, 5),))
     assert next_step(load, Width.NARROW, POOL, costs) == prefill(20)
 
 
@@ -88,14 +88,14 @@ def test_a_short_prompt_is_prefilled_between_two_tokens_on_the_wide_session(cost
 def test_wide_and_narrow_sessions_never_run_at_once(costs: CostModel) -> None:
     wide = Load(0, pending(1000), (running(StepKind.DECODE, Width.WIDE, 5),))
     assert next_step(wide, Width.NARROW, POOL, costs) is None
-    narrow = Load(5, (), (running(StepKind.PREFILL, Width.NARROW),))
+    narrow = Load(5, None, (running(StepKind.PREFILL, Width.NARROW),))
     assert next_step(narrow, Width.WIDE, POOL, costs) is None
     assert next_step(narrow, Width.NARROW, POOL, costs) == DECODE
 
 
 def test_without_streams_even_a_long_prompt_uses_the_wide_session(costs: CostModel) -> None:
-    assert next_step(Load(prompts=pending(4000)), Width.WIDE, POOL, costs) == prefill(256)
-    assert next_step(Load(prompts=pending(4000)), Width.NARROW, POOL, costs) is None
+    assert next_step(Load(prompt=pending(4000)), Width.WIDE, POOL, costs) == prefill(256)
+    assert next_step(Load(prompt=pending(4000)), Width.NARROW, POOL, costs) is None
 
 
 def test_forced_tokens_are_prefilled_only_if_few_sequences_decode(costs: CostModel) -> None:
