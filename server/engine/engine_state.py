@@ -85,6 +85,14 @@ class EngineState:
         return sum(s.length for s in (*self.prefilling, *self.decoding))
 
     @property
+    def between_steps(self) -> list[Sequence]:
+        """The running sequences that are not in a step, those of the decode batch from the last slot on.
+
+        Sequences that leave in this order are not moved first: the last one of the batch fills a gap.
+        """
+        return [s for s in (*self.prefilling, *reversed(self.decoding)) if not s.in_step]
+
+    @property
     def decode_is_running(self) -> bool:
         """Whether a session is executing a decode step."""
         return any(step.kind is StepKind.DECODE for step in self.running_steps)
@@ -205,14 +213,14 @@ class EngineState:
         return sequence.queued_at + self.costs.seconds(StepKind.PREFILL, self.policy.wide, sequence.remaining)
 
     def _remove_cancelled(self) -> None:
-        for sequence in [s for s in (*self.prefilling, *self.decoding) if s.cancelled and not s.in_step]:
+        for sequence in [s for s in self.between_steps if s.cancelled]:
             self.save(sequence)
             self.remove(sequence)
         self.suspended = [s for s in self.suspended if not s.cancelled]
 
     def _suspend(self) -> None:
         """Suspend sequences whose consumers do not keep up."""
-        for sequence in [s for s in (*self.prefilling, *self.decoding) if s.backlog >= MAX_BACKLOG and not s.in_step]:
+        for sequence in [s for s in self.between_steps if s.backlog >= MAX_BACKLOG]:
             self.vacate(sequence)
             self.suspended.append(sequence)
 

@@ -72,8 +72,7 @@ def _preempt(state: EngineState, sequence: Sequence) -> None:
 
 def _youngest_first(state: EngineState) -> list[Sequence]:
     """Return the running sequences that are not in a step, latest request first."""
-    free = [s for s in (*state.prefilling, *state.decoding) if not s.in_step]
-    return sorted(free, key=lambda s: s.queued_at, reverse=True)
+    return sorted(state.between_steps, key=lambda s: s.queued_at, reverse=True)
 
 
 def _tenant(sequence: Sequence) -> str:

@@ -232,7 +232,7 @@ class Worker:
             for sequence, end, snapshot in result.snapshots:
                 self._state.add_to_cache(sequence, end, snapshot)
             events = list(sequence_events(step, result))
-            for sequence, event in events:
+            for sequence, event in reversed(events):  # see EngineState.between_steps
                 if is_last(event):
                     self._remove(sequence, event)
             if step.kind is StepKind.DECODE:
@@ -251,7 +251,7 @@ class Worker:
         error = StepFailedError("The model failed on this request; the server's log has the cause.")
         with self._shared.wake:
             self._unregister(step)
-            for sequence in step.sequences:
+            for sequence in reversed(step.sequences):  # see EngineState.between_steps
                 self._state.remove(sequence)
         return [SequenceEvent(s, error) for s in step.sequences if not s.cancelled]
 

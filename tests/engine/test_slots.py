@@ -10,6 +10,8 @@ import pytest
 
 from server.runtime.contract import StateKind, StateTensor
 from server.runtime.slots import SlotPool
+from tests.engine.conftest import StartEngine
+from tests.engine.requests import request, until_idle
 
 LONG, SHORT, HEADS = 4000, 100, 4
 KV = StateTensor("past_key_values.0.key", "present.0.key", StateKind.KV, (HEADS, 64), np.dtype(np.float32))
@@ -68,3 +70,26 @@ def test_swapped_sequences_keep_their_state(pool: SlotPool, turns: int) -> None:
 def test_a_released_slot_takes_no_memory(pool: SlotPool) -> None:
     pool.release(0)
     assert resident_tokens(pool) < 1.5 * SHORT
+
+
+async def test_sequences_that_leave_together_are_not_moved_first(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[int] = []
+    move = SlotPool.move
+
+    def record(pool: SlotPool, source: int, target: int, length: int) -> None:
+        moved.append(source)
+        move(pool, source, target, length)
+
+    async with start_engine("onnx-community") as engine:
+        streams = engine.submit([request(seed, max_tokens=200) for seed in range(4)])
+        for stream in streams:
+            await anext(stream)
+            await anext(stream)  # drawn by a decode step, so the sequence has its place in the batch
+        monkeypatch.setattr(SlotPool, "move", record)
+        with engine._wake:
+            for stream in streams:
+                stream.cancel()
+        await until_idle(engine)
+    assert moved == []
