@@ -44,9 +44,10 @@ dist: $(VENV)/.runtime
 	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
 	@ls dist
 
+# Without --quiet, which would switch off the option `strict` of mkdocs.yml.
 docs: $(DOCS_VENV)/.docs
 	@npm ci --prefix tools/site --no-audit --no-fund --loglevel=error
-	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build
 	@echo "Open build/docs/index.html"
 
 $(DOCS_VENV)/.docs: requirements/docs.txt

@@ -217,7 +217,8 @@ class Settings(ModelSettings):
     )
     cache_memory: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="size of the prefix cache in MiB, 0 to disable it (default: half of the free memory, at most 4096)",
+        description="size of the prefix cache in MiB, 0 to disable it "
+        "(default: half of the memory for state, at most 4096)",
     )
     cache_folder: Path | None = Field(
         None, description="folder that keeps the prefix cache across restarts; servers may share it (default: none)"

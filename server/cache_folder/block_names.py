@@ -23,17 +23,6 @@ def model_identity(facts: Sequence[object]) -> bytes:
     return hashlib.sha256(json.dumps(facts).encode()).digest()
 
 
-def block_names(identity: bytes, salt: str, tokens: Sequence[int] | npt.NDArray[np.int64]) -> list[str]:
-    """Return the names of all whole blocks of `tokens`, each 32 hexadecimal digits.
-
-    identity: result of `model_identity`.
-    salt: cache salt. Different salts give different names.
-    """
-    names = BlockNames(identity, salt)
-    names.extend(np.asarray(tokens, np.int64))
-    return names.names
-
-
 class BlockNames:
     """The names of a growing sequence's blocks.
 

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from server.cache_folder.block_names import BlockNames, block_names
+from server.cache_folder.block_names import BlockNames
 from server.cache_folder.disk_cache import DiskCache
 from server.cache_folder.entry import EntryFormat, UnstorableBlockError
 from server.cache_folder.folder import EntryFolder
@@ -29,6 +30,12 @@ KV = StateTensor("past.0.key", "present.0.key", StateKind.KV, (2, 4), np.dtype(n
 CONV = StateTensor("past_conv.1", "present_conv.1", StateKind.CONV, (3, 2), np.dtype(np.float32))
 TOKENS = np.arange(1000)
 MANY = 5_000
+
+
+def block_names(identity: bytes, salt: str, tokens: npt.NDArray[np.int64]) -> list[str]:
+    names = BlockNames(identity, salt)
+    names.extend(tokens)
+    return names.names
 
 
 def block(form: EntryFormat, index: int = 0) -> StateBlock:
@@ -72,7 +79,7 @@ def form() -> EntryFormat:
 def test_a_name_depends_on_all_tokens_before_the_end_of_its_block() -> None:
     names = block_names(b"model", "", TOKENS)
     assert len(names) == len(set(names)) == 1000 // BLOCK_TOKENS
-    assert block_names(b"model", "", TOKENS[:200].tolist()) == names[:3]
+    assert block_names(b"model", "", TOKENS[:200]) == names[:3]
     changed = TOKENS.copy()
     changed[70] = 0
     assert [a == b for a, b in zip(names, block_names(b"model", "", changed), strict=True)][:3] == [True, False, False]

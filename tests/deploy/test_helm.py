@@ -11,7 +11,7 @@ import yaml
 import server
 from server.settings import Settings
 from tests.deploy.test_kubernetes import FOLDER, KUSTOMIZATION, VERSIONS, manifest
-from tests.fleet import DEPLOY
+from tests.fleet import DEPLOY, ROOT
 
 helm = pytest.importorskip("helm_python", reason="needs requirements/helm.txt")
 
@@ -111,7 +111,12 @@ def test_an_existing_claim_is_mounted_instead_of_a_new_one() -> None:
     volume, _ = objects["Deployment"]["spec"]["template"]["spec"]["volumes"]
     assert volume["persistentVolumeClaim"]["claimName"] == "models"
     assert "PersistentVolumeClaim" not in objects
-    assert not {"LFM_MODEL", "LFM_CACHE_FOLDER"} & objects["ConfigMap"]["data"].keys()
+    assert "LFM_MODEL" not in objects["ConfigMap"]["data"]
+
+
+def test_a_cache_disk_of_0_overrides_the_images_cache_folder() -> None:
+    assert "LFM_CACHE_FOLDER=" in (ROOT / "Dockerfile").read_text()
+    assert render({"cacheDisk": 0})["ConfigMap"]["data"]["LFM_CACHE_FOLDER"] == ""
 
 
 def test_options_reach_the_server_and_restart_its_pods() -> None:
