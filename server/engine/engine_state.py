@@ -292,8 +292,7 @@ class EngineState:
             self._swap_slots(sequence, occupant)
 
     def _swap_slots(self, a: Sequence, b: Sequence) -> None:
-        long, short = (a, b) if a.computed >= b.computed else (b, a)
-        assert long.slot is not None
-        assert short.slot is not None
-        self.slots.swap(long.slot, short.slot, long.computed, short.computed)
+        assert a.slot is not None
+        assert b.slot is not None
+        self.slots.swap(a.slot, b.slot, a.computed, b.computed)
         a.slot, b.slot = b.slot, a.slot

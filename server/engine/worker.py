@@ -1,7 +1,7 @@
 """Executes steps on one worker thread per session.
 
 A worker plans, executes and commits one step at a time. It holds the engine's lock only to plan and to commit, which
-takes microseconds unless the state of a sequence moves to another slot. A failed step commits nothing.
+takes microseconds, or milliseconds if a sequence changes slots. A failed step commits nothing.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from server.runtime.contract import StateKind, StateTensor
+from server.runtime.machine.page_moves import move_pages
 from server.runtime.snapshots import Array, Snapshot, anonymous_mapping
 
 Windows = Mapping[str, Array]
@@ -25,8 +26,9 @@ class SlotPool:
 
     Different threads may use different slots at the same time.
 
-    arrays: state of all slots, keyed by `StateTensor.past`. KV is [n_slots, kv_heads, max_len, head_dim]. Convolution
-        windows are [n_slots, hidden, L] (see `StateTensor`).
+    arrays: state of all slots and, in the last row, of a spare one for swaps; keyed by `StateTensor.past`. KV is
+        [n_slots + 1, kv_heads, max_len, head_dim]. Convolution windows are [n_slots + 1, hidden, L] (see
+        `StateTensor`).
     """
 
     def __init__(self, states: Sequence[StateTensor], n_slots: int, max_len: int) -> None:
@@ -45,28 +47,28 @@ class SlotPool:
                 self.arrays[state.past][slot] = 0  # old KV may stay: the attention mask hides it
 
     def move(self, source: int, target: int, length: int) -> None:
-        """Move the state of `length` tokens to another slot, and release the old slot."""
-        for state in self.states:
-            array = self.arrays[state.past]
-            if state.kind is StateKind.KV:
-                array[target, :, :length] = array[source, :, :length]
-            else:
-                array[target] = array[source]
-        self._trim(target, length)
-        self.release(source)
+        """Move the state of `length` tokens to another slot, and release the old slot.
 
-    def swap(self, long: int, short: int, long_length: int, short_length: int) -> None:
-        """Exchange the states of the slots `long` and `short`.
-
-        long_length, short_length: number of tokens in each slot. `long_length` is at least `short_length`.
+        Where the system can, no token is copied.
         """
         for state in self.states:
             array = self.arrays[state.past]
-            if state.kind is StateKind.KV:
-                array[short, :, short_length:long_length] = array[long, :, short_length:long_length]
-                array = array[:, :, :short_length]
-            array[[long, short]] = array[[short, long]]
-        self._trim(long, short_length)
+            if state.kind is StateKind.CONV:
+                array[target] = array[source]
+            elif not move_pages(array[source], array[target]):
+                array[target, :, :length] = array[source, :, :length]
+        self._trim(target, length)
+        self.release(source)
+
+    def swap(self, a: int, b: int, a_length: int, b_length: int) -> None:
+        """Exchange the states of the slots `a` and `b`.
+
+        a_length, b_length: number of tokens in each slot.
+        """
+        spare = self.n_slots
+        self.move(a, spare, a_length)
+        self.move(b, a, b_length)
+        self.move(spare, b, a_length)
 
     def release(self, slot: int) -> None:
         """Give a slot's memory back to the system. Does nothing except on Linux."""
@@ -118,7 +120,8 @@ class SlotPool:
 
     def _map(self, state: StateTensor) -> None:
         first, last = state.shape
-        shape = (self.n_slots, first, self.max_len, last) if state.kind is StateKind.KV else (self.n_slots, first, last)
+        rows = self.n_slots + 1
+        shape = (rows, first, self.max_len, last) if state.kind is StateKind.KV else (rows, first, last)
         mapping = anonymous_mapping(int(np.prod(shape)) * state.dtype.itemsize)
         self._mappings[state.past] = mapping
         self.arrays[state.past] = np.frombuffer(mapping, dtype=state.dtype).reshape(shape)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import platform
 
 import numpy as np
 import pytest
 
 from server.runtime.contract import StateKind, StateTensor
+from server.runtime.machine.page_moves import move_pages
 from server.runtime.slots import SlotPool
 from tests.engine.conftest import StartEngine
 from tests.engine.requests import request, until_idle
@@ -65,6 +67,37 @@ def test_swapped_sequences_keep_their_state(pool: SlotPool, turns: int) -> None:
     assert holds(pool, turns % 2, LONG, seed=1)
     assert holds(pool, 1 - turns % 2, SHORT, seed=2)
     assert resident_tokens(pool) < LONG + 1.5 * SHORT
+
+
+def test_pages_move_without_a_copy(pool: SlotPool) -> None:
+    if platform.system() != "Linux" or tuple(map(int, platform.release().split(".")[:2])) < (5, 7):
+        pytest.skip("the system cannot move pages")
+    array = pool.arrays[KV.past]
+    kept = array[0].copy()
+    assert move_pages(array[0], array[2])
+    assert (array[2] == kept).all()
+    assert not array[0].any()
+
+
+def test_a_target_is_usable_after_a_failed_move(pool: SlotPool) -> None:
+    array = pool.arrays[KV.past]
+    nowhere = np.ctypeslib.as_array((ctypes.c_float * array[0].size).from_address(mmap.PAGESIZE))
+    assert not move_pages(nowhere, array[2])
+    array[2] = 1
+    assert (array[2] == 1).all()
+
+
+def test_slots_that_are_not_whole_pages_are_copied() -> None:
+    state = StateTensor("past_key_values.0.key", "present.0.key", StateKind.KV, (3, 5), np.dtype(np.float32))
+    pool = SlotPool([state], 3, max_len=7)
+    array = pool.arrays[state.past]
+    for slot in range(3):
+        array[slot] = slot + 1
+    pool.swap(0, 1, 7, 4)
+    assert (array[0, :, :4] == 2).all()
+    assert (array[1] == 1).all()
+    pool.move(1, 2, 7)
+    assert (array[2] == 1).all()
 
 
 def test_a_released_slot_takes_no_memory(pool: SlotPool) -> None:
