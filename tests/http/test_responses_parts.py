@@ -62,6 +62,10 @@ def test_a_history_with_every_kind_of_item_gives_the_chats_prompt(route: Route) 
     assert route.prompt(input=items, max_output_tokens=1) == answer.json()["prompt_token_ids"]
 
 
+def test_an_item_with_null_as_its_type_is_a_message(route: Route) -> None:
+    assert route.prompt(input=[{**BYE, "type": None}]) == route.prompt(input=[BYE])
+
+
 def test_tools_of_a_namespace_are_in_the_prompt_by_their_full_names(route: Route) -> None:
     named = {"tools": [{**PING, "name": "crm.ping"}, {**SHELL, "name": "crm.shell"}]}
     items = [BYE, CALL, RUN, RESULT, {**RESULT, "type": "custom_tool_call_output", "call_id": "d"}]

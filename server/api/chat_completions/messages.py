@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from server.api.http.base_model import ApiModel, Tagged, also, invalid
+from server.api.http.base_model import ApiModel, Tagged, also, invalid, null_as
 from server.errors import shown
 
 TEXT = {"type": "string"}
@@ -66,10 +66,12 @@ class CustomCall(ApiModel):
 class HistoryToolCall(Tagged):
     """A tool call in an earlier answer. `type` names the field that holds the call."""
 
-    id: str = Field(
+    id: Annotated[str, null_as("")] = Field(
         "", description="ID of the call, repeated in the `tool_call_id` of its result.", examples=["call_5f2c"]
     )
-    type: Literal["function", "custom"] = Field("function", description="Kind of the call; `function` by default.")
+    type: Annotated[Literal["function", "custom"], null_as("function")] = Field(
+        "function", description="Kind of the call; `function` by default."
+    )
     function: FunctionCall | None = Field(None, description="The function call.")
     custom: CustomCall | None = Field(None, description="The custom tool call.")
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from server.api.http.base_model import ApiModel, also, invalid
+from server.api.http.base_model import ApiModel, also, invalid, null_as
 from server.api.responses.thoughts import unsealed
 from server.api.responses.tools import full_name
 from server.errors import shown
@@ -69,7 +69,7 @@ Parts = Annotated[list[Part] | None, BeforeValidator(_parts)]
 class InputItem(ApiModel):
     """One item of the input. Its type determines the required fields."""
 
-    type: ItemType = Field("message", description="Kind of the item.")
+    type: Annotated[ItemType, null_as("message")] = Field("message", description="Kind of the item.")
     id: str | None = Field(None, description="ID of the item; required for a reference.", examples=["msg_5f2c"])
     role: Literal["user", "assistant", "system", "developer"] | None = Field(None, description="Author of a message.")
     content: Parts = Field(
