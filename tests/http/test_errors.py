@@ -223,6 +223,7 @@ def test_a_model_that_is_not_served_is_not_found(tiny: Server) -> None:
     [
         ("GET", "/v1/nothing", 404, "Unknown URL: GET /v1/nothing. See /docs."),
         ("POST", "/v1", 404, "Unknown URL: POST /v1. See /docs."),
+        ("POST", "//v1/chat/completions", 404, "Unknown URL: POST //v1/chat/completions. See /docs."),
         ("POST", "/", 405, "POST is not allowed for /; allowed: GET."),
         ("GET", "/v1/chat/completions", 405, "GET is not allowed for /v1/chat/completions; allowed: POST."),
         ("DELETE", "/health", 405, "DELETE is not allowed for /health; allowed: GET."),
