@@ -101,6 +101,7 @@ def test_truncated_calls_are_accepted_in_the_history(tiny: Server) -> None:
     [
         {"content": None, "reasoning_content": "I was still thinking."},
         {"reasoning_content": "I was still thinking.", "tool_calls": []},
+        {"content": None, "reasoning": "I was still thinking."},
         {"content": "", "reasoning_content": None},
         {"content": ""},
     ],
