@@ -64,7 +64,7 @@ GENERATION_FIELDS = {
     "top_p": Field(greedy(top_p=0), -0.1, "greater than or equal to 0"),
     "top_k": Field(greedy(top_k=1), -2, "greater than or equal to -1"),
     "min_p": Field(greedy(min_p=1), 1.1, "less than or equal to 1"),
-    "typical_p": Field(None, 0.9, "typical_p is not supported."),
+    "typical_p": Field(changes_nothing("typical_p", 1), 0.9, "typical_p is not supported."),
     "repetition_penalty": Field(changes(repetition_penalty=5), 0, "greater than or equal to 0.01"),
     "frequency_penalty": Field(changes(frequency_penalty=2), -2.1, "greater than or equal to -2"),
     "presence_penalty": Field(changes(presence_penalty=2), 2.1, "less than or equal to 2"),

@@ -12,6 +12,7 @@ COMMAND = 'ls "a\\b"\n'
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER: dict[str, Any] = {"type": "function", "name": "get_weather", "parameters": CITY}
 SHELL: dict[str, Any] = {"type": "custom", "name": "shell", "description": "Runs a command."}
+CRM: dict[str, Any] = {"type": "namespace", "name": "crm", "description": "Customers.", "tools": [WEATHER, SHELL]}
 
 
 def calls(*written: str) -> str:
@@ -30,6 +31,7 @@ SCRIPTS = [
     ("cities", calls('get_weather(city="Oslo")', 'get_weather(city="Rome")')),
     (result("21 degrees"), "It is warm.", "tool"),
     ("run", calls(f"shell(input={json.dumps(COMMAND)})")),
+    ("customers", calls('crm.get_weather(city="Oslo")', 'crm.shell(input="ls")', 'get_weather(city="Rome")')),
     ("person", '{"name": "Ada", "age": 36}'),
     ("silence", ""),
 ]

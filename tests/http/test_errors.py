@@ -178,6 +178,11 @@ def test_a_body_is_json_whatever_its_content_type_says(tiny: Server) -> None:
     assert httpx.post(f"{tiny.url}/v1/chat/completions", content=body, headers=headers).status_code == 200
 
 
+def test_a_byte_order_mark_before_a_body_is_ignored(tiny: Server) -> None:
+    body = '{"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}'.encode("utf-8-sig")
+    assert httpx.post(f"{tiny.url}/v1/chat/completions", content=body).status_code == 200
+
+
 def test_a_body_that_is_too_large_is_refused(tiny: Server) -> None:
     error = error_of(tiny.chat(messages=[{"role": "user", "content": "x" * 2**21}]), 413)
     assert error["code"] == "request_too_large"
@@ -218,6 +223,7 @@ def test_a_model_that_is_not_served_is_not_found(tiny: Server) -> None:
     [
         ("GET", "/v1/nothing", 404, "Unknown URL: GET /v1/nothing. See /docs."),
         ("POST", "/v1", 404, "Unknown URL: POST /v1. See /docs."),
+        ("POST", "//v1/chat/completions", 404, "Unknown URL: POST //v1/chat/completions. See /docs."),
         ("POST", "/", 405, "POST is not allowed for /; allowed: GET."),
         ("GET", "/v1/chat/completions", 405, "GET is not allowed for /v1/chat/completions; allowed: POST."),
         ("DELETE", "/health", 405, "DELETE is not allowed for /health; allowed: GET."),

@@ -43,6 +43,16 @@ def test_a_call_without_arguments_has_an_empty_object(demo: Server, arguments: A
     assert prompt_tokens(demo, history(arguments, legacy=legacy)) == expected
 
 
+def test_a_call_may_have_null_as_its_type_and_id(demo: Server) -> None:
+    called = history("{}")
+    (call,) = called[1]["tool_calls"]
+    expected = prompt_tokens(demo, called)
+    assert (
+        prompt_tokens(demo, [called[0], {**called[1], "tool_calls": [{**call, "type": None, "id": None}]}, called[2]])
+        == expected
+    )
+
+
 @pytest.mark.parametrize(
     ("cut", "closed"),
     [
@@ -91,6 +101,7 @@ def test_truncated_calls_are_accepted_in_the_history(tiny: Server) -> None:
     [
         {"content": None, "reasoning_content": "I was still thinking."},
         {"reasoning_content": "I was still thinking.", "tool_calls": []},
+        {"content": None, "reasoning": "I was still thinking."},
         {"content": "", "reasoning_content": None},
         {"content": ""},
     ],

@@ -88,8 +88,9 @@ def test_a_schema_holds_for_what_comes_after_the_thoughts(server: Server) -> Non
     assert json.loads(message["content"]) == {"yes": 1}
 
 
-def test_thoughts_of_the_history_are_taken(server: Server) -> None:
-    said = {"role": "assistant", "content": "Yes.", "reasoning_content": "Let me see."}
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_thoughts_of_the_history_are_taken(server: Server, name: str) -> None:
+    said = {"role": "assistant", "content": "Yes.", name: "Let me see."}
     history = [{"role": "user", "content": "plain"}, said, {"role": "user", "content": "quick"}]
     answer = server.chat(messages=history, temperature=0).json()
     assert answer["choices"][0]["message"]["content"] == "No thoughts."

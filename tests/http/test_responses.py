@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from server.settings import Settings
 from tests.errors import error_of
-from tests.http.responses_scripts import COMMAND, GREETING, MODEL, SCRIPTS, SHELL, WEATHER, without_ids
+from tests.http.responses_scripts import COMMAND, CRM, GREETING, MODEL, SCRIPTS, SHELL, WEATHER, without_ids
 from tests.scripted import THOUGHTS, thinker
 from tests.serving import Server, recorded_requests, serving
 
@@ -73,6 +73,21 @@ def test_a_custom_tool_gets_its_input_as_text(client: Any) -> None:
     output = {"type": "custom_tool_call_output", "call_id": call.call_id, "output": "21 degrees"}
     history = [{"role": "user", "content": "run"}, call.to_dict(), output]
     assert client.create(model=MODEL, input=history, tools=[SHELL]).output_text == "It is warm."
+
+
+def test_a_tool_of_a_namespace_is_called_by_its_name_and_its_namespace(client: Any) -> None:
+    request = {"model": MODEL, "input": "customers", "tools": [CRM, WEATHER]}
+    answer = client.create(**request)
+    *_, customer, command, other = answer.output
+    assert (customer.namespace, customer.name, customer.arguments) == ("crm", "get_weather", '{"city": "Oslo"}')
+    assert (command.namespace, command.name, command.input) == ("crm", "shell", "ls")
+    assert (other.name, "namespace" in other.to_dict()) == ("get_weather", False)
+    assert [tool.type for tool in answer.tools] == ["namespace", "function"]
+    *_, last = events = list(client.create(**request, stream=True))
+    assert without_ids(last.response.output) == without_ids(answer.output)
+    assert [event.name for event in events if event.type == "response.function_call_arguments.done"] == 2 * [other.name]
+    added = [event.item.to_dict() for event in events if event.type == "response.output_item.added"]
+    assert [item.get("namespace") for item in added[-3:]] == ["crm", "crm", None]
 
 
 def as_items(answer: Response) -> list[Any]:

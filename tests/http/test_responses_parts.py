@@ -13,6 +13,7 @@ from tests.http.field_tables import ALWAYS_CALLS, ODD, Check, changes_nothing, s
 from tests.http.responses_route import AB, PING, SHELL, Route
 
 PONG = {"type": "function", "name": "pong"}
+CRM = {"type": "namespace", "name": "crm", "description": "Customers.", "tools": [PING, SHELL]}
 CALL = {"type": "function_call", "call_id": "c", "name": "ping", "arguments": "{}"}
 RESULT = {"type": "function_call_output", "call_id": "c", "output": "pong"}
 RUN = {"type": "custom_tool_call", "call_id": "d", "name": "shell", "input": "ls"}
@@ -61,6 +62,22 @@ def test_a_history_with_every_kind_of_item_gives_the_chats_prompt(route: Route) 
     assert route.prompt(input=items, max_output_tokens=1) == answer.json()["prompt_token_ids"]
 
 
+def test_an_item_with_null_as_its_type_is_a_message(route: Route) -> None:
+    assert route.prompt(input=[{**BYE, "type": None}]) == route.prompt(input=[BYE])
+
+
+def test_tools_of_a_namespace_are_in_the_prompt_by_their_full_names(route: Route) -> None:
+    named = {"tools": [{**PING, "name": "crm.ping"}, {**SHELL, "name": "crm.shell"}]}
+    items = [BYE, CALL, RUN, RESULT, {**RESULT, "type": "custom_tool_call_output", "call_id": "d"}]
+    inside = [{**item, "namespace": "crm"} if "name" in item else item for item in items]
+    flat = [{**item, "name": f"crm.{item['name']}"} if "name" in item else item for item in items]
+    assert route.prompt(input=inside, tools=[CRM]) == route.prompt(input=flat, **named)
+    first = route.ask(input=inside, tools=[CRM])
+    then = {"input": [BYE], "previous_response_id": first["id"]}
+    said = [{key: item[key] for key in ("role", "content")} for item in first["output"]]
+    assert route.prompt(**then, tools=[CRM]) == route.prompt(input=[*flat, *said, BYE], **named)
+
+
 def calls(*names: str, **fields: Any) -> Check:
     """Return a check that the answer calls these tools, and no others."""
     return lambda route: tuple(route.called(tools=[PING, PONG, SHELL, {"type": "mcp"}], **fields)) == names
@@ -94,6 +111,9 @@ EFFECTS: dict[str, Check] = {
     "tool_choice custom": calls("shell", tool_choice={"type": "custom", "name": "shell"}),
     "tool_choice allowed_tools auto": calls("pong", **ALWAYS_CALLS, **ONE, **allowed("auto", PONG, {"type": "mcp"})),
     "tool_choice allowed_tools required": calls("pong", **ONE, **allowed("required", PONG)),
+    "tool_choice of a namespace": lambda r: (
+        r.called(tools=[CRM, PING], tool_choice={"type": "custom", "name": "crm.shell"}) == ["shell"]
+    ),
     "tools custom format text": lambda r: (
         r.called(tools=[{**SHELL, "format": {"type": "text"}}], tool_choice="required", **ONE) == ["shell"]
     ),
@@ -156,6 +176,17 @@ def test_a_part_of_a_field_has_its_effect(route: Route, name: str) -> None:
         ({"tools": [{"type": "custom"}]}, "tools[0].name", "requires a name"),
         ({"tools": [{**SHELL, "format": {"type": "xml"}}]}, "tools[0].format.type", "Input should be"),
         ({"tools": [{**SHELL, "format": {"type": "grammar", "definition": "a"}}]}, "tools[0].format.syntax", "syntax"),
+        ({"tools": [{"type": "namespace", "tools": []}]}, "tools[0].name", "requires a name"),
+        ({"tools": [{"type": "namespace", "name": "a"}]}, "tools[0].tools", "requires the field `tools`"),
+        ({"tools": [{**CRM, "tools": [PING, {"type": "mcp"}]}]}, "tools[0].tools[1].type", "function and custom only"),
+        ({"tools": [{**CRM, "tools": [{**PING, "name": 3}]}]}, "tools[0].tools[0].name", "valid string"),
+        (
+            {"tools": [PING, {**CRM, "tools": [{**PING, "strict": True, "parameters": ODD}]}]},
+            "tools[1].tools[0].parameters",
+            "look-around",
+        ),
+        ({"tools": [{**CRM, "tools": [PING] * 501}] * 2}, "tools", "at most 1,000 items"),
+        ({"tools": [CRM], "tool_choice": {"type": "function", "name": "ping"}}, "tool_choice", "known: crm.ping"),
         ({"tools": [PING], "tool_choice": {"type": "custom", "name": "f"}}, "tool_choice", "unknown tool 'f'"),
         ({"tools": [PING], "tool_choice": "never"}, "tool_choice.type", "never"),
         ({"tools": [PING], **allowed("auto", PONG)}, "tool_choice", "unknown tool 'pong'"),

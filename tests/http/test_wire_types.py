@@ -56,11 +56,13 @@ TEXTS: list[dict[str, Any]] = [
     {"echo": True, "logprobs": 2, "return_token_ids": True, "n": 2},
     {"echo": True, "max_tokens": 0},
 ]
+CRM = {"type": "namespace", "name": "crm", "tools": [{"type": "function", **PING}, {"type": "custom", "name": "shell"}]}
 RESPONSES: list[dict[str, Any]] = [
     {"metadata": {"a": "b"}, "include": ["reasoning.encrypted_content"]},
     {"include": ["message.output_text.logprobs"], "top_logprobs": 2, "return_token_ids": True},
     {"input": "function", "tools": [{"type": "function", **PING}]},
     {"input": "custom", "tools": [{"type": "custom", "name": "shell"}]},
+    {"input": "namespace", "tools": [CRM]},
     {"max_output_tokens": 3},
 ]
 MESSAGES: list[dict[str, Any]] = [
@@ -74,7 +76,7 @@ ITEMS: list[dict[str, Any]] = [
     {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm."}]},
     {"role": "assistant", "content": "Let me see."},
     {"type": "function_call", "call_id": "a", "name": "ping", "arguments": "{}"},
-    {"type": "custom_tool_call", "call_id": "b", "name": "shell", "input": "ls"},
+    {"type": "custom_tool_call", "call_id": "b", "name": "shell", "namespace": "crm", "input": "ls"},
     {"type": "function_call_output", "call_id": "a", "output": "pong"},
     {"type": "custom_tool_call_output", "call_id": "b", "output": [{"type": "input_text", "text": "src"}]},
     {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
@@ -94,6 +96,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         ("hello " * 100, "So long!"),
         ("function", '<|tool_call_start|>[ping(host="here")]<|tool_call_end|>'),
         ("custom", '<|tool_call_start|>[shell(input="ls")]<|tool_call_end|>'),
+        ("namespace", '<|tool_call_start|>[crm.ping(host="here"), crm.shell(input="ls")]<|tool_call_end|>'),
     ]
     model = thinker(tmp_path_factory.mktemp("models") / "scripted", scripts)
     with serving(Settings(model=str(model), threads=1)) as running:

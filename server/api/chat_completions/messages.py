@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from server.api.http.base_model import ApiModel, Tagged, also, invalid
+from server.api.http.base_model import ApiModel, Tagged, also, invalid, null_as
 from server.errors import shown
 
 TEXT = {"type": "string"}
@@ -66,10 +66,12 @@ class CustomCall(ApiModel):
 class HistoryToolCall(Tagged):
     """A tool call in an earlier answer. `type` names the field that holds the call."""
 
-    id: str = Field(
+    id: Annotated[str, null_as("")] = Field(
         "", description="ID of the call, repeated in the `tool_call_id` of its result.", examples=["call_5f2c"]
     )
-    type: Literal["function", "custom"] = Field("function", description="Kind of the call; `function` by default.")
+    type: Annotated[Literal["function", "custom"], null_as("function")] = Field(
+        "function", description="Kind of the call; `function` by default."
+    )
     function: FunctionCall | None = Field(None, description="The function call.")
     custom: CustomCall | None = Field(None, description="The custom tool call.")
 
@@ -96,6 +98,12 @@ class ChatMessage(ApiModel):
         None, description="ID of the call that this tool result answers.", examples=["call_5f2c"]
     )
     reasoning_content: str | None = Field(None, description="Thoughts of an assistant, for reasoning models.")
+    reasoning: str | None = Field(None, description="Another name of `reasoning_content`, as in vLLM.")
+
+    @property
+    def thoughts(self) -> str | None:
+        """Thoughts of the assistant; None if there are none."""
+        return self.reasoning_content or self.reasoning or None
 
     @model_validator(mode="after")
     def _has_content(self) -> ChatMessage:
@@ -104,7 +112,7 @@ class ChatMessage(ApiModel):
                 if getattr(self, name):
                     message = f"Only assistant messages may have {name}; the role of this message is {self.role}."
                     raise invalid(message, field=f".{name}")
-        said = (self.refusal, self.function_call, self.tool_calls or None, self.reasoning_content or None)
+        said = (self.refusal, self.function_call, self.tool_calls or None, self.thoughts)
         if self.content is None and (self.role != "assistant" or all(part is None for part in said)):
             required = "content"
             if self.role == "assistant":

@@ -79,7 +79,7 @@ def _message(message: ChatMessage, position: int) -> Message:
         tool_calls=calls,
         tool_call_id=message.tool_call_id,
         name=message.name,
-        reasoning=message.reasoning_content,
+        reasoning=message.thoughts,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from server.api.generation.calling import MODE_AS_OBJECT, TOOL_CHOICE, CustomGrammar, ToolName
-from server.api.http.base_model import ApiModel, Tagged, invalid
+from server.api.http.base_model import ApiModel, Tagged, invalid, null_as
 from server.chat.types import TextForm
 
 
@@ -76,7 +76,9 @@ class Named(ApiModel):
 class ToolReference(Tagged):
     """A tool's name, as in {"type": "function", "function": {"name": "get_weather"}}."""
 
-    type: Literal["function", "custom"] = Field("function", description="Kind of the tool; `function` by default.")
+    type: Annotated[Literal["function", "custom"], null_as("function")] = Field(
+        "function", description="Kind of the tool; `function` by default."
+    )
     function: Named | None = Field(None, description="The function.")
     custom: Named | None = Field(None, description="The custom tool.")
 

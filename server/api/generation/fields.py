@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -23,16 +23,16 @@ def _stops(stop: Any) -> Any:
     return [stop] if isinstance(stop, str) else stop
 
 
-def unsupported(name: str) -> Callable[[Any], Any]:
-    """Return a validator that rejects every value except null.
+def unsupported(name: str, *, off: Any = None) -> Callable[[Any], None]:
+    """Return a validator that rejects every value except null and `off`.
 
     name: name of the field, for the error message.
+    off: value that turns the field off.
     """
 
-    def refuse(value: Any) -> Any:
-        if value is not None:
+    def refuse(value: Any) -> None:
+        if value is not None and value != off:
             raise invalid(f"{name} is not supported.", "unsupported_value")
-        return value
 
     return refuse
 
@@ -76,7 +76,9 @@ class GenerationFields(ApiModel):
         description="Exclude tokens whose probability is below this fraction of the highest probability.",
         examples=[0.15],
     )
-    typical_p: Annotated[None, BeforeValidator(unsupported("typical_p"))] = Field(None, description="Not supported.")
+    typical_p: Annotated[
+        None, BeforeValidator(unsupported("typical_p", off=1), json_schema_input_type=Literal[1] | None)
+    ] = Field(None, description="Not supported; 1, which turns it off, is accepted.")
     repetition_penalty: float | None = Field(
         None,
         ge=0.01,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
 
@@ -16,6 +16,11 @@ class ApiModel(BaseModel):
     """
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+
+def null_as(default: str) -> BeforeValidator:
+    """Return a validator that replaces null by the field's default."""
+    return BeforeValidator(lambda value: default if value is None else value)
 
 
 def invalid(message: str, code: str = "invalid_value", field: str = "") -> PydanticCustomError:

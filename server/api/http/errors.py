@@ -57,7 +57,7 @@ async def _answer_parameter(request: Request, error: Exception) -> Response:
 
 async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    method, path = request.method, request.url.path
+    method, path = request.method, request.scope["path"]  # in request.url, the path //a/b would be /b
     if error.status_code == 404:
         api_error = ApiError(404, f"Unknown URL: {method} {path}. See /docs.", "invalid_request_error", "unknown_url")
     elif error.status_code == 405:

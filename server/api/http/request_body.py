@@ -6,6 +6,7 @@ The Content-Type header is ignored.
 from __future__ import annotations
 
 import asyncio
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -61,7 +62,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
 
 def _parsed(body: bytes, parse: Callable[[Any], T]) -> T:
     try:
-        value = pydantic_core.from_json(body, allow_inf_nan=False)
+        value = pydantic_core.from_json(body.removeprefix(BOM_UTF8), allow_inf_nan=False)
     except ValueError as error:
         raise InvalidRequestError(f"The request's body is not valid JSON: {error}.", code="invalid_json") from None
     if isinstance(value, dict):

@@ -13,8 +13,9 @@ from server.api.generation.output_format import TextFormFields
 from server.api.generation.template_fields import TemplateFields
 from server.api.generation.thinking import EffortField, ThinkingFields
 from server.api.http.base_model import ApiModel, also, invalid
+from server.api.http.request_body import MAX_ITEMS
 from server.api.responses.items import InputItem
-from server.api.responses.tools import AnyToolChoice, ResponseTool
+from server.api.responses.tools import AnyToolChoice, ClientTool, ResponseTool, client_tools
 from server.chat.types import TextForm
 from server.errors import shown
 
@@ -153,6 +154,8 @@ class ResponseRequest(GenerationFields, TextFormFields, TemplateFields, Thinking
         if self.continue_final_message and self.add_generation_prompt:
             message = "continue_final_message and add_generation_prompt cannot both be true."
             raise invalid(message, field="continue_final_message")
+        if (count := len(self.own_tools)) > MAX_ITEMS["tools"]:
+            raise invalid(f"tools may have at most {MAX_ITEMS['tools']:,} items; got {count:,}.", field="tools")
         if self.tool_choice is not None:
             self._check_choice()
         return self
@@ -160,7 +163,7 @@ class ResponseRequest(GenerationFields, TextFormFields, TemplateFields, Thinking
     def _check_choice(self) -> None:
         choice = self.tool_choice
         assert choice is not None
-        known = [tool.name or "" for tool in self.own_tools]
+        known = [tool.full_name for tool in self.own_tools]
         if choice.required and not known:
             raise invalid("tool_choice requires tools of type function or custom.", field="tool_choice")
         if choice.names == []:
@@ -175,9 +178,9 @@ class ResponseRequest(GenerationFields, TextFormFields, TemplateFields, Thinking
                 raise invalid(message, field="tool_choice")
 
     @property
-    def own_tools(self) -> list[ResponseTool]:
+    def own_tools(self) -> list[ClientTool]:
         """Tools that the client defines, without OpenAI's built-in tools."""
-        return [tool for tool in self.tools or () if not tool.built_in]
+        return client_tools(self.tools or ())
 
     def includes(self, part: str) -> bool:
         """Return whether the request field `include` lists `part`."""

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from server.api.http.base_model import ApiModel, also, invalid
+from server.api.http.base_model import ApiModel, also, invalid, null_as
 from server.api.responses.thoughts import unsealed
+from server.api.responses.tools import full_name
 from server.errors import shown
 
 TEXT_PARTS = ("input_text", "output_text", "text", "refusal", "summary_text", "reasoning_text")
@@ -68,7 +69,7 @@ Parts = Annotated[list[Part] | None, BeforeValidator(_parts)]
 class InputItem(ApiModel):
     """One item of the input. Its type determines the required fields."""
 
-    type: ItemType = Field("message", description="Kind of the item.")
+    type: Annotated[ItemType, null_as("message")] = Field("message", description="Kind of the item.")
     id: str | None = Field(None, description="ID of the item; required for a reference.", examples=["msg_5f2c"])
     role: Literal["user", "assistant", "system", "developer"] | None = Field(None, description="Author of a message.")
     content: Parts = Field(
@@ -79,6 +80,7 @@ class InputItem(ApiModel):
     )
     call_id: str | None = Field(None, description="ID that a call and its result share.", examples=["call_5f2c"])
     name: str | None = Field(None, description="Name of the called tool.", examples=["get_weather"])
+    namespace: str | None = Field(None, description="Namespace of the called tool.", examples=["crm"])
     arguments: str | None = Field(
         None, description="Arguments of a function call, as the text of a JSON object.", examples=['{"city": "Bern"}']
     )
@@ -113,6 +115,11 @@ class InputItem(ApiModel):
         if self.type == "reasoning" and self.encrypted_content is not None and unsealed(self.encrypted_content) is None:
             raise invalid("encrypted_content was not created by this server.", field=".encrypted_content")
         return self
+
+    @property
+    def tool_name(self) -> str:
+        """Name of the called tool in the prompt."""
+        return full_name(self.namespace, self.name or "")
 
     @property
     def thoughts(self) -> str:

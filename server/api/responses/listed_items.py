@@ -28,7 +28,7 @@ def described(items: Sequence[InputItem], response_id: str) -> list[dict[str, An
 
 def _described(item: InputItem, new_id: str) -> dict[str, Any]:
     described: dict[str, Any] = {"id": item.id or new_id, "type": item.type, "status": "completed"}
-    for name in ("role", "call_id", "name", "arguments", "input", "encrypted_content"):
+    for name in ("role", "call_id", "name", "namespace", "arguments", "input", "encrypted_content"):
         if (value := getattr(item, name)) is not None:
             described[name] = value
     if item.content is not None:

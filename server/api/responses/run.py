@@ -55,8 +55,7 @@ class ResponseRun:
         self._keep = keep
         self._describe = describe
         self._numbers = itertools.count()
-        custom = frozenset(tool.name or "" for tool in body.own_tools if tool.type == "custom")
-        self._output = Output(response["id"], self._number, custom, with_sealed=body.includes(ENCRYPTED))
+        self._output = Output(response["id"], self._number, body.own_tools, with_sealed=body.includes(ENCRYPTED))
         self._token_ids: list[int] = []
 
     async def events(self) -> Events:

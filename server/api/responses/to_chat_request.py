@@ -9,7 +9,7 @@ from server.api.generation.calling import calling, custom_call, custom_tool
 from server.api.generation.sampling import sampling_params
 from server.api.responses.fields import LOGPROBS, ResponseRequest
 from server.api.responses.items import InputItem, joined
-from server.api.responses.tools import ResponseTool
+from server.api.responses.tools import ClientTool
 from server.chat.types import Calling, ChatRequest, Message, Role, Tool, ToolCall
 from server.engine.types import SamplingParams
 
@@ -97,10 +97,10 @@ class _Turn:
         elif item.type == "message":
             self.content = (self.content or "") + joined(item.content)
         elif item.type == "function_call":
-            call_id, name, arguments = item.call_id or "", item.name or "", item.arguments or ""
-            self.calls.append(ToolCall(call_id, name, arguments, f"{path}.arguments"))
+            call_id, arguments = item.call_id or "", item.arguments or ""
+            self.calls.append(ToolCall(call_id, item.tool_name, arguments, f"{path}.arguments"))
         else:
-            self.calls.append(custom_call(item.call_id or "", item.name or "", item.input or ""))
+            self.calls.append(custom_call(item.call_id or "", item.tool_name, item.input or ""))
 
     def take(self) -> list[Message]:
         """Return [the message], or [] if it is empty, and begin a new one."""
@@ -112,7 +112,7 @@ class _Turn:
 
 def _tools(body: ResponseRequest) -> tuple[tuple[Tool, ...], Calling]:
     """Return the tools to list in the prompt, and how they may be called."""
-    tools = tuple(_tool(tool, f"tools[{i}]") for i, tool in enumerate(body.tools or ()) if not tool.built_in)
+    tools = tuple(_tool(tool) for tool in body.own_tools)
     choice, most = body.tool_choice, body.max_tool_calls
     calls = calling(
         tools,
@@ -125,9 +125,9 @@ def _tools(body: ResponseRequest) -> tuple[tuple[Tool, ...], Calling]:
     return tools, calls
 
 
-def _tool(tool: ResponseTool, path: str) -> Tool:
-    assert tool.name is not None
-    if tool.type == "custom":
-        form = tool.format.text_form(f"{path}.format") if tool.format else None
-        return custom_tool(tool.name, tool.description, path, form)
-    return Tool(tool.name, tool.description, tool.parameters or {}, bool(tool.strict), f"{path}.parameters")
+def _tool(tool: ClientTool) -> Tool:
+    name, path, defined = tool.full_name, tool.path, tool.definition
+    if tool.is_custom:
+        form = defined.format.text_form(f"{path}.format") if defined.format else None
+        return custom_tool(name, defined.description, path, form)
+    return Tool(name, defined.description, defined.parameters or {}, bool(defined.strict), f"{path}.parameters")

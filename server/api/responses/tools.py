@@ -5,6 +5,8 @@ The server has none of OpenAI's built-in tools, such as web search. It drops the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -15,6 +17,7 @@ from server.chat.types import TextForm
 from server.errors import shown
 
 OWN_KINDS = ("function", "custom")
+NAMESPACE = "namespace"
 
 
 class ResponseToolFormat(ApiModel):
@@ -47,12 +50,14 @@ class ResponseToolFormat(ApiModel):
 
 
 class ResponseTool(ApiModel):
-    """A function, a custom tool, or a built-in tool, which is dropped."""
+    """A function, a custom tool, a namespace with such tools, or a built-in tool, which is dropped."""
 
-    type: str = Field(description="`function`, `custom`, or the type of a built-in tool.", examples=["function"])
+    type: str = Field(
+        description="`function`, `custom`, `namespace`, or the type of a built-in tool.", examples=["function"]
+    )
     name: ToolName | None = Field(
         None,
-        description="Name of a function or custom tool: letters, digits and `_ - . : /`.",
+        description="Name of a function, custom tool or namespace: letters, digits and `_ - . : /`.",
         examples=["get_weather"],
     )
     description: str | None = Field(
@@ -67,30 +72,86 @@ class ResponseTool(ApiModel):
         None, description="Reject the request if any part of the schema cannot be enforced.", examples=[True]
     )
     format: ResponseToolFormat | None = Field(None, description="Format of a custom tool's input; any text by default.")
+    tools: list[ResponseTool] | None = Field(None, description="Functions and custom tools of a namespace.")
 
     @model_validator(mode="before")
     @classmethod
     def _only_the_type_of_a_built_in_tool(cls, tool: Any) -> Any:
         kind = tool.get("type") if isinstance(tool, dict) else None
-        return {"type": kind} if isinstance(kind, str) and kind not in OWN_KINDS else tool
+        return {"type": kind} if isinstance(kind, str) and kind not in (*OWN_KINDS, NAMESPACE) else tool
 
     @model_validator(mode="after")
     def _is_whole(self) -> ResponseTool:
         if not self.built_in and self.name is None:
             raise invalid(f"A tool of type {self.type} requires a name.", "missing_required_parameter", ".name")
+        if self.type == NAMESPACE and self.tools is None:
+            raise invalid("A namespace requires the field `tools`.", "missing_required_parameter", ".tools")
+        for i, tool in enumerate(self.tools or ()):
+            if tool.type not in OWN_KINDS:
+                message = f"A namespace may have tools of type function and custom only; got {shown(tool.type)}."
+                raise invalid(message, "unsupported_value", f".tools[{i}].type")
         return self
 
     @property
     def built_in(self) -> bool:
         """Whether the tool is one of OpenAI's built-in tools."""
-        return self.type not in OWN_KINDS
+        return self.type not in (*OWN_KINDS, NAMESPACE)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTool:
+    """A function or custom tool of a request.
+
+    path: path of the tool in the request, such as `tools[0].tools[2]`.
+    namespace: name of the tool's namespace; None if it has none.
+    """
+
+    definition: ResponseTool
+    path: str
+    namespace: str | None
+
+    @property
+    def name(self) -> str:
+        """Name of the tool in its namespace."""
+        return self.definition.name or ""
+
+    @property
+    def full_name(self) -> str:
+        """Name of the tool in the prompt and in the model's calls."""
+        return full_name(self.namespace, self.name)
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether the tool's input is text."""
+        return self.definition.type == "custom"
+
+
+def client_tools(tools: Sequence[ResponseTool]) -> list[ClientTool]:
+    """Return the function and custom tools in `tools`, including those in namespaces."""
+    found: list[ClientTool] = []
+    for i, tool in enumerate(tools):
+        if tool.type in OWN_KINDS:
+            found.append(ClientTool(tool, f"tools[{i}]", None))
+        elif tool.type == NAMESPACE:
+            members = enumerate(tool.tools or ())
+            found += [ClientTool(member, f"tools[{i}].tools[{j}]", tool.name) for j, member in members]
+    return found
+
+
+def full_name(namespace: str | None, name: str) -> str:
+    """Return the name of a tool in the prompt: `get` in the namespace `crm` is `crm.get`."""
+    return f"{namespace}.{name}" if namespace else name
 
 
 class ResponseToolReference(ApiModel):
     """A reference to one of the request's `tools`."""
 
     type: str = Field(description="Kind of the tool.", examples=["function"])
-    name: str | None = Field(None, description="Name as defined in `tools`.", examples=["get_weather"])
+    name: str | None = Field(
+        None,
+        description="Name as defined in `tools`; `crm.get` is the tool `get` of a namespace `crm`.",
+        examples=["get_weather"],
+    )
 
 
 class ResponseToolChoice(ApiModel):

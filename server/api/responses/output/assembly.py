@@ -15,6 +15,7 @@ from server.api.responses.output.open_items import (
     Status,
 )
 from server.api.responses.output.wire import OutputItem
+from server.api.responses.tools import ClientTool
 from server.chat.types import ChoiceEnd, Delta, ToolCallDelta
 
 
@@ -24,17 +25,17 @@ class Output:
     end: why the answer ended; None if it has not ended.
     """
 
-    def __init__(self, response_id: str, number: Callable[[], int], custom: frozenset[str], *, with_sealed: bool):
+    def __init__(self, response_id: str, number: Callable[[], int], tools: Iterable[ClientTool], *, with_sealed: bool):
         """Create an output without items.
 
         number: returns the number of the next event.
-        custom: names of the custom tools.
+        tools: the tools that may be called.
         with_sealed: whether reasoning items have `encrypted_content`.
         """
         self.end: ChoiceEnd | None = None
         self._suffix = response_id.removeprefix("resp_")
         self._number = number
-        self._custom = custom
+        self._tools = {tool.full_name: tool for tool in tools}
         self._with_sealed = with_sealed
         self._items: list[OutputItem] = []
         self._open: OpenItem | None = None
@@ -85,8 +86,9 @@ class Output:
 
     def _add_call(self, delta: ToolCallDelta, events: list[bytes]) -> None:
         if delta.id is not None and delta.name is not None:
-            kind, prefix = (OpenCustomCall, "ctc") if delta.name in self._custom else (OpenCall, "fc")
-            self._begin(kind(*self._place(prefix), delta.id, delta.name), events)
+            tool = self._tools[delta.name]
+            kind, prefix = (OpenCustomCall, "ctc") if tool.is_custom else (OpenCall, "fc")
+            self._begin(kind(*self._place(prefix), delta.id, tool.name, tool.namespace), events)
         if delta.arguments:
             assert isinstance(self._open, OpenCall)
             if (event := self._open.add(delta.arguments)) is not None:

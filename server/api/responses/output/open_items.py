@@ -13,6 +13,8 @@ from server.api.responses.output.delta_event import DeltaEvent
 from server.api.responses.output.events import Event
 from server.api.responses.output.wire import (
     OutputItem,
+    ResponseCustomToolCall,
+    ResponseFunctionToolCall,
     ResponseOutputText,
     ResponseReasoningItem,
     ResponseReasoningText,
@@ -178,11 +180,13 @@ class OpenReasoning(OpenItem):
 class OpenCall(OpenItem):
     """A function call.
 
+    namespace: name of the function's namespace; None if it has none.
     text: pieces of the arguments so far.
     """
 
     call_id: str
     name: str
+    namespace: str | None
     text: list[str] = field(default_factory=list)
     delta: DeltaEvent = field(init=False)
 
@@ -191,7 +195,7 @@ class OpenCall(OpenItem):
 
     def item(self, status: Status) -> OutputItem:
         """Return the call as generated so far."""
-        return {
+        item: ResponseFunctionToolCall = {
             "id": self.id,
             "type": "function_call",
             "status": status,
@@ -199,6 +203,9 @@ class OpenCall(OpenItem):
             "name": self.name,
             "arguments": "".join(self.text),
         }
+        if self.namespace is not None:
+            item["namespace"] = self.namespace
+        return item
 
     def add(self, arguments: str) -> bytes | None:
         """Append a piece of the arguments and return its encoded event."""
@@ -232,7 +239,7 @@ class OpenCustomCall(OpenCall):
 
     def item(self, status: Status) -> OutputItem:
         """Return the call as generated so far."""
-        return {
+        item: ResponseCustomToolCall = {
             "id": self.id,
             "type": "custom_tool_call",
             "status": status,
@@ -240,6 +247,9 @@ class OpenCustomCall(OpenCall):
             "name": self.name,
             "input": "".join(self.text),
         }
+        if self.namespace is not None:
+            item["namespace"] = self.namespace
+        return item
 
     def add(self, arguments: str) -> bytes | None:
         """Decode a piece of the arguments and return the event with the new input.

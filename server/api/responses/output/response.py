@@ -13,6 +13,12 @@ from server.api.responses.tools import ResponseTool
 from server.chat.completion import AnyCompletion
 from server.engine.types import SamplingParams
 
+REQUIRED_FIELDS: dict[str, dict[str, Any]] = {
+    "function": {"parameters": None, "strict": None},
+    "namespace": {"description": ""},
+}
+"""Defaults of the fields that tools in a response must have, by type."""
+
 
 def new_response_id() -> str:
     """Return a new response ID."""
@@ -50,7 +56,7 @@ def new_response(response_id: str, body: ResponseRequest, model: str, sampling: 
         "temperature": sampling.temperature,
         "text": {"format": {"type": "text"}} | (_sent(body.text) if body.text else {}),
         "tool_choice": _tool_choice(body),
-        "tools": [_tool(tool) for tool in body.own_tools],
+        "tools": [_tool(tool) for tool in body.tools or () if not tool.built_in],
         "top_logprobs": body.top_logprobs or 0,
         "top_p": sampling.top_p,
         "truncation": body.truncation or "disabled",
@@ -93,7 +99,7 @@ def _sent(model: Any) -> dict[str, Any]:
 
 
 def _tool(tool: ResponseTool) -> dict[str, Any]:
-    return ({"parameters": None, "strict": None} if tool.type == "function" else {}) | _sent(tool)
+    return REQUIRED_FIELDS.get(tool.type, {}) | _sent(tool)
 
 
 def _tool_choice(body: ResponseRequest) -> str | dict[str, Any]:

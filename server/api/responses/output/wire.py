@@ -70,6 +70,7 @@ class ResponseFunctionToolCall(TypedDict):
     status: ItemStatus
     call_id: CallId
     name: Annotated[str, Field(description="Name of the called function.", examples=["get_weather"])]
+    namespace: NotRequired[Annotated[str, Field(description="Namespace of the tool, if it has one.", examples=["crm"])]]
     arguments: Annotated[
         str,
         Field(
@@ -87,6 +88,7 @@ class ResponseCustomToolCall(TypedDict):
     status: ItemStatus
     call_id: CallId
     name: Annotated[str, Field(description="Name of the called tool.", examples=["shell"])]
+    namespace: NotRequired[Annotated[str, Field(description="Namespace of the tool, if it has one.", examples=["crm"])]]
     input: Annotated[str, Field(description="Input text for the tool.", examples=["ls"])]
 
 
