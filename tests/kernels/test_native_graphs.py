@@ -29,6 +29,21 @@ def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return build(request.param, tmp_path_factory.mktemp("models") / request.param)
 
 
+def log_probabilities(graph: Graph, chunk: int) -> np.ndarray:
+    """After each token of the first prompt, which is prefilled in chunks."""
+    session = ModelSession(graph, SessionOptions(1, 64))
+    slots = SlotPool(session.contract.states, 1, 32)
+    slots.clear(0)
+    prompt = TOKENS[:1]
+    starts = range(0, prompt.shape[1], chunk)
+    runs = (
+        session.run(slots, 0, prompt[:, start : start + chunk], np.array([start]), every_position=True)
+        for start in starts
+    )
+    values = np.concatenate([run.copy() for run in runs]).astype(np.float64)
+    return values - np.log(np.exp(values).sum(axis=-1, keepdims=True))
+
+
 def logits(graph: Graph, threads: int = 1, rows: slice = slice(0, 1), length: int = 24) -> np.ndarray:
     """After each prompt's first `length` - 1 tokens in one chunk each, and a decode batch of all prompts."""
     session = ModelSession(graph, SessionOptions(threads, 64))
@@ -96,6 +111,13 @@ def test_a_sequence_has_the_same_logits_alone_and_in_any_batch(graph: Graph, lib
     for row in range(6):
         np.testing.assert_array_equal(logits(packed, rows=slice(row, row + 1))[0], together[row])
     np.testing.assert_array_equal(logits(packed, rows=slice(1, 4)), together[1:4])
+
+
+@pytest.mark.parametrize("chunk", [1, 5])
+def test_other_chunks_change_probabilities_within_int8_rounding(graph: Graph, library: Library, chunk: int) -> None:
+    packed = pack_in_memory(graph, library)
+    whole, parts = (log_probabilities(packed, size) for size in (TOKENS.shape[1], chunk))
+    assert (np.exp(whole) * (whole - parts)).sum(axis=-1).mean() < 1e-3
 
 
 @pytest.mark.parametrize("threads", [2, 3])
