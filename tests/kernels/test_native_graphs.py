@@ -105,6 +105,25 @@ def test_routers_of_other_exports_are_written_to_the_file(
     np.testing.assert_array_equal(logits(copy), logits(same))
 
 
+def test_a_table_whose_type_has_four_bits_is_written_as_it_is(graph: Graph, library: Library, tmp_path: Path) -> None:
+    """Some exporters store the embedding table as UINT4: two values in a byte, which numpy does not know."""
+    model = onnx.load_from_string(graph.model)
+    table = next(node for node in model.graph.node if node.op_type == "GatherBlockQuantized")
+    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+    for index in (0, 3):  # the values and the zero points; the head has the same, of another type
+        tensor = model.graph.initializer.add()
+        tensor.CopyFrom(initializers[table.input[index]])
+        tensor.name = table.input[index] = f"{tensor.name}/uint4"
+        tensor.data_type, tensor.dims[1] = onnx.TensorProto.UINT4, 2 * tensor.dims[1]
+    table.attribute.remove(next(attribute for attribute in table.attribute if attribute.name == "bits"))
+    other = replace(graph, model=model.SerializeToString())
+    copy = copy_graph("copy", pack_into(other, tmp_path, "weights", library, 2, lambda written: None), tmp_path, True)
+    in_memory = Weights(onnx.load_from_string(copy.model).graph, tmp_path).external()
+    expected = logits(pack_in_memory(graph, library))
+    for found in (pack_in_memory(other, library), copy, replace(copy, tensors=in_memory)):
+        np.testing.assert_array_equal(logits(found), expected)
+
+
 def test_a_sequence_has_the_same_logits_alone_and_in_any_batch(graph: Graph, library: Library) -> None:
     packed = pack_in_memory(graph, library)
     together = logits(packed, rows=slice(0, 6))

@@ -72,7 +72,7 @@ def pack_into(
     with (target / weights_name).open("wb", buffering=HUGE_PAGE) as file:
         for tensor in model.graph.initializer:
             if tensor.data_location == TensorProto.EXTERNAL or tensor.ByteSize() > INLINE_BYTES:
-                _write(file, tensor, weights_name, iter([unpacked.array(tensor.name)]))
+                _write(file, tensor, weights_name, iter([unpacked.stored(tensor.name)]))
                 progress(file.tell())
         for matrix in matrices:
             size = matrix.count * library.packed_bytes(matrix.form)
