@@ -124,6 +124,25 @@ def test_a_table_whose_type_has_four_bits_is_written_as_it_is(graph: Graph, libr
         np.testing.assert_array_equal(logits(found), expected)
 
 
+def test_values_that_only_a_subgraph_reads_are_kept(graph: Graph, library: Library) -> None:
+    model = onnx.load_from_string(graph.model)
+    norm = next(node for node in model.graph.node if node.op_type == "SimplifiedLayerNormalization")
+    branches = {
+        name: onnx.helper.make_graph(
+            [onnx.helper.make_node("Identity", [norm.input[1]], [name])],
+            name,
+            [],
+            [onnx.ValueInfoProto(name=name)],
+        )
+        for name in ("then_branch", "else_branch")
+    }
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "condition"))
+    model.graph.node.insert(0, onnx.helper.make_node("If", ["condition"], ["chosen"], **branches))
+    norm.input[1] = "chosen"
+    other = replace(graph, model=model.SerializeToString())
+    np.testing.assert_array_equal(logits(pack_in_memory(other, library)), logits(pack_in_memory(graph, library)))
+
+
 def test_a_sequence_has_the_same_logits_alone_and_in_any_batch(graph: Graph, library: Library) -> None:
     packed = pack_in_memory(graph, library)
     together = logits(packed, rows=slice(0, 6))
