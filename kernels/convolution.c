@@ -34,7 +34,7 @@ static void convolve_block(void *opaque, size_t index) {
     for (int64_t i = 0; i < count; i++) window[column * hidden + i] = past[i * c->columns + column];
   for (int64_t t = 0; t < c->length; t++) {
     const float *projected = c->projected + (sequence * c->length + t) * 3 * hidden + first;
-    float *restrict new = window + (c->columns + t) * hidden;
+    float *new = window + (c->columns + t) * hidden;
     for (int64_t i = 0; i < count; i++) new[i] = projected[i] * projected[2 * hidden + i];
     convolve_token(c, weight, window + (c->columns + t - c->taps + 1) * hidden, projected + hidden,
                    c->bias ? c->bias + first : NULL, count, c->gated + (sequence * c->length + t) * hidden + first);

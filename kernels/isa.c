@@ -24,16 +24,22 @@ static int runs_special(const Isa *isa) { return (void)isa, 1; /* emulated */ }
 #elif defined(LFM_AVX2)
 #include <cpuid.h>
 
-/* The compiler's own check knows AVX-VNNI only from gcc 14 on. Bit 4 of EAX of leaf 7, subleaf 1. */
+/* The compiler's own checks lack F16C before gcc 11 and in older versions of clang, and AVX-VNNI before gcc 14. */
+static int has_f16c(void) {
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
+/* Bit 4 of EAX of leaf 7, subleaf 1. */
 static int has_avx_vnni(void) {
   unsigned a, b, c, d;
   return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
 }
 
-/* These checks also fail if the operating system does not support the registers. */
+/* The compiler's checks also fail if the operating system does not support the registers. */
 static int runs_special(const Isa *isa) {
   __builtin_cpu_init();
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) return 0;
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !has_f16c()) return 0;
   if (isa == &lfm_avx2) return 1;
 #ifdef LFM_AVXVNNI
   if (isa == &lfm_avxvnni) return has_avx_vnni();

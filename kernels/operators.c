@@ -53,6 +53,9 @@ static int64_t elements(const Tensor *t, size_t dims) {
   return count;
 }
 
+/* Returns whether an optional input is left out or has `count` elements. */
+static int fits(const Tensor *t, int64_t count) { return (!t->data && !t->rank) || elements(t, t->rank) == count; }
+
 static int64_t rows_of(const Tensor *x) { return elements(x, x->rank - 1); }
 
 static OrtStatus *make_output(const Kernel *k, void *context, size_t index, const int64_t *dims, size_t rank,
@@ -89,9 +92,12 @@ static OrtStatus *take_scratch(const Kernel *k, void *context, size_t size, Scra
 
 static void *aligned(const Scratch *scratch) { return (void *)(((uintptr_t)scratch->data + 63) & ~(uintptr_t)63); }
 
-static OrtStatus *give_back(const Kernel *k, Scratch *scratch) {
-  OrtStatus *status = ORT(k->api, AllocatorFree)(scratch->allocator, scratch->data);
+/* Returns `status`, or if that is NULL, whether the memory could be given back. */
+static OrtStatus *give_back(const Kernel *k, Scratch *scratch, OrtStatus *status) {
+  OrtStatus *freed = ORT(k->api, AllocatorFree)(scratch->allocator, scratch->data);
   ORT(k->api, ReleaseAllocator)(scratch->allocator);
+  if (!status) return freed;
+  ORT(k->api, ReleaseStatus)(freed); /* may be NULL */
   return status;
 }
 
@@ -106,9 +112,10 @@ static OrtStatus *compute_matmul(void *opaque, void *context) {
   TRY(read_inputs(k, context, 3, in));
   Matrix w = k->matrix;
   w.data = in[1].data;
+  REQUIRE(k->api, w.columns && w.depth, "MatMul: the attribute `columns` or `depth` is missing");
   REQUIRE(k->api, in[0].dims[in[0].rank - 1] == w.depth, "MatMul: the last dimension is not `depth`");
   REQUIRE(k->api, has_bytes(&in[1], &w, 1), "MatMul: packed weights of another size");
-  REQUIRE(k->api, !in[2].rank || elements(&in[2], in[2].rank) == w.columns, "MatMul: a bias of another size");
+  REQUIRE(k->api, fits(&in[2], w.columns), "MatMul: a bias of another size");
   const int64_t rows = rows_of(&in[0]);
   in[0].dims[in[0].rank - 1] = w.columns;
   TRY(make_output(k, context, 0, in[0].dims, in[0].rank, &y));
@@ -117,8 +124,7 @@ static OrtStatus *compute_matmul(void *opaque, void *context) {
   TRY(take_scratch(k, context, lfm_matmul_scratch(&w, rows), &scratch));
   Threads threads = {k, context, NULL};
   lfm_matmul(k->isa, &w, in[0].data, rows, in[2].data, y, aligned(&scratch), parallel, &threads);
-  OrtStatus *status = give_back(k, &scratch);
-  return threads.status ? threads.status : status;
+  return give_back(k, &scratch, threads.status);
 }
 
 static OrtStatus *compute_experts(void *opaque, void *context) {
@@ -129,12 +135,13 @@ static OrtStatus *compute_experts(void *opaque, void *context) {
   Experts e = k->experts;
   e.up.data = in[2].data, e.down.data = in[3].data, e.up_bias = in[4].data, e.down_bias = in[5].data;
   const int64_t rows = rows_of(&in[0]);
+  REQUIRE(k->api, e.experts, "Experts: the attribute `experts` is missing");
   REQUIRE(k->api, in[0].dims[in[0].rank - 1] == e.hidden, "Experts: the last dimension is not `hidden`");
   REQUIRE(k->api, elements(&in[1], in[1].rank) == rows * e.experts, "Experts: logits of another size");
   REQUIRE(k->api, has_bytes(&in[2], &e.up, e.experts) && has_bytes(&in[3], &e.down, e.experts),
           "Experts: packed weights of another size");
-  REQUIRE(k->api, !in[4].rank || elements(&in[4], in[4].rank) == 2 * e.inner * e.experts, "Experts: biases of another size");
-  REQUIRE(k->api, !in[5].rank || elements(&in[5], in[5].rank) == e.hidden * e.experts, "Experts: biases of another size");
+  REQUIRE(k->api, fits(&in[4], 2 * e.inner * e.experts), "Experts: biases of another size");
+  REQUIRE(k->api, fits(&in[5], e.hidden * e.experts), "Experts: biases of another size");
   REQUIRE(k->api, rows < INT32_MAX, "Experts: too many rows");
   TRY(make_output(k, context, 0, in[0].dims, in[0].rank, &y));
   if (!rows) return NULL;
@@ -142,8 +149,7 @@ static OrtStatus *compute_experts(void *opaque, void *context) {
   TRY(take_scratch(k, context, lfm_experts_scratch(&e, rows), &scratch));
   Threads threads = {k, context, NULL};
   lfm_experts(k->isa, &e, in[0].data, in[1].data, rows, y, aligned(&scratch), parallel, &threads);
-  OrtStatus *status = give_back(k, &scratch);
-  return threads.status ? threads.status : status;
+  return give_back(k, &scratch, threads.status);
 }
 
 static OrtStatus *compute_router(void *opaque, void *context) {
@@ -155,7 +161,7 @@ static OrtStatus *compute_router(void *opaque, void *context) {
   REQUIRE(k->api, in[1].rank == 2 && in[1].dims[1] == hidden, "Router: weights of another shape");
   const int64_t experts = in[1].dims[0];
   REQUIRE(k->api, experts > 0 && experts <= MAX_EXPERTS && k->chosen <= experts, "Router: too few or too many experts");
-  REQUIRE(k->api, !in[2].rank || elements(&in[2], in[2].rank) == experts, "Router: a bias of another size");
+  REQUIRE(k->api, fits(&in[2], experts), "Router: a bias of another size");
   const Router router = {in[1].data, in[2].data, (int)experts, (int)k->chosen, hidden};
   in[0].dims[in[0].rank - 1] = experts;
   const int64_t flat[] = {rows, experts};
@@ -177,7 +183,7 @@ static OrtStatus *compute_convolution(void *opaque, void *context) {
   REQUIRE(k->api, in[1].dims[0] == c.batch, "Convolution: the past has another batch size");
   REQUIRE(k->api, in[2].dims[0] == c.hidden && in[2].dims[1] == 1, "Convolution: weights of another shape");
   REQUIRE(k->api, c.taps > 0 && c.taps <= MAX_TAPS && c.columns >= c.taps - 1, "Convolution: too many taps");
-  REQUIRE(k->api, !in[3].rank || elements(&in[3], in[3].rank) == c.hidden, "Convolution: a bias of another size");
+  REQUIRE(k->api, fits(&in[3], c.hidden), "Convolution: a bias of another size");
   c.projected = in[0].data, c.past = in[1].data, c.weight = in[2].data, c.bias = in[3].data;
   const int64_t gated[] = {c.batch, c.length, c.hidden}, trace[] = {c.batch, c.columns + c.length, c.hidden};
   TRY(make_output(k, context, 0, gated, 3, &c.gated));
@@ -245,7 +251,8 @@ static Operator operators[] = {
              lfm_shapes_of_convolution),
 };
 
-/* Called by onnxruntime when a session's options name this library. */
+/* Called by onnxruntime when a session's options name this library. The domain is never released: it must outlive the
+   session, and onnxruntime does not say when that ends. */
 LFM_API OrtStatus *RegisterCustomOps(void *session_options, const OrtApiBase *base) {
   OrtApi oldest = base->GetApi(1), api = base->GetApi(ORT_API_VERSION);
   if (!api) return ORT(oldest, CreateStatus)(ORT_INVALID_ARGUMENT, "lfm kernels: this onnxruntime is too old");

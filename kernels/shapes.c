@@ -44,7 +44,9 @@ static OrtStatus *write_shape(OrtApi api, void *context, size_t output, const Sh
   return status;
 }
 
-static OrtApi api_of(const OrtCustomOp *op) { return ((const Operator *)(const void *)op)->api; }
+static OrtApi api_of(const OrtCustomOp *op) {
+  return __atomic_load_n(&((const Operator *)(const void *)op)->api, __ATOMIC_RELAXED);
+}
 
 OrtStatus *lfm_shape_as_input(const OrtCustomOp *op, void *context) {
   Shape shape;

@@ -16,6 +16,8 @@ from server.engine.observations import StepObservation
 from server.loading.model_choice import BUILT_IN
 from server.runtime.graph import Precision, load
 from server.runtime.model_folder import open_model_folder
+from server.runtime.native.library import load_library
+from server.runtime.native.packing import pack_in_memory
 from server.runtime.session import ModelSession, SessionOptions
 from tests import models
 
@@ -25,14 +27,21 @@ OpenSession = Callable[[str], ModelSession]
 
 @pytest.fixture(scope="session")
 def open_session(tmp_path_factory: pytest.TempPathFactory) -> OpenSession:
-    """Open a new session on the tiny model of a kind, or on the built-in model."""
+    """Open a new session on the tiny model of a kind, or on the built-in model.
+
+    The kind "native" is "q4" on the native kernels.
+    """
     folders = {"built-in": BUILT_IN}
 
     def open_(kind: str, max_tokens: int = 64) -> ModelSession:
         if kind not in folders:
-            folders[kind] = models.build(kind, tmp_path_factory.mktemp("model") / kind)
+            recipe = "q4" if kind == "native" else kind
+            folders[kind] = models.build(recipe, tmp_path_factory.mktemp("model") / kind)
         folder = open_model_folder(folders[kind])
-        graph = load(folder.graph, Precision.EXACT)
+        if kind == "native":
+            graph = pack_in_memory(load(folder.graph, Precision.FAST, native=True), load_library())
+        else:
+            graph = load(folder.graph, Precision.EXACT)
         return ModelSession(graph, SessionOptions(threads=1, max_tokens=max_tokens), folder.head_dim)
 
     return open_

@@ -71,12 +71,14 @@ static uint8_t *random_matrices(Matrix *w, int count, int64_t rows, int gated) {
 
 typedef struct {
   const Isa *isa;
-  int operator; /* 0 a product, 1 experts, 2 a router */
+  int operator; /* 0 a product, 1 experts, 2 a router, 3 a convolution */
   int64_t rows;
   const float *x, *logits, *bias;
   Matrix matrix;
   Experts experts;
   Router router;
+  Convolution convolution;
+  int in_place; /* whether a convolution's past and present are the same memory */
   size_t outputs;
 } Case;
 
@@ -101,6 +103,19 @@ static void in_threads(void *context, void (*part)(void *, size_t), size_t parts
   for (int i = 0; i < WORKERS; i++) pthread_join(threads[i], NULL);
 }
 
+/* Writes all results of a convolution to `y`, one after the other. */
+static void convolve(const Case *c, Parallel parallel, float *y) {
+  Convolution v = c->convolution;
+  const size_t gated = (size_t)(v.batch * v.length * v.hidden), past = (size_t)(v.batch * v.hidden * v.columns);
+  v.gated = allocate(gated * sizeof *y), v.trace = allocate((past + gated) * sizeof *y), v.present = allocate(past * sizeof *y);
+  if (c->in_place) memcpy(v.present, v.past, past * sizeof *y), v.past = v.present;
+  lfm_convolve(&v, parallel, NULL);
+  memcpy(y, v.gated, gated * sizeof *y);
+  memcpy(y + gated, v.trace, (past + gated) * sizeof *y);
+  memcpy(y + gated + past + gated, v.present, past * sizeof *y);
+  free(v.gated), free(v.trace), free(v.present);
+}
+
 static float *run(const Case *c, Parallel parallel) {
   float *y = allocate(c->outputs * sizeof *y);
   void *scratch = NULL;
@@ -110,8 +125,10 @@ static float *run(const Case *c, Parallel parallel) {
   } else if (c->operator == 1) {
     scratch = allocate(lfm_experts_scratch(&c->experts, c->rows));
     lfm_experts(c->isa, &c->experts, c->x, c->logits, c->rows, y, scratch, parallel, NULL);
-  } else {
+  } else if (c->operator == 2) {
     lfm_route(c->isa, &c->router, c->x, c->rows, y, parallel, NULL);
+  } else {
+    convolve(c, parallel, y);
   }
   free(scratch);
   return y;
@@ -179,15 +196,28 @@ static int try_router(Case *c) {
   return same;
 }
 
+static int try_convolution(Case *c) {
+  Convolution *v = &c->convolution;
+  *v = (Convolution){.batch = between(1, 3), .length = c->rows, .hidden = between(1, 150), .taps = between(1, MAX_TAPS)};
+  v->columns = v->taps - 1 + between(v->taps == 1, 2);
+  float *projected = random_floats(v->batch * v->length * 3 * v->hidden), *weight = random_floats(v->hidden * v->taps);
+  float *past = random_floats(v->batch * v->hidden * v->columns), *bias = between(0, 1) ? random_floats(v->hidden) : NULL;
+  v->projected = projected, v->past = past, v->weight = weight, v->bias = bias, c->in_place = (int)between(0, 1);
+  c->outputs = (size_t)(2 * v->batch * v->hidden * (v->length + v->columns));
+  int same = agrees(c);
+  free(projected), free(past), free(weight), free(bias);
+  return same;
+}
+
 int main(int count, char **arguments) {
-  static int (*const attempts[])(Case *) = {try_matmul, try_experts, try_router};
+  static int (*const attempts[])(Case *) = {try_matmul, try_experts, try_router, try_convolution};
   if (count != 3) return fprintf(stderr, "fuzz SECONDS SEED\n"), 2;
   const time_t end = time(NULL) + atoi(arguments[1]);
   const uint64_t first = strtoull(arguments[2], NULL, 10);
   uint64_t cases = 0;
   do {
     state = (first + cases + 1) * 0x9e3779b97f4a7c15u; /* of one case, so that it can be repeated alone */
-    Case c = {.operator = (int)between(0, 2), .rows = between(0, 19) ? between(1, MOST_ROWS) : between(1, 2 * MAX_ROWS)};
+    Case c = {.operator = (int)between(0, 3), .rows = between(0, 19) ? between(1, MOST_ROWS) : between(1, 2 * MAX_ROWS)};
     int isas = 0;
     while (lfm_isas[isas]) isas++;
     do c.isa = lfm_isas[between(0, isas - 1)];

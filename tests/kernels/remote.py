@@ -1,14 +1,15 @@
-"""Libraries for CPUs that this machine lacks: arm64 under qemu, and x86-64 with instructions that SIMDe emulates."""
+"""Libraries on CPUs that this machine lacks: under qemu, and x86-64 with instructions that SIMDe emulates."""
 
 from __future__ import annotations
 
 import fcntl
 import importlib.util
 import os
+import platform
 import shutil
 import struct
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -20,8 +21,10 @@ import pytest
 from server.runtime.native.library import Library, load_library
 
 SOURCES = Path(__file__).parents[2] / "kernels"
-COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
+COMPILER = "aarch64-linux-gnu-gcc"
 ARM64_LIBC = Path("/usr/aarch64-linux-gnu")
+ARM64, X86_64 = ("qemu-aarch64", "-L", str(ARM64_LIBC)), ("qemu-x86_64",)
+"""The emulators."""
 MOST_ARGUMENTS, NAME_BYTES = 20, 32  # as in remote.c
 
 
@@ -39,7 +42,7 @@ def build_arm64(folder: Path) -> Path:
 
     Processes that share `folder` compile once. Skips the test without Debian's packages.
     """
-    if shutil.which(COMPILER) is None or shutil.which(EMULATOR) is None or not (ARM64_LIBC / "lib").exists():
+    if shutil.which(COMPILER) is None or shutil.which(ARM64[0]) is None or not (ARM64_LIBC / "lib").exists():
         pytest.skip("arm64 needs Debian's gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user")
     folder.mkdir(exist_ok=True)
     library, program = folder / "lfm_kernels.so", folder / "remote"
@@ -47,10 +50,25 @@ def build_arm64(folder: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not program.exists():
             load_build().build(library, target=("aarch64", COMPILER))
-            source = str(Path(__file__).with_name("remote.c"))
-            command = [COMPILER, "-O1", "-Wall", "-Wextra", "-Werror", source, "-ldl", "-o", str(program)]
-            subprocess.run(command, check=True)
+            _compile_remote(COMPILER, program)
     return library
+
+
+def build_x86(library: Path, folder: Path) -> Path:
+    """Copy this machine's library to `folder`, compile `remote` beside it, and return the copy.
+
+    Skips the test if this machine is no x86-64 or lacks a compiler or the emulator.
+    """
+    if platform.machine() != "x86_64" or shutil.which("cc") is None or shutil.which(X86_64[0]) is None:
+        pytest.skip("emulated x86-64 CPUs need an x86-64 machine, a C compiler and Debian's qemu-user")
+    _compile_remote("cc", folder / "remote")
+    return Path(shutil.copy(library, folder))
+
+
+def _compile_remote(compiler: str, program: Path) -> None:
+    source = str(Path(__file__).with_name("remote.c"))
+    command = [compiler, "-O1", "-Wall", "-Wextra", "-Werror", source, "-ldl", "-o", str(program)]
+    subprocess.run(command, check=True)
 
 
 def build_simde(folder: Path) -> Library:
@@ -63,10 +81,10 @@ def build_simde(folder: Path) -> Library:
 
 
 class Remote:
-    """Functions of an arm64 library, called as those of `ctypes.CDLL` are, with integers and arrays."""
+    """Functions of a library on another CPU, called as those of `ctypes.CDLL` are, with integers and arrays."""
 
-    def __init__(self, library: Path, cpu: str = "max") -> None:
-        command = [EMULATOR, "-L", str(ARM64_LIBC), "-cpu", cpu, str(library.with_name("remote")), str(library)]
+    def __init__(self, library: Path, cpu: str = "max", emulator: Sequence[str] = ARM64) -> None:
+        command = [*emulator, "-cpu", cpu, str(library.with_name("remote")), str(library)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         lines = iter(lambda: self._output.readline().decode().strip(), "")
         found = [line.rpartition(" ") for line in lines]

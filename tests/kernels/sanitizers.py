@@ -1,4 +1,4 @@
-"""Builds of the kernels with sanitizers, which run random operands in threads: see fuzz.c."""
+"""Builds of the kernels with sanitizers, which run random operands in threads, or calls that fail."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from tests.kernels.remote import load_build
 SANITIZERS = {"address": ("address,undefined", "-fno-sanitize-recover=all"), "thread": ("thread",)}
 
 
-def build_fuzz(sanitizer: str, folder: Path) -> Path:
+def build_program(name: str, sanitizer: str, folder: Path) -> Path:
+    """Compile the program `name`.c, which contains the kernels, with a sanitizer."""
     kinds, *others = SANITIZERS[sanitizer]
     flags = (f"-fsanitize={kinds}", *others, "-DLFM_UNINLINED", "-O1", "-g")
-    program: Path = load_build().build_program(Path(__file__).with_name("fuzz.c"), folder / f"fuzz-{sanitizer}", flags)
+    source = Path(__file__).with_name(f"{name}.c")
+    program: Path = load_build().build_program(source, folder / f"{name}-{sanitizer}", flags)
     return program
+
+
+def build_fuzz(sanitizer: str, folder: Path) -> Path:
+    return build_program("fuzz", sanitizer, folder)
 
 
 def fuzz(program: Path, seconds: int, seed: int) -> subprocess.CompletedProcess[str]:

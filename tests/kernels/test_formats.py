@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,4 +95,34 @@ def test_a_block_of_experts_of_every_format(
     attributes = {"activation_type": "swiglu", "swiglu_fusion": 1, "activation_alpha": 1.0, "activation_beta": 0.0}
     sizes = {"k": 2, "expert_weight_bits": bits, "block_size": block, "normalize_routing_weights": 1}
     original = graph("QMoE", x, inputs, {"logits": logits}, **attributes, **sizes)
+    compare(library, original, {"x": x, "logits": logits}, 0.02)
+
+
+def test_equal_values_with_other_scales_are_another_matrix(library: Library, rng: np.random.Generator) -> None:
+    """Some tools store equal tensors once."""
+    matrix = quantized(rng, 48, 256)
+    x = rng.standard_normal((ROWS, 256)).astype(np.float32)
+    scales = matrix.scales.astype(np.float32)
+    inputs = {"w": matrix.weights.reshape(48, 8, -1), "scales": scales}
+    original = graph("MatMulNBits", x, inputs, {}, K=256, N=48, bits=4, block_size=32)
+    model = onnx.load_from_string(original.model)
+    model.graph.initializer.append(numpy_helper.from_array(3 * scales, "others"))
+    first = model.graph.node[0]
+    second = model.graph.node.add()
+    second.CopyFrom(first)
+    first.output[0], second.output[0], second.input[2] = "a", "b", "others"
+    model.graph.node.append(helper.make_node("Sub", ["a", "b"], ["y"]))
+    compare(library, replace(original, model=model.SerializeToString()), {"x": x}, 0.01)
+
+
+def test_one_expert_is_chosen_if_the_number_is_left_out(library: Library, rng: np.random.Generator) -> None:
+    experts = expert_block(rng, 4, 1, 64, 32)
+    x, logits = rng.standard_normal((ROWS, 64)).astype(np.float32), rng.standard_normal((ROWS, 4)).astype(np.float32)
+    inputs: Arrays = {}
+    for name, matrices in (("up", experts.up), ("down", experts.down)):
+        inputs[name] = np.stack([matrix.weights for matrix in matrices])
+        inputs[f"{name}_scales"] = np.stack([matrix.scales.astype(np.float32) for matrix in matrices])
+        inputs[f"{name}_bias"] = np.empty(0)
+    sizes = {"expert_weight_bits": 4, "block_size": 32, "normalize_routing_weights": 1}
+    original = graph("QMoE", x, inputs, {"logits": logits}, activation_type="swiglu", swiglu_fusion=1, **sizes)
     compare(library, original, {"x": x, "logits": logits}, 0.02)

@@ -29,6 +29,21 @@ def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return build(request.param, tmp_path_factory.mktemp("models") / request.param)
 
 
+def log_probabilities(graph: Graph, chunk: int) -> np.ndarray:
+    """After each token of the first prompt, which is prefilled in chunks."""
+    session = ModelSession(graph, SessionOptions(1, 64))
+    slots = SlotPool(session.contract.states, 1, 32)
+    slots.clear(0)
+    prompt = TOKENS[:1]
+    starts = range(0, prompt.shape[1], chunk)
+    runs = (
+        session.run(slots, 0, prompt[:, start : start + chunk], np.array([start]), every_position=True)
+        for start in starts
+    )
+    values = np.concatenate([run.copy() for run in runs]).astype(np.float64)
+    return values - np.log(np.exp(values).sum(axis=-1, keepdims=True))
+
+
 def logits(graph: Graph, threads: int = 1, rows: slice = slice(0, 1), length: int = 24) -> np.ndarray:
     """After each prompt's first `length` - 1 tokens in one chunk each, and a decode batch of all prompts."""
     session = ModelSession(graph, SessionOptions(threads, 64))
@@ -90,12 +105,57 @@ def test_routers_of_other_exports_are_written_to_the_file(
     np.testing.assert_array_equal(logits(copy), logits(same))
 
 
+def test_a_table_whose_type_has_four_bits_is_written_as_it_is(graph: Graph, library: Library, tmp_path: Path) -> None:
+    """Some exporters store the embedding table as UINT4: two values in a byte, which numpy does not know."""
+    model = onnx.load_from_string(graph.model)
+    table = next(node for node in model.graph.node if node.op_type == "GatherBlockQuantized")
+    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+    for index in (0, 3):  # the values and the zero points; the head has the same, of another type
+        tensor = model.graph.initializer.add()
+        tensor.CopyFrom(initializers[table.input[index]])
+        tensor.name = table.input[index] = f"{tensor.name}/uint4"
+        tensor.data_type, tensor.dims[1] = onnx.TensorProto.UINT4, 2 * tensor.dims[1]
+    table.attribute.remove(next(attribute for attribute in table.attribute if attribute.name == "bits"))
+    other = replace(graph, model=model.SerializeToString())
+    copy = copy_graph("copy", pack_into(other, tmp_path, "weights", library, 2, lambda written: None), tmp_path, True)
+    in_memory = Weights(onnx.load_from_string(copy.model).graph, tmp_path).external()
+    expected = logits(pack_in_memory(graph, library))
+    for found in (pack_in_memory(other, library), copy, replace(copy, tensors=in_memory)):
+        np.testing.assert_array_equal(logits(found), expected)
+
+
+def test_values_that_only_a_subgraph_reads_are_kept(graph: Graph, library: Library) -> None:
+    model = onnx.load_from_string(graph.model)
+    norm = next(node for node in model.graph.node if node.op_type == "SimplifiedLayerNormalization")
+    branches = {
+        name: onnx.helper.make_graph(
+            [onnx.helper.make_node("Identity", [norm.input[1]], [name])],
+            name,
+            [],
+            [onnx.ValueInfoProto(name=name)],
+        )
+        for name in ("then_branch", "else_branch")
+    }
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "condition"))
+    model.graph.node.insert(0, onnx.helper.make_node("If", ["condition"], ["chosen"], **branches))
+    norm.input[1] = "chosen"
+    other = replace(graph, model=model.SerializeToString())
+    np.testing.assert_array_equal(logits(pack_in_memory(other, library)), logits(pack_in_memory(graph, library)))
+
+
 def test_a_sequence_has_the_same_logits_alone_and_in_any_batch(graph: Graph, library: Library) -> None:
     packed = pack_in_memory(graph, library)
     together = logits(packed, rows=slice(0, 6))
     for row in range(6):
         np.testing.assert_array_equal(logits(packed, rows=slice(row, row + 1))[0], together[row])
     np.testing.assert_array_equal(logits(packed, rows=slice(1, 4)), together[1:4])
+
+
+@pytest.mark.parametrize("chunk", [1, 5])
+def test_other_chunks_change_probabilities_within_int8_rounding(graph: Graph, library: Library, chunk: int) -> None:
+    packed = pack_in_memory(graph, library)
+    whole, parts = (log_probabilities(packed, size) for size in (TOKENS.shape[1], chunk))
+    assert (np.exp(whole) * (whole - parts)).sum(axis=-1).mean() < 1e-3
 
 
 @pytest.mark.parametrize("threads", [2, 3])

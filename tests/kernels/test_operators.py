@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import itertools
+from ctypes import CFUNCTYPE, c_char_p, c_int, c_uint32, c_void_p, cast
 from typing import Any
 
 import numpy as np
@@ -124,3 +127,71 @@ def test_attributes_out_of_range_are_refused(
     packed = quantized(rng, 64, 128).packed(library)
     with pytest.raises(Exception, match=r"lfm kernels"):
         session(library, "MatMul", [None, 128], {"w": packed}, **{"columns": 64, "depth": 128, **attributes})
+
+
+@pytest.mark.parametrize("op", ["MatMul", "Experts"])
+def test_a_size_that_is_missing_is_refused(library: Library, op: str) -> None:
+    x, empty = np.zeros((3, 0), np.float32), np.zeros(0, np.uint8)
+    inputs = {"logits": x, "up": empty, "down": empty} if op == "Experts" else {"w": empty}
+    attributes = {"chosen": 1} if op == "Experts" else {"columns": 8}
+    run = session(library, op, [None, 0], inputs, **attributes)
+    with pytest.raises(Exception, match="is missing"):
+        run.run(None, {value.name: x for value in run.get_inputs()})
+
+
+@pytest.mark.parametrize("op", ["MatMul", "Experts", "Router", "Convolution"])
+def test_a_bias_without_dimensions_is_refused(library: Library, rng: np.random.Generator, op: str) -> None:
+    """It has one value, where every column needs its own."""
+    packed = quantized(rng, 16, 32).packed(library)
+    up, down = expert_block(rng, 2, 1, 32, 32).packed(library)
+    x, weights = np.zeros((1, 32), np.float32), np.zeros((2, 32), np.float32)
+    past, taps = np.zeros((1, 32, 3), np.float32), np.zeros((32, 1, 3), np.float32)
+    inputs: dict[str, Arrays] = {
+        "MatMul": {"w": packed},
+        "Experts": {"logits": x[:, :2], "up": up, "down": down},
+        "Router": {"w": weights},
+        "Convolution": {"past": past, "weight": taps},
+    }
+    attributes = {
+        "MatMul": {"columns": 16, "depth": 32},
+        "Experts": {"experts": 2, "chosen": 1, "hidden": 32, "inner": 32},
+        "Router": {"chosen": 1},
+        "Convolution": {},
+    }
+    if op == "Convolution":
+        x = np.zeros((1, 1, 96), np.float32)
+    run = session(library, op, list(x.shape), inputs[op] | {"bias": np.array(1, np.float32)}, **attributes[op])
+    feeds = {"x": x} | {name: inputs[op][name] for name in ("logits", "past") if name in inputs[op]}
+    with pytest.raises(Exception, match="of another size"):
+        run.run(None, feeds)
+
+
+def test_an_instruction_set_that_this_cpu_lacks_is_refused(library: Library, rng: np.random.Generator) -> None:
+    names = itertools.takewhile(bool, map(library.functions.lfm_isa_name, itertools.count()))
+    lacking = [index for index, _ in enumerate(names) if index not in library.isas.values()]
+    if not lacking:
+        pytest.skip("this CPU has every instruction set of the library")
+    packed = quantized(rng, 64, 128).packed(library)
+    with pytest.raises(Exception, match="this CPU lacks the instruction set"):
+        session(library, "MatMul", [None, 128], {"w": packed}, columns=64, depth=128, isa=lacking[0])
+
+
+def test_an_onnxruntime_that_is_too_old_is_refused(library: Library) -> None:
+    """It has the oldest version of the interface only."""
+    messages: list[bytes] = []
+
+    @CFUNCTYPE(c_void_p, c_int, c_char_p)
+    def create_status(_: int, message: bytes) -> int:
+        messages.append(message)
+        return 1
+
+    interface = (c_void_p * 1)(cast(create_status, c_void_p))
+
+    @CFUNCTYPE(c_void_p, c_uint32)
+    def get_api(version: int) -> int | None:
+        return ctypes.addressof(interface) if version == 1 else None
+
+    register = ctypes.CDLL(str(library.path)).RegisterCustomOps
+    register.restype = c_void_p
+    assert register(None, (c_void_p * 1)(cast(get_api, c_void_p))) == 1
+    assert messages == [b"lfm kernels: this onnxruntime is too old"]

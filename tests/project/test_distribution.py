@@ -78,5 +78,16 @@ def test_the_wheel_with_kernels_is_for_one_platform_and_any_python_3(wheel: zipf
     assert "Root-Is-Purelib: false\n" in information(wheel, "WHEEL")
 
 
+def test_without_a_compiler_the_wheel_has_no_kernels_and_is_for_every_platform(
+    unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    (unpacked / "server" / "runtime" / "native" / "lfm_kernels.so").touch()  # left by an earlier build
+    built = build("build_wheel", unpacked, tmp_path)
+    assert built.name.endswith("-py3-none-any.whl")
+    assert not any("lfm_kernels" in name for name in zipfile.ZipFile(built).namelist())
+    assert "there is no C compiler named no-such-compiler" in capsys.readouterr().err
+
+
 def information(wheel: zipfile.ZipFile, name: str) -> str:
     return wheel.read(f"lfm_serve-{server.__version__}.dist-info/{name}").decode()

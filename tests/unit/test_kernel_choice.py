@@ -77,6 +77,17 @@ def test_native_is_refused_for_a_large_model_without_a_copy(fake: pytest.MonkeyP
         load_model(settings, lambda _: None)
 
 
+def test_a_large_model_that_may_not_be_prepared_runs_on_onnxruntimes_kernels(
+    fake: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compiled()
+    fake.setattr(session_pool, "SMALL", 0)
+    model = str(models.build("q4", tmp_path / "model"))
+    settings = Settings(model=model, no_prepare=True, prepared_folder=tmp_path / "copies", threads=1)
+    kernels = load_model(settings, lambda _: None).kernels
+    assert kernels == choice.KernelsInUse("onnxruntime", "this model is not prepared, see the log")
+
+
 def test_a_missing_library_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(KernelsError, match="Install a C compiler"):
         load_library(tmp_path / "lfm_kernels.so")

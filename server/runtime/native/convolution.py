@@ -17,7 +17,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, I
 
 from server.runtime.contract import TRACE_PREFIX
 from server.runtime.native.library import Library
-from server.runtime.native.nodes import DOMAIN, needed
+from server.runtime.native.nodes import DOMAIN, needed, values_read
 from server.runtime.native.tensors import Weights
 
 BEFORE_TRACE = ("Transpose", "Split", "Mul", "Concat", "Slice")
@@ -88,7 +88,7 @@ def _candidates(graph: onnx.GraphProto, weights: Weights) -> Iterator[_Candidate
         inside = _dependents(graph, {past, projected})
         made = {name for node in inside for name in node.output}
         present = made & results - {trace}
-        gated = made & {name for node in graph.node if node not in inside for name in node.input}
+        gated = made & {name for node in graph.node if node not in inside for name in values_read(node)}
         if projected and len(present) == len(gated) == 1:
             outputs = (gated.pop(), trace, present.pop())
             if (candidate := _candidate(graph, weights, projected, value, outputs)) is not None:
@@ -137,7 +137,7 @@ def _candidate(
     cut = [node for node in graph.node if node.op_type != "Shape" and projected not in node.output]
     nodes = needed(cut, outputs)
     made = {name for node in nodes for name in node.output} | {projected, past.name, ""}
-    read = {name for node in nodes for name in node.input} - made
+    read = {name for node in nodes for name in values_read(node)} - made
     constants = sorted(name for name in read if name in weights)
     shapes = {node.output[0]: node for node in graph.node if node.op_type == "Shape"}
     if not all(name in weights or name in shapes for name in read):

@@ -53,7 +53,8 @@ class Matrix:
 
     @property
     def packed_name(self) -> str:
-        return f"{self.weights}/packed"
+        """The name of the packed initializer, which differs for equal weights with other scales or zero points."""
+        return "/".join(filter(None, (self.weights, self.scales, self.zeros, "packed")))
 
 
 def find_matmul(node: onnx.NodeProto, weights: Weights) -> Matrix | None:
@@ -212,7 +213,7 @@ def _matmul(node: onnx.NodeProto, matrix: Matrix, data_type: int) -> Iterator[on
 def _experts(node: onnx.NodeProto, up: Matrix, down: Matrix, data_type: int) -> Iterator[onnx.NodeProto]:
     sizes: dict[str, Any] = {
         "experts": up.count,
-        "chosen": attributes_of(node)["k"],
+        "chosen": attributes_of(node).get("k", 1),
         "hidden": down.rows,
         "inner": down.form.depth,
         "bits": up.form.bits,

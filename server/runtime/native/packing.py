@@ -21,7 +21,7 @@ from server.runtime.graph import Graph
 from server.runtime.machine.mapped_file import HUGE_PAGE
 from server.runtime.native.convolution import replace_convolutions
 from server.runtime.native.library import Library
-from server.runtime.native.nodes import DOMAIN
+from server.runtime.native.nodes import DOMAIN, values_read
 from server.runtime.native.operators import Matrix, rewrite
 from server.runtime.native.tensors import Array, Weights
 
@@ -72,7 +72,7 @@ def pack_into(
     with (target / weights_name).open("wb", buffering=HUGE_PAGE) as file:
         for tensor in model.graph.initializer:
             if tensor.data_location == TensorProto.EXTERNAL or tensor.ByteSize() > INLINE_BYTES:
-                _write(file, tensor, weights_name, iter([unpacked.array(tensor.name)]))
+                _write(file, tensor, weights_name, iter([unpacked.stored(tensor.name)]))
                 progress(file.tell())
         for matrix in matrices:
             size = matrix.count * library.packed_bytes(matrix.form)
@@ -95,7 +95,7 @@ def _rewrite(model: onnx.ModelProto, weights: Weights, library: Library) -> list
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
-    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    used = {name for node in graph.node for name in values_read(node)} | {value.name for value in graph.output}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)

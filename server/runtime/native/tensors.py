@@ -13,6 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 Array = npt.NDArray[Any]
 
+FOUR_BITS = (TensorProto.INT4, TensorProto.UINT4)
+"""The types that store two values in a byte. There are no such arrays."""
+
 
 class Weights:
     """The initializers of a graph.
@@ -40,23 +43,37 @@ class Weights:
         return self._tensors[name].data_type if name in self._tensors else TensorProto.UNDEFINED
 
     def external(self) -> dict[str, Array]:
-        """Return the values of all external initializers, by name."""
-        tensors = self._tensors.values()
-        return {one.name: self.array(one.name) for one in tensors if one.data_location == TensorProto.EXTERNAL}
+        """Return the values of all external initializers, by name, except those of types in FOUR_BITS."""
+        tensors = [one for one in self._tensors.values() if one.data_location == TensorProto.EXTERNAL]
+        return {one.name: self.array(one.name) for one in tensors if one.data_type not in FOUR_BITS}
+
+    def stored(self, name: str) -> Array:
+        """Return the bytes of an initializer as files store them, uint8.
+
+        The bytes of an external initializer are a view of the mapped file.
+        """
+        tensor = self._tensors[name]
+        if tensor.data_location != TensorProto.EXTERNAL:
+            raw = tensor.raw_data or numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data
+            return np.frombuffer(raw, np.uint8)
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location, offset = entries["location"], int(entries.get("offset", 0))
+        if location not in self._files:
+            self._files[location] = np.memmap(self._folder / location, np.uint8, "r")
+        count = int(np.prod(tensor.dims))
+        size = -(-count // 2) if tensor.data_type in FOUR_BITS else count * _dtype(tensor).itemsize
+        return self._files[location][offset : offset + size]
 
     def array(self, name: str) -> Array:
-        """Return the value of an initializer.
+        """Return the value of an initializer whose type is not in FOUR_BITS.
 
         The value of an external initializer is a view of the mapped file.
         """
         tensor = self._tensors[name]
         if tensor.data_location != TensorProto.EXTERNAL:
             return numpy_helper.to_array(tensor)
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        location, offset = entries["location"], int(entries.get("offset", 0))
-        if location not in self._files:
-            self._files[location] = np.memmap(self._folder / location, np.uint8, "r")
-        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
-        shape = tuple(tensor.dims)
-        data = self._files[location][offset : offset + int(np.prod(shape)) * dtype.itemsize]
-        return data.view(dtype).reshape(shape)
+        return self.stored(name).view(_dtype(tensor)).reshape(tuple(tensor.dims))
+
+
+def _dtype(tensor: TensorProto) -> np.dtype[Any]:
+    return np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
