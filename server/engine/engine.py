@@ -124,8 +124,9 @@ class Engine:
         Call this before `start`. Raises any error from the model.
         """
         chunks = [n for n in WARM_UP_CHUNKS if n <= min(self.config.prefill_chunk, self.max_model_len - 1)]
-        for session in {session.threads: session for session in self._sessions}.values():
-            for n in chunks:
+        for threads, session in {session.threads: session for session in self._sessions}.items():
+            # Decode steps of narrow sessions are never predicted.
+            for n in chunks if threads == self.state.policy.wide else chunks[:1]:
                 started_at = time.monotonic()
                 session.run(self.state.slots, 0, np.zeros((1, n), np.int64), np.array([1]))
                 seconds = time.monotonic() - started_at

@@ -170,9 +170,6 @@ class GrammarCompiler:
         self._turns = FairLimit(PLACES, per_tenant=PLACES_PER_TENANT)
         self._tokenizer = tokenizer
         self._end_tokens = vocabulary.end_tokens
-        self._known = known_tokens(vocabulary.tokens)
-        self._marker_endings = _marker_endings(CALL_START.encode(), vocabulary)
-        self._thought_markers = ThoughtMarkers.of(tokenizer, vocabulary.tokens)
         self._cache: OrderedDict[str, CompiledGrammar] = OrderedDict()
         self._cached_bytes = 0
 
@@ -181,10 +178,22 @@ class GrammarCompiler:
         """llguidance's tokenizer. Building it takes 0.2 s."""
         return self._vocabulary.ll_tokenizer(self._tokenizer.encode_literally)
 
+    @cached_property
+    def _known(self) -> Bitmask:
+        return known_tokens(self._vocabulary.tokens)
+
+    @cached_property
+    def _marker_endings(self) -> dict[bytes, tuple[int, ...]]:
+        return _marker_endings(CALL_START.encode(), self._vocabulary)
+
+    @cached_property
+    def _thought_markers(self) -> ThoughtMarkers:
+        return ThoughtMarkers.of(self._tokenizer, self._vocabulary.tokens)
+
     def start(self) -> None:
-        """Make the first grammar faster. Any thread may call this."""
+        """Start the workers and build what the first constraint needs. Any thread may call this."""
         self.workers.start()
-        self.ll_tokenizer  # noqa: B018 (builds it)
+        _ = self.ll_tokenizer, self._known, self._marker_endings, self._thought_markers
 
     def no_calls(self) -> Constraint:
         """Return a new constraint that forbids calls."""
