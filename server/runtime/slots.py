@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from server.runtime.contract import StateKind, StateTensor
-from server.runtime.machine.page_moves import move_pages
-from server.runtime.snapshots import Array, Snapshot, anonymous_mapping
+from server.runtime.machine.anonymous_memory import anonymous_mapping, move_pages
+from server.runtime.snapshots import Array, Snapshot
 
 Windows = Mapping[str, Array]
 """The convolution windows of one sequence, keyed by `StateTensor.past`.

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from server.runtime.contract import StateKind, StateTensor
+from server.runtime.machine.anonymous_memory import anonymous_mapping
 
 Array = npt.NDArray[np.generic]
 
@@ -59,23 +60,6 @@ class Snapshot:
         Raises MemoryError if the system refuses the memory.
         """
         return self.part(begin, self.length, self.windows)
-
-
-def anonymous_mapping(size: int) -> mmap.mmap:
-    """Map `size` bytes of zeroed private memory. Untouched pages take no memory.
-
-    Raises MemoryError if the system refuses the mapping.
-    """
-    # Private, because dropped pages of a shared mapping would stay in the file that backs the mapping.
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
-    try:
-        mapping = mmap.mmap(-1, size, flags=flags)
-    except (OSError, OverflowError):
-        raise MemoryError(f"{size:,} bytes cannot be mapped") from None
-    if hasattr(mmap, "MADV_NOHUGEPAGE"):
-        # With huge pages, the first token of each (slot, head) would take 2 MB.
-        mapping.madvise(mmap.MADV_NOHUGEPAGE)
-    return mapping
 
 
 def _shape(state: StateTensor, length: int) -> tuple[int, ...]:

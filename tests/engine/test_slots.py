@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from server.runtime.contract import StateKind, StateTensor
-from server.runtime.machine.page_moves import move_pages
+from server.runtime.machine.anonymous_memory import move_pages
 from server.runtime.slots import SlotPool
 from tests.engine.conftest import StartEngine
 from tests.engine.requests import request, until_idle

@@ -16,8 +16,8 @@ from server.api.http.base_model import ApiModel, invalid
 from server.chat.types import TextForm
 from server.errors import shown
 
-OWN_KINDS = ("function", "custom")
-NAMESPACE = "namespace"
+OWN_KINDS, NAMESPACE = ("function", "custom"), "namespace"
+KINDS = (*OWN_KINDS, NAMESPACE)
 
 
 class ResponseToolFormat(ApiModel):
@@ -78,7 +78,7 @@ class ResponseTool(ApiModel):
     @classmethod
     def _only_the_type_of_a_built_in_tool(cls, tool: Any) -> Any:
         kind = tool.get("type") if isinstance(tool, dict) else None
-        return {"type": kind} if isinstance(kind, str) and kind not in (*OWN_KINDS, NAMESPACE) else tool
+        return {"type": kind} if isinstance(kind, str) and kind not in KINDS else tool
 
     @model_validator(mode="after")
     def _is_whole(self) -> ResponseTool:
@@ -95,7 +95,7 @@ class ResponseTool(ApiModel):
     @property
     def built_in(self) -> bool:
         """Whether the tool is one of OpenAI's built-in tools."""
-        return self.type not in (*OWN_KINDS, NAMESPACE)
+        return self.type not in KINDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,11 +165,10 @@ class GrammarCompiler:
     """
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, end_tokens: Sequence[int]) -> None:
-        self._vocabulary = vocabulary = Vocabulary.of(tokenizer, vocab_size, end_tokens)
-        self.workers = Workers(vocabulary)
+        self._vocabulary = Vocabulary.of(tokenizer, vocab_size, end_tokens)
+        self.workers = Workers(self._vocabulary)
         self._turns = FairLimit(PLACES, per_tenant=PLACES_PER_TENANT)
         self._tokenizer = tokenizer
-        self._end_tokens = vocabulary.end_tokens
         self._cache: OrderedDict[str, CompiledGrammar] = OrderedDict()
         self._cached_bytes = 0
 
@@ -264,7 +263,7 @@ class GrammarCompiler:
             tokenizer=self._tokenizer,
             matcher=matcher,
             known=self._known,
-            end_tokens=self._end_tokens,
+            end_tokens=self._vocabulary.end_tokens,
             opening_token=opening_token,
             marker_endings=self._marker_endings,
             thought_markers=self._thought_markers,

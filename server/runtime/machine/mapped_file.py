@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from server.runtime.machine.libc import MAP_FAILED, MAP_FIXED, libc
 from server.runtime.machine.memory import lies_in_memory
 
 HUGE_PAGE = 2 << 20
-MAP_FAILED = ctypes.c_void_p(-1).value
-# Numbers from Linux's mmap(2) and madvise(2) that Python's mmap module lacks.
-MAP_FIXED, MADV_HUGEPAGE, MADV_COLLAPSE = 0x10, 14, 25
+MADV_HUGEPAGE, MADV_COLLAPSE = 14, 25  # from madvise(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +41,18 @@ def map_file(path: Path) -> MappedFile:
 
     Raises OSError if the file cannot be mapped.
     """
-    libc = _libc()
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        address = _map(libc, file.fileno(), size)
+        address = _map(file.fileno(), size)
     # Older kernels reject some advice, and pages are then small.
-    libc.madvise(address, size, MADV_HUGEPAGE)
+    libc().madvise(address, size, MADV_HUGEPAGE)
     if lies_in_memory(path):
-        libc.madvise(address, size // HUGE_PAGE * HUGE_PAGE, MADV_COLLAPSE)
+        libc().madvise(address, size // HUGE_PAGE * HUGE_PAGE, MADV_COLLAPSE)
     data = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
     # Read each page before locking them all: while pages are locked, no thread of the process can map memory.
     data[:: mmap.PAGESIZE].max()
     _raise_limit()
-    return MappedFile(data, locked=libc.mlock(address, size) == 0)
+    return MappedFile(data, locked=libc().mlock(address, size) == 0)
 
 
 def advise_huge_pages(mapped: mmap.mmap) -> None:
@@ -81,13 +79,13 @@ def is_kept(path: Path) -> bool:
     return False
 
 
-def _map(libc: ctypes.CDLL, file: int, size: int) -> int:
+def _map(file: int, size: int) -> int:
     """Map a file at a multiple of HUGE_PAGE, as huge pages require."""
-    reserved = libc.mmap(None, size + HUGE_PAGE, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+    reserved = libc().mmap(None, size + HUGE_PAGE, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
     address = MAP_FAILED
     if reserved != MAP_FAILED:
         aligned = -(-reserved // HUGE_PAGE) * HUGE_PAGE
-        address = libc.mmap(aligned, size, mmap.PROT_READ, mmap.MAP_SHARED | MAP_FIXED, file, 0)
+        address = libc().mmap(aligned, size, mmap.PROT_READ, mmap.MAP_SHARED | MAP_FIXED, file, 0)
     if address is None or address == MAP_FAILED:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return int(address)
@@ -97,13 +95,3 @@ def _raise_limit() -> None:
     """Raise the soft limit on locked memory to the hard limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (hard, hard))
-
-
-def _libc() -> ctypes.CDLL:
-    libc = ctypes.CDLL(None, use_errno=True)
-    pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
-    libc.mmap.restype = pointer
-    libc.mmap.argtypes = pointer, size, number, number, number, ctypes.c_long
-    libc.mlock.argtypes = pointer, size
-    libc.madvise.argtypes = pointer, size, number
-    return libc
