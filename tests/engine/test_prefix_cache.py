@@ -140,7 +140,7 @@ def test_an_insertion_without_memory_changes_nothing(
     cache = PrefixCache(ROOM)
     put(cache, [1, 2, 3, 4], states=states)
     put(cache, [1, 2, 3, 5, 6], states=states)
-    new = [1, 2, 3] if states is HYBRID else [1, 2, 3, 5, 7]  # splits what is there
+    new = [1, 2, 3] if states is HYBRID else [1, 2, 3, 5, 7]  # both split a node
     added, system_mmap = snapshot(new, 0, states), mmap.mmap
     before, room, failures = cache.nbytes, 0, 0
 

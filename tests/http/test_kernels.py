@@ -1,4 +1,4 @@
-"""Where a server says which kernels compute its model, and a server without the native ones."""
+"""A server names its kernels, and a server without the native ones says how to get them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 /* Runs the operators on a stand-in for onnxruntime whose calls fail: for builds with AddressSanitizer.
 
-   For each n, the n-th call fails, then also every later one. All that the stand-in hands out is allocated, so
-   AddressSanitizer reports at the end what the operators did not give back. Prints how many runs there were. */
+   For each n, one run fails the n-th call only, and another fails it and all later calls. The stand-in allocates every
+   object it returns, so AddressSanitizer reports the objects that the operators did not release. Prints the number of
+   runs. */
 #include "../../kernels/operators.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@ struct OrtStatus {
   int code;
 };
 
-/* A shape, and the values if it is that of a tensor. */
+/* A tensor, or only its shape if `values` is NULL. */
 typedef struct {
   int64_t dims[3];
   size_t rank;

@@ -141,7 +141,7 @@ def test_a_size_that_is_missing_is_refused(library: Library, op: str) -> None:
 
 @pytest.mark.parametrize("op", ["MatMul", "Experts", "Router", "Convolution"])
 def test_a_bias_without_dimensions_is_refused(library: Library, rng: np.random.Generator, op: str) -> None:
-    """It has one value, where every column needs its own."""
+    """Such a bias has a single value. The kernels read one value per column."""
     packed = quantized(rng, 16, 32).packed(library)
     up, down = expert_block(rng, 2, 1, 32, 32).packed(library)
     x, weights = np.zeros((1, 32), np.float32), np.zeros((2, 32), np.float32)
@@ -177,7 +177,7 @@ def test_an_instruction_set_that_this_cpu_lacks_is_refused(library: Library, rng
 
 
 def test_an_onnxruntime_that_is_too_old_is_refused(library: Library) -> None:
-    """It has the oldest version of the interface only."""
+    """It offers only the oldest version of its interface."""
     messages: list[bytes] = []
 
     @CFUNCTYPE(c_void_p, c_int, c_char_p)
