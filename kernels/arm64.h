@@ -1,11 +1,12 @@
 /* Micro-kernels for arm64 with the dot product, included by one file for each instruction set. That file
    defines ISA, the interface's name. It may define MMLA, for tiles that multiply 2 x 8 by 8 x 2 matrices (i8mm). */
+#include "common.h"
 #include "panel.h"
 #include <arm_neon.h>
 
 /* Keeps a sum in its register and later loads after it. Otherwise, gcc loads too early and runs out of registers. */
 #define PIN(v) __asm__("" : "+w"(v) : : "memory")
-enum { STREAMED_AT_MOST = STREAMED_ROWS, TILE_ROWS = 4, QUARTERS = PANEL / 4 };
+enum { QUARTERS = PANEL / 4 };
 
 INLINE int8x16_t low_nibbles(uint8x16_t v) { return vreinterpretq_s8_u8(vandq_u8(v, vdupq_n_u8(15))); }
 INLINE int8x16_t high_nibbles(uint8x16_t v) { return vreinterpretq_s8_u8(vshrq_n_u8(v, 4)); }
@@ -63,22 +64,21 @@ INLINE float32x4_t add_block(int32x4_t total, int has_zeros, int32x4_t zeros, fl
 INLINE void stream(const int rows, const int planes, const int has_zeros, int64_t count, const uint8_t *w,
                    const Activations *const *x, float *out) {
   const size_t size = superblock_bytes(planes, has_zeros), block = (size_t)planes * PLANE_BYTES;
-  const Activations *a[STREAMED_ROWS];
-  float32x4_t sum[STREAMED_ROWS][2];
+  const Activations *a[TILE_ROWS];
+  float32x4_t sum[TILE_ROWS][2];
   for (int r = 0; r < rows; r++) a[r] = x[r], sum[r][0] = sum[r][1] = vdupq_n_f32(0);
   for (int64_t s = 0; s < count; s++, w += size) {
     const uint8_t *scales = w + BLOCKS * block, *zeros = scales + BLOCKS * SCALE_BYTES;
+    prefetch(w + AHEAD, size);
     for (int b = 0; b < BLOCKS; b++) {
-      int32x4_t total[STREAMED_ROWS][2];
-      int8x16_t q[STREAMED_ROWS][2];
+      int32x4_t total[TILE_ROWS][2];
+      int8x16_t q[TILE_ROWS][2];
       UNROLL for (int r = 0; r < rows; r++) {
         total[r][0] = total[r][1] = vdupq_n_s32(0);
         q[r][0] = vld1q_s8(a[r]->q), q[r][1] = vld1q_s8(a[r]->q + 16);
       }
       UNROLL for (int p = planes - 1; p >= 0; p--) {
         const uint8_t *plane = w + (size_t)b * block + (size_t)p * PLANE_BYTES;
-        __builtin_prefetch(plane + AHEAD);
-        __builtin_prefetch(plane + AHEAD + 64);
         STREAM_STEP(0)
         STREAM_STEP(1)
         STREAM_STEP(2)

@@ -1,6 +1,5 @@
-/* AVX-512 VNNI: streams with 256-bit `vpdpbusd`, and tiles 16 columns in a 512-bit register. */
+/* AVX-512 VNNI: `vpdpbusd` on 16 columns in a 512-bit register. */
 #define ISA lfm_avx512vnni
 #define ISA_NAME "avx512-vnni"
-#define DOT _mm256_dpbusd_epi32
-#define CUSTOM_TILE "avx512_tile.h"
+#define INNER_LOOPS "avx512.h"
 #include "x86.h"

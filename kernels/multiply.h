@@ -1,21 +1,5 @@
-/* The two regimes of a matrix product, included after an instruction set's `quantize_block`, `stream`, `unpack` and `tile`:
-   up to STREAMED_AT_MOST rows stream the packed weights, more rows use tiles of TILE_ROWS rows on an unpacked panel. */
-#ifndef CUSTOM_TILE
-#define FOR_TILES(DO) DO(1) DO(2) DO(3) DO(4)
-#define FOR_TILES_OF(DO, p, z) DO(1, p, z) DO(2, p, z) DO(3, p, z) DO(4, p, z)
-#endif
-
-static void quantize(const float *x, int64_t k, int64_t blocks, int factor, Activations *out) {
-  int64_t whole = k / BLOCK;
-  for (int64_t b = 0; b < whole; b++) quantize_block(x + b * BLOCK, factor, out + b);
-  memset(out + whole, 0, (size_t)(blocks - whole) * sizeof *out);
-  if (k % BLOCK) {
-    float rest[BLOCK] = {0};
-    memcpy(rest, x + whole * BLOCK, (size_t)(k % BLOCK) * sizeof *rest);
-    quantize_block(rest, factor, out + whole);
-  }
-}
-
+/* A matrix product in two regimes, included after an instruction set's `stream`, `unpack` and `tile`:
+   up to 4 rows stream the packed weights, more rows use tiles of 4 rows on an unpacked panel. */
 #define FOR_FORMAT(DO, rows) DO(rows, 1, 0) DO(rows, 1, 1) DO(rows, 2, 0) DO(rows, 2, 1)
 #define STREAM(rows, planes, zeros) \
   static void stream_##rows##_##planes##_##zeros(int64_t count, const uint8_t *w, const Activations *const *x, float *out) { \
@@ -30,21 +14,19 @@ static void quantize(const float *x, int64_t k, int64_t blocks, int factor, Acti
   static void unpack_##planes##_##zeros(int64_t count, const uint8_t *w, int half, Panel *panel) { \
     unpack(planes, zeros, count, w, half, panel); \
   }
-FOR_FORMAT(STREAM, 1) FOR_FORMAT(STREAM, 2) FOR_FORMAT(STREAM, 3) FOR_FORMAT(STREAM, 4)
-#define TILES(rows) FOR_FORMAT(TILE, rows)
-FOR_TILES(TILES)
+#define STREAM_AND_TILE(rows) FOR_FORMAT(STREAM, rows) FOR_FORMAT(TILE, rows)
+STREAM_AND_TILE(1) STREAM_AND_TILE(2) STREAM_AND_TILE(3) STREAM_AND_TILE(4)
 FOR_FORMAT(UNPACK, 0)
 
 typedef struct {
-  void (*stream[STREAMED_ROWS])(int64_t, const uint8_t *, const Activations *const *, float *);
+  void (*stream[TILE_ROWS])(int64_t, const uint8_t *, const Activations *const *, float *);
   void (*tile[TILE_ROWS])(int, const Panel *, const Activations *const *, int64_t, float *);
   void (*unpack)(int64_t, const uint8_t *, int, Panel *);
 } Functions;
 
-#define TILE_OF(rows, p, z) tile_##rows##_##p##_##z,
 #define FUNCTIONS(p, z) \
   {{stream_1_##p##_##z, stream_2_##p##_##z, stream_3_##p##_##z, stream_4_##p##_##z}, \
-   {FOR_TILES_OF(TILE_OF, p, z)}, \
+   {tile_1_##p##_##z, tile_2_##p##_##z, tile_3_##p##_##z, tile_4_##p##_##z}, \
    unpack_##p##_##z}
 static const Functions functions[2][2] = {{FUNCTIONS(1, 0), FUNCTIONS(1, 1)}, {FUNCTIONS(2, 0), FUNCTIONS(2, 1)}};
 
@@ -53,12 +35,9 @@ static void multiply(const Matrix *w, int64_t group, int rows, const Activations
   const int64_t count = superblocks(w);
   const size_t size = superblock_bytes(w->planes, w->has_zero_points), stride = (size_t)count * size;
   const uint8_t *data = w->data + (size_t)group * stride;
-  if (rows <= STREAMED_AT_MOST) {
+  if (rows <= TILE_ROWS) {
     for (int half = 0; half < 2; half++)
-      for (int r = 0; r < rows; r += STREAMED_ROWS) { /* after the first pass the group's weights are in the cache */
-        int n = rows - r < STREAMED_ROWS ? rows - r : STREAMED_ROWS;
-        f->stream[n - 1](count, data + (size_t)half * stride, x + r, out + r * PANEL + half * GROUP);
-      }
+      f->stream[rows - 1](count, data + (size_t)half * stride, x, out + half * GROUP);
     return;
   }
   Panel panel;
