@@ -1,4 +1,4 @@
-/* The matrix product of AVX-512: 12 rows x 16 columns at a time, straight from the packed weights of two groups.
+/* The matrix product of AVX-512: up to 12 rows x 16 columns at a time, straight from the packed weights of two groups.
    12 rows keep the multipliers busy for the latency of `vpdpbusd`, and their sums of integers and of floats fit in the
    registers. */
 enum { TILE_ROWS = 12 };
@@ -15,6 +15,7 @@ enum { TILE_ROWS = 12 };
 #define PIN(v) __asm__("" : "+v"(v))
 #endif
 
+INLINE __m256i broadcast4_256(const int8_t *q) { return _mm256_set1_epi32(*(const int32_t *)(const void *)q); }
 INLINE __m512i broadcast4(const int8_t *q) { return _mm512_set1_epi32(*(const int32_t *)(const void *)q); }
 INLINE __m512i join(__m256i left, __m256i right) { return _mm512_inserti64x4(_mm512_castsi256_si512(left), right, 1); }
 INLINE __m512 join_floats(__m256 left, __m256 right) {
@@ -24,7 +25,7 @@ INLINE __m512 join_floats(__m256 left, __m256 right) {
 /* Returns `sum` plus a block's product in floats, from integer sums of 16 columns, their zero points and both scales. */
 INLINE __m512 add_block(__m512i total, int has_zeros, __m512i zeros, __m512 scales, const Activations *a, __m512 sum) {
   __m512i bias = _mm512_set1_epi32(a->bias);
-  if (has_zeros) bias = _mm512_mullo_epi32(zeros, bias);
+  if (has_zeros) bias = _mm512_madd_epi16(zeros, bias); /* the zero point is the low half, the upper half is 0 */
   __m512 scale = _mm512_mul_ps(scales, _mm512_set1_ps(a->scale));
   return _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(total, bias)), scale, sum);
 }
@@ -70,6 +71,35 @@ INLINE void tile(const int rows, const int planes, const int has_zeros, int64_t 
   UNROLL_ROWS for (int r = 0; r < rows; r++) _mm512_storeu_ps(out + r * PANEL, sum[r]);
 }
 
+/* Computes one row x 8 columns. For one row, memory is the limit, and one group after the other is read faster than two
+   side by side. */
+INLINE void stream(const int planes, const int has_zeros, int64_t count, const uint8_t *w, const Activations *a, float *out) {
+  const __m256i nibble = _mm256_set1_epi8(15);
+  const size_t size = superblock_bytes(planes, has_zeros), block = (size_t)planes * PLANE_BYTES;
+  __m256 sum = _mm256_setzero_ps();
+  for (int64_t s = 0; s < count; s++, w += size) {
+    prefetch(w + AHEAD, size);
+    UNROLL for (int b = 0; b < BLOCKS; b++, a++) {
+      __m256i total = _mm256_setzero_si256();
+      for (int p = planes - 1; p >= 0; p--) {
+        const uint8_t *plane = w + (size_t)b * block + (size_t)p * PLANE_BYTES;
+        UNROLL for (int i = 0; i < 4; i++) {
+          __m256i v = load(plane + 32 * i), l = _mm256_and_si256(v, nibble);
+          __m256i h = _mm256_and_si256(_mm256_srli_epi16(v, 4), nibble);
+          total = _mm256_dpbusd_epi32(total, l, broadcast4_256(a->q + 4 * i));
+          total = _mm256_dpbusd_epi32(total, h, broadcast4_256(a->q + 16 + 4 * i));
+        }
+        if (p) total = _mm256_slli_epi32(total, 4);
+      }
+      __m256i bias = _mm256_set1_epi32(a->bias);
+      if (has_zeros) bias = _mm256_madd_epi16(zeros8(w + BLOCKS * (block + SCALE_BYTES) + (size_t)b * ZERO_BYTES), bias);
+      __m256 scale = _mm256_mul_ps(scales8(w + BLOCKS * block + (size_t)b * SCALE_BYTES), _mm256_set1_ps(a->scale));
+      sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(total, bias)), scale, sum);
+    }
+  }
+  _mm256_storeu_ps(out, sum);
+}
+
 #define FOR_ROWS(DO, p, z) \
   DO(1, p, z) DO(2, p, z) DO(3, p, z) DO(4, p, z) DO(5, p, z) DO(6, p, z) \
   DO(7, p, z) DO(8, p, z) DO(9, p, z) DO(10, p, z) DO(11, p, z) DO(12, p, z)
@@ -77,15 +107,30 @@ INLINE void tile(const int rows, const int planes, const int has_zeros, int64_t 
   static void tile_##rows##_##planes##_##zeros(int64_t count, const uint8_t *w, const Activations *const *x, float *out) { \
     tile(rows, planes, zeros, count, w, x, out); \
   }
+#define STREAM(planes, zeros) \
+  static void stream_##planes##_##zeros(int64_t count, const uint8_t *w, const Activations *x, float *out) { \
+    stream(planes, zeros, count, w, x, out); \
+  }
 FOR_ROWS(TILE, 1, 0) FOR_ROWS(TILE, 1, 1) FOR_ROWS(TILE, 2, 0) FOR_ROWS(TILE, 2, 1)
+STREAM(1, 0) STREAM(1, 1) STREAM(2, 0) STREAM(2, 1)
 #define TILE_OF(rows, p, z) tile_##rows##_##p##_##z,
 static void (*const tiles[2][2][TILE_ROWS])(int64_t, const uint8_t *, const Activations *const *, float *) = {
   {{FOR_ROWS(TILE_OF, 1, 0)}, {FOR_ROWS(TILE_OF, 1, 1)}},
   {{FOR_ROWS(TILE_OF, 2, 0)}, {FOR_ROWS(TILE_OF, 2, 1)}},
 };
 
+static void (*const streams[2][2])(int64_t, const uint8_t *, const Activations *, float *) = {
+  {stream_1_0, stream_1_1},
+  {stream_2_0, stream_2_1},
+};
+
 static void multiply(const Matrix *w, int64_t group, int rows, const Activations *const *x, float *out) {
   const uint8_t *data = w->data + (size_t)group * group_bytes(w);
+  if (rows == 1) {
+    for (int half = 0; half < 2; half++)
+      streams[w->planes - 1][w->has_zero_points](superblocks(w), data + (size_t)half * group_bytes(w), *x, out + half * GROUP);
+    return;
+  }
   for (int r = 0; r < rows; r += TILE_ROWS) { /* after the first pass the two groups are in the cache */
     int n = rows - r < TILE_ROWS ? rows - r : TILE_ROWS;
     tiles[w->planes - 1][w->has_zero_points][n - 1](superblocks(w), data, x + r, out + r * PANEL);
