@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.engine.sampling.largest import largest
 from server.engine.sampling.sampler import sample
 from server.engine.sequence import Sequence
 from server.engine.types import GenerationRequest, SamplingParams
@@ -44,14 +45,25 @@ def allowed(logits: npt.NDArray[np.float32], params: SamplingParams) -> set[int]
     top_k=st.sampled_from([0, 1, 5, 350, 1000]),
     top_p=st.sampled_from([0.05, 0.5, 0.9, 1.0]),
     min_p=st.sampled_from([0.0, 0.05, 0.5]),
+    vocab=st.sampled_from([VOCAB, 3001]),
 )
 def test_only_ids_that_pass_every_filter_are_drawn(
-    seed: int, temperature: float, top_k: int, top_p: float, min_p: float
+    seed: int, temperature: float, top_k: int, top_p: float, min_p: float, vocab: int
 ) -> None:
     params = SamplingParams(temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed)
-    logits = np.random.default_rng(seed).normal(0, 2, VOCAB).astype(np.float32)
+    logits = np.random.default_rng(seed).normal(0, 2, vocab).astype(np.float32)
     drawn = {draw(logits[None], s)[0] for s in [sequence(params)] for _ in range(40)}
     assert drawn <= allowed(logits, params)
+
+
+@given(seed=st.integers(0, 1000), size=st.integers(1, 5000), levels=st.sampled_from([1, 2, 30, 10**6]), data=st.data())
+def test_the_largest_values_of_a_row_are_found(seed: int, size: int, levels: int, data: st.DataObject) -> None:
+    row = np.random.default_rng(seed).integers(0, levels, size).astype(np.float32)
+    row[row == 0] = -np.inf
+    count = data.draw(st.integers(1, size))
+    ids = largest(row, count)
+    assert np.all(np.diff(ids) > 0)
+    assert sorted(row[ids].tolist()) == sorted(row.tolist())[-count:]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from server.engine.sampling.largest import largest
 from server.engine.types import TokenLogprobs
 from server.errors import StepFailedError
 
@@ -50,5 +51,5 @@ def likeliest(row: Logits, count: int) -> npt.NDArray[np.int64]:
     """Return the ids of the `count` largest logits, largest first."""
     if count == 0:
         return np.empty(0, np.int64)
-    ids = np.argpartition(row, -count)[-count:]
+    ids = largest(row, count)
     return ids[np.argsort(-row[ids], kind="stable")]

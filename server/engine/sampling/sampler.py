@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from server.engine.sampling.constraint import Bitmask, forbid
+from server.engine.sampling.largest import largest
 from server.engine.sampling.logprobs import Logits, likeliest, log_sum_exp, token_logprobs
 from server.engine.sequence import Sequence
 from server.engine.types import SamplingParams, TokenLogprobs
@@ -171,7 +172,7 @@ def _top_k(row: Logits, k: int) -> Ids:
 
     k: 0 for all.
     """
-    ids = np.arange(len(row)) if k == 0 or k >= len(row) else np.sort(np.argpartition(row, -k)[-k:])
+    ids = np.arange(len(row)) if k == 0 or k >= len(row) else largest(row, k)
     return ids[row[ids] > -np.inf]
 
 
@@ -191,7 +192,7 @@ def _nucleus(ids: Ids, log_weights: LogWeights, needed: float) -> tuple[Ids, Log
     weights = np.exp(log_weights)
     # The nucleus nearly always lies within the few hundred likeliest ids, so try to sort only those.
     count = min(256, len(ids))
-    head = np.argpartition(-weights, count - 1)[:count]
+    head = largest(log_weights, count)
     if weights[head].sum() < needed:
         head = np.arange(len(ids))
     order = head[np.argsort(-weights[head], kind="stable")]
