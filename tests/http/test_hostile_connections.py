@@ -113,7 +113,7 @@ def test_a_client_that_leaves_ends_its_generation_whatever_it_has_pipelined(tiny
 @pytest.mark.parametrize("after", [b"\r\n", b"GET /hea"])
 def test_bytes_after_a_request_do_not_cut_its_answer(tiny_model: Path, start_server: StartServer, after: bytes) -> None:
     server = start_server(model=str(tiny_model), threads=1, read_timeout=0.3, client_idle_timeout=0.3)
-    body = json.dumps(ENDLESS | {"max_tokens": 400}).encode()
+    body = json.dumps(ENDLESS | {"max_tokens": 1200}).encode()
     with connected(server.url) as client:
         client.post(CHAT, f"Content-Length: {len(body)}", "Connection: close", body=body + after)
         begun, read = time.monotonic(), b""
