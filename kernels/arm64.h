@@ -64,15 +64,15 @@ INLINE float32x4_t add_block(int32x4_t total, int has_zeros, int32x4_t zeros, fl
 INLINE void stream(const int rows, const int planes, const int has_zeros, int64_t count, const uint8_t *w,
                    const Activations *const *x, float *out) {
   const size_t size = superblock_bytes(planes, has_zeros), block = (size_t)planes * PLANE_BYTES;
-  const Activations *a[TILE_ROWS];
-  float32x4_t sum[TILE_ROWS][2];
+  const Activations *a[STREAMED_ROWS];
+  float32x4_t sum[STREAMED_ROWS][2];
   for (int r = 0; r < rows; r++) a[r] = x[r], sum[r][0] = sum[r][1] = vdupq_n_f32(0);
   for (int64_t s = 0; s < count; s++, w += size) {
     const uint8_t *scales = w + BLOCKS * block, *zeros = scales + BLOCKS * SCALE_BYTES;
     prefetch(w + AHEAD, size);
     for (int b = 0; b < BLOCKS; b++) {
-      int32x4_t total[TILE_ROWS][2];
-      int8x16_t q[TILE_ROWS][2];
+      int32x4_t total[STREAMED_ROWS][2];
+      int8x16_t q[STREAMED_ROWS][2];
       UNROLL for (int r = 0; r < rows; r++) {
         total[r][0] = total[r][1] = vdupq_n_s32(0);
         q[r][0] = vld1q_s8(a[r]->q), q[r][1] = vld1q_s8(a[r]->q + 16);

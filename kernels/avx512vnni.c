@@ -1,5 +1,6 @@
-/* AVX-512 VNNI: `vpdpbusd` on 16 columns in a 512-bit register. */
+/* AVX-512 VNNI: streams with 256-bit `vpdpbusd`, and multiplies 16 columns in a 512-bit register. */
 #define ISA lfm_avx512vnni
 #define ISA_NAME "avx512-vnni"
-#define INNER_LOOPS "avx512.h"
+#define DOT _mm256_dpbusd_epi32
+#define MULTIPLY "avx512.h"
 #include "x86.h"

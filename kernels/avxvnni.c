@@ -1,7 +1,7 @@
 /* AVX-VNNI: `vpdpbusd` adds four products to an int32 lane. */
 #define ISA lfm_avxvnni
 #define ISA_NAME "avx-vnni"
-#define INNER_LOOPS "avx2.h"
+#define MULTIPLY "avx2.h"
 #ifdef LFM_SIMDE
 #define DOT simde_mm256_dpbusd_epi32
 #else

@@ -19,7 +19,7 @@ STREAM_AND_TILE(1) STREAM_AND_TILE(2) STREAM_AND_TILE(3) STREAM_AND_TILE(4)
 FOR_FORMAT(UNPACK, 0)
 
 typedef struct {
-  void (*stream[TILE_ROWS])(int64_t, const uint8_t *, const Activations *const *, float *);
+  void (*stream[STREAMED_ROWS])(int64_t, const uint8_t *, const Activations *const *, float *);
   void (*tile[TILE_ROWS])(int, const Panel *, const Activations *const *, int64_t, float *);
   void (*unpack)(int64_t, const uint8_t *, int, Panel *);
 } Functions;
@@ -35,7 +35,7 @@ static void multiply(const Matrix *w, int64_t group, int rows, const Activations
   const int64_t count = superblocks(w);
   const size_t size = superblock_bytes(w->planes, w->has_zero_points), stride = (size_t)count * size;
   const uint8_t *data = w->data + (size_t)group * stride;
-  if (rows <= TILE_ROWS) {
+  if (rows <= STREAMED_ROWS) {
     for (int half = 0; half < 2; half++)
       f->stream[rows - 1](count, data + (size_t)half * stride, x, out + half * GROUP);
     return;

@@ -1,5 +1,6 @@
 /* Micro-kernels for x86-64 with AVX2, FMA and F16C, included by one file for each instruction set. That file
-   defines ISA, the interface's name, and INNER_LOOPS, the file that defines `multiply`. */
+   defines ISA, the interface's name, and MULTIPLY, the file with the matrix product. It may define DOT, a function like
+   `_mm256_dpbusd_epi32`. */
 #include "common.h"
 #ifdef LFM_SIMDE /* for tests on CPUs without AVX-512 */
 #define SIMDE_ENABLE_NATIVE_ALIASES
@@ -46,7 +47,81 @@ INLINE void quantize_block(const float *x, int factor, Activations *out) {
   out->scale = limit < __builtin_inff() ? limit > 4e-37f ? limit / 127.0f : 0.0f : __builtin_nanf("");
 }
 
-#include INNER_LOOPS
+/* Keeps sums in the order and register written here. Otherwise, compilers reorder the sums and run out of registers. */
+#define PIN(v) __asm__("" : "+x"(v))
+
+/* Sums of unsigned weights times signed activations: of 16 products in int16 lanes, or of any number in int32 lanes. */
+INLINE __m256i first_sum(__m256i w, __m256i a) {
+#ifdef DOT
+  return DOT(_mm256_setzero_si256(), w, a);
+#else
+  return _mm256_maddubs_epi16(w, a);
+#endif
+}
+INLINE __m256i next_sum(__m256i sum, __m256i w, __m256i a) {
+#ifdef DOT
+  return DOT(sum, w, a);
+#else
+  return _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, a));
+#endif
+}
+INLINE __m256i widened(__m256i sum) {
+#ifdef DOT
+  return sum;
+#else
+  return _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
+#endif
+}
+
+INLINE __m256i broadcast4(const int8_t *q) { return _mm256_set1_epi32(*(const int32_t *)(const void *)q); }
+
+/* Returns `sum` plus a block's product in floats, from integer sums of 8 columns, their zero points and both scales. */
+INLINE __m256 add_block(__m256i low, __m256i high, int planes, int has_zeros, __m256i zeros, __m256 scales,
+                        const Activations *a, __m256 sum) {
+  __m256i total = widened(low);
+  if (planes == 2) total = _mm256_add_epi32(total, _mm256_slli_epi32(widened(high), 4));
+  __m256i bias = _mm256_set1_epi32(a->bias);
+  if (has_zeros) bias = _mm256_madd_epi16(zeros, bias); /* the zero point is the low half, the upper half is 0 */
+  __m256 scale = _mm256_mul_ps(scales, _mm256_set1_ps(a->scale));
+  return _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(total, bias)), scale, sum);
+}
+
+/* Computes 1 to 4 rows x 8 columns straight from the packed weights, which are read once and in order. */
+INLINE void stream(const int rows, const int planes, const int has_zeros, int64_t count, const uint8_t *w,
+                   const Activations *const *x, float *out) {
+  const __m256i nibble = _mm256_set1_epi8(15);
+  const size_t size = superblock_bytes(planes, has_zeros), block = (size_t)planes * PLANE_BYTES;
+  const Activations *a[STREAMED_ROWS];
+  __m256 sum[STREAMED_ROWS];
+  for (int r = 0; r < rows; r++) a[r] = x[r], sum[r] = _mm256_setzero_ps();
+  for (int64_t s = 0; s < count; s++, w += size) {
+    const uint8_t *scales = w + BLOCKS * block, *zeros = scales + BLOCKS * SCALE_BYTES;
+    prefetch(w + AHEAD, size);
+    UNROLL for (int b = 0; b < BLOCKS; b++) {
+      __m256i total[2][STREAMED_ROWS];
+      for (int p = 0; p < planes; p++) {
+        const uint8_t *plane = w + (size_t)b * block + (size_t)p * PLANE_BYTES;
+        UNROLL for (int i = 0; i < 4; i++) {
+          __m256i v = load(plane + 32 * i), l = _mm256_and_si256(v, nibble);
+          __m256i h = _mm256_and_si256(_mm256_srli_epi16(v, 4), nibble);
+          UNROLL for (int r = 0; r < rows; r++) {
+            __m256i v0 = broadcast4(a[r][b].q + 4 * i), v1 = broadcast4(a[r][b].q + 16 + 4 * i);
+            total[p][r] = next_sum(i ? next_sum(total[p][r], l, v0) : first_sum(l, v0), h, v1);
+            PIN(total[p][r]);
+          }
+        }
+      }
+      __m256 scale = scales8(scales + b * SCALE_BYTES);
+      __m256i zero = has_zeros ? zeros8(zeros + b * ZERO_BYTES) : _mm256_setzero_si256();
+      UNROLL for (int r = 0; r < rows; r++)
+        sum[r] = add_block(total[0][r], total[planes - 1][r], planes, has_zeros, zero, scale, &a[r][b], sum[r]);
+    }
+    for (int r = 0; r < rows; r++) a[r] += BLOCKS;
+  }
+  for (int r = 0; r < rows; r++) _mm256_storeu_ps(out + r * PANEL, sum[r]);
+}
+
+#include MULTIPLY
 
 /* e^x by Cephes' polynomial, with a relative error of 2e-7. */
 INLINE __m256 exp8(__m256 x) {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-LANES = 1024
-"""Number of classes that a long row is divided into, by id modulo LANES."""
+CLASSES = 1024
+"""Number of classes that a long row is divided into, by id modulo CLASSES."""
 
 
 def largest(row: npt.NDArray[np.floating], count: int) -> npt.NDArray[np.int64]:
@@ -15,9 +15,9 @@ def largest(row: npt.NDArray[np.floating], count: int) -> npt.NDArray[np.int64]:
     row: [n], without NaN.
     count: 1 to n.
     """
-    if count <= LANES <= len(row):
+    if count <= CLASSES <= len(row):
         # `count` classes have a maximum of at least `floor`, so no value below `floor` is among the largest.
-        maxima = row[: len(row) // LANES * LANES].reshape(-1, LANES).max(axis=0)
+        maxima = row[: len(row) // CLASSES * CLASSES].reshape(-1, CLASSES).max(axis=0)
         floor = np.partition(maxima, -count)[-count]
         ids = np.flatnonzero(row >= floor)
     else:
