@@ -98,6 +98,29 @@ def admitted(schema: Any, values: list[Any]) -> list[bool]:
 LIMITS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 
 
+@pytest.mark.parametrize(
+    ("bounds", "excluded", "included"),
+    [
+        ({"exclusiveMinimum": 10, "exclusiveMaximum": 10.5}, [10, 10.5], [10.25]),
+        ({"exclusiveMinimum": 10, "maximum": 10.5}, [10, 11], [10.25, 10.5]),
+        ({"exclusiveMinimum": 0, "maximum": 0.5}, [0, -0.25], [0.25, 0.001]),
+        ({"minimum": -0.5, "exclusiveMaximum": 0}, [0, 0.25], [-0.25, -0.001]),
+        ({"minimum": -1.5, "exclusiveMaximum": -1}, [-1, -2], [-1.5, -1.25]),
+        ({"minimum": 10, "exclusiveMinimum": 9.5, "exclusiveMaximum": 10.5}, [9.75], [10, 10.25]),
+        ({"minimum": 9.5, "exclusiveMinimum": 10, "maximum": 10.5}, [9.75, 10], [10.25]),
+        ({"minimum": 10, "exclusiveMinimum": True, "maximum": 10.5}, [10], [10.25]),
+        ({"minimum": 10, "exclusiveMinimum": False, "maximum": 10.5}, [9.75], [10, 10.25]),
+        ({"allOf": [{"exclusiveMinimum": 10}, {"maximum": 10.5}]}, [10], [10.25]),
+        ({"not": {"anyOf": [{"minimum": 0.5}, {"maximum": 0}]}}, [0, 0.5], [0.25]),
+        ({"type": "integer", "exclusiveMinimum": -1, "exclusiveMaximum": 1.5}, [-1, 2], [0, 1]),
+        ({"type": "integer", "exclusiveMinimum": 2**52, "maximum": 2**52 + 2}, [2**52], [2**52 + 1]),
+    ],
+)
+def test_exclusive_bounds_exclude_their_value(bounds: dict[str, Any], excluded: list[Any], included: list[Any]) -> None:
+    verdicts = admitted({"type": "number", **bounds}, excluded + included)
+    assert verdicts == [False] * len(excluded) + [True] * len(included)
+
+
 @LIMITS
 @given(rewritten(st.recursive(LEAVES, with_objects, max_leaves=6)), st.lists(VALUES, min_size=1, max_size=30))
 def test_no_invalid_value_is_admitted(schema: Any, values: list[Any]) -> None:

@@ -5,6 +5,9 @@ It is therefore replaced by a reference to the definition "any", which admits an
 
 llguidance intersects schemas for the same value, as in `allOf`. It cannot intersect "any" with itself. A schema
 without restrictions is therefore not replaced if it is intersected.
+
+llguidance 1.9.1 admits an exclusive integer bound if the other bound has the same integer part: 10 for numbers between
+10 and 10.5, even if the bounds come from intersected schemas. `_clamped` works around that.
 """
 
 from __future__ import annotations
@@ -20,6 +23,10 @@ LARGEST_NUMBER = 9_000_000_000_000_000_000  # just below 2**63, about the larges
 
 _LOWER = ("minimum", "exclusiveMinimum")
 _UPPER = ("maximum", "exclusiveMaximum")
+_NEXT_TO_ZERO = 1e-50  # llguidance cannot compile bounds much closer to 0
+_NEXT = 2.0**-48  # relative to the bound: some 20 floats away, because llguidance may read a neighboring float
+_FAR = 2.0**47  # beyond it, such a distance would skip integers
+
 _COMBINING = frozenset({"$ref", "anyOf", "allOf"})
 # Keywords that contain schemas, grouped by their value: an object of schemas, a list of schemas, or one schema.
 _OBJECTS = ("properties", "patternProperties")
@@ -97,12 +104,21 @@ def _inner(schema: Schema, intersected: bool) -> Schema:
 
 
 def _clamped(node: Node) -> Node:
-    """Return a copy of `node` whose own bounds are in the supported range."""
+    """Return a copy of `node` whose own bounds are in the supported range.
+
+    An exclusive integer bound becomes an inclusive bound just beyond it.
+    """
     clamped = dict(node)
-    for keyword in (*_LOWER, *_UPPER):
-        if keyword in node and not isinstance(node[keyword], bool):
-            bound = node[keyword]
-            clamped[keyword] = max(bound, -LARGEST_NUMBER) if keyword in _LOWER else min(bound, LARGEST_NUMBER)
+    for (inclusive, exclusive), tightest, inwards in ((_LOWER, max, 1), (_UPPER, min, -1)):
+        bound, excluded = clamped.pop(inclusive, None), clamped.pop(exclusive, None)
+        if isinstance(excluded, bool):  # draft 4
+            bound, excluded = (None, bound) if excluded else (bound, None)
+        if excluded is not None and abs(excluded) < _FAR and excluded == int(excluded):
+            beyond = excluded + inwards * max(abs(excluded) * _NEXT, _NEXT_TO_ZERO)
+            bound, excluded = beyond if bound is None else tightest(bound, beyond), None
+        for keyword, value in ((inclusive, bound), (exclusive, excluded)):
+            if value is not None:
+                clamped[keyword] = tightest(value, -inwards * LARGEST_NUMBER)
     return clamped
 
 
