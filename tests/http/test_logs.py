@@ -36,7 +36,8 @@ class Logged:
         self.url = str(self.wait_for(lambda line: line["message"].startswith("Serving"))["facts"]["address"])
 
     def lines(self) -> list[Line]:
-        return [json.loads(line) for line in self._path.read_text().splitlines()]
+        complete, _, _ = self._path.read_text().rpartition("\n")  # the server may be writing another one
+        return [json.loads(line) for line in complete.splitlines()]
 
     def wait_for(self, wanted: Callable[[Line], bool]) -> Line:
         give_up = time.monotonic() + 60
