@@ -47,7 +47,8 @@ from server.front.server import FrontConfig, FrontServer
 from server.front.systemd import READY, inherited_listener, notify
 from server.loading.load import LoadedModel, load_model
 from server.loading.model_choice import model_names
-from server.runtime.model_folder import SLOW_ON_CPU
+from server.runtime.model_folder import SLOW_ON_ONNXRUNTIME
+from server.runtime.native.choice import Kernels
 from server.runtime.session import ModelSession
 from server.settings import Settings
 from server.telemetry.logs import configure_logging, resolved
@@ -283,7 +284,7 @@ def _facts(settings: Settings, loaded: LoadedModel, address: str, *, needs_key: 
         built_in=loaded.served.built_in,
         dtype=loaded.folder.dtype,
         dtypes=loaded.folder.dtypes,
-        slow=loaded.folder.dtype in SLOW_ON_CPU,
+        slow=loaded.folder.dtype in SLOW_ON_ONNXRUNTIME and loaded.kernels.name == Kernels.ONNXRUNTIME,
         threads=loaded.threads,
         kernels=loaded.kernels.name,
         kernels_reason=loaded.kernels.reason,

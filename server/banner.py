@@ -10,14 +10,14 @@ This is the BUILT-IN DEMO MODEL, for trying out the server: it knows next to not
 Serve a real model with --model, for example --model onnx-community/LFM2-8B-A1B-ONNX
 """
 NOT_NATIVE = "Note: onnxruntime's kernels are used, not the faster native ones: {reason}.\n"
-SLOW = "Note: {dtype} is slow on a CPU; this model also comes in {others}.\n"
+SLOW = "Note: {dtype} is slow on onnxruntime's kernels; this model also comes in {others}.\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Values that the banner shows.
 
-    slow: whether the dtype is slow on CPUs.
+    slow: whether the dtype is slow on the kernels in use.
     kernels_reason: why the native kernels are not in use; empty if there is nothing to explain.
     family: name of the known LFM2 model that is served; None for other models.
     chats: whether the model has a chat template.

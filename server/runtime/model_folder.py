@@ -21,7 +21,7 @@ from server.runtime.genai_config import decoder_file, dtype_of_content, hugging_
 from server.runtime.lfm2_family import Member, member_of
 
 PREFERRED_DTYPES = ("q4", "q4f16", "fp16", "fp32")
-SLOW_ON_CPU = frozenset({"q4f16"})
+SLOW_ON_ONNXRUNTIME = frozenset({"q4f16"})
 
 GRAPH_FILE = re.compile(r"(onnx/)?model(_(?P<suffix>\w+))?\.onnx")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")

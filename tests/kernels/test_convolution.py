@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -119,7 +117,7 @@ def test_operands_that_do_not_fit_are_refused(
         run.run(None, {"x": np.zeros(projected, np.float32), "past": state})
 
 
-@pytest.fixture(scope="module", params=["q4", "genai"])
+@pytest.fixture(scope="module", params=["q4", "q4f16", "genai"])
 def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Graph:
     return build(request.param, tmp_path_factory.mktemp("models") / request.param)
 
@@ -140,9 +138,3 @@ def test_nodes_that_compute_other_values_stay(graph: Graph, library: Library) ->
     before = len(model.graph.node)
     replace_convolutions(model, Weights(model.graph, graph.weights), library)
     assert len(model.graph.node) == before
-
-
-def test_unquantized_graphs_keep_their_nodes(tmp_path: Path, library: Library) -> None:
-    """Their state may be float16."""
-    packed = pack_in_memory(build("q4f16", tmp_path / "q4f16"), library)
-    assert not operators(packed)[DOMAIN, "Convolution"]

@@ -65,14 +65,13 @@ def test_every_quantized_layer_becomes_a_native_one(graph: Graph, library: Libra
 
 def test_the_routers_of_our_exports_become_one_operator_each(graph: Graph, library: Library) -> None:
     found = operators(pack_in_memory(graph, library))
-    if "q4f16" not in graph.name:
-        assert found["lfm", "Router"] == 3
-        assert not found["", "TopK"] + found["", "ScatterElements"] + found["com.microsoft", "FusedMatMul"]
+    assert found["lfm", "Router"] == 3
+    assert not found["", "TopK"] + found["", "ScatterElements"] + found["com.microsoft", "FusedMatMul"]
 
 
 def test_the_logits_are_those_of_onnxruntime_to_int8_rounding(graph: Graph, library: Library) -> None:
     native, reference = logits(pack_in_memory(graph, library)), logits(graph)
-    assert np.abs(native - reference).max() < 0.1 * reference.std()
+    assert np.abs(native - reference).max() < 0.15 * reference.std()
 
 
 def test_a_file_gives_the_same_logits_as_memory(graph: Graph, library: Library, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from server.errors import KernelsError
 
-VERSION = 2
-"""The version of operators and packing: LFM_VERSION in kernels/lfm_kernels.h."""
+VERSION = 3
+"""The version of operators, packing and rewritten graphs: LFM_VERSION in kernels/lfm_kernels.h."""
 LIBRARY = Path(__file__).with_name("lfm_kernels.so")
 PORTABLE = "portable"
 """The name of the plain C kernels, which run on every CPU.

@@ -16,6 +16,15 @@ def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
+def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield the graphs inside the nodes of a graph, such as the branches of an If, at all depths."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield inner
+                yield from subgraphs(inner)
+
+
 def values_read(node: onnx.NodeProto) -> Iterator[str]:
     """Yield the names of the values that a node or its subgraphs read."""
     yield from node.input

@@ -1,12 +1,10 @@
 """Replaces operators of a graph with operators of the native kernels.
 
-MatMulNBits becomes lfm.MatMul, QMoE becomes lfm.Experts, and its router becomes lfm.Router. Unsupported nodes stay
-unchanged.
+MatMulNBits becomes lfm.MatMul, and QMoE becomes lfm.Experts. Unsupported nodes stay unchanged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +14,6 @@ from onnx import TensorProto, helper
 
 from server.runtime.native.library import MatrixFormat
 from server.runtime.native.nodes import DOMAIN, attributes_of
-from server.runtime.native.router import Routers
 from server.runtime.native.tensors import Weights
 
 MICROSOFT = "com.microsoft"
@@ -93,8 +90,8 @@ def find_experts(node: onnx.NodeProto, weights: Weights) -> tuple[Matrix, Matrix
     return None if found_up is None or found_down is None else (found_up, found_down)
 
 
-def rewrite(graph: onnx.GraphProto, weights: Weights) -> list[Matrix]:
-    """Replace the operators that the kernels support, in place.
+def replace_matrices(graph: onnx.GraphProto, weights: Weights) -> list[Matrix]:
+    """Replace the products that the kernels support, in place. The new nodes compute in float32.
 
     Returns the matrices to pack. The graph refers to their `packed_name`.
     """
@@ -103,15 +100,14 @@ def rewrite(graph: onnx.GraphProto, weights: Weights) -> list[Matrix]:
     for node in graph.node:
         if (matrix := find_matmul(node, weights)) is not None:
             matrices[matrix.packed_name] = matrix
-            nodes.extend(_matmul(node, matrix, weights.data_type(matrix.scales)))
+            nodes.append(_matmul(node, matrix))
         elif (pair := find_experts(node, weights)) is not None:
             matrices |= {matrix.packed_name: matrix for matrix in pair}
-            nodes.extend(_experts(node, *pair, weights.data_type(pair[0].scales)))
+            nodes.append(_experts(node, *pair))
         else:
             nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
-    Routers(graph, weights).replace([node for node in nodes if (node.domain, node.op_type) == (DOMAIN, "Experts")])
     return list(matrices.values())
 
 
@@ -176,26 +172,7 @@ def _all_zeros_are(centre: int, zeros: np.ndarray[Any, Any], bits: int, blocks: 
     return bool((rows == centre * 17).all())
 
 
-def _in_float32(node: onnx.NodeProto, data_type: int, packed: Sequence[str]) -> Iterator[onnx.NodeProto]:
-    """Yield `node` and the casts that let it compute in float32.
-
-    data_type: type of the inputs and the output.
-    packed: names of the inputs that are not cast.
-    """
-    if data_type == TensorProto.FLOAT:
-        yield node
-        return
-    y = node.output[0]
-    for index, name in enumerate(node.input):
-        if name and name not in packed:
-            node.input[index] = f"{y}/from{index}"
-            yield helper.make_node("Cast", [name], [node.input[index]], to=TensorProto.FLOAT)
-    node.output[0] = f"{y}/float32"
-    yield node
-    yield helper.make_node("Cast", [node.output[0]], [y], to=data_type)
-
-
-def _matmul(node: onnx.NodeProto, matrix: Matrix, data_type: int) -> Iterator[onnx.NodeProto]:
+def _matmul(node: onnx.NodeProto, matrix: Matrix) -> onnx.NodeProto:
     form = matrix.form
     sizes: dict[str, Any] = {
         "columns": form.columns,
@@ -206,11 +183,10 @@ def _matmul(node: onnx.NodeProto, matrix: Matrix, data_type: int) -> Iterator[on
     inputs = [node.input[0], matrix.packed_name]
     if len(node.input) > 5 and node.input[5]:
         inputs.append(node.input[5])
-    native = helper.make_node("MatMul", inputs, node.output, name=node.name, domain=DOMAIN, **sizes)
-    yield from _in_float32(native, data_type, inputs[1:2])
+    return helper.make_node("MatMul", inputs, node.output, name=node.name, domain=DOMAIN, **sizes)
 
 
-def _experts(node: onnx.NodeProto, up: Matrix, down: Matrix, data_type: int) -> Iterator[onnx.NodeProto]:
+def _experts(node: onnx.NodeProto, up: Matrix, down: Matrix) -> onnx.NodeProto:
     sizes: dict[str, Any] = {
         "experts": up.count,
         "chosen": attributes_of(node).get("k", 1),
@@ -225,5 +201,4 @@ def _experts(node: onnx.NodeProto, up: Matrix, down: Matrix, data_type: int) -> 
     inputs = [*node.input[:2], up.packed_name, down.packed_name, up_bias, down_bias]
     while not inputs[-1]:
         inputs.pop()
-    native = helper.make_node("Experts", inputs, node.output, name=node.name, domain=DOMAIN, **sizes)
-    yield from _in_float32(native, data_type, inputs[2:4])
+    return helper.make_node("Experts", inputs, node.output, name=node.name, domain=DOMAIN, **sizes)

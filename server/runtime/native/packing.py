@@ -22,8 +22,10 @@ from server.runtime.machine.mapped_file import HUGE_PAGE
 from server.runtime.native.convolution import replace_convolutions
 from server.runtime.native.library import Library
 from server.runtime.native.nodes import DOMAIN, values_read
-from server.runtime.native.operators import Matrix, rewrite
+from server.runtime.native.operators import Matrix, replace_matrices
+from server.runtime.native.router import replace_routers
 from server.runtime.native.tensors import Array, Weights
+from server.runtime.native.widening import widen
 
 PAGE = 4096
 INLINE_BYTES = 4096
@@ -49,7 +51,6 @@ def pack_in_memory(graph: Graph, library: Library) -> Graph:
                 name=matrix.packed_name, data_type=TensorProto.UINT8, dims=packed.shape, raw_data=packed.tobytes()
             )
         )
-    _drop_unused(model.graph)
     return replace(graph, model=model.SerializeToString(deterministic=True))
 
 
@@ -67,7 +68,6 @@ def pack_into(
     model = onnx.load_from_string(graph.model)
     weights = Weights(model.graph, graph.weights)
     matrices = _rewrite(model, weights, library)
-    _drop_unused(model.graph)
     unpacked = Weights(model.graph, graph.weights)  # the rewrite also adds some, such as transposed routers
     with (target / weights_name).open("wb", buffering=HUGE_PAGE) as file:
         for tensor in model.graph.initializer:
@@ -89,8 +89,13 @@ def pack_into(
 
 def _rewrite(model: onnx.ModelProto, weights: Weights, library: Library) -> list[Matrix]:
     model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
-    matrices = rewrite(model.graph, weights)
-    replace_convolutions(model, weights, library)
+    matrices = replace_matrices(model.graph, weights)
+    _drop_unused(model.graph)
+    widen(model.graph, weights)
+    wide = Weights(model.graph, weights.folder)
+    replace_routers(model.graph, wide)
+    replace_convolutions(model, wide, library)
+    _drop_unused(model.graph)
     return matrices
 
 

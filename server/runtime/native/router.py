@@ -22,8 +22,11 @@ from onnx import TensorProto, helper, numpy_helper
 from server.runtime.native.nodes import DOMAIN, attributes_of, needed
 from server.runtime.native.tensors import Weights
 
-MINUS_INFINITY = -1e30
-"""The limit below which logits count as minus infinity."""
+MINUS_INFINITY = -1e4
+"""The limit below which logits count as minus infinity, because float32 rounds their exponentials to 0.
+
+In graphs that were float16, minus infinity is often -65504, the smallest float16.
+"""
 STEPS = 16
 """The maximum number of nodes between a router's product and the logits."""
 
@@ -41,7 +44,13 @@ class _Product:
     output: str
 
 
-class Routers:
+def replace_routers(graph: onnx.GraphProto, weights: Weights) -> None:
+    """Replace the routers of all lfm.Experts nodes of a float32 graph, and drop unused nodes."""
+    blocks = [node for node in graph.node if (node.domain, node.op_type) == (DOMAIN, "Experts")]
+    _Routers(graph, weights).replace(blocks)
+
+
+class _Routers:
     """The routers of a graph."""
 
     def __init__(self, graph: onnx.GraphProto, weights: Weights) -> None:
@@ -49,7 +58,7 @@ class Routers:
         self._producers = {name: node for node in graph.node for name in node.output}
 
     def replace(self, blocks: list[onnx.NodeProto]) -> None:
-        """Replace the routers of these lfm.Experts nodes, and drop unused nodes."""
+        """Replace the routers of `blocks`, and drop unused nodes."""
         made: dict[str, onnx.NodeProto] = {}
         for block in blocks:
             logits, chosen = block.input[1], attributes_of(block)["chosen"]
