@@ -20,12 +20,12 @@ FLOAT_OPERATORS = frozenset(
     {"Sigmoid", "Softmax", "Log", "Exp", "Sqrt", "SimplifiedLayerNormalization", "Experts", "FusedMatMul"}
     | {"MatMulNBits", "GatherBlockQuantized", "GroupQueryAttention", "SkipSimplifiedLayerNormalization"}
 )
-"""The operators whose first result is always float32 in a wide graph."""
+"""The operators whose results are always float32 in a wide graph."""
 SAME_TYPE = frozenset(
     {"Add", "Sub", "Mul", "Div", "Pow", "MatMul", "ReduceMean", "ReduceSum", "Transpose", "Reshape", "Expand"}
     | {"Unsqueeze", "Squeeze", "Concat", "Split", "Slice", "Gather", "GatherElements", "TopK", "Identity"}
 )
-"""The operators whose first result has the type of the first input."""
+"""The operators whose results have the type of the first input. TopK also returns positions."""
 
 
 def widen(graph: onnx.GraphProto, weights: Weights) -> None:
@@ -97,7 +97,7 @@ def _drop_needless_casts(graph: onnx.GraphProto) -> None:
             sources[node.output[0]] = first
             continue
         if to_float or node.op_type in FLOAT_OPERATORS or (node.op_type in SAME_TYPE and first in floats):
-            floats.update(node.output if node.op_type == "Split" else node.output[:1])
+            floats.update(node.output[:1] if node.op_type == "TopK" else node.output)
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
