@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -44,20 +43,20 @@ class ChoiceReader(Protocol[D_co]):
 
 @dataclass(slots=True)
 class Times:
-    """When a request was queued and its tokens arrived (monotonic clock, in seconds).
+    """When a request was queued and its tokens were drawn (monotonic clock, in seconds).
 
     first_token: None until a token arrives.
-    last_token: time of the latest token so far; None until a token arrives.
+    last_token: when the latest token so far was drawn; None until a token arrives.
     """
 
     queued: float
     first_token: float | None = None
     last_token: float | None = None
 
-    def token(self) -> None:
-        """Record that a token arrived."""
-        self.last_token = time.monotonic()
-        self.first_token = self.first_token or self.last_token
+    def add(self, drawn_at: float) -> None:
+        """Record a token of any choice."""
+        self.first_token = min(self.first_token or drawn_at, drawn_at)
+        self.last_token = max(self.last_token or drawn_at, drawn_at)
 
 
 class Completion(Generic[D]):
@@ -143,7 +142,7 @@ class Completion(Generic[D]):
     def _read(self, choice: int, event: StreamEvent) -> list[D]:
         if isinstance(event, TokenEvent):
             self.completion_tokens += 1
-            self.times.token()
+            self.times.add(event.drawn_at)
         deltas = list(self._choices[choice].feed(event))
         if self._choices[choice].ended:
             self._streams[choice].cancel()  # now, because another token may arrive during the next await

@@ -138,7 +138,7 @@ def sequence_events(step: Step, result: StepResult) -> Iterator[SequenceEvent]:
         sequence.last_token_at = now
         for token, logprobs in draws:
             finish = sequence.append(token)
-            yield SequenceEvent(sequence, TokenEvent(token, logprobs, finish))
+            yield SequenceEvent(sequence, TokenEvent(token, now, logprobs, finish))
             if finish is not None:
                 break
 

@@ -140,10 +140,12 @@ class PromptProgress:
 class TokenEvent:
     """One generated token.
 
+    drawn_at: when the token was drawn (monotonic clock, in seconds).
     logprobs: None unless the request wants them.
     finish: why the sequence ended; None if more events follow. If it is STOP, `token` is the stop token.
     """
 
     token: int
+    drawn_at: float
     logprobs: TokenLogprobs | None = None
     finish: FinishReason | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
@@ -38,6 +39,17 @@ async def test_a_stream_read_late_has_the_same_tokens(start_engine: StartEngine,
         assert MAX_BACKLOG <= stream.sequence.generated < MAX_BACKLOG + 64
         assert await tokens_of(stream) == expected
         await until_idle(engine)
+
+
+async def test_tokens_that_are_read_late_have_the_times_of_their_draws(start_engine: StartEngine) -> None:
+    async with start_engine("onnx-community") as engine:
+        (stream,) = engine.submit([request(1)])
+        await until_idle(engine)
+        read_at = time.monotonic()
+        times = [event.drawn_at async for event in stream]
+        assert stream.queued_at < times[0]
+        assert times == sorted(set(times))
+        assert times[-1] < read_at
 
 
 async def test_a_suspended_sequence_leaves_its_slot_to_others(start_engine: StartEngine) -> None:
