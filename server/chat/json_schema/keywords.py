@@ -90,6 +90,13 @@ def count_of(value: object, where: str) -> int:
 
 
 def bound_of(value: object, where: str) -> int | float:
+    """Return `value`, which must be a number."""
+    if isinstance(value, bool):
+        raise UnenforceableError(where, "must be a number")
+    return exclusive_bound_of(value, where)
+
+
+def exclusive_bound_of(value: object, where: str) -> int | float:
     """Return `value`, which must be a number, or a boolean as in draft 4."""
     if not isinstance(value, int | float) or value != value:
         raise UnenforceableError(where, "must be a number")
@@ -136,7 +143,8 @@ READERS: dict[str, Callable[[object, str], Any]] = {
     "required": names_of,
     "pattern": pattern_of,
     **dict.fromkeys(("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"), count_of),
-    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), bound_of),
+    **dict.fromkeys(("minimum", "maximum"), bound_of),
+    **dict.fromkeys(("exclusiveMinimum", "exclusiveMaximum"), exclusive_bound_of),
     "multipleOf": multiple_of,
 }
 """The reader for each keyword whose value contains no schemas."""

@@ -6,8 +6,9 @@ It is therefore replaced by a reference to the definition "any", which admits an
 llguidance intersects schemas for the same value, as in `allOf`. It cannot intersect "any" with itself. A schema
 without restrictions is therefore not replaced if it is intersected.
 
-llguidance 1.9.1 admits an exclusive integer bound if the other bound has the same integer part: 10 for numbers between
-10 and 10.5, even if the bounds come from intersected schemas. `_clamped` works around that.
+llguidance 1.9.1 admits an exclusive integer bound if the other bound has the same integer part and lies farther from
+zero: 10 for numbers between 10 and 10.5, even if the bounds come from intersected schemas. `_clamped` works around
+that. It leaves the farther bounds as they are, because llguidance refuses 0.9 if the maximum is 0.999.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _LOWER = ("minimum", "exclusiveMinimum")
 _UPPER = ("maximum", "exclusiveMaximum")
 _NEXT_TO_ZERO = 1e-50  # llguidance cannot compile bounds much closer to 0
 _NEXT = 2.0**-48  # relative to the bound: some 20 floats away, because llguidance may read a neighboring float
-_FAR = 2.0**47  # beyond it, such a distance would skip integers
+_FAR = 2.0**47  # from it on, such a distance would skip integers, and bounds stay as they are
 
 _COMBINING = frozenset({"$ref", "anyOf", "allOf"})
 # Keywords that contain schemas, grouped by their value: an object of schemas, a list of schemas, or one schema.
@@ -106,14 +107,14 @@ def _inner(schema: Schema, intersected: bool) -> Schema:
 def _clamped(node: Node) -> Node:
     """Return a copy of `node` whose own bounds are in the supported range.
 
-    An exclusive integer bound becomes an inclusive bound just beyond it.
+    An exclusive integer bound that excludes numbers nearer to zero becomes an inclusive bound just beyond it.
     """
     clamped = dict(node)
     for (inclusive, exclusive), tightest, inwards in ((_LOWER, max, 1), (_UPPER, min, -1)):
         bound, excluded = clamped.pop(inclusive, None), clamped.pop(exclusive, None)
         if isinstance(excluded, bool):  # draft 4
             bound, excluded = (None, bound) if excluded else (bound, None)
-        if excluded is not None and abs(excluded) < _FAR and excluded == int(excluded):
+        if excluded is not None and 0 <= inwards * excluded < _FAR and excluded == int(excluded):
             beyond = excluded + inwards * max(abs(excluded) * _NEXT, _NEXT_TO_ZERO)
             bound, excluded = beyond if bound is None else tightest(bound, beyond), None
         for keyword, value in ((inclusive, bound), (exclusive, excluded)):
