@@ -45,8 +45,8 @@ class ChoiceReader(Protocol[D_co]):
 class Times:
     """When a request was queued and its tokens were drawn (monotonic clock, in seconds).
 
-    first_token: None until a token arrives.
-    last_token: when the latest token so far was drawn; None until a token arrives.
+    first_token: None until a token is read.
+    last_token: when the latest of the tokens read so far was drawn; None until a token is read.
     """
 
     queued: float

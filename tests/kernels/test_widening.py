@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from server.runtime.graph import Graph
 from server.runtime.native.library import Library
 from server.runtime.native.packing import pack_in_memory, pack_into
 from server.runtime.prepared_copy.lookup import copy_graph
+from server.runtime.prepared_copy.writer import most_bytes
 from tests.kernels.graphs import build, operators
 from tests.kernels.reference import quantized
 
@@ -115,6 +117,48 @@ def test_a_table_that_a_product_shares_becomes_float32(library: Library, rng: np
     expected = run(original, library, HALF).astype(np.float64)
     found = run(pack_in_memory(original, library), library, np.float32)
     assert np.abs(found - expected).max() < 0.05 * expected.std()
+
+
+def test_a_double_is_still_cast(library: Library, rng: np.random.Generator) -> None:
+    original = half_graph(rng)
+    model = onnx.load_from_string(original.model)
+    root = next(node for node in model.graph.node if node.op_type == "Sqrt")
+    at = list(model.graph.node).index(root)
+    root.input[0], root.output[0] = "long_length", "long_root"
+    model.graph.node.insert(at, helper.make_node("Cast", ["length"], ["long_length"], to=TensorProto.DOUBLE))
+    model.graph.node.insert(at + 2, helper.make_node("Cast", ["long_root"], ["root"], to=TensorProto.FLOAT16))
+    other = Graph("double", model.SerializeToString(), Path())
+    found, expected = (run(pack_in_memory(one, library), library, np.float32) for one in (other, original))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_functions_are_widened(library: Library, rng: np.random.Generator) -> None:
+    original = half_graph(rng)
+    model = onnx.load_from_string(original.model)
+    one = numpy_helper.from_array(np.array([1], HALF))
+    body = [helper.make_node("Constant", [], ["one"], value=one), helper.make_node("Add", ["value", "one"], ["more"])]
+    model.functions.append(helper.make_function("local", "More", ["value"], ["more"], body, model.opset_import[:1]))
+    model.opset_import.append(helper.make_opsetid("local", 1))
+    model.graph.node.append(helper.make_node("More", ["y"], ["z"], domain="local"))
+    model.graph.output[0].name = "z"
+    other = Graph("function", model.SerializeToString(), Path())
+    found, expected = (run(pack_in_memory(one, library), library, np.float32) for one in (other, original))
+    np.testing.assert_allclose(found, expected + 1, rtol=1e-5)
+
+
+def test_a_table_that_a_caller_may_replace_becomes_float32(library: Library, rng: np.random.Generator) -> None:
+    original = half_graph(rng)
+    model = onnx.load_from_string(original.model)
+    model.graph.input.append(helper.make_tensor_value_info("table", TensorProto.FLOAT16, [ROWS, SIZE]))
+    other = Graph("replaceable", model.SerializeToString(), Path())
+    found, expected = (run(pack_in_memory(one, library), library, np.float32) for one in (other, original))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_copy_takes_no_more_than_expected(library: Library, rng: np.random.Generator, tmp_path: Path) -> None:
+    graph = replace(half_graph(rng), native=True)
+    model = pack_into(graph, tmp_path, "weights", library, 1, lambda written: None)
+    assert len(model) + (tmp_path / "weights").stat().st_size <= most_bytes(graph)
 
 
 @pytest.fixture(scope="module")

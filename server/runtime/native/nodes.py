@@ -20,7 +20,7 @@ def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """Yield the graphs inside the nodes of a graph, such as the branches of an If, at all depths."""
     for node in graph.node:
         for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
                 yield inner
                 yield from subgraphs(inner)
 

@@ -14,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx.inliner
 from onnx import TensorProto, helper
 
 from server.errors import PreparationError
@@ -88,6 +89,8 @@ def pack_into(
 
 
 def _rewrite(model: onnx.ModelProto, weights: Weights, library: Library) -> list[Matrix]:
+    if model.functions:  # the rewrites below do not look inside them
+        model.CopyFrom(onnx.inliner.inline_local_functions(model))
     model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     matrices = replace_matrices(model.graph, weights)
     _drop_unused(model.graph)

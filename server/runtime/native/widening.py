@@ -5,6 +5,7 @@ onnxruntime has few float16 operators for CPUs. It would cast before and after m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,13 +18,14 @@ from server.runtime.native.tensors import Array, Weights
 TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
 """The attributes that name the type of a node's result."""
 FLOAT_OPERATORS = frozenset(
-    {"Sigmoid", "Softmax", "Log", "Exp", "Sqrt", "SimplifiedLayerNormalization", "Experts", "FusedMatMul"}
-    | {"MatMulNBits", "GatherBlockQuantized", "GroupQueryAttention", "SkipSimplifiedLayerNormalization"}
+    {"SimplifiedLayerNormalization", "Experts", "FusedMatMul", "MatMulNBits", "GatherBlockQuantized"}
+    | {"GroupQueryAttention", "SkipSimplifiedLayerNormalization"}
 )
 """The operators whose results are always float32 in a wide graph."""
 SAME_TYPE = frozenset(
     {"Add", "Sub", "Mul", "Div", "Pow", "MatMul", "ReduceMean", "ReduceSum", "Transpose", "Reshape", "Expand"}
     | {"Unsqueeze", "Squeeze", "Concat", "Split", "Slice", "Gather", "GatherElements", "TopK", "Identity"}
+    | {"Sigmoid", "Softmax", "Log", "Exp", "Sqrt"}
 )
 """The operators whose results have the type of the first input. TopK also returns positions."""
 
@@ -35,11 +37,12 @@ def widen(graph: onnx.GraphProto, weights: Weights) -> None:
     """
     tables = _tables(graph)
     for one in (graph, *subgraphs(graph)):
-        for value in (*one.input, *one.output, *one.value_info):
+        del one.value_info[:]
+        for value in (*one.input, *one.output):
             if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
                 value.type.tensor_type.elem_type = TensorProto.FLOAT
         for tensor in one.initializer:
-            if tensor.data_type == TensorProto.FLOAT16 and tensor.name not in tables:
+            if tensor.data_type == TensorProto.FLOAT16 and (one is not graph or tensor.name not in tables):
                 _widen_tensor(tensor, weights.array(tensor.name) if one is graph else numpy_helper.to_array(tensor))
         for node in one.node:
             _widen_attributes(node)
@@ -49,12 +52,22 @@ def widen(graph: onnx.GraphProto, weights: Weights) -> None:
     _drop_needless_casts(graph)
 
 
+def added_bytes(graph: onnx.GraphProto) -> int:
+    """Return the largest number of bytes that `widen` adds to the initializers of a graph."""
+    halves = [tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16]
+    return sum(2 * math.prod(tensor.dims) for tensor in halves)
+
+
 def _tables(graph: onnx.GraphProto) -> set[str]:
-    """Return the names of float16 initializers that only Gather reads."""
+    """Return the names of constant float16 initializers that only Gather reads."""
     halves = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
     gathers = [node for node in graph.node if node.op_type == "Gather"]
     others = {name for node in graph.node if node.op_type != "Gather" for name in values_read(node)}
-    return (halves & {node.input[0] for node in gathers}) - others - {value.name for value in graph.output}
+    return (
+        (halves & {node.input[0] for node in gathers})
+        - others
+        - {value.name for value in (*graph.input, *graph.output)}
+    )
 
 
 def _widen_tensor(tensor: TensorProto, array: Array) -> None:

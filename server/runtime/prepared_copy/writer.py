@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnxruntime as ort
 
 from server.errors import PreparationError
@@ -25,6 +26,7 @@ from server.runtime.graph import Graph
 from server.runtime.machine.cpu import available_threads
 from server.runtime.native.library import load_library
 from server.runtime.native.packing import pack_into
+from server.runtime.native.widening import added_bytes
 from server.runtime.prepared_copy.lookup import (
     GRAPH,
     KEY_DIGITS,
@@ -57,7 +59,7 @@ GROWTH, NATIVE_GROWTH = 2.25, 1.1
 """The largest expected size of a copy, relative to the original weights.
 
 GROWTH is for copies for onnxruntime's kernels, which contain the weights both packed and unpacked. NATIVE_GROWTH is for
-copies for the native kernels.
+copies for the native kernels, except for float16 weights that become float32.
 """
 POLL_SECONDS = 0.5
 
@@ -66,7 +68,9 @@ Check = Callable[[Graph], str]
 
 def most_bytes(graph: Graph) -> int:
     """Return the largest expected size of a prepared copy of `graph`, in bytes."""
-    return int(graph.weight_bytes * (NATIVE_GROWTH if graph.native else GROWTH))
+    if not graph.native:
+        return int(graph.weight_bytes * GROWTH)
+    return int(graph.weight_bytes * NATIVE_GROWTH) + added_bytes(onnx.load_from_string(graph.model).graph)
 
 
 def make(graph: Graph, precision: str, root: Path, tell: Tell, check: Check) -> Copy:
