@@ -76,9 +76,10 @@ def renew(
 
 
 def _require_memory(graph: Graph) -> None:
-    if most_bytes(graph) + HEADROOM > (left := memory_left()):
+    needed, left = most_bytes(graph) + HEADROOM, memory_left()
+    if needed > left:
         raise PreparationError(
-            f"There is too little memory for a prepared copy: {gigabytes(most_bytes(graph) + HEADROOM)} may be needed, "
+            f"There is too little memory for a prepared copy: {gigabytes(needed)} may be needed, "
             f"and only {gigabytes(left)} are free. `lfm-serve serve` works without a copy."
         )
 

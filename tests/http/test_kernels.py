@@ -35,6 +35,17 @@ def test_the_banner_the_metrics_and_the_fingerprint_name_the_kernels(model: str)
     assert len(fingerprints) == 2
 
 
+@pytest.mark.skipif(not LIBRARY.exists(), reason="the kernels are not compiled")
+@pytest.mark.parametrize(("kernels", "notes"), [("native", []), ("onnxruntime", ["q4f16 is slow on onnxruntime's"])])
+def test_q4f16_is_called_slow_only_on_onnxruntimes_kernels(tmp_path: Path, kernels: str, notes: list[str]) -> None:
+    folder = models.build("q4f16", tmp_path / "model")
+    shutil.copy(folder / "onnx" / "model_q4f16.onnx", folder / "onnx" / "model_fp16.onnx")
+    with server_process("--model", str(folder), "--kernels", kernels, "--log-format", "text") as process:
+        banner = process.wait_for(BANNER_END)
+    found = [line.removeprefix("Note: ") for line in banner.splitlines() if line.startswith("Note:")]
+    assert [line[: line.find(" kernels;")] for line in found] == notes
+
+
 def test_a_server_without_the_library_says_how_to_get_it(model: str, tmp_path: Path) -> None:
     """An installation without a C compiler."""
     package = Path(server.__file__).parent

@@ -47,6 +47,7 @@ def compare(library: Library, original: Graph, feeds: Arrays, tolerance: float) 
         ort.InferenceSession(g.model, options, providers=["CPUExecutionProvider"]).run(None, given)[0]
         for g, given in ((native, wide), (original, feeds))
     )
+    assert y.dtype == np.float32
     error = y.astype(np.float64) - expected.astype(np.float64)
     assert np.sqrt(np.mean(error**2)) < tolerance * np.sqrt(np.mean(expected.astype(np.float64) ** 2))
 

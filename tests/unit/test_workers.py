@@ -94,6 +94,7 @@ REFUSED: dict[str, tuple[GrammarSource, str]] = {
     "multipleOf infinity": (call({"type": "number", "multipleOf": math.inf}), "must be a number above 0"),
     "multipleOf 0": (call({"type": "integer", "multipleOf": 0}), "must be a number above 0"),
     "multipleOf true": (call({"multipleOf": True}), "must be a number above 0"),
+    "minimum true": (call({"minimum": True, "exclusiveMinimum": True}), "must be a number"),
 }  # fmt: skip
 
 

@@ -16,22 +16,21 @@ def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
-def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """Yield the graphs inside the nodes of a graph, such as the branches of an If, at all depths."""
-    for node in graph.node:
+def subgraphs(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
+    """Yield the graphs inside nodes, such as the branches of an If, at all depths."""
+    for node in nodes:
         for attribute in node.attribute:
-            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                yield inner
-                yield from subgraphs(inner)
+            for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                yield graph
+                yield from subgraphs(graph.node)
 
 
 def values_read(node: onnx.NodeProto) -> Iterator[str]:
     """Yield the names of the values that a node or its subgraphs read."""
     yield from node.input
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                yield from values_read(inner)
+    for graph in subgraphs([node]):
+        for inner in graph.node:
+            yield from inner.input
 
 
 def needed(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -> list[onnx.NodeProto]:

@@ -43,9 +43,8 @@ Progress = Callable[[int], None]
 
 def pack_in_memory(graph: Graph, library: Library) -> Graph:
     """Return a copy of `graph` that contains its packed weights, for small models."""
-    model = onnx.load_from_string(graph.model)
-    weights = Weights(model.graph, graph.weights)
-    for matrix in _rewrite(model, weights, library):
+    model, weights, matrices = _rewritten(graph, library)
+    for matrix in matrices:
         packed = np.concatenate(list(_packed(matrix, weights, library)))
         model.graph.initializer.append(
             TensorProto(
@@ -66,9 +65,7 @@ def pack_into(
 
     Raises PreparationError if a sample of the weights differs from the original.
     """
-    model = onnx.load_from_string(graph.model)
-    weights = Weights(model.graph, graph.weights)
-    matrices = _rewrite(model, weights, library)
+    model, weights, matrices = _rewritten(graph, library)
     unpacked = Weights(model.graph, graph.weights)  # the rewrite also adds some, such as transposed routers
     with (target / weights_name).open("wb", buffering=HUGE_PAGE) as file:
         for tensor in model.graph.initializer:
@@ -88,18 +85,21 @@ def pack_into(
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _rewrite(model: onnx.ModelProto, weights: Weights, library: Library) -> list[Matrix]:
+def _rewritten(graph: Graph, library: Library) -> tuple[onnx.ModelProto, Weights, list[Matrix]]:
+    """Return the model without its matrices, the original weights, and the matrices to pack."""
+    model = onnx.load_from_string(graph.model)
     if model.functions:  # the rewrites below do not look inside them
-        model.CopyFrom(onnx.inliner.inline_local_functions(model))
+        model = onnx.inliner.inline_local_functions(model)
+    weights = Weights(model.graph, graph.weights)
     model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     matrices = replace_matrices(model.graph, weights)
     _drop_unused(model.graph)
     widen(model.graph, weights)
-    wide = Weights(model.graph, weights.folder)
+    wide = Weights(model.graph, graph.weights)
     replace_routers(model.graph, wide)
     replace_convolutions(model, wide, library)
     _drop_unused(model.graph)
-    return matrices
+    return model, weights, matrices
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:

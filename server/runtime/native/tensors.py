@@ -26,7 +26,7 @@ class Weights:
 
     def __init__(self, graph: onnx.GraphProto, folder: Path, mapped: Mapping[str, Array] | None = None) -> None:
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
-        self.folder = folder
+        self._folder = folder
         self._files: dict[str, Array] = dict(mapped or {})
 
     def __contains__(self, name: str) -> bool:
@@ -59,7 +59,7 @@ class Weights:
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location, offset = entries["location"], int(entries.get("offset", 0))
         if location not in self._files:
-            self._files[location] = np.memmap(self.folder / location, np.uint8, "r")
+            self._files[location] = np.memmap(self._folder / location, np.uint8, "r")
         count = int(np.prod(tensor.dims))
         size = -(-count // 2) if tensor.data_type in FOUR_BITS else count * _dtype(tensor).itemsize
         return self._files[location][offset : offset + size]

@@ -36,7 +36,7 @@ def widen(graph: onnx.GraphProto, weights: Weights) -> None:
     Tables that only Gather reads stay float16, and the gathered rows are cast.
     """
     tables = _tables(graph)
-    for one in (graph, *subgraphs(graph)):
+    for one in (graph, *subgraphs(graph.node)):
         del one.value_info[:]
         for value in (*one.input, *one.output):
             if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
@@ -63,11 +63,8 @@ def _tables(graph: onnx.GraphProto) -> set[str]:
     halves = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
     gathers = [node for node in graph.node if node.op_type == "Gather"]
     others = {name for node in graph.node if node.op_type != "Gather" for name in values_read(node)}
-    return (
-        (halves & {node.input[0] for node in gathers})
-        - others
-        - {value.name for value in (*graph.input, *graph.output)}
-    )
+    visible = {value.name for value in (*graph.input, *graph.output)}
+    return (halves & {node.input[0] for node in gathers}) - others - visible
 
 
 def _widen_tensor(tensor: TensorProto, array: Array) -> None:
@@ -99,7 +96,7 @@ def _drop_needless_casts(graph: onnx.GraphProto) -> None:
     known |= {tensor.name: tensor.data_type for tensor in graph.initializer}
     floats = {name for name, data_type in known.items() if data_type == TensorProto.FLOAT}
     results = {value.name for value in graph.output}
-    inner = {name for one in subgraphs(graph) for node in one.node for name in node.input}
+    inner = {name for one in subgraphs(graph.node) for node in one.node for name in node.input}
     sources: dict[str, str] = {}
     nodes = []
     for node in graph.node:
