@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LFM_VERSION 3 /* must equal VERSION in server/runtime/native/library.py */
+#define LFM_VERSION 4 /* must equal VERSION in server/runtime/native/library.py */
 #define LFM_API __attribute__((visibility("default")))
 
 enum { BLOCK = 32, BLOCKS = 4, SUPERBLOCK = BLOCK * BLOCKS, GROUP = 8, PANEL = 2 * GROUP, MAX_ROWS = 128 };

@@ -53,15 +53,26 @@ ATTENTION_ONLY = DENSE | {"layer_types": ["full_attention"] * 4}
 Rewrite = Callable[[onnx.ModelProto], None]
 
 
-def build(kind: str, folder: Path, seed: int = 0) -> Path:
-    """Write the model `kind` (one of KINDS) to `folder`, which must not exist or be empty; returns `folder`."""
+def build(
+    kind: str,
+    folder: Path,
+    seed: int = 0,
+    layer_types: list[str] | None = None,
+    more_rewrites: tuple[Rewrite, ...] = (),
+) -> Path:
+    """Write the model `kind` (one of KINDS) to `folder`, which must not exist or be empty; returns `folder`.
+
+    layer_types: kinds of the layers; None for the model's own.
+    """
     config, dtype, rewrites, file = _RECIPES[kind]
+    if layer_types is not None:
+        config = config | {"layer_types": layer_types, "num_hidden_layers": len(layer_types)}
     export_random(config, folder, dtype, TOKENIZER, seed)
     exported = next((folder / "onnx").glob("*.onnx"))
     model = onnx.load(exported)
     for path in exported.parent.iterdir():
         path.unlink()
-    for rewrite in rewrites:
+    for rewrite in (*rewrites, *more_rewrites):
         rewrite(model)
     _drop_unused(model.graph)
     _save(model, folder / file)

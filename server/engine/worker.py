@@ -169,9 +169,8 @@ class Worker:
                 slots.clear(step.first_slot)
         checkpoints = self._prefill_checkpoints(step)
         before = time.monotonic()
-        logits = self._session.run(
-            slots, step.first_slot, step.tokens, step.past, step.scores_prompt, bool(checkpoints)
-        )
+        counts = [end - int(step.past[0]) for end in checkpoints]
+        logits = self._session.run(slots, step.first_slot, step.tokens, step.past, step.scores_prompt, counts)
         run_seconds = time.monotonic() - before
         if step.scores_prompt:
             _score_prompt(step.sequences[0], logits)

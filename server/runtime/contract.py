@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from server.errors import UnsupportedModelError
 
@@ -28,7 +29,12 @@ PADDING = 1.5
 
 It is the largest ratio of past positions, including padding, to past tokens.
 """
-TOKEN_INPUTS = ("input_ids", "attention_mask", "position_ids", "num_logits_to_keep")
+KEPT_LOGITS = "num_logits_to_keep"
+KEPT_POSITIONS = "kept_positions"
+"""The input with the positions of a step that the layers after the last attention compute."""
+KEPT_AXIS = "kept"
+"""The name of the axis of these positions in shapes."""
+TOKEN_INPUTS = ("input_ids", "attention_mask", "position_ids", KEPT_LOGITS, KEPT_POSITIONS)
 
 
 class TensorInfo(Protocol):
@@ -57,6 +63,7 @@ class StateTensor:
     past, present: names of the input and the output.
     shape: (kv_heads, head_dim) for KV, (hidden, L) for a convolution window of L values.
     trace: name of an output with the past window and the new tokens' values; None if the graph has none.
+    in_tail: whether the trace has only the values of kept positions (see `Contract.kept_positions`).
 
     The trace of S tokens is [batch, L + S, hidden]. Its rows n to n + L - 1, transposed, are the window after the first
     n tokens.
@@ -68,6 +75,7 @@ class StateTensor:
     shape: tuple[int, int]
     dtype: np.dtype[np.generic]
     trace: str | None = None  # costs time only if it is bound
+    in_tail: bool = False
 
     @property
     def bytes_per_token(self) -> int:
@@ -99,13 +107,27 @@ class Contract:
 
     @property
     def is_traceable(self) -> bool:
-        """Whether a run can return the convolution windows after each of its tokens."""
+        """Whether a run can return the convolution windows after any of its tokens."""
         return all(state.trace is not None for state in self.states if state.kind is StateKind.CONV)
 
     @property
     def keeps_logits(self) -> bool:
         """Whether the graph can return logits for the last positions only."""
-        return "num_logits_to_keep" in self.token_dtypes
+        return KEPT_LOGITS in self.token_dtypes
+
+    def kept_positions(self, length: int, checkpoints: Sequence[int]) -> npt.NDArray[np.int64]:
+        """Return the positions of a step that the layers after the last attention must compute, ascending.
+
+        length: number of tokens in the step.
+        checkpoints: numbers of leading tokens of the step after which the convolution windows are needed.
+
+        These are the last position before each checkpoint and before the end, and as many positions before it as the
+        convolutions of these layers look back. Graphs without the input KEPT_POSITIONS compute all positions.
+        """
+        needed = 1 + sum(state.shape[1] for state in self.states if state.in_tail)
+        if KEPT_POSITIONS not in self.token_dtypes or length <= needed:
+            return np.arange(length)
+        return np.unique(np.concatenate([np.arange(max(0, end - needed), end) for end in {*checkpoints, length}]))
 
 
 def discover(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], head_dim: int | None = None) -> Contract:
@@ -130,7 +152,7 @@ def discover(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], head_d
             f"Output logits has shape {logits.shape}: its last axis must be a number, the vocabulary size."
         )
     return Contract(
-        states=tuple(_state(i, presents, {o.name for o in outputs}, head_dim) for i in past),
+        states=tuple(_state(i, presents, {o.name: o for o in outputs}, head_dim) for i in past),
         token_dtypes=token_dtypes,
         vocab_size=vocab_size,
         logits_dtype=_dtype(logits),
@@ -138,7 +160,7 @@ def discover(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], head_d
 
 
 def _state(
-    past: TensorInfo, presents: dict[tuple[str, ...], TensorInfo], outputs: set[str], head_dim: int | None
+    past: TensorInfo, presents: dict[tuple[str, ...], TensorInfo], outputs: dict[str, TensorInfo], head_dim: int | None
 ) -> StateTensor:
     present = presents.get(_layer_key(past.name))
     if present is None:
@@ -155,9 +177,9 @@ def _state(
             f"Input {past.name} has shape {past.shape}; expected [batch, kv_heads, length, head_dim] or "
             "[batch, hidden, L], with kv_heads, head_dim, hidden and L known."
         )
-    trace = f"{TRACE_PREFIX}{past.name}"
-    dtype, traced = _dtype(past), trace if trace in outputs else None
-    return StateTensor(past.name, present.name, kind, shape, dtype, traced)  # type: ignore[arg-type]
+    trace = outputs.get(f"{TRACE_PREFIX}{past.name}")
+    traced, in_tail = (trace.name, KEPT_AXIS in trace.shape) if trace is not None else (None, False)
+    return StateTensor(past.name, present.name, kind, shape, _dtype(past), traced, in_tail)  # type: ignore[arg-type]
 
 
 def _layer_key(name: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ A step takes tokens and returns logits. Sessions may share a SlotPool if they us
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from server.errors import UnsupportedModelError
-from server.runtime.contract import StateKind, StateTensor, discover
+from server.runtime.contract import KEPT_LOGITS, KEPT_POSITIONS, StateKind, StateTensor, discover
 from server.runtime.graph import Graph
 from server.runtime.joined_cache import JoinedCache, token_mask
 from server.runtime.native.library import load_library
@@ -67,7 +67,8 @@ class ModelSession:
             for state in contract.states
             if state.trace is not None
         }
-        self._traced_length = 0
+        self._positions: npt.NDArray[np.int64] = np.arange(0)  # those that the last run kept
+        self._length = 0
         self._joined: JoinedCache | None = None
         if proven is None:
             self._try_steps()
@@ -82,7 +83,7 @@ class ModelSession:
         tokens: npt.NDArray[np.int64],
         past: npt.NDArray[np.int64],
         every_position: bool = False,
-        traced: bool = False,
+        checkpoints: Sequence[int] = (),
     ) -> npt.NDArray[np.float32]:
         """Run one step and return its logits, float32, valid until the next run.
 
@@ -90,7 +91,7 @@ class ModelSession:
         tokens: S new tokens for each of B rows, [B, S]. B must be 1 if S > 1.
         past: number of earlier tokens of each row, [B].
         every_position: if True, the logits are [B * S, vocab], otherwise [B, vocab] for the last tokens.
-        traced: whether to allow `windows_after`. B must then be 1.
+        checkpoints: numbers of new tokens for which `windows_after` can be called. B must be 1 if there are any.
 
         A failed run does not change the state.
         """
@@ -99,19 +100,21 @@ class ModelSession:
         if self._joined is not None and not self._joined.takes(past):
             return self._run_one_by_one(slots, first, tokens, past, every_position)
         batch, length = tokens.shape
-        kept = length if every_position or not self.contract.keeps_logits else 1
-        if traced or self._joined is not None:
+        positions = np.arange(length) if every_position else self.contract.kept_positions(length, checkpoints)
+        kept = 1 if self.contract.keeps_logits and not every_position else len(positions)
+        if checkpoints or self._joined is not None:
             binding = self._bind_states(slots, first, batch)
         else:
             binding = self._bound_states(slots, first, batch)
         if self._joined is not None:
             self._joined.bind(binding, slots, first, past, length)
-        for name, value in self._token_inputs(tokens, past, kept).items():
+        for name, value in self._token_inputs(tokens, past, positions, kept).items():
             binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value))
-        if traced:
+        self._length, self._positions = length, positions
+        if checkpoints:
             for state in self.contract.states:
                 if state.trace is not None:
-                    trace = ort.OrtValue.ortvalue_from_numpy(self._trace(state, length))
+                    trace = ort.OrtValue.ortvalue_from_numpy(self._trace(state))
                     binding.bind_ortvalue_output(state.trace, trace)
         logits = self._logits[: batch * kept * self.contract.vocab_size].reshape(batch, kept, -1)
         binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(logits))
@@ -122,21 +125,22 @@ class ModelSession:
         for state in self.contract.states:
             if state.kind is StateKind.CONV:
                 slots.arrays[state.past][first : first + batch] = self._windows[state.past][:batch]
-        self._traced_length = length
         wanted = logits.reshape(batch * kept, -1) if every_position else logits[:, -1]
         return wanted.astype(np.float32, copy=False)
 
     def windows_after(self, count: int) -> dict[str, npt.NDArray[np.generic]]:
-        """Return the convolution windows after `count` tokens of the last run.
+        """Return the convolution windows after `count` tokens of the last run, one of its checkpoints.
 
-        The run must have been traced. The windows are views, valid until the next run, keyed by `StateTensor.past`.
-        Each is [hidden, L] (see `StateTensor`).
+        The windows are views, valid until the next run, keyed by `StateTensor.past`. Each is [hidden, L] (see
+        `StateTensor`).
         """
-        return {
-            state.past: self._trace(state, self._traced_length)[0, count : count + state.shape[1]].T
-            for state in self.contract.states
-            if state.trace is not None
-        }
+        kept = int(np.searchsorted(self._positions, count))  # number of kept positions among the first `count`
+        windows = {}
+        for state in self.contract.states:
+            if state.trace is not None:
+                begin = kept if state.in_tail else count
+                windows[state.past] = self._trace(state)[0, begin : begin + state.shape[1]].T
+        return windows
 
     def _adopt(self, slots: SlotPool) -> None:
         """Use `slots` from now on, and allocate temporary convolution windows for them."""
@@ -170,12 +174,14 @@ class ModelSession:
             binding.bind_ortvalue_output(state.present, ours)
         return binding
 
-    def _trace(self, state: StateTensor, length: int) -> npt.NDArray[np.generic]:
+    def _trace(self, state: StateTensor) -> npt.NDArray[np.generic]:
+        """Return the memory for a state's trace in the current run."""
         hidden, window = state.shape
+        length = len(self._positions) if state.in_tail else self._length
         return self._traces[state.past][: hidden * (window + length)].reshape(1, window + length, hidden)
 
     def _token_inputs(
-        self, tokens: npt.NDArray[np.int64], past: npt.NDArray[np.int64], kept: int
+        self, tokens: npt.NDArray[np.int64], past: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], kept: int
     ) -> dict[str, npt.NDArray[np.generic]]:
         length = tokens.shape[1]
         total = past + length
@@ -183,7 +189,8 @@ class ModelSession:
             "input_ids": tokens,
             "attention_mask": token_mask(past, length) if self._joined else np.arange(total.max()) < total[:, None],
             "position_ids": past[:, None] + np.arange(length),
-            "num_logits_to_keep": np.array(kept),
+            KEPT_LOGITS: np.array(kept),
+            KEPT_POSITIONS: positions,
         }
         dtypes = self.contract.token_dtypes
         return {name: np.ascontiguousarray(values[name], dtypes[name]).reshape(values[name].shape) for name in dtypes}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -34,11 +35,11 @@ class FaultySession(ModelSession):
         tokens: npt.NDArray[np.int64],
         past: npt.NDArray[np.int64],
         every_position: bool = False,
-        traced: bool = False,
+        checkpoints: Sequence[int] = (),
     ) -> npt.NDArray[np.float32]:
         if self.fatal in past:
             raise RuntimeError("made to fail")
-        logits = super().run(slots, first, tokens, past, every_position, traced)
+        logits = super().run(slots, first, tokens, past, every_position, checkpoints)
         logits[past == self.poison] = np.nan
         return logits
 

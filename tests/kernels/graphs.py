@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -12,9 +13,13 @@ from server.runtime.model_folder import open_model_folder
 from tests import models
 
 
-def build(kind: str, folder: Path) -> Graph:
-    """Write the model `kind` to `folder`, and load its graph for the native kernels."""
-    return load(open_model_folder(models.build(kind, folder)).graph, Precision.FAST, native=True)
+def build(kind: str, folder: Path, **options: Any) -> Graph:
+    """Write the model `kind` to `folder`, and load its graph for the native kernels.
+
+    options: see `models.build`.
+    """
+    model = open_model_folder(models.build(kind, folder, **options))
+    return load(model.graph, Precision.FAST, native=True)
 
 
 def operators(graph: Graph) -> Counter[tuple[str, str]]:

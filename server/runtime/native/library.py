@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from server.errors import KernelsError
 
-VERSION = 3
+VERSION = 4
 """The version of operators, packing and rewritten graphs: LFM_VERSION in kernels/lfm_kernels.h."""
 LIBRARY = Path(__file__).with_name("lfm_kernels.so")
 PORTABLE = "portable"

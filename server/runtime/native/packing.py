@@ -25,6 +25,7 @@ from server.runtime.native.library import Library
 from server.runtime.native.nodes import DOMAIN, values_read
 from server.runtime.native.operators import Matrix, replace_matrices
 from server.runtime.native.router import replace_routers
+from server.runtime.native.tail import shorten_tail
 from server.runtime.native.tensors import Array, Weights
 from server.runtime.native.widening import widen
 
@@ -98,6 +99,7 @@ def _rewritten(graph: Graph, library: Library) -> tuple[onnx.ModelProto, Weights
     wide = Weights(model.graph, graph.weights)
     replace_routers(model.graph, wide)
     replace_convolutions(model, wide, library)
+    shorten_tail(model.graph, [matrix.packed_name for matrix in matrices])
     _drop_unused(model.graph)
     return model, weights, matrices
 
