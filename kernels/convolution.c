@@ -1,7 +1,7 @@
 /* A gated short convolution in float32. The channels are independent of each other. */
 #include "lfm_kernels.h"
 
-enum { CHANNELS = 64, VALUES_ALONE = 1 << 11 /* fewer are computed in less time than threads need to wake up */ };
+enum { CHANNELS = 256, VALUES_ALONE = 1 << 11 /* fewer are computed in less time than threads need to wake up */ };
 
 static int64_t blocks_of(const Convolution *c) { return (c->hidden + CHANNELS - 1) / CHANNELS; }
 
