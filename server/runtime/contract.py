@@ -115,19 +115,25 @@ class Contract:
         """Whether the graph can return logits for the last positions only."""
         return KEPT_LOGITS in self.token_dtypes
 
-    def kept_positions(self, length: int, checkpoints: Sequence[int]) -> npt.NDArray[np.int64]:
+    @property
+    def skips_positions(self) -> bool:
+        """Whether the layers after the last attention can skip positions."""
+        return KEPT_POSITIONS in self.token_dtypes
+
+    def kept_positions(self, length: int, counts: Sequence[int]) -> npt.NDArray[np.int64]:
         """Return the positions of a step that the layers after the last attention must compute, ascending.
 
         length: number of tokens in the step.
-        checkpoints: numbers of leading tokens of the step after which the convolution windows are needed.
+        counts: numbers of leading tokens after which the convolution windows are needed.
 
-        These are the last position before each checkpoint and before the end, and as many positions before it as the
-        convolutions of these layers look back. Graphs without the input KEPT_POSITIONS compute all positions.
+        For each count and for the whole step, these are the last position and as many before it as the convolutions of
+        these layers look back.
         """
-        needed = 1 + sum(state.shape[1] for state in self.states if state.in_tail)
-        if KEPT_POSITIONS not in self.token_dtypes or length <= needed:
+        look_back = sum(state.shape[1] for state in self.states if state.in_tail)
+        if not self.skips_positions or length <= look_back:
             return np.arange(length)
-        return np.unique(np.concatenate([np.arange(max(0, end - needed), end) for end in {*checkpoints, length}]))
+        ends = {*counts, length} if look_back else {length}
+        return np.unique(np.concatenate([np.arange(max(0, end - look_back - 1), end) for end in ends]))
 
 
 def discover(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], head_dim: int | None = None) -> Contract:

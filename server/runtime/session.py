@@ -67,7 +67,7 @@ class ModelSession:
             for state in contract.states
             if state.trace is not None
         }
-        self._positions: npt.NDArray[np.int64] = np.arange(0)  # those that the last run kept
+        self._positions: npt.NDArray[np.int64] = np.arange(0)  # positions that the last run's tail computed
         self._length = 0
         self._joined: JoinedCache | None = None
         if proven is None:
@@ -83,7 +83,7 @@ class ModelSession:
         tokens: npt.NDArray[np.int64],
         past: npt.NDArray[np.int64],
         every_position: bool = False,
-        checkpoints: Sequence[int] = (),
+        counts: Sequence[int] = (),
     ) -> npt.NDArray[np.float32]:
         """Run one step and return its logits, float32, valid until the next run.
 
@@ -91,7 +91,8 @@ class ModelSession:
         tokens: S new tokens for each of B rows, [B, S]. B must be 1 if S > 1.
         past: number of earlier tokens of each row, [B].
         every_position: if True, the logits are [B * S, vocab], otherwise [B, vocab] for the last tokens.
-        checkpoints: numbers of new tokens for which `windows_after` can be called. B must be 1 if there are any.
+        counts: numbers of new tokens after which the windows are needed (see `windows_after`). B must be 1 if there
+            are any.
 
         A failed run does not change the state.
         """
@@ -100,23 +101,23 @@ class ModelSession:
         if self._joined is not None and not self._joined.takes(past):
             return self._run_one_by_one(slots, first, tokens, past, every_position)
         batch, length = tokens.shape
-        positions = np.arange(length) if every_position else self.contract.kept_positions(length, checkpoints)
-        kept = 1 if self.contract.keeps_logits and not every_position else len(positions)
-        if checkpoints or self._joined is not None:
+        positions = np.arange(length) if every_position else self.contract.kept_positions(length, counts)
+        n_logits = 1 if self.contract.keeps_logits and not every_position else len(positions)
+        if counts or self._joined is not None:
             binding = self._bind_states(slots, first, batch)
         else:
             binding = self._bound_states(slots, first, batch)
         if self._joined is not None:
             self._joined.bind(binding, slots, first, past, length)
-        for name, value in self._token_inputs(tokens, past, positions, kept).items():
+        for name, value in self._token_inputs(tokens, past, positions, n_logits).items():
             binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value))
         self._length, self._positions = length, positions
-        if checkpoints:
+        if counts:
             for state in self.contract.states:
                 if state.trace is not None:
                     trace = ort.OrtValue.ortvalue_from_numpy(self._trace(state))
                     binding.bind_ortvalue_output(state.trace, trace)
-        logits = self._logits[: batch * kept * self.contract.vocab_size].reshape(batch, kept, -1)
+        logits = self._logits[: batch * n_logits * self.contract.vocab_size].reshape(batch, n_logits, -1)
         binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(logits))
         self._session.run_with_iobinding(binding)
         if self._joined is not None:
@@ -125,20 +126,20 @@ class ModelSession:
         for state in self.contract.states:
             if state.kind is StateKind.CONV:
                 slots.arrays[state.past][first : first + batch] = self._windows[state.past][:batch]
-        wanted = logits.reshape(batch * kept, -1) if every_position else logits[:, -1]
+        wanted = logits.reshape(batch * n_logits, -1) if every_position else logits[:, -1]
         return wanted.astype(np.float32, copy=False)
 
     def windows_after(self, count: int) -> dict[str, npt.NDArray[np.generic]]:
-        """Return the convolution windows after `count` tokens of the last run, one of its checkpoints.
+        """Return the convolution windows after `count` tokens of the last run, one of its `counts`.
 
         The windows are views, valid until the next run, keyed by `StateTensor.past`. Each is [hidden, L] (see
         `StateTensor`).
         """
-        kept = int(np.searchsorted(self._positions, count))  # number of kept positions among the first `count`
+        begin_in_tail = int(np.searchsorted(self._positions, count))
         windows = {}
         for state in self.contract.states:
             if state.trace is not None:
-                begin = kept if state.in_tail else count
+                begin = begin_in_tail if state.in_tail else count
                 windows[state.past] = self._trace(state)[0, begin : begin + state.shape[1]].T
         return windows
 
@@ -181,7 +182,11 @@ class ModelSession:
         return self._traces[state.past][: hidden * (window + length)].reshape(1, window + length, hidden)
 
     def _token_inputs(
-        self, tokens: npt.NDArray[np.int64], past: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], kept: int
+        self,
+        tokens: npt.NDArray[np.int64],
+        past: npt.NDArray[np.int64],
+        positions: npt.NDArray[np.int64],
+        n_logits: int,
     ) -> dict[str, npt.NDArray[np.generic]]:
         length = tokens.shape[1]
         total = past + length
@@ -189,7 +194,7 @@ class ModelSession:
             "input_ids": tokens,
             "attention_mask": token_mask(past, length) if self._joined else np.arange(total.max()) < total[:, None],
             "position_ids": past[:, None] + np.arange(length),
-            KEPT_LOGITS: np.array(kept),
+            KEPT_LOGITS: np.array(n_logits),
             KEPT_POSITIONS: positions,
         }
         dtypes = self.contract.token_dtypes

@@ -35,11 +35,11 @@ class FaultySession(ModelSession):
         tokens: npt.NDArray[np.int64],
         past: npt.NDArray[np.int64],
         every_position: bool = False,
-        checkpoints: Sequence[int] = (),
+        counts: Sequence[int] = (),
     ) -> npt.NDArray[np.float32]:
         if self.fatal in past:
             raise RuntimeError("made to fail")
-        logits = super().run(slots, first, tokens, past, every_position, checkpoints)
+        logits = super().run(slots, first, tokens, past, every_position, counts)
         logits[past == self.poison] = np.nan
         return logits
 

@@ -30,7 +30,7 @@ SIZES: dict[str, Any] = {
     "pad_token_id": 0,
     "initializer_range": 0.2,
 }
-LAYERS = {"num_hidden_layers": 4, "layer_types": ["conv", "full_attention", "conv", "full_attention"]}
+LAYERS = {"num_hidden_layers": 5, "layer_types": ["conv", "full_attention", "conv", "full_attention", "conv"]}
 MODELS = {
     "llama": transformers.LlamaConfig(**SIZES, num_hidden_layers=2),
     "lfm2": transformers.Lfm2Config(**SIZES, **LAYERS, block_auto_adjust_ff_dim=False),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,16 +9,17 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 
-from server.runtime.contract import KEPT_POSITIONS, StateKind
-from server.runtime.graph import Graph
+from server.errors import PreparationError
+from server.runtime.contract import KEPT_POSITIONS, TRACE_PREFIX, StateKind
 from server.runtime.native.library import Library
 from server.runtime.native.packing import pack_in_memory
+from server.runtime.prepared_copy.agreement import compare
 from server.runtime.session import ModelSession, SessionOptions
 from server.runtime.slots import SlotPool
 from tests.kernels.graphs import build
-from tests.models import all_positions, explicit_positions, fused_convolutions
+from tests.models import Rewrite, all_positions, explicit_positions, fused_convolutions
 
 TOKENS = np.random.default_rng(0).integers(8, 1000, 80)
 CHECKPOINTS = (1, 4, 30, 31)
@@ -57,7 +57,7 @@ def prefill(session: ModelSession, every_position: bool) -> list[NDArray[np.gene
     return results
 
 
-def test_what_is_left_out_changes_no_bit(session: ModelSession) -> None:
+def test_skipping_positions_changes_no_bit(session: ModelSession) -> None:
     found, expected = prefill(session, every_position=False), prefill(session, every_position=True)
     convolutions = sum(state.kind is StateKind.CONV for state in session.contract.states)
     assert len(found) == len(expected) == 3 + 2 * len(CHECKPOINTS) * convolutions
@@ -66,70 +66,107 @@ def test_what_is_left_out_changes_no_bit(session: ModelSession) -> None:
 
 
 def test_the_tail_computes_few_positions(session: ModelSession) -> None:
-    columns = sum(state.shape[1] for state in session.contract.states if state.in_tail)
-    assert session.contract.kept_positions(50, ()).tolist() == list(range(49 - columns, 50))
-    assert session.contract.kept_positions(50, (40, 41)).tolist() == [
-        *range(39 - columns, 41),
-        *range(49 - columns, 50),
-    ]
+    look_back = sum(state.shape[1] for state in session.contract.states if state.in_tail)
+    at_the_end = list(range(49 - look_back, 50))
+    checkpoints = list(range(39 - look_back, 41)) if look_back else []
+    assert session.contract.kept_positions(50, ()).tolist() == at_the_end
+    assert session.contract.kept_positions(50, (40, 41)).tolist() == checkpoints + at_the_end
     assert session.contract.kept_positions(1, ()).tolist() == [0]
-    assert session.contract.kept_positions(3, (1, 2)).tolist() == [0, 1, 2]
 
 
-def test_the_convolutions_of_the_tail_are_known(native: Library, tmp_path: Path) -> None:
+def test_convolutions_after_the_last_attention_are_in_the_tail(native: Library, tmp_path: Path) -> None:
     graph = build("q4", tmp_path / "model", layer_types=TWO_CONVOLUTIONS_LAST)
     contract = ModelSession(pack_in_memory(graph, native), SessionOptions(1, 64)).contract
     assert [state.past for state in contract.states if state.in_tail] == ["past_conv.4", "past_conv.5"]
 
 
-def insert_before_logits(*operators: str) -> Callable[[onnx.ModelProto], None]:
-    """Run operators on the logits, which must have the same shape."""
+def test_a_prepared_copy_that_skips_too_much_is_refused(native: Library, tmp_path: Path) -> None:
+    """Without the names of these axes, the session does not know which convolutions are in the tail."""
+    graph = build("q4", tmp_path / "model", layer_types=TWO_CONVOLUTIONS_LAST)
+    packed = pack_in_memory(graph, native)
+    model = onnx.load_from_string(packed.model)
+    for output in model.graph.output:
+        if output.name.startswith(TRACE_PREFIX):
+            output.type.tensor_type.shape.dim[1].dim_param = "length"
+    compare(graph, packed, TOKENS.tolist(), threads=1)
+    with pytest.raises(PreparationError, match="skips positions"):
+        compare(graph, replace(packed, model=model.SerializeToString()), TOKENS.tolist(), threads=1)
+
+
+def apply_to_logits(operator: str) -> Rewrite:
+    """Apply an operator with one input to the logits."""
 
     def rewrite(model: onnx.ModelProto) -> None:
         last = next(node for node in model.graph.node if "logits" in node.output)
-        names = [*(f"logits/{i}" for i in range(len(operators))), "logits"]
-        last.output[0] = names[0]
-        for operator, name, result in zip(operators, names, names[1:], strict=False):
-            axis = {"axis": 1} if operator in ("Softmax", "LpNormalization") else {}
-            model.graph.node.append(helper.make_node(operator, [name], [result], **axis))
+        last.output[0] = "logits/before"
+        axis = {} if operator in ("Exp", "Tanh") else {"axis": 1}
+        model.graph.node.append(helper.make_node(operator, ["logits/before"], ["logits"], **axis))
 
     return rewrite
 
 
-@pytest.mark.parametrize("operator", ["Softmax", "LpNormalization", "Exp"])
+@pytest.mark.parametrize("operator", ["Softmax", "LpNormalization", "Exp", "Tanh"])
 def test_an_unknown_operator_leaves_the_tail_as_it_is(operator: str, native: Library, tmp_path: Path) -> None:
-    """The first two mix positions."""
-    rewrites = (all_positions, insert_before_logits(operator))
-    graph = build("q4", tmp_path / "model", layer_types=TWO_CONVOLUTIONS_LAST, more_rewrites=rewrites)
-    assert_unchanged(graph, native)
+    """Softmax and LpNormalization mix positions. The others do not, but they are not on the list."""
+    assert not is_shortened(native, tmp_path, all_positions, apply_to_logits(operator))
+
+
+def change_slice(index: int, value: int | None) -> Rewrite:
+    """Replace an input of the Slice that keeps the last positions; None drops it."""
+
+    def rewrite(model: onnx.ModelProto) -> None:
+        kept = [node for node in model.graph.node if node.op_type == "Slice"][-1]
+        if value is None:
+            kept.input.pop(index)
+            return
+        model.graph.initializer.append(numpy_helper.from_array(np.array([value]), "other"))
+        kept.input[index] = "other"
+
+    return rewrite
 
 
 @pytest.mark.parametrize(
-    ("index", "value"), [(1, "other"), (3, "axes")], ids=["other positions than the last", "another axis"]
+    ("index", "value"), [(1, -1), (2, -1), (3, 2), (3, None)], ids=["start", "end", "axis", "no axis"]
 )
-def test_another_slice_leaves_the_tail_as_it_is(index: int, value: str, native: Library, tmp_path: Path) -> None:
+def test_a_slice_with_another_range_leaves_the_tail_as_it_is(
+    index: int, value: int | None, native: Library, tmp_path: Path
+) -> None:
+    assert not is_shortened(native, tmp_path, change_slice(index, value))
+
+
+def add_to_residual(*nodes: onnx.NodeProto) -> Rewrite:
+    """Add a value `other`, computed by `nodes`, to the hidden state after the last attention."""
+
     def rewrite(model: onnx.ModelProto) -> None:
-        sliced = next(
-            n for n in model.graph.node if n.op_type == "Slice" and "num_logits" in _source(model, n.input[1])
-        )
-        constant = {"other": [-1], "axes": [2]}[value]
-        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(constant), value))
-        sliced.input[index] = value
+        attention = [node for node in model.graph.node if node.op_type == "GroupQueryAttention"][-1]
+        after = list(model.graph.node).index(attention)
+        residual = next(node for node in list(model.graph.node)[after:] if node.op_type == "Add")
+        at, result = list(model.graph.node).index(residual) + 1, residual.output[0]
+        residual.output[0] = "residual/before"
+        added = helper.make_node("Add", ["residual/before", "other"], [result])
+        for node in (added, *reversed(nodes)):
+            model.graph.node.insert(at, node)
 
-    model = onnx.load_from_string(build("q4", tmp_path / "model", layer_types=TWO_CONVOLUTIONS_LAST).model)
-    rewrite(model)
-    weights = build("q4", tmp_path / "same", layer_types=TWO_CONVOLUTIONS_LAST)
-    assert_unchanged(replace(weights, model=model.SerializeToString()), native)
-
-
-def _source(model: onnx.ModelProto, value: str) -> str:
-    """The input of the graph from which a value is computed, through operators with one input."""
-    producers = {name: node for node in model.graph.node for name in node.output}
-    while value in producers:
-        value = producers[value].input[0]
-    return value
+    return rewrite
 
 
-def assert_unchanged(graph: Graph, library: Library) -> None:
+@pytest.mark.parametrize("keepdims", [0, 1], ids=["a scalar", "one row for all positions"])
+def test_a_residual_without_a_row_per_position_leaves_the_tail_as_it_is(
+    keepdims: int, native: Library, tmp_path: Path
+) -> None:
+    nodes = [
+        helper.make_node("Shape", ["input_ids"], ["shape"]),
+        helper.make_node("Cast", ["shape"], ["sizes"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["sizes"], ["other"], keepdims=keepdims),
+    ]
+    assert not is_shortened(native, tmp_path, add_to_residual(*nodes))
+
+
+def test_a_graph_of_known_operators_is_shortened(native: Library, tmp_path: Path) -> None:
+    assert is_shortened(native, tmp_path)
+
+
+def is_shortened(library: Library, folder: Path, *rewrites: Rewrite) -> bool:
+    graph = build("q4", folder / "model", layer_types=TWO_CONVOLUTIONS_LAST, more_rewrites=rewrites)
     packed = onnx.load_from_string(pack_in_memory(graph, library).model)
-    assert KEPT_POSITIONS not in {value.name for value in packed.graph.input}
+    return KEPT_POSITIONS in {value.name for value in packed.graph.input}

@@ -1,4 +1,4 @@
-"""Lets the layers after the last attention skip positions that no result depends on.
+"""Skips positions that no result depends on in the layers after the last attention.
 
 These layers are the tail of a graph. All layers before it compute every position of a step, because later tokens attend
 to their keys and values. The tail only has to compute what leads to the last token's logits and to the convolution
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -24,7 +25,10 @@ BY_POSITION = {("", "Cast"), ("", "Mul"), ("", "Sigmoid"), (DOMAIN, "MatMul"), (
 """The operators that compute each position from the same position of their inputs."""
 NORMS = {("", "SimplifiedLayerNormalization"), ("", "RMSNormalization")}
 RESIDUALS = {("", "Add"), (MICROSOFT, "SkipSimplifiedLayerNormalization")}
-"""The operators that may also read values from before the tail, such as the hidden state."""
+"""The operators that may also read the hidden state from before the tail."""
+EMBEDDINGS = {("", "Gather"), (MICROSOFT, "GatherBlockQuantized")}
+ALL = 2**31 - 1
+"""The smallest end of a Slice that counts as the end of the axis."""
 
 
 def shorten_tail(graph: onnx.GraphProto, packed: Iterable[str]) -> None:
@@ -32,13 +36,14 @@ def shorten_tail(graph: onnx.GraphProto, packed: Iterable[str]) -> None:
 
     packed: names of the packed weights, which the graph does not contain yet.
 
-    Graphs whose tail has unknown operators stay unchanged, and so do graphs without GroupQueryAttention.
+    The graph must have no value_info, since the shapes in it would be wrong. Graphs whose tail has unknown operators
+    stay unchanged, and so do graphs without GroupQueryAttention.
     """
     attentions = [i for i, node in enumerate(graph.node) if node.op_type == "GroupQueryAttention"]
     if not attentions:
         return
     tail = _Tail(graph, attentions[-1], packed)
-    if tail.is_known():
+    if tail.can_be_shortened():
         tail.shorten()
 
 
@@ -49,6 +54,7 @@ class _Tail:
     _values: the attention's result, and the results of the nodes.
     _constants: values that depend on no input.
     _counts: values that depend only on `num_logits_to_keep` and constants.
+    _hidden_states: values from before the tail that have one row per position.
     """
 
     def __init__(self, graph: onnx.GraphProto, attention: int, packed: Iterable[str]) -> None:
@@ -59,67 +65,72 @@ class _Tail:
         for i, node in enumerate(graph.node):
             if i > attention and self._values.intersection(values_read(node)):
                 self._nodes.append(i)
-                self._values.update(node.output)
-        self._constants = {"", *packed, *(tensor.name for tensor in graph.initializer)}
+                self._values.update(filter(None, node.output))
+        self._initializers = {tensor.name: tensor for tensor in graph.initializer}
+        self._constants = {"", *packed, *self._initializers}
         self._counts = {KEPT_LOGITS}
+        self._hidden_states: set[str] = set()
         for node in graph.node:
-            read = set(values_read(node))
-            if read <= self._constants:
-                self._constants.update(node.output)
-            elif read <= self._constants | self._counts:
-                self._counts.update(node.output)
+            self._classify(node)
 
-    def is_known(self) -> bool:
+    def _classify(self, node: onnx.NodeProto) -> None:
+        """Add the results of a node to one of the sets, if it belongs there."""
+        kind, read = (node.domain, node.op_type), set(values_read(node))
+        if read <= self._constants:
+            self._constants.update(node.output)
+        elif read <= self._constants | self._counts:
+            self._counts.update(node.output)
+        elif (kind in EMBEDDINGS and "input_ids" in read) or (
+            kind in RESIDUALS | BY_POSITION and self._hidden_states.intersection(read)
+        ):
+            self._hidden_states.update(set(node.output) - self._values - {""})
+
+    def can_be_shortened(self) -> bool:
         """Return whether every node computes each position independently, except for convolutions."""
         return all(self._is_known(self._graph.node[i]) for i in self._nodes)
 
     def _is_known(self, node: onnx.NodeProto) -> bool:
-        kind, before = (node.domain, node.op_type), set(values_read(node)) - self._values - self._constants
+        kind, from_before = (node.domain, node.op_type), set(values_read(node)) - self._values - self._constants
         if kind in RESIDUALS:
-            return True
+            return from_before <= self._hidden_states
         if kind == (DOMAIN, "Convolution"):
-            return before == {node.input[1]}
+            return from_before == {node.input[1]}
         if kind == ("", "Slice"):
-            return before <= self._counts and self._keeps_last_positions(node)
+            return from_before <= self._counts and self._keeps_last_positions(node)
         if kind == ("", "MatMul"):
             return node.input[1] in self._constants
         is_norm = kind in NORMS and attributes_of(node).get("axis", -1) == -1
-        return not before and (is_norm or kind in BY_POSITION)
+        return not from_before and (is_norm or kind in BY_POSITION)
 
     def _keeps_last_positions(self, node: onnx.NodeProto) -> bool:
         """Return whether a Slice keeps the last `num_logits_to_keep` positions."""
-        axes = next((tensor for tensor in self._graph.initializer if tensor.name in node.input[3:4]), None)
-        along = axes is not None and numpy_helper.to_array(axes).tolist() == [POSITION_AXIS]
-        return along and node.input[1] in self._counts and node.input[2] in self._constants
+        _, start, end, axes, steps = [*node.input, "", ""][:5]
+        is_to_the_end = (self._number(end) or 0) >= ALL and self._number(axes) == POSITION_AXIS
+        return start in self._counts and is_to_the_end and (not steps or self._number(steps) == 1)
+
+    def _number(self, name: str) -> int | None:
+        """Return the value of an initializer, or None if `name` is not an initializer with one value."""
+        if name not in self._initializers or np.prod(self._initializers[name].dims) != 1:
+            return None
+        return int(numpy_helper.to_array(self._initializers[name]).item())
 
     def shorten(self) -> None:
         """Gather the kept positions of all values that enter the tail."""
-        inside, nodes, kept = set(self._nodes), list[onnx.NodeProto](), set[str]()
-        is_sliced = False
+        inside, nodes, gathered = set(self._nodes), list[onnx.NodeProto](), set[str]()
         for i, node in enumerate(self._graph.node):
             for k, name in enumerate(node.input if i in inside else ()):
-                if self._enters(node, name):
+                if name == self._attended or name in self._hidden_states:
                     node.input[k] = f"{name}/kept"
-                    if node.input[k] not in kept:
-                        kept.add(node.input[k])
+                    if name not in gathered:
+                        gathered.add(name)
                         nodes.append(_gather(name, node.input[k]))
-            is_sliced |= i in inside and node.op_type == "Slice"
             nodes.append(node)
         del self._graph.node[:]
         self._graph.node.extend(nodes)
         self._graph.input.append(helper.make_tensor_value_info(KEPT_POSITIONS, TensorProto.INT64, [KEPT_AXIS]))
         for output in self._graph.output:
-            if output.name in self._values and (
-                output.name.startswith(TRACE_PREFIX) or (output.name == "logits" and not is_sliced)
-            ):
+            if output.name in self._values and output.name.startswith(TRACE_PREFIX):
                 output.type.tensor_type.shape.dim[POSITION_AXIS].dim_param = KEPT_AXIS
-
-    def _enters(self, node: onnx.NodeProto, name: str) -> bool:
-        """Return whether a node of the tail reads `name` from before the tail, with one row per position."""
-        if name == self._attended:
-            return True
-        is_residual = (node.domain, node.op_type) in RESIDUALS
-        return is_residual and name not in self._values and name not in self._constants
 
 
 def _gather(name: str, kept: str) -> onnx.NodeProto:
