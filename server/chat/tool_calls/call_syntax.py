@@ -18,9 +18,9 @@ _JOINING = "-.:/"
 _PUNCTUATION = string.punctuation.replace("_", "")
 # Not \w, which excludes the combining marks of many scripts.
 _WORD = rf"[^\s\x00-\x1f\x7f{re.escape(_PUNCTUATION)}]"
-_ARGUMENT = rf"[$@]?{_WORD}++(?:[{re.escape(_JOINING)}]++{_WORD}++)*+"
+_ARGUMENT = rf"[$@]?{_WORD}++(?>[{re.escape(_JOINING)}]++{_WORD}++)*+"
 
-FUNCTION_NAME = re.compile(rf"(?:{_WORD}|[{re.escape(_JOINING)}])++")
+FUNCTION_NAME = re.compile(rf"(?>{_WORD}|[{re.escape(_JOINING)}])++")
 ARGUMENT_NAME = re.compile(_ARGUMENT)
 _KEYWORD = re.compile(rf"({_ARGUMENT})\s*=(?!=)")
 

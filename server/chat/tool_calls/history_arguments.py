@@ -10,13 +10,13 @@ import re
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<open>[{\[])|(?P<close>[}\]])|(?P<separator>[:,])"
-    r'|(?P<string>"(?:[^"\\]|\\.)*+")|(?P<plain>[^\s{}\[\]:,"]+(?=[\s{}\[\]:,"]|\Z)))',
+    r'|(?P<string>"(?>[^"\\]|\\.)*+")|(?P<plain>[^\s{}\[\]:,"]+(?=[\s{}\[\]:,"]|\Z)))',
     re.DOTALL,
 )
-_CUT_STRING = re.compile(r'\s*("(?:[^"\\]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+)(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z')
+_CUT_STRING = re.compile(r'\s*("(?>[^"\\]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+)(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z')
 _CUT_NUMBER = r"-?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]*)?)?"
 _CUT_MEMBER = re.compile(  # text that may follow the last complete value: a comma, a key, the beginning of a value
-    r'\s*,?\s*(?:"(?:[^"\\]|\\.)*+(?:\\|"\s*(?::\s*)?)?)?'
+    r'\s*,?\s*(?:"(?>[^"\\]|\\.)*+(?:\\|"\s*(?::\s*)?)?)?'
     rf"(?:{_CUT_NUMBER}|t(?:ru?)?|f(?:a(?:ls?)?)?|n(?:ul?)?)\Z",
     re.DOTALL,
 )

@@ -15,20 +15,22 @@ _NOT_SPACE = re.compile(r"\S")
 _WORD = re.compile(r"\w+")
 _CONSTANTS = {"True": "true", "False": "false", "None": "null", "true": "true", "false": "false", "null": "null"}
 
-_DIGITS = r"[0-9](?:_?[0-9])*+"
+# Possessive groups are also atomic in this package, because `re` matches other ones wrongly before Python 3.11.5
+# (https://github.com/python/cpython/issues/106052).
+_DIGITS = r"[0-9](?>_?[0-9])*+"
 _NUMBER = re.compile(
     r"(?P<sign>[+-]?)(?:"
-    r"(?P<radix>0[xX](?:_?[0-9a-fA-F])++|0[oO](?:_?[0-7])++|0[bB](?:_?[01])++)"
+    r"(?P<radix>0[xX](?>_?[0-9a-fA-F])++|0[oO](?>_?[0-7])++|0[bB](?>_?[01])++)"
     rf"|(?=\.?[0-9])(?P<whole>(?:{_DIGITS})?)(?P<fraction>(?:\.(?:{_DIGITS})?)?)(?P<exponent>(?:[eE][+-]?{_DIGITS})?))"
 )
 
 _OPENING = re.compile(r"""([rRuU]?)(\"""|'''|"|')""")
 _ESCAPED = r"\\(?:\r\n|.)"
 _REST_OF_STRING = {
-    '"': re.compile(rf'((?:[^"\\]++|{_ESCAPED})*+)"', re.DOTALL),
-    "'": re.compile(rf"((?:[^'\\]++|{_ESCAPED})*+)'", re.DOTALL),
-    '"""': re.compile(rf'((?:[^"\\]++|{_ESCAPED}|"(?!""))*+)"""', re.DOTALL),
-    "'''": re.compile(rf"((?:[^'\\]++|{_ESCAPED}|'(?!''))*+)'''", re.DOTALL),
+    '"': re.compile(rf'((?>[^"\\]++|{_ESCAPED})*+)"', re.DOTALL),
+    "'": re.compile(rf"((?>[^'\\]++|{_ESCAPED})*+)'", re.DOTALL),
+    '"""': re.compile(rf'((?>[^"\\]++|{_ESCAPED}|"(?!""))*+)"""', re.DOTALL),
+    "'''": re.compile(rf"((?>[^'\\]++|{_ESCAPED}|'(?!''))*+)'''", re.DOTALL),
 }
 _ESCAPE = re.compile(
     r"\\(?:(?P<octal>[0-7]{1,3})|x(?P<x>[0-9a-fA-F]{2})|u(?P<u>[0-9a-fA-F]{4})|U(?P<U>[0-9a-fA-F]{8})"

@@ -19,7 +19,7 @@ _OPENING = re.compile(r"<tool_call>|<function=")
 _CLOSING = {"<tool_call>": "</tool_call>", "<function=": "</function>"}
 _OPENINGS = tuple(_CLOSING)
 _FUNCTION = re.compile(r"<function=\s*([^>\s]+)\s*>(.*)</function>", re.DOTALL)
-_PARAMETERS = re.compile(r"\s*(?:<parameter=[^>]+>(?:(?!</parameter>).)*+</parameter>\s*)*+", re.DOTALL)
+_PARAMETERS = re.compile(r"\s*(?><parameter=[^>]+>(?>(?!</parameter>).)*+</parameter>\s*)*+", re.DOTALL)
 _PARAMETER = re.compile(r"<parameter=([^>]+)>(.*?)</parameter>", re.DOTALL)
 
 
