@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +20,6 @@ from server.runtime.native.widening import widen
 from server.runtime.prepared_copy.lookup import copy_graph
 from server.runtime.session import ModelSession, SessionOptions
 from server.runtime.slots import SlotPool
-from tests.genai_routers import genai_routers
 from tests.kernels.graphs import build, operators
 
 TOKENS = np.random.default_rng(0).integers(8, 1000, (6, 24))
@@ -70,42 +68,6 @@ def test_the_routers_of_our_exports_become_one_operator_each(graph: Graph, libra
     found = operators(pack_in_memory(graph, library))
     assert found["lfm", "Router"] == 3
     assert not found["", "TopK"] + found["", "ScatterElements"] + found["com.microsoft", "FusedMatMul"]
-
-
-def test_the_routers_of_genais_builder_become_one_operator_each(
-    native: Library, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """What is left of each is the factor of the experts' result, in four operators."""
-    graph = build("q4", tmp_path_factory.mktemp("genai") / "model", more_rewrites=(genai_routers,))
-    packed = pack_in_memory(graph, native)
-    found = operators(packed)
-    assert found["lfm", "Router"] == found["", "ReduceSum"] - 1 == 3
-    assert not found["", "TopK"] + found["", "GatherElements"] + found["", "Reciprocal"] + found["", "Concat"]
-    assert np.abs(logits(packed) - logits(graph)).max() < 0.1 * logits(graph).std()
-
-
-@pytest.mark.parametrize(
-    ("operator", "index", "value"),
-    [
-        ("ConstantOfShape", None, onnx.helper.make_tensor("value", onnx.TensorProto.FLOAT, [1], [-10.0])),
-        ("Clip", 1, np.array(0.1, np.float32)),
-        ("TopK", 1, np.array([3])),
-        ("Reshape", 1, np.array([-1, 4])),
-    ],
-)
-def test_routers_with_other_values_stay_as_they_are(
-    operator: str, index: int | None, value: Any, native: Library, tmp_path: Path
-) -> None:
-    def change(model: onnx.ModelProto) -> None:
-        for node in [node for node in model.graph.node if node.op_type == operator and "genai" in node.output[0]]:
-            if index is None:
-                node.attribute[0].t.CopyFrom(value)
-            else:
-                model.graph.initializer.append(numpy_helper.from_array(value, f"{node.output[0]}/other"))
-                node.input[index] = f"{node.output[0]}/other"
-
-    graph = build("q4", tmp_path / "model", more_rewrites=(genai_routers, change))
-    assert operators(pack_in_memory(graph, native))["", "TopK"] == 3
 
 
 def test_the_logits_are_those_of_onnxruntime_to_int8_rounding(graph: Graph, library: Library) -> None:

@@ -15,9 +15,9 @@ _NOT_SPACE = re.compile(r"\S")
 _WORD = re.compile(r"\w+")
 _CONSTANTS = {"True": "true", "False": "false", "None": "null", "true": "true", "false": "false", "null": "null"}
 
-# Possessive groups are also atomic in this package, because `re` matches other ones wrongly before Python 3.11.5
+# Possessive groups are also atomic in this package, because `re` mishandles others before Python 3.11.5
 # (https://github.com/python/cpython/issues/106052).
-_DIGITS = r"[0-9](?>_?[0-9])*+"
+_DIGITS = r"[0-9]++(?>_[0-9]++)*+"
 _NUMBER = re.compile(
     r"(?P<sign>[+-]?)(?:"
     r"(?P<radix>0[xX](?>_?[0-9a-fA-F])++|0[oO](?>_?[0-7])++|0[bB](?>_?[01])++)"

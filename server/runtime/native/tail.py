@@ -21,8 +21,7 @@ from server.runtime.native.nodes import DOMAIN, attributes_of, values_read
 
 MICROSOFT = "com.microsoft"
 POSITION_AXIS = 1
-ELEMENTWISE = {("", "Cast"), ("", "Div"), ("", "Exp"), ("", "Mul"), ("", "Sigmoid")}
-BY_POSITION = ELEMENTWISE | {(DOMAIN, "MatMul"), (DOMAIN, "Router"), (DOMAIN, "Experts")}
+BY_POSITION = {("", "Cast"), ("", "Mul"), ("", "Sigmoid"), (DOMAIN, "MatMul"), (DOMAIN, "Router"), (DOMAIN, "Experts")}
 """The operators that compute each position from the same position of their inputs."""
 NORMS = {("", "SimplifiedLayerNormalization"), ("", "RMSNormalization")}
 RESIDUALS = {("", "Add"), (MICROSOFT, "SkipSimplifiedLayerNormalization")}
@@ -100,8 +99,6 @@ class _Tail:
             return from_before <= self._counts and self._keeps_last_positions(node)
         if kind == ("", "MatMul"):
             return node.input[1] in self._constants
-        if kind == ("", "ReduceSum"):
-            return self._number(node.input[1]) == -1 and attributes_of(node).get("keepdims", 1) == 1
         is_norm = kind in NORMS and attributes_of(node).get("axis", -1) == -1
         return not from_before and (is_norm or kind in BY_POSITION)
 
