@@ -167,16 +167,15 @@ class Worker:
                 slots.load(step.first_slot, step.restore.snapshots, step.restore.length)
             else:
                 slots.clear(step.first_slot)
-        checkpoints = self._prefill_checkpoints(step)
+        counts = self._prefill_checkpoints(step)
         before = time.monotonic()
-        counts = [end - int(step.past[0]) for end in checkpoints]
         logits = self._session.run(slots, step.first_slot, step.tokens, step.past, step.scores_prompt, counts)
         run_seconds = time.monotonic() - before
         if step.scores_prompt:
             _score_prompt(step.sequences[0], logits)
             logits = logits[-1:]
         try:
-            snapshots = self._snapshots(step, checkpoints, logits)
+            snapshots = self._snapshots(step, counts, logits)
         except MemoryError:
             log.warning(CACHE_OUT_OF_MEMORY)
             snapshots = []
@@ -188,21 +187,22 @@ class Worker:
     def _prefill_checkpoints(self, step: Step) -> list[int]:
         """Return where to take snapshots within a prefill chunk.
 
-        The positions are numbers of leading tokens of the sequence.
+        The positions are numbers of leading tokens of the chunk.
         """
         if step.kind is StepKind.DECODE or not self._state.cache.budget:
             return []
-        begin = int(step.past[0])
-        end = begin + step.tokens.shape[1]
-        return step.sequences[0].checkpoints(begin, end) if self._session.traceable else [end]
+        begin, length = int(step.past[0]), step.tokens.size
+        if not self._session.traceable:
+            return [length]
+        return [end - begin for end in step.sequences[0].checkpoints(begin, begin + length)]
 
-    def _snapshots(self, step: Step, checkpoints: list[int], logits: Logits) -> list[tuple[Sequence, int, Snapshot]]:
+    def _snapshots(self, step: Step, counts: list[int], logits: Logits) -> list[tuple[Sequence, int, Snapshot]]:
         """Take the snapshots of a step.
 
         Returns (sequence, n, snapshot) triples. The snapshot ends after the first n tokens of the sequence. State that
         leads to logits that are not finite gets no snapshot, because other sequences would continue from it.
 
-        checkpoints: result of `_prefill_checkpoints`.
+        counts: result of `_prefill_checkpoints`.
         logits: float32 [sequences, vocab].
         """
         slots = self._state.slots
@@ -210,12 +210,13 @@ class Worker:
             kept = decode_checkpoints(step) if self._state.cache.budget else ()
             sound = [(s, end) for row, s, end in kept if is_finite(logits[row])]
             return [(s, end, slots.save(s.slot, s.saved, end)) for s, end in sound if s.slot is not None]
-        if checkpoints and not is_finite(logits[0]):
+        if counts and not is_finite(logits[0]):
             return []
         snapshots = []
         sequence, begin = step.sequences[0], step.sequences[0].saved
-        for end in checkpoints:
-            windows = self._session.windows_after(end - int(step.past[0])) if self._session.traceable else None
+        for count in counts:
+            end = int(step.past[0]) + count
+            windows = self._session.windows_after(count) if self._session.traceable else None
             snapshots.append((sequence, end, slots.save(step.first_slot, begin, end, windows)))
             begin = end
         return snapshots

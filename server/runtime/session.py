@@ -67,8 +67,8 @@ class ModelSession:
             for state in contract.states
             if state.trace is not None
         }
-        self._positions: npt.NDArray[np.int64] = np.arange(0)  # positions that the last run's tail computed
-        self._length = 0
+        # The positions that the last run's tail computed. The last one is that of the run's last token.
+        self._positions: npt.NDArray[np.int64] = np.arange(0)
         self._joined: JoinedCache | None = None
         if proven is None:
             self._try_steps()
@@ -111,7 +111,7 @@ class ModelSession:
             self._joined.bind(binding, slots, first, past, length)
         for name, value in self._token_inputs(tokens, past, positions, n_logits).items():
             binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value))
-        self._length, self._positions = length, positions
+        self._positions = positions
         if counts:
             for state in self.contract.states:
                 if state.trace is not None:
@@ -178,7 +178,7 @@ class ModelSession:
     def _trace(self, state: StateTensor) -> npt.NDArray[np.generic]:
         """Return the memory for a state's trace in the current run."""
         hidden, window = state.shape
-        length = len(self._positions) if state.in_tail else self._length
+        length = len(self._positions) if state.in_tail else int(self._positions[-1]) + 1
         return self._traces[state.past][: hidden * (window + length)].reshape(1, window + length, hidden)
 
     def _token_inputs(

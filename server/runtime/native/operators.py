@@ -12,11 +12,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from server.runtime.graph import MICROSOFT
 from server.runtime.native.library import MatrixFormat
 from server.runtime.native.nodes import DOMAIN, attributes_of
 from server.runtime.native.tensors import Weights
 
-MICROSOFT = "com.microsoft"
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 SMALLEST_BLOCK = 32
 NEGLIGIBLE = 2.0**-16

@@ -99,7 +99,7 @@ def _rewritten(graph: Graph, library: Library) -> tuple[onnx.ModelProto, Weights
     wide = Weights(model.graph, graph.weights)
     replace_routers(model.graph, wide)
     replace_convolutions(model, wide, library)
-    shorten_tail(model.graph, [matrix.packed_name for matrix in matrices])
+    shorten_tail(model.graph, wide, [matrix.packed_name for matrix in matrices])
     _drop_unused(model.graph)
     return model, weights, matrices
 

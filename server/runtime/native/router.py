@@ -99,11 +99,11 @@ class _Routers:
         if top is None or sigmoid is None or gather.input[1] != scatter.input[1]:
             return None
         is_top = top.op_type == "TopK" and attributes_of(top).get("axis", -1) == -1 and top.output[1] == gather.input[1]
-        if not is_top or self._constant(top.input[1]) != chosen:
+        if not is_top or self._weights.number(top.input[1]) != chosen:
             return None
         bias = self._bias(top.input[0], scores)
         product = self._product(self._producers.get(sigmoid.input[0]))
-        if bias is None or product is None or not (self._constant(expand.input[0]) or 0) < MINUS_INFINITY:
+        if bias is None or product is None or not (self._weights.number(expand.input[0]) or 0) < MINUS_INFINITY:
             return None
         return product, bias
 
@@ -162,9 +162,3 @@ class _Routers:
             attributes.get(name) for name in ("transA", "transBatchA", "transBatchB")
         )
         return _Product(x, weights, bool(attributes.get("transB")), node.output[0]) if plain else None
-
-    def _constant(self, name: str) -> float | None:
-        """Return the value of a one-element initializer, or None if `name` is not one."""
-        if name not in self._weights or np.prod(self._weights.shape(name)) != 1:
-            return None
-        return float(self._weights.array(name).reshape(-1)[0])

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from server.runtime.contract import KEPT_AXIS, KEPT_LOGITS, KEPT_POSITIONS, TRACE_PREFIX
+from server.runtime.graph import MICROSOFT
 from server.runtime.native.nodes import DOMAIN, attributes_of, values_read
+from server.runtime.native.tensors import Weights
 
-MICROSOFT = "com.microsoft"
 POSITION_AXIS = 1
 BY_POSITION = {("", "Cast"), ("", "Mul"), ("", "Sigmoid"), (DOMAIN, "MatMul"), (DOMAIN, "Router"), (DOMAIN, "Experts")}
 """The operators that compute each position from the same position of their inputs."""
@@ -31,7 +31,7 @@ ALL = 2**31 - 1
 """The smallest end of a Slice that counts as the end of the axis."""
 
 
-def shorten_tail(graph: onnx.GraphProto, packed: Iterable[str]) -> None:
+def shorten_tail(graph: onnx.GraphProto, weights: Weights, packed: Iterable[str]) -> None:
     """Add the input `kept_positions`, int64 [kept]: the positions that the tail computes, ascending.
 
     packed: names of the packed weights, which the graph does not contain yet.
@@ -42,7 +42,7 @@ def shorten_tail(graph: onnx.GraphProto, packed: Iterable[str]) -> None:
     attentions = [i for i, node in enumerate(graph.node) if node.op_type == "GroupQueryAttention"]
     if not attentions:
         return
-    tail = _Tail(graph, attentions[-1], packed)
+    tail = _Tail(graph, attentions[-1], weights, packed)
     if tail.can_be_shortened():
         tail.shorten()
 
@@ -57,8 +57,8 @@ class _Tail:
     _hidden_states: values from before the tail that have one row per position.
     """
 
-    def __init__(self, graph: onnx.GraphProto, attention: int, packed: Iterable[str]) -> None:
-        self._graph = graph
+    def __init__(self, graph: onnx.GraphProto, attention: int, weights: Weights, packed: Iterable[str]) -> None:
+        self._graph, self._weights = graph, weights
         self._attended = graph.node[attention].output[0]
         self._values = {self._attended}
         self._nodes = []
@@ -66,8 +66,7 @@ class _Tail:
             if i > attention and self._values.intersection(values_read(node)):
                 self._nodes.append(i)
                 self._values.update(filter(None, node.output))
-        self._initializers = {tensor.name: tensor for tensor in graph.initializer}
-        self._constants = {"", *packed, *self._initializers}
+        self._constants = {"", *packed, *(tensor.name for tensor in graph.initializer)}
         self._counts = {KEPT_LOGITS}
         self._hidden_states: set[str] = set()
         for node in graph.node:
@@ -105,14 +104,9 @@ class _Tail:
     def _keeps_last_positions(self, node: onnx.NodeProto) -> bool:
         """Return whether a Slice keeps the last `num_logits_to_keep` positions."""
         _, start, end, axes, steps = [*node.input, "", ""][:5]
-        is_to_the_end = (self._number(end) or 0) >= ALL and self._number(axes) == POSITION_AXIS
-        return start in self._counts and is_to_the_end and (not steps or self._number(steps) == 1)
-
-    def _number(self, name: str) -> int | None:
-        """Return the value of an initializer, or None if `name` is not an initializer with one value."""
-        if name not in self._initializers or np.prod(self._initializers[name].dims) != 1:
-            return None
-        return int(numpy_helper.to_array(self._initializers[name]).item())
+        number = self._weights.number
+        is_to_the_end = (number(end) or 0) >= ALL and number(axes) == POSITION_AXIS
+        return start in self._counts and is_to_the_end and (not steps or number(steps) == 1)
 
     def shorten(self) -> None:
         """Gather the kept positions of all values that enter the tail."""

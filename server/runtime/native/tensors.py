@@ -42,6 +42,12 @@ class Weights:
         """
         return self._tensors[name].data_type if name in self._tensors else TensorProto.UNDEFINED
 
+    def number(self, name: str) -> float | None:
+        """Return the value of a one-element initializer, or None if `name` is not one."""
+        if name not in self or np.prod(self.shape(name)) != 1:
+            return None
+        return float(self.array(name).reshape(-1)[0])
+
     def external(self) -> dict[str, Array]:
         """Return the values of all external initializers, by name, except those of types in FOUR_BITS."""
         tensors = [one for one in self._tensors.values() if one.data_location == TensorProto.EXTERNAL]
