@@ -7,7 +7,11 @@
 #define UNROLL
 #else
 #define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 8")
+#ifdef __clang__ /* it ignores gcc's pragma, and then keeps sums in memory */
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 12")
+#endif
 #endif
 
 /* Rows that a stream computes at most, and how far ahead weights are prefetched: two groups of a matrix of depth 2048. */
