@@ -14,8 +14,8 @@
 #endif
 #endif
 
-/* Rows that a stream computes at most, and how far ahead weights are prefetched: two groups of a matrix of depth 2048. */
-enum { STREAMED_ROWS = 4, AHEAD = 18432, CACHE_LINE = 64 };
+/* Rows that a stream computes at most, and how far ahead weights are prefetched: ten superblocks of 4-bit weights. */
+enum { STREAMED_ROWS = 4, AHEAD = 5760, CACHE_LINE = 64 };
 
 /* Prefetches packed weights into the second cache. Without their scales, one line in nine, streaming a row took more
    than three times as long. */
